@@ -1,0 +1,1 @@
+"""otpqueue: SMS one-time passcodes as a service."""
