@@ -1,0 +1,71 @@
+"""Structured logs: static event names with fields, as JSON for machines or readable for people.
+
+Log identifiers, never objects; a phone number, a code, a key or a pinId is never a field.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+from structlog.types import Processor
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def get_logger(name: str) -> Logger:
+    """Return the logger of a module."""
+    logger: Logger = structlog.get_logger(name)
+    return logger
+
+
+def _tracebacks_without_locals() -> Processor:
+    # Local variables hold numbers and keys.
+    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return structlog.processors.ExceptionRenderer(transformer)
+
+
+def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
+    """Send structlog's and the standard library's records through one chain to stderr.
+
+    `process` ("api", "worker", ...) stands in every record. Call once, at an edge.
+    """
+
+    def name_process(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        event.setdefault("process", process)
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_process,
+        structlog.stdlib.ExtraAdder(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    if style == "json":
+        ending: list[Processor] = [_tracebacks_without_locals(), structlog.processors.JSONRenderer()]
+    else:
+        ending = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

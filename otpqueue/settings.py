@@ -1,0 +1,347 @@
+"""Settings: read once from the environment and `.env`, typed, every problem reported at once.
+
+Each setting is a field here: its alias is the environment variable, its description the line of help that
+the README's table repeats. A secret may also be given as a file: `NAME_FILE=/run/secrets/name`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+GUIDE_TEMPLATE = "Your verification code is {{pin}}. It is valid for 5 minutes. Do not share it with anyone."
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The settings are not usable; `problems` has one line for each thing to mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("settings are not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def _none_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _decode_key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    if len(key) != 32:
+        raise ValueError("must be 32 bytes, as `openssl rand -base64 32` makes them")
+    return key
+
+
+Optional = BeforeValidator(_none_if_blank)
+
+
+class Settings(BaseModel):
+    """Everything that can be set, from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+    infobip_api_key: Annotated[SecretStr | None, Optional] = Field(
+        None, alias="INFOBIP_API_KEY", description="API key of the Infobip account (`Authorization: App`)"
+    )
+    infobip_base_url: Annotated[str | None, Optional] = Field(
+        None,
+        alias="INFOBIP_BASE_URL",
+        pattern=r"^(https://\S+|http://(127\.0\.0\.1|localhost|\[::1\]|simulator)(:\d+)?)/?$",
+        description="base URL, `https://xxxxx.api.infobip.com`; plain http only for a local simulator",
+    )
+    infobip_application_id: Annotated[str | None, Optional] = Field(
+        None,
+        alias="INFOBIP_APPLICATION_ID",
+        description="2FA application to use; wins over the provisioned one",
+    )
+    infobip_message_id: Annotated[str | None, Optional] = Field(
+        None, alias="INFOBIP_MESSAGE_ID", description="message template to use; wins over the provisioned one"
+    )
+    infobip_app_name: str = Field(
+        "otpqueue",
+        alias="INFOBIP_APP_NAME",
+        min_length=1,
+        description="name of the 2FA application that `otpqueue provision` finds or makes",
+    )
+    infobip_sender_id: Annotated[str | None, Optional] = Field(
+        None, alias="INFOBIP_SENDER_ID", max_length=16, description="sender that the message template shows"
+    )
+    infobip_message_template: str = Field(
+        GUIDE_TEMPLATE, alias="INFOBIP_MESSAGE_TEMPLATE", description="text of the SMS; must hold `{{pin}}`"
+    )
+
+    database_url: Annotated[SecretStr | None, Optional] = Field(
+        None, alias="DATABASE_URL", description="Postgres 15 or newer, `postgresql://user:password@host/name`"
+    )
+    redis_url: Annotated[SecretStr | None, Optional] = Field(
+        None, alias="REDIS_URL", description="Redis or Valkey, `redis://:password@host:6379/0`"
+    )
+    broker_url: Annotated[SecretStr | None, Optional] = Field(
+        None, alias="OTPQUEUE_BROKER_URL", description="Celery's broker; `REDIS_URL` unless set"
+    )
+
+    seal_keys: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_SEAL_KEYS",
+        description="keys that seal phone numbers: `id:base64`, commas between; the first one seals",
+    )
+    hash_key: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_HASH_KEY",
+        description="key of the look-up hashes of numbers, sessions and API keys: 32 bytes in base64",
+    )
+
+    host: str = Field("127.0.0.1", alias="OTPQUEUE_HOST", description="address the API listens on")
+    port: int = Field(8000, alias="PORT", ge=1, le=65535, description="port the API listens on")
+    api_processes: int = Field(
+        1, alias="OTPQUEUE_API_PROCESSES", ge=1, description="API processes on this machine"
+    )
+    api_threads: int = Field(
+        128,
+        alias="OTPQUEUE_API_THREADS",
+        ge=8,
+        le=1024,
+        description="requests in flight per API process; half may be in `verify`, a quarter in `wait`",
+    )
+    database_pool: int = Field(
+        16,
+        alias="OTPQUEUE_DATABASE_POOL",
+        ge=2,
+        le=200,
+        description="Postgres connections per process, at most",
+    )
+    guide_client: Annotated[str | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_GUIDE_CLIENT",
+        description="client that keyless calls to `/request-otp` and `/verify-otp` count as; off unless set",
+    )
+    allow_documentation_numbers: bool = Field(
+        False,
+        alias="OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS",
+        description="accept numbers set aside for documentation and drama (on in `otpqueue dev`)",
+    )
+    try_page: bool = Field(
+        False,
+        alias="OTPQUEUE_TRY_PAGE",
+        description="serve `/try`, a page that reads the simulator's inbox (on in `otpqueue dev`)",
+    )
+
+    send_within_s: Seconds = Field(
+        90, alias="OTPQUEUE_SEND_WITHIN_S", le=600, description="a code that has not left by then is given up"
+    )
+    code_lifetime_s: Seconds = Field(
+        300,
+        alias="OTPQUEUE_CODE_LIFETIME_S",
+        ge=30,
+        le=600,
+        description="a sent code is good for so long; NIST SP 800-63B allows 10 minutes at most",
+    )
+    max_checks: int = Field(
+        5, alias="OTPQUEUE_MAX_CHECKS", ge=1, le=10, description="checks of a code per request"
+    )
+    max_attempts: int = Field(
+        6, alias="OTPQUEUE_MAX_ATTEMPTS", ge=1, le=20, description="attempts to send per request"
+    )
+    unknown_resends: int = Field(
+        1,
+        alias="OTPQUEUE_UNKNOWN_RESENDS",
+        ge=0,
+        le=5,
+        description="how often a code is sent again after an attempt whose outcome nobody knows",
+    )
+    backoff_base_s: Seconds = Field(
+        0.5,
+        alias="OTPQUEUE_BACKOFF_BASE_S",
+        description="ceiling of the first back-off; it doubles each time",
+    )
+    backoff_max_s: Seconds = Field(
+        15, alias="OTPQUEUE_BACKOFF_MAX_S", description="ceiling of every back-off"
+    )
+    sender_threads: int = Field(
+        64,
+        alias="OTPQUEUE_SENDER_THREADS",
+        ge=1,
+        le=512,
+        description="sends in flight per worker process, and pooled connections to the provider",
+    )
+    connect_timeout_s: Seconds = Field(
+        3, alias="OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S", description="time to connect to the provider"
+    )
+    provider_timeout_s: Seconds = Field(
+        15, alias="OTPQUEUE_PROVIDER_TIMEOUT_S", description="one call to the provider, all in all"
+    )
+    send_lease_s: Seconds = Field(
+        30, alias="OTPQUEUE_SEND_LEASE_S", description="how long a worker may hold a request it has claimed"
+    )
+    check_lease_s: Seconds = Field(
+        20, alias="OTPQUEUE_CHECK_LEASE_S", description="how long one check may hold back the next one"
+    )
+    job_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_JOB_S",
+        description="a `send_codes` job claims for so long, then wakes a successor",
+    )
+    sweep_every_s: Seconds = Field(5, alias="OTPQUEUE_SWEEP_EVERY_S", description="how often `sweep` runs")
+    expire_every_s: Seconds = Field(
+        15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"
+    )
+
+    log_format: Literal["json", "readable"] = Field(
+        "json", alias="OTPQUEUE_LOG_FORMAT", description="`json` or `readable`"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="OTPQUEUE_LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        problems = [
+            text
+            for wrong, text in (
+                (
+                    self.send_lease_s < 2 * self.provider_timeout_s,
+                    "OTPQUEUE_SEND_LEASE_S must be at least twice OTPQUEUE_PROVIDER_TIMEOUT_S",
+                ),
+                (
+                    self.check_lease_s <= self.provider_timeout_s,
+                    "OTPQUEUE_CHECK_LEASE_S must be longer than OTPQUEUE_PROVIDER_TIMEOUT_S",
+                ),
+                (
+                    self.connect_timeout_s > self.provider_timeout_s,
+                    "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S must not be over OTPQUEUE_PROVIDER_TIMEOUT_S",
+                ),
+                (
+                    "{{pin}}" not in self.infobip_message_template,
+                    "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}",
+                ),
+                (
+                    bool(self.infobip_application_id) != bool(self.infobip_message_id),
+                    "INFOBIP_APPLICATION_ID and INFOBIP_MESSAGE_ID must be given together",
+                ),
+            )
+            if wrong
+        ]
+        problems += self._key_problems()
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _key_problems(self) -> list[str]:
+        problems = []
+        for name, read in (
+            ("OTPQUEUE_SEAL_KEYS", self.sealing_keys),
+            ("OTPQUEUE_HASH_KEY", self.hashing_key),
+        ):
+            try:
+                read()
+            except SettingsError:
+                continue  # not given: only the commands that need it complain
+            except ValueError as problem:
+                problems.append(f"{name} {problem}")
+        return problems
+
+    def sealing_keys(self) -> dict[str, bytes]:
+        """Return the sealing keys by id, the one that seals first.
+
+        Raises SettingsError when none is given, ValueError when one is not `id:base64` of 32 bytes.
+        """
+        keys: dict[str, bytes] = {}
+        for pair in self.require("seal_keys").split(","):
+            key_id, colon, encoded = pair.strip().partition(":")
+            if not colon or not key_id.isalnum() or key_id in keys:
+                raise ValueError("must be `id:base64` pairs with ids of their own, e.g. k1:AAAA...=")
+            keys[key_id] = _decode_key(encoded)
+        return keys
+
+    def hashing_key(self) -> bytes:
+        """Return the key of the look-up hashes. Raises as `sealing_keys` does."""
+        return _decode_key(self.require("hash_key"))
+
+    def require(self, field: str) -> str:
+        """Return the value of an optional setting, secrets unwrapped.
+
+        Raises SettingsError when it is not set.
+        """
+        value = getattr(self, field)
+        if value is None:
+            name = type(self).model_fields[field].alias
+            raise SettingsError(
+                [f"{name} is not set; set it, or start with `otpqueue dev`, which brings its own"]
+            )
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    @property
+    def broker(self) -> str:
+        """Celery's broker URL."""
+        return self.require("broker_url" if self.broker_url else "redis_url")
+
+
+def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[str, str], list[str]]:
+    values, problems = {}, []
+    for name in sorted(names):
+        path = environment.get(f"{name}_FILE")
+        if not path:
+            continue
+        if environment.get(name):
+            problems.append(f"{name} and {name}_FILE are both set; keep one")
+            continue
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            problems.append(f"{name}_FILE cannot be read: {error.strerror}")
+    return values, problems
+
+
+def _unknown(environment: Mapping[str, str], names: set[str]) -> list[str]:
+    ours = {name for name in environment if name.startswith("OTPQUEUE_")}
+    known = names | {f"{name}_FILE" for name in names} | {"OTPQUEUE_URL", "OTPQUEUE_API_KEY"}
+    known |= {"OTPQUEUE_PG_BIN", "OTPQUEUE_VALKEY_SERVER"}
+    return [f"{name} is not a setting" for name in sorted(ours - known)]
+
+
+def _explain(error: ValidationError) -> list[str]:
+    problems: list[str] = []
+    for item in error.errors(include_input=False, include_url=False):
+        where = str(item["loc"][0]) + ": " if item["loc"] else ""
+        problems += [where + line for line in item["msg"].removeprefix("Value error, ").splitlines()]
+    return problems
+
+
+def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Settings:
+    """Read the settings from `environment` (default: the process's own) over `dotenv` (default: `./.env`).
+
+    Raises SettingsError naming every problem at once; it never holds a secret's value.
+    """
+    given = dict(os.environ if environment is None else environment)
+    if dotenv is not None and dotenv.is_file():
+        given = {key: value for key, value in dotenv_values(dotenv).items() if value is not None} | given
+    names = {str(field.alias) for field in Settings.model_fields.values()}
+    files, problems = _from_files(given, names)
+    problems += _unknown(given, names)
+    values: dict[str, Any] = {name: given[name] for name in names if name in given and given[name] != ""}
+    try:
+        settings = Settings.model_validate(values | files)
+    except ValidationError as error:
+        raise SettingsError(problems + _explain(error)) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
