@@ -1,0 +1,1 @@
+"""What otpqueue is about, in plain Python: no I/O, no clock, no framework."""

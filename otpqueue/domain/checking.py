@@ -1,0 +1,49 @@
+"""The provider's judgement of one code, as a value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+CODE_LENGTH = 6
+"""Digits of a code: NIST SP 800-63B asks for at least six decimal digits."""
+
+_CODE = re.compile(r"[0-9]{6}")
+
+
+class Verdict(StrEnum):
+    """What the provider said of a code."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    EXPIRED = "expired"
+    """Its lifetime at the provider is over, or the provider does not know it any more."""
+    EXHAUSTED = "exhausted"
+    """The provider takes no more checks of it."""
+    UNJUDGED = "unjudged"
+    """The provider did not look at it, so no guess was spent."""
+    UNKNOWN = "unknown"
+    """Nobody knows whether the provider looked at it; the guess counts as spent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The provider's answer. `code` is its word, or ours in lower case where it said none."""
+
+    verdict: Verdict
+    code: str
+    http_status: int | None = None
+
+
+class Checker(Protocol):
+    """A provider that judges codes. It never raises for what a provider or a network can do."""
+
+    def verify(self, *, pin_id: str, code: str) -> Judgement:
+        """Ask whether `code` is the one that was sent as `pin_id`."""
+
+
+def is_code(text: str) -> bool:
+    """Return whether `text` has the form of a code: six ASCII digits and nothing else."""
+    return _CODE.fullmatch(text) is not None

@@ -1,0 +1,178 @@
+"""Everything that can be refused, as one tree; the first line of a docstring is the message.
+
+OtpqueueError
+├── InvalidRequest
+│   └── InvalidPhoneNumber
+├── NumberNotAllowed
+├── Unauthenticated
+├── MissingScope
+├── RequestNotFound
+├── CheckRefused
+│   ├── CodeIncorrect
+│   ├── NotSentYet
+│   ├── CheckInProgress
+│   ├── AlreadyVerified
+│   ├── CodeExpired
+│   ├── RequestLocked
+│   ├── RequestCancelled
+│   └── RequestFailed
+└── Unavailable
+    ├── ProviderUnavailable
+    ├── DatabaseUnavailable
+    └── TooBusy
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field of the caller's input."""
+
+    field: str
+    message: str
+
+
+class OtpqueueError(Exception):
+    """Something was refused."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
+        self.detail = detail or self.message()
+        self.retry_after_s = retry_after_s
+        super().__init__(self.detail)
+
+    @classmethod
+    def message(cls) -> str:
+        """Return what this kind of error says unless it is told more: its docstring's first line."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+class InvalidRequest(OtpqueueError):
+    """The request's input is not valid; `errors` names each field and how to mend it."""
+
+    code = "invalid_request"
+
+    def __init__(self, errors: list[FieldError], detail: str | None = None) -> None:
+        self.errors = errors
+        super().__init__(detail)
+
+
+class InvalidPhoneNumber(InvalidRequest):
+    """The phone number is not one that can exist; send it in E.164, e.g. +447911123456."""
+
+    code = "invalid_phone_number"
+
+    def __init__(self, why: str, *, field: str = "phone_number") -> None:
+        super().__init__([FieldError(field, why)])
+
+
+class NumberNotAllowed(OtpqueueError):
+    """The phone number is valid, but this kind of number is not sent to."""
+
+    code = "number_not_allowed"
+
+    def __init__(self, reason: str, detail: str, *, e164: str) -> None:
+        self.reason = reason
+        self.e164 = e164
+        super().__init__(detail)
+
+
+class Unauthenticated(OtpqueueError):
+    """The API key is missing, unknown or revoked; send `Authorization: Bearer <api key>`."""
+
+    code = "unauthenticated"
+
+
+class MissingScope(OtpqueueError):
+    """The API key lacks the scope that this call needs."""
+
+    code = "missing_scope"
+
+
+class RequestNotFound(OtpqueueError):
+    """There is no OTP request with this id that belongs to this API key's client."""
+
+    code = "request_not_found"
+
+
+class CheckRefused(OtpqueueError):
+    """The code was not accepted."""
+
+
+class CodeIncorrect(CheckRefused):
+    """The code is not the one that was sent."""
+
+    code = "code_incorrect"
+
+    def __init__(self, checks_left: int) -> None:
+        self.checks_left = checks_left
+        super().__init__()
+
+
+class NotSentYet(CheckRefused):
+    """No code has been sent yet; poll the request until its status is `sent`."""
+
+    code = "not_sent_yet"
+
+
+class CheckInProgress(CheckRefused):
+    """Another check of this request is in progress; try again in a moment."""
+
+    code = "check_in_progress"
+
+
+class AlreadyVerified(CheckRefused):
+    """The code has been accepted before; a code is accepted once."""
+
+    code = "already_verified"
+
+
+class CodeExpired(CheckRefused):
+    """The request has expired; make a new one."""
+
+    code = "expired"
+
+
+class RequestLocked(CheckRefused):
+    """Too many wrong codes; make a new request."""
+
+    code = "locked"
+
+
+class RequestCancelled(CheckRefused):
+    """The request was cancelled or replaced by a newer one."""
+
+    code = "cancelled"
+
+
+class RequestFailed(CheckRefused):
+    """The code could not be sent; make a new request."""
+
+    code = "failed"
+
+
+class Unavailable(OtpqueueError):
+    """The service cannot do this at the moment."""
+
+
+class ProviderUnavailable(Unavailable):
+    """The SMS provider could not judge the code; try again."""
+
+    code = "provider_unavailable"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached; try again."""
+
+    code = "database_unavailable"
+
+
+class TooBusy(Unavailable):
+    """Too many calls of this kind are in progress; try again."""
+
+    code = "too_busy"

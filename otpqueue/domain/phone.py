@@ -1,0 +1,138 @@
+"""Phone numbers: E.164, country, kind of line; they print masked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberType
+
+from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
+
+_ALLOWED_CHARACTERS = re.compile(r"[+0-9 ().\-/]{2,32}")
+
+_KINDS = {
+    PhoneNumberType.FIXED_LINE: "fixed_line",
+    PhoneNumberType.MOBILE: "mobile",
+    PhoneNumberType.FIXED_LINE_OR_MOBILE: "fixed_line_or_mobile",
+    PhoneNumberType.TOLL_FREE: "toll_free",
+    PhoneNumberType.PREMIUM_RATE: "premium_rate",
+    PhoneNumberType.SHARED_COST: "shared_cost",
+    PhoneNumberType.VOIP: "voip",
+    PhoneNumberType.PERSONAL_NUMBER: "personal_number",
+    PhoneNumberType.PAGER: "pager",
+    PhoneNumberType.UAN: "uan",
+    PhoneNumberType.VOICEMAIL: "voicemail",
+}
+_REFUSED_KINDS = frozenset({"toll_free", "premium_rate", "shared_cost", "pager", "uan", "voicemail"})
+
+_DOCUMENTATION_NUMBERS = (
+    # Ofcom, "Telephone numbers for use in TV and radio drama programmes".
+    ("GB", re.compile(r"\+447700900\d{3}")),
+    ("GB", re.compile(r"\+44(11[3-8]|121|131|141|151|161)4960\d{3}")),
+    ("GB", re.compile(r"\+44(1914980|2079460|2896496|2920180|1632960|3069990|8081570|9098790)\d{3}")),
+    # NANPA: 555-0100 to 555-0199 in every area code.
+    ("US", re.compile(r"\+1[2-9]\d{2}55501\d{2}")),
+    # ARCEP decision 2018-0881, numbers for audiovisual works.
+    ("FR", re.compile(r"\+33(19900|26191|35301|46571|53649|63998)\d{4}")),
+    # ACMA, "Phone numbers for use in TV shows, films and creative works".
+    ("AU", re.compile(r"\+61[2378](5550|7010)\d{4}")),
+    ("AU", re.compile(r"\+61491570(006|156|157|158|159|110)")),
+    # ComReg, numbering conditions: 020 91X XXXX.
+    ("IE", re.compile(r"\+3532091\d{5}")),
+)
+
+
+@dataclass(frozen=True)
+class PhoneNumber:
+    """A number that can be sent to. `str()` and `repr()` are masked; `e164` is the whole of it."""
+
+    e164: str = field(repr=False)
+    country: str | None
+    """ISO 3166 alpha-2, or None for a number that belongs to no one country."""
+    kind: str
+
+    @property
+    def digits(self) -> str:
+        """The number without its plus sign, as the provider wants it."""
+        return self.e164.removeprefix("+")
+
+    @property
+    def masked(self) -> str:
+        """The country code and the last two digits, e.g. `+44********56`."""
+        return masked(self.e164)
+
+    def __str__(self) -> str:
+        return self.masked
+
+
+def masked(e164: str) -> str:
+    """Return the number with all but its country code and its last two digits hidden."""
+    code = str(phonenumbers.parse(e164).country_code)
+    return f"+{code}{'*' * (len(e164) - len(code) - 3)}{e164[-2:]}"
+
+
+def documentation_country(e164: str) -> str | None:
+    """Return the country that set this number aside for documentation or drama, None for any other number."""
+    for country, pattern in _DOCUMENTATION_NUMBERS:
+        if pattern.fullmatch(e164):
+            return country
+    return None
+
+
+def parse(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:
+    """Read a number in E.164, or in national form when `country` (ISO 3166 alpha-2) is given.
+
+    Raises InvalidPhoneNumber for what cannot be a number, NumberNotAllowed for one that is not sent to.
+    """
+    if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidPhoneNumber(
+            "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
+        )
+    if not _ALLOWED_CHARACTERS.fullmatch(text.strip()):
+        raise InvalidPhoneNumber(
+            "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
+        )
+    try:
+        number = phonenumbers.parse(text, country)
+    except NumberParseException as error:
+        raise InvalidPhoneNumber(_why_unparsed(error, country)) from None
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    set_aside_in = documentation_country(e164)
+    if set_aside_in:
+        if not allow_documentation:
+            raise NumberNotAllowed(
+                "documentation_number",
+                "This number is set aside for documentation; nobody has it. "
+                "Use a real one, or set OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS where nothing real is sent.",
+                e164=e164,
+            )
+        return PhoneNumber(e164, set_aside_in, "documentation")
+    if not phonenumbers.is_valid_number(number):
+        raise InvalidPhoneNumber(_why_invalid(number))
+    kind = _KINDS.get(phonenumbers.number_type(number), "unknown")
+    if kind in _REFUSED_KINDS:
+        detail = f"This is a {kind.replace('_', ' ')} number; codes are not sent to those."
+        raise NumberNotAllowed(f"{kind}_number", detail, e164=e164)
+    region = phonenumbers.region_code_for_number(number)
+    return PhoneNumber(e164, region if region != "001" else None, kind)
+
+
+def _why_unparsed(error: NumberParseException, country: str | None) -> str:
+    if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
+        if country is None:
+            return "must begin with + and a country code that exists, or be national with `country` beside it"
+        return "has a country code that does not exist"
+    if error.error_type == NumberParseException.TOO_LONG:
+        return "is too long to be a phone number"
+    return "is too short to be a phone number"
+
+
+def _why_invalid(number: phonenumbers.PhoneNumber) -> str:
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    if possible == phonenumbers.ValidationResult.TOO_SHORT:
+        return "is too short for its country"
+    if possible == phonenumbers.ValidationResult.TOO_LONG:
+        return "is too long for its country"
+    return "is not a number that its country has given out"

@@ -1,0 +1,133 @@
+"""The life of an OTP request: its states, the moves between them, its deadlines and the checks left.
+
+Two small machines live on one row: `status`, what the caller sees, and `send_state`, what the workers see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class Status(StrEnum):
+    """What the caller sees."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    LOCKED = "locked"
+    CANCELLED = "cancelled"
+
+
+class SendState(StrEnum):
+    """What the workers see."""
+
+    IDLE = "idle"
+    DUE = "due"
+    CLAIMED = "claimed"
+
+
+class Reason(StrEnum):
+    """Why a request ended."""
+
+    REPLACED = "replaced"
+    """A newer request for the same client, number and session took its place."""
+    CODE_CORRECT = "code_correct"
+    CANCELLED_BY_CLIENT = "cancelled_by_client"
+    SEND_DEADLINE = "send_deadline"
+    """The code could not leave before `send_by`."""
+    CODE_LIFETIME = "code_lifetime"
+    """Nobody typed the code before `expires_at`."""
+    PROVIDER_EXPIRED = "provider_expired"
+    """The provider says that the code has expired, or does not know it."""
+    PROVIDER_REFUSED = "provider_refused"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    """The code may or may not have left, and the policy forbids to send it again."""
+    CHECKS_EXHAUSTED = "checks_exhausted"
+    PROVIDER_LOCKED = "provider_locked"
+    """The provider takes no more checks of this code."""
+
+
+MOVES: Mapping[Status, frozenset[Status]] = {
+    Status.QUEUED: frozenset({Status.SENT, Status.FAILED, Status.EXPIRED, Status.CANCELLED}),
+    Status.SENT: frozenset(
+        {
+            Status.DELIVERED,
+            Status.UNDELIVERED,
+            Status.VERIFIED,
+            Status.LOCKED,
+            Status.EXPIRED,
+            Status.CANCELLED,
+        }
+    ),
+    Status.DELIVERED: frozenset({Status.VERIFIED, Status.LOCKED, Status.EXPIRED, Status.CANCELLED}),
+    # A receipt can lie: a code that "did not arrive" may be typed in, or reported as delivered later.
+    Status.UNDELIVERED: frozenset(
+        {Status.DELIVERED, Status.VERIFIED, Status.LOCKED, Status.EXPIRED, Status.CANCELLED}
+    ),
+    Status.VERIFIED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.EXPIRED: frozenset(),
+    Status.LOCKED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+FINAL = frozenset(status for status, targets in MOVES.items() if not targets)
+LIVE = frozenset(MOVES) - FINAL
+
+
+def sources(target: Status) -> frozenset[Status]:
+    """Return the statuses from which a request may move to `target`."""
+    return frozenset(status for status, targets in MOVES.items() if target in targets)
+
+
+CHECKABLE = sources(Status.VERIFIED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtpRequest:
+    """One request as it stood when it was read."""
+
+    id: UUID
+    client_id: UUID
+    phone_number: str
+    """Masked."""
+    channel: str
+    status: Status
+    send_state: SendState
+    reason: Reason | None
+    provider_code: str | None
+    client_reference: str | None
+    created_at: datetime
+    send_by: datetime
+    sent_at: datetime | None
+    expires_at: datetime | None
+    verified_at: datetime | None
+    checks_allowed: int
+    checks_used: int
+    check_in_flight: bool
+    updated_at: datetime
+
+    @property
+    def shown_status(self) -> str:
+        """The status for the caller: `sending` while a worker holds a request that is still queued."""
+        if self.status is Status.QUEUED and self.send_state is SendState.CLAIMED:
+            return "sending"
+        return self.status.value
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can change any more."""
+        return self.status in FINAL
+
+    @property
+    def checks_left(self) -> int:
+        """How many more codes may be tried."""
+        return 0 if self.is_final else self.checks_allowed - self.checks_used

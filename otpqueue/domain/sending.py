@@ -1,0 +1,120 @@
+"""The outcome of one attempt to send, and what follows from it, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from otpqueue.domain.request import Reason, Status
+
+
+class OutcomeKind(StrEnum):
+    """What became of an attempt."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    RETURNED = "returned"
+    """Claimed but given back before anything was sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one attempt. `code` is the provider's word, or ours in lower case where it said none."""
+
+    kind: OutcomeKind
+    code: str
+    http_status: int | None = None
+    retryable: bool = False
+    misconfigured: bool = False
+    """The provider will say the same to everybody until an operator mends our configuration."""
+    retry_after_s: float | None = None
+    pin_id: str | None = None
+
+
+RETURNED = Outcome(kind=OutcomeKind.RETURNED, code="given_back")
+LEASE_RAN_OUT = Outcome(kind=OutcomeKind.UNKNOWN, code="lease_ran_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingPolicy:
+    """How stubbornly a code is sent. Times in seconds."""
+
+    max_attempts: int
+    unknown_resends: int
+    backoff_base_s: float
+    backoff_max_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the sending of a request has come, the attempt in question included."""
+
+    tries: int
+    unknowns: int
+    """Attempts before this one whose outcome is unknown."""
+    send_by: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What becomes of the request. `next_attempt_at` is set only while it stays `queued`."""
+
+    status: Status
+    reason: Reason | None = None
+    next_attempt_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderIds:
+    """What a send names at the provider: the 2FA application and the message template."""
+
+    application_id: str
+    message_id: str
+
+
+class Sms(Protocol):
+    """A provider that sends codes. It never raises for what a provider or a network can do."""
+
+    def send(self, *, to: str, application_id: str, message_id: str) -> Outcome:
+        """Send a fresh code to `to` (digits only)."""
+
+
+def decide(
+    outcome: Outcome, progress: Progress, *, policy: SendingPolicy, now: datetime, jitter: float
+) -> Decision:
+    """Return what becomes of a queued request after `outcome`.
+
+    `jitter` is a random number from 0 up to 1: the back-off is "full jitter", a random share of a ceiling
+    that doubles with every try, so that workers do not come back in step.
+    """
+    if outcome.kind is OutcomeKind.ACCEPTED:
+        return Decision(status=Status.SENT)
+    if outcome.kind is OutcomeKind.RETURNED:
+        return _again(now, progress.send_by)
+    if outcome.kind is OutcomeKind.UNKNOWN:
+        if progress.unknowns >= policy.unknown_resends:
+            return Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
+    elif not outcome.retryable:
+        return Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+    if outcome.misconfigured:
+        return _again(now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by)
+    if progress.tries >= policy.max_attempts:
+        return Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
+    return _again(
+        now + timedelta(seconds=_delay_s(outcome, progress.tries, policy, jitter)), progress.send_by
+    )
+
+
+def _delay_s(outcome: Outcome, tries: int, policy: SendingPolicy, jitter: float) -> float:
+    if outcome.retry_after_s is not None:
+        return outcome.retry_after_s
+    return min(policy.backoff_max_s, policy.backoff_base_s * 2.0 ** (tries - 1)) * jitter
+
+
+def _again(at: datetime, send_by: datetime) -> Decision:
+    if at >= send_by:
+        return Decision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
+    return Decision(status=Status.QUEUED, next_attempt_at=at)
