@@ -1,0 +1,1 @@
+"""Postgres through SQLAlchemy Core: schema, engine, sealed columns, one module of queries a subject."""

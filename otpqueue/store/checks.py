@@ -1,0 +1,187 @@
+"""Queries of a code's checks: one at a time per request, counted before the provider is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, case, null, or_, text, update
+
+from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.request import CHECKABLE, Reason, Status, sources
+from otpqueue.store.requests import ending, in_status
+from otpqueue.store.schema import checks, otp_requests
+
+_r = otp_requests.c
+
+GIVEN_BACK_AT_MOST = 3
+"""How many checks of one request may be given back because the provider could not judge."""
+
+# A check whose process died leaves its lease behind: the next check takes over and closes its row.
+_BEGIN = text(
+    """
+    WITH taken AS (
+        UPDATE otp_requests AS r
+        SET checks_used = r.checks_used + 1, check_number = r.check_number + 1,
+            check_lease_until = clock_timestamp() + make_interval(secs => :lease_s), updated_at = :now
+        WHERE r.id = :id AND r.client_id = :client_id
+          AND r.session_hash IS NOT DISTINCT FROM CAST(:session_hash AS bytea)
+          AND (CAST(:number_hash AS bytea) IS NULL OR r.number_hash = :number_hash)
+          AND r.status = ANY(CAST(:checkable AS text[])) AND r.pin_id IS NOT NULL AND r.expires_at > :now
+          AND r.checks_used < r.checks_allowed
+          AND (r.check_lease_until IS NULL OR r.check_lease_until < clock_timestamp())
+        RETURNING r.id, r.pin_id, r.check_number
+    ), abandoned AS (
+        UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
+        FROM taken WHERE c.request_id = taken.id AND c.number < taken.check_number AND c.verdict IS NULL
+    ), opened AS (
+        INSERT INTO checks (request_id, number, client_ip_hash, started_at)
+        SELECT id, check_number, :client_ip_hash, :now FROM taken
+    )
+    SELECT pin_id, check_number FROM taken
+    """
+)
+
+_SWEEP = text(
+    """
+    WITH batch AS MATERIALIZED (
+        SELECT id, check_number FROM otp_requests
+        WHERE check_lease_until < clock_timestamp()
+        ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), closed AS (
+        UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
+        FROM batch WHERE c.request_id = batch.id AND c.number <= batch.check_number AND c.verdict IS NULL
+    ), freed AS (
+        UPDATE otp_requests AS r SET check_lease_until = NULL, updated_at = :now
+        FROM batch WHERE r.id = batch.id
+        RETURNING r.id
+    )
+    SELECT id FROM freed
+    """
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCheck:
+    """A check that has been counted and may now be put to the provider."""
+
+    request_id: UUID
+    number: int
+    pin_id: str
+
+
+def begin(
+    conn: Connection,
+    *,
+    request_id: UUID,
+    client_id: UUID,
+    session_hash: bytes | None,
+    number_hash: bytes | None,
+    client_ip_hash: bytes | None,
+    lease_s: float,
+    now: datetime,
+) -> OpenCheck | None:
+    """Count a check and hold back any other for `lease_s` seconds; None if the request cannot be checked now.
+
+    One statement: the check is counted before anybody compares the code.
+    """
+    row = conn.execute(
+        _BEGIN,
+        {
+            "id": request_id,
+            "client_id": client_id,
+            "session_hash": session_hash,
+            "number_hash": number_hash,
+            "client_ip_hash": client_ip_hash,
+            "lease_s": lease_s,
+            "now": now,
+            "checkable": sorted(status.value for status in CHECKABLE),
+        },
+    ).one_or_none()
+    return OpenCheck(request_id=request_id, number=row.check_number, pin_id=row.pin_id) if row else None
+
+
+def record(
+    conn: Connection, check: OpenCheck, judgement: Judgement, *, latency_ms: int, now: datetime
+) -> Status | None:
+    """Record a judgement, let the next check in, and move the request if the judgement ends it.
+
+    Returns the request's status after that, None when the request had ended (or, for all but a correct code,
+    gone on to another check) before: then nothing moved. For a correct code that is the single use.
+    """
+    noted = (
+        update(checks)
+        .where(
+            checks.c.request_id == check.request_id,
+            checks.c.number == check.number,
+            or_(checks.c.verdict.is_(None), checks.c.code == "lease_ran_out"),
+        )
+        .values(
+            verdict=judgement.verdict.value,
+            code=judgement.code,
+            http_status=judgement.http_status,
+            latency_ms=latency_ms,
+            finished_at=now,
+        )
+        .cte("noted")
+    )
+    conditions = [_r.id == check.request_id, in_status(CHECKABLE)]
+    if judgement.verdict is not Verdict.CORRECT:
+        conditions.append(_r.check_number == check.number)
+    moved = (
+        update(otp_requests)
+        .add_cte(noted)
+        .where(*conditions)
+        .values(check_lease_until=None, **_consequence(judgement.verdict, now))
+        .returning(_r.status)
+    )
+    status = conn.execute(moved).scalar_one_or_none()
+    return Status(status) if status else None
+
+
+def sweep(conn: Connection, *, now: datetime, limit: int) -> int:
+    """Free requests whose check's lease ran out, and close those checks as unknown; return how many.
+
+    A request whose last check that was is locked.
+    """
+    freed = conn.execute(_SWEEP, {"now": now, "limit": limit}).scalars().all()
+    if freed:
+        conn.execute(
+            update(otp_requests)
+            .where(
+                _r.id.in_(freed),
+                in_status(sources(Status.LOCKED)),
+                _r.checks_used >= _r.checks_allowed,
+                _r.check_lease_until.is_(None),
+            )
+            .values(ending(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now))
+        )
+    return len(freed)
+
+
+def _consequence(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    if verdict is Verdict.CORRECT:
+        return ending(Status.VERIFIED, Reason.CODE_CORRECT, now) | {"verified_at": now}
+    if verdict is Verdict.EXPIRED:
+        return ending(Status.EXPIRED, Reason.PROVIDER_EXPIRED, now)
+    if verdict is Verdict.EXHAUSTED:
+        return ending(Status.LOCKED, Reason.PROVIDER_LOCKED, now)
+    if verdict is Verdict.UNJUDGED:
+        back = case((_r.checks_given_back < GIVEN_BACK_AT_MOST, 1), else_=0)
+        spent = and_(_r.checks_given_back >= GIVEN_BACK_AT_MOST, _r.checks_used >= _r.checks_allowed)
+        return _locked_if(spent, now) | {
+            "checks_used": _r.checks_used - back,
+            "checks_given_back": _r.checks_given_back + back,
+        }
+    return _locked_if(_r.checks_used >= _r.checks_allowed, now)
+
+
+def _locked_if(condition: Any, now: datetime) -> dict[str, Any]:
+    locked = ending(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now)
+    kept = {name: getattr(_r, name) for name in locked} | {"updated_at": now}
+    return {
+        name: case((condition, null() if value is None else value), else_=kept[name])
+        for name, value in locked.items()
+    }

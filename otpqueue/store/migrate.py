@@ -1,0 +1,41 @@
+"""Bring a database's tables to what this version of the code needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from otpqueue.store.engine import connection
+
+
+def upgrade(engine: Engine) -> None:
+    """Apply the migrations that are missing. Safe when several processes call it at once.
+
+    Raises DatabaseUnavailable when the database cannot be reached.
+    """
+    with connection(engine) as conn:
+        config = _config()
+        config.attributes["connection"] = conn
+        command.upgrade(config, "head")
+
+
+def is_current(engine: Engine) -> bool:
+    """Return whether the database has exactly the tables that this version needs."""
+    with connection(engine) as conn:
+        applied = MigrationContext.configure(conn).get_current_revision()
+    return applied == ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    package = Path(__file__).resolve().parent.parent
+    checkout, wheel = package.parent / "migrations", package / "_migrations"
+    config = Config()
+    config.set_main_option(
+        "script_location", str(checkout if checkout.is_dir() else wheel).replace("%", "%%")
+    )
+    return config

@@ -1,0 +1,40 @@
+"""Queries on the provider's ids that provisioning found or made."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from otpqueue.domain.sending import ProviderIds
+from otpqueue.store.schema import provider_ids
+
+_PROVISIONING = 0x6F747000_00000002
+
+
+def remember(
+    conn: Connection, ids: ProviderIds, *, base_url: str, application_name: str, now: datetime
+) -> None:
+    """Store the ids of this account's application in place of the ones before."""
+    values = {"application_id": ids.application_id, "message_id": ids.message_id, "updated_at": now}
+    conn.execute(
+        insert(provider_ids)
+        .values(base_url=base_url, application_name=application_name, **values)
+        .on_conflict_do_update(index_elements=["base_url", "application_name"], set_=values)
+    )
+
+
+def recall(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
+    """Return the ids of this account's application, None before it was provisioned."""
+    row = conn.execute(
+        select(provider_ids.c.application_id, provider_ids.c.message_id).where(
+            provider_ids.c.base_url == base_url, provider_ids.c.application_name == application_name
+        )
+    ).one_or_none()
+    return ProviderIds(application_id=row.application_id, message_id=row.message_id) if row else None
+
+
+def lock(conn: Connection) -> None:
+    """Wait until no other transaction provisions, and keep others out until this one ends."""
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PROVISIONING})

@@ -1,0 +1,211 @@
+"""Queries on `otp_requests` as the caller sees them: made, read, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, case, func, insert, literal, or_, select, update
+from sqlalchemy.sql import ColumnElement
+
+from otpqueue.domain.phone import PhoneNumber, masked
+from otpqueue.domain.request import CHECKABLE, LIVE, OtpRequest, Reason, SendState, Status, sources
+from otpqueue.store.schema import otp_requests
+from otpqueue.store.vault import Vault
+
+_r = otp_requests.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRequest:
+    """What is stored of a request when it is accepted."""
+
+    id: UUID
+    client_id: UUID
+    phone: PhoneNumber
+    session_id: str | None
+    client_ip: str | None
+    client_reference: str | None
+    channel: str
+    language: str | None
+    checks_allowed: int
+    created_at: datetime
+    send_by: datetime
+
+
+def ending(status: Status, reason: Reason, now: datetime) -> dict[str, Any]:
+    """Return the columns of a request that ends. A worker that holds it keeps its claim and records late."""
+    return {
+        "status": status.value,
+        "reason": reason.value,
+        "finished_at": now,
+        "updated_at": now,
+        "next_attempt_at": None,
+        "send_state": case((_r.send_state == SendState.DUE, SendState.IDLE.value), else_=_r.send_state),
+    }
+
+
+def in_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
+    """Return the condition that a request has one of these statuses."""
+    return _r.status.in_(sorted(status.value for status in statuses))
+
+
+def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequest:
+    """Store a request as due, and end the live one of the same client, number and session, if there is one.
+
+    Call in a transaction. Raises IntegrityError when another session stores one first: run it again.
+    """
+    number_hash = vault.number_hash(new.phone.e164)
+    session_hash = vault.session_hash(new.session_id)
+    conn.execute(
+        update(otp_requests)
+        .where(
+            _r.client_id == new.client_id,
+            _r.number_hash == number_hash,
+            _r.session_hash.is_not_distinct_from(session_hash),
+            in_status(LIVE),
+        )
+        .values(ending(Status.CANCELLED, Reason.REPLACED, new.created_at))
+    )
+    key_id, sealed = vault.seal(new.phone.e164, row_id=new.id)
+    row = conn.execute(
+        insert(otp_requests)
+        .values(
+            id=new.id,
+            client_id=new.client_id,
+            number_sealed=sealed,
+            seal_key_id=key_id,
+            number_hash=number_hash,
+            country=new.phone.country,
+            session_hash=session_hash,
+            client_ip_hash=vault.address_hash(new.client_ip),
+            client_reference=new.client_reference,
+            channel=new.channel,
+            language=new.language,
+            status=Status.QUEUED.value,
+            send_state=SendState.DUE.value,
+            next_attempt_at=new.created_at,
+            checks_allowed=new.checks_allowed,
+            created_at=new.created_at,
+            updated_at=new.created_at,
+            send_by=new.send_by,
+        )
+        .returning(otp_requests)
+    ).one()
+    return _to_domain(row, vault)
+
+
+def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
+    """Return this client's request, None if there is none."""
+    row = conn.execute(
+        select(otp_requests).where(_r.id == request_id, _r.client_id == client_id)
+    ).one_or_none()
+    return _to_domain(row, vault) if row else None
+
+
+def newest_for(
+    conn: Connection, *, client_id: UUID, number_hash: bytes, session_hash: bytes | None
+) -> UUID | None:
+    """Return the id of this client's newest request for the number and session, a live one first."""
+    return conn.execute(
+        select(_r.id)
+        .where(
+            _r.client_id == client_id,
+            _r.number_hash == number_hash,
+            _r.session_hash.is_not_distinct_from(session_hash),
+        )
+        .order_by(in_status(LIVE).desc(), _r.created_at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def matches(
+    conn: Connection, request_id: UUID, *, number_hash: bytes | None, session_hash: bytes | None
+) -> bool:
+    """Return whether the request was made for this session, and for this number if one is given."""
+    condition = [_r.id == request_id, _r.session_hash.is_not_distinct_from(session_hash)]
+    if number_hash is not None:
+        condition.append(_r.number_hash == number_hash)
+    return conn.execute(select(literal(1)).where(*condition)).first() is not None
+
+
+def statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
+    """Return the status of each of these requests that exists."""
+    rows = conn.execute(select(_r.id, _r.status).where(_r.id == func.any(list(ids))))
+    return {row.id: Status(row.status) for row in rows}
+
+
+def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime) -> bool:
+    """End a live request at its client's wish; return whether it was live."""
+    result = conn.execute(
+        update(otp_requests)
+        .where(_r.id == request_id, _r.client_id == client_id, in_status(sources(Status.CANCELLED)))
+        .values(ending(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
+    )
+    return bool(result.rowcount)
+
+
+def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
+    """End requests whose first code did not leave by `send_by` and that no worker holds; return how many."""
+    return _expire(
+        conn,
+        [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
+        Reason.SEND_DEADLINE,
+        now=now,
+        limit=limit,
+    )
+
+
+def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
+    """End requests whose code has outlived its time; return how many.
+
+    One whose check is in flight waits for that check: the code was typed in time.
+    """
+    idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.clock_timestamp())
+    return _expire(
+        conn,
+        [in_status(CHECKABLE), _r.expires_at <= now, idle],
+        Reason.CODE_LIFETIME,
+        now=now,
+        limit=limit,
+    )
+
+
+def _expire(
+    conn: Connection, conditions: list[ColumnElement[bool]], reason: Reason, *, now: datetime, limit: int
+) -> int:
+    batch = (
+        select(_r.id).where(*conditions).order_by(_r.id).limit(limit).with_for_update(skip_locked=True)
+    ).cte("batch")
+    result = conn.execute(
+        update(otp_requests)
+        .where(_r.id.in_(select(batch.c.id)), *conditions)
+        .values(ending(Status.EXPIRED, reason, now))
+    )
+    return result.rowcount
+
+
+def _to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
+    return OtpRequest(
+        id=row.id,
+        client_id=row.client_id,
+        phone_number=masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)),
+        channel=row.channel,
+        status=Status(row.status),
+        send_state=SendState(row.send_state),
+        reason=Reason(row.reason) if row.reason else None,
+        provider_code=row.provider_code,
+        client_reference=row.client_reference,
+        created_at=row.created_at,
+        send_by=row.send_by,
+        sent_at=row.sent_at,
+        expires_at=row.expires_at,
+        verified_at=row.verified_at,
+        checks_allowed=row.checks_allowed,
+        checks_used=row.checks_used,
+        check_in_flight=row.check_lease_until is not None,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,199 @@
+"""The tables. `migrations/` makes them; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+from otpqueue.domain.checking import Verdict
+from otpqueue.domain.request import LIVE, SendState, Status
+from otpqueue.domain.sending import OutcomeKind
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+Time = TIMESTAMP(timezone=True)
+
+
+def _listed(values: Iterable[StrEnum]) -> str:
+    return ", ".join(f"'{value.value}'" for value in sorted(values))
+
+
+def _one_of(column: str, values: Iterable[StrEnum]) -> str:
+    return f"{column} IN ({_listed(values)})"
+
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Time, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False, index=True),
+    Column("prefix", Text, nullable=False),
+    Column("key_hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("revoked_at", Time),
+)
+
+otp_requests = Table(
+    "otp_requests",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    # Whom it goes to. The number is sealed with the row's id as associated data.
+    Column("number_sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", Text, nullable=False),
+    Column("number_hash", LargeBinary, nullable=False),
+    Column("country", Text),
+    Column("session_hash", LargeBinary),
+    Column("client_ip_hash", LargeBinary),
+    Column("client_reference", Text),
+    Column("channel", Text, nullable=False),
+    Column("language", Text),
+    # What the caller sees.
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("provider_code", Text),
+    # What the workers see. An `attempt` number is never used again; `tries`, `unknowns` are the policy's.
+    Column("send_state", Text, nullable=False),
+    Column("next_attempt_at", Time),
+    Column("lease_until", Time),
+    Column("attempt", SmallInteger, nullable=False, server_default="0"),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    Column("unknowns", SmallInteger, nullable=False, server_default="0"),
+    Column("pin_id", Text),
+    # Checks. `checks_used` counts against `checks_allowed`; `check_number` numbers the rows of `checks`.
+    Column("checks_allowed", SmallInteger, nullable=False),
+    Column("checks_used", SmallInteger, nullable=False, server_default="0"),
+    Column("checks_given_back", SmallInteger, nullable=False, server_default="0"),
+    Column("check_number", SmallInteger, nullable=False, server_default="0"),
+    Column("check_lease_until", Time),
+    # Times.
+    Column("created_at", Time, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    Column("send_by", Time, nullable=False),
+    Column("sent_at", Time),
+    Column("expires_at", Time),
+    Column("verified_at", Time),
+    Column("finished_at", Time),
+    CheckConstraint(_one_of("status", Status), name="status"),
+    CheckConstraint(_one_of("send_state", SendState), name="send_state"),
+    CheckConstraint("(send_state = 'due') = (next_attempt_at IS NOT NULL)", name="due_has_time"),
+    CheckConstraint("(send_state = 'claimed') = (lease_until IS NOT NULL)", name="claimed_has_lease"),
+    CheckConstraint("checks_used BETWEEN 0 AND checks_allowed", name="checks_bounded"),
+    CheckConstraint("pin_id IS NULL OR expires_at IS NOT NULL", name="sent_expires"),
+    Index(
+        "otp_requests_one_live",
+        "client_id",
+        "number_hash",
+        "session_hash",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=text(_one_of("status", LIVE)),
+    ),
+    Index("otp_requests_due", "next_attempt_at", postgresql_where=text("send_state = 'due'")),
+    Index("otp_requests_due_deadline", "send_by", postgresql_where=text("send_state = 'due'")),
+    Index("otp_requests_claimed", "lease_until", postgresql_where=text("send_state = 'claimed'")),
+    Index(
+        "otp_requests_checking",
+        "check_lease_until",
+        postgresql_where=text("check_lease_until IS NOT NULL"),
+    ),
+    Index(
+        "otp_requests_expiring",
+        "expires_at",
+        postgresql_where=text(f"{_one_of('status', LIVE)} AND expires_at IS NOT NULL"),
+    ),
+    Index("otp_requests_number", "number_hash", "created_at"),
+    # A row is updated three to five times in its short life: room on the page keeps those updates in place.
+    postgresql_with={"fillfactor": "70"},
+)
+
+send_attempts = Table(
+    "send_attempts",
+    metadata,
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", SmallInteger, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("claimed_at", Time, nullable=False),
+    Column("started_at", Time),
+    Column("finished_at", Time),
+    Column("outcome", Text),
+    Column("retryable", Boolean),
+    Column("code", Text),
+    Column("http_status", SmallInteger),
+    Column("pin_id", Text),
+    Column("latency_ms", Integer),
+    CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', OutcomeKind)}", name="outcome"),
+)
+
+checks = Table(
+    "checks",
+    metadata,
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", SmallInteger, primary_key=True),
+    Column("client_ip_hash", LargeBinary),
+    Column("started_at", Time, nullable=False),
+    Column("finished_at", Time),
+    Column("verdict", Text),
+    Column("code", Text),
+    Column("http_status", SmallInteger),
+    Column("latency_ms", Integer),
+    CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', Verdict)}", name="verdict"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("number_hash", LargeBinary),
+    Column("client_ip_hash", LargeBinary),
+    Column("created_at", Time, nullable=False),
+    Index("refusals_number", "number_hash", "created_at"),
+)
+
+provider_ids = Table(
+    "provider_ids",
+    metadata,
+    # One account may be the simulator's, another the real one: an id means nothing at the other.
+    Column("base_url", Text, primary_key=True),
+    Column("application_name", Text, primary_key=True),
+    Column("application_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("updated_at", Time, nullable=False),
+)
