@@ -1,0 +1,1 @@
+"""The Infobip 2FA API: the client, its words, and what we set up there."""

@@ -1,0 +1,194 @@
+"""HTTP to the provider: pooled, bounded in time and size, deaf to the environment.
+
+What can happen to a call is a value, never an exception: an answer, or one of two kinds of silence, told
+apart because only one of them may be retried freely.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import ssl
+import time
+from dataclasses import dataclass, field
+from http.client import HTTPResponse
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A whole HTTP answer."""
+
+    status: int
+    body: Any = field(repr=False)
+    """The JSON value of the body, None when it is not JSON."""
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotConnected:
+    """No connection was made: the provider has not seen the call."""
+
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAnswer:
+    """The call left, and no valid answer came: nobody knows what the provider did."""
+
+    code: str
+
+
+Reply = Answer | NotConnected | NoAnswer
+
+
+class Transport:
+    """Calls to one Infobip account. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        connections: int,
+        connect_timeout_s: float,
+        timeout_s: float,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
+        self._adapter = _BoundedAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        # A prepared request sent through the adapter costs half the CPU of requests.Session.request, and
+        # sees no proxies, netrc, cookies or redirects.
+        self._prepared = requests.Request(
+            "POST",
+            self._base_url,
+            headers={
+                "Authorization": f"App {api_key}",
+                "Accept": "application/json",
+                "User-Agent": "otpqueue",
+            },
+        ).prepare()
+
+    def call(self, method: str, path: str, body: object = None) -> Reply:
+        """Make one call, all in all within the time-out, and return what came of it."""
+        request = self._prepared.copy()
+        request.method = method
+        request.url = self._base_url + path
+        if body is not None:
+            request.prepare_body(None, None, json=body)
+        # urllib3 counts the time to connect and the time to the answer against `total`.
+        # requests passes such a time-out on as it is, though its annotations do not say so.
+        timeout: Any = Timeout(connect=self._connect_timeout_s, total=self._timeout_s)
+        try:
+            with self._adapter.send(request, stream=True, timeout=timeout, proxies={}) as response:
+                return _read(response)
+        except (requests.RequestException, HTTPError, OSError) as error:
+            return _silence(error)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._adapter.close()
+
+
+def _read(response: requests.Response) -> Answer | NoAnswer:
+    body = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+    if len(body) > MAX_BODY_BYTES:
+        return NoAnswer(code="answer_too_large")
+    return Answer(
+        status=response.status_code,
+        body=_json_or_none(body),
+        retry_after_s=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _seconds(header: str | None) -> float | None:
+    # The other form, a date, is of no use while the two clocks may disagree.
+    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
+def _silence(error: Exception) -> NotConnected | NoAnswer:
+    reason: object = error
+    if isinstance(error, requests.RequestException) and error.args:
+        reason = getattr(error.args[0], "reason", None) or error.args[0]
+    if isinstance(reason, NewConnectionError):
+        return NotConnected(code="connection_failed")
+    if isinstance(reason, ConnectTimeoutError):
+        return NotConnected(code="connect_timeout")
+    if isinstance(error, requests.Timeout | TimeoutError | ReadTimeoutError):
+        return NoAnswer(code="timeout")
+    return NoAnswer(code="connection_cut")
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket until a deadline: a server that drips bytes must not outlast it."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(HTTPResponse):
+    """An HTTP response whose head and body must be in before the time-out set for it is over."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        raw = self.fp.detach()
+        deadline = time.monotonic() + (sock.gettimeout() or 0)
+        self.fp = io.BufferedReader(_DeadlineReader(raw, sock, deadline))
+
+
+class _BoundedConnection(HTTPConnection):
+    response_class = _BoundedResponse
+
+
+class _BoundedTlsConnection(HTTPSConnection):
+    response_class = _BoundedResponse
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (ssl.SSLError, OSError) as error:
+            # Without this a certificate that does not fit looks like an answer that went missing.
+            raise NewConnectionError(self, str(error)) from error
+
+
+class _BoundedPool(HTTPConnectionPool):
+    ConnectionCls = _BoundedConnection
+
+
+class _BoundedTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _BoundedTlsConnection
+
+
+class _BoundedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _BoundedPool, "https": _BoundedTlsPool}
