@@ -1,0 +1,147 @@
+"""The contract between API and workers: the jobs' names and queues, and how a worker is woken.
+
+A job carries nothing: the table is the queue, and a Celery message only says "look".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
+
+SOCKET_TIMEOUT_S = 0.25
+"""A Redis that hangs must not hold up the answer to a caller."""
+
+_FLAG = "otpqueue:wake:send"
+_FLAG_MS = 1000
+_WORKERS = "otpqueue:workers"
+_SILENT_AFTER_S = 15
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's name, the queue it belongs to, and how long its message is worth running, in seconds."""
+
+    name: str
+    queue: str
+    expires_s: float
+
+
+SEND_CODES = Job("send_codes", "send", 10)
+SWEEP = Job("sweep", "periodic", 10)
+EXPIRE = Job("expire", "periodic", 30)
+ALL = (SEND_CODES, SWEEP, EXPIRE)
+QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
+
+
+def make_celery(broker: str, *, quick: bool) -> Celery:
+    """Return a Celery application that knows our queues; nothing connects before it is used.
+
+    `quick` is for publishers, which would rather fail than wait; a worker waits for its broker.
+    """
+    app = Celery("otpqueue", broker=broker, set_as_current=False)
+    app.conf.update(
+        task_routes={job.name: {"queue": job.queue} for job in ALL},
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        timezone="UTC",
+        # Jobs are wake-ups: one that is lost or doubled costs nothing, one that is taken at once is done.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+    )
+    if quick:
+        app.conf.update(
+            broker_connection_timeout=SOCKET_TIMEOUT_S, broker_transport_options=_quick_options(broker)
+        )
+    return app
+
+
+def _quick_options(broker: str) -> dict[str, Any]:
+    # Without `max_retries` kombu tries for ever to connect, whatever `retry=False` says.
+    options: dict[str, Any] = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+    if broker.startswith(("redis", "valkey")):
+        options |= {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": SOCKET_TIMEOUT_S}
+    return options
+
+
+def connect_redis(url: str) -> Redis:
+    """Return a Redis client that gives up quickly and does not try twice."""
+    return Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+class Waker:
+    """Wakes a worker that sends codes; at most one wake-up is under way at a time."""
+
+    def __init__(self, *, redis: Redis, celery: Celery) -> None:
+        self._redis, self._celery = redis, celery
+
+    def wake(self) -> bool:
+        """Publish `send_codes` unless one is pending; return False, logged, when that fails.
+
+        A wake-up that fails is no error for a caller: `sweep` looks every few seconds.
+        """
+        try:
+            if self._redis.set(_FLAG, "1", nx=True, px=_FLAG_MS):
+                self._celery.send_task(
+                    SEND_CODES.name,
+                    queue=SEND_CODES.queue,
+                    expires=SEND_CODES.expires_s,
+                    retry=False,
+                    ignore_result=True,
+                )
+        except (RedisError, KombuError, OSError) as error:
+            log.warning("wake_failed", error=type(error).__name__)
+            return False
+        return True
+
+    def taken(self) -> None:
+        """Let the next wake-up through; call before looking for work, so that none is missed."""
+        try:
+            self._redis.delete(_FLAG)
+        except RedisError as error:
+            log.warning("wake_flag_not_cleared", error=type(error).__name__)
+
+
+class Presence:
+    """Which workers have shown a sign of life."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def announce(self, worker: str, queues: str) -> None:
+        """Say that a worker of these queues lives. A failure is logged: the next sign is two seconds away."""
+        now = time.time()
+        try:
+            self._redis.zadd(_WORKERS, {f"{queues}|{worker}": now})
+            self._redis.zremrangebyscore(_WORKERS, 0, now - 60)
+        except RedisError as error:
+            log.warning("presence_not_announced", error=type(error).__name__)
+
+    def queues_served(self) -> set[str]:
+        """Return the queues that some worker served within the last seconds.
+
+        Raises RedisError when Redis does not answer.
+        """
+        seen: Any = self._redis.zrangebyscore(_WORKERS, time.time() - _SILENT_AFTER_S, "+inf")
+        return {queue for name in seen for queue in name.decode().split("|")[0].split(",")}

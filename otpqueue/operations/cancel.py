@@ -1,0 +1,40 @@
+"""Cancel a request at its client's wish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.errors import RequestNotFound
+from otpqueue.domain.request import OtpRequest
+from otpqueue.logs import get_logger
+from otpqueue.store import requests
+from otpqueue.store.engine import connection
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRequest:
+    """Cancels requests."""
+
+    engine: Engine
+    vault: Vault
+
+    def __call__(self, request_id: UUID, *, client_id: UUID, now: datetime) -> OtpRequest:
+        """End a live request and return it; one that has ended already is returned as it is.
+
+        Raises RequestNotFound, DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            cancelled = requests.cancel(conn, request_id, client_id=client_id, now=now)
+            request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+        if request is None:
+            raise RequestNotFound
+        if cancelled:
+            log.info("otp_cancelled", otp_id=str(request_id))
+        return request

@@ -1,0 +1,63 @@
+"""Set up the provider's side: found or made there, the ids remembered here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.sending import ProviderIds
+from otpqueue.infobip import provisioning
+from otpqueue.infobip.provisioning import Provisioned, Wanted
+from otpqueue.infobip.transport import Transport
+from otpqueue.logs import get_logger
+from otpqueue.store import provider_ids
+from otpqueue.store.engine import connection, transaction
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provision:
+    """Provisions one Infobip account, and knows its ids."""
+
+    engine: Engine
+    base_url: str
+    wanted: Wanted
+    given: ProviderIds | None
+    """Ids from the environment: they win, and nothing is provisioned."""
+
+    def __call__(self, transport: Transport, *, now: datetime) -> Provisioned:
+        """Find or make the application and the template, and remember their ids. Safe to run twice at once.
+
+        Raises ProvisioningFailed, DatabaseUnavailable.
+        """
+        if self.given:
+            return Provisioned(ids=self.given, actions=("used the ids of the environment",))
+
+        def work(conn: Connection) -> Provisioned:
+            # The lock is held while the provider answers: a second run must wait and find what this one made.
+            provider_ids.lock(conn)
+            key = {"base_url": self.base_url, "application_name": self.wanted.application_name}
+            remembered = provider_ids.recall(conn, **key)
+            provisioned = provisioning.ensure(transport, self.wanted, remembered=remembered)
+            if provisioned.ids != remembered:
+                provider_ids.remember(conn, provisioned.ids, **key, now=now)
+            return provisioned
+
+        provisioned = transaction(self.engine, work)
+        log.info("provisioned", actions=list(provisioned.actions))
+        return provisioned
+
+    def ids(self) -> ProviderIds | None:
+        """Return the ids in force, None before provisioning.
+
+        Raises DatabaseUnavailable.
+        """
+        if self.given:
+            return self.given
+        with connection(self.engine) as conn:
+            return provider_ids.recall(
+                conn, base_url=self.base_url, application_name=self.wanted.application_name
+            )

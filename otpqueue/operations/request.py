@@ -1,0 +1,90 @@
+"""Accept a request for a code: check the number, commit the row, wake a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import NumberNotAllowed
+from otpqueue.domain.request import OtpRequest
+from otpqueue.logs import get_logger
+from otpqueue.store import refusals, requests
+from otpqueue.store.engine import connection, transaction
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeWanted:
+    """What a caller asks for."""
+
+    phone_number: str
+    country: str | None = None
+    channel: str = "sms"
+    language: str | None = None
+    session_id: str | None = None
+    client_ip: str | None = None
+    client_reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestCode:
+    """Accepts requests. Once it returns, the request ends in a final state whatever process is killed."""
+
+    engine: Engine
+    vault: Vault
+    wake: Callable[[], bool]
+    send_within: timedelta
+    max_checks: int
+    allow_documentation: bool
+
+    def __call__(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> OtpRequest:
+        """Store a request as due and wake a worker; an older live one for the same person is cancelled.
+
+        Raises InvalidPhoneNumber, NumberNotAllowed (noted as a refusal), DatabaseUnavailable.
+        """
+        try:
+            number = phone.parse(
+                wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
+            )
+        except NumberNotAllowed as error:
+            self._note_refusal(error, wanted, client_id=client_id, now=now)
+            raise
+        new = requests.NewRequest(
+            id=uuid7(),
+            client_id=client_id,
+            phone=number,
+            session_id=wanted.session_id,
+            client_ip=wanted.client_ip,
+            client_reference=wanted.client_reference,
+            channel=wanted.channel,
+            language=wanted.language,
+            checks_allowed=self.max_checks,
+            created_at=now,
+            send_by=now + self.send_within,
+        )
+        accepted = transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+        log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
+        self.wake()
+        return accepted
+
+    def _note_refusal(
+        self, error: NumberNotAllowed, wanted: CodeWanted, *, client_id: UUID, now: datetime
+    ) -> None:
+        with connection(self.engine) as conn:
+            refusals.add(
+                conn,
+                client_id=client_id,
+                reason=error.reason,
+                number_hash=self.vault.number_hash(error.e164),
+                client_ip_hash=self.vault.address_hash(wanted.client_ip),
+                now=now,
+            )
+        log.info("otp_refused", client_id=str(client_id), reason=error.reason)

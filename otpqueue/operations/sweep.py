@@ -1,0 +1,72 @@
+"""Pick up what was dropped: leases that ran out, wake-ups that were lost, deadlines of unsent codes.
+
+Every statement is conditional, so that two sweeps at once do no harm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
+from otpqueue.logs import get_logger
+from otpqueue.store import attempts, checks, requests
+from otpqueue.store.engine import connection
+
+log = get_logger(__name__)
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """How much a sweep found."""
+
+    leases: int
+    unsent: int
+    checks: int
+    woke: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Sweeps."""
+
+    engine: Engine
+    wake: Callable[[], bool]
+    policy: SendingPolicy
+
+    def __call__(self, *, now: datetime) -> Swept:
+        """Sweep once, at most `BATCH` rows of each kind: the next sweep is seconds away.
+
+        Raises DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
+            leases = len(attempts.record(conn, lost)) if lost else 0
+            unsent = requests.expire_unsent(conn, now=now, limit=BATCH)
+            freed = checks.sweep(conn, now=now, limit=BATCH)
+            due = attempts.next_due(conn, now=now)
+        swept = Swept(leases=leases, unsent=unsent, checks=freed, woke=due is not None and due <= now)
+        if swept.woke:
+            self.wake()
+        if leases or unsent or freed:
+            log.warning("swept", leases=leases, unsent=unsent, checks=freed, woke=swept.woke)
+        return swept
+
+    def _lost(self, claim: attempts.Overdue, now: datetime) -> attempts.Result:
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        return attempts.Result(
+            request_id=claim.request_id,
+            attempt=claim.attempt,
+            outcome=LEASE_RAN_OUT,
+            decision=decide(LEASE_RAN_OUT, claim.progress, policy=self.policy, now=now, jitter=jitter),
+            started_at=None,
+            finished_at=now,
+            latency_ms=None,
+            expires_at=None,
+        )

@@ -1,0 +1,191 @@
+"""Check a code, synchronously: count the check, ask the provider, record the answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.checking import Checker, Judgement, Verdict
+from otpqueue.domain.errors import (
+    AlreadyVerified,
+    CheckInProgress,
+    CheckRefused,
+    CodeExpired,
+    CodeIncorrect,
+    NotSentYet,
+    ProviderUnavailable,
+    RequestCancelled,
+    RequestFailed,
+    RequestLocked,
+    RequestNotFound,
+)
+from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.logs import get_logger
+from otpqueue.store import checks, requests
+from otpqueue.store.checks import OpenCheck
+from otpqueue.store.engine import connection
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+_ENDED: dict[Status, type[CheckRefused]] = {
+    Status.VERIFIED: AlreadyVerified,
+    Status.EXPIRED: CodeExpired,
+    Status.LOCKED: RequestLocked,
+    Status.CANCELLED: RequestCancelled,
+    Status.FAILED: RequestFailed,
+}
+_POLL_S = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempted:
+    """A code as somebody typed it, and what the caller says of him."""
+
+    code: str
+    session_id: str | None = None
+    phone_number: str | None = None
+    client_ip: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCode:
+    """Checks codes. A code is accepted once, and a guess is counted before it is compared."""
+
+    engine: Engine
+    vault: Vault
+    checker: Checker
+    lease_s: float
+    patience_s: float
+    """How long a check waits for another one of the same request that is in progress."""
+
+    def __call__(
+        self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime
+    ) -> OtpRequest:
+        """Return the request, verified.
+
+        Raises RequestNotFound, InvalidPhoneNumber, one of the CheckRefused errors, ProviderUnavailable,
+        DatabaseUnavailable.
+        """
+        start = time.monotonic()
+        check = self._begin(request_id, attempted, client_id=client_id, now=now)
+        asked = time.monotonic()
+        judgement = self.checker.verify(pin_id=check.pin_id, code=attempted.code)
+        answered = time.monotonic()
+        with connection(self.engine) as conn:
+            status = checks.record(
+                conn,
+                check,
+                judgement,
+                latency_ms=round((answered - asked) * 1000),
+                now=now + timedelta(seconds=answered - start),
+            )
+            request = self._find(conn, request_id, client_id)
+        _report(request, judgement, status)
+        if status is Status.VERIFIED:
+            return request
+        raise _refusal(request, judgement.verdict)
+
+    def newest(self, attempted: Attempted, *, client_id: UUID, now: datetime) -> OtpRequest:
+        """Check a code against the newest request for the number and session in `attempted`.
+
+        Raises as a call does; RequestNotFound when there is no request for them.
+        """
+        with connection(self.engine) as conn:
+            request_id = requests.newest_for(
+                conn,
+                client_id=client_id,
+                number_hash=self._number_hash(attempted) or b"",
+                session_hash=self.vault.session_hash(attempted.session_id),
+            )
+        if request_id is None:
+            raise RequestNotFound
+        return self(request_id, attempted, client_id=client_id, now=now)
+
+    def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
+        number_hash = self._number_hash(attempted)
+        session_hash = self.vault.session_hash(attempted.session_id)
+        give_up = time.monotonic() + self.patience_s
+        while True:
+            with connection(self.engine) as conn:
+                check = checks.begin(
+                    conn,
+                    request_id=request_id,
+                    client_id=client_id,
+                    session_hash=session_hash,
+                    number_hash=number_hash,
+                    client_ip_hash=self.vault.address_hash(attempted.client_ip),
+                    lease_s=self.lease_s,
+                    now=now,
+                )
+                if check:
+                    return check
+                request = self._find(conn, request_id, client_id)
+                belongs = requests.matches(
+                    conn, request_id, number_hash=number_hash, session_hash=session_hash
+                )
+            problem = _why_not(request, belongs=belongs, now=now)
+            if not isinstance(problem, CheckInProgress) or time.monotonic() >= give_up:
+                raise problem
+            time.sleep(_POLL_S)
+
+    def _find(self, conn: Connection, request_id: UUID, client_id: UUID) -> OtpRequest:
+        request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+        if request is None:
+            raise RequestNotFound
+        return request
+
+    def _number_hash(self, attempted: Attempted) -> bytes | None:
+        if attempted.phone_number is None:
+            return None
+        # Whether such a number may be sent to was decided when it was; here it is only compared.
+        number = phone.parse(attempted.phone_number, allow_documentation=True)
+        return self.vault.number_hash(number.e164)
+
+
+def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefused:
+    if request.status in _ENDED:
+        return _ENDED[request.status]()
+    if request.expires_at is None:
+        return NotSentYet(retry_after_s=1)
+    if request.expires_at <= now:
+        return CodeExpired()
+    if request.check_in_flight:
+        return CheckInProgress(retry_after_s=1)
+    if not belongs:
+        # The answer of a wrong code, at no cost: no guess has reached the provider.
+        return CodeIncorrect(request.checks_left)
+    if request.checks_left <= 0:
+        return RequestLocked()
+    return CheckInProgress(retry_after_s=1)
+
+
+def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUnavailable:
+    if verdict in {Verdict.UNJUDGED, Verdict.UNKNOWN}:
+        return ProviderUnavailable(retry_after_s=2)
+    if verdict is Verdict.WRONG and request.status in {
+        Status.SENT,
+        Status.DELIVERED,
+        Status.UNDELIVERED,
+        Status.LOCKED,
+    }:
+        return CodeIncorrect(request.checks_left)
+    return _ENDED.get(request.status, CheckInProgress)()
+
+
+def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
+    verified = moved_to is Status.VERIFIED
+    log.info(
+        "otp_verified" if verified else "otp_check_failed",
+        otp_id=str(request.id),
+        verdict=judgement.verdict.value,
+        code=judgement.code,
+        http_status=judgement.http_status,
+        status=request.status.value,
+        checks_left=request.checks_left,
+    )

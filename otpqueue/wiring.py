@@ -1,0 +1,194 @@
+"""The composition root: settings in, parts out. Nothing connects before it is used."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from celery import Celery
+from redis import Redis
+from sqlalchemy import Engine
+
+from otpqueue import clock, jobs
+from otpqueue.domain.sending import ProviderIds, SendingPolicy
+from otpqueue.infobip.client import InfobipClient
+from otpqueue.infobip.provisioning import Wanted
+from otpqueue.infobip.transport import Transport
+from otpqueue.operations.cancel import CancelRequest
+from otpqueue.operations.expire import Expire
+from otpqueue.operations.health import CheckHealth
+from otpqueue.operations.keys import Keys
+from otpqueue.operations.provision import Provision
+from otpqueue.operations.request import RequestCode
+from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.status import ReadStatus
+from otpqueue.operations.sweep import Sweep
+from otpqueue.operations.verify import VerifyCode
+from otpqueue.settings import Settings
+from otpqueue.store.engine import make_engine
+from otpqueue.store.vault import Vault
+
+CHECK_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one process, each made when it is first asked for.
+
+    A part whose settings are missing raises SettingsError then: a worker needs no API port, `keys` no broker.
+    """
+
+    settings: Settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The pool of Postgres connections."""
+        return make_engine(self.settings.require("database_url"), pool_size=self.settings.database_pool)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """What seals and hashes."""
+        return Vault(sealing_keys=self.settings.sealing_keys(), hashing_key=self.settings.hashing_key())
+
+    @cached_property
+    def redis(self) -> Redis:
+        """The Redis client."""
+        return jobs.connect_redis(self.settings.require("redis_url"))
+
+    @cached_property
+    def publisher(self) -> Celery:
+        """The Celery application that publishes and would rather fail than wait."""
+        return jobs.make_celery(self.settings.broker, quick=True)
+
+    @cached_property
+    def waker(self) -> jobs.Waker:
+        """What wakes a worker."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher)
+
+    @cached_property
+    def presence(self) -> jobs.Presence:
+        """Which workers live."""
+        return jobs.Presence(self.redis)
+
+    @cached_property
+    def transport(self) -> Transport:
+        """The connections to Infobip: one for each thread that may use them."""
+        return Transport(
+            base_url=self.settings.require("infobip_base_url"),
+            api_key=self.settings.require("infobip_api_key"),
+            connections=max(self.settings.sender_threads, self.settings.api_threads // 2),
+            connect_timeout_s=self.settings.connect_timeout_s,
+            timeout_s=self.settings.provider_timeout_s,
+        )
+
+    @cached_property
+    def infobip(self) -> InfobipClient:
+        """The provider."""
+        return InfobipClient(self.transport)
+
+    @cached_property
+    def policy(self) -> SendingPolicy:
+        """How stubbornly a code is sent."""
+        return SendingPolicy(
+            max_attempts=self.settings.max_attempts,
+            unknown_resends=self.settings.unknown_resends,
+            backoff_base_s=self.settings.backoff_base_s,
+            backoff_max_s=self.settings.backoff_max_s,
+        )
+
+    @cached_property
+    def keys(self) -> Keys:
+        """API keys."""
+        return Keys(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def provision(self) -> Provision:
+        """The provider's side and its ids."""
+        settings = self.settings
+        given = None
+        if settings.infobip_application_id and settings.infobip_message_id:
+            given = ProviderIds(
+                application_id=settings.infobip_application_id, message_id=settings.infobip_message_id
+            )
+        return Provision(
+            engine=self.engine,
+            base_url=settings.require("infobip_base_url").rstrip("/"),
+            wanted=Wanted(
+                application_name=settings.infobip_app_name,
+                code_lifetime_s=settings.code_lifetime_s,
+                template=settings.infobip_message_template,
+                sender_id=settings.infobip_sender_id,
+            ),
+            given=given,
+        )
+
+    @cached_property
+    def request(self) -> RequestCode:
+        """Accepts requests."""
+        return RequestCode(
+            engine=self.engine,
+            vault=self.vault,
+            wake=self.waker.wake,
+            send_within=timedelta(seconds=self.settings.send_within_s),
+            max_checks=self.settings.max_checks,
+            allow_documentation=self.settings.allow_documentation_numbers,
+        )
+
+    @cached_property
+    def status(self) -> ReadStatus:
+        """Reads requests."""
+        return ReadStatus(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def verify(self) -> VerifyCode:
+        """Checks codes."""
+        return VerifyCode(
+            engine=self.engine,
+            vault=self.vault,
+            checker=self.infobip,
+            lease_s=self.settings.check_lease_s,
+            patience_s=CHECK_PATIENCE_S,
+        )
+
+    @cached_property
+    def cancel(self) -> CancelRequest:
+        """Cancels requests."""
+        return CancelRequest(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def health(self) -> CheckHealth:
+        """Checks health."""
+        return CheckHealth(engine=self.engine, presence=self.presence, provider_ids=self.provision.ids)
+
+    @cached_property
+    def pump(self) -> Pump:
+        """Sends what is due."""
+        return Pump(
+            engine=self.engine,
+            vault=self.vault,
+            sms=self.infobip,
+            provider_ids=self.provision.ids,
+            wake=self.waker.wake,
+            clock=clock.now,
+            settings=PumpSettings(
+                worker=f"{socket.gethostname()}:{os.getpid()}",
+                threads=self.settings.sender_threads,
+                lease_s=self.settings.send_lease_s,
+                job_s=self.settings.job_s,
+                code_lifetime_s=self.settings.code_lifetime_s,
+                policy=self.policy,
+            ),
+        )
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """Picks up what was dropped."""
+        return Sweep(engine=self.engine, wake=self.waker.wake, policy=self.policy)
+
+    @cached_property
+    def expire(self) -> Expire:
+        """Ends codes nobody typed in time."""
+        return Expire(engine=self.engine)
