@@ -1,0 +1,157 @@
+"""Faults on demand: answers that are late, wrong, or never come. No part of the imitated API."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from otpqueue.simulator.wire import digits
+
+MAX_LATENCY_MS = 600_000
+
+# These say how long a body is, which is the server's business.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+
+def _no_framing(name: str) -> str:
+    if name.lower() in _FRAMING:
+        raise ValueError("is set by the server")
+    return name
+
+
+HeaderName = Annotated[
+    str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(_no_framing)
+]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
+
+
+def _number(text: str) -> str:
+    number = digits(text)
+    if number is None:
+        raise ValueError("must be a phone number in digits")
+    return number
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Match(_Strict):
+    """Which requests a fault is for; what is absent matches all.
+
+    `to` is compared, in digits, with the number the request concerns. `path` is looked for anywhere in
+    the request's path, or, when it holds a `*`, matched with the whole path as a shell pattern.
+    """
+
+    to: Annotated[str, AfterValidator(_number)] | None = None
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+    def accepts(self, path: str, number: str | None) -> bool:
+        """Tell whether a request fits that concerns `number`, or none."""
+        return self.to in {None, number} and self.accepts_path(path)
+
+    def accepts_path(self, path: str) -> bool:
+        """Tell whether the path of a request fits."""
+        if self.path is None:
+            return True
+        return fnmatchcase(path, self.path) if "*" in self.path else self.path in path
+
+
+class FaultBody(_Strict):
+    """What is to go wrong, how often (`times`; null or absent: until deleted), and after what delay.
+
+    `status` with `body` and `headers` replaces the answer, and the request has no effect. `drop` cuts the
+    connection without a byte of answer: `before` the request has an effect, or `after` all of it.
+    `latency_ms` holds back the answer, or the cut; alone it leaves the answer as it is. The request has
+    had its effect before the delay begins.
+    """
+
+    match: Match = Match()
+    times: Annotated[int, Field(ge=1)] | None = None
+    latency_ms: Annotated[int, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
+    status: Annotated[int, Field(ge=200, le=599)] | None = None
+    body: JsonValue = None
+    headers: dict[HeaderName, HeaderValue] | None = None
+    drop: Literal["before", "after"] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "FaultBody":
+        if self.latency_ms is None and self.status is None and self.drop is None:
+            raise ValueError("needs at least one of latency_ms, status and drop")
+        if self.status is not None and self.drop is not None:
+            raise ValueError("status and drop exclude each other")
+        if self.status is None and {"body", "headers"} & self.model_fields_set:
+            raise ValueError("body and headers need status")
+        return self
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault in force; `used` counts the requests it struck."""
+
+    id: str
+    body: FaultBody
+    used: int = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether its times are used up."""
+        return self.body.times is not None and self.used >= self.body.times
+
+    @property
+    def has_no_effect(self) -> bool:
+        """Whether the request it strikes is to be left undone."""
+        return self.body.status is not None or self.body.drop == "before"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fault as the faults endpoint shows it."""
+        return {"id": self.id, **self.body.model_dump(exclude_unset=True), "used": self.used}
+
+
+class Faults:
+    """The faults in order of creation; spent ones stay listed but strike no more."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._active: list[Fault] = []
+
+    def add(self, body: FaultBody) -> Fault:
+        """Put a fault in force, after those that are."""
+        fault = Fault(str(uuid4()), body)
+        self._faults.append(fault)
+        self._active.append(fault)
+        return fault
+
+    def all(self) -> list[Fault]:
+        """Return all faults, oldest first."""
+        return list(self._faults)
+
+    def clear(self) -> None:
+        """Delete all faults."""
+        self._faults.clear()
+        self._active.clear()
+
+    def any_needs_number(self, path: str) -> bool:
+        """Tell whether the number a request concerns has to be found out to choose its fault."""
+        return any(
+            fault.body.match.to is not None and fault.body.match.accepts_path(path) for fault in self._active
+        )
+
+    def take(self, path: str, number: str | None) -> Fault | None:
+        """Use up one time of the first fault in force that fits a request, and return it."""
+        fault = next((fault for fault in self._active if fault.body.match.accepts(path, number)), None)
+        if fault is not None:
+            fault.used += 1
+            if fault.spent:
+                self._active.remove(fault)
+        return fault

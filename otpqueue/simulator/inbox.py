@@ -1,0 +1,71 @@
+"""The handsets: every message "delivered", so that a test or a person can read the PIN.
+
+No part of the imitated API.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from otpqueue.simulator.clock import iso
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message on a handset; `to` in digits, `sent_at` in epoch seconds of the simulator's clock."""
+
+    to: str
+    channel: str
+    sender: str | None
+    text: str
+    pin: str
+    pin_id: str
+    sent_at: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the message as the inbox endpoint shows it."""
+        return {
+            "to": self.to,
+            "channel": self.channel,
+            "from": self.sender,
+            "text": self.text,
+            "pin": self.pin,
+            "pinId": self.pin_id,
+            "sentAt": iso(self.sent_at),
+        }
+
+
+class Inbox:
+    """The newest `size` messages of all numbers together, quick to look up by number."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._all: deque[Message] = deque()
+        self._by_number: dict[str, list[Message]] = {}
+
+    def add(self, message: Message) -> None:
+        """Take in a message as the newest; the oldest gives way when the inbox is full."""
+        if len(self._all) >= self._size:
+            self._drop_oldest()
+        self._all.append(message)
+        self._by_number.setdefault(message.to, []).append(message)
+
+    def newest(self, to: str | None = None, limit: int | None = None) -> list[Message]:
+        """Return messages newest first, of one number (digits) or of all, at most `limit`."""
+        messages: Iterator[Message] = reversed(self._all if to is None else self._by_number.get(to, []))
+        return list(islice(messages, limit))
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        self._all.clear()
+        self._by_number.clear()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._all.popleft()
+        of_number = self._by_number[oldest.to]
+        # The oldest message of all is also the oldest of its number.
+        of_number.pop(0)
+        if not of_number:
+            del self._by_number[oldest.to]

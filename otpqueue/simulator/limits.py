@@ -1,0 +1,49 @@
+"""Counting hits per key in windows of time."""
+
+from bisect import bisect_left, bisect_right
+from typing import Literal
+
+from otpqueue.simulator.durations import Limit
+
+_PRUNE_EVERY = 50_000
+
+
+class Windows:
+    """Hits per key, kept as ascending times in seconds; only granted hits are recorded.
+
+    `sliding` counts the hits of the last `limit.seconds`; `fixed` those since the last whole multiple of
+    it. Which of the two Infobip uses is INFERRED.
+    """
+
+    def __init__(self, kind: Literal["sliding", "fixed"]) -> None:
+        self._kind = kind
+        self._times: dict[str, list[float]] = {}
+        self._longest_s = 0.0
+        self._hits = 0
+
+    def wait(self, key: str, limit: Limit, now: float) -> float:
+        """Return the seconds until `key` has room again; 0.0 when it has room now."""
+        self._longest_s = max(self._longest_s, limit.seconds)
+        times = self._times.get(key, [])
+        if self._kind == "sliding":
+            first = bisect_right(times, now - limit.seconds)
+            frees_at = times[-limit.attempts] + limit.seconds if 0 < limit.attempts <= len(times) else None
+        else:
+            start = now - now % limit.seconds
+            first = bisect_left(times, start)
+            frees_at = start + limit.seconds
+        del times[:first]
+        if len(times) < limit.attempts:
+            return 0.0
+        # A limit of no attempts at all never frees up; one window is as good an answer as any.
+        return (frees_at if frees_at is not None else now + limit.seconds) - now
+
+    def hit(self, key: str, now: float) -> None:
+        """Record one granted request at `now`."""
+        self._times.setdefault(key, []).append(now)
+        self._hits += 1
+        if self._hits % _PRUNE_EVERY == 0:
+            self._prune(now - self._longest_s)
+
+    def _prune(self, before: float) -> None:
+        self._times = {key: times for key, times in self._times.items() if times and times[-1] > before}

@@ -1,0 +1,128 @@
+"""The simulator as an HTTP server: uvicorn, with a way for the application to cut a connection."""
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from otpqueue.simulator.app import create_app
+from otpqueue.simulator.gate import CUT_EXTENSION
+from otpqueue.simulator.options import Options
+from otpqueue.simulator.state import State
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+START_TIMEOUT_S = 10.0
+
+
+class CuttingProtocol(HttpToolsProtocol):
+    """HTTP/1.1 whose requests can abort their own connection, through an ASGI extension."""
+
+    def on_message_begin(self) -> None:
+        """Offer the cut with each request; called by the parser."""
+        super().on_message_begin()
+        self.scope["extensions"] = {CUT_EXTENSION: {"cut": self.transport.abort}}
+
+
+class RunningSimulator:
+    """A simulator at work on a thread of its own; `state` is its memory, `url` its base URL."""
+
+    def __init__(self, options: Options, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.state = State(options)
+        self._listener = listener
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(options, self.state),
+                http=CuttingProtocol,
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=0,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                log_level="critical",
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="infobip-simulator", daemon=True)
+
+    def start(self) -> None:
+        """Start serving; returns when requests are taken."""
+        self._thread.start()
+        for _ in range(int(START_TIMEOUT_S / 0.005)):
+            if self._server.started:
+                return
+            self._thread.join(0.005)
+            if not self._thread.is_alive():
+                break
+        raise RuntimeError("the simulator did not start")
+
+    def stop(self) -> None:
+        """Stop within a second, cutting the requests that still wait for an answer."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._listener:
+            asyncio.run(self._server.serve(sockets=[self._listener]))
+
+
+@contextmanager
+def running(options: Options, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[RunningSimulator]:
+    """Run a simulator in this process for the length of a `with`; port 0 takes a free one.
+
+    Raises OSError when the address cannot be had.
+    """
+    simulator = RunningSimulator(options, _listen(host, port))
+    simulator.start()
+    try:
+        yield simulator
+    finally:
+        simulator.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only on sockets that name their protocol; with it on, every
+    # answer on a kept-alive connection waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(options: Options, *, host: str, port: int) -> None:
+    """Run the simulator until SIGTERM or SIGINT; to be called on the main thread.
+
+    Writes one line to standard error, saying where it listens. Raises OSError when the address cannot be
+    had.
+    """
+    asked_to_stop = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        asked_to_stop.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with running(options, host=host, port=port) as simulator:
+            sys.stderr.write(f"Infobip simulator listens on {simulator.url}\n")
+            sys.stderr.flush()
+            asked_to_stop.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,134 @@
+"""Reading requests: JSON bodies, typed models, query parameters, phone numbers."""
+
+import json
+import re
+from typing import Any, Final, TypeVar
+
+import falcon
+import falcon.asgi
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from otpqueue.simulator.errors import ApiError, invalid
+
+MAX_BODY_BYTES: Final = 1_000_000
+
+_NUMBER = re.compile(r"(\+?)([0-9]{1,64})")
+
+
+class Body(BaseModel):
+    """A request body: camelCase names, exact types, unknown fields ignored, null the same as absent."""
+
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, alias_generator=to_camel, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        return without_nulls(data) if isinstance(data, dict) else data
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data` without the fields that are null."""
+    return {key: value for key, value in data.items() if value is not None}
+
+
+async def raw_body(req: falcon.asgi.Request) -> bytes:
+    """Return the bytes of the body, which may be asked for more than once; 400 when over 1 MB."""
+    context = req.context
+    if not hasattr(context, "raw_body"):
+        body = await req.stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ApiError(400, text="Request body is too large")
+        context.raw_body = body
+    return bytes(context.raw_body)
+
+
+def loads(body: bytes) -> Any:
+    """Parse JSON; ValueError also on what UTF-8 JSON has not: NaN, lone surrogates, bottomless nesting."""
+    try:
+        data = json.loads(body, parse_constant=_refuse_constant)
+        if b"\\u" in body:
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def json_object(req: falcon.asgi.Request, *, optional: bool = False) -> dict[str, Any]:
+    """Return the body as a JSON object; an empty body is `{}` when `optional`.
+
+    Raises `ApiError` 400 on another content type, on what is not JSON and on what is not an object. The
+    status for another content type is INFERRED: the OpenAPI document lists no 415.
+    """
+    body = await raw_body(req)
+    if not body and optional:
+        return {}
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiError(400, text="Content-Type must be application/json")
+    try:
+        data = loads(body)
+    except ValueError as error:
+        raise ApiError(400, text="Request body is not valid JSON") from error
+    if not isinstance(data, dict):
+        raise ApiError(400, text="Request body must be a JSON object")
+    return data
+
+
+def parse(model: type[BodyT], data: dict[str, Any]) -> BodyT:
+    """Return `data` as `model`; raises `ApiError` 400 with `validationErrors` by dotted field path."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ApiError(400, validation_errors=problems(error)) from error
+
+
+def problems(error: ValidationError) -> dict[str, list[str]]:
+    """Return what is wrong with each field, by dotted path; the wording is INFERRED."""
+    found: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path = ".".join(str(part) for part in detail["loc"])
+        found.setdefault(path, []).append(_problem(detail))
+    return found
+
+
+def _problem(detail: ErrorDetails) -> str:
+    if detail["type"] == "missing":
+        return "must not be null"
+    if detail["type"] == "string_too_short":
+        return "must not be empty"
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return detail["msg"].replace("Input should be", "must be")
+
+
+def boolean_param(req: falcon.asgi.Request, name: str) -> bool | None:
+    """Return a query parameter as a boolean, None when absent; `ApiError` 400 on anything else."""
+    text = req.get_param(name)
+    if text is None:
+        return None
+    if text.lower() not in {"true", "false"}:
+        raise invalid(name, "must be true or false")
+    return text.lower() == "true"
+
+
+def digits(number: str, *, accept_plus: bool = True) -> str | None:
+    """Return a phone number without its `+`, or None when it holds anything but digits.
+
+    Official samples show digits only; that a leading `+` is accepted is INFERRED. The bound of 64 is that
+    of Infobip's SMS API.
+    """
+    match = _NUMBER.fullmatch(number)
+    if match is None or (match[1] and not accept_plus):
+        return None
+    return match[2]

@@ -1,0 +1,144 @@
+"""A simulator per test module, emptied for each test, and a client for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+import requests
+
+from otpqueue.simulator.options import Options
+from otpqueue.simulator.server import RunningSimulator, running
+
+API_KEY = "test-key"
+BASIC_USER = "ann:se:cret"
+TO = "41793026727"
+
+
+class Client(requests.Session):
+    """A session bound to one simulator; it sends the right key unless told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.headers["Authorization"] = f"App {API_KEY}"
+
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", 10)
+        return super().request(method, self.url + str(url), *args, **kwargs)
+
+    def application(self, **configuration: object) -> str:
+        """Create an application and return its id."""
+        answer = self.post("/2fa/2/applications", json={"name": "shop", "configuration": configuration})
+        assert answer.status_code in {200, 201}
+        return str(answer.json()["applicationId"])
+
+    def template(self, application_id: str, **fields: object) -> str:
+        """Create a template and return its id."""
+        body = {"messageText": "Your code is {{pin}}", "pinType": "NUMERIC", "pinLength": 6, **fields}
+        answer = self.post(f"/2fa/2/applications/{application_id}/messages", json=body)
+        assert answer.status_code == 200
+        return str(answer.json()["messageId"])
+
+    def ready(self, **configuration: object) -> dict[str, str]:
+        """Create an application and a template, and return the body of a send."""
+        roomy = {"sendPinPerPhoneNumberLimit": "1000/1d", "verifyPinLimit": "1000/1s", **configuration}
+        application_id = self.application(**roomy)
+        return {"applicationId": application_id, "messageId": self.template(application_id), "to": TO}
+
+    def send_pin(self, body: dict[str, Any]) -> str:
+        """Send a PIN and return its id."""
+        answer = self.post("/2fa/2/pin", json=body)
+        assert answer.status_code == 200
+        return str(answer.json()["pinId"])
+
+    def check(self, pin_id: str, pin: object) -> requests.Response:
+        """Check a PIN."""
+        return self.post(f"/2fa/2/pin/{pin_id}/verify", json={"pin": pin})
+
+    def inbox(self, to: str | None = None) -> list[dict[str, Any]]:
+        """Return the messages in the inbox, newest first."""
+        messages: list[dict[str, Any]] = self.get(
+            "/_simulator/messages", params={"to": to} if to else None
+        ).json()["messages"]
+        return messages
+
+    def pin(self) -> str:
+        """Return the PIN of the newest message."""
+        return str(self.inbox()[0]["pin"])
+
+    def wrong_pin(self) -> str:
+        """Return a PIN that differs from the newest message's."""
+        return "x" * len(self.pin())
+
+    def advance(self, seconds: float) -> None:
+        """Move the simulator's clock forward."""
+        answer = self.post("/_simulator/clock", json={"advance_s": seconds})
+        assert answer.status_code == 200
+
+    def fault(self, **body: object) -> dict[str, Any]:
+        """Put a fault in force and return it."""
+        answer = self.post("/_simulator/faults", json=body)
+        assert answer.status_code == 201
+        fault: dict[str, Any] = answer.json()
+        return fault
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[RunningSimulator]:
+    """Return a running simulator that the tests of a module share."""
+    with running(Options(api_keys=(API_KEY,), basic_users=(BASIC_USER,))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def client(simulator: RunningSimulator) -> Iterator[Client]:
+    """Return a client of the shared simulator, which starts out empty."""
+    with Client(simulator.url) as client:
+        assert client.post("/_simulator/reset").status_code == 204
+        yield client
+
+
+@pytest.fixture
+def client_with() -> Callable[..., AbstractContextManager[Client]]:
+    """Return a way to get a client of a simulator with other options."""
+
+    @contextmanager
+    def start(**options: Any) -> Iterator[Client]:
+        with (
+            running(Options(api_keys=(API_KEY,), **options)) as simulator,
+            Client(simulator.url) as client,
+        ):
+            yield client
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def error_of() -> Callable[[requests.Response], tuple[int, str, str]]:
+    """Return a reader of refusals: status, messageId and text from the old envelope."""
+
+    def read(answer: requests.Response) -> tuple[int, str, str]:
+        body = answer.json()
+        assert list(body) == ["requestError"]
+        assert list(body["requestError"]) == ["serviceException"]
+        exception = body["requestError"]["serviceException"]
+        assert set(exception) <= {"messageId", "text", "validationErrors"}
+        return answer.status_code, exception["messageId"], exception["text"]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def problems_of() -> Callable[[requests.Response], dict[str, list[str]]]:
+    """Return a reader of 400s with `validationErrors`."""
+
+    def read(answer: requests.Response) -> dict[str, list[str]]:
+        assert answer.status_code == 400
+        exception = answer.json()["requestError"]["serviceException"]
+        assert (exception["messageId"], exception["text"]) == ("BAD_REQUEST", "Bad request")
+        problems: dict[str, list[str]] = exception["validationErrors"]
+        assert all(texts and all(isinstance(text, str) for text in texts) for texts in problems.values())
+        return problems
+
+    return read
