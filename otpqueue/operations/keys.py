@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -64,6 +65,11 @@ class Keys:
         """Revoke the keys with this prefix; return how many that were."""
         with connection(self.engine) as conn:
             return clients.revoke_key(conn, prefix, now=now)
+
+    def client_id(self, name: str, *, now: datetime) -> UUID:
+        """Return the id of the client with this name, made if there is none."""
+        with connection(self.engine) as conn:
+            return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
 
     def authenticate(self, api_key: str) -> ApiKey:
         """Return what is known of a key.

@@ -1,0 +1,65 @@
+"""The API: its parts and its whole route table on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from otpqueue import logs, settings
+from otpqueue.api import problems
+from otpqueue.api.auth import Door
+from otpqueue.api.guide import RequestOtp, VerifyOtp
+from otpqueue.api.health import Health
+from otpqueue.api.middleware import RequestId, SafeHeaders
+from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
+from otpqueue.api.requests import OneOtpRequest, OtpRequests, Verification
+from otpqueue.api.room import Room
+from otpqueue.api.waiting import Waiters
+from otpqueue.wiring import Parts
+
+App = falcon.App[falcon.Request, falcon.Response]
+
+
+def create_app(parts: Parts) -> App:
+    """Return the WSGI application over these parts."""
+    middleware: Any = [RequestId(), SafeHeaders()]
+    app = falcon.App(middleware=middleware)
+    app.req_options.keep_blank_qs_values = True
+    app.req_options.auto_parse_qs_csv = False
+    app.resp_options.default_media_type = falcon.MEDIA_JSON
+    problems.install(app)
+
+    threads = parts.settings.api_threads
+    door = Door(keys=parts.keys, guide_client=parts.settings.guide_client)
+    checking = Room(threads // 2)
+    waiters = Waiters(read=parts.status.of_many, places=threads // 4)
+    health = Health(check=parts.health)
+
+    app.add_route("/v1/otp-requests", OtpRequests(door=door, request=parts.request))
+    app.add_route(
+        "/v1/otp-requests/{request_id}",
+        OneOtpRequest(door=door, status=parts.status, cancel=parts.cancel, waiters=waiters),
+    )
+    app.add_route(
+        "/v1/otp-requests/{request_id}/verify",
+        Verification(door=door, verify=parts.verify, room=checking),
+    )
+    app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
+    app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))
+    app.add_route("/health", health)
+    app.add_route("/health/ready", health, suffix="ready")
+    app.add_route("/health/live", health, suffix="live")
+    app.add_route("/openapi.json", OpenApi())
+    app.add_route("/docs", Docs())
+    app.add_route("/assets/{name}", Assets())
+    if parts.settings.try_page:
+        app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
+    return app
+
+
+def create_from_environment() -> App:
+    """Return the application as the environment says: what a WSGI server loads, as a factory."""
+    current = settings.load()
+    logs.configure(process="api", style=current.log_format, level=current.log_level)
+    return create_app(Parts(current))

@@ -1,0 +1,46 @@
+"""Who calls: API keys and their scopes, and the guide's keyless calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import falcon
+import structlog
+
+from otpqueue.domain.errors import MissingScope, Unauthenticated
+from otpqueue.operations.keys import Keys
+
+_LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Lets callers in."""
+
+    keys: Keys
+    guide_client: str | None
+    """The client that keyless calls of the guide's two endpoints count as."""
+
+    def enter(self, req: falcon.Request, *scopes: str) -> UUID:
+        """Return the caller's client id; its key must have at least one of `scopes`.
+
+        Raises Unauthenticated, MissingScope, DatabaseUnavailable.
+        """
+        word, _, api_key = (req.get_header("Authorization") or "").partition(" ")
+        api_key = api_key.strip()
+        if word.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
+            raise Unauthenticated
+        key = self.keys.authenticate(api_key)
+        structlog.contextvars.bind_contextvars(client=key.client_name)
+        if not key.scopes.intersection(scopes):
+            raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
+        return key.client_id
+
+    def enter_guide(self, req: falcon.Request, scope: str, *, now: datetime) -> UUID:
+        """Return the client id of a call to one of the guide's endpoints, which may come without a key."""
+        if self.guide_client is None or req.get_header("Authorization") is not None:
+            return self.enter(req, scope)
+        structlog.contextvars.bind_contextvars(client=self.guide_client)
+        return self.keys.client_id(self.guide_client, now=now)

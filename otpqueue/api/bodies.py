@@ -1,0 +1,138 @@
+"""What callers send: JSON bodies with their rules. Unknown fields are refused, types are not guessed."""
+
+from __future__ import annotations
+
+import unicodedata
+from ipaddress import ip_address
+from typing import Annotated, Literal, TypeVar
+
+import falcon
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from otpqueue.api.problems import Refused
+from otpqueue.domain.checking import is_code
+from otpqueue.domain.errors import FieldError, InvalidRequest
+
+MAX_BODY_BYTES = 16 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _printable(text: str) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise ValueError("must not hold control characters")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address") from None
+
+
+def _code(text: str) -> str:
+    if not is_code(text):
+        raise ValueError("must be six digits, 0 to 9")
+    return text
+
+
+def _country(text: str) -> str:
+    if not (len(text) == 2 and text.isascii() and text.isalpha()):
+        raise ValueError("must be two letters, ISO 3166 alpha-2, e.g. GB")
+    return text.upper()
+
+
+Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+Number = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_printable)]
+Code = Annotated[str, AfterValidator(_code)]
+Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+
+
+class Body(BaseModel):
+    """A JSON object."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NewOtpRequest(Body):
+    """Ask for a code to be sent."""
+
+    phone_number: Number = Field(
+        description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
+    )
+    country: Annotated[str, AfterValidator(_country)] | None = Field(
+        None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
+    )
+    channel: Literal["sms"] = Field("sms", description="how the code travels")
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] | None = Field(
+        None, description="language of the message; kept, and `en` is sent until there are more templates"
+    )
+    session_id: Text | None = Field(
+        None, description="binds the code to a login session: the same must come with `verify`"
+    )
+    client_ip: Address | None = Field(None, description="address of the end user")
+    client_reference: Text | None = Field(None, description="a text of yours that comes back in answers")
+
+
+class CodeToVerify(Body):
+    """A code as the end user typed it."""
+
+    code: Code = Field(description="six digits", examples=["123456"])
+    session_id: Text | None = Field(None, description="as given when the code was asked for")
+    phone_number: Number | None = Field(
+        None, description="E.164; if given, it must be the number the code went to"
+    )
+    client_ip: Address | None = Field(None, description="address of the end user")
+
+
+class GuideRequest(Body):
+    """The guide's `POST /request-otp`."""
+
+    phone_number: Number = Field(alias="phoneNumber", description="E.164", examples=["+447700900123"])
+    session_id: Text | None = Field(None, alias="sessionId")
+
+
+class GuideVerify(Body):
+    """The guide's `POST /verify-otp`."""
+
+    phone_number: Number = Field(alias="phoneNumber", description="E.164", examples=["+447700900123"])
+    otp: Code = Field(description="six digits", examples=["123456"])
+    session_id: Text | None = Field(None, alias="sessionId")
+
+
+def read(req: falcon.Request, model: type[Model]) -> Model:
+    """Return the request's body as `model`.
+
+    Raises Refused for what is not a JSON object of bearable size, InvalidRequest for what breaks a rule.
+    """
+    if (req.content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused("unsupported_media_type")
+    if (req.content_length or 0) > MAX_BODY_BYTES:
+        raise Refused("body_too_large")
+    body = req.stream.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise Refused("body_too_large")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: ValidationError) -> Exception:
+    # Without the input: it may hold a number or a code.
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    if found[0]["type"] == "json_invalid" or not found[0]["loc"]:
+        return Refused("malformed_json")
+    return InvalidRequest(
+        [FieldError(str(one["loc"][0]), _message(one["type"], one["msg"])) for one in found]
+    )
+
+
+def _message(kind: str, text: str) -> str:
+    known = {
+        "missing": "is required",
+        "extra_forbidden": "is not a field of this call",
+        "string_type": "must be a string",
+    }
+    return known.get(kind) or text.removeprefix("Value error, ").replace("String should", "should")

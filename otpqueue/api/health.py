@@ -1,0 +1,51 @@
+"""`/health`: for the guide's clients, for people, and for orchestrators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import falcon
+
+from otpqueue import clock
+from otpqueue.operations.health import CheckHealth, Healthy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """`/health`: how every part does; `/health/ready`: whether to send calls here; `/health/live`: alive."""
+
+    check: CheckHealth
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 while calls can be answered, 503 when not."""
+        healthy = self.check()
+        resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
+        resp.text = json.dumps(_representation(healthy))
+
+    on_get_ready = on_get
+
+    def on_get_live(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200: the process lives."""
+        resp.text = json.dumps({"status": "ok"})
+
+
+def _representation(healthy: Healthy) -> dict[str, str]:
+    def word(works: bool) -> str:
+        return "connected" if works else "unreachable"
+
+    if healthy.workers_missing is None:
+        workers = "unknown"
+    elif healthy.workers_missing:
+        workers = "silent: " + ", ".join(healthy.workers_missing)
+    else:
+        workers = "running"
+    status = "ok" if healthy.whole else "degraded" if healthy.serves else "unavailable"
+    return {
+        "status": status,
+        "redis": word(healthy.redis),
+        "infobip": "configured" if healthy.infobip else "not configured",
+        "database": word(healthy.database),
+        "workers": workers,
+        "timestamp": clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }

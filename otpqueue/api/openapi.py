@@ -1,0 +1,317 @@
+"""The OpenAPI document: one table of operations, the schemas of `bodies`, the problems of `problems`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel
+
+from otpqueue.api import bodies
+from otpqueue.api.problems import CONTENT_TYPE, KINDS
+from otpqueue.api.requests import MAX_WAIT_S
+from otpqueue.domain.request import Reason, Status
+
+_ID = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "description": "the `id` that the 202 answered",
+    "schema": {"type": "string", "format": "uuid"},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "seconds; answer as soon as the status changes from what it is, or when they are over",
+    "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "the `ETag` of the state you have seen: any other state is answered at once",
+    "schema": {"type": "string"},
+}
+_OPEN = ("not_found", "bad_http", "internal_error")
+_KEYED = ("unauthenticated", "missing_scope", "database_unavailable", *_OPEN)
+_BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+_CHECK = (
+    "request_not_found",
+    "invalid_phone_number",
+    "number_not_allowed",
+    "code_incorrect",
+    "not_sent_yet",
+    "check_in_progress",
+    "already_verified",
+    "expired",
+    "locked",
+    "cancelled",
+    "failed",
+    "provider_unavailable",
+    "too_busy",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One call: what the document and the docs page say of it."""
+
+    method: str
+    path: str
+    summary: str
+    description: str
+    answers: dict[int, tuple[str, str | None]]
+    """Description and schema of each success, by status."""
+    problems: tuple[str, ...]
+    body: type[BaseModel] | None = None
+    parameters: tuple[dict[str, Any], ...] = ()
+    key: str | None = None
+    """The scope that the API key needs; None for a call without a key."""
+    guide: bool = False
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/otp-requests",
+        summary="Ask for a code to be sent",
+        description="Answers at once; a worker sends the code. A newer request for the same number and "
+        "session replaces the older one.",
+        body=bodies.NewOtpRequest,
+        answers={202: ("Accepted; `Location` is where to poll", "OtpRequest")},
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        key="send",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/otp-requests/{request_id}",
+        summary="See how a request stands",
+        description="`Retry-After` says when to ask again. With `wait` the answer comes when the status "
+        "changes.",
+        parameters=(_ID, _WAIT, _IF_NONE_MATCH),
+        answers={
+            200: ("The request", "OtpRequest"),
+            304: ("Nothing has changed since the state of `If-None-Match`", None),
+        },
+        problems=(*_KEYED, "invalid_request", "request_not_found"),
+        key="send or verify",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/otp-requests/{request_id}/verify",
+        summary="Check a code",
+        description="Only a 200 means that the code is right, and it comes once. A wrong code costs a check.",
+        parameters=(_ID,),
+        body=bodies.CodeToVerify,
+        answers={200: ("The code is right", "Verified")},
+        problems=(*_KEYED, *_BODY, *_CHECK),
+        key="verify",
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/otp-requests/{request_id}",
+        summary="Cancel a request",
+        description="Idempotent: a request that has ended is answered as it is.",
+        parameters=(_ID,),
+        answers={200: ("The request", "OtpRequest")},
+        problems=(*_KEYED, "request_not_found"),
+        key="send or verify",
+    ),
+    Operation(
+        method="POST",
+        path="/request-otp",
+        summary="Ask for a code (the guide's call)",
+        description="For front ends written after the public guide. Problems come with the guide's "
+        "`success`, `error` and `errorCode` beside the problem details.",
+        body=bodies.GuideRequest,
+        answers={202: ("Accepted", "GuideAccepted")},
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        key="send",
+        guide=True,
+    ),
+    Operation(
+        method="POST",
+        path="/verify-otp",
+        summary="Check a code (the guide's call)",
+        description="Checks the newest live request for the number and session. A code that is not accepted "
+        "is a 400, whatever the reason; `errorCode` tells which.",
+        body=bodies.GuideVerify,
+        answers={200: ("The code is right", "GuideVerified")},
+        problems=(*_KEYED, *_BODY, *_CHECK),
+        key="verify",
+        guide=True,
+    ),
+    Operation(
+        method="GET",
+        path="/health",
+        summary="How every part does",
+        description="200 while calls can be answered (`ok`, `degraded`), 503 when not.",
+        answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
+        problems=_OPEN,
+    ),
+    Operation(
+        method="GET",
+        path="/health/ready",
+        summary="Whether to send calls here",
+        description="As `/health`.",
+        answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
+        problems=_OPEN,
+    ),
+    Operation(
+        method="GET",
+        path="/health/live",
+        summary="Whether the process lives",
+        description="Touches nothing else.",
+        answers={200: ("It does", "Alive")},
+        problems=_OPEN,
+    ),
+)
+
+
+def _object(properties: dict[str, Any], *, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _text(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **more}
+
+
+def _time(description: str) -> dict[str, Any]:
+    return {"type": ["string", "null"], "format": "date-time", "description": description}
+
+
+def _shown_schemas() -> dict[str, Any]:
+    statuses = sorted({"sending", *(status.value for status in Status)})
+    request = {
+        "id": _text("UUIDv7", format="uuid"),
+        "status": _text("how it stands", enum=statuses),
+        "reason": {
+            "type": ["string", "null"],
+            "enum": [*(reason.value for reason in Reason), None],
+            "description": "why it ended",
+        },
+        "provider_code": {"type": ["string", "null"], "description": "Infobip's word for the last failure"},
+        "phone_number": _text("masked", examples=["+44********23"]),
+        "channel": _text("how the code travels", enum=["sms"]),
+        "client_reference": {"type": ["string", "null"]},
+        "created_at": _text("when it was accepted", format="date-time"),
+        "send_by": _text("a code that has not left by then is given up", format="date-time"),
+        "sent_at": _time("when Infobip took it"),
+        "expires_at": _time("when the code stops being good; null until it is sent"),
+        "verified_at": _time("when the right code came"),
+        "checks_left": {"type": "integer", "minimum": 0},
+    }
+    field_error = _object({"field": {"type": "string"}, "message": {"type": "string"}})
+    problem = {
+        "type": _text("the problem's place in the docs"),
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": _text("what is wrong here, and how to mend it"),
+        "code": _text("stable; decide on this", enum=sorted(KINDS)),
+        "errors": {"type": "array", "items": field_error, "description": "one per field that is wrong"},
+        "checks_left": {"type": "integer", "description": "with `code_incorrect`"},
+    }
+    guide_problem = _object(
+        {
+            **problem,
+            "success": {"type": "boolean", "const": False},
+            "error": {"type": "string"},
+            "errorCode": {"type": "string"},
+        },
+        optional=("errors", "checks_left"),
+    )
+    yes = {"type": "boolean", "const": True}
+    health = ("status", "redis", "infobip", "database", "workers", "timestamp")
+    return {
+        "OtpRequest": _object(request),
+        "Verified": _object({"verified": yes, **request}),
+        "Problem": _object(problem, optional=("errors", "checks_left")),
+        "GuideProblem": guide_problem,
+        "GuideAccepted": _object(
+            {
+                "success": yes,
+                "message": {"type": "string"},
+                "requestId": {"type": "string", "format": "uuid"},
+                "statusUrl": {"type": "string"},
+            }
+        ),
+        "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
+        "Health": _object({name: {"type": "string"} for name in health}),
+        "Alive": _object({"status": {"type": "string"}}),
+    }
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, (description, schema) in operation.answers.items():
+        content = {"content": {"application/json": {"schema": _ref(schema)}}} if schema else {}
+        responses[str(status)] = {"description": description, **content}
+    guides_own = {410: 400, 409: 400, 422: 400, 404: 400}
+    by_status: dict[int, list[str]] = {}
+    for code in operation.problems:
+        status = KINDS[code].status
+        if operation.guide and code not in _OPEN:
+            status = 429 if code == "check_in_progress" else guides_own.get(status, status)
+        by_status.setdefault(status, []).append(code)
+    for status, codes in sorted(by_status.items()):
+        problem = _ref("GuideProblem" if operation.guide and codes != list(_OPEN) else "Problem")
+        responses.setdefault(
+            str(status),
+            {
+                "description": ", ".join(f"`{code}`" for code in codes),
+                "content": {CONTENT_TYPE: {"schema": problem}},
+            },
+        )
+    return responses
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "description": operation.description,
+        "operationId": f"{operation.method.lower()}{operation.path.replace('/', '_').translate(_NO_BRACES)}",
+        "responses": _responses(operation),
+    }
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.body:
+        content = {"application/json": {"schema": _ref(operation.body.__name__)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.key:
+        described["security"] = [{"apiKey": []}, {}] if operation.guide else [{"apiKey": []}]
+    return described
+
+
+_NO_BRACES = str.maketrans("", "", "{}")
+
+
+def build() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    schemas = _shown_schemas()
+    for operation in OPERATIONS:
+        if operation.body:
+            schemas[operation.body.__name__] = operation.body.model_json_schema(by_alias=True)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "otpqueue",
+            "version": version("otpqueue"),
+            "description": "SMS one-time passcodes: prove that a person holds a phone number.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "`otpqueue keys create`"}
+            },
+        },
+    }

@@ -1,0 +1,164 @@
+"""`/v1/otp-requests`: ask for a code, see how it stands, check it, cancel it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import falcon
+import structlog
+
+from otpqueue import clock
+from otpqueue.api import bodies
+from otpqueue.api.auth import Door
+from otpqueue.api.room import Room
+from otpqueue.api.waiting import Waiters
+from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
+from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.operations.cancel import CancelRequest
+from otpqueue.operations.request import CodeWanted, RequestCode
+from otpqueue.operations.status import ReadStatus
+from otpqueue.operations.verify import Attempted, VerifyCode
+
+MAX_WAIT_S = 30
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def representation(request: OtpRequest) -> dict[str, Any]:
+    """Return a request as callers see it."""
+    return {
+        "id": str(request.id),
+        "status": request.shown_status,
+        "reason": request.reason,
+        "provider_code": request.provider_code,
+        "phone_number": request.phone_number,
+        "channel": request.channel,
+        "client_reference": request.client_reference,
+        "created_at": _text(request.created_at),
+        "send_by": _text(request.send_by),
+        "sent_at": _text(request.sent_at),
+        "expires_at": _text(request.expires_at),
+        "verified_at": _text(request.verified_at),
+        "checks_left": request.checks_left,
+    }
+
+
+def path_of(request: OtpRequest) -> str:
+    """Return where a request is found."""
+    return f"/v1/otp-requests/{request.id}"
+
+
+def parse_id(text: str) -> UUID:
+    """Return the id in a path.
+
+    Raises RequestNotFound for what cannot be one.
+    """
+    if not _UUID.fullmatch(text):
+        raise RequestNotFound("The id in the path is not a UUID; use the `id` that the 202 answered.")
+    request_id = UUID(text)
+    structlog.contextvars.bind_contextvars(otp_id=str(request_id))
+    return request_id
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _etag(request: OtpRequest) -> str:
+    return f"{request.shown_status}-{int(request.updated_at.timestamp() * 1_000_000):x}"
+
+
+def _retry_after_s(request: OtpRequest) -> int:
+    return 1 if request.status is Status.QUEUED else 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtpRequests:
+    """`/v1/otp-requests`."""
+
+    door: Door
+    request: RequestCode
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Accept a request and answer 202 with its id at once."""
+        client_id = self.door.enter(req, "send")
+        body = bodies.read(req, bodies.NewOtpRequest)
+        request = self.request(CodeWanted(**body.model_dump()), client_id=client_id, now=clock.now())
+        resp.status = falcon.HTTP_202
+        resp.location = path_of(request)
+        resp.set_header("Retry-After", str(_retry_after_s(request)))
+        resp.text = json.dumps(representation(request))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOtpRequest:
+    """`/v1/otp-requests/{id}`."""
+
+    door: Door
+    status: ReadStatus
+    cancel: CancelRequest
+    waiters: Waiters
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
+        """Answer how the request stands; with `wait`, as soon as its status changes from what it is."""
+        client_id = self.door.enter(req, "send", "verify")
+        wait_s = _wait_s(req)
+        known = parse_id(request_id)
+        request = self.status(known, client_id=client_id)
+        if wait_s and not request.is_final and _knows(req, request):
+            self.waiters.wait(known, request.status, seconds=wait_s)
+            request = self.status(known, client_id=client_id)
+        resp.etag = _etag(request)
+        if not request.is_final:
+            resp.set_header("Retry-After", str(_retry_after_s(request)))
+        if req.if_none_match and _knows(req, request):
+            resp.status = falcon.HTTP_304
+            return
+        resp.text = json.dumps(representation(request))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
+        """Cancel a live request; one that has ended is answered as it is."""
+        client_id = self.door.enter(req, "send", "verify")
+        request = self.cancel(parse_id(request_id), client_id=client_id, now=clock.now())
+        resp.text = json.dumps(representation(request))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """`/v1/otp-requests/{id}/verify`."""
+
+    door: Door
+    verify: VerifyCode
+    room: Room
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
+        """Check a code; 200 only if it is the right one."""
+        client_id = self.door.enter(req, "verify")
+        body = bodies.read(req, bodies.CodeToVerify)
+        with self.room.place():
+            request = self.verify(
+                parse_id(request_id), Attempted(**body.model_dump()), client_id=client_id, now=clock.now()
+            )
+        resp.text = json.dumps({"verified": True, **representation(request)})
+
+
+def _knows(req: falcon.Request, request: OtpRequest) -> bool:
+    """Whether the caller has seen this state: it says so by If-None-Match, or says nothing."""
+    tags = req.if_none_match
+    return tags is None or any(tag == "*" or tag == _etag(request) for tag in tags)
+
+
+def _wait_s(req: falcon.Request) -> float:
+    unknown = sorted(set(req.params) - {"wait"})
+    if unknown:
+        raise InvalidRequest([FieldError(name[:64], "is not a parameter of this call") for name in unknown])
+    text = req.params.get("wait", "0")
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", text):
+        raise InvalidRequest([FieldError("wait", f"must be seconds, 0 to {MAX_WAIT_S}")])
+    if float(text) > MAX_WAIT_S:
+        raise InvalidRequest([FieldError("wait", f"must be at most {MAX_WAIT_S} seconds")])
+    return float(text)

@@ -1,0 +1,68 @@
+"""Callers that wait for a status to change: one thread asks Postgres for all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+from otpqueue.api.room import Room
+from otpqueue.domain.errors import DatabaseUnavailable, TooBusy
+from otpqueue.domain.request import Status
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
+
+POLL_S = 0.1
+
+
+class Waiters:
+    """Waiting is a courtesy: past the number of places the answer comes at once."""
+
+    def __init__(self, *, read: Callable[[Iterable[UUID]], Mapping[UUID, Status]], places: int) -> None:
+        self._read = read
+        self._room = Room(places)
+        self._changed: dict[threading.Event, tuple[UUID, Status]] = {}
+        self._lock = threading.Condition()
+        self._poller: threading.Thread | None = None
+
+    def wait(self, request_id: UUID, seen: Status, *, seconds: float) -> None:
+        """Return when the status is no longer `seen`, after `seconds`, or at once if there is no place."""
+        try:
+            with self._room.place():
+                changed = threading.Event()
+                self._add(changed, request_id, seen)
+                try:
+                    changed.wait(seconds)
+                finally:
+                    self._remove(changed)
+        except TooBusy:
+            log.info("no_place_to_wait")
+
+    def _add(self, changed: threading.Event, request_id: UUID, seen: Status) -> None:
+        with self._lock:
+            self._changed[changed] = (request_id, seen)
+            if self._poller is None:
+                self._poller = threading.Thread(target=self._poll, name="waiters", daemon=True)
+                self._poller.start()
+            self._lock.notify()
+
+    def _remove(self, changed: threading.Event) -> None:
+        with self._lock:
+            del self._changed[changed]
+
+    def _poll(self) -> None:
+        pause = threading.Event()
+        while True:
+            with self._lock:
+                while not self._changed:
+                    self._lock.wait()
+                waiting = dict(self._changed)
+            try:
+                statuses = self._read({request_id for request_id, _ in waiting.values()})
+            except DatabaseUnavailable:
+                statuses = {}
+            for changed, (request_id, seen) in waiting.items():
+                if statuses.get(request_id, seen) is not seen:
+                    changed.set()
+            pause.wait(POLL_S)

@@ -1,0 +1,1 @@
+"""The Celery side: the application, its thin tasks and the beat schedule."""

@@ -1,0 +1,21 @@
+"""What beat starts, and how often, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otpqueue import jobs
+from otpqueue.settings import Settings
+
+
+def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return Celery's beat schedule. Messages expire: a worker that was stopped finds no hour of them."""
+    every = {jobs.SWEEP: settings.sweep_every_s, jobs.EXPIRE: settings.expire_every_s}
+    return {
+        job.name: {
+            "task": job.name,
+            "schedule": seconds,
+            "options": {"queue": job.queue, "expires": max(job.expires_s, seconds), "ignore_result": True},
+        }
+        for job, seconds in every.items()
+    }

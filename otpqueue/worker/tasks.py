@@ -1,0 +1,42 @@
+"""The jobs as Celery tasks: each calls one operation and nothing else.
+
+They carry no arguments; `**_` lets a worker of this version take messages of a later one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from otpqueue import clock, jobs
+from otpqueue.domain.errors import Unavailable
+from otpqueue.logs import get_logger
+from otpqueue.wiring import Parts
+
+log = get_logger(__name__)
+
+
+def register(app: Celery, parts: Parts) -> None:
+    """Give the application its tasks."""
+
+    @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
+    def send_codes(**_: Any) -> None:
+        parts.waker.taken()
+        _attempt(jobs.SEND_CODES, parts.pump.run)
+
+    @app.task(name=jobs.SWEEP.name)  # type: ignore[untyped-decorator]
+    def sweep(**_: Any) -> None:
+        _attempt(jobs.SWEEP, lambda: parts.sweep(now=clock.now()))
+
+    @app.task(name=jobs.EXPIRE.name)  # type: ignore[untyped-decorator]
+    def expire(**_: Any) -> None:
+        _attempt(jobs.EXPIRE, lambda: parts.expire(now=clock.now()))
+
+
+def _attempt(job: jobs.Job, operation: Any) -> None:
+    try:
+        operation()
+    except Unavailable as error:
+        # An outage is no bug: the next job comes within seconds, and rows wait.
+        log.warning("job_put_off", job=job.name, reason=error.code)
