@@ -69,3 +69,5 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for chatty in ("alembic.runtime", "celery.utils.functional"):
+        logging.getLogger(chatty).setLevel("WARNING")

@@ -24,5 +24,6 @@ def serve(settings: Settings) -> None:
         respawn_interval=1,
         workers_kill_timeout=20,
         log_access=False,
-        log_dictconfig={"version": 1, "incremental": True},
+        # Its own records go where all others go.
+        log_dictconfig={"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}},
     ).serve()

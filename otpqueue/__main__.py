@@ -1,0 +1,5 @@
+"""`python -m otpqueue` is `otpqueue`."""
+
+from otpqueue.cli import main
+
+main()

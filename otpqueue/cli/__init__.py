@@ -1,0 +1,51 @@
+"""The `otpqueue` command. Each subcommand imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from otpqueue.cli import codes, dev, keys, services
+
+_COMMANDS: tuple[click.Command, ...] = (
+    dev.dev,
+    services.api,
+    services.worker,
+    services.beat,
+    services.migrate,
+    services.provision,
+    keys.keys,
+    codes.send,
+    codes.status,
+    codes.verify,
+)
+
+
+class _Group(click.Group):
+    """Adds `simulator`, which is there only when its server is installed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "simulator"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "simulator":
+            return super().get_command(ctx, cmd_name)
+        try:
+            from otpqueue.simulator.command import simulator  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"the simulator needs {error.name}: pip install 'otpqueue[simulator]'"
+            ) from None
+        return simulator
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="otpqueue")
+def main() -> None:
+    """SMS one-time passcodes as a service.
+
+    Start with `otpqueue dev`: everything on one machine, nothing real sent.
+    """
+
+
+for _command in _COMMANDS:
+    main.add_command(_command)

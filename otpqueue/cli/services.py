@@ -1,0 +1,89 @@
+"""The parts, started one by one on real engines."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from otpqueue import clock, logs, settings
+from otpqueue.cli.errors import explained
+from otpqueue.wiring import Parts
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; OTPQUEUE_HOST unless given.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; PORT unless given.")
+@explained
+def api(host: str | None, port: int | None) -> None:
+    """Serve the HTTP API."""
+    from otpqueue.api.server import serve  # noqa: PLC0415 - the other commands need no web server
+
+    current = settings.load()
+    for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
+        current.require(needed)
+    current.sealing_keys()
+    current.hashing_key()
+    logs.configure(process="api", style=current.log_format, level=current.log_level)
+    given = {"host": host, "port": port}
+    serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
+
+
+@click.command()
+@click.option(
+    "--queues", "-Q", default="send,periodic", show_default=True, help="Queues to serve, commas between."
+)
+@click.option(
+    "--jobs",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Jobs at a time. A `send` job has OTPQUEUE_SENDER_THREADS of its own.",
+)
+@explained
+def worker(queues: str, jobs: int) -> None:
+    """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
+    from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
+
+    # Threads: the pump must run in the process that is told to stop.
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={jobs}",
+            f"--queues={queues}",
+            f"--hostname={queues.replace(',', '+')}-{os.getpid()}@%h",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )
+
+
+@click.command()
+@explained
+def beat() -> None:
+    """Run Celery beat, which starts the periodic jobs. A second one is harmless."""
+    from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
+
+    app.start(["beat", "--pidfile="])
+
+
+@click.command()
+@explained
+def migrate() -> None:
+    """Bring the database's tables to this version. Safe to run twice at once."""
+    from otpqueue.store.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to import
+
+    upgrade(Parts(settings.load()).engine)
+    click.echo("the database is up to date")
+
+
+@click.command()
+@explained
+def provision() -> None:
+    """Find or make the 2FA application and message template at Infobip; remember their ids."""
+    parts = Parts(settings.load())
+    provisioned = parts.provision(parts.transport, now=clock.now())
+    for action in provisioned.actions or ("everything was there already",):
+        click.echo(action)
+    click.echo(f"application {provisioned.ids.application_id}, message {provisioned.ids.message_id}")

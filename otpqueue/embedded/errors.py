@@ -1,0 +1,73 @@
+"""What can go wrong with an embedded engine or a child process.
+
+EmbeddedError
+    AlreadyRunning      another supervisor holds the data folder
+    ChildFailed         a child ended, was not ready in time, or could not be ended
+    DataUnusable        the data folder exists, but these binaries or this user cannot use it
+    EngineNotFound      no PostgreSQL or Valkey on this machine
+    NoUnprivilegedUser  PostgreSQL refuses the current user and no other one is possible
+    NotMainThread       a child was started from a thread that may end before the process
+"""
+
+import signal
+from pathlib import Path
+
+
+class EmbeddedError(Exception):
+    """Something about the embedded engines; the message says how to fix it."""
+
+
+class AlreadyRunning(EmbeddedError):
+    """Another live process holds the lock of this data folder."""
+
+    def __init__(self, path: Path, holder: str = "") -> None:
+        self.path = path
+        by = f" (process {holder})" if holder else ""
+        super().__init__(
+            f"{path} is in use by another instance{by}: stop that one or choose another data folder"
+        )
+
+
+class ChildFailed(EmbeddedError):
+    """A child ended by itself, was not ready in time, or could not be ended.
+
+    `returncode` is as in `subprocess.Popen`: negative for a signal, None if the child had not ended.
+    `tail` is the end of what it wrote since its start, empty if its output was not kept in a log.
+    """
+
+    def __init__(self, name: str, returncode: int | None, tail: str = "", *, reason: str = "") -> None:
+        self.name = name
+        self.returncode = returncode
+        self.tail = tail
+        what = "; ".join(part for part in (_ended(returncode), reason) if part)
+        super().__init__(f"{name}: {what}" + (f"\n{tail}" if tail else ""))
+
+
+class DataUnusable(EmbeddedError):
+    """The data folder exists, but these binaries or this user cannot use it."""
+
+
+class EngineNotFound(EmbeddedError):
+    """No binary of an engine was found on this machine."""
+
+
+class NoUnprivilegedUser(EmbeddedError):
+    """PostgreSQL does not run as the current user, and no other identity is possible here."""
+
+
+class NotMainThread(EmbeddedError):
+    """Children must be started from the main thread: on Linux they die with the thread that started them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: {self.__doc__}")
+
+
+def _ended(returncode: int | None) -> str:
+    if returncode is None:
+        return ""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"

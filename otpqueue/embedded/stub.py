@@ -1,0 +1,89 @@
+"""What every child is started through: it takes on an identity, ties its life to the parent's, and execs.
+
+    python -I -S stub.py PARENT_PID DEATH_SIGNAL RUN_AS FOLDER UNSET PROGRAM [ARGUMENT...]
+
+RUN_AS is empty, `namespace:UID` or `user:UID:GID`; FOLDER is the working directory or empty; UNSET is a comma
+separated list of environment variables the program must not see. A program of its own instead of
+`subprocess`'s preexec_fn, which may deadlock in a process with threads.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+if sys.platform == "linux":
+    import ctypes  # here and not later: after a change of user our own library may be out of reach
+
+FAILED = 125
+"""Exit code if the program could not be started; 125 is what env(1) and docker use for their own failures."""
+
+_CLONE_NEWUSER = 0x10000000  # <linux/sched.h>
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Become what the arguments say, or exit with FAILED and the reason on stderr."""
+    parent, death_signal, run_as, folder, unset, *command = arguments
+    try:
+        if run_as:
+            _become(*run_as.split(":"))
+        if sys.platform == "linux":
+            _die_with_parent(int(death_signal), int(parent))
+        if folder:
+            os.chdir(folder)  # after the change of user: it is that user who must be able to enter
+        _default_signals()
+        for name in filter(None, unset.split(",")):
+            os.environ.pop(name, None)
+        os.execvp(command[0], command)  # noqa: S606 - to exec is the purpose
+    except OSError as error:
+        sys.stderr.write(f"cannot start {command[0]}: {error}\n")
+    sys.stderr.flush()
+    os._exit(FAILED)
+
+
+def _become(kind: str, uid: str, gid: str = "") -> None:
+    if kind == "user":
+        os.setgroups([])
+        os.setgid(int(gid))
+        os.setuid(int(uid))
+        return
+    real_uid, real_gid = os.geteuid(), os.getegid()
+    _libc("unshare", _CLONE_NEWUSER)  # os.unshare() came with Python 3.12
+    # user_namespaces(7): without privilege one may map only one's own ids, the group after denying setgroups.
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {real_uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{uid} {real_gid} 1")
+
+
+def _die_with_parent(death_signal: int, parent: int) -> None:
+    # After the change of identity, which clears it: PR_SET_PDEATHSIG(2const).
+    _libc("prctl", _PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+    if os.getppid() != parent:
+        raise ProcessLookupError(f"the supervisor (process {parent}) is gone")
+
+
+def _default_signals() -> None:
+    # Ignored and blocked signals survive exec; a server started by nohup or a shell's `&` must still stop.
+    for each in (
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+    ):
+        signal.signal(each, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _libc(function: str, *arguments: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, function)(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{function}: {os.strerror(code)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
