@@ -69,5 +69,5 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("alembic.runtime", "celery.utils.functional"):
+    for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")

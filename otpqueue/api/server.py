@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from granian.constants import Interfaces
 from granian.server import Server
 
@@ -10,6 +12,10 @@ from otpqueue.settings import Settings
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. A process that dies is replaced."""
+    # It warns of many threads; ours wait for Postgres and the provider, and are bounded on purpose.
+    logging.getLogger("_granian").addFilter(
+        lambda record: not record.getMessage().startswith("Configuration allows spawning")
+    )
     Server(
         "otpqueue.api.app:create_from_environment",
         factory=True,

@@ -67,6 +67,9 @@ def dev(port: int, data_dir: Path) -> None:
         from otpqueue.embedded import EmbeddedError, EngineHome  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise click.ClickException(f"needs {error.name}: pip install 'otpqueue[dev]'") from None
+    # Ours is the only Postgres here; libpq's own variables would lead every client of it astray.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     given = settings.load()
     logs.configure(process="dev", style="readable", level=given.log_level)
     try:
@@ -158,6 +161,8 @@ class Everything:
         }
         for name, value in own.items():
             self._environment.setdefault(name, value)
+        # Root is who one is in many a container; of a development worker Celery need not warn.
+        self._environment.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser")
         if self._given.seal_keys is None:
             self._environment["OTPQUEUE_SEAL_KEYS"] = self._keys["seal_keys"]
         if self._given.hash_key is None:
@@ -240,13 +245,12 @@ class Everything:
         return "\n".join([*lines, ""])
 
     def _commands(self, key: str, number: str) -> list[str]:
-        calls = [
-            f"URL={self._api_url} KEY={key}",
+        request = (
             'ID=$(curl -s $URL/v1/otp-requests -H "Authorization: Bearer $KEY" '
             "-H 'Content-Type: application/json' "
-            f'-d \'{{"phone_number": "{number}"}}\' | grep -o \'"id": "[^"]*\' | cut -d\'"\' -f4)',
-            'curl -s "$URL/v1/otp-requests/$ID?wait=10" -H "Authorization: Bearer $KEY"; echo',
-        ]
+            f'-d \'{{"phone_number": "{number}"}}\' | grep -o \'"id": "[^"]*\' | cut -d\'"\' -f4)'
+        )
+        poll = 'curl -s "$URL/v1/otp-requests/$ID?wait=1" -H "Authorization: Bearer $KEY"; echo'
         code = "CODE=THE_CODE_YOU_GOT"
         if self._simulated:
             inbox = f"{self._simulator_url}/_simulator/messages?to={number.removeprefix('+')}"
@@ -255,7 +259,7 @@ class Everything:
             'curl -s $URL/v1/otp-requests/$ID/verify -H "Authorization: Bearer $KEY" '
             '-H \'Content-Type: application/json\' -d "{\\"code\\": \\"$CODE\\"}"; echo'
         )
-        return [*calls, code, verify]
+        return [f"URL={self._api_url} KEY={key}", request, poll, code, verify]
 
     def watch(self) -> None:
         """Start again what dies, until a signal comes."""

@@ -46,8 +46,9 @@ def worker(queues: str, jobs: int) -> None:
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
     # Threads: the pump must run in the process that is told to stop.
-    app.worker_main(
+    app.start(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={jobs}",
@@ -65,7 +66,7 @@ def beat() -> None:
     """Run Celery beat, which starts the periodic jobs. A second one is harmless."""
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
-    app.start(["beat", "--pidfile="])
+    app.start(["--quiet", "beat", "--pidfile="])
 
 
 @click.command()

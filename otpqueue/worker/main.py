@@ -31,8 +31,8 @@ def _receive_signals(parts: Parts) -> None:
     def configure_logs(process: str) -> None:
         logs.configure(process=process, style=parts.settings.log_format, level=parts.settings.log_level)
 
-    def name_worker(instance: Any, **_: Any) -> None:
-        queues = getattr(instance, "queues", None) or jobs.QUEUES
+    def name_worker(options: dict[str, Any], **_: Any) -> None:
+        queues = options.get("queues") or jobs.QUEUES
         configure_logs("worker-" + (queues if isinstance(queues, str) else "+".join(queues)))
 
     def show_life(sender: Any, **_: Any) -> None:
