@@ -226,10 +226,6 @@ class Settings(BaseModel):
                     "OTPQUEUE_CHECK_LEASE_S must be longer than OTPQUEUE_PROVIDER_TIMEOUT_S",
                 ),
                 (
-                    self.connect_timeout_s > self.provider_timeout_s,
-                    "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S must not be over OTPQUEUE_PROVIDER_TIMEOUT_S",
-                ),
-                (
                     "{{pin}}" not in self.infobip_message_template,
                     "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}",
                 ),

@@ -24,7 +24,6 @@ from otpqueue.operations.keys import new_key
 from otpqueue.settings import Settings
 from otpqueue.wiring import Parts
 
-GUIDE_CLIENT = "guide"
 _DEV_CLIENT = "dev"
 _RESTART_PAUSE_S = 1.0
 _STOP_GRACE_S = 20
@@ -155,7 +154,7 @@ class Everything:
         loopback = self._given.host in {"127.0.0.1", "localhost", "::1"}
         own = {
             "OTPQUEUE_LOG_FORMAT": "readable",
-            "OTPQUEUE_GUIDE_CLIENT": GUIDE_CLIENT if loopback else "",
+            "OTPQUEUE_GUIDE_CLIENT": _DEV_CLIENT if loopback else "",
             "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true" if self._simulated else "",
             "OTPQUEUE_TRY_PAGE": "true" if self._simulated and loopback else "",
         }

@@ -1,0 +1,210 @@
+"""Real parts for every test: one Postgres and one Valkey a run, a database of its own for each test.
+
+Environment variables that would change the settings are removed before anything reads them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+import requests
+
+from otpqueue import clock
+from otpqueue.domain.request import OtpRequest
+from otpqueue.embedded import EngineHome, Postgres, Valkey
+from otpqueue.operations.request import CodeWanted
+from otpqueue.settings import load
+from otpqueue.simulator.options import Options
+from otpqueue.simulator.server import running
+from otpqueue.store import clients, migrate
+from otpqueue.store.engine import connection, make_engine
+from otpqueue.wiring import Parts
+
+for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "PG"))]:
+    del os.environ[_name]
+for _name in ("DATABASE_URL", "REDIS_URL", "PORT"):
+    os.environ.pop(_name, None)
+
+INFOBIP_KEY = "test-infobip-key"
+NUMBER = "+447700900123"
+TEMPLATE = "template_otpqueue"
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The servers of this run."""
+
+    postgres: Postgres
+    valkey: Valkey
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Start both engines once a run, and migrate the database that tests are copied from."""
+    with (
+        EngineHome(tmp_path_factory.mktemp("engines")) as home,
+        Postgres(home.path / "postgres", durable=False) as postgres,
+        Valkey(home.path / "valkey", durable=False) as valkey,
+    ):
+        engine = make_engine(postgres.create_database(TEMPLATE), pool_size=2)
+        migrate.upgrade(engine)
+        engine.dispose()
+        yield Engines(postgres, valkey)
+
+
+@pytest.fixture
+def database_url(engines: Engines) -> Iterator[str]:
+    """Yield a fresh, migrated database."""
+    name = f"test_{uuid4().hex}"
+    yield engines.postgres.create_database(name, template=TEMPLATE)
+    engines.postgres.drop_database(name)
+
+
+@pytest.fixture
+def redis_url(engines: Engines) -> str:
+    """Return an empty Redis."""
+    with redis.Redis.from_url(engines.valkey.url) as client:
+        client.flushall()
+    return engines.valkey.url
+
+
+class Provider:
+    """The simulator as tests see it, over HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"App {INFOBIP_KEY}"
+
+    def call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Make one call with the right key."""
+        return self._session.request(method, self.url + path, timeout=10, **kwargs)
+
+    def messages(self, number: str | None = None) -> list[dict[str, Any]]:
+        """Return what was sent (to one number), newest first."""
+        query = {"to": number.removeprefix("+")} if number else {}
+        answer = self.call("GET", "/_simulator/messages", params=query)
+        found: list[dict[str, Any]] = answer.json()["messages"]
+        return found
+
+    def code(self, number: str = NUMBER) -> str:
+        """Return the code that was sent last to a number."""
+        return str(self.messages(number)[0]["pin"])
+
+    def fault(self, **fault: Any) -> None:
+        """Order a fault; `match` is empty unless given."""
+        answer = self.call("POST", "/_simulator/faults", json={"match": {}, **fault})
+        assert answer.status_code == 201, answer.text
+
+    def clear_faults(self) -> None:
+        """Take all faults back."""
+        self.call("DELETE", "/_simulator/faults")
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.call("POST", "/_simulator/reset")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+@pytest.fixture(scope="session")
+def _simulator() -> Iterator[str]:
+    with running(Options(api_keys=(INFOBIP_KEY,))) as simulator:
+        yield simulator.url
+
+
+@pytest.fixture
+def provider(_simulator: str) -> Iterator[Provider]:
+    """Yield the simulator, emptied."""
+    provider = Provider(_simulator)
+    provider.reset()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str, provider: Provider) -> dict[str, str]:
+    """Return an environment in which every part can run, with a lease and time-outs short enough to watch."""
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "INFOBIP_BASE_URL": provider.url,
+        "INFOBIP_API_KEY": INFOBIP_KEY,
+        "OTPQUEUE_SEAL_KEYS": "k1:" + base64.b64encode(b"s" * 32).decode(),
+        "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
+        "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true",
+        "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S": "1",
+        "OTPQUEUE_PROVIDER_TIMEOUT_S": "1",
+        "OTPQUEUE_SEND_LEASE_S": "2",
+        "OTPQUEUE_CHECK_LEASE_S": "2",
+        "OTPQUEUE_BACKOFF_BASE_S": "0.05",
+        "OTPQUEUE_BACKOFF_MAX_S": "0.2",
+        "OTPQUEUE_SENDER_THREADS": "8",
+    }
+
+
+MakeParts = Callable[..., Parts]
+
+
+@pytest.fixture
+def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
+    """Yield a function that wires parts; keyword arguments are environment variables that differ."""
+    made: list[Parts] = []
+
+    def make(**differing: str) -> Parts:
+        parts = Parts(load(environment | differing, dotenv=None))
+        made.append(parts)
+        return parts
+
+    yield make
+    for parts in made:
+        parts.engine.dispose()
+        for name in ("transport", "redis", "publisher"):
+            if name in parts.__dict__:
+                parts.__dict__[name].close()
+
+
+@pytest.fixture
+def parts(make_parts: MakeParts) -> Parts:
+    """Return wired and provisioned parts."""
+    parts = make_parts()
+    parts.provision(parts.transport, now=clock.now())
+    return parts
+
+
+@pytest.fixture
+def client_id(parts: Parts) -> UUID:
+    """Return a client."""
+    with connection(parts.engine) as conn:
+        return clients.ensure_client(conn, "test", now=clock.now())
+
+
+Ask = Callable[..., OtpRequest]
+
+
+@pytest.fixture
+def ask(parts: Parts, client_id: UUID) -> Ask:
+    """Return a function that asks for a code, by default for NUMBER."""
+
+    def ask(phone_number: str = NUMBER, **wanted: Any) -> OtpRequest:
+        return parts.request(
+            CodeWanted(phone_number=phone_number, **wanted), client_id=client_id, now=clock.now()
+        )
+
+    return ask
+
+
+@pytest.fixture
+def project() -> Path:
+    """Return the project's folder."""
+    return Path(__file__).resolve().parent.parent
