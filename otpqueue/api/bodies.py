@@ -26,7 +26,8 @@ def _printable(text: str) -> str:
 
 def _address(text: str) -> str:
     try:
-        return str(ip_address(text))
+        # A zone ("%eth0") means something only on one machine, and may hold any character.
+        return str(ip_address("" if "%" in text else text))
     except ValueError:
         raise ValueError("must be an IPv4 or IPv6 address") from None
 

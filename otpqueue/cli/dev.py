@@ -177,9 +177,13 @@ class Everything:
         parts.keys.create(client=_DEV_CLIENT, scopes=both, key=self._keys["api_key"], now=now)
         admin = both | {"admin"}
         parts.keys.create(client=_DEV_CLIENT, scopes=admin, key=self._keys["admin_api_key"], now=now)
+        self._provision(parts)
+
+    def _provision(self, parts: Parts) -> None:
+        # Also after the simulator died: it keeps nothing, so its ids are new.
         if self._simulated:
             _until(lambda: _answers(f"{self._simulator_url}/_simulator/stats"), "the simulator", self._alive)
-        parts.provision(parts.transport, now=now)
+        parts.provision(parts.transport, now=clock.now())
         parts.transport.close()
         parts.engine.dispose()
 
@@ -210,10 +214,7 @@ class Everything:
 
     def describe(self) -> None:
         """Write dev.json for programs and print the same for people."""
-        from otpqueue.embedded.home import write_private  # noqa: PLC0415 - an extra
-
-        described = json.dumps(self._description(), indent=2).encode()
-        write_private(self._described, described)
+        self._write_description()
         click.echo(self._banner(), err=True)
 
     def _description(self) -> dict[str, Any]:
@@ -269,9 +270,11 @@ class Everything:
                     log.error("died", part=name, starting_again_in_s=_RESTART_PAUSE_S)
                     time.sleep(_RESTART_PAUSE_S)
                     child.start()
-                    self._rewrite()
+                    if name == "simulator":
+                        self._provision(Parts(settings.load(self._environment)))
+                    self._write_description()
 
-    def _rewrite(self) -> None:
+    def _write_description(self) -> None:
         from otpqueue.embedded.home import write_private  # noqa: PLC0415 - an extra
 
         write_private(self._described, json.dumps(self._description(), indent=2).encode())

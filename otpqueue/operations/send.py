@@ -114,6 +114,7 @@ class Pump:
         # Few free slots at a time would make many small claims: wait for a quarter of them.
         if free <= 0 or (in_flight and free < self._settings.threads // 4):
             return
+        held_since = time.monotonic()
         with connection(self._engine) as conn:
             claims = attempts.claim(
                 conn,
@@ -125,7 +126,6 @@ class Pump:
             )
         if len(claims) == free:
             self._wake()
-        held_since = time.monotonic()
         with self._busy_lock:
             self._busy += len(claims)
         in_flight.update(self._senders.submit(self._send, claim, ids, held_since) for claim in claims)
@@ -135,10 +135,12 @@ class Pump:
             due = attempts.next_due(conn, now=self._clock())
         if due is None:
             return False
-        pause = max(0.0, (due - self._clock()).total_seconds())
-        if pause > end - time.monotonic():
+        pause = (due - self._clock()).total_seconds()
+        if pause > self._settings.job_s:
             return False
-        self._nudge.wait(pause + 0.001)
+        # Due already, and yet not claimed: all threads are busy with an earlier job's sends.
+        pause = pause + 0.001 if pause > 0 else _LOOK_AGAIN_S
+        self._nudge.wait(min(pause, end - time.monotonic()))
         self._nudge.clear()
         return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,7 +17,10 @@ from otpqueue.domain.errors import DatabaseUnavailable
 Result = TypeVar("Result")
 
 _RETRIED = {"40001": "serialization_failure", "40P01": "deadlock_detected"}
-_TRIES = 5
+_TRIES = 30
+"""Of several sessions that want to make the same row one gets in each time: the last needs a try for each."""
+
+_PAUSE_S = 0.005
 
 
 def make_engine(url: str, *, pool_size: int) -> Engine:
@@ -72,6 +77,7 @@ def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
             retried = _sqlstate(error) in {*_RETRIED, "23505"}
             if not retried or attempt == _TRIES:
                 raise
+        time.sleep(random.random() * _PAUSE_S * attempt)  # noqa: S311 - spreads retries, guards nothing
     raise AssertionError("unreachable")
 
 

@@ -68,15 +68,22 @@ function show(messages) {
     item.append(message.text, time);
     return item;
   });
-  if (items.length) byId("messages").replaceChildren(...items);
+  if (!items.length) {
+    const none = document.createElement("li");
+    none.className = "none";
+    none.textContent = "No messages yet.";
+    items.push(none);
+  }
+  byId("messages").replaceChildren(...items);
 }
 
 let shown = "";
 async function look() {
   try {
-    const response = await fetch(`${simulator}/_simulator/messages?to=${digits()}`);
+    const number = digits();
+    const response = await fetch(`${simulator}/_simulator/messages?to=${number}`);
     const { messages } = await response.json();
-    const newest = messages.length ? messages[0].pinId + messages[0].sentAt : "";
+    const newest = number + (messages.length ? messages[0].pinId + messages[0].sentAt : "");
     if (newest !== shown) {
       shown = newest;
       show(messages);

@@ -1,0 +1,1 @@
+"""Each performance claim of the docs, with its baseline, in one command."""
