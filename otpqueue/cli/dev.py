@@ -45,9 +45,7 @@ class _Child(Protocol):
 
 
 @click.command()
-@click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="The API's port."
-)
+@click.option("--port", type=click.IntRange(0, 65535), help="The API's port; PORT (8000) unless given.")
 @click.option(
     "--data-dir",
     default=".otpqueue",
@@ -56,7 +54,7 @@ class _Child(Protocol):
     help="Folder for the engines' data, the keys and dev.json.",
 )
 @explained
-def dev(port: int, data_dir: Path) -> None:
+def dev(port: int | None, data_dir: Path) -> None:
     """Start everything: embedded Postgres and Redis, the simulator, API, workers and beat.
 
     DATABASE_URL, REDIS_URL or INFOBIP_API_KEY with INFOBIP_BASE_URL, where set, take the place of the
@@ -73,7 +71,8 @@ def dev(port: int, data_dir: Path) -> None:
     logs.configure(process="dev", style="readable", level=given.log_level)
     try:
         with EngineHome(data_dir) as home:
-            _run(Everything(given, port=port or _free_port(), data_dir=home.path))
+            wanted = given.port if port is None else port
+            _run(Everything(given, port=wanted or _free_port(), data_dir=home.path))
     except EmbeddedError as error:
         raise click.ClickException(str(error)) from None
 
@@ -105,6 +104,7 @@ class Everything:
         self._environment = dict(os.environ)
         self._children: dict[str, _Child] = {}
         self._described = data_dir / "dev.json"
+        self._current = given
         self._simulated = given.infobip_api_key is None or given.infobip_base_url is None
 
     def start(self) -> None:
@@ -117,8 +117,8 @@ class Everything:
         self._start_simulator()
         self._start_engines()
         self._set_own_values()
-        current = settings.load(self._environment)
-        self._prepare(Parts(current))
+        self._current = settings.load(self._environment)
+        self._prepare(Parts(self._current))
         for name, command in (
             ("api", ["api"]),
             ("worker", ["worker", "--queues=send"]),
@@ -153,19 +153,18 @@ class Everything:
     def _set_own_values(self) -> None:
         loopback = self._given.host in {"127.0.0.1", "localhost", "::1"}
         own = {
-            "OTPQUEUE_LOG_FORMAT": "readable",
-            "OTPQUEUE_GUIDE_CLIENT": _DEV_CLIENT if loopback else "",
-            "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true" if self._simulated else "",
-            "OTPQUEUE_TRY_PAGE": "true" if self._simulated and loopback else "",
+            "log_format": "readable",
+            "guide_client": _DEV_CLIENT if loopback else "",
+            "allow_documentation_numbers": "true" if self._simulated else "",
+            "try_page": "true" if self._simulated and loopback else "",
+            "seal_keys": self._keys["seal_keys"],
+            "hash_key": self._keys["hash_key"],
         }
-        for name, value in own.items():
-            self._environment.setdefault(name, value)
+        for field, value in own.items():
+            if field not in self._given.model_fields_set:
+                self._environment[str(Settings.model_fields[field].alias)] = value
         # Root is who one is in many a container; of a development worker Celery need not warn.
         self._environment.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser")
-        if self._given.seal_keys is None:
-            self._environment["OTPQUEUE_SEAL_KEYS"] = self._keys["seal_keys"]
-        if self._given.hash_key is None:
-            self._environment["OTPQUEUE_HASH_KEY"] = self._keys["hash_key"]
         self._environment["PORT"] = str(self._port)
 
     def _prepare(self, parts: Parts) -> None:
@@ -223,11 +222,11 @@ class Everything:
         return {
             "api_url": self._api_url,
             "simulator_url": self._simulator_url if self._simulated else None,
-            "database_url": self._environment["DATABASE_URL"],
-            "redis_url": self._environment["REDIS_URL"],
+            "database_url": self._current.require("database_url"),
+            "redis_url": self._current.require("redis_url"),
             "api_key": self._keys["api_key"],
             "admin_api_key": self._keys["admin_api_key"],
-            "infobip_api_key": self._environment["INFOBIP_API_KEY"] if self._simulated else None,
+            "infobip_api_key": self._keys["infobip_api_key"] if self._simulated else None,
             "pids": pids,
         }
 
@@ -271,7 +270,7 @@ class Everything:
                     time.sleep(_RESTART_PAUSE_S)
                     child.start()
                     if name == "simulator":
-                        self._provision(Parts(settings.load(self._environment)))
+                        self._provision(Parts(self._current))
                     self._write_description()
 
     def _write_description(self) -> None:
@@ -294,7 +293,7 @@ class Everything:
 
     @property
     def _simulator_url(self) -> str:
-        return self._environment["INFOBIP_BASE_URL"]
+        return self._current.require("infobip_base_url")
 
 
 def _kept_keys(path: Path) -> dict[str, str]:
