@@ -181,9 +181,9 @@ def _time(description: str) -> dict[str, Any]:
     return {"type": ["string", "null"], "format": "date-time", "description": description}
 
 
-def _shown_schemas() -> dict[str, Any]:
+def _request() -> dict[str, Any]:
     statuses = sorted({"sending", *(status.value for status in Status)})
-    request = {
+    return {
         "id": _text("UUIDv7", format="uuid"),
         "status": _text("how it stands", enum=statuses),
         "reason": {
@@ -202,8 +202,11 @@ def _shown_schemas() -> dict[str, Any]:
         "verified_at": _time("when the right code came"),
         "checks_left": {"type": "integer", "minimum": 0},
     }
+
+
+def _problem() -> dict[str, Any]:
     field_error = _object({"field": {"type": "string"}, "message": {"type": "string"}})
-    problem = {
+    return {
         "type": _text("the problem's place in the docs"),
         "title": {"type": "string"},
         "status": {"type": "integer"},
@@ -212,22 +215,22 @@ def _shown_schemas() -> dict[str, Any]:
         "errors": {"type": "array", "items": field_error, "description": "one per field that is wrong"},
         "checks_left": {"type": "integer", "description": "with `code_incorrect`"},
     }
-    guide_problem = _object(
-        {
-            **problem,
-            "success": {"type": "boolean", "const": False},
-            "error": {"type": "string"},
-            "errorCode": {"type": "string"},
-        },
-        optional=("errors", "checks_left"),
-    )
+
+
+def _shown_schemas() -> dict[str, Any]:
+    request, problem, optional = _request(), _problem(), ("errors", "checks_left")
+    guides_own = {
+        "success": {"type": "boolean", "const": False},
+        "error": {"type": "string"},
+        "errorCode": {"type": "string"},
+    }
     yes = {"type": "boolean", "const": True}
     health = ("status", "redis", "infobip", "database", "workers", "timestamp")
     return {
         "OtpRequest": _object(request),
         "Verified": _object({"verified": yes, **request}),
-        "Problem": _object(problem, optional=("errors", "checks_left")),
-        "GuideProblem": guide_problem,
+        "Problem": _object(problem, optional=optional),
+        "GuideProblem": _object({**problem, **guides_own}, optional=optional),
         "GuideAccepted": _object(
             {
                 "success": yes,
