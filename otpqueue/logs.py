@@ -71,3 +71,5 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root.setLevel(level)
     for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")
+    # It logs URLs, which hold pinIds, and what of an answer it could not read.
+    logging.getLogger("urllib3").setLevel("ERROR")

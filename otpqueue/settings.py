@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -26,7 +28,7 @@ from pydantic import (
 
 GUIDE_TEMPLATE = "Your verification code is {{pin}}. It is valid for 5 minutes. Do not share it with anyone."
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SettingsError(Exception):
@@ -51,6 +53,28 @@ def _decode_key(text: str) -> bytes:
     return key
 
 
+def _is_one_word(secret: SecretStr | None) -> bool:
+    return secret is None or re.fullmatch(r"[!-~]+", secret.get_secret_value()) is not None
+
+
+def _is_database(secret: SecretStr | None) -> bool:
+    return secret is None or re.match(r"postgres(ql(\+psycopg)?)?://", secret.get_secret_value()) is not None
+
+
+def _is_redis(secret: SecretStr | None) -> bool:
+    if secret is None:
+        return True
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        return parts.scheme == "unix" or (
+            parts.scheme in {"redis", "rediss"}
+            and parts.port != 0
+            and re.fullmatch(r"/?[0-9]*", parts.path) is not None
+        )
+    except ValueError:  # a port that is none
+        return False
+
+
 Optional = BeforeValidator(_none_if_blank)
 
 
@@ -65,7 +89,7 @@ class Settings(BaseModel):
     infobip_base_url: Annotated[str | None, Optional] = Field(
         None,
         alias="INFOBIP_BASE_URL",
-        pattern=r"^(https://\S+|http://(127\.0\.0\.1|localhost|\[::1\]|simulator)(:\d+)?)/?$",
+        pattern=r"^(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost|\[::1\]|simulator))(:\d{1,5})?(/[\w.~/-]*)?$",
         description="base URL, `https://xxxxx.api.infobip.com`; plain http only for a local simulator",
     )
     infobip_application_id: Annotated[str | None, Optional] = Field(
@@ -233,6 +257,19 @@ class Settings(BaseModel):
                     bool(self.infobip_application_id) != bool(self.infobip_message_id),
                     "INFOBIP_APPLICATION_ID and INFOBIP_MESSAGE_ID must be given together",
                 ),
+                (
+                    not _is_database(self.database_url),
+                    "DATABASE_URL must be `postgresql://user:password@host:port/name`",
+                ),
+                (
+                    not _is_redis(self.redis_url),
+                    "REDIS_URL must be `redis://:password@host:port/number`",
+                ),
+                (
+                    # Anything else cannot stand in a header, and the refusal would print the key.
+                    not _is_one_word(self.infobip_api_key),
+                    "INFOBIP_API_KEY must be printable ASCII without spaces",
+                ),
             )
             if wrong
         ]
@@ -304,6 +341,8 @@ def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[s
             values[name] = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             problems.append(f"{name}_FILE cannot be read: {error.strerror}")
+        except UnicodeError:
+            problems.append(f"{name}_FILE cannot be read: it is not text in UTF-8")
     return values, problems
 
 
@@ -322,6 +361,19 @@ def _explain(error: ValidationError) -> list[str]:
     return problems
 
 
+def _combination_problems(error: ValidationError, values: Mapping[str, Any]) -> list[str]:
+    # pydantic looks at combinations only when each value is good. They are looked at again without the bad
+    # ones, whose defaults stand in; a problem that names one of those is not a finding.
+    bad = {str(item["loc"][0]) for item in error.errors(include_input=False) if item["loc"]}
+    if not bad:
+        return []
+    try:
+        Settings.model_validate({name: value for name, value in values.items() if name not in bad})
+    except ValidationError as more:
+        return [problem for problem in _explain(more) if not any(name in problem for name in bad)]
+    return []
+
+
 def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Settings:
     """Read the settings from `environment` (default: the process's own) over `dotenv` (default: `./.env`).
 
@@ -337,7 +389,8 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     try:
         settings = Settings.model_validate(values | files)
     except ValidationError as error:
-        raise SettingsError(problems + _explain(error)) from None
+        problems += _explain(error) + _combination_problems(error, values | files)
+        raise SettingsError(problems) from None
     if problems:
         raise SettingsError(problems)
     return settings

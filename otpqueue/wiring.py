@@ -11,6 +11,7 @@ from functools import cached_property
 from celery import Celery
 from redis import Redis
 from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs
 from otpqueue.domain.sending import ProviderIds, SendingPolicy
@@ -27,7 +28,7 @@ from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.sweep import Sweep
 from otpqueue.operations.verify import VerifyCode
-from otpqueue.settings import Settings
+from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.vault import Vault
 
@@ -46,7 +47,11 @@ class Parts:
     @cached_property
     def engine(self) -> Engine:
         """The pool of Postgres connections."""
-        return make_engine(self.settings.require("database_url"), pool_size=self.settings.database_pool)
+        url = self.settings.require("database_url")
+        try:
+            return make_engine(url, pool_size=self.settings.database_pool)
+        except (ArgumentError, ValueError):
+            raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
 
     @cached_property
     def vault(self) -> Vault:

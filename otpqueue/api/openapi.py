@@ -262,7 +262,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
             status = 429 if code == "check_in_progress" else guides_own.get(status, status)
         by_status.setdefault(status, []).append(code)
     for status, codes in sorted(by_status.items()):
-        problem = _ref("GuideProblem" if operation.guide and codes != list(_OPEN) else "Problem")
+        problem = _ref("GuideProblem" if operation.guide and not set(codes) <= set(_OPEN) else "Problem")
         responses.setdefault(
             str(status),
             {

@@ -62,6 +62,9 @@ class Waiters:
                 statuses = self._read({request_id for request_id, _ in waiting.values()})
             except DatabaseUnavailable:
                 statuses = {}
+            except Exception:  # later waiters need this thread, whatever it is
+                log.exception("poll_failed")
+                statuses = {}
             for changed, (request_id, seen) in waiting.items():
                 if statuses.get(request_id, seen) is not seen:
                     changed.set()

@@ -21,7 +21,7 @@ _COMMANDS: tuple[click.Command, ...] = (
 
 
 class _Group(click.Group):
-    """Adds `simulator`, which is there only when its server is installed."""
+    """Adds `simulator`, which works only when its server is installed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), "simulator"]
@@ -32,10 +32,22 @@ class _Group(click.Group):
         try:
             from otpqueue.simulator.command import simulator  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
-            raise click.ClickException(
-                f"the simulator needs {error.name}: pip install 'otpqueue[simulator]'"
-            ) from None
+            return _without(error.name)
         return simulator
+
+
+def _without(module: str | None) -> click.Command:
+    """Return what stands in for `simulator` where it is not installed: `--help` lists all commands."""
+
+    def complain() -> None:
+        raise click.ClickException(f"the simulator needs {module}: pip install 'otpqueue[simulator]'")
+
+    return click.Command(
+        "simulator",
+        callback=complain,
+        help="Run a local stand-in for the Infobip 2FA API (not installed).",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -37,7 +37,7 @@ def _call(target: tuple[str, str], method: str, path: str, body: dict[str, Any] 
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=_TIMEOUT_S,
         )
-    except requests.RequestException as error:
+    except (requests.RequestException, UnicodeError) as error:  # a key that cannot stand in a header
         raise click.ClickException(f"{url} cannot be reached ({type(error).__name__})") from None
     try:
         answer = response.json()

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import click
+from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import InvalidRequest, OtpqueueError
 from otpqueue.settings import SettingsError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+_NO_SUCH_TABLE_OR_COLUMN = {"42P01", "42703"}
 
 
 def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -27,5 +30,11 @@ def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
             raise click.ClickException(said) from None
         except (OtpqueueError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE_OR_COLUMN:
+                raise
+            raise click.ClickException(
+                "the database has not the tables of this version; run `otpqueue migrate`"
+            ) from None
 
     return run

@@ -8,7 +8,18 @@ import click
 
 from otpqueue import clock, logs, settings
 from otpqueue.cli.errors import explained
+from otpqueue.settings import Settings
 from otpqueue.wiring import Parts
+
+
+def _complete_settings() -> Settings:
+    """Return the settings. Raises SettingsError when one is missing that API and workers need."""
+    current = settings.load()
+    for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
+        current.require(needed)
+    current.sealing_keys()
+    current.hashing_key()
+    return current
 
 
 @click.command()
@@ -19,11 +30,7 @@ def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
     from otpqueue.api.server import serve  # noqa: PLC0415 - the other commands need no web server
 
-    current = settings.load()
-    for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
-        current.require(needed)
-    current.sealing_keys()
-    current.hashing_key()
+    current = _complete_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     given = {"host": host, "port": port}
     serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
@@ -43,6 +50,7 @@ def api(host: str | None, port: int | None) -> None:
 @explained
 def worker(queues: str, jobs: int) -> None:
     """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
+    _complete_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
     # Threads: the pump must run in the process that is told to stop.

@@ -18,9 +18,20 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 MAX_BODY_BYTES = 64 * 1024
+_MAX_WIRE_BYTES = 8 * MAX_BODY_BYTES
+"""Head, framing and body as they come: http.client reads a chunk of a negative length without end."""
+
+MAX_RETRY_AFTER_S = 86_400.0
+"""A longer `Retry-After` says no more, and may be more than a date can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +110,10 @@ class Transport:
 
 
 def _read(response: requests.Response) -> Answer | NoAnswer:
-    body = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+    try:
+        body = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+    except ValueError:
+        return NoAnswer(code="connection_cut")  # http.client's word for a chunk of a negative length
     if len(body) > MAX_BODY_BYTES:
         return NoAnswer(code="answer_too_large")
     return Answer(
@@ -118,14 +132,16 @@ def _json_or_none(body: bytes) -> Any:
 
 def _seconds(header: str | None) -> float | None:
     # The other form, a date, is of no use while the two clocks may disagree.
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+    header = header.strip() if header else ""
+    return min(float(header), MAX_RETRY_AFTER_S) if header.isascii() and header.isdigit() else None
 
 
 def _silence(error: Exception) -> NotConnected | NoAnswer:
     reason: object = error
     if isinstance(error, requests.RequestException) and error.args:
         reason = getattr(error.args[0], "reason", None) or error.args[0]
-    if isinstance(reason, NewConnectionError):
+    # A LocationValueError is a name that no host can have.
+    if isinstance(reason, NewConnectionError | LocationValueError):
         return NotConnected(code="connection_failed")
     if isinstance(reason, ConnectTimeoutError):
         return NotConnected(code="connect_timeout")
@@ -134,11 +150,12 @@ def _silence(error: Exception) -> NotConnected | NoAnswer:
     return NoAnswer(code="connection_cut")
 
 
-class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket until a deadline: a server that drips bytes must not outlast it."""
+class _BoundedReader(io.RawIOBase):
+    """Reads so many bytes from a socket until a deadline, which a server that drips must not outlast."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float) -> None:
         self._raw, self._sock, self._deadline = raw, sock, deadline
+        self._left = _MAX_WIRE_BYTES
 
     def readable(self) -> bool:
         return True
@@ -147,8 +164,12 @@ class _DeadlineReader(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
+        if self._left <= 0:
+            raise OSError("the answer is too long")
         self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+        count: int | None = self._raw.readinto(buffer)
+        self._left -= count or 0
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -162,7 +183,7 @@ class _BoundedResponse(HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         raw = self.fp.detach()
         deadline = time.monotonic() + (sock.gettimeout() or 0)
-        self.fp = io.BufferedReader(_DeadlineReader(raw, sock, deadline))
+        self.fp = io.BufferedReader(_BoundedReader(raw, sock, deadline))
 
 
 class _BoundedConnection(HTTPConnection):

@@ -74,7 +74,7 @@ def _refused(reply: Answer, code: str, *, retryable: bool = False, misconfigured
 
 def _taken(reply: Answer) -> Outcome:
     fields = reply.body if isinstance(reply.body, dict) else {}
-    sms_status, pin_id = _word(fields.get("smsStatus")), _word(fields.get("pinId"), length=200)
+    sms_status, pin_id = _word(fields.get("smsStatus")), _pin_id(fields.get("pinId"))
     if sms_status == "MESSAGE_SENT" and pin_id:
         return Outcome(kind=OutcomeKind.ACCEPTED, code=sms_status, http_status=reply.status, pin_id=pin_id)
     if sms_status and sms_status != "MESSAGE_SENT":
@@ -115,6 +115,11 @@ def _judged(reply: Answer) -> Judgement:
     return Judgement(
         verdict=verdict, code="WRONG_PIN" if error in _NO_ERROR else error, http_status=reply.status
     )
+
+
+def _pin_id(value: Any) -> str | None:
+    # Cut short it would be another id.
+    return _word(value, length=200) if isinstance(value, str) and len(value) <= 200 else None
 
 
 def _word(value: Any, *, length: int = 64) -> str | None:

@@ -41,6 +41,8 @@ def make_engine(url: str, *, pool_size: int) -> Engine:
         pool_pre_ping=False,
         pool_use_lifo=True,
         pool_reset_on_return=None,
+        # An error's text ends up in logs.
+        hide_parameters=True,
         connect_args={"connect_timeout": 5, "application_name": "otpqueue", "options": "-c timezone=UTC"},
     )
 

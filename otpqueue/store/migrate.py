@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -12,13 +13,16 @@ from sqlalchemy import Engine
 
 from otpqueue.store.engine import connection
 
+_ALEMBIC = threading.Lock()
+"""Alembic keeps the context of a run in a module."""
+
 
 def upgrade(engine: Engine) -> None:
-    """Apply the migrations that are missing. Safe when several processes call it at once.
+    """Apply the migrations that are missing. Safe when several processes or threads call it at once.
 
     Raises DatabaseUnavailable when the database cannot be reached.
     """
-    with connection(engine) as conn:
+    with _ALEMBIC, connection(engine) as conn:
         config = _config()
         config.attributes["connection"] = conn
         command.upgrade(config, "head")

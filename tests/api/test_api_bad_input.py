@@ -1,0 +1,279 @@
+"""What is not a well-formed request for a code gets the documented problem, and nothing is stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from otpqueue.api.bodies import MAX_BODY_BYTES
+from tests.api.conftest import Caller, Result
+from tests.conftest import NUMBER
+
+ASK = "/v1/otp-requests"
+TEXTS = ("phone_number", "country", "language", "session_id", "client_ip", "client_reference")
+ALL_FIELDS = (*TEXTS, "channel")
+
+
+def nothing_stored(caller: Caller) -> bool:
+    """Return whether neither a request nor a refusal of this caller's has a row."""
+    return not caller.stored("otp_requests") and not caller.stored("refusals")
+
+
+def refused(answer: Result, code: str, *fields: str) -> bool:
+    """Return whether an answer is this problem, about these fields."""
+    named = [error["field"] for error in answer.json.get("errors", [])]
+    return answer.json["code"] == code and named == list(fields)
+
+
+def with_field(field: str, value: object) -> dict[str, Any]:
+    """Return a good body but for one field."""
+    return {"phone_number": NUMBER, field: value}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"not json",
+        b"{'phone_number': '+447700900123'}",
+        b'{"phone_number": "+447700900123"',
+        b'{"phone_number": "+447700900123"} {}',
+        b'{"phone_number": "+447700900123",}',
+        b'\xef\xbb\xbf{"phone_number": "+447700900123"}',
+        '{"phone_number": "+447700900123"}'.encode("utf-16"),
+        b'{"phone_number": "+447700900123", "session_id": "\xe2\x82"}',
+        b'{"phone_number": "+447700900123", "session_id": "\xff"}',
+        b'{"phone_number": "+447700900123", "session_id": "\xed\xa0\x80"}',
+        rb'{"phone_number": "+447700900123", "session_id": "\ud800"}',
+        rb'{"phone_number": "+447700900123", "session_id": "\udc00x"}',
+        rb'{"phone_number": "+447700900123", "\ud800": 1}',
+        b'{"phone_number": "+447700900123", "session_id": "a\x00b"}',
+        b'{"phone_number": "+447700900123", "session_id": "a\nb"}',
+        b"[]",
+        b'[{"phone_number": "+447700900123"}]',
+        b"7",
+        b"1e999",
+        b"null",
+        b"true",
+        b'"+447700900123"',
+        b"NaN",
+        b"[" * 8000,
+        b'{"a":' * 3000,
+        b'{"phone_number": 1' + b"0" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_no_json_object(caller: Caller, body: bytes) -> None:
+    """What is not one JSON object in UTF-8 is malformed_json."""
+    answer = caller.send_bytes(ASK, body)
+
+    assert answer.status_code == 400
+    assert refused(answer, "malformed_json")
+    assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize("field", TEXTS)
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x85"], ids=ascii)
+def test_control_characters(caller: Caller, field: str, character: str) -> None:
+    """A NUL or another control character is refused in every text, wherever it stands."""
+    forms = (character, f"x{character}", f"{character}x", f"::1%{character}", f"en{character}")
+
+    answers = [caller.post(ASK, json=with_field(field, form)) for form in forms]
+
+    for answer in answers:
+        assert answer.status_code == 400
+        assert refused(answer, "invalid_request", field)
+    assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS)
+@pytest.mark.parametrize("value", [447700900123, 1.5, True, [], {}, [NUMBER], {"a": "b"}], ids=str)
+def test_wrong_types(caller: Caller, field: str, value: object) -> None:
+    """Types are not guessed: a number is no text."""
+    answer = caller.post(ASK, json=with_field(field, value))
+
+    assert answer.status_code == 400
+    assert refused(answer, "invalid_request", field)
+    assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("field", ["phone_number", "session_id", "surprise"])
+def test_numbers_that_json_has_not(caller: Caller, literal: str, field: str) -> None:
+    """NaN and the infinities are no values of any field."""
+    other = "" if field == "phone_number" else f'"phone_number": "{NUMBER}", '
+
+    answer = caller.send_bytes(ASK, f'{{{other}"{field}": {literal}}}')
+
+    assert answer.status_code == 400
+    assert answer.json["code"] in {"malformed_json", "invalid_request"}
+    assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, "") for field in ALL_FIELDS),
+        ("phone_number", None),
+        ("channel", None),
+        ("channel", "voice"),
+        ("channel", "SMS"),
+        ("phone_number", "+" + "4" * 32),
+        ("session_id", "s" * 129),
+        ("client_reference", "r" * 129),
+        ("client_reference", "\N{PARTY POPPER}" * 129),
+        ("client_ip", "1" * 46),
+        ("client_ip", "localhost"),
+        ("client_ip", "192.0.2.256"),
+        ("client_ip", "192.0.2.1/24"),
+        ("client_ip", "192.0.2.01"),
+        ("client_ip", "fe80::1%eth0"),
+        ("client_ip", " 192.0.2.1"),
+        ("client_ip", "0"),
+        ("country", "GBR"),
+        ("country", "G"),
+        ("country", "44"),
+        ("country", "ГБ"),
+        ("language", "english"),
+        ("language", "e"),
+        ("language", "en-"),
+        ("language", "en_GB_x"),
+        ("language", "ен"),
+    ],
+)
+def test_values_that_break_a_rule(caller: Caller, field: str, value: object) -> None:
+    """A value that breaks a field's rule is refused, and the problem names the field and how to mend it."""
+    answer = caller.post(ASK, json=with_field(field, value))
+
+    assert answer.status_code == 400
+    assert refused(answer, "invalid_request", field)
+    assert answer.json["errors"][0]["message"]
+    assert nothing_stored(caller)
+
+
+def test_country_that_does_not_exist(caller: Caller) -> None:
+    """Two letters that are no country are the country's fault, not the number's."""
+    answer = caller.post(ASK, json={"phone_number": "07911123456", "country": "XX"})
+
+    assert answer.status_code == 400
+    assert refused(answer, "invalid_phone_number", "country")
+    assert nothing_stored(caller)
+
+
+def test_longest_values_are_taken(caller: Caller) -> None:
+    """A limit is the longest text that is taken, counted in characters."""
+    answer = caller.post(
+        ASK,
+        json={"phone_number": NUMBER, "session_id": "s" * 128, "client_reference": "\N{PARTY POPPER}" * 128},
+    )
+
+    assert answer.status_code == 202
+
+
+def test_every_fault_is_named_at_once(caller: Caller) -> None:
+    """All that is wrong comes in one answer, missing and unknown fields too, and no value is echoed."""
+    answer = caller.post(ASK, json={"session_id": 7, "country": "GBR", "otp_secret": "hunter2"})
+
+    assert answer.status_code == 400
+    named = {error["field"]: error["message"] for error in answer.json["errors"]}
+    assert set(named) == {"phone_number", "session_id", "country", "otp_secret"}
+    assert named["phone_number"] == "is required"
+    assert named["session_id"] == "must be a string"
+    assert named["otp_secret"] == "is not a field of this call"
+    assert "hunter2" not in answer.text
+    assert nothing_stored(caller)
+
+
+def test_rejected_number_is_not_echoed(caller: Caller) -> None:
+    """A number that is refused does not come back: answers end up in other people's logs."""
+    answer = caller.post(ASK, json={"phone_number": "+447123987654321"})
+
+    assert answer.status_code == 400
+    assert "7123" not in answer.text
+
+
+@pytest.mark.parametrize("field", ["phoneNumber", "Phone_Number", "ip", "__proto__", "model_config", "😀"])
+def test_unknown_fields(caller: Caller, field: str) -> None:
+    """A field that the call has not is refused: it may be a misspelt one that matters."""
+    answer = caller.post(ASK, json=with_field(field, "x"))
+
+    assert answer.status_code == 400
+    assert refused(answer, "invalid_request", field)
+    assert nothing_stored(caller)
+
+
+def test_field_given_twice(caller: Caller) -> None:
+    """Of a field given twice the last one counts, for its rules as for what is stored."""
+    taken = caller.send_bytes(ASK, f'{{"phone_number": "x", "phone_number": "{NUMBER}"}}')
+
+    answer = caller.send_bytes(ASK, f'{{"phone_number": "{NUMBER}", "phone_number": "x"}}')
+
+    assert taken.status_code == 202
+    assert refused(answer, "invalid_phone_number", "phone_number")
+    assert len(caller.stored("otp_requests")) == 1
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "application",
+        "💥/json",
+    ],
+)
+def test_other_content_types(caller: Caller, content_type: str | None) -> None:
+    """A body that does not say that it is JSON is refused."""
+    headers = {} if content_type is None else {"Content-Type": content_type.encode().decode("latin-1")}
+
+    answer = caller.post(ASK, body=json.dumps({"phone_number": NUMBER}), headers=headers)
+
+    assert answer.status_code == 415
+    assert refused(answer, "unsupported_media_type")
+    assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x=y"]
+)
+def test_content_types_of_json(caller: Caller, content_type: str) -> None:
+    """Parameters and case of the media type do not matter."""
+    answer = caller.post(
+        ASK, body=json.dumps({"phone_number": NUMBER}), headers={"Content-Type": content_type}
+    )
+
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 1_000_000])
+def test_body_too_large(caller: Caller, size: int) -> None:
+    """A body over 16 KiB is refused."""
+    body = json.dumps({"phone_number": NUMBER}).ljust(size)
+
+    answer = caller.send_bytes(ASK, body)
+
+    assert answer.status_code == 413
+    assert refused(answer, "body_too_large")
+    assert nothing_stored(caller)
+
+
+def test_largest_body_is_taken(caller: Caller) -> None:
+    """A body of exactly 16 KiB is taken."""
+    answer = caller.send_bytes(ASK, json.dumps({"phone_number": NUMBER}).ljust(MAX_BODY_BYTES))
+
+    assert answer.status_code == 202
+
+
+def test_bad_input_comes_after_the_key(caller: Caller) -> None:
+    """Nothing of a body is looked at before the key is."""
+    caller.key = None
+
+    answer = caller.send_bytes(ASK, "not json")
+
+    assert answer.status_code == 401

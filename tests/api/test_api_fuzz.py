@@ -1,0 +1,144 @@
+"""Whatever comes in, the answer is a documented one: never a 5xx, never a traceback."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.conftest import Caller
+
+ID = "/v1/otp-requests/00000000-0000-7000-8000-000000000000"
+PATHS = ("/v1/otp-requests", f"{ID}/verify", "/request-otp", "/verify-otp")
+NAMES = (
+    "phone_number",
+    "phoneNumber",
+    "country",
+    "channel",
+    "language",
+    "session_id",
+    "sessionId",
+    "client_ip",
+    "client_reference",
+    "code",
+    "otp",
+)
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=40)
+LIKELY = st.sampled_from(
+    [
+        "+447911123456",
+        "+447700900123",
+        "07911123456",
+        "GB",
+        "US",
+        "sms",
+        "en",
+        "123456",
+        "::1",
+        "+1",
+        "+",
+        "x",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | LIKELY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+BODIES = st.dictionaries(st.sampled_from(NAMES), LIKELY | TEXTS | VALUES, max_size=6) | VALUES
+NEARLY_JSON = st.binary(max_size=200) | BODIES.map(json.dumps).map(str.encode).flatmap(
+    lambda body: st.integers(0, len(body)).map(lambda cut: body[:cut] + b"\xff" + body[cut:])
+)
+
+quickly = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def unharmed(caller: Caller, method: str, path: str, **call: Any) -> None:
+    """Fail unless an answer is a documented one (the caller sees to that) and no error of ours."""
+    answer = caller.call(method, path, **call)
+
+    assert answer.status_code < 500
+
+
+@pytest.mark.parametrize("path", PATHS)
+@quickly
+@given(body=NEARLY_JSON)
+def test_any_bytes(caller: Caller, path: str, body: bytes) -> None:
+    """Any bytes as a body are answered with what is documented."""
+    unharmed(caller, "POST", path, body=body, headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("path", PATHS)
+@quickly
+@given(body=BODIES)
+def test_any_json(caller: Caller, path: str, body: object) -> None:
+    """Any JSON value as a body is answered with what is documented."""
+    text = json.dumps(body)
+
+    unharmed(caller, "POST", path, body=text, headers={"Content-Type": "application/json"})
+
+
+CHECKS = st.fixed_dictionaries(
+    {"code": st.from_regex(r"[0-9]{6}", fullmatch=True)},
+    optional={
+        "session_id": LIKELY | TEXTS,
+        "phone_number": LIKELY | TEXTS,
+        "client_ip": LIKELY | TEXTS,
+    },
+)
+
+
+def test_any_check(caller: Caller) -> None:
+    """Any check of a live request is answered with what is documented, and a foreign one costs nothing."""
+    path, _code = caller.sent(session_id="a session of its own")
+
+    @quickly
+    @given(body=CHECKS)
+    def check(body: dict[str, str]) -> None:
+        unharmed(caller, "POST", f"{path}/verify", json=body)
+
+    check()
+    assert caller.get(path).json["checks_left"] == 5
+
+
+@quickly
+@given(
+    authorization=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60)
+    | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60).map("Bearer {}".format),
+    request_id=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=80),
+    content_type=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=40),
+)
+def test_any_headers(caller: Caller, authorization: str, request_id: str, content_type: str) -> None:
+    """Any headers are answered with what is documented, and open nothing."""
+    headers = {"Authorization": authorization, "X-Request-Id": request_id, "Content-Type": content_type}
+
+    answer = caller.post("/v1/otp-requests", json={"phone_number": "+447911123456"}, headers=headers)
+
+    assert answer.status_code == 401
+
+
+@quickly
+@given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40), tags=TEXTS)
+def test_any_query(caller: Caller, query: str, tags: str) -> None:
+    """Any query and any If-None-Match are answered with what is documented."""
+    header = tags.encode("utf-8", "surrogatepass").decode("latin-1").translate({13: None, 10: None})
+    # Waiting is tested elsewhere.
+    query = query.replace("wait", "w").replace("#", "").lstrip("?")
+
+    unharmed(caller, "GET", ID, query_string=query, headers={"If-None-Match": header})
+
+
+@quickly
+@given(
+    segments=st.lists(st.text(max_size=12), min_size=1, max_size=4), method=st.sampled_from(["GET", "POST"])
+)
+def test_any_path(caller: Caller, segments: list[str], method: str) -> None:
+    """Any path is answered with what is documented."""
+    path = "/" + "/".join(segments).replace("?", "%3f").encode("utf-8", "replace").decode("latin-1")
+
+    unharmed(caller, method, path)

@@ -1,0 +1,177 @@
+"""What still works when a part is down, and how that is told."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from otpqueue.domain.errors import DatabaseUnavailable
+from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
+from tests.api.contract import TIME_TEXT
+from tests.conftest import Engines
+
+ASK = "/v1/otp-requests"
+NIL = "00000000-0000-7000-8000-000000000000"
+
+
+def test_database_down(caller: Caller, make_other_parts: MakeOtherParts, nowhere: str) -> None:
+    """Without the database every call with a key is 503, to be tried again."""
+    cut_off = caller.over(make_other_parts(DATABASE_URL=f"postgresql://someone:hunter2@{nowhere}/x"))
+
+    answers = [
+        cut_off.post(ASK, json={"phone_number": caller.number}),
+        cut_off.get(f"{ASK}/{NIL}"),
+        cut_off.verify(f"{ASK}/{NIL}", "123456"),
+        cut_off.call("DELETE", f"{ASK}/{NIL}"),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "hunter2" not in answer.text
+        assert nowhere not in answer.text
+
+
+def test_database_comes_back(lonely: Caller) -> None:
+    """Cut connections cost a call or two: after them all is as before."""
+    path = lonely.ask()
+    others = "datname = current_database()"
+    with pytest.raises(DatabaseUnavailable):  # the connection that asks is cut, too
+        lonely.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608
+
+    first, second = lonely.get(path), lonely.get(path)
+
+    assert first.status_code in {200, 503}
+    assert second.status_code == 200
+
+
+def test_database_is_dropped(lonely: Caller, engines: Engines) -> None:
+    """A database that goes away between two calls is 503, not a bug."""
+    path = lonely.ask()
+    engines.postgres.drop_database(lonely.parts.engine.url.database)
+
+    answers = [lonely.get(path), lonely.post(ASK, json={"phone_number": lonely.number}), lonely.get(path)]
+
+    assert {answer.json["code"] for answer in answers} == {"database_unavailable"}
+
+
+def test_redis_down(make_caller: MakeCaller, nowhere: str) -> None:
+    """Without Redis requests are accepted and codes are checked; a sweep sees to the sending."""
+    caller = make_caller(REDIS_URL=f"redis://:hunter2@{nowhere}/0")
+
+    started = time.monotonic()
+    path, code = caller.sent()
+    took = time.monotonic() - started
+
+    assert caller.verify(path, code).status_code == 200
+    assert took < 20
+
+
+def test_broker_down(make_caller: MakeCaller, nowhere: str) -> None:
+    """Without the broker a request is accepted: a wake-up that fails is no error for a caller."""
+    caller = make_caller(OTPQUEUE_BROKER_URL=f"redis://{nowhere}/0")
+    caller.parts.redis.flushall()
+
+    path = caller.ask()
+
+    assert caller.get(path).json["status"] == "queued"
+
+
+def test_provider_down(caller: Caller) -> None:
+    """Asking for a code does not wait for the provider, nor need it."""
+    caller.provider.fault(match={"to": caller.number}, latency_ms=20_000)
+
+    path = caller.ask()
+
+    assert caller.get(path).json["status"] == "queued"
+    caller.call("DELETE", path)
+
+
+def announce(caller: Caller, *queues: str) -> None:
+    """Let workers of these queues show a sign of life."""
+    caller.parts.redis.flushall()
+    for queue in queues:
+        caller.parts.presence.announce("here", queue)
+
+
+@pytest.mark.parametrize("queues", [("send,periodic",), ("send", "periodic")])
+def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
+    """With every part there the service is ok, in the guide's shape, and needs no key to say so."""
+    announce(caller, *queues)
+    caller.key = None
+
+    answer = caller.get("/health")
+
+    assert answer.status_code == 200
+    body = answer.json
+    assert TIME_TEXT.fullmatch(body.pop("timestamp"))
+    assert body == {
+        "status": "ok",
+        "redis": "connected",
+        "infobip": "configured",
+        "database": "connected",
+        "workers": "running",
+    }
+
+
+@pytest.mark.parametrize(
+    ("queues", "workers"),
+    [((), "silent: send, periodic"), (("send",), "silent: periodic"), (("periodic",), "silent: send")],
+)
+def test_silent_workers(caller: Caller, queues: tuple[str, ...], workers: str) -> None:
+    """A queue that no worker serves degrades the service, and is named."""
+    announce(caller, *queues)
+
+    answer = caller.get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+    assert answer.json["workers"] == workers
+
+
+def test_health_without_redis(make_caller: MakeCaller, nowhere: str) -> None:
+    """Without Redis the service is degraded, and nobody can tell of workers."""
+    caller = make_caller(REDIS_URL=f"redis://{nowhere}/0")
+
+    answer = caller.get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+    assert (answer.json["redis"], answer.json["workers"]) == ("unreachable", "unknown")
+    assert caller.get("/health/ready").status_code == 200
+
+
+def test_health_before_provisioning(caller: Caller, make_other_parts: MakeOtherParts) -> None:
+    """Without a 2FA application no code can leave: degraded."""
+    announce(caller, "send,periodic")
+    fresh = caller.over(make_other_parts(INFOBIP_APP_NAME="another"))
+
+    answer = fresh.get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+    assert answer.json["infobip"] == "not configured"
+
+
+def test_health_without_the_database(caller: Caller, make_other_parts: MakeOtherParts, nowhere: str) -> None:
+    """Without the database nothing can be served: unavailable, not ready, yet alive."""
+    cut_off = caller.over(make_other_parts(DATABASE_URL=f"postgresql://someone:hunter2@{nowhere}/x"))
+
+    health, ready = cut_off.get("/health"), cut_off.get("/health/ready")
+
+    assert (health.status_code, health.json["status"]) == (503, "unavailable")
+    assert health.json["database"] == "unreachable"
+    assert ready.status_code == 503
+    assert "hunter2" not in health.text
+    assert cut_off.get("/health/live").json == {"status": "ok"}
+
+
+def test_health_without_anything(caller: Caller, make_other_parts: MakeOtherParts, nowhere: str) -> None:
+    """With every part gone the answer comes all the same."""
+    parts = make_other_parts(
+        DATABASE_URL=f"postgresql://x@{nowhere}/x",
+        REDIS_URL=f"redis://{nowhere}/0",
+        INFOBIP_BASE_URL=f"http://{nowhere}",
+    )
+
+    answer = caller.over(parts).get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (503, "unavailable")

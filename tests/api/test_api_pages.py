@@ -1,0 +1,218 @@
+"""The pages and the OpenAPI document: complete, valid, and nothing inline."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import falcon.inspect
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from otpqueue.api.problems import KINDS
+from otpqueue.domain.request import Reason, Status
+from tests.api.conftest import Caller, MakeCaller, Result
+
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try"}
+
+
+class Page(HTMLParser):
+    """What a test wants to know of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.inline = ""
+        self.open: list[str] = []
+        self.badly_nested: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            self.attributes.add(name)
+            if name == "id":
+                self.ids.append(value or "")
+            if name in {"href", "src", "action"}:
+                self.links.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.badly_nested.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in {"script", "style"}:
+            self.inline += data.strip()
+
+
+def safe(answer: Result) -> Page:
+    """Return a page that has nothing inline and a policy that would not let it run."""
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe-inline" not in policy
+    assert "unsafe-eval" not in policy
+    assert "*" not in policy
+    assert "frame-ancestors 'none'" in policy
+    page = Page(answer.text)
+    assert page.inline == ""
+    assert "style" not in page.attributes
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert not [link for link in page.links if link.startswith(("javascript:", "data:"))]
+    assert (page.open, page.badly_nested) == ([], [])
+    assert answer.text.startswith("<!doctype html>")
+    assert '<html lang="en">' in answer.text
+    return page
+
+
+def test_docs(caller: Caller) -> None:
+    """The docs need no key; all their links and anchors lead somewhere, and no id stands twice."""
+    caller.key = None
+
+    page = safe(caller.get("/docs"))
+
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.links) > 5
+    for link in page.links:
+        path, _, anchor = link.partition("#")
+        assert not anchor or anchor in page.ids
+        assert not path or caller.get(path).status_code == 200
+
+
+def test_every_problem_has_its_place(caller: Caller) -> None:
+    """The `type` of every problem is an anchor of the docs."""
+    page = safe(caller.get("/docs"))
+
+    assert set(KINDS) <= set(page.ids)
+
+
+def test_docs_tell_everything(caller: Caller) -> None:
+    """Every call, every status and every problem's meaning stand in the docs."""
+    text = caller.get("/docs").text
+
+    for path in caller.get("/openapi.json").json["paths"]:
+        assert path in text
+    for status in (*Status, "sending"):
+        assert f"<code>{status}</code>" in text
+    for kind in KINDS.values():
+        assert kind.meaning
+        assert f"<td>{kind.status}</td>" in text
+
+
+def test_docs_show_where_they_are_served(caller: Caller) -> None:
+    """The curls name the host that was asked, escaped: it comes from the caller."""
+    plain = caller.get("/docs", headers={"Host": "otp.example.com:8443"})
+    evil = caller.get("/docs", headers={"Host": '"><script>alert(1)</script>'})
+
+    assert "otp.example.com:8443/v1/otp-requests" in plain.text
+    assert "<script>" not in evil.text
+
+
+def test_openapi_is_valid(caller: Caller) -> None:
+    """The document is valid OpenAPI 3.1, its examples and references too."""
+    caller.key = None
+
+    document = caller.get("/openapi.json").json
+
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+    assert document["openapi"].startswith("3.1")
+
+
+def test_openapi_has_every_route(make_caller: MakeCaller) -> None:
+    """Every route and method of the app stands in the document, and the reverse; pages excepted."""
+    caller = make_caller(OTPQUEUE_TRY_PAGE="true")
+    routed = {
+        (route.path, method.method)
+        for route in falcon.inspect.inspect_routes(caller.app)
+        for method in route.methods
+        if not method.internal and route.path not in NOT_IN_THE_DOCUMENT
+    }
+
+    paths = caller.get("/openapi.json").json["paths"]
+
+    assert {(path, method.upper()) for path, calls in paths.items() for method in calls} == routed
+
+
+def test_openapi_operations(caller: Caller) -> None:
+    """Each operation has an id of its own, says which key it needs, and describes each path parameter."""
+    document = caller.get("/openapi.json").json
+    operations = [(path, call) for path, calls in document["paths"].items() for call in calls.values()]
+
+    ids = [call["operationId"] for _, call in operations]
+    assert len(ids) == len(set(ids))
+    for path, call in operations:
+        assert call["summary"]
+        assert ("security" in call) == (not path.startswith("/health"))
+        described = [one["name"] for one in call.get("parameters", []) if one["in"] == "path"]
+        assert described == re.findall(r"\{(\w+)\}", path)
+
+
+def test_openapi_words(caller: Caller) -> None:
+    """The statuses, reasons and problem codes of the document are those of the code."""
+    schemas = caller.get("/openapi.json").json["components"]["schemas"]
+
+    shown = schemas["OtpRequest"]["properties"]
+    assert set(shown["status"]["enum"]) == {*Status, "sending"}
+    assert set(shown["reason"]["enum"]) == {*Reason, None}
+    assert set(schemas["Problem"]["properties"]["code"]["enum"]) == set(KINDS)
+
+
+def test_openapi_refuses_what_the_api_refuses(caller: Caller) -> None:
+    """Bodies take no unknown fields, in the document as in the API."""
+    schemas = caller.get("/openapi.json").json["components"]["schemas"]
+
+    for name in ("NewOtpRequest", "CodeToVerify", "GuideRequest", "GuideVerify"):
+        assert schemas[name]["additionalProperties"] is False
+    assert schemas["NewOtpRequest"]["required"] == ["phone_number"]
+    assert schemas["GuideVerify"]["required"] == ["phoneNumber", "otp"]
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("page.css", "text/css"), ("try.css", "text/css"), ("try.js", "text/javascript")],
+)
+def test_assets(caller: Caller, name: str, media_type: str) -> None:
+    """What the pages need is served with its own media type, without a key."""
+    caller.key = None
+
+    answer = caller.get(f"/assets/{name}")
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].partition(";")[0] == media_type
+    assert answer.text
+
+
+def test_try_page(make_caller: MakeCaller) -> None:
+    """The try-it page is there where a setting says so, and may reach the simulator only."""
+    caller = make_caller(OTPQUEUE_TRY_PAGE="true")
+    caller.key = None
+
+    answer = caller.get("/try")
+
+    page = safe(answer)
+    assert f"connect-src 'self' {caller.provider.url};" in answer.headers["Content-Security-Policy"]
+    assert caller.provider.url in page.links
+    for link in page.links:
+        assert link == caller.provider.url or caller.get(link).status_code == 200
+
+
+def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
+    """Every element that the script looks up by id is on the page."""
+    caller = make_caller(OTPQUEUE_TRY_PAGE="true")
+
+    looked_up = set(re.findall(r'byId\("(\w+)"\)', caller.get("/assets/try.js").text))
+
+    assert looked_up
+    assert looked_up <= set(Page(caller.get("/try").text).ids)
+
+
+def test_no_try_page(caller: Caller) -> None:
+    """Elsewhere there is no such page."""
+    assert caller.get("/try").status_code == 404

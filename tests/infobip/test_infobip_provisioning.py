@@ -1,0 +1,338 @@
+"""What is set up at the provider: found or made, mended, made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from otpqueue.domain.sending import ProviderIds
+from otpqueue.infobip.provisioning import ProvisioningFailed, Wanted, ensure
+from otpqueue.infobip.transport import Transport
+from otpqueue.simulator.options import Options
+from otpqueue.simulator.server import running
+from tests.conftest import INFOBIP_KEY, MakeParts, Provider
+from tests.infobip.conftest import API_KEY, Connect, ScriptedServer, http
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WANTED = Wanted(application_name="otpqueue", code_lifetime_s=300, template="Code {{pin}}", sender_id=None)
+CONFIGURATION = {
+    "pinAttempts": 10,
+    "allowMultiplePinVerifications": True,
+    "pinTimeToLive": "5m",
+    "verifyPinLimit": "20/1s",
+    "sendPinPerApplicationLimit": "10000000/1d",
+    "sendPinPerPhoneNumberLimit": "100/1d",
+}
+
+
+@pytest.fixture
+def transport(provider: Provider) -> Iterator[Transport]:
+    """Yield connections to the simulator."""
+    transport = Transport(
+        base_url=provider.url, api_key=INFOBIP_KEY, connections=4, connect_timeout_s=1, timeout_s=5
+    )
+    yield transport
+    transport.close()
+
+
+def applications(provider: Provider) -> list[dict[str, Any]]:
+    """Return the applications that are there."""
+    found: list[dict[str, Any]] = provider.call("GET", "/2fa/2/applications").json()
+    return found
+
+
+def templates(provider: Provider, application_id: str) -> list[dict[str, Any]]:
+    """Return the templates of an application."""
+    found: list[dict[str, Any]] = provider.call(
+        "GET", f"/2fa/2/applications/{application_id}/messages"
+    ).json()
+    return found
+
+
+def make_application(provider: Provider, **fields: Any) -> str:
+    """Make an application by hand and return its id."""
+    body = {"name": "otpqueue", "configuration": CONFIGURATION, **fields}
+    answer = provider.call("POST", "/2fa/2/applications", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["applicationId"])
+
+
+def test_first_run_makes_everything_as_wanted(transport: Transport, provider: Provider) -> None:
+    """The application is made with its whole configuration, and the template with six digits."""
+    made = ensure(transport, WANTED, remembered=None)
+
+    (application,) = applications(provider)
+    assert application["applicationId"] == made.ids.application_id
+    assert (application["name"], application["enabled"]) == ("otpqueue", True)
+    assert application["configuration"] == CONFIGURATION
+    (template,) = templates(provider, made.ids.application_id)
+    assert template["messageId"] == made.ids.message_id
+    assert (template["messageText"], template["pinType"], template["pinLength"]) == (
+        "Code {{pin}}",
+        "NUMERIC",
+        6,
+    )
+    assert "senderId" not in template
+    assert [action.split(" ")[0] for action in made.actions] == ["created", "created"]
+
+
+def test_second_run_does_nothing(transport: Transport, provider: Provider) -> None:
+    """What is as wanted is found, with or without its ids remembered."""
+    first = ensure(transport, WANTED, remembered=None)
+
+    again = ensure(transport, WANTED, remembered=None)
+    remembering = ensure(transport, WANTED, remembered=first.ids)
+
+    assert again.ids == remembering.ids == first.ids
+    assert again.actions == remembering.actions == ()
+    assert len(applications(provider)) == len(templates(provider, first.ids.application_id)) == 1
+
+
+@pytest.mark.parametrize(
+    "drifted",
+    [
+        {"pinAttempts": 3},
+        {"allowMultiplePinVerifications": False},
+        {"pinTimeToLive": "15m"},
+        {"pinTimeToLive": "5s"},
+        {"verifyPinLimit": "1/3s"},
+        {"sendPinPerPhoneNumberLimit": "3/1d"},
+        {"sendPinPerPhoneNumberLimit": "100/1h"},
+        {"sendPinPerApplicationLimit": "10000/1d"},
+    ],
+    ids=str,
+)
+def test_configuration_that_drifted_is_mended(
+    transport: Transport, provider: Provider, drifted: dict[str, Any]
+) -> None:
+    """An application somebody changed, or made by hand, gets our configuration and keeps its id."""
+    application_id = make_application(provider, configuration=CONFIGURATION | drifted)
+
+    made = ensure(transport, WANTED, remembered=None)
+
+    (application,) = applications(provider)
+    assert application["applicationId"] == made.ids.application_id == application_id
+    assert application["configuration"] == CONFIGURATION
+    assert made.actions[0] == "updated application 'otpqueue'"
+
+
+def test_application_with_the_providers_defaults_is_mended(transport: Transport, provider: Provider) -> None:
+    """The provider's defaults would break the service; they do not survive."""
+    make_application(provider, configuration={})
+
+    ensure(transport, WANTED, remembered=None)
+
+    assert applications(provider)[0]["configuration"] == CONFIGURATION
+
+
+def test_disabled_application_is_enabled(transport: Transport, provider: Provider) -> None:
+    """An application that is switched off sends nothing; it is switched on."""
+    make_application(provider, enabled=False)
+
+    ensure(transport, WANTED, remembered=None)
+
+    assert applications(provider)[0]["enabled"] is True
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"pinTimeToLive": "300s"},
+        {"pinTimeToLive": "300000ms"},
+        {"verifyPinLimit": "20/s"},
+        {"verifyPinLimit": "20/1000ms"},
+        {"sendPinPerPhoneNumberLimit": "100/24h"},
+        {"sendPinPerApplicationLimit": "10000000/d"},
+    ],
+    ids=str,
+)
+def test_same_meaning_in_other_words_is_no_drift(connect: Connect, same: dict[str, Any]) -> None:
+    """The provider may say "300s" for "5m": that needs no update."""
+    application = {
+        "applicationId": "A",
+        "name": "otpqueue",
+        "enabled": True,
+        "configuration": CONFIGURATION | same,
+        "verificationTimeout": None,
+    }
+    template = {"messageId": "M", "applicationId": "A", "pinPlaceholder": "{{pin}}", **WANTED.message()}
+    answers = (http(json.dumps([one]).encode()) for one in (application, template))
+    with ScriptedServer(*answers) as server:
+        made = ensure(connect(server.url), WANTED, remembered=None)
+
+        assert made.ids == ProviderIds(application_id="A", message_id="M")
+        assert made.actions == ()
+        assert [request.split(b" ")[0] for request in server.requests] == [b"GET", b"GET"]
+
+
+def test_of_two_applications_the_remembered_one_is_used(transport: Transport, provider: Provider) -> None:
+    """Where two have our name the one from before is kept, and the operator is told; others are let be."""
+    first, second = make_application(provider), make_application(provider)
+    make_application(provider, name="another", configuration={})
+
+    for remembered in (first, second):
+        ids = ProviderIds(application_id=remembered, message_id="gone")
+        made = ensure(transport, WANTED, remembered=ids)
+
+        assert made.ids.application_id == remembered
+        assert made.actions[0].startswith("found 2 applications named 'otpqueue'")
+    assert len(applications(provider)) == 3
+    assert (
+        next(one for one in applications(provider) if one["name"] == "another")["configuration"]
+        != CONFIGURATION
+    )
+
+
+def test_remembered_application_that_is_gone_is_made_anew(transport: Transport, provider: Provider) -> None:
+    """Ids of an account that knows them no more are no obstacle."""
+    made = ensure(transport, WANTED, remembered=ProviderIds(application_id="gone", message_id="gone"))
+
+    assert [one["applicationId"] for one in applications(provider)] == [made.ids.application_id]
+
+
+def test_other_text_or_sender_is_another_template(transport: Transport, provider: Provider) -> None:
+    """A template is found by all that it says; a changed text makes a new one and leaves the old."""
+    first = ensure(transport, WANTED, remembered=None)
+    other_text = ensure(transport, replace(WANTED, template="PIN {{pin}}"), remembered=first.ids)
+    other_sender = ensure(transport, replace(WANTED, sender_id="Shop"), remembered=other_text.ids)
+    back = ensure(transport, WANTED, remembered=other_sender.ids)
+
+    assert len({first.ids.message_id, other_text.ids.message_id, other_sender.ids.message_id}) == 3
+    assert back.ids == first.ids
+    found = templates(provider, first.ids.application_id)
+    assert [one.get("senderId") for one in found if one["messageId"] == other_sender.ids.message_id] == [
+        "Shop"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(300, "5m"), (60, "1m"), (90, "90s"), (45.4, "45s")])
+def test_lifetime_of_a_code_is_the_applications(seconds: float, text: str) -> None:
+    """The provider's code lives as long as ours."""
+    assert replace(WANTED, code_lifetime_s=seconds).configuration()["pinTimeToLive"] == text
+
+
+def test_created_may_be_answered_with_200(connect: Connect) -> None:
+    """Infobip's documents disagree on 200 or 201: both are success."""
+    with running(Options(api_keys=(API_KEY,), create_status=200)) as simulator:
+        made = ensure(connect(simulator.url), WANTED, remembered=None)
+
+    assert len(made.actions) == 2
+
+
+def test_wrong_key_fails_in_the_providers_words(connect: Connect, provider: Provider) -> None:
+    """A refusal carries the provider's identifier and text, for an operator to read, and no key."""
+    with pytest.raises(ProvisioningFailed) as caught:
+        ensure(connect(provider.url), WANTED, remembered=None)
+
+    assert str(caught.value) == "Infobip refused with HTTP 401: UNAUTHORIZED: Invalid login details"
+    assert API_KEY not in repr(caught.value)
+
+
+def test_unreachable_provider_fails_with_a_hint(connect: Connect) -> None:
+    """Where nobody answers, the base URL is what to look at."""
+    with ScriptedServer(lambda: [b""]) as server:
+        transport = connect(server.url)
+
+        with pytest.raises(ProvisioningFailed, match=r"cannot be reached .*INFOBIP_BASE_URL"):
+            ensure(transport, WANTED, remembered=None)
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        ([b'{"a": 1}'], "not a list"),
+        ([b"<html>Welcome</html>"], "not a list"),
+        ([b"[]", b"{}"], "no applicationId"),
+        ([b"[]", b'{"applicationId": 5}'], "no applicationId"),
+        ([b"[]", b'{"applicationId": ""}'], "no applicationId"),
+        ([b"[1, null, {}]", b'{"applicationId": "A"}', b"[[], 5]", b"[]"], "no messageId"),
+        ([b'[{"name": "otpqueue", "applicationId": 7}]'], "no applicationId"),
+    ],
+)
+def test_answer_of_another_shape_fails(connect: Connect, answers: list[bytes], problem: str) -> None:
+    """A server that is not Infobip, or has changed, is told as such, and nothing raises otherwise."""
+    with ScriptedServer(*map(http, answers)) as server:
+        transport = connect(server.url)
+
+        with pytest.raises(ProvisioningFailed, match=problem):
+            ensure(transport, WANTED, remembered=None)
+
+
+def test_failure_half_way_is_told_and_mended_by_the_next_run(
+    transport: Transport, provider: Provider
+) -> None:
+    """A template that could not be made fails the run; the next one uses the application it made."""
+    provider.fault(match={"path": "/messages"}, times=2, status=500, body="<html>")
+    with pytest.raises(ProvisioningFailed, match="HTTP 500: no reason given"):
+        ensure(transport, WANTED, remembered=None)
+    provider.clear_faults()
+
+    made = ensure(transport, WANTED, remembered=None)
+
+    assert made.actions == ("created message template",)
+    assert len(applications(provider)) == 1
+
+
+def test_ids_are_remembered(make_parts: MakeParts, provider: Provider) -> None:
+    """Before provisioning there are no ids; after it they are known without a call, to every process."""
+    parts = make_parts()
+    before = parts.provision.ids()
+
+    made = parts.provision(parts.transport, now=NOW)
+
+    assert before is None
+    assert parts.provision.ids() == make_parts().provision.ids() == made.ids
+    assert make_parts(INFOBIP_APP_NAME="other").provision.ids() is None
+
+
+def test_ids_of_the_environment_win(make_parts: MakeParts, provider: Provider) -> None:
+    """Ids that are given are used as they are, and nothing is provisioned."""
+    make_parts().provision(make_parts().transport, now=NOW)
+    parts = make_parts(INFOBIP_APPLICATION_ID="A", INFOBIP_MESSAGE_ID="M")
+
+    made = parts.provision(parts.transport, now=NOW)
+
+    assert made.ids == parts.provision.ids() == ProviderIds(application_id="A", message_id="M")
+    assert len(applications(provider)) == 1
+
+
+def test_failed_run_remembers_nothing(make_parts: MakeParts) -> None:
+    """A run that was refused leaves no ids behind."""
+    parts = make_parts(INFOBIP_API_KEY="wrong")
+
+    with pytest.raises(ProvisioningFailed):
+        parts.provision(parts.transport, now=NOW)
+
+    assert parts.provision.ids() is None
+
+
+def test_new_ids_replace_the_remembered_ones(make_parts: MakeParts, provider: Provider) -> None:
+    """After the provider lost everything the next run's ids are in force."""
+    parts = make_parts()
+    first = parts.provision(parts.transport, now=NOW)
+    provider.reset()
+
+    second = parts.provision(parts.transport, now=NOW)
+
+    assert second.ids != first.ids
+    assert parts.provision.ids() == second.ids
+
+
+def test_runs_at_once_make_one_of_each(make_parts: MakeParts, provider: Provider) -> None:
+    """Processes that provision at the same time wait for each other: one application, one template."""
+    everyone = [make_parts() for _ in range(4)]
+    provider.fault(match={"path": "/2fa/2/applications"}, latency_ms=50)
+
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda parts: parts.provision(parts.transport, now=NOW), everyone))
+
+    assert len({one.ids for one in made}) == 1
+    assert len(applications(provider)) == 1
+    assert len(templates(provider, made[0].ids.application_id)) == 1
+    assert sorted(len(one.actions) for one in made) == [0, 0, 0, 2]

@@ -1,0 +1,91 @@
+"""What the tests of the operations look at and through: rows, bounded waiting, calls at the same moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine, RowMapping, Table, select, update
+
+from otpqueue.domain.errors import OtpqueueError
+from otpqueue.store.engine import connection
+from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The tables as they stand."""
+
+    engine: Engine
+
+    def request(self, request_id: UUID) -> RowMapping:
+        """Return the row of a request."""
+        return next(row for row in self.requests() if row["id"] == request_id)
+
+    def requests(self) -> list[RowMapping]:
+        """Return all requests, oldest first."""
+        return self._all(otp_requests)
+
+    def attempts(self, request_id: UUID | None = None) -> list[RowMapping]:
+        """Return the attempts to send (one request), in order."""
+        return self._of(send_attempts, request_id)
+
+    def outcomes(self, request_id: UUID) -> list[str | None]:
+        """Return the outcomes of the attempts to send one request, in order."""
+        return [row["outcome"] for row in self.attempts(request_id)]
+
+    def checks(self, request_id: UUID | None = None) -> list[RowMapping]:
+        """Return the checks of codes (of one request), in order."""
+        return self._of(checks, request_id)
+
+    def refusals(self) -> list[RowMapping]:
+        """Return what was refused."""
+        return self._all(refusals)
+
+    def change(self, request_id: UUID, **values: Any) -> None:
+        """Change a request behind everybody's back, as time or another process would."""
+        with connection(self.engine) as conn:
+            conn.execute(update(otp_requests).where(otp_requests.c.id == request_id).values(**values))
+
+    def _of(self, table: Table, request_id: UUID | None) -> list[RowMapping]:
+        return [row for row in self._all(table) if request_id in {None, row["request_id"]}]
+
+    def _all(self, table: Table) -> list[RowMapping]:
+        with connection(self.engine) as conn:
+            return list(conn.execute(select(table).order_by(*table.primary_key.columns)).mappings())
+
+
+def numbers(count: int) -> list[str]:
+    """Return so many different numbers that codes may be sent to."""
+    return [f"+447700900{last:03d}" for last in range(count)]
+
+
+def until(condition: Callable[[], T], *, within_s: float = 20) -> T:
+    """Wait until something holds, and return it."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still not so after {within_s:g} s"
+        time.sleep(0.02)
+    return found
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make the calls at the same moment; return, for each, what it returned or the refusal it raised."""
+    barrier = threading.Barrier(len(calls))
+
+    def make(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        try:
+            return call()
+        except OtpqueueError as refusal:
+            return refusal
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(make, calls))

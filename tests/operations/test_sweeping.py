@@ -1,0 +1,352 @@
+"""The sweep: leases that ran out, wake-ups that were lost, deadlines of unsent codes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from otpqueue import clock
+from otpqueue.domain.errors import CheckInProgress, RequestLocked
+from otpqueue.domain.request import Status
+from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.verify import Attempted
+from otpqueue.store import attempts, checks
+from otpqueue.store.attempts import Claim, Result
+from otpqueue.store.engine import connection
+from otpqueue.wiring import Parts
+from tests.conftest import NUMBER, Ask, MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows, at_once, numbers
+
+TakeAndDie = Callable[..., list[Claim]]
+
+
+@pytest.fixture
+def take_and_die(parts: Parts) -> TakeAndDie:
+    """Return a function that claims what is due as a worker does that is killed then; its leases run out."""
+
+    def take_and_die(*, lease_s: float = 0.05) -> list[Claim]:
+        with connection(parts.engine) as conn:
+            claims = attempts.claim(
+                conn, slots=100, lease_s=lease_s, worker="killed", now=clock.now(), vault=parts.vault
+            )
+        time.sleep(lease_s + 0.01)
+        return claims
+
+    return take_and_die
+
+
+def accepted(claim: Claim, *, pin_id: str = "LATE") -> Result:
+    """Return the result of a worker that was thought dead, and was only slow."""
+    now = clock.now()
+    return Result(
+        request_id=claim.request_id,
+        attempt=claim.attempt,
+        outcome=Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200, pin_id=pin_id),
+        decision=Decision(status=Status.SENT),
+        started_at=now,
+        finished_at=now,
+        latency_ms=1,
+        expires_at=now + timedelta(minutes=5),
+    )
+
+
+def test_lease_that_ran_out_is_unknown_and_sent_again(
+    parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
+) -> None:
+    """What a killed worker held becomes due again, its attempt recorded as unknown, and is sent."""
+    request = ask()
+    take_and_die()
+
+    swept = parts.sweep(now=clock.now())
+    row = rows.request(request.id)
+    parts.pump.run()
+
+    assert (swept.leases, swept.unsent, swept.checks) == (1, 0, 0)
+    assert (row["status"], row["send_state"], row["lease_until"]) == ("queued", "due", None)
+    first, second = rows.attempts(request.id)
+    assert (first["worker"], first["outcome"], first["code"]) == ("killed", "unknown", "lease_ran_out")
+    assert first["started_at"] is None
+    assert second["outcome"] == "accepted"
+    assert rows.request(request.id)["status"] == "sent"
+    assert len(provider.messages()) == 1
+
+
+def test_lease_that_runs_is_respected(
+    parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
+) -> None:
+    """While a worker may still be sending nobody else takes its request, however often woken."""
+    request = ask()
+    with connection(parts.engine) as conn:
+        attempts.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
+
+    swept = parts.sweep(now=clock.now())
+    parts.pump.run()
+
+    assert (swept.leases, swept.woke) == (0, False)
+    assert rows.request(request.id)["send_state"] == "claimed"
+    assert rows.outcomes(request.id) == [None]
+    assert provider.messages() == []
+
+
+def test_lost_lease_fails_by_policy(
+    make_parts: MakeParts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
+) -> None:
+    """Where no unknown outcome may be sent again, a lease that ran out fails the request."""
+    parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS="0")
+    request = ask()
+    take_and_die()
+
+    parts.sweep(now=clock.now())
+    parts.pump.run()
+
+    row = rows.request(request.id)
+    assert (row["status"], row["reason"], row["send_state"]) == ("failed", "outcome_unknown", "idle")
+    assert rows.outcomes(request.id) == ["unknown"]
+    assert provider.messages() == []
+
+
+def test_second_lost_lease_fails(parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie) -> None:
+    """A request whose workers are killed again and again is not sent for ever."""
+    request = ask()
+
+    while rows.request(request.id)["status"] == "queued":
+        take_and_die()
+        parts.sweep(now=clock.now())
+        time.sleep(0.06)  # the back-off, at most
+
+    assert rows.outcomes(request.id) == ["unknown", "unknown"]
+    assert rows.request(request.id)["reason"] == "outcome_unknown"
+
+
+def test_late_success_wins_over_the_sweep(
+    parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
+) -> None:
+    """A worker that was slow, not dead, may still say that the code left: then it is not sent again."""
+    request = ask()
+    (claim,) = take_and_die()
+    parts.sweep(now=clock.now())
+
+    with connection(parts.engine) as conn:
+        moved = attempts.record(conn, [accepted(claim)])
+    parts.pump.run()
+
+    assert moved == {(request.id, 1)}
+    row = rows.request(request.id)
+    assert (row["status"], row["send_state"], row["pin_id"]) == ("sent", "idle", "LATE")
+    assert rows.outcomes(request.id) == ["accepted"]
+    assert provider.messages() == []
+
+
+def test_late_success_loses_to_a_later_attempt(
+    parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
+) -> None:
+    """Once another attempt was made, the newest code is the one that counts; the late one is only noted."""
+    request = ask()
+    (claim,) = take_and_die()
+    parts.sweep(now=clock.now())
+    parts.pump.run()
+
+    with connection(parts.engine) as conn:
+        moved = attempts.record(conn, [accepted(claim)])
+
+    assert moved == set()
+    assert rows.outcomes(request.id) == ["accepted", "accepted"]
+    assert rows.request(request.id)["pin_id"] == provider.messages()[0]["pinId"]
+
+
+def test_late_success_does_not_disturb_a_later_attempt(
+    parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
+) -> None:
+    """While another worker is sending already, a late success is noted and leaves the request to that one."""
+    request = ask()
+    (slow,) = take_and_die()
+    parts.sweep(now=clock.now())
+    time.sleep(0.06)  # the back-off, at most
+    (current,) = take_and_die(lease_s=0.01)
+
+    with connection(parts.engine) as conn:
+        late = attempts.record(conn, [accepted(slow)])
+        between = rows.request(request.id)
+        moved = attempts.record(conn, [accepted(current, pin_id="NEWEST")])
+
+    assert (late, moved) == (set(), {(request.id, 2)})
+    assert (between["status"], between["send_state"], between["pin_id"]) == ("queued", "claimed", None)
+    assert rows.request(request.id)["pin_id"] == "NEWEST"
+    assert rows.outcomes(request.id) == ["accepted", "accepted"]
+
+
+def test_lost_wake_up_is_made_good(parts: Parts, ask: Ask, rows: Rows) -> None:
+    """A request whose wake-up was lost is found by the sweep, which wakes a worker once."""
+    ask()
+    parts.redis.flushall()
+
+    swept = parts.sweep(now=clock.now())
+    parts.sweep(now=clock.now())
+
+    assert swept.woke
+    assert parts.redis.llen("send") == 1
+
+
+def test_idle_sweep_wakes_nobody(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
+    """When nothing is due the sweep leaves the workers asleep."""
+    request = ask_sent()
+    before = rows.request(request.id)
+    parts.redis.flushall()
+
+    swept = parts.sweep(now=clock.now())
+
+    assert (swept.leases, swept.unsent, swept.checks, swept.woke) == (0, 0, 0, False)
+    assert parts.redis.llen("send") == 0
+    assert rows.request(request.id) == before
+
+
+def test_unsent_code_expires_at_its_deadline(parts: Parts, client_id: UUID, ask: Ask, rows: Rows) -> None:
+    """A first code that did not leave by `send_by` ends its request; others are left alone."""
+    then = clock.now() - timedelta(seconds=91)
+    late = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+    fresh = ask(numbers(1)[0])
+
+    swept = parts.sweep(now=clock.now())
+
+    assert swept.unsent == 1
+    row = rows.request(late.id)
+    assert (row["status"], row["reason"], row["send_state"]) == ("expired", "send_deadline", "idle")
+    assert (row["next_attempt_at"], row["finished_at"] is None) == (None, False)
+    assert rows.request(fresh.id)["status"] == "queued"
+
+
+def test_held_request_does_not_expire_under_the_worker(
+    parts: Parts, client_id: UUID, rows: Rows, take_and_die: TakeAndDie
+) -> None:
+    """At its deadline a request that a worker holds is left to it: the code may be on its way."""
+    then = clock.now() - timedelta(seconds=89.8)
+    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+    with connection(parts.engine) as conn:
+        (claim,) = attempts.claim(
+            conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault
+        )
+    time.sleep(0.21)
+
+    swept = parts.sweep(now=clock.now())
+    with connection(parts.engine) as conn:
+        attempts.record(conn, [accepted(claim)])
+
+    assert swept.unsent == 0
+    assert rows.request(request.id)["status"] == "sent"
+
+
+def test_lost_lease_past_the_deadline_expires(
+    parts: Parts, client_id: UUID, rows: Rows, take_and_die: TakeAndDie
+) -> None:
+    """A request whose worker was killed is not sent again when its deadline has passed meanwhile."""
+    then = clock.now() - timedelta(seconds=89.8)
+    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+    take_and_die(lease_s=0.25)
+
+    parts.sweep(now=clock.now())
+
+    row = rows.request(request.id)
+    assert (row["status"], row["reason"]) == ("expired", "send_deadline")
+    assert rows.outcomes(request.id) == ["unknown"]
+
+
+def test_two_sweeps_at_once_do_the_work_once(
+    parts: Parts, make_parts: MakeParts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
+) -> None:
+    """Sweeps that run at the same moment share the work; what one has done the other does not repeat."""
+    for number in numbers(40):
+        ask(number)
+    take_and_die()
+
+    swept = at_once([lambda each=each: each.sweep(now=clock.now()) for each in (parts, make_parts())])
+
+    assert sum(one.leases for one in swept) == 40
+    assert {row["unknowns"] for row in rows.requests()} == {1}
+    assert [row["outcome"] for row in rows.attempts()] == ["unknown"] * 40
+
+
+def test_abandoned_check_is_closed(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
+    """A check whose process was killed is recorded as unknown and no longer shown as in flight."""
+    request = ask_sent()
+    begin_and_die(parts, request.id, request.client_id)
+
+    swept = parts.sweep(now=clock.now())
+
+    assert swept.checks == 1
+    row, (check,) = rows.request(request.id), rows.checks(request.id)
+    assert (row["status"], row["checks_used"], row["check_lease_until"]) == ("sent", 1, None)
+    assert (check["verdict"], check["code"], check["finished_at"] is None) == (
+        "unknown",
+        "lease_ran_out",
+        False,
+    )
+
+
+def test_abandoned_last_check_locks(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
+    """When the last check was abandoned the request is locked: that guess may have been looked at."""
+    request = ask_sent()
+    rows.change(request.id, checks_used=4)
+    begin_and_die(parts, request.id, request.client_id)
+    attempted = Attempted(code=provider.code())
+
+    with pytest.raises(CheckInProgress):
+        parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
+    parts.sweep(now=clock.now())
+    with pytest.raises(RequestLocked):
+        parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
+
+    row = rows.request(request.id)
+    assert (row["status"], row["reason"], row["checks_used"]) == ("locked", "checks_exhausted", 5)
+    assert row["finished_at"] is not None
+    assert [check["verdict"] for check in rows.checks(request.id)] == ["unknown"]
+
+
+def test_check_in_flight_is_left_alone(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
+    """A check that is in flight is neither closed nor is its request locked by the sweep."""
+    request = ask_sent()
+    rows.change(request.id, checks_used=4)
+    begin_and_die(parts, request.id, request.client_id, lease_s=30)
+
+    swept = parts.sweep(now=clock.now())
+
+    assert swept.checks == 0
+    assert rows.request(request.id)["status"] == "sent"
+    assert rows.checks(request.id)[0]["verdict"] is None
+
+
+def test_sweep_after_a_late_judgement(
+    parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """After an abandoned check was swept the code in hand is still good for the checks that are left."""
+    request = ask_sent()
+    begin_and_die(parts, request.id, request.client_id)
+    parts.sweep(now=clock.now())
+
+    attempted = Attempted(code=provider.code())
+    verified = parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
+
+    assert verified.status is Status.VERIFIED
+    assert [check["verdict"] for check in rows.checks(request.id)] == ["unknown", "correct"]
+
+
+def begin_and_die(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: float = 0.05) -> None:
+    """Begin a check as a process does that is killed then, and let its lease run out if that is short."""
+    with connection(parts.engine) as conn:
+        assert checks.begin(
+            conn,
+            request_id=request_id,
+            client_id=client_id,
+            session_hash=None,
+            number_hash=None,
+            client_ip_hash=None,
+            lease_s=lease_s,
+            now=clock.now(),
+        )
+    if lease_s < 1:
+        time.sleep(lease_s + 0.01)

@@ -1,0 +1,169 @@
+"""Many checks of one request at the same moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from otpqueue import clock
+from otpqueue.domain.errors import (
+    AlreadyVerified,
+    CheckInProgress,
+    CodeIncorrect,
+    RequestCancelled,
+    RequestLocked,
+)
+from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.operations.verify import Attempted
+from otpqueue.wiring import Parts
+from tests.conftest import Ask, MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows, at_once, numbers, until
+from tests.operations.test_verifying import CHECK, wrong
+
+
+@pytest.fixture
+def processes(parts: Parts, make_parts: MakeParts) -> list[Parts]:
+    """Return the parts of two processes."""
+    return [parts, make_parts()]
+
+
+def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
+    """Check a code once."""
+    return parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+
+
+def check_patiently(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
+    """Check a code, and try again while another check is in progress, as the answer says."""
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            return check(parts, request, code)
+        except CheckInProgress:
+            assert time.monotonic() < give_up
+
+
+def test_fifty_right_codes_succeed_once(
+    processes: list[Parts], ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """Of fifty checks of one right code at once exactly one succeeds, and it is the only one that counts."""
+    request = ask_sent()
+    code = provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=100)
+
+    answers = at_once([partial(check, processes[n % 2], request, code) for n in range(50)])
+
+    verified = [answer for answer in answers if isinstance(answer, OtpRequest)]
+    others = [answer for answer in answers if not isinstance(answer, OtpRequest)]
+    assert [one.status for one in verified] == [Status.VERIFIED]
+    assert {type(one) for one in others} <= {AlreadyVerified, CheckInProgress}
+    assert [row["verdict"] for row in rows.checks(request.id)] == ["correct"]
+
+
+def test_right_code_is_not_refused_for_wrong_ones_in_flight(
+    processes: list[Parts], ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """With fewer wrong codes at once than are allowed the right one gets through, however they interleave."""
+    request = ask_sent()
+    code = provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=200)
+    calls: list[Callable[[], OtpRequest]] = [
+        partial(check, processes[n % 2], request, wrong(code)) for n in range(4)
+    ]
+
+    *refused, right = at_once([*calls, partial(check_patiently, processes[0], request, code)])
+
+    assert isinstance(right, OtpRequest), right
+    assert right.status is Status.VERIFIED
+    assert {type(one) for one in refused} <= {CodeIncorrect, CheckInProgress, AlreadyVerified}
+    verdicts = [row["verdict"] for row in rows.checks(request.id)]
+    assert verdicts[-1] == "correct"
+    assert set(verdicts[:-1]) <= {"wrong"}
+    assert len(verdicts) == rows.request(request.id)["checks_used"] <= 5
+
+
+def test_guessing_at_once_gets_no_extra_checks(
+    processes: list[Parts], ask: Ask, provider: Provider, rows: Rows
+) -> None:
+    """Never more codes are compared than allowed; the right one is refused only when they were used up."""
+    requests = [ask(number) for number in numbers(3)]
+    processes[0].pump.run()
+    provider.fault(match={"path": CHECK}, latency_ms=50)
+    calls: list[Callable[[], OtpRequest]] = []
+    for number, request in zip(numbers(3), requests, strict=True):
+        code = provider.code(number)
+        calls += [partial(check_patiently, processes[n % 2], request, wrong(code)) for n in range(8)]
+        calls.append(partial(check_patiently, processes[0], request, code))
+
+    answers = at_once(calls)
+
+    for request, right in zip(requests, answers[8::9], strict=True):
+        verdicts = [row["verdict"] for row in rows.checks(request.id)]
+        row = rows.request(request.id)
+        assert len(verdicts) == row["checks_used"] <= 5
+        if isinstance(right, OtpRequest):
+            assert (row["status"], verdicts[-1]) == ("verified", "correct")
+        else:
+            assert isinstance(right, RequestLocked)
+            assert (row["status"], verdicts) == ("locked", ["wrong"] * 5)
+
+
+def test_cancelled_during_a_check_stays_cancelled(
+    parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """A right code whose request was cancelled while the provider looked at it is refused, and only noted."""
+    request = ask_sent()
+    code = provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=500)
+
+    def cancel() -> OtpRequest:
+        until(lambda: rows.checks(request.id))
+        return parts.cancel(request.id, client_id=request.client_id, now=clock.now())
+
+    refusal, cancelled = at_once([partial(check, parts, request, code), cancel])
+
+    assert isinstance(refusal, RequestCancelled)
+    assert cancelled.status is Status.CANCELLED
+    assert rows.request(request.id)["status"] == "cancelled"
+    assert rows.checks(request.id)[0]["verdict"] == "correct"
+
+
+def test_replaced_during_a_check(
+    parts: Parts, ask: Ask, ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """A right code that meets a newer request is refused: the newest wins, and stays due."""
+    older = ask_sent()
+    code = provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=500)
+
+    def ask_again() -> OtpRequest:
+        until(lambda: rows.checks(older.id))
+        return ask()
+
+    refusal, newer = at_once([partial(check, parts, older, code), ask_again])
+
+    assert isinstance(refusal, RequestCancelled)
+    assert rows.request(older.id)["reason"] == "replaced"
+    assert rows.request(newer.id)["status"] == "queued"
+
+
+def test_expiring_during_a_check(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
+    """A right code that was typed in time verifies, though its time runs out while the provider looks."""
+    request = ask_sent()
+    code = provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=500)
+    assert request.expires_at is not None
+    late = request.expires_at
+
+    def expire() -> int:
+        until(lambda: rows.checks(request.id))
+        return parts.expire(now=late)
+
+    verified, expired = at_once([partial(check, parts, request, code), expire])
+
+    assert isinstance(verified, OtpRequest)
+    assert expired == 0
+    assert rows.request(request.id)["status"] == "verified"

@@ -1,0 +1,88 @@
+"""The contract between API and workers: wake-ups and signs of life, in a real Redis."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from redis.exceptions import RedisError
+
+from otpqueue import jobs
+from otpqueue.wiring import Parts
+from tests.conftest import MakeParts
+from tests.operations.looking import until
+
+
+def waiting(parts: Parts) -> int:
+    """Return how many `send_codes` messages wait for a worker."""
+    return int(parts.redis.llen(jobs.SEND_CODES.queue))
+
+
+def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
+    """A second wake-up while one is pending is left out; after it was taken the next one gets through."""
+    first = parts.waker.wake()
+    second = parts.waker.wake()
+    pending = waiting(parts)
+    parts.waker.taken()
+    third = parts.waker.wake()
+
+    assert (first, second, third) == (True, True, True)
+    assert (pending, waiting(parts)) == (1, 2)
+
+
+def test_wake_up_that_nobody_takes_is_repeated(parts: Parts) -> None:
+    """A wake-up that got lost holds up the next one for a second at most."""
+    parts.waker.wake()
+
+    until(lambda: parts.waker.wake() and waiting(parts) == 2)
+
+
+def test_wake_up_carries_nothing(parts: Parts) -> None:
+    """The message names the job, expires, and holds neither arguments nor anything of a person."""
+    parts.waker.wake()
+
+    message = json.loads(parts.redis.lindex("send", 0))
+    headers = message["headers"]
+    assert headers["task"] == "send_codes"
+    assert headers["expires"] is not None
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("()", "{}")
+
+
+def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port: int) -> None:
+    """With Redis or the broker down `wake` says so, and `taken` does no harm."""
+    down = f"redis://127.0.0.1:{closed_port}/0"
+
+    for broken in (make_parts(REDIS_URL=down), make_parts(OTPQUEUE_BROKER_URL=down)):
+        assert not broken.waker.wake()
+        broken.waker.taken()
+
+    assert waiting(parts) == 0
+
+
+def test_workers_show_life(parts: Parts) -> None:
+    """Each queue that some worker announced is served; a repeated announcement changes nothing."""
+    for worker, queues in (("a:1", "send"), ("a:1", "send"), ("b:2", "periodic,slow")):
+        parts.presence.announce(worker, queues)
+
+    assert parts.presence.queues_served() == {"send", "periodic", "slow"}
+
+
+def test_silent_worker_counts_as_gone(parts: Parts) -> None:
+    """A worker that gave no sign of life for a quarter of a minute serves nothing."""
+    parts.presence.announce("a:1", "send")
+    parts.presence.announce("b:2", "periodic")
+    (key,) = parts.redis.keys()
+    for ago_s, worker in ((20, "send|a:1"), (10, "periodic|b:2")):
+        parts.redis.zincrby(key, -ago_s, worker)
+
+    assert parts.presence.queues_served() == {"periodic"}
+
+
+def test_presence_without_redis(make_parts: MakeParts, closed_port: int) -> None:
+    """A worker survives a Redis that is down; whoever asks for the workers learns that nobody can tell."""
+    presence = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").presence
+
+    presence.announce("a:1", "send")
+
+    with pytest.raises(RedisError):
+        presence.queues_served()

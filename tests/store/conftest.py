@@ -1,0 +1,255 @@
+"""An empty database for each test, and rows to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, Engine, RowMapping, select, text, update
+
+from otpqueue.domain import phone
+from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
+from otpqueue.store import attempts, checks, clients, requests
+from otpqueue.store.attempts import Claim, Overdue, Result
+from otpqueue.store.checks import OpenCheck
+from otpqueue.store.engine import connection, make_engine, transaction
+from otpqueue.store.requests import NewRequest
+from otpqueue.store.schema import checks as check_rows
+from otpqueue.store.schema import metadata, otp_requests, send_attempts
+from otpqueue.store.vault import Vault
+from tests.conftest import TEMPLATE, Engines
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NUMBER = "+447700900123"
+
+RUN_OUT_S = 0.0
+"""A lease that has run out when it is taken."""
+
+
+def later(seconds: float) -> datetime:
+    """Return the moment so many seconds after NOW."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def accepted(pin_id: str = "pin-1") -> Outcome:
+    """Return the outcome of a send that was taken."""
+    return Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200, pin_id=pin_id)
+
+
+REFUSED = Outcome(kind=OutcomeKind.REFUSED, code="SERVICE_UNAVAILABLE", http_status=503, retryable=True)
+SENT = Decision(status=Status.SENT)
+
+
+def again(after_s: float = 0) -> Decision:
+    """Return the decision to try again."""
+    return Decision(status=Status.QUEUED, next_attempt_at=later(after_s))
+
+
+@pytest.fixture(scope="session")
+def store_url(engines: Engines) -> Iterator[str]:
+    """Yield the database that these tests share."""
+    yield engines.postgres.create_database("store", template=TEMPLATE)
+    engines.postgres.drop_database("store")
+
+
+@pytest.fixture(scope="session")
+def shared_engine(store_url: str) -> Iterator[Engine]:
+    """Yield connections to it."""
+    engine = make_engine(store_url, pool_size=12)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Engine:
+    """Return connections to a database whose tables are empty."""
+    with connection(shared_engine) as conn:
+        conn.execute(text("TRUNCATE " + ", ".join(metadata.tables)))
+    return shared_engine
+
+
+@pytest.fixture
+def conn(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection in autocommit."""
+    with connection(engine) as conn:
+        yield conn
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """Return a vault."""
+    return Vault(sealing_keys={"k1": b"s" * 32}, hashing_key=b"h" * 32)
+
+
+@pytest.fixture
+def client_id(conn: Connection) -> UUID:
+    """Return a client."""
+    return clients.ensure_client(conn, "shop", now=NOW)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store as tests use it, with short ways to the moves that come before the test's own."""
+
+    engine: Engine
+    conn: Connection
+    vault: Vault
+    client_id: UUID
+
+    def new(self, number: str = NUMBER, **fields: Any) -> NewRequest:
+        """Return a request that is to be stored, but for `fields`."""
+        values: dict[str, Any] = {
+            "id": uuid4(),
+            "client_id": self.client_id,
+            "phone": phone.parse(number, allow_documentation=True),
+            "session_id": None,
+            "client_ip": None,
+            "client_reference": None,
+            "channel": "sms",
+            "language": None,
+            "checks_allowed": 5,
+            "created_at": NOW,
+            "send_by": later(90),
+        }
+        return NewRequest(**(values | fields))
+
+    def insert(self, number: str = NUMBER, **fields: Any) -> OtpRequest:
+        """Store a request that is due."""
+        new = self.new(number, **fields)
+        return transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+
+    def insert_many(self, count: int, **fields: Any) -> list[OtpRequest]:
+        """Store requests for as many numbers, each created a second after the one before."""
+        return [
+            self.insert(
+                f"+4477009{i:05}" if i > 999 else f"+447700900{i:03}",
+                **({"created_at": later(i - count)} | fields),
+            )
+            for i in range(count)
+        ]
+
+    def claim(
+        self, slots: int = 100, *, lease_s: float = 30, now: datetime = NOW, conn: Connection | None = None
+    ) -> list[Claim]:
+        """Claim what is due."""
+        return attempts.claim(
+            conn or self.conn, slots=slots, lease_s=lease_s, worker="w", now=now, vault=self.vault
+        )
+
+    def record(
+        self,
+        claim: Claim | Overdue,
+        outcome: Outcome,
+        decision: Decision,
+        *,
+        now: datetime = NOW,
+        expires_at: datetime | None = None,
+    ) -> bool:
+        """Record what became of a claim; return whether its request moved."""
+        result = a_result(claim, outcome, decision, now=now, expires_at=expires_at)
+        return attempts.record(self.conn, [result]) == {(claim.request_id, claim.attempt)}
+
+    def insert_sent(self, number: str = NUMBER, *, pin_id: str = "pin-1", **fields: Any) -> OtpRequest:
+        """Store a request and send its code, good for 300 s."""
+        request = self.insert(number, **fields)
+        (claim,) = self.claim()
+        assert self.record(claim, accepted(pin_id), SENT, expires_at=later(300))
+        return self.find(request.id)
+
+    def find(self, request_id: UUID) -> OtpRequest:
+        """Return a request as the caller sees it."""
+        found = requests.find(self.conn, request_id, client_id=self.client_id, vault=self.vault)
+        assert found
+        return found
+
+    def row(self, request_id: UUID) -> RowMapping:
+        """Return a request's row."""
+        return self.conn.execute(select(otp_requests).where(otp_requests.c.id == request_id)).mappings().one()
+
+    def change(self, request_id: UUID, **columns: Any) -> None:
+        """Set columns of a request's row behind everybody's back."""
+        self.conn.execute(update(otp_requests).where(otp_requests.c.id == request_id).values(columns))
+
+    def attempts(self, request_id: UUID) -> list[RowMapping]:
+        """Return a request's attempts, first to last."""
+        rows = select(send_attempts).where(send_attempts.c.request_id == request_id)
+        return list(self.conn.execute(rows.order_by(send_attempts.c.number)).mappings())
+
+    def checks(self, request_id: UUID) -> list[RowMapping]:
+        """Return a request's checks, first to last."""
+        rows = select(check_rows).where(check_rows.c.request_id == request_id)
+        return list(self.conn.execute(rows.order_by(check_rows.c.number)).mappings())
+
+    def begin(self, request: OtpRequest, *, now: datetime = NOW, **differing: Any) -> OpenCheck | None:
+        """Begin a check."""
+        values: dict[str, Any] = {
+            "request_id": request.id,
+            "client_id": self.client_id,
+            "session_hash": None,
+            "number_hash": None,
+            "client_ip_hash": None,
+            "lease_s": 20,
+        }
+        with connection(self.engine) as conn:
+            return checks.begin(conn, now=now, **(values | differing))
+
+    def judge(self, check: OpenCheck, verdict: Verdict, *, now: datetime = NOW) -> Status | None:
+        """Record a judgement."""
+        judgement = Judgement(verdict=verdict, code=verdict.upper(), http_status=200)
+        return checks.record(self.conn, check, judgement, latency_ms=12, now=now)
+
+    def check(self, request: OtpRequest, verdict: Verdict) -> Status | None:
+        """Check a code from begin to end."""
+        check = self.begin(request)
+        assert check
+        return self.judge(check, verdict)
+
+
+def a_result(
+    claim: Claim | Overdue,
+    outcome: Outcome,
+    decision: Decision,
+    *,
+    now: datetime = NOW,
+    expires_at: datetime | None = None,
+) -> Result:
+    """Return what became of a claim."""
+    return Result(
+        request_id=claim.request_id,
+        attempt=claim.attempt,
+        outcome=outcome,
+        decision=decision,
+        started_at=NOW,
+        finished_at=now,
+        latency_ms=34,
+        expires_at=expires_at or (later(300) if outcome.kind is OutcomeKind.ACCEPTED else None),
+    )
+
+
+@pytest.fixture
+def store(engine: Engine, conn: Connection, vault: Vault, client_id: UUID) -> Store:
+    """Return the store."""
+    return Store(engine, conn, vault, client_id)
+
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def other_engine() -> Iterator[MakeEngine]:
+    """Yield a function that makes engines, which are let go in the end."""
+    made: list[Engine] = []
+
+    def make(url: str, *, pool_size: int = 2) -> Engine:
+        made.append(make_engine(url, pool_size=pool_size))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.dispose()

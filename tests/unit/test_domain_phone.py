@@ -1,0 +1,285 @@
+"""Phone numbers: what is read, what is refused and why, and that a number never prints whole."""
+
+from __future__ import annotations
+
+import phonenumbers
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
+from otpqueue.domain.phone import PhoneNumber
+
+REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+447400123456",
+        "+44 7400 123456",
+        "+44 (0)7400 123456",
+        "(+44) 7400-123.456",
+        "+44-7400/123456",
+        " +447400123456\n",
+        "\u2003+447400123456\u2003",
+    ],
+)
+def test_international_number_is_read_with_or_without_marks(text: str) -> None:
+    """A number with its country code needs no country, and the marks people type are ignored."""
+    number = phone.parse(text)
+
+    assert (number.e164, number.country, number.kind) == ("+447400123456", "GB", "mobile")
+    assert number.digits == "447400123456"
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "e164"),
+    [
+        ("07400 123456", "GB", "+447400123456"),
+        ("00447400123456", "GB", "+447400123456"),
+        ("202-456-1111", "US", "+12024561111"),
+        ("06 12 34 56 78", "FR", "+33612345678"),
+        ("06 698 12345", "IT", "+390669812345"),
+    ],
+)
+def test_national_number_is_read_with_its_country(text: str, country: str, e164: str) -> None:
+    """A national number is completed from the country beside it; Italy keeps its zero."""
+    assert phone.parse(text, country=country).e164 == e164
+
+
+def test_country_code_in_the_number_wins_over_the_country_beside_it() -> None:
+    """A number that says where it belongs is believed."""
+    number = phone.parse("+33612345678", country="GB")
+
+    assert (number.e164, number.country) == ("+33612345678", "FR")
+
+
+def test_number_of_no_one_country_has_no_country() -> None:
+    """An international network's number is read, and has no country."""
+    number = phone.parse("+883510000000093")
+
+    assert number.country is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("07911123456", "country code"),
+        ("00447911123456", "country code"),
+        ("+4474", "too short"),
+        ("+4479111234567890", "too long"),
+        ("+447911123456789012345678", "too long"),
+        ("+99912345678", "country code"),
+        ("+1202456111", "too short"),
+        ("+12001234567", "not a number that its country has given out"),
+        ("+0", "too short"),
+        ("++44", "too short"),
+        ("44+7911123456", "too short"),
+        ("()", "too short"),
+        ("//", "too short"),
+    ],
+)
+def test_impossible_number_is_refused_with_what_is_wrong(text: str, why: str) -> None:
+    """A number that cannot exist is refused in words that say what is wrong with it."""
+    with pytest.raises(InvalidPhoneNumber) as caught:
+        phone.parse(text)
+
+    (problem,) = caught.value.errors
+    assert problem.field == "phone_number"
+    assert why in problem.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "+",
+        "\0",
+        "+44\x007911123456",
+        "+447911123456\0",
+        "tel:+447911123456",
+        "+447911123456 ext 5",
+        "+447911123456;ext=5",
+        "+447911123456x5",
+        "+44 SMALLCAPS",
+        "+٤٤٧٩١١١٢٣٤٥٦",
+        "＋４４７９１１１２３４５６",  # noqa: RUF001 - full-width digits
+        "+44\u00a07911123456",
+        "+44\n7911123456",
+        "+447911123456,+447911123457",
+        "1" * 100,
+        "+" + "4" * 10_000,
+        "\ud800",
+    ],
+    ids=ascii,
+)
+def test_anything_but_digits_and_marks_is_refused(text: str) -> None:
+    """Letters, extensions, foreign digits, control characters and endless input are no number anywhere."""
+    for country in (None, "GB"):
+        with pytest.raises(InvalidPhoneNumber, match="not one that can exist") as caught:
+            phone.parse(text, country=country)
+
+        assert "digits 0-9" in caught.value.errors[0].message
+
+
+@pytest.mark.parametrize("country", ["", "gb", "XX", "GBR", "001", "44", "ZZ", "\0"])
+def test_country_that_does_not_exist_is_refused_as_such(country: str) -> None:
+    """What is wrong is laid at the country's door, not at the number's."""
+    with pytest.raises(InvalidPhoneNumber) as caught:
+        phone.parse("07911123456", country=country)
+
+    assert [error.field for error in caught.value.errors] == ["country"]
+
+
+@pytest.mark.parametrize(
+    ("e164", "reason"),
+    [
+        ("+448001234567", "toll_free_number"),
+        ("+18002345678", "toll_free_number"),
+        ("+80012345678", "toll_free_number"),
+        ("+449012345678", "premium_rate_number"),
+        ("+33884012345", "shared_cost_number"),
+        ("+447640123456", "pager_number"),
+        ("+445512345678", "uan_number"),
+        ("+97215112340000", "voicemail_number"),
+    ],
+)
+def test_kind_that_no_code_goes_to_is_refused(e164: str, reason: str) -> None:
+    """Lines that cost somebody else money, or that nobody reads, are refused with their kind."""
+    with pytest.raises(NumberNotAllowed) as caught:
+        phone.parse(e164)
+
+    assert (caught.value.reason, caught.value.e164) == (reason, e164)
+    assert e164[-4:] not in str(caught.value) + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("e164", "kind"),
+    [
+        ("+447400123456", "mobile"),
+        ("+441212345678", "fixed_line"),
+        ("+12024561111", "fixed_line_or_mobile"),
+        ("+445612345678", "voip"),
+        ("+447012345678", "personal_number"),
+    ],
+)
+def test_kind_that_can_be_sent_to_is_named(e164: str, kind: str) -> None:
+    """A line that a person may read is taken, and its kind is said."""
+    assert phone.parse(e164).kind == kind
+
+
+DOCUMENTATION = [
+    ("+447700900000", "GB"),
+    ("+447700900123", "GB"),
+    ("+447700900999", "GB"),
+    ("+442079460000", "GB"),
+    ("+448081570999", "GB"),
+    ("+12025550100", "US"),
+    ("+12125550199", "US"),
+    ("+33639981234", "FR"),
+    ("+61491570006", "AU"),
+    ("+353209101234", "IE"),
+]
+
+
+@pytest.mark.parametrize(("e164", "country"), DOCUMENTATION)
+def test_documentation_number_is_refused_unless_allowed(e164: str, country: str) -> None:
+    """Nobody has such a number: it is refused as what it is, even where libphonenumber calls it valid."""
+    with pytest.raises(NumberNotAllowed) as caught:
+        phone.parse(e164)
+
+    assert caught.value.reason == "documentation_number"
+    assert "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS" in caught.value.detail
+
+
+@pytest.mark.parametrize(("e164", "country"), DOCUMENTATION)
+def test_documentation_number_is_read_where_allowed(e164: str, country: str) -> None:
+    """Where a setting allows it, it is a number like any other, though libphonenumber calls some invalid."""
+    number = phone.parse(e164, allow_documentation=True)
+
+    assert (number.e164, number.country, number.kind) == (e164, country, "documentation")
+
+
+def test_documentation_number_is_recognised_in_national_form() -> None:
+    """The table is looked at after the country code was put in front."""
+    assert phone.parse("07700 900123", country="GB", allow_documentation=True).kind == "documentation"
+
+
+@pytest.mark.parametrize(
+    "e164", ["+447700899999", "+447700901000", "+12025550099", "+12025550200", "+61491570007", "+447700900"]
+)
+def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
+    """The ranges end where their authorities say."""
+    assert phone.documentation_country(e164) is None
+
+
+@pytest.mark.parametrize(
+    ("e164", "masked"),
+    [
+        ("+447400123456", "+44********56"),
+        ("+12024561111", "+1********11"),
+        ("+35312345678", "+353******78"),
+    ],
+)
+def test_number_prints_masked(e164: str, masked: str) -> None:
+    """However a number is printed, it shows its country code and its last two digits at most."""
+    number = phone.parse(e164)
+
+    assert number.masked == str(number) == f"{number}" == phone.masked(e164) == masked
+    assert e164[3:] not in repr(number)
+    assert e164[-6:-2] not in repr([number]) + str({"number": number})
+
+
+digits = st.text("0123456789", min_size=1, max_size=16)
+typed = st.one_of(
+    st.text(max_size=40),
+    st.text("+0123456789 ().-/", max_size=34),
+    st.builds("+{}{}".format, st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), digits),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(typed, st.none() | st.sampled_from(REGIONS) | st.text(max_size=3), st.booleans())
+@example("+", None, True)
+@example("\0", "GB", False)
+@example("+1", "001", True)
+def test_any_text_is_read_or_refused(text: str, country: str | None, allow: bool) -> None:
+    """Whatever is typed, the answer is a number or one of the two refusals, never another error."""
+    try:
+        number = phone.parse(text, country=country, allow_documentation=allow)
+    except (InvalidPhoneNumber, NumberNotAllowed):
+        return
+
+    assert_can_be_read_again(number)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(REGIONS), st.integers(0, 4), st.text("0123456789", max_size=4))
+def test_read_number_reads_the_same_again(region: str, kind: int, ending: str) -> None:
+    """What was read can be stored and read again as E.164 without a country: the same number comes out."""
+    sample = phonenumbers.example_number_for_type(region, kind)
+    if sample is None:
+        return
+    national = phonenumbers.national_significant_number(sample)
+    national = national[: len(national) - len(ending)] + ending
+
+    try:
+        number = phone.parse(national, country=region, allow_documentation=True)
+    except (InvalidPhoneNumber, NumberNotAllowed):
+        return
+
+    assert_can_be_read_again(number)
+
+
+def assert_can_be_read_again(number: PhoneNumber) -> None:
+    """Parse the E.164 form and compare; the masked form shows two digits of the national number at most."""
+    assert phone.parse(number.e164, allow_documentation=True) == number
+    assert number.e164.startswith("+")
+    assert number.digits.isdecimal()
+    assert number.digits.isascii()
+    assert len(number.digits) <= 17
+    assert len(number.masked) == len(number.e164)
+    assert number.masked.endswith("*" + number.e164[-2:])

@@ -1,0 +1,347 @@
+"""Settings: read once, every problem at once, and no secret in any message."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otpqueue.settings import Settings, SettingsError, load
+
+KEY_A = base64.b64encode(b"a" * 32).decode()
+KEY_B = base64.b64encode(b"b" * 32).decode()
+
+
+def problems_of(environment: dict[str, str], **kwargs: Any) -> list[str]:
+    """Load the settings, which must fail, and return what is said to be wrong."""
+    with pytest.raises(SettingsError) as caught:
+        load(environment, **({"dotenv": None} | kwargs))
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_nothing_need_be_set() -> None:
+    """Every setting has a default or is asked for only by the part that needs it."""
+    settings = load({}, dotenv=None)
+
+    assert (settings.port, settings.host) == (8000, "127.0.0.1")
+    assert (settings.code_lifetime_s, settings.send_within_s, settings.max_checks) == (300, 90, 5)
+    assert (settings.max_attempts, settings.unknown_resends) == (6, 1)
+    assert (settings.connect_timeout_s, settings.provider_timeout_s, settings.send_lease_s) == (3, 15, 30)
+    assert settings.database_url is settings.infobip_api_key is settings.guide_client is None
+    assert not settings.allow_documentation_numbers
+    assert not settings.try_page
+
+
+def test_values_are_typed() -> None:
+    """Text from the environment becomes what the code works with."""
+    settings = load(
+        {
+            "PORT": "9000",
+            "OTPQUEUE_TRY_PAGE": "true",
+            "OTPQUEUE_SEND_WITHIN_S": "1.5",
+            "OTPQUEUE_LOG_FORMAT": "readable",
+        },
+        dotenv=None,
+    )
+
+    assert settings.port == 9000
+    assert settings.try_page is True
+    assert settings.send_within_s == 1.5
+    assert settings.log_format == "readable"
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_blank_optional_counts_as_not_set(blank: str) -> None:
+    """A line left empty in an environment file means the default."""
+    settings = load({"OTPQUEUE_GUIDE_CLIENT": blank, "INFOBIP_API_KEY": blank, "PORT": ""}, dotenv=None)
+
+    assert settings.guide_client is settings.infobip_api_key is None
+    assert settings.port == 8000
+
+
+def test_settings_cannot_be_changed() -> None:
+    """What was read once stays."""
+    settings = load({}, dotenv=None)
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("PORT", "0", "greater than or equal to 1"),
+        ("PORT", "65536", "less than or equal to 65535"),
+        ("PORT", "http", "valid integer"),
+        ("OTPQUEUE_CODE_LIFETIME_S", "601", "less than or equal to 600"),
+        ("OTPQUEUE_CODE_LIFETIME_S", "nan", "finite"),
+        ("OTPQUEUE_SEND_WITHIN_S", "0", "greater than 0"),
+        ("OTPQUEUE_SEND_LEASE_S", "inf", "finite"),
+        ("OTPQUEUE_BACKOFF_MAX_S", "-1", "greater than 0"),
+        ("OTPQUEUE_MAX_CHECKS", "11", "less than or equal to 10"),
+        ("OTPQUEUE_UNKNOWN_RESENDS", "-1", "greater than or equal to 0"),
+        ("OTPQUEUE_TRY_PAGE", "perhaps", "valid boolean"),
+        ("OTPQUEUE_LOG_FORMAT", "xml", "'json' or 'readable'"),
+        ("OTPQUEUE_LOG_LEVEL", "LOUD", "'DEBUG'"),
+        ("INFOBIP_BASE_URL", "http://x.api.infobip.com", "should match"),
+        ("INFOBIP_BASE_URL", "x.api.infobip.com", "should match"),
+        ("INFOBIP_BASE_URL", "https://", "should match"),
+        ("INFOBIP_BASE_URL", "http://localhost.evil.example", "should match"),
+        ("INFOBIP_BASE_URL", "https://user:password@x.api.infobip.com", "should match"),
+        ("INFOBIP_BASE_URL", "https://[x", "should match"),
+        ("INFOBIP_BASE_URL", "https://x.api.infobip.com/?a=b", "should match"),
+        ("INFOBIP_SENDER_ID", "S" * 17, "at most 16"),
+        ("OTPQUEUE_HASH_KEY", "c2hvcnQ=", "32 bytes"),
+        ("OTPQUEUE_HASH_KEY", "no base64!", "base64"),
+        ("OTPQUEUE_SEAL_KEYS", KEY_A, "id:base64"),
+        ("OTPQUEUE_SEAL_KEYS", f":{KEY_A}", "id:base64"),
+        ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},k1:{KEY_B}", "ids of their own"),
+        ("OTPQUEUE_SEAL_KEYS", "k1:c2hvcnQ=", "32 bytes"),
+        ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},", "id:base64"),
+        ("INFOBIP_API_KEY", "with space", "printable ASCII"),
+        ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
+        ("INFOBIP_API_KEY", "schlüssel", "printable ASCII"),
+    ],
+)
+def test_unusable_value_is_named(name: str, value: str, problem: str) -> None:
+    """The problem names the variable and says how to mend it."""
+    (line,) = problems_of({name: value})
+
+    assert line.startswith(name)
+    assert problem in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.api.infobip.com",
+        "https://x.api.infobip.com/",
+        "https://x.api.infobip.com:8443",
+        "https://gateway.example/infobip",
+        "http://127.0.0.1:8009",
+        "http://localhost",
+        "http://[::1]:8009",
+        "http://simulator:8009",
+    ],
+)
+def test_base_url_is_https_or_local(url: str) -> None:
+    """Codes travel over TLS; a simulator on this machine, or beside it in Compose, need not."""
+    assert load({"INFOBIP_BASE_URL": url}, dotenv=None).infobip_base_url == url
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"OTPQUEUE_SEND_LEASE_S": "29"}, "OTPQUEUE_SEND_LEASE_S must be at least twice"),
+        ({"OTPQUEUE_CHECK_LEASE_S": "15"}, "OTPQUEUE_CHECK_LEASE_S must be longer"),
+        ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}"),
+        ({"INFOBIP_APPLICATION_ID": "A"}, "must be given together"),
+        ({"INFOBIP_MESSAGE_ID": "M"}, "must be given together"),
+    ],
+)
+def test_combination_that_cannot_work_is_named(environment: dict[str, str], problem: str) -> None:
+    """Values that are good alone and bad together are refused, both named."""
+    (line,) = problems_of(environment)
+
+    assert problem in line
+
+
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
+    """Nobody mends one setting only to learn of the next: values, combinations, files, unknown names."""
+    problems = problems_of(
+        {
+            "PORT": "many",
+            "OTPQUEUE_MAX_CHECKS": "0",
+            "OTPQUEUE_CHECK_LEASE_S": "1",
+            "INFOBIP_MESSAGE_TEMPLATE": "Hello",
+            "OTPQUEUE_HASH_KEY": "!",
+            "OTPQUEUE_SEAL_KEYS": "!",
+            "INFOBIP_API_KEY_FILE": str(tmp_path / "missing"),
+            "OTPQUEUE_MAX_CHEKS": "5",
+        }
+    )
+
+    for name in (
+        "PORT: ",
+        "OTPQUEUE_MAX_CHECKS: ",
+        "OTPQUEUE_CHECK_LEASE_S must",
+        "INFOBIP_MESSAGE_TEMPLATE must",
+        "OTPQUEUE_HASH_KEY must",
+        "OTPQUEUE_SEAL_KEYS must",
+        "INFOBIP_API_KEY_FILE cannot be read",
+        "OTPQUEUE_MAX_CHEKS is not a setting",
+    ):
+        assert [problem for problem in problems if problem.startswith(name)], name
+    assert len(problems) == 8
+
+
+def test_combination_with_an_unreadable_value_is_not_guessed_at() -> None:
+    """What depends on a value that cannot be read is not judged by that setting's default."""
+    problems = problems_of({"OTPQUEUE_PROVIDER_TIMEOUT_S": "two", "OTPQUEUE_SEND_LEASE_S": "4"})
+
+    assert [problem.partition(":")[0] for problem in problems] == ["OTPQUEUE_PROVIDER_TIMEOUT_S"]
+
+
+@pytest.mark.parametrize(
+    "name", ["OTPQUEUE_MAX_CHEKS", "OTPQUEUE_", "OTPQUEUE_PORT", "OTPQUEUE_HASHKEY_FILE"]
+)
+def test_unknown_name_of_ours_is_refused(name: str) -> None:
+    """A setting that is misspelt is told, not ignored."""
+    assert problems_of({name: "5"}) == [f"{name} is not a setting"]
+
+
+def test_names_of_others_are_let_be() -> None:
+    """The rest of the environment is none of our business, nor are the command line's own variables."""
+    load(
+        {"PATH": "/bin", "INFOBIP_SOMETHING": "x", "OTPQUEUE_URL": "u", "OTPQUEUE_API_KEY": "k"}, dotenv=None
+    )
+
+
+SECRETS = {
+    "INFOBIP_API_KEY": "infobip-s3cret",
+    "DATABASE_URL": "postgresql://u:pg-s3cret@h/d",
+    "REDIS_URL": "redis://:redis-s3cret@h/0",
+    "OTPQUEUE_BROKER_URL": "amqp://u:rabbit-s3cret@h",
+    "OTPQUEUE_SEAL_KEYS": f"k1:{KEY_A}",
+    "OTPQUEUE_HASH_KEY": KEY_B,
+}
+
+
+def test_secrets_do_not_print() -> None:
+    """However settings are printed, no secret is."""
+    settings = load(SECRETS, dotenv=None)
+
+    printed = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "s3cret" not in printed
+    assert KEY_A not in printed
+    assert KEY_B not in printed
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_secrets_are_not_in_problems(name: str) -> None:
+    """What is wrong is said without the value, also of a bad secret."""
+    bad = SECRETS | {name: "s3cret !\n", "PORT": "s3cret", f"{name}X": "s3cret"}
+
+    with pytest.raises(SettingsError) as caught:
+        load(bad, dotenv=None)
+
+    shown = f"{caught.value} {caught.value!r}"
+    assert "s3cret" not in shown
+    assert KEY_A not in shown
+    assert KEY_B not in shown
+    assert caught.value.__suppress_context__
+
+
+def test_secrets_can_be_unwrapped() -> None:
+    """The part that needs a secret gets it."""
+    settings = load(SECRETS, dotenv=None)
+
+    assert settings.require("database_url") == SECRETS["DATABASE_URL"]
+    assert settings.broker == SECRETS["OTPQUEUE_BROKER_URL"]
+    assert settings.hashing_key() == b"b" * 32
+
+
+def test_missing_setting_is_asked_for_by_name() -> None:
+    """A part whose setting is missing says which variable it wants."""
+    settings = load({}, dotenv=None)
+
+    with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
+        settings.require("database_url")
+    with pytest.raises(SettingsError, match="OTPQUEUE_SEAL_KEYS is not set"):
+        settings.sealing_keys()
+    with pytest.raises(SettingsError, match="REDIS_URL is not set"):
+        _ = settings.broker
+
+
+def test_broker_is_redis_unless_set() -> None:
+    """One Redis is enough."""
+    assert load({"REDIS_URL": "redis://h/0"}, dotenv=None).broker == "redis://h/0"
+
+
+def test_sealing_keys_keep_their_order() -> None:
+    """The first key seals; spaces around the commas do no harm."""
+    settings = load({"OTPQUEUE_SEAL_KEYS": f"new:{KEY_B} , old:{KEY_A}"}, dotenv=None)
+
+    assert list(settings.sealing_keys().items()) == [("new", b"b" * 32), ("old", b"a" * 32)]
+
+
+def test_secret_is_read_from_a_file(tmp_path: Path) -> None:
+    """`NAME_FILE` gives what is in the file, without its last newline."""
+    secret = tmp_path / "key"
+    secret.write_text("from-a-file\n")
+
+    settings = load({"INFOBIP_API_KEY_FILE": str(secret)}, dotenv=None)
+
+    assert settings.require("infobip_api_key") == "from-a-file"
+
+
+def test_file_and_value_together_are_refused(tmp_path: Path) -> None:
+    """Two sources of one setting are a mistake, not a choice."""
+    secret = tmp_path / "key"
+    secret.write_text("s3cret")
+
+    problems = problems_of({"INFOBIP_API_KEY_FILE": str(secret), "INFOBIP_API_KEY": "other"})
+
+    assert problems == ["INFOBIP_API_KEY and INFOBIP_API_KEY_FILE are both set; keep one"]
+
+
+def test_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    """A file that is missing, a folder or no text is told like any other problem."""
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    problems = problems_of(
+        {
+            "DATABASE_URL_FILE": str(tmp_path / "missing"),
+            "REDIS_URL_FILE": str(tmp_path),
+            "INFOBIP_API_KEY_FILE": str(binary),
+        }
+    )
+
+    assert [problem.partition(" ")[0] for problem in sorted(problems)] == [
+        "DATABASE_URL_FILE",
+        "INFOBIP_API_KEY_FILE",
+        "REDIS_URL_FILE",
+    ]
+
+
+def test_environment_wins_over_dotenv(tmp_path: Path) -> None:
+    """`.env` fills in what the environment leaves open."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("PORT=9000\n# a remark\nOTPQUEUE_HOST='0.0.0.0'\nexport OTPQUEUE_MAX_CHECKS=3\n")
+
+    settings = load({"PORT": "9001"}, dotenv=dotenv)
+
+    assert (settings.port, settings.host, settings.max_checks) == (9001, "0.0.0.0", 3)  # noqa: S104
+
+
+def test_dotenv_problems_are_problems(tmp_path: Path) -> None:
+    """A misspelt line of `.env` is told as well."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("OTPQUEUE_TYPO=1\n")
+
+    assert problems_of({}, dotenv=dotenv) == ["OTPQUEUE_TYPO is not a setting"]
+
+
+def test_missing_dotenv_is_no_problem(tmp_path: Path) -> None:
+    """`.env` is a convenience."""
+    assert load({}, dotenv=tmp_path / ".env") == load({}, dotenv=None)
+
+
+def test_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the process's own environment is read."""
+    monkeypatch.setenv("PORT", "9100")
+
+    assert load(dotenv=None).port == 9100
+
+
+def test_every_setting_has_a_line_of_help() -> None:
+    """Each field has a variable's name and a description that fits a table."""
+    for name, field in Settings.model_fields.items():
+        assert field.alias, name
+        assert field.description, name
+        assert "\n" not in field.description
+        assert "|" not in field.description

@@ -1,0 +1,115 @@
+"""Sealed numbers and keyed hashes."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otpqueue.store.vault import Vault
+
+OLD, NEW, HASH = b"o" * 32, b"n" * 32, b"h" * 32
+NUMBER = "+447700900123"
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """Return a vault with one key."""
+    return Vault(sealing_keys={"old": OLD}, hashing_key=HASH)
+
+
+@given(st.text("+0123456789", min_size=1, max_size=20), st.uuids())
+def test_sealed_number_opens(number: str, row_id: UUID) -> None:
+    """What was sealed for a row opens for that row, and does not show in the sealed bytes."""
+    vault = Vault(sealing_keys={"old": OLD}, hashing_key=HASH)
+
+    key_id, sealed = vault.seal(number, row_id=row_id)
+
+    assert key_id == "old"
+    assert vault.unseal(sealed, key_id=key_id, row_id=row_id) == number
+    if len(number) > 4:
+        assert number.encode() not in sealed
+
+
+def test_same_number_never_seals_alike(vault: Vault) -> None:
+    """Two sealed copies of a number cannot be told to be the same, for every nonce is fresh."""
+    row_id = uuid4()
+
+    sealed = {vault.seal(NUMBER, row_id=row_id)[1] for _ in range(100)}
+
+    assert len(sealed) == 100
+    assert len({one[:12] for one in sealed}) == 100
+
+
+def test_sealed_number_of_another_row_does_not_open(vault: Vault) -> None:
+    """A sealed number that was copied to another row is worthless there."""
+    key_id, sealed = vault.seal(NUMBER, row_id=uuid4())
+
+    with pytest.raises(InvalidTag):
+        vault.unseal(sealed, key_id=key_id, row_id=uuid4())
+
+
+@pytest.mark.parametrize("at", [0, 11, 12, -1])
+def test_tampered_bytes_do_not_open(vault: Vault, at: int) -> None:
+    """A changed bit anywhere is noticed."""
+    row_id = uuid4()
+    key_id, sealed = vault.seal(NUMBER, row_id=row_id)
+    changed = bytearray(sealed)
+    changed[at] ^= 1
+
+    with pytest.raises(InvalidTag):
+        vault.unseal(bytes(changed), key_id=key_id, row_id=row_id)
+
+
+def test_keys_rotate_by_list(vault: Vault) -> None:
+    """The first key seals, the others still open; a key that was taken out opens nothing any more."""
+    row_id = uuid4()
+    key_id, sealed = vault.seal(NUMBER, row_id=row_id)
+    rotated = Vault(sealing_keys={"new": NEW, "old": OLD}, hashing_key=HASH)
+
+    assert rotated.unseal(sealed, key_id=key_id, row_id=row_id) == NUMBER
+    assert rotated.seal(NUMBER, row_id=row_id)[0] == "new"
+    with pytest.raises(KeyError):
+        Vault(sealing_keys={"new": NEW}, hashing_key=HASH).unseal(sealed, key_id=key_id, row_id=row_id)
+    with pytest.raises(InvalidTag):
+        Vault(sealing_keys={"old": NEW}, hashing_key=HASH).unseal(sealed, key_id=key_id, row_id=row_id)
+
+
+def test_hashes_differ_by_kind(vault: Vault) -> None:
+    """One text as number, session, address and API key has four hashes."""
+    text = "203.0.113.7"
+
+    hashes = {
+        vault.number_hash(text),
+        vault.session_hash(text),
+        vault.address_hash(text),
+        vault.key_hash(text),
+    }
+
+    assert len(hashes) == 4
+
+
+def test_hashes_find_again_and_depend_on_the_key(vault: Vault) -> None:
+    """The same text has the same hash under one key, another under another."""
+    other = Vault(sealing_keys={"old": OLD}, hashing_key=b"x" * 32)
+
+    assert vault.number_hash(NUMBER) == vault.number_hash(NUMBER)
+    assert vault.number_hash(NUMBER) != vault.number_hash(NUMBER + "4")
+    assert vault.number_hash(NUMBER) != other.number_hash(NUMBER)
+    assert len(vault.number_hash(NUMBER)) == 32
+
+
+def test_nothing_has_no_hash(vault: Vault) -> None:
+    """No session is no hash, which is another thing than an empty session."""
+    assert vault.session_hash(None) is None
+    assert vault.address_hash(None) is None
+    assert vault.session_hash("") is not None
+
+
+def test_vault_prints_no_key(vault: Vault) -> None:
+    """Printing the vault shows nothing."""
+    assert "oooo" not in repr(vault)
+    assert "hhhh" not in str(vault)

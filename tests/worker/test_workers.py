@@ -1,0 +1,206 @@
+"""Real Celery workers and beat: woken, killed, stopped, and cut off from Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from otpqueue import clock
+from otpqueue.domain.request import Status
+from otpqueue.embedded import Valkey
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.verify import Attempted
+from otpqueue.wiring import Parts
+from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Provider
+from tests.operations.looking import Rows, numbers, until
+from tests.worker.conftest import Start
+
+SEND = ("worker", "--queues=send")
+PERIODIC = ("worker", "--queues=periodic")
+BEAT = ("beat",)
+OFTEN = {"OTPQUEUE_SWEEP_EVERY_S": "1", "OTPQUEUE_EXPIRE_EVERY_S": "1"}
+
+
+def until_served(parts: Parts, *queues: str) -> None:
+    """Wait until workers of these queues have shown life."""
+    until(lambda: set(queues) <= parts.presence.queues_served(), within_s=60)
+
+
+def statuses(rows: Rows) -> Counter[str]:
+    """Return how many requests have which status."""
+    return Counter(row["status"] for row in rows.requests())
+
+
+def test_woken_workers_send_everything_once(
+    start: Start,
+    parts: Parts,
+    ask: Ask,
+    provider: Provider,
+    rows: Rows,
+    logged: Callable[[], str],
+) -> None:
+    """Two workers send a single request at once and a hundred in a row, each once; the rest is silence."""
+    start(*SEND)
+    start(*SEND)
+    until_served(parts, "send")
+
+    alone = ask()
+    until(lambda: rows.request(alone.id)["status"] == "sent")
+    for number in numbers(100):
+        ask(number)
+    until(lambda: statuses(rows) == {"sent": 101})
+    for _ in range(5):
+        # Late wake-ups: each finds nothing.
+        parts.waker.taken()
+        parts.waker.wake()
+    until(lambda: parts.redis.llen("send") == 0)
+
+    assert len(provider.messages()) == len(rows.attempts()) == 101
+    attempted = Attempted(code=provider.code(NUMBER))
+    verified = parts.verify(alone.id, attempted, client_id=alone.client_id, now=clock.now())
+    assert verified.status is Status.VERIFIED
+    # Run as root, Celery warns in plain text that it would rather not be.
+    records = [json.loads(line) for line in logged().splitlines() if line.startswith("{")]
+    sent = [record for record in records if record["event"] == "otp_sent"]
+    assert len(sent) == 101
+    assert {record["process"] for record in sent} == {"worker-send"}
+    assert not [record for record in records if record["level"] == "error"]
+    for secret in (NUMBER[1:], "7700900", attempted.code, str(rows.request(alone.id)["pin_id"]), INFOBIP_KEY):
+        assert secret not in logged().replace(str(alone.id), "")
+
+
+def test_killed_worker_loses_nothing(
+    start: Start, parts: Parts, ask: Ask, provider: Provider, rows: Rows
+) -> None:
+    """What a worker held that was killed between claim and record is swept to unknown and sent by another."""
+    start(*PERIODIC, **OFTEN)
+    start(*BEAT, **OFTEN)
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=5000, times=1)
+    worker = start(*SEND, OTPQUEUE_PROVIDER_TIMEOUT_S="1.5", OTPQUEUE_SEND_LEASE_S="3")
+    request = ask()
+    until(lambda: rows.attempts(request.id) and provider.messages())
+
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait(10)
+    held = rows.request(request.id)
+    successor = start(*SEND)
+    until(lambda: rows.request(request.id)["status"] == "sent", within_s=60)
+
+    assert (held["status"], held["send_state"]) == ("queued", "claimed")
+    first, second = rows.attempts(request.id)
+    assert (first["outcome"], first["code"]) == ("unknown", "lease_ran_out")
+    assert first["finished_at"] >= held["lease_until"]
+    assert second["outcome"] == "accepted"
+    assert second["worker"].endswith(f":{successor.pid}")
+    # The killed worker's code had left; the newest one counts.
+    assert len(provider.messages()) == 2
+    attempted = Attempted(code=provider.code())
+    verified = parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
+    assert verified.status is Status.VERIFIED
+
+
+def test_stopped_worker_finishes_what_it_is_sending(
+    start: Start, parts: Parts, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
+) -> None:
+    """On SIGTERM what is in flight is finished and recorded, the rest stays due, and the exit code is 0."""
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=900)
+    worker = start(
+        *SEND,
+        OTPQUEUE_SENDER_THREADS="4",
+        OTPQUEUE_PROVIDER_TIMEOUT_S="5",
+        OTPQUEUE_SEND_LEASE_S="10",
+        OTPQUEUE_CHECK_LEASE_S="6",
+    )
+    for number in numbers(12):
+        ask(number)
+    until(lambda: len(provider.messages()) >= 4, within_s=60)
+
+    os.kill(worker.pid, signal.SIGTERM)
+    returncode = worker.wait(20)
+
+    assert returncode == 0, logged()
+    sent = len(provider.messages())
+    assert 4 <= sent < 12
+    requests = rows.requests()
+    assert Counter((row["status"], row["send_state"]) for row in requests) == {
+        ("sent", "idle"): sent,
+        ("queued", "due"): 12 - sent,
+    }
+    assert {row["tries"] for row in requests if row["status"] == "queued"} == {0}
+    assert {row["outcome"] for row in rows.attempts()} <= {"accepted", "returned"}
+    assert "Traceback" not in logged()
+
+    # Those that stayed due are sent by whoever comes next.
+    provider.clear_faults()
+    parts.pump.run()
+    assert statuses(rows) == {"sent": 12}
+    assert len(provider.messages()) == 12
+
+
+def test_workers_survive_redis(
+    start: Start,
+    parts_of: Callable[[Valkey], Parts],
+    own_valkey: Valkey,
+    client_id: UUID,
+    provider: Provider,
+    rows: Rows,
+) -> None:
+    """Workers and beat go on after Redis was emptied and after it was away; what was asked then is sent."""
+    parts = parts_of(own_valkey)
+    redis = {"REDIS_URL": own_valkey.url}
+    processes = [start(*SEND, **redis), start(*PERIODIC, **redis, **OFTEN), start(*BEAT, **redis, **OFTEN)]
+    left = iter(numbers(10))
+
+    def ask() -> UUID:
+        wanted = CodeWanted(phone_number=next(left))
+        return parts.request(wanted, client_id=client_id, now=clock.now()).id
+
+    until_served(parts, "send", "periodic")
+    request = ask()
+    until(lambda: rows.request(request)["status"] == "sent")
+
+    parts.redis.flushall()
+    after_flush = ask()
+    until(lambda: rows.request(after_flush)["status"] == "sent")
+
+    own_valkey.stop()
+    while_away = ask()
+    own_valkey.start()
+    until(lambda: rows.request(while_away)["status"] == "sent", within_s=60)
+
+    back = ask()
+    until(lambda: rows.request(back)["status"] == "sent")
+    assert len(provider.messages()) == len(rows.attempts()) == 4
+    assert all(process.running for process in processes)
+
+
+def test_beat_starts_what_is_periodic(
+    start: Start, parts: Parts, client_id: UUID, ask: Ask, provider: Provider, rows: Rows
+) -> None:
+    """With beat, twice over, codes and unsent requests end at their time and lost wake-ups are made good."""
+    for command in (PERIODIC, SEND, BEAT, BEAT):
+        start(*command, **OFTEN)
+    until_served(parts, "send", "periodic")
+    old = ask(numbers(3)[0])
+    until(lambda: rows.request(old.id)["status"] == "sent")
+    ended_early = rows.request(old.id)["finished_at"]
+
+    rows.change(old.id, expires_at=clock.now() - timedelta(seconds=1))
+    wanted = CodeWanted(phone_number=numbers(3)[1])
+    long_ago = clock.now() - timedelta(seconds=100)
+    unsent = parts.request(wanted, client_id=client_id, now=long_ago)
+    silent = ask(numbers(3)[2])
+    parts.redis.delete("send")  # its wake-up is lost, unless it was taken already
+
+    until(lambda: rows.request(old.id)["status"] == "expired")
+    until(lambda: rows.request(unsent.id)["status"] == "expired")
+    until(lambda: rows.request(silent.id)["status"] == "sent")
+    assert ended_early is None
+    assert rows.request(old.id)["reason"] == "code_lifetime"
+    assert rows.request(unsent.id)["reason"] == "send_deadline"
+    assert len(provider.messages()) == 2
