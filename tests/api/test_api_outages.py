@@ -38,7 +38,7 @@ def test_database_comes_back(lonely: Caller) -> None:
     path = lonely.ask()
     others = "datname = current_database()"
     with pytest.raises(DatabaseUnavailable):  # the connection that asks is cut, too
-        lonely.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608
+        lonely.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
 
     first, second = lonely.get(path), lonely.get(path)
 
