@@ -1,42 +1,82 @@
 """The route table."""
 
+from typing import Any
+
 import falcon.asgi
 
-from otpqueue.simulator import control, resources
-from otpqueue.simulator.errors import ApiError, answer_api_error, serialize_http_error
+from otpqueue.simulator import account, control, resources
+from otpqueue.simulator.background import Background
+from otpqueue.simulator.errors import ApiError, Refusals
 from otpqueue.simulator.gate import Gate
+from otpqueue.simulator.inbox import Channel
 from otpqueue.simulator.options import Options
+from otpqueue.simulator.pushing import Pusher
 from otpqueue.simulator.state import State
+from otpqueue.simulator.storage import StateFile
 
 App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
 
 
-def create_app(options: Options, state: State | None = None) -> App:
+def create_app(options: Options, state: State | None = None, *, state_file: StateFile | None = None) -> App:
     """Return the simulator as an ASGI application, with a memory of its own unless one is given.
 
-    Faults that cut connections work only under `otpqueue.simulator.server`.
+    Faults that cut connections work only under `otpqueue.simulator.server`. Delivery reports are pushed, and
+    `state_file` is written, only by a server that speaks ASGI's lifespan.
     """
     state = state or State(options)
-    gate = Gate(state)
+    pusher = Pusher(state)
+    refusals = Refusals(options)
+    gate = Gate(state, refusals)
     app = falcon.asgi.App(middleware=[gate])
-    app.set_error_serializer(serialize_http_error)
-    app.add_error_handler(ApiError, answer_api_error)
+    app.add_middleware(Background(pusher, state_file))
+    app.set_error_serializer(refusals.serialize)
+    app.add_error_handler(ApiError, refusals.answer)
+    _add_two_factor(app, state, pusher)
+    for path, resource in _around(state).items():
+        app.add_route(path, resource)
+    app.add_sink(gate.unknown, prefix=r"/(?:2fa|auth|sms|subscriptions)(?:/|$)")
+    for path, resource in _own(state).items():
+        app.add_route(path, resource)
+    return app
 
+
+def _add_two_factor(app: App, state: State, pusher: Pusher) -> None:
     application = "/2fa/2/applications/{application_id}"
     app.add_route("/2fa/2/applications", resources.ApplicationsResource(state))
     app.add_route(application, resources.ApplicationResource(state))
     app.add_route(f"{application}/messages", resources.TemplatesResource(state))
     app.add_route(f"{application}/messages/{{message_id}}", resources.TemplateResource(state))
+    app.add_route(f"{application}/email/messages", resources.EmailTemplatesResource(state))
+    app.add_route(f"{application}/email/messages/{{message_id}}", resources.EmailTemplateResource(state))
     app.add_route(f"{application}/verifications", resources.VerificationsResource(state))
-    app.add_route("/2fa/2/pin", resources.SendResource(state))
-    app.add_route("/2fa/2/pin/{pin_id}/resend", resources.ResendResource(state))
+    channels: tuple[tuple[str, Channel], ...] = (("", "SMS"), ("/voice", "VOICE"), ("/email", "EMAIL"))
+    for suffix, channel in channels:
+        app.add_route(f"/2fa/2/pin{suffix}", resources.SendResource(state, pusher, channel))
+        resending = resources.ResendResource(state, pusher, channel)
+        app.add_route(f"/2fa/2/pin/{{pin_id}}/resend{suffix}", resending)
     app.add_route("/2fa/2/pin/{pin_id}/verify", resources.VerifyResource(state))
-    app.add_sink(gate.unknown, prefix=r"/2fa(?:/|$)")
 
-    app.add_route("/", control.PageResource())
-    app.add_route("/_simulator/messages", control.MessagesResource(state))
-    app.add_route("/_simulator/faults", control.FaultsResource(state))
-    app.add_route("/_simulator/clock", control.ClockResource(state))
-    app.add_route("/_simulator/reset", control.ResetResource(state))
-    app.add_route("/_simulator/stats", control.StatsResource(state))
-    return app
+
+def _around(state: State) -> dict[str, Any]:
+    subscription = "/subscriptions/1/subscription/{channel}"
+    return {
+        "/auth/1/session": account.SessionResource(state),
+        "/auth/1/oauth2/token": account.TokenResource(state),
+        subscription: account.SubscriptionsResource(state),
+        f"{subscription}/{{subscription_id}}": account.SubscriptionResource(state),
+        "/subscriptions/1/profiles/{profile_id}": account.ProfileResource(state),
+        "/sms/3/reports": account.ReportsResource(state),
+    }
+
+
+def _own(state: State) -> dict[str, Any]:
+    return {
+        "/": control.PageResource(),
+        "/_simulator/messages": control.MessagesResource(state),
+        "/_simulator/faults": control.FaultsResource(state),
+        "/_simulator/receipts": control.ReceiptsResource(state),
+        "/_simulator/magic-numbers": control.MagicNumbersResource(),
+        "/_simulator/clock": control.ClockResource(state),
+        "/_simulator/reset": control.ResetResource(state),
+        "/_simulator/stats": control.StatsResource(state),
+    }

@@ -7,25 +7,30 @@ MAX_AHEAD_S = 100 * 365 * 86_400
 
 
 class Clock:
-    """Wall time plus what `advance` added."""
+    """Wall time plus what `advance` added, `ahead_s` seconds so far."""
 
-    def __init__(self) -> None:
-        self._ahead_s = 0.0
+    def __init__(self, ahead_s: float = 0.0) -> None:
+        self.ahead_s = ahead_s
 
     def now(self) -> float:
         """Return the simulated time in seconds since the epoch."""
-        return time.time() + self._ahead_s
+        return time.time() + self.ahead_s
 
     def advance(self, seconds: float) -> None:
         """Move the clock; raises ValueError on a move back, which would put windows out of order.
 
         Also raises ValueError when the clock would be over a hundred years ahead.
         """
-        if not 0 <= seconds <= MAX_AHEAD_S - self._ahead_s:
+        if not 0 <= seconds <= MAX_AHEAD_S - self.ahead_s:
             raise ValueError("the clock moves only forward, and at most a hundred years")
-        self._ahead_s += seconds
+        self.ahead_s += seconds
 
 
 def iso(at: float) -> str:
     """Render epoch seconds as ISO 8601 in UTC with milliseconds, ending in `Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def report_time(at: float) -> str:
+    """Render epoch seconds as delivery reports do: `yyyy-MM-dd'T'HH:mm:ss.SSSZ`, an offset without colon."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

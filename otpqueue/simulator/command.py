@@ -1,18 +1,96 @@
 """The `simulator` command; its switches are the fields of `Options`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
 import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from otpqueue.simulator.options import Options
+from otpqueue.simulator import magic
+from otpqueue.simulator.options import GROUPS, Options
 from otpqueue.simulator.server import serve
+from otpqueue.simulator.storage import StateFileError
 
 DEFAULT_PORT: Final = 8890
 
-_REPEATED = {"api_keys": "--api-key", "basic_users": "--basic-user"}
+_REPEATED: Final = {
+    "api_keys": "--api-key",
+    "scoped_keys": "--scoped-key",
+    "basic_users": "--basic-user",
+    "oauth_clients": "--oauth-client",
+}
+
+_CONTROL: Final = """\
+GET    /                          the inbox as a page
+GET    /_simulator/messages       what was sent: ?to=DIGITS or an address, ?limit=N
+DELETE /_simulator/messages       empty the inbox; the PINs stay valid
+POST   /_simulator/faults         let requests go wrong; GET shows, DELETE ends all
+POST   /_simulator/receipts       choose delivery reports; GET shows, DELETE ends all
+POST   /_simulator/clock          {"advance_s": 60} moves time forward; GET tells it
+POST   /_simulator/reset          forget everything
+GET    /_simulator/stats          requests by operation and status
+GET    /_simulator/magic-numbers  the table below"""
+
+_FAULTS: Final = """\
+match       {"to": DIGITS or address, "path": part or pattern with *, "method"}
+times       how often it strikes; until deleted if absent
+latency_ms  hold the answer back
+status      answer this instead, without any effect; with body (JSON or text)
+            or envelope (old, new, html, empty), and headers
+drop        cut the connection "before" or "after" the request has its effect
+form        spoil the answer: html, empty, broken, truncated,
+            huge (size_bytes), slow (byte_ms)"""
+
+_RECEIPTS: Final = """\
+match, times   as for faults, by "to" only
+outcome        delivered, undelivered, rejected, expired, operator (nothing
+               final) or none
+delay_ms       from sending to the final report
+then           another final report, then_delay_ms later
+duplicate      how many more times each report is pushed
+reorder        the final report overtakes the earlier ones
+before_answer  what is due at once is pushed before the send is answered"""
+
+_PARTS: Final = {
+    "Control": _CONTROL,
+    "A fault (POST /_simulator/faults)": _FAULTS,
+    "A rule of delivery reports (POST /_simulator/receipts)": _RECEIPTS,
+    "Magic numbers (also as NUMBER@example.com)": magic.table(),
+}
+
+
+class _Command(click.Command):
+    """Shows the options in their groups, and what the simulator can be told over HTTP."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        shown: dict[str, list[tuple[str, str]]] = {"Server": []}
+        headings = {name: group.heading for group in GROUPS for name in group.model_fields}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                shown.setdefault(headings.get(parameter.name or "", "Server"), []).append(record)
+        for heading in ("Server", *(group.heading for group in GROUPS)):
+            with formatter.section(heading):
+                formatter.write_dl(shown[heading])
+        for heading, text in _PARTS.items():
+            with formatter.section(heading):
+                for line in text.splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types of an annotation, without None and bounds."""
+    if get_origin(annotation) is None:
+        yield annotation
+        return
+    for part in get_args(annotation):
+        if isinstance(part, type) and part is not NoneType:
+            yield part
+        elif get_origin(part) is not None:
+            yield from _kinds(part)
 
 
 def _switch(name: str, field: FieldInfo) -> click.Option:
@@ -20,23 +98,20 @@ def _switch(name: str, field: FieldInfo) -> click.Option:
     extra: dict[str, Any] = {"default": field.default, "show_default": True, "help": field.description}
     kind = field.annotation
     if name in _REPEATED:
-        return click.Option(
-            [_REPEATED[name], name],
-            multiple=True,
-            help=f"{field.description} May be given more than once.",
-            default=field.default,
-            show_default=True,
-        )
+        extra["help"] = f"{field.description} May be given more than once."
+        flags = [_REPEATED[name]] if name in {"api_keys", "basic_users"} else [_REPEATED[name], flag]
+        return click.Option([*flags, name], multiple=True, **extra)
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}", name], **extra)
     if get_origin(kind) is Literal:
         return click.Option([flag, name], type=click.Choice(get_args(kind)), **extra)
-    return click.Option([flag, name], type=int if kind is int else float, **extra)
+    return click.Option([flag, name], type=next(_kinds(kind)), **extra)
 
 
 def _with_switches(command: Callable[..., None]) -> click.Command:
-    made = click.command(context_settings={"show_default": True})(command)
-    made.params.extend(_switch(name, field) for name, field in Options.model_fields.items())
+    settings = {"show_default": True, "max_content_width": 100}
+    made = click.command(cls=_Command, context_settings=settings)(command)
+    made.params.extend(_switch(name, field) for group in GROUPS for name, field in group.model_fields.items())
     return made
 
 
@@ -48,14 +123,27 @@ def _with_switches(command: Callable[..., None]) -> click.Command:
     default=DEFAULT_PORT,
     help="Port to listen on; 0 takes a free one.",
 )
-def simulator(host: str, port: int, **choices: Any) -> None:
-    """Run a local stand-in for the Infobip 2FA API, with its state in memory.
+@click.option(
+    "--state",
+    "state_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that keeps the state, as JSON; without it the state is in memory only.",
+)
+def simulator(host: str, port: int, state_file: Path | None, **choices: Any) -> None:
+    """Run a local stand-in for the Infobip 2FA API.
 
-    It sends no SMS: read the PINs at GET /_simulator/messages?to=DIGITS, or open it in a browser. Let
-    things go wrong with POST /_simulator/faults, and time pass with POST /_simulator/clock.
+    It sends nothing: read the PINs at GET /_simulator/messages?to=DIGITS, or open it in a browser. Give a
+    client its address as base URL and an API key:
+
+    \b
+      otpqueue simulator --api-key my-key
+      curl -H 'Authorization: App my-key' http://127.0.0.1:8890/2fa/2/applications
+
+    It has all 18 operations of the 2FA API, POST /auth/1/session, POST /auth/1/oauth2/token,
+    /subscriptions/1/subscription/{channel} and GET /sms/3/reports.
 
     Switches marked INFERRED stand for behaviour that Infobip's documents leave open.
-    """
+    """  # noqa: D301 - click wants the control character
     try:
         options = Options(**choices)
     except ValidationError as error:
@@ -64,6 +152,8 @@ def simulator(host: str, port: int, **choices: Any) -> None:
         )
         raise click.UsageError("; ".join(found)) from error
     try:
-        serve(options, host=host, port=port)
+        serve(options, host=host, port=port, state_file=state_file)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    except StateFileError as error:
+        raise click.ClickException(str(error)) from error

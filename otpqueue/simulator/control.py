@@ -7,11 +7,13 @@ import falcon
 import falcon.asgi
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from otpqueue.simulator import magic
 from otpqueue.simulator.clock import iso
 from otpqueue.simulator.errors import ApiError
 from otpqueue.simulator.faults import FaultBody
+from otpqueue.simulator.receipts import RuleBody
 from otpqueue.simulator.state import State
-from otpqueue.simulator.wire import digits, json_object, problems
+from otpqueue.simulator.wire import json_object, problems, recipient
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -45,11 +47,11 @@ class MessagesResource(_Resource):
     """`/_simulator/messages`: the inbox."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Show messages newest first; `to` chooses a number, `limit` bounds how many."""
+        """Show messages newest first; `to` chooses a number or an address, `limit` bounds how many."""
         to = req.get_param("to")
-        number = digits(to.strip()) if to is not None else None
+        number = recipient(to.strip()) if to is not None else None
         if to is not None and number is None:
-            raise falcon.HTTPBadRequest(description="to: must be a phone number in digits")
+            raise falcon.HTTPBadRequest(description="to: must be a phone number in digits, or an address")
         limit = req.get_param_as_int("limit", min_value=1)
         with self._state.lock:
             resp.media = {"messages": [m.as_json() for m in self._state.inbox.newest(number, limit)]}
@@ -58,6 +60,7 @@ class MessagesResource(_Resource):
         """Clear the inbox; the PINs stay valid."""
         with self._state.lock:
             self._state.inbox.clear()
+            self._state.touch()
         resp.status = falcon.HTTP_204
 
 
@@ -83,6 +86,36 @@ class FaultsResource(_Resource):
         resp.status = falcon.HTTP_204
 
 
+class ReceiptsResource(_Resource):
+    """`/_simulator/receipts`: which delivery reports messages get."""
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Show the rules, oldest first, and how many reports and pushes there are."""
+        with self._state.lock:
+            resp.media = self._state.outbox.as_json()
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Put a rule in force for messages sent from now on."""
+        body = await _parsed(RuleBody, req)
+        with self._state.lock:
+            resp.media = self._state.outbox.rules.add(body).as_json()
+        resp.status = falcon.HTTP_201
+
+    async def on_delete(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Delete all rules; reports that are on their way stay so."""
+        with self._state.lock:
+            self._state.outbox.rules.clear()
+        resp.status = falcon.HTTP_204
+
+
+class MagicNumbersResource:
+    """`/_simulator/magic-numbers`: the numbers that make things go wrong."""
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Show each magic number with its meaning."""
+        resp.media = {"magic_numbers": [entry.as_json() for entry in magic.MAGIC_NUMBERS]}
+
+
 class ClockResource(_Resource):
     """`/_simulator/clock`: the simulator's time."""
 
@@ -98,14 +131,16 @@ class ClockResource(_Resource):
                 self._state.clock.advance(body.advance_s)
             except ValueError as error:
                 raise falcon.HTTPBadRequest(description=f"advance_s: {error}") from error
+            self._state.touch()
             resp.media = {"now": iso(self._state.clock.now())}
+        self._state.wake()
 
 
 class ResetResource(_Resource):
     """`/_simulator/reset`: a fresh start."""
 
     async def on_post(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Forget applications, PINs, messages, faults and counts, and go back to wall time."""
+        """Forget applications, PINs, messages, reports, faults and counts, and go back to wall time."""
         self._state.reset()
         resp.status = falcon.HTTP_204
 

@@ -1,16 +1,23 @@
-"""Refusals, in the error envelope of the 2FA API.
+"""Refusals, in the two error envelopes of Infobip's API.
 
 Statuses, ids and texts: Infobip OpenAPI 3.210.0, except 503 (the 2015 API pages) and the statuses of HTTP
-itself such as 405 (INFERRED).
+itself such as 405 (INFERRED). 2FA and Subscriptions use the old envelope, `requestError`; the SMS API the
+new one, `errorCode`.
 """
 
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import falcon
 import falcon.asgi
+
+from otpqueue.simulator.options import Options
+
+Envelope = Literal["old", "new", "html", "empty"]
+
+_API = frozenset({"2fa", "auth", "sms", "subscriptions"})
 
 _DOCUMENTED = {
     400: ("BAD_REQUEST", "Bad request"),
@@ -21,12 +28,13 @@ _DOCUMENTED = {
     500: ("GENERAL_ERROR", "Something went wrong. Please contact support."),
     503: ("SERVICE_UNAVAILABLE", "Service unavailable"),
 }
+_OF_THE_PLATFORM = frozenset({401, 403, 429})
 
 ValidationErrors = Mapping[str, list[str]]
 
 
 class ApiError(Exception):
-    """A refusal as the 2FA API words it; defaults to the documented id and text of its status.
+    """A refusal as the API words it; defaults to the documented id and text of its status.
 
     `retry_after_s` becomes a Retry-After header, rounded up to whole seconds.
     """
@@ -49,6 +57,52 @@ class ApiError(Exception):
         super().__init__(f"{status} {self.message_id}: {self.text}")
 
 
+class Refusals:
+    """Writes refusals into responses, in the envelope of their path unless the options say otherwise."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def answer(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, error: ApiError, _params: dict[str, Any]
+    ) -> None:
+        """Turn an `ApiError` into a response; a Falcon error handler."""
+        self.write(resp, error, self._envelope(req.path, error.status))
+
+    def serialize(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+        """Word Falcon's own refusals: as the API does on its paths, else as `{"error": ...}`."""
+        if is_api_path(req.path):
+            self.write(resp, ApiError(error.status_code), self._envelope(req.path, error.status_code))
+        else:
+            resp.media = {"error": error.description or error.title}
+
+    def of_status(self, path: str, resp: falcon.Response, status: int, envelope: Envelope | None) -> None:
+        """Write the documented refusal of a status, in the path's envelope unless one is given."""
+        self.write(resp, ApiError(status), envelope or self._envelope(path, status))
+
+    @staticmethod
+    def write(resp: falcon.Response, error: ApiError, envelope: Envelope) -> None:
+        """Write a refusal in one of the envelopes."""
+        resp.status = error.status
+        if envelope == "html":
+            resp.content_type = falcon.MEDIA_HTML
+            resp.text = html(error.status)
+        elif envelope == "empty":
+            resp.text = ""
+        elif envelope == "new":
+            resp.media = _new_envelope(error)
+        else:
+            resp.media = _old_envelope(error)
+        if error.retry_after_s is not None:
+            resp.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
+
+    def _envelope(self, path: str, status: int) -> Envelope:
+        chosen = self._options.error_format
+        if chosen == "platform":
+            chosen = "new" if status in _OF_THE_PLATFORM else "old"
+        return "new" if chosen == "old" and path.startswith("/sms/") else chosen
+
+
 def documented(status: int) -> tuple[str, str]:
     """Return error id and text for an HTTP status, made up from its name where none is documented."""
     if status in _DOCUMENTED:
@@ -62,12 +116,32 @@ def documented(status: int) -> tuple[str, str]:
     return known.name, known.phrase
 
 
-def envelope(message_id: str, text: str, validation_errors: ValidationErrors | None = None) -> dict[str, Any]:
-    """Return the body `{"requestError": {"serviceException": ...}}`."""
-    exception: dict[str, Any] = {"messageId": message_id, "text": text}
-    if validation_errors is not None:
-        exception["validationErrors"] = dict(validation_errors)
+def html(status: int) -> str:
+    """Return a page such as a proxy in front of an API answers."""
+    text = documented(status)[1]
+    return f"<html><head><title>{status}</title></head><body><h1>{status} {text}</h1></body></html>\n"
+
+
+def _old_envelope(error: ApiError) -> dict[str, Any]:
+    exception: dict[str, Any] = {"messageId": error.message_id, "text": error.text}
+    if error.validation_errors is not None:
+        exception["validationErrors"] = dict(error.validation_errors)
     return {"requestError": {"serviceException": exception}}
+
+
+def _new_envelope(error: ApiError) -> dict[str, Any]:
+    """Return the newer body; that `action` only repeats what to do about the status is INFERRED."""
+    return {
+        "errorCode": f"E{error.status}",
+        "description": error.text,
+        "action": "Check the request and the documentation, then try again.",
+        "violations": [
+            {"property": field, "violation": problem}
+            for field, problems in (error.validation_errors or {}).items()
+            for problem in problems
+        ],
+        "resources": [],
+    }
 
 
 def invalid(field: str, problem: str) -> ApiError:
@@ -75,24 +149,6 @@ def invalid(field: str, problem: str) -> ApiError:
     return ApiError(400, validation_errors={field: [problem]})
 
 
-async def answer_api_error(
-    _req: falcon.asgi.Request, resp: falcon.asgi.Response, error: ApiError, _params: dict[str, Any]
-) -> None:
-    """Turn an `ApiError` into a response; a Falcon error handler."""
-    resp.status = error.status
-    resp.media = envelope(error.message_id, error.text, error.validation_errors)
-    if error.retry_after_s is not None:
-        resp.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
-
-
-def serialize_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Word Falcon's own refusals: in the API's envelope under /2fa, else as `{"error": ...}`."""
-    if is_api_path(req.path):
-        resp.media = envelope(*documented(error.status_code))
-    else:
-        resp.media = {"error": error.description or error.title}
-
-
 def is_api_path(path: str) -> bool:
     """Tell whether a path belongs to the imitated API, rather than to the simulator's own pages."""
-    return path == "/2fa" or path.startswith("/2fa/")
+    return path[1:].partition("/")[0] in _API

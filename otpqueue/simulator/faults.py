@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import uuid4
 
 from pydantic import (
@@ -15,12 +15,18 @@ from pydantic import (
     model_validator,
 )
 
-from otpqueue.simulator.wire import digits
+from otpqueue.simulator.errors import Envelope
+from otpqueue.simulator.wire import recipient
 
 MAX_LATENCY_MS = 600_000
+MAX_SIZE_BYTES = 100_000_000
+HUGE_BYTES: Final = 10_000_000
+SLOW_BYTE_MS: Final = 1000
 
 # These say how long a body is, which is the server's business.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+Form = Literal["html", "empty", "broken", "truncated", "huge", "slow"]
 
 
 def _no_framing(name: str) -> str:
@@ -35,11 +41,12 @@ HeaderName = Annotated[
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
 
 
-def _number(text: str) -> str:
-    number = digits(text)
-    if number is None:
-        raise ValueError("must be a phone number in digits")
-    return number
+def number(text: str) -> str:
+    """Return a number in digits or an e-mail address; raises ValueError on anything else."""
+    found = recipient(text)
+    if found is None:
+        raise ValueError("must be a phone number in digits, or an e-mail address")
+    return found
 
 
 class _Strict(BaseModel):
@@ -49,19 +56,23 @@ class _Strict(BaseModel):
 class Match(_Strict):
     """Which requests a fault is for; what is absent matches all.
 
-    `to` is compared, in digits, with the number the request concerns. `path` is looked for anywhere in
-    the request's path, or, when it holds a `*`, matched with the whole path as a shell pattern.
+    `to` is compared, in digits or as an e-mail address, with whom the request concerns. `path` is looked
+    for anywhere in the request's path, or, when it holds a `*`, matched with the whole path as a shell
+    pattern. `method` is that of HTTP.
     """
 
-    to: Annotated[str, AfterValidator(_number)] | None = None
+    to: Annotated[str, AfterValidator(number)] | None = None
     path: Annotated[str, Field(min_length=1)] | None = None
+    method: Literal["GET", "POST", "PUT"] | None = None
 
-    def accepts(self, path: str, number: str | None) -> bool:
-        """Tell whether a request fits that concerns `number`, or none."""
-        return self.to in {None, number} and self.accepts_path(path)
+    def accepts(self, method: str, path: str, to: str | None) -> bool:
+        """Tell whether a request fits that concerns `to`, or nobody."""
+        return self.to in {None, to} and self.accepts_path(method, path)
 
-    def accepts_path(self, path: str) -> bool:
-        """Tell whether the path of a request fits."""
+    def accepts_path(self, method: str, path: str) -> bool:
+        """Tell whether method and path of a request fit."""
+        if self.method not in {None, method}:
+            return False
         if self.path is None:
             return True
         return fnmatchcase(path, self.path) if "*" in self.path else self.path in path
@@ -70,10 +81,15 @@ class Match(_Strict):
 class FaultBody(_Strict):
     """What is to go wrong, how often (`times`; null or absent: until deleted), and after what delay.
 
-    `status` with `body` and `headers` replaces the answer, and the request has no effect. `drop` cuts the
-    connection without a byte of answer: `before` the request has an effect, or `after` all of it.
-    `latency_ms` holds back the answer, or the cut; alone it leaves the answer as it is. The request has
-    had its effect before the delay begins.
+    `status` replaces the answer, and the request has no effect; its body is `body`, or for an error the
+    documented one in the given `envelope`. `headers` come with it. `drop` cuts the connection without a
+    byte of answer: `before` the request has an effect, or `after` all of it. `latency_ms` holds back the
+    answer, or the cut; alone it leaves the answer as it is. The request has had its effect before the delay
+    begins.
+
+    `form` spoils the answer, the real one or that of `status`: `html` and `empty` replace its body,
+    `broken` sends half of it as if it were whole, `truncated` cuts the connection after half of it, `huge`
+    pads it to `size_bytes` (10 MB), `slow` sends a byte every `byte_ms` (1000).
     """
 
     match: Match = Match()
@@ -81,17 +97,26 @@ class FaultBody(_Strict):
     latency_ms: Annotated[int, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
     status: Annotated[int, Field(ge=200, le=599)] | None = None
     body: JsonValue = None
+    envelope: Envelope | None = None
     headers: dict[HeaderName, HeaderValue] | None = None
     drop: Literal["before", "after"] | None = None
+    form: Form | None = None
+    size_bytes: Annotated[int, Field(ge=1, le=MAX_SIZE_BYTES)] = HUGE_BYTES
+    byte_ms: Annotated[int, Field(ge=1, le=60_000)] = SLOW_BYTE_MS
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "FaultBody":
-        if self.latency_ms is None and self.status is None and self.drop is None:
-            raise ValueError("needs at least one of latency_ms, status and drop")
+        given = self.model_fields_set
+        if self.latency_ms is None and self.status is None and self.drop is None and self.form is None:
+            raise ValueError("needs at least one of latency_ms, status, drop and form")
         if self.status is not None and self.drop is not None:
             raise ValueError("status and drop exclude each other")
-        if self.status is None and {"body", "headers"} & self.model_fields_set:
-            raise ValueError("body and headers need status")
+        if self.form is not None and self.drop is not None:
+            raise ValueError("form and drop exclude each other")
+        if self.status is None and {"body", "headers", "envelope"} & given:
+            raise ValueError("body, headers and envelope need status")
+        if "body" in given and self.envelope is not None:
+            raise ValueError("body and envelope exclude each other")
         return self
 
 
@@ -141,15 +166,18 @@ class Faults:
         self._faults.clear()
         self._active.clear()
 
-    def any_needs_number(self, path: str) -> bool:
-        """Tell whether the number a request concerns has to be found out to choose its fault."""
-        return any(
-            fault.body.match.to is not None and fault.body.match.accepts_path(path) for fault in self._active
+    def any_needs_number(self, method: str, path: str) -> bool:
+        """Tell whether whom a request concerns has to be found out to choose its fault."""
+        return bool(self._active) and any(
+            fault.body.match.to is not None and fault.body.match.accepts_path(method, path)
+            for fault in self._active
         )
 
-    def take(self, path: str, number: str | None) -> Fault | None:
+    def take(self, method: str, path: str, to: str | None) -> Fault | None:
         """Use up one time of the first fault in force that fits a request, and return it."""
-        fault = next((fault for fault in self._active if fault.body.match.accepts(path, number)), None)
+        if not self._active:
+            return None
+        fault = next((fault for fault in self._active if fault.body.match.accepts(method, path, to)), None)
         if fault is not None:
             fault.used += 1
             if fault.spent:

@@ -1,30 +1,39 @@
-"""What every request passes on its way in and out: faults, authorization, counting."""
+"""What every request passes on its way in and out: faults, authorization, throttles, counting."""
 
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import falcon
 import falcon.asgi
 
+from otpqueue.simulator import magic
 from otpqueue.simulator.auth import authorize
-from otpqueue.simulator.errors import ApiError, documented, envelope, is_api_path
+from otpqueue.simulator.distortion import distort
+from otpqueue.simulator.errors import ApiError, Refusals, is_api_path
 from otpqueue.simulator.faults import Fault
+from otpqueue.simulator.shapes import is_reshaped, reshape
 from otpqueue.simulator.state import State
-from otpqueue.simulator.wire import digits, loads, raw_body
+from otpqueue.simulator.throttles import throttle
+from otpqueue.simulator.wire import loads, raw_body, recipient
 
 # The ASGI extension by which the server lets an application cut the connection: {"cut": callable}.
 CUT_EXTENSION: Final = "simulator.cut"
 
-_OF_PIN = re.compile(r"/2fa/2/pin/([^/]+)/(?:verify|resend(?:/[a-z]+)?)")
+_SENDS = frozenset({"/2fa/2/pin", "/2fa/2/pin/voice", "/2fa/2/pin/email"})
+_OF_PIN = re.compile(r"/2fa/2/pin/([^/]+)/(verify|resend)(?:/[a-z]+)?")
+_MAGIC_BYTES = magic.PREFIX.encode()
 
 
 class Gate:
     """Falcon middleware; a fault strikes before authorization is looked at, as a broken network would."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, refusals: Refusals) -> None:
         self._state = state
+        self._refusals = refusals
+        self._reshaped = is_reshaped(state.options)
 
     async def process_resource(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _params: dict[str, Any]
@@ -34,14 +43,21 @@ class Gate:
             await self.admit(req, resp)
 
     async def admit(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Apply the fault meant for a request, or check who asks; raises `ApiError` 401."""
-        fault = await self._fault_for(req)
+        """Apply the fault meant for a request, and check who asks.
+
+        Raises `ApiError`: 401 and 403 for who may not ask, 429 over a published throttle.
+        """
+        fault = await self._ordered_fault(req)
         req.context.fault = fault
         if fault is None or not fault.has_no_effect:
-            authorize(req.get_header("Authorization"), self._state.options)
+            self._authorize(req)
+            if fault is None and self._state.options.magic_numbers:
+                fault = await self._magic_fault(req)
+                req.context.fault = fault
+        if fault is None or not fault.has_no_effect:
             return
         if fault.body.status is not None:
-            _answer(resp, fault, fault.body.status)
+            self._answer(req, resp, fault, fault.body.status)
         resp.complete = True
 
     async def unknown(
@@ -58,7 +74,7 @@ class Gate:
     async def process_response(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """Count the request, then hold back its answer or cut it off if a fault says so."""
+        """Count the request, then spoil, hold back or cut off its answer if a fault says so."""
         if not is_api_path(req.path):
             if req.method == "GET" and req.path.startswith("/_simulator/"):
                 resp.set_header("Access-Control-Allow-Origin", "*")
@@ -68,61 +84,100 @@ class Gate:
         operation = f"{req.method} {req.uri_template}" if req.uri_template else "unknown"
         with self._state.lock:
             self._state.requests[operation, "dropped" if dropped else str(resp.status_code)] += 1
-        if fault is not None and fault.body.latency_ms:
-            try:
-                await asyncio.sleep(fault.body.latency_ms / 1000)
-            except asyncio.CancelledError:
-                # The server is stopping: nobody will wait for the rest of the delay.
-                dropped = True
-        if dropped:
-            await _cut(req)
+            self._state.changes += req.method != "GET"
+        if self._reshaped and resp.media is not None and req.path.startswith("/2fa/"):
+            resp.media = reshape(resp.media, self._state.options)
+        if fault is not None:
+            await _strike(req, resp, fault)
 
-    async def _fault_for(self, req: falcon.asgi.Request) -> Fault | None:
+    def _authorize(self, req: falcon.asgi.Request) -> None:
+        state = self._state
+        if req.path.startswith("/auth/"):
+            return
+        authorize(req.get_header("Authorization"), req.path, state.options, state.tokens, state.clock.now())
+        if state.options.config_throttles and req.uri_template:
+            throttle(state, req.method, req.uri_template)
+
+    async def _ordered_fault(self, req: falcon.asgi.Request) -> Fault | None:
         faults = self._state.faults
-        number = await self._number(req) if faults.any_needs_number(req.path) else None
+        to = await self._recipient(req) if faults.any_needs_number(req.method, req.path) else None
         with self._state.lock:
-            return faults.take(req.path, number)
+            return faults.take(req.method, req.path, to)
 
-    async def _number(self, req: falcon.asgi.Request) -> str | None:
-        """Return the digits of the number a request concerns, None where there is none."""
+    async def _magic_fault(self, req: falcon.asgi.Request) -> Fault | None:
+        if req.path in _SENDS:
+            # Nearly all sends are known not to be magic without parsing their bodies twice.
+            if _MAGIC_BYTES not in await raw_body(req):
+                return None
+            operation = "send"
+        else:
+            of_pin = _OF_PIN.fullmatch(req.path)
+            if of_pin is None:
+                return None
+            operation = of_pin[2]
+        to = await self._recipient(req)
+        found = magic.find(to) if to is not None else None
+        if found is None or found.fault is None or operation not in found.on:
+            return None
+        return Fault(found.number, found.fault)
+
+    async def _recipient(self, req: falcon.asgi.Request) -> str | None:
+        """Return the number in digits or the address a request concerns, None where there is none."""
         of_pin = _OF_PIN.fullmatch(req.path)
         if of_pin is not None:
             pin = self._state.pins.get(of_pin[1])
             return pin.to if pin is not None else None
-        number: object = req.get_param("msisdn")
-        if number is None and req.method == "POST":
+        to: object = req.get_param("msisdn")
+        if to is None and req.method == "POST":
             try:
                 data = loads(await raw_body(req))
             except (ApiError, ValueError):
                 return None
-            number = data.get("to") if isinstance(data, dict) else None
-        return digits(number) if isinstance(number, str) else None
+            to = data.get("to") if isinstance(data, dict) else None
+        return recipient(to) if isinstance(to, str) else None
+
+    def _answer(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, fault: Fault, status: int
+    ) -> None:
+        if "body" not in fault.body.model_fields_set and status >= 400:
+            self._refusals.of_status(req.path, resp, status, fault.body.envelope)
+        else:
+            body = fault.body.body if "body" in fault.body.model_fields_set else ""
+            resp.status = status
+            if isinstance(body, str):
+                resp.text = body
+                resp.content_type = "text/plain; charset=utf-8"
+            else:
+                resp.text = json.dumps(body)
+                resp.content_type = falcon.MEDIA_JSON
+        for name, value in (fault.body.headers or {}).items():
+            # Falcon wants cookies appended, and would add to a content type where this is to replace it.
+            (resp.append_header if name.lower() == "set-cookie" else resp.set_header)(name, value)
 
 
-def _answer(resp: falcon.asgi.Response, fault: Fault, status: int) -> None:
-    resp.status = status
-    body = fault.body.body
-    if "body" not in fault.body.model_fields_set:
-        body = envelope(*documented(status)) if status >= 400 else ""
-    if isinstance(body, str):
-        resp.text = body
-        resp.content_type = "text/plain; charset=utf-8"
-    else:
-        resp.text = json.dumps(body)
-        resp.content_type = falcon.MEDIA_JSON
-    for name, value in (fault.body.headers or {}).items():
-        # Falcon wants cookies appended, and would add to a content type where this is to replace it.
-        (resp.append_header if name.lower() == "set-cookie" else resp.set_header)(name, value)
+async def _strike(req: falcon.asgi.Request, resp: falcon.asgi.Response, fault: Fault) -> None:
+    dropped = fault.body.drop is not None
+    if fault.body.latency_ms:
+        try:
+            await asyncio.sleep(fault.body.latency_ms / 1000)
+        except asyncio.CancelledError:
+            # The server is stopping: nobody will wait for the rest of the delay.
+            dropped = True
+    if dropped:
+        _cut_of(req)()
+        # The server learns of the loss in the next turn of the loop, and drops the answer from then on.
+        await asyncio.sleep(0)
+    elif fault.body.form is not None:
+        await distort(resp, fault.body, _cut_of(req))
 
 
-async def _cut(req: falcon.asgi.Request) -> None:
-    """Cut the connection; what is sent afterwards goes nowhere.
+def _cut_of(req: falcon.asgi.Request) -> Callable[[], None]:
+    """Return what cuts the connection; what is sent afterwards goes nowhere.
 
     Raises RuntimeError under a server that is not the simulator's own.
     """
     extension = (req.scope.get("extensions") or {}).get(CUT_EXTENSION)
     if extension is None:
         raise RuntimeError("this server cannot cut connections; use otpqueue.simulator.server")
-    extension["cut"]()
-    # The server learns of the loss in the next turn of the loop, and drops the answer from then on.
-    await asyncio.sleep(0)
+    cut: Callable[[], None] = extension["cut"]
+    return cut

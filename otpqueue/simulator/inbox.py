@@ -1,4 +1,4 @@
-"""The handsets: every message "delivered", so that a test or a person can read the PIN.
+"""The handsets and mailboxes: every message "delivered", so that a test or a person can read the PIN.
 
 No part of the imitated API.
 """
@@ -7,22 +7,29 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from otpqueue.simulator.clock import iso
+
+Channel = Literal["SMS", "VOICE", "EMAIL"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message on a handset; `to` in digits, `sent_at` in epoch seconds of the simulator's clock."""
+    """One message that arrived; `to` in digits or an address, `sent_at` in epoch seconds of the clock.
+
+    `text` is what an SMS or an e-mail says, or what a call speaks. `external_id` is the id delivery reports
+    carry, None when the message is not tracked.
+    """
 
     to: str
-    channel: str
+    channel: Channel
     sender: str | None
     text: str
     pin: str
     pin_id: str
     sent_at: float
+    external_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as the inbox endpoint shows it."""
@@ -33,6 +40,7 @@ class Message:
             "text": self.text,
             "pin": self.pin,
             "pinId": self.pin_id,
+            "externalMessageId": self.external_id,
             "sentAt": iso(self.sent_at),
         }
 

@@ -1,6 +1,7 @@
 """Counting hits per key in windows of time."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from typing import Literal
 
 from otpqueue.simulator.durations import Limit
@@ -44,6 +45,14 @@ class Windows:
         self._hits += 1
         if self._hits % _PRUNE_EVERY == 0:
             self._prune(now - self._longest_s)
+
+    def times(self) -> dict[str, list[float]]:
+        """Return all hits on record, ascending, by key."""
+        return self._times
+
+    def restore(self, times: Mapping[str, list[float]]) -> None:
+        """Put back what `times` returned."""
+        self._times = {key: list(of_key) for key, of_key in times.items()}
 
     def _prune(self, before: float) -> None:
         self._times = {key: times for key, times in self._times.items() if times and times[-1] > before}

@@ -1,11 +1,12 @@
 """The PINs that were sent."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Pin:
-    """One PIN; times are epoch seconds of the simulator's clock.
+    """One PIN; `to` is a number in digits or an e-mail address, times are epoch seconds of the clock.
 
     `issued_at` starts its time to live, `sent_at` is when it was last sent. `nc_needed` is whether
     replies tell the result of a number look-up. `replaced` makes it unknown.
@@ -24,6 +25,11 @@ class Pin:
     verified_at: float | None = None
     replaced: bool = False
 
+    @property
+    def by_email(self) -> bool:
+        """Whether it went to an e-mail address."""
+        return "@" in self.to
+
 
 class Pins:
     """PINs by id and by number; beyond `kept` the oldest are forgotten."""
@@ -41,6 +47,10 @@ class Pins:
     def of_number(self, application_id: str, to: str) -> list[Pin]:
         """Return the PINs an application sent to a number, oldest first, also the replaced ones."""
         return list(self._by_number.get((application_id, to), ()))
+
+    def all(self) -> Iterable[Pin]:
+        """Return all PINs, oldest first, also the replaced ones."""
+        return self._by_id.values()
 
     def add(self, pin: Pin) -> None:
         """Remember a PIN as the newest."""

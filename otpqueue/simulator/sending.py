@@ -1,21 +1,25 @@
-"""Sending a PIN by SMS, and sending it again."""
+"""Sending a PIN by SMS, voice or e-mail, and sending it again."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
+from otpqueue.simulator import magic
 from otpqueue.simulator.applications import Application
 from otpqueue.simulator.durations import parse_duration, parse_limit
 from otpqueue.simulator.errors import ApiError, invalid
-from otpqueue.simulator.inbox import Message
+from otpqueue.simulator.inbox import Channel, Message
 from otpqueue.simulator.pins import Pin
+from otpqueue.simulator.receipts import RuleBody
 from otpqueue.simulator.state import State, new_id
-from otpqueue.simulator.templates import Template
+from otpqueue.simulator.templates import Template, named_address
 from otpqueue.simulator.verifying import known_pin
-from otpqueue.simulator.wire import Body, digits
+from otpqueue.simulator.wire import Body, address, digits
 
 _UNKNOWN = "Application or message with given ID cannot be found."
+_ORDINARY = magic.Magic("", "any other number")
 
 
 def _without_pin(placeholders: dict[str, str]) -> dict[str, str]:
@@ -29,14 +33,19 @@ Placeholders = Annotated[dict[str, str], AfterValidator(_without_pin)]
 
 
 class ResendBody(Body):
-    """What may be said when a PIN is sent again."""
+    """What may be said when a PIN is sent again by SMS or voice."""
 
     placeholders: Annotated[Placeholders, Field(default_factory=dict)]
     track_delivery: bool = False
 
+    @property
+    def values(self) -> Mapping[str, str]:
+        """What is put into the text."""
+        return self.placeholders
+
 
 class SendBody(ResendBody):
-    """What to send to whom; `message_id` is the template's id."""
+    """What to send to whom by SMS or voice; `message_id` is the template's id."""
 
     application_id: NotEmpty
     message_id: NotEmpty
@@ -44,50 +53,84 @@ class SendBody(ResendBody):
     sender: Annotated[NotEmpty | None, Field(alias="from")] = None
 
 
-def send(state: State, body: SendBody, *, nc_needed: bool) -> dict[str, Any]:
-    """Make a PIN, deliver it to the inbox and return the reply.
+class EmailResendBody(Body):
+    """What may be said when a PIN is sent again by e-mail, of which no delivery is tracked."""
 
-    Raises `ApiError`: 404 for an unknown application or template, 400 for a bad number or a disabled
-    application, 429 over a send limit.
+    placeholders: Annotated[Placeholders, Field(default_factory=dict)]
+    landing_page_placeholders: Annotated[dict[str, str], Field(default_factory=dict)]
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """What is put into the text."""
+        return {**self.landing_page_placeholders, **self.placeholders}
+
+    @property
+    def track_delivery(self) -> bool:
+        """Whether delivery is tracked: never."""
+        return False
+
+
+class EmailSendBody(EmailResendBody):
+    """What to send to whom by e-mail; `message_id` is the template's id."""
+
+    application_id: NotEmpty
+    message_id: NotEmpty
+    to: NotEmpty
+    sender: Annotated[Annotated[NotEmpty, AfterValidator(named_address)] | None, Field(alias="from")] = None
+
+
+class Sent(NamedTuple):
+    """The reply to a send, and the id of a message whose reports are to come before the reply."""
+
+    reply: dict[str, Any]
+    report_first: str | None = None
+
+
+def send(state: State, body: SendBody | EmailSendBody, channel: Channel, *, nc_needed: bool = False) -> Sent:
+    """Make a PIN and deliver it to the inbox.
+
+    Raises `ApiError`: 404 for an unknown application or template, 400 for a bad recipient or a disabled
+    application, 429 over a send limit. That the limits count all channels together is INFERRED.
     """
     options = state.options
-    to = digits(body.to, accept_plus=options.accept_plus)
-    if to is None:
-        raise invalid("to", "must be a phone number in international format, digits only")
+    to = _recipient(state, body.to, channel)
     with state.lock:
-        application, template = _find(state, body.application_id, body.message_id)
+        application, template = _find(state, body.application_id, body.message_id, channel)
         if not application.body.enabled:
             raise ApiError(options.disabled_application_status, text="Application is disabled")
         code = template.new_pin()
-        text = _render(state, template, code, body)
+        text = _render(state, template, code, body, channel)
         _count(state, application, to)
         if options.new_pin_replaces_old:
             for old in state.pins.of_number(application.id, to):
                 old.replaced = True
         now = state.clock.now()
-        sender = body.sender or template.body.sender_id
+        sender = body.sender or template.body.sender
         pin = Pin(
             new_id(), application.id, template.id, to, code, sender, nc_needed, issued_at=now, sent_at=now
         )
         state.pins.add(pin)
-        return _deliver(state, pin, text, track=body.track_delivery)
+        return _deliver(state, pin, channel, text, track=body.track_delivery)
 
 
-def resend(state: State, pin_id: str, body: ResendBody) -> dict[str, Any]:
-    """Deliver the same PIN once more and return the reply.
+def resend(state: State, pin_id: str, body: ResendBody | EmailResendBody, channel: Channel) -> Sent:
+    """Deliver the same PIN once more.
 
-    Raises `ApiError`: 404 for an unknown (by default also an expired) PIN, 429 over a send limit. That it
-    counts against the limits and changes neither time to live nor attempts is INFERRED; see `Options`.
+    Raises `ApiError`: 404 for an unknown (by default also an expired) PIN, 400 for a PIN that went to a
+    number but is to go by e-mail, or the reverse (INFERRED), 429 over a send limit. That it counts against
+    the limits and changes neither time to live nor attempts is INFERRED; see `Options`.
     """
     options = state.options
     with state.lock:
         pin = known_pin(state, pin_id)
-        application, template = _find(state, pin.application_id, pin.template_id)
+        if pin.by_email != (channel == "EMAIL"):
+            raise ApiError(400, text=f"The PIN cannot be sent by {channel.lower()}")
+        application, template = _find(state, pin.application_id, pin.template_id, channel)
         now = state.clock.now()
         expires_at = pin.issued_at + parse_duration(application.body.configuration.pin_time_to_live)
         if now >= expires_at and options.resend_expired == "404":
             raise ApiError(404, options.pin_not_found_message_id)
-        text = _render(state, template, pin.code, body)
+        text = _render(state, template, pin.code, body, channel)
         if options.resend_counts:
             _count(state, application, pin.to)
         pin.sent_at = now
@@ -97,21 +140,39 @@ def resend(state: State, pin_id: str, body: ResendBody) -> dict[str, Any]:
             pin.attempts_used = 0
         if options.resend_new_pin_id:
             state.pins.rename(pin, new_id())
-        return _deliver(state, pin, text, track=body.track_delivery)
+        return _deliver(state, pin, channel, text, track=body.track_delivery)
 
 
-def _find(state: State, application_id: str, template_id: str) -> tuple[Application, Template]:
+def _recipient(state: State, given: str, channel: Channel) -> str:
+    if channel == "EMAIL":
+        to = address(given)
+        if to is None:
+            raise invalid("to", "must be an e-mail address")
+        return to
+    to = digits(given, accept_plus=state.options.accept_plus)
+    if to is None:
+        raise invalid("to", "must be a phone number in international format, digits only")
+    return to
+
+
+def _find(
+    state: State, application_id: str, template_id: str, channel: Channel
+) -> tuple[Application, Template]:
     application = state.applications.get(application_id)
     template = application.templates.get(template_id) if application else None
-    if application is None or template is None:
+    if application is None or template is None or not template.serves(channel):
         message_id = state.options.not_found_message_id
-        raise ApiError(404, message_id, _UNKNOWN if message_id == "RESOURCE_NOT_FOUND" else None)
+        text = _UNKNOWN if message_id == "RESOURCE_NOT_FOUND" else "Not found"
+        raise ApiError(state.options.not_found_status, message_id, text)
     return application, template
 
 
-def _render(state: State, template: Template, code: str, body: ResendBody) -> str:
-    keep = state.options.missing_placeholder == "keep"
-    return template.render(code, body.placeholders, keep_missing=keep)
+def _render(
+    state: State, template: Template, code: str, body: ResendBody | EmailResendBody, channel: Channel
+) -> str:
+    # Text to speech says a number as one unless its digits stand apart; how Infobip does it is INFERRED.
+    said = " ".join(code) if channel == "VOICE" else code
+    return template.render(said, body.values, keep_missing=state.options.missing_placeholder == "keep")
 
 
 def _count(state: State, application: Application, to: str) -> None:
@@ -128,14 +189,33 @@ def _count(state: State, application: Application, to: str) -> None:
         state.sends.hit(key, now)
 
 
-def _deliver(state: State, pin: Pin, text: str, *, track: bool) -> dict[str, Any]:
-    state.inbox.add(Message(pin.to, "SMS", pin.sender, text, pin.code, pin.id, pin.sent_at))
+def _deliver(state: State, pin: Pin, channel: Channel, text: str, *, track: bool) -> Sent:
+    special = (magic.find(pin.to) if state.options.magic_numbers else None) or _ORDINARY
     reply: dict[str, Any] = {"pinId": pin.id, "to": pin.to}
-    if pin.nc_needed:
-        reply["ncStatus"] = "NC_DESTINATION_REACHABLE"
-    elif state.options.skipped_nc_status == "null":
-        reply["ncStatus"] = None
-    reply["smsStatus"] = "MESSAGE_SENT"
-    if track:
-        reply["externalMessageId"] = str(uuid4())
-    return reply
+    arrives = True
+    if channel == "SMS":
+        arrives = special.sent or not pin.nc_needed
+        if pin.nc_needed:
+            reply["ncStatus"] = special.nc_status
+        elif state.options.skipped_nc_status == "null":
+            reply["ncStatus"] = None
+        reply["smsStatus"] = "MESSAGE_SENT" if arrives else "MESSAGE_NOT_SENT"
+    elif channel == "VOICE":
+        reply["callStatus"] = "PENDING_ACCEPTED"
+    else:
+        reply["emailStatus"] = {
+            "name": "PENDING_ACCEPTED",
+            "description": "Message accepted, pending for delivery.",
+        }
+    if not arrives:
+        return Sent(reply)
+    external_id = str(uuid4()) if track else None
+    message = Message(pin.to, channel, pin.sender, text, pin.code, pin.id, pin.sent_at, external_id)
+    state.inbox.add(message)
+    if external_id is None:
+        return Sent(reply)
+    reply["externalMessageId"] = external_id
+    rule = state.outbox.rules.take(pin.to) or special.receipts or RuleBody()
+    state.outbox.track(message, external_id, rule)
+    state.wake()
+    return Sent(reply, external_id if rule.before_answer else None)

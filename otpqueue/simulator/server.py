@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -16,6 +17,7 @@ from otpqueue.simulator.app import create_app
 from otpqueue.simulator.gate import CUT_EXTENSION
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.state import State
+from otpqueue.simulator.storage import StateFile, StateFileError
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -32,20 +34,26 @@ class CuttingProtocol(HttpToolsProtocol):
 
 
 class RunningSimulator:
-    """A simulator at work on a thread of its own; `state` is its memory, `url` its base URL."""
+    """A simulator at work on a thread of its own; `state` is its memory, `url` its base URL.
 
-    def __init__(self, options: Options, listener: socket.socket) -> None:
+    Raises `StateFileError` when `state_file` cannot be read.
+    """
+
+    def __init__(self, options: Options, listener: socket.socket, *, state_file: Path | None = None) -> None:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.state = State(options)
+        kept = StateFile(state_file, self.state) if state_file is not None else None
+        if kept is not None:
+            kept.load()
         self._listener = listener
         self._server = uvicorn.Server(
             uvicorn.Config(
-                create_app(options, self.state),
+                create_app(options, self.state, state_file=kept),
                 http=CuttingProtocol,
                 loop="asyncio",
                 ws="none",
-                lifespan="off",
+                lifespan="on",
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=0,
@@ -79,12 +87,20 @@ class RunningSimulator:
 
 
 @contextmanager
-def running(options: Options, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[RunningSimulator]:
+def running(
+    options: Options, *, host: str = "127.0.0.1", port: int = 0, state_file: Path | None = None
+) -> Iterator[RunningSimulator]:
     """Run a simulator in this process for the length of a `with`; port 0 takes a free one.
 
-    Raises OSError when the address cannot be had.
+    With `state_file` its memory outlives it. Raises OSError when the address cannot be had, and
+    `StateFileError` when the file cannot be read.
     """
-    simulator = RunningSimulator(options, _listen(host, port))
+    listener = _listen(host, port)
+    try:
+        simulator = RunningSimulator(options, listener, state_file=state_file)
+    except StateFileError:
+        listener.close()
+        raise
     simulator.start()
     try:
         yield simulator
@@ -106,11 +122,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(options: Options, *, host: str, port: int) -> None:
+def serve(options: Options, *, host: str, port: int, state_file: Path | None = None) -> None:
     """Run the simulator until SIGTERM or SIGINT; to be called on the main thread.
 
     Writes one line to standard error, saying where it listens. Raises OSError when the address cannot be
-    had.
+    had, and `StateFileError` when the state file cannot be read.
     """
     asked_to_stop = threading.Event()
 
@@ -119,7 +135,7 @@ def serve(options: Options, *, host: str, port: int) -> None:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with running(options, host=host, port=port) as simulator:
+        with running(options, host=host, port=port, state_file=state_file) as simulator:
             sys.stderr.write(f"Infobip simulator listens on {simulator.url}\n")
             sys.stderr.flush()
             asked_to_stop.wait()

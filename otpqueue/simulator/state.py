@@ -1,23 +1,28 @@
 """All that a running simulator remembers."""
 
 from collections import Counter
+from collections.abc import Callable
 from threading import RLock
 from uuid import uuid4
 
 from otpqueue.simulator.applications import Application
+from otpqueue.simulator.auth import Tokens
 from otpqueue.simulator.clock import Clock
 from otpqueue.simulator.errors import ApiError
 from otpqueue.simulator.faults import Faults
 from otpqueue.simulator.inbox import Inbox
 from otpqueue.simulator.limits import Windows
 from otpqueue.simulator.options import Options
+from otpqueue.simulator.outbox import Outbox
 from otpqueue.simulator.pins import Pins
 
 
 class State:
     """The memory of one simulator.
 
-    Hold `lock` for whatever must not be seen half done; the server works on its own thread.
+    Hold `lock` for whatever must not be seen half done; the server works on its own thread. `changes`
+    grows with whatever may have to be written to a file. `when_work` is called, from any thread, when a
+    delivery report may be due.
     """
 
     clock: Clock
@@ -25,13 +30,18 @@ class State:
     pins: Pins
     sends: Windows
     verifications: Windows
+    throttles: Windows
     inbox: Inbox
+    outbox: Outbox
+    tokens: Tokens
     faults: Faults
     requests: Counter[tuple[str, str]]
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.lock = RLock()
+        self.changes = 0
+        self.when_work: Callable[[], None] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -42,9 +52,22 @@ class State:
             self.pins = Pins(self.options.pins_kept)
             self.sends = Windows(self.options.limit_window)
             self.verifications = Windows(self.options.limit_window)
+            self.throttles = Windows(self.options.limit_window)
             self.inbox = Inbox(self.options.inbox_size)
+            self.outbox = Outbox(self.options)
+            self.tokens = Tokens()
             self.faults = Faults()
             self.requests = Counter()
+            self.touch()
+
+    def touch(self) -> None:
+        """Note that something changed."""
+        self.changes += 1
+
+    def wake(self) -> None:
+        """Say that a delivery report may be due."""
+        if self.when_work is not None:
+            self.when_work()
 
     def application(self, application_id: str) -> Application:
         """Return an application by id; raises `ApiError` 404."""
@@ -55,8 +78,12 @@ class State:
 
     def throttled(self, wait_s: float) -> ApiError:
         """Return the refusal of a request that is over a limit for `wait_s` seconds more."""
+        options = self.options
         return ApiError(
-            429, self.options.throttle_message_id, retry_after_s=wait_s if self.options.retry_after else None
+            options.throttle_status,
+            options.throttle_message_id,
+            "Too many requests",
+            retry_after_s=wait_s if options.retry_after else None,
         )
 
 

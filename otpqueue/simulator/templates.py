@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from otpqueue.simulator.errors import invalid
-from otpqueue.simulator.wire import Body, parse
+from otpqueue.simulator.inbox import Channel
+from otpqueue.simulator.wire import Body, address, parse
 
 PIN_PLACEHOLDER = "{{pin}}"
 
@@ -32,11 +33,22 @@ _ALPHABETS: Mapping[PinType, str] = {
 }
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")
+_NAMED_ADDRESS = re.compile(r"[^<>]*<([^<>]+)>")
+
+PinLength = Annotated[int, Field(ge=1, le=8)]
 
 
 def _with_pin(text: str) -> str:
     if PIN_PLACEHOLDER not in text:
         raise ValueError(f"must contain {PIN_PLACEHOLDER}")
+    return text
+
+
+def named_address(text: str) -> str:
+    """Return `text` if it is an address, bare or as `Name <address>`, else raise ValueError."""
+    named = _NAMED_ADDRESS.fullmatch(text)
+    if address(named[1] if named else text) is None:
+        raise ValueError("must be an e-mail address, or 'Name <address>'")
     return text
 
 
@@ -55,17 +67,53 @@ class Regional(Body):
 
 
 class TemplateBody(Body):
-    """What a caller sets; the range of `pinLength` is from the 2015 API pages."""
+    """What a caller sets for SMS and voice; the range of `pinLength` is from the 2015 API pages."""
 
     message_text: Annotated[str, AfterValidator(_with_pin)]
     pin_type: PinType
-    pin_length: Annotated[int, Field(ge=1, le=8)] | None = None
+    pin_length: PinLength | None = None
     language: Language | None = None
     sender_id: str | None = None
     repeat_dtmf: Annotated[str | None, Field(alias="repeatDTMF")] = None
     speech_rate: Annotated[float, Field(ge=0.5, le=2)] | None = None
     voice_name: str | None = None
     regional: Regional | None = None
+
+    @property
+    def sender(self) -> str | None:
+        """Who the message is from unless a send says otherwise."""
+        return self.sender_id
+
+    def text(self, values: Mapping[str, str], *, keep_missing: bool) -> str:
+        """Return the text with `values` put in as they are, never rendered again.
+
+        A placeholder without a value stays as written when `keep_missing`, else raises `ApiError` 400.
+        """
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in values:
+                return values[name]
+            if keep_missing:
+                return match[0]
+            raise invalid(f"placeholders.{name}", "must not be null")
+
+        return _PLACEHOLDER.sub(value, self.message_text)
+
+
+class EmailTemplateBody(Body):
+    """What a caller sets for e-mail: a reference to a template made in Infobip's portal."""
+
+    email_template_id: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    sender: Annotated[Annotated[str, AfterValidator(named_address)] | None, Field(alias="from")] = None
+    landing_page_id: str | None = None
+    pin_length: PinLength = 4
+    pin_type: PinType = "NUMERIC"
+
+    def text(self, values: Mapping[str, str], *, keep_missing: bool) -> str:  # noqa: ARG002 - nothing is missing
+        """Return a stand-in for the text, which only the portal knows: the template's id and all values."""
+        shown = ", ".join(f"{name}: {value}" for name, value in values.items())
+        return f"[e-mail template {self.email_template_id}] {shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +122,12 @@ class Template:
 
     id: str
     application_id: str
-    body: TemplateBody
+    body: TemplateBody | EmailTemplateBody
     pin_length: int
+
+    def serves(self, channel: Channel) -> bool:
+        """Tell whether it can be sent over a channel: e-mail has templates of its own."""
+        return isinstance(self.body, EmailTemplateBody) == (channel == "EMAIL")
 
     def summary(self) -> dict[str, Any]:
         """Return the template as list and get show it: unset fields and `pinPlaceholder` left out."""
@@ -88,31 +140,31 @@ class Template:
 
     def reply(self) -> dict[str, Any]:
         """Return the template as create and update answer it."""
+        if isinstance(self.body, EmailTemplateBody):
+            return self.summary()
         return {**self.summary(), "pinPlaceholder": PIN_PLACEHOLDER}
 
     def new_pin(self) -> str:
         """Return a fresh PIN of this template's type and length."""
         alphabet = _ALPHABETS[self.body.pin_type]
-        return "".join(secrets.choice(alphabet) for _ in range(self.pin_length))
+        # One draw for all characters: asking the system for each costs more than all else in a send.
+        drawn = secrets.randbelow(len(alphabet) ** self.pin_length)
+        characters = []
+        for _ in range(self.pin_length):
+            drawn, index = divmod(drawn, len(alphabet))
+            characters.append(alphabet[index])
+        return "".join(characters)
 
     def render(self, pin: str, placeholders: Mapping[str, str], *, keep_missing: bool) -> str:
-        """Return the text of a message; values are put in as they are, never rendered again.
-
-        A placeholder without a value stays as written when `keep_missing`, else raises `ApiError` 400.
-        """
-        values = {**placeholders, "pin": pin}
-
-        def value(match: re.Match[str]) -> str:
-            name = match[1]
-            if name in values:
-                return values[name]
-            if keep_missing:
-                return match[0]
-            raise invalid(f"placeholders.{name}", "must not be null")
-
-        return _PLACEHOLDER.sub(value, self.body.message_text)
+        """Return the text of a message; raises `ApiError` 400 on a missing value unless `keep_missing`."""
+        return self.body.text({**placeholders, "pin": pin}, keep_missing=keep_missing)
 
 
 def merged(old: TemplateBody, changes: Mapping[str, Any]) -> TemplateBody:
     """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
     return parse(TemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
+
+
+def merged_email(old: EmailTemplateBody, changes: Mapping[str, Any]) -> EmailTemplateBody:
+    """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
+    return parse(EmailTemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})

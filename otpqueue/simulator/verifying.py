@@ -13,7 +13,7 @@ from otpqueue.simulator.durations import parse_duration, parse_limit
 from otpqueue.simulator.errors import ApiError, invalid
 from otpqueue.simulator.pins import Pin
 from otpqueue.simulator.state import State
-from otpqueue.simulator.wire import Body, digits
+from otpqueue.simulator.wire import Body, recipient
 
 
 class VerifyBody(Body):
@@ -64,13 +64,13 @@ def verify(state: State, pin_id: str, code: str) -> dict[str, Any]:
 def verifications(
     state: State, application_id: str, msisdn: str, *, verified: bool | None, sent: bool | None
 ) -> dict[str, Any]:
-    """Return one record per PIN sent to a number, oldest first; raises `ApiError` 404 and 400.
+    """Return one record per PIN sent to a number or address, oldest first; raises `ApiError` 404 and 400.
 
     That an unverified record shows `verifiedAt: 0` is from the 2015 API pages.
     """
-    to = digits(msisdn)
+    to = recipient(msisdn)
     if to is None:
-        raise invalid("msisdn", "must be a phone number in international format, digits only")
+        raise invalid("msisdn", "must be a phone number in international format, digits only, or an address")
     unit = 1000 if state.options.verification_times == "ms" else 1
     with state.lock:
         application = state.application(application_id)

@@ -1,7 +1,12 @@
 """A simulator per test module, emptied for each test, and a client for it."""
 
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -76,12 +81,94 @@ class Client(requests.Session):
         answer = self.post("/_simulator/clock", json={"advance_s": seconds})
         assert answer.status_code == 200
 
+    def tracked(self, body: dict[str, Any]) -> str:
+        """Send a PIN with trackDelivery and return the id its reports carry."""
+        answer = self.post("/2fa/2/pin", json={**body, "trackDelivery": True})
+        assert answer.status_code == 200
+        return str(answer.json()["externalMessageId"])
+
+    def receipts(self, **body: object) -> dict[str, Any]:
+        """Put a rule of delivery reports in force and return it."""
+        answer = self.post("/_simulator/receipts", json=body)
+        assert answer.status_code == 201, answer.text
+        rule: dict[str, Any] = answer.json()
+        return rule
+
     def fault(self, **body: object) -> dict[str, Any]:
         """Put a fault in force and return it."""
         answer = self.post("/_simulator/faults", json=body)
         assert answer.status_code == 201
         fault: dict[str, Any] = answer.json()
         return fault
+
+
+@dataclass
+class Push:
+    """One request to the webhook."""
+
+    path: str
+    headers: dict[str, str]
+    reports: list[dict[str, Any]]
+    at: float
+
+
+class Hook:
+    """A webhook; it answers with the next of `statuses`, then 200, and runs `before_answer` if set."""
+
+    def __init__(self) -> None:
+        self.pushes: list[Push] = []
+        self.statuses: list[int] = []
+        self.before_answer: Callable[[], None] | None = None
+        self.url = ""
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return all reports, in the order in which they came."""
+        return [report for push in self.pushes for report in push.reports]
+
+    def names(self, message_id: str | None = None) -> list[str]:
+        """Return the status names of all reports, or of one message's."""
+        return [
+            report["status"]["name"] for report in self.reports() if message_id in {None, report["messageId"]}
+        ]
+
+    def wait(self, count: int, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+        """Return the reports once there are `count`; fails when they do not come, or more do."""
+        deadline = time.monotonic() + timeout_s
+        while len(self.reports()) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        reports = self.reports()
+        assert len(reports) == count, [report["status"]["name"] for report in reports]
+        return reports
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """Return a webhook that listens on loopback."""
+    hook = Hook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if hook.before_answer is not None:
+                hook.before_answer()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status = hook.statuses.pop(0) if hook.statuses else 200
+            hook.pushes.append(Push(self.path, headers, body["results"], time.monotonic()))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    hook.url = f"http://127.0.0.1:{server.server_port}/receipts?a=b"
+    yield hook
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +184,12 @@ def client(simulator: RunningSimulator) -> Iterator[Client]:
     with Client(simulator.url) as client:
         assert client.post("/_simulator/reset").status_code == 204
         yield client
+
+
+@pytest.fixture
+def client_at() -> type[Client]:
+    """Return a way to get a client of a simulator by its URL."""
+    return Client
 
 
 @pytest.fixture

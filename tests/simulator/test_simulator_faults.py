@@ -46,6 +46,13 @@ def test_create_and_list(client):
         ({"drop": "now"}, "drop: must be 'before' or 'after'"),
         ({"drop": "after", "status": 500}, "status and drop exclude"),
         ({"latency_ms": 1, "body": "x"}, "need status"),
+        ({"envelope": "new", "drop": "after"}, "need status"),
+        ({"status": 500, "body": "x", "envelope": "new"}, "body and envelope exclude"),
+        ({"form": "huge", "drop": "after"}, "form and drop exclude"),
+        ({"form": "tiny"}, "form: must be"),
+        ({"form": "huge", "size_bytes": 10**9}, "size_bytes"),
+        ({"form": "slow", "byte_ms": 0}, "byte_ms"),
+        ({"status": 500, "match": {"method": "HEAD"}}, "match.method"),
     ],
 )
 def test_bad_faults_are_400(client, body, words):
@@ -230,3 +237,111 @@ def test_no_match_strikes_all_of_the_api(client):
         assert client.get(path).status_code == 503
     assert client.get("/_simulator/messages").status_code == 200
     assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("envelope", "content_type", "words"),
+    [
+        ("old", "application/json", '"requestError"'),
+        ("new", "application/json", '"E503"'),
+        ("html", "text/html; charset=utf-8", "<h1>503"),
+        ("empty", "application/json", ""),
+    ],
+)
+def test_envelopes(client, envelope, content_type, words):
+    """The error body of a fault can be of either envelope, a page, or nothing."""
+    client.fault(status=503, envelope=envelope, headers={"Retry-After": "3"})
+    answer = client.get("/2fa/2/applications")
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == content_type
+    assert answer.headers["Retry-After"] == "3"
+    assert words in answer.text
+    assert words or not answer.text
+
+
+def test_spoiled_answer_of_a_send_that_took_place(client):
+    """A form alone spoils the real answer: the message was sent."""
+    body = client.ready()
+    for form in ("html", "empty", "broken"):
+        client.fault(form=form, times=1)
+        answer = send(client, body=body)
+        assert answer.status_code == 200
+        with pytest.raises(requests.JSONDecodeError):
+            answer.json()
+    assert len(client.inbox()) == 3
+    assert send(client, body=body).json()["smsStatus"] == "MESSAGE_SENT"
+
+
+def test_spoiled_answer_in_place_of_the_real_one(client):
+    """With a status the spoiled answer is that of a request without effect."""
+    body = client.ready()
+    client.fault(status=200, body={"pinId": "x"}, form="broken")
+    assert send(client, body=body).text == '{"pinId'
+    assert client.inbox() == []
+
+
+def test_truncated_answer(client):
+    """The connection breaks in the middle of an answer that promised more."""
+    body = client.ready()
+    client.fault(form="truncated", times=1)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
+        send(client, body=body)
+    assert len(client.inbox()) == 1
+    assert send(client, body=body).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/2fa/2/applications", "/2fa/2/applications/nope", "/2fa/2/nope"])
+def test_huge_answer(client, path):
+    """A huge answer has as many bytes as asked for, and is JSON still."""
+    client.fault(form="huge", size_bytes=200_000)
+    answer = client.get(path)
+    assert len(answer.content) == 200_000
+    assert isinstance(answer.json(), list | dict)
+
+
+def test_huge_answer_is_no_smaller_than_the_real_one(client):
+    """Padding never takes away."""
+    body = client.ready()
+    client.fault(form="huge", size_bytes=1)
+    assert send(client, body=body).json()["padding"] == ""
+
+
+def test_slow_answer(client):
+    """A slow answer comes byte by byte, and whole."""
+    client.application()
+    client.fault(form="slow", byte_ms=1, status=200, body=[1, 2, 3])
+    started = time.monotonic()
+    assert client.get("/2fa/2/applications").json() == [1, 2, 3]
+    assert time.monotonic() - started >= 0.008
+
+
+def test_slow_answer_nobody_waits_for(client, simulator):
+    """A client that leaves a slow answer harms nobody."""
+    client.fault(form="slow", times=1)
+    with pytest.raises(requests.RequestException), client.get("/2fa/2/applications", timeout=0.1) as answer:
+        answer.json()
+    assert client.get("/2fa/2/applications").json() == []
+
+
+def test_match_of_a_method(client):
+    """A fault can be for one method alone."""
+    client.fault(match={"method": "POST", "path": "/applications"}, status=500)
+    assert client.get("/2fa/2/applications").status_code == 200
+    assert client.post("/2fa/2/applications", json={"name": "a"}).status_code == 500
+
+
+def test_match_of_an_address(client):
+    """A fault for an e-mail address strikes sends to it."""
+    client.fault(match={"to": "ann@example.com"}, status=500)
+    for to, status in (("ann@example.com", 500), ("bob@example.com", 404)):
+        body = {"applicationId": "x", "messageId": "x", "to": to}
+        assert client.post("/2fa/2/pin/email", json=body).status_code == status
+
+
+@pytest.mark.parametrize(
+    "path", ["/subscriptions/1/subscription/SMS", "/sms/3/reports", "/auth/1/session", "/sms/nope"]
+)
+def test_faults_strike_the_paths_around_the_api_too(client, path):
+    """Whatever Infobip's host would answer can be struck."""
+    client.fault(status=503)
+    assert client.get(path).status_code == 503
