@@ -69,6 +69,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)
     for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")
     # It logs URLs, which hold pinIds, and what of an answer it could not read.

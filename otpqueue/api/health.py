@@ -23,11 +23,14 @@ class Health:
         resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
         resp.text = json.dumps(_representation(healthy))
 
-    on_get_ready = on_get
+    # Load balancers probe with HEAD, too.
+    on_head = on_get_ready = on_head_ready = on_get
 
     def on_get_live(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200: the process lives."""
         resp.text = json.dumps({"status": "ok"})
+
+    on_head_live = on_get_live
 
 
 def _representation(healthy: Healthy) -> dict[str, str]:
@@ -45,7 +48,7 @@ def _representation(healthy: Healthy) -> dict[str, str]:
         "status": status,
         "redis": word(healthy.redis),
         "infobip": "configured" if healthy.infobip else "not configured",
-        "database": word(healthy.database),
+        "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
         "workers": workers,
         "timestamp": clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.sending import ProviderIds
@@ -19,6 +20,8 @@ class Healthy:
     """What works, in the guide's words."""
 
     database: bool
+    migrated: bool
+    """Whether the database has the tables."""
     redis: bool
     infobip: bool
     """Whether the provider is set up; whether it answers shows in traffic, not in a probe."""
@@ -28,12 +31,12 @@ class Healthy:
     @property
     def serves(self) -> bool:
         """Whether calls can be answered: everything is in Postgres, all else heals behind it."""
-        return self.database
+        return self.database and self.migrated
 
     @property
     def whole(self) -> bool:
         """Whether codes asked for now will leave."""
-        return self.database and self.redis and self.infobip and self.workers_missing == ()
+        return self.serves and self.redis and self.infobip and self.workers_missing == ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +49,21 @@ class CheckHealth:
 
     def __call__(self) -> Healthy:
         """Look at each part; never raises for a part that is down."""
+        database = migrated = infobip = False
         try:
             with connection(self.engine) as conn:
                 conn.execute(text("SELECT 1"))
-            database, infobip = True, self.provider_ids() is not None
-        except DatabaseUnavailable:
-            database, infobip = False, False
+            database = True
+            infobip = self.provider_ids() is not None
+            migrated = True
+        except (DatabaseUnavailable, ProgrammingError):
+            pass  # what was not reached stays False
+        redis, missing = True, None
         try:
             served = self.presence.queues_served()
+            missing = tuple(queue for queue in QUEUES if queue not in served)
         except RedisError:
-            return Healthy(database=database, redis=False, infobip=infobip, workers_missing=None)
-        missing = tuple(queue for queue in QUEUES if queue not in served)
-        return Healthy(database=database, redis=True, infobip=infobip, workers_missing=missing)
+            redis = False
+        return Healthy(
+            database=database, migrated=migrated, redis=redis, infobip=infobip, workers_missing=missing
+        )

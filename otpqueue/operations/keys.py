@@ -16,6 +16,7 @@ from otpqueue.store.engine import connection
 from otpqueue.store.vault import Vault
 
 SCOPES = frozenset({"send", "verify", "admin"})
+_LONGEST_NAME = 64
 _PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -40,10 +41,12 @@ class Keys:
     def create(self, *, client: str, scopes: frozenset[str], now: datetime, key: str | None = None) -> str:
         """Store a key (a fresh one unless given) for a client, made if there is none; return the key.
 
-        Raises InvalidRequest for a scope that does not exist, DatabaseUnavailable.
+        Raises InvalidRequest for a scope that does not exist or an odd name, DatabaseUnavailable.
         """
         if not scopes or not scopes <= SCOPES:
             raise InvalidRequest([FieldError("scopes", f"must be among {', '.join(sorted(SCOPES))}")])
+        if not client.strip() or len(client) > _LONGEST_NAME or not client.isprintable():
+            raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
         key = key or new_key()
         with connection(self.engine) as conn:
             clients.add_key(

@@ -215,6 +215,8 @@ class Pump:
                 time.sleep(0.5)
         for result in results:
             _report(result, moved=(result.request_id, result.attempt) in moved)
+        if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
+            self._wake()
 
 
 def _report(result: Result, *, moved: bool) -> None:

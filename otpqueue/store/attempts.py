@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, text
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import Connection, Row, func, select, text
 
 from otpqueue.domain.request import FINAL, SendState
 from otpqueue.domain.sending import LEASE_RAN_OUT, Decision, Outcome, OutcomeKind, Progress
+from otpqueue.logs import get_logger
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
 
 _r = otp_requests.c
 
@@ -138,17 +143,24 @@ def claim(
     Requests that another worker is claiming at this moment are passed over. One statement.
     """
     rows = conn.execute(_CLAIM, {"slots": slots, "lease_s": lease_s, "worker": worker, "now": now})
-    return [
-        Claim(
-            request_id=row.id,
-            attempt=row.attempt,
-            progress=Progress(tries=row.tries, unknowns=row.unknowns, send_by=row.send_by),
-            created_at=row.created_at,
-            country=row.country,
-            digits=vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id).removeprefix("+"),
-        )
-        for row in rows
-    ]
+    return [claimed for row in rows if (claimed := _opened(row, vault)) is not None]
+
+
+def _opened(row: Row[Any], vault: Vault) -> Claim | None:
+    try:
+        number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+    except (KeyError, InvalidTag):
+        # One row whose key was taken away must not take the attempts of the others along.
+        log.warning("number_not_opened", otp_id=str(row.id), seal_key_id=row.seal_key_id)
+        return None
+    return Claim(
+        request_id=row.id,
+        attempt=row.attempt,
+        progress=Progress(tries=row.tries, unknowns=row.unknowns, send_by=row.send_by),
+        created_at=row.created_at,
+        country=row.country,
+        digits=number.removeprefix("+"),
+    )
 
 
 def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]:

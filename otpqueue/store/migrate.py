@@ -7,8 +7,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from otpqueue.store.engine import connection
@@ -26,13 +24,6 @@ def upgrade(engine: Engine) -> None:
         config = _config()
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
-
-
-def is_current(engine: Engine) -> bool:
-    """Return whether the database has exactly the tables that this version needs."""
-    with connection(engine) as conn:
-        applied = MigrationContext.configure(conn).get_current_revision()
-    return applied == ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _config() -> Config:

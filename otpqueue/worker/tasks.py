@@ -18,20 +18,21 @@ log = get_logger(__name__)
 
 
 def register(app: Celery, parts: Parts) -> None:
-    """Give the application its tasks."""
+    """Give the application its tasks; the parts are made now, before threads could make them twice."""
+    pump, sweep_once, expire_once = parts.pump, parts.sweep, parts.expire
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
         parts.waker.taken()
-        _attempt(jobs.SEND_CODES, parts.pump.run)
+        _attempt(jobs.SEND_CODES, pump.run)
 
     @app.task(name=jobs.SWEEP.name)  # type: ignore[untyped-decorator]
     def sweep(**_: Any) -> None:
-        _attempt(jobs.SWEEP, lambda: parts.sweep(now=clock.now()))
+        _attempt(jobs.SWEEP, lambda: sweep_once(now=clock.now()))
 
     @app.task(name=jobs.EXPIRE.name)  # type: ignore[untyped-decorator]
     def expire(**_: Any) -> None:
-        _attempt(jobs.EXPIRE, lambda: parts.expire(now=clock.now()))
+        _attempt(jobs.EXPIRE, lambda: expire_once(now=clock.now()))
 
 
 def _attempt(job: jobs.Job, operation: Any) -> None:

@@ -100,7 +100,7 @@ def test_paths_that_are_not_there(caller: Caller, path: str, with_key: bool) -> 
         ("GET", f"/v1/otp-requests/{NIL}/verify", {"POST"}),
         ("GET", "/request-otp", {"POST"}),
         ("GET", "/verify-otp", {"POST"}),
-        ("POST", "/health", {"GET"}),
+        ("POST", "/health", {"GET", "HEAD"}),
         ("POST", "/docs", {"GET"}),
         ("DELETE", "/openapi.json", {"GET"}),
     ],

@@ -211,6 +211,15 @@ def test_other_text_or_sender_is_another_template(transport: Transport, provider
     ]
 
 
+def test_template_with_a_sender_is_not_taken_for_one_without(transport: Transport) -> None:
+    """Where no sender is wanted, a template that has one is another template."""
+    with_sender = ensure(transport, replace(WANTED, sender_id="Shop"), remembered=None)
+
+    without = ensure(transport, WANTED, remembered=None)
+
+    assert without.ids.message_id != with_sender.ids.message_id
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(300, "5m"), (60, "1m"), (90, "90s"), (45.4, "45s")])
 def test_lifetime_of_a_code_is_the_applications(seconds: float, text: str) -> None:
     """The provider's code lives as long as ours."""

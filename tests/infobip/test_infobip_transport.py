@@ -273,6 +273,15 @@ def test_answer_that_is_none_is_a_value(connect: Connect, script: Script, reply:
         assert len(server.requests) == 1
 
 
+def test_time_out_is_over_the_whole_answer(connect: Connect) -> None:
+    """A byte just before the end of the time does not begin it anew."""
+    with ScriptedServer(once(1.3, b"H", 10.0)) as server:
+        transport = connect(server.url, timeout_s=1.5)
+
+        with at_most(2.5):
+            assert post(transport) == TIMEOUT
+
+
 @pytest.mark.parametrize(
     ("body", "value"),
     [

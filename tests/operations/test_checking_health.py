@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+
+from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts
 
@@ -56,4 +59,20 @@ def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
     healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health()
 
     assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, False)
+    assert not healthy.serves
+
+
+def test_database_without_tables_does_not_serve(parts: Parts) -> None:
+    """A database that was not migrated is told apart from one that is down, and serves nothing."""
+    with connection(parts.engine) as conn:
+        conn.execute(text("ALTER TABLE provider_ids RENAME TO away"))
+
+    try:
+        healthy = parts.health()
+    finally:
+        with connection(parts.engine) as conn:
+            conn.execute(text("ALTER TABLE away RENAME TO provider_ids"))
+
+    assert healthy.database
+    assert not healthy.migrated
     assert not healthy.serves

@@ -223,13 +223,18 @@ def test_nothing_leaves_after_the_deadline(
 
 
 def test_claimed_request_is_not_sent_after_the_deadline(
-    ask_ago: Ages, provider: Provider, rows: Rows, make_pump: MakePump
+    ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
     """A sender looks at the deadline again just before it sends: too late is given back, and expires."""
-    request = ask_ago(89.5)
-    pump = make_pump(threads=1, wake=lambda: bool(time.sleep(0.7)))
+    request = ask()
+    deadline = clock.now() + timedelta(seconds=1.5)
+    rows.change(request.id, send_by=deadline)
 
-    pump.run()
+    def held_up_after_the_claim() -> bool:
+        time.sleep(max(0, (deadline - clock.now()).total_seconds()))
+        return False
+
+    make_pump(threads=1, wake=held_up_after_the_claim).run()
 
     assert provider.messages() == []
     assert rows.outcomes(request.id) == ["returned"]
@@ -239,11 +244,14 @@ def test_claimed_request_is_not_sent_after_the_deadline(
 
 def test_stale_claim_is_given_back(ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump) -> None:
     """A claim older than half its lease is not sent on, since the lease might run out meanwhile."""
-    holds_up = iter([1.2])
+    held_up_s = iter([1.2])
     request = ask()
-    pump = make_pump(threads=1, lease_s=2, wake=lambda: bool(time.sleep(next(holds_up, 0))))
 
-    pump.run()
+    def held_up_after_the_claim() -> bool:
+        time.sleep(next(held_up_s, 0))
+        return False
+
+    make_pump(threads=1, lease_s=2, wake=held_up_after_the_claim).run()
 
     assert rows.outcomes(request.id) == ["returned", "accepted"]
     assert rows.request(request.id)["tries"] == 1
@@ -415,3 +423,18 @@ def _cut_connections(postgres: Postgres, parts: Parts) -> None:
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :database"
         conn.execute(text(cut), {"database": database}).all()
     other.dispose()
+
+
+def test_row_that_cannot_be_opened_does_not_hold_up_the_others(
+    ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
+) -> None:
+    """A number sealed with a key that was taken away is reported; the others of its batch are sent."""
+    lost, kept = ask("+447700900001"), ask("+447700900002")
+    rows.change(lost.id, seal_key_id="gone")
+
+    with structlog.testing.capture_logs() as logs:
+        make_pump().run()
+
+    assert [message["to"] for message in provider.messages()] == ["447700900002"]
+    assert rows.outcomes(kept.id) == ["accepted"]
+    assert any(one["event"] == "number_not_opened" and one["otp_id"] == str(lost.id) for one in logs)

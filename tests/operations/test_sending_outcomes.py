@@ -199,7 +199,7 @@ def test_misconfiguration_ends_at_the_deadline(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """A wrong key that nobody mends lets requests expire, not fail; nothing is tried after `send_by`."""
-    parts = make_parts(OTPQUEUE_SEND_WITHIN_S="0.8", OTPQUEUE_MAX_ATTEMPTS="2")
+    parts = make_parts(OTPQUEUE_SEND_WITHIN_S="1.5", OTPQUEUE_MAX_ATTEMPTS="1")
     provider.fault(match={"path": SEND}, status=401)
     wanted = CodeWanted(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
@@ -210,7 +210,7 @@ def test_misconfiguration_ends_at_the_deadline(
     row = rows.request(request.id)
     assert (row["status"], row["reason"]) == ("expired", "send_deadline")
     attempts = rows.attempts(request.id)
-    assert len(attempts) > 2
+    assert len(attempts) > 1
     assert all(attempt["started_at"] < row["send_by"] for attempt in attempts)
 
 

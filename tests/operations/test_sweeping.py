@@ -222,16 +222,15 @@ def test_unsent_code_expires_at_its_deadline(parts: Parts, client_id: UUID, ask:
 
 
 def test_held_request_does_not_expire_under_the_worker(
-    parts: Parts, client_id: UUID, rows: Rows, take_and_die: TakeAndDie
+    parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
     """At its deadline a request that a worker holds is left to it: the code may be on its way."""
-    then = clock.now() - timedelta(seconds=89.8)
-    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+    request = ask()
     with connection(parts.engine) as conn:
         (claim,) = attempts.claim(
             conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault
         )
-    time.sleep(0.21)
+    rows.change(request.id, send_by=clock.now())
 
     swept = parts.sweep(now=clock.now())
     with connection(parts.engine) as conn:
@@ -242,12 +241,12 @@ def test_held_request_does_not_expire_under_the_worker(
 
 
 def test_lost_lease_past_the_deadline_expires(
-    parts: Parts, client_id: UUID, rows: Rows, take_and_die: TakeAndDie
+    parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
     """A request whose worker was killed is not sent again when its deadline has passed meanwhile."""
-    then = clock.now() - timedelta(seconds=89.8)
-    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
-    take_and_die(lease_s=0.25)
+    request = ask()
+    take_and_die()
+    rows.change(request.id, send_by=clock.now())
 
     parts.sweep(now=clock.now())
 

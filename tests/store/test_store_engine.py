@@ -125,7 +125,7 @@ def test_sessions_that_deadlock_both_get_done(engine: Engine) -> None:
         for done in [threads.submit(work, order) for order in ("ab", "ba")]:
             done.result(timeout=30)
 
-    assert len(runs) == 3
+    assert len(runs) >= 3
 
 
 def test_unreachable_postgres_is_unavailable(other_engine: MakeEngine) -> None:
