@@ -180,7 +180,12 @@ class Settings(BaseModel):
         description="a sent code is good for so long; NIST SP 800-63B allows 10 minutes at most",
     )
     max_checks: int = Field(
-        5, alias="OTPQUEUE_MAX_CHECKS", ge=1, le=10, description="checks of a code per request"
+        5,
+        alias="OTPQUEUE_MAX_CHECKS",
+        ge=1,
+        # With those given back, the provider's own 10 must never be the fewer.
+        le=7,
+        description="checks of a code per request",
     )
     max_attempts: int = Field(
         6, alias="OTPQUEUE_MAX_ATTEMPTS", ge=1, le=20, description="attempts to send per request"

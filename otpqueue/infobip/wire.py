@@ -108,7 +108,7 @@ def _judged(reply: Answer) -> Judgement:
         return Judgement(verdict=Verdict.UNKNOWN, code="answer_not_understood", http_status=reply.status)
     if "EXPIRED" in error:
         verdict = Verdict.EXPIRED
-    elif "ATTEMPTS" in error:
+    elif "ATTEMPTS" in error or fields.get("attemptsRemaining") == 0:
         verdict = Verdict.EXHAUSTED
     else:
         verdict = Verdict.WRONG

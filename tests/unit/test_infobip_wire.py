@@ -177,6 +177,11 @@ CHECKS: list[tuple[Reply, Judgement]] = [
     (answer(404, old("RESOURCE_NOT_FOUND")), judged(Verdict.EXPIRED, "RESOURCE_NOT_FOUND", 404)),
     (answer(404, None), judged(Verdict.EXPIRED, "http_404", 404)),
     # Exhausted.
+    # The try that uses the last attempt may still be called wrong; nothing can follow it.
+    (
+        answer(200, verified(False, attemptsRemaining=0, pinError="WRONG_PIN")),
+        judged(Verdict.EXHAUSTED, "WRONG_PIN"),
+    ),
     (
         answer(200, verified(False, attemptsRemaining=0, pinError="NO_MORE_PIN_ATTEMPTS")),
         judged(Verdict.EXHAUSTED, "NO_MORE_PIN_ATTEMPTS"),

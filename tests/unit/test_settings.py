@@ -81,7 +81,7 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_SEND_WITHIN_S", "0", "greater than 0"),
         ("OTPQUEUE_SEND_LEASE_S", "inf", "finite"),
         ("OTPQUEUE_BACKOFF_MAX_S", "-1", "greater than 0"),
-        ("OTPQUEUE_MAX_CHECKS", "11", "less than or equal to 10"),
+        ("OTPQUEUE_MAX_CHECKS", "8", "less than or equal to 7"),
         ("OTPQUEUE_UNKNOWN_RESENDS", "-1", "greater than or equal to 0"),
         ("OTPQUEUE_TRY_PAGE", "perhaps", "valid boolean"),
         ("OTPQUEUE_LOG_FORMAT", "xml", "'json' or 'readable'"),
