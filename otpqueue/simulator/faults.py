@@ -157,6 +157,11 @@ class Faults:
         self._active.append(fault)
         return fault
 
+    @property
+    def in_force(self) -> bool:
+        """Whether any fault can strike."""
+        return bool(self._active)
+
     def all(self) -> list[Fault]:
         """Return all faults, oldest first."""
         return list(self._faults)
@@ -168,15 +173,13 @@ class Faults:
 
     def any_needs_number(self, method: str, path: str) -> bool:
         """Tell whether whom a request concerns has to be found out to choose its fault."""
-        return bool(self._active) and any(
+        return any(
             fault.body.match.to is not None and fault.body.match.accepts_path(method, path)
             for fault in self._active
         )
 
     def take(self, method: str, path: str, to: str | None) -> Fault | None:
         """Use up one time of the first fault in force that fits a request, and return it."""
-        if not self._active:
-            return None
         fault = next((fault for fault in self._active if fault.body.match.accepts(method, path, to)), None)
         if fault is not None:
             fault.used += 1

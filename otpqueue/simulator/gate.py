@@ -47,7 +47,7 @@ class Gate:
 
         Raises `ApiError`: 401 and 403 for who may not ask, 429 over a published throttle.
         """
-        fault = await self._ordered_fault(req)
+        fault = await self._ordered_fault(req) if self._state.faults.in_force else None
         req.context.fault = fault
         if fault is None or not fault.has_no_effect:
             self._authorize(req)

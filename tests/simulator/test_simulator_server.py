@@ -7,13 +7,17 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
 from click.testing import CliRunner
 
 from otpqueue.simulator.command import simulator as command
+from otpqueue.simulator.faults import FaultBody
+from otpqueue.simulator.magic import MAGIC_NUMBERS
 from otpqueue.simulator.options import Options
+from otpqueue.simulator.receipts import RuleBody
 from otpqueue.simulator.server import running
 
 API_KEY = "test-key"
@@ -137,6 +141,24 @@ def test_help_names_every_choice():
         assert switch in answer.output
     for name in set(Options.model_fields) - {"api_keys", "basic_users"}:
         assert f"--{name.replace('_', '-')}" in answer.output
+    assert "--state" in answer.output
+
+
+def test_help_is_enough_to_use_it_alone():
+    """Help names every path of its own, every word of a fault and of a rule, and every magic number."""
+    shown = CliRunner().invoke(command, ["--help"]).output
+    paths = ("messages", "faults", "receipts", "clock", "reset", "stats", "magic-numbers")
+    for word in (*(f"/_simulator/{path}" for path in paths), *FaultBody.model_fields, *RuleBody.model_fields):
+        assert word in shown
+    for entry in MAGIC_NUMBERS:
+        assert f"{entry.number}  {entry.meaning}\n" in shown
+
+
+def test_the_guide_has_the_same_table():
+    """The magic numbers of the documentation are those of the code."""
+    guide = Path(__file__).parents[2] / "docs" / "simulator.md"
+    rows = re.findall(r"^\| `(\d{12})` \| (.*) \|$", guide.read_text(), re.MULTILINE)
+    assert rows == [(entry.number, entry.meaning) for entry in MAGIC_NUMBERS]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +168,10 @@ def test_help_names_every_choice():
         (["--basic-user", "ann"], "basic_users.0"),
         (["--inbox-size", "0"], "inbox_size"),
         (["--create-status", "204"], "--create-status"),
+        (["--scoped-key", "k"], "scoped_keys.0"),
+        (["--receipts-url", "ftp://x"], "receipts_url"),
+        (["--receipts-currency", "euro"], "receipts_currency"),
+        (["--receipts-delay-ms", "x"], "--receipts-delay-ms"),
     ],
 )
 def test_bad_switches_are_usage_errors(arguments, words):
