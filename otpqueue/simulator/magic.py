@@ -1,7 +1,7 @@
 """The magic numbers: phone numbers that make things go wrong without any preparation.
 
-All lie in 447700900900 to 447700900999, of the range that Ofcom reserves for drama, so none has an owner.
-An e-mail address whose local part is a magic number, such as 447700900950@example.com, is magic too.
+All lie in 442079460900 to 442079460999, of a range that Ofcom reserves for drama, so none has an owner.
+An e-mail address whose local part is a magic number, such as 442079460950@example.com, is magic too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from otpqueue.simulator.faults import FaultBody
 from otpqueue.simulator.receipts import RuleBody
 
-PREFIX: Final = "4477009009"
+PREFIX: Final = "4420794609"
 
 NcStatus = Literal[
     "NC_DESTINATION_REACHABLE",
