@@ -41,7 +41,8 @@ class Job:
 SEND_CODES = Job("send_codes", "send", 10)
 SWEEP = Job("sweep", "periodic", 10)
 EXPIRE = Job("expire", "periodic", 30)
-ALL = (SEND_CODES, SWEEP, EXPIRE)
+POLL_RECEIPTS = Job("poll_receipts", "periodic", 30)
+ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 

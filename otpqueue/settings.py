@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -75,7 +76,18 @@ def _is_redis(secret: SecretStr | None) -> bool:
         return False
 
 
+def _from_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("must be a JSON object") from None
+
+
 Optional = BeforeValidator(_none_if_blank)
+FromJson = BeforeValidator(_from_json)
+_LIMIT = r"^[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)$"
 
 
 class Settings(BaseModel):
@@ -111,6 +123,70 @@ class Settings(BaseModel):
     )
     infobip_message_template: str = Field(
         GUIDE_TEMPLATE, alias="INFOBIP_MESSAGE_TEMPLATE", description="text of the SMS; must hold `{{pin}}`"
+    )
+
+    templates: Annotated[dict[str, str], FromJson] = Field(
+        {},
+        alias="OTPQUEUE_TEMPLATES",
+        description='texts in other languages, JSON: `{"de": "Ihr Code ist {{pin}}.", "pt-br": "..."}`',
+    )
+    senders: Annotated[dict[str, str], FromJson] = Field(
+        {},
+        alias="OTPQUEUE_SENDERS",
+        description='senders by country, JSON: `{"US": "18335550100", "IN": "MYBRND"}`',
+    )
+    india_principal_entity_id: Annotated[str | None, Optional] = Field(
+        None,
+        alias="INDIA_DLT_PRINCIPAL_ENTITY_ID",
+        max_length=30,
+        description="India's DLT registration of the sender; used for numbers of India alone",
+    )
+    india_content_template_id: Annotated[str | None, Optional] = Field(
+        None,
+        alias="INDIA_DLT_CONTENT_TEMPLATE_ID",
+        max_length=30,
+        description="India's DLT registration of the text",
+    )
+    provider_pin_attempts: int = Field(
+        10,
+        alias="OTPQUEUE_PROVIDER_PIN_ATTEMPTS",
+        ge=1,
+        le=10,
+        description="checks per code that Infobip allows; not under OTPQUEUE_MAX_CHECKS",
+    )
+    provider_verify_limit: str = Field(
+        "20/1s",
+        alias="OTPQUEUE_PROVIDER_VERIFY_LIMIT",
+        pattern=_LIMIT,
+        description="checks per number that Infobip allows, `attempts/duration`",
+    )
+    provider_sends_per_number: str = Field(
+        "100/1d",
+        alias="OTPQUEUE_PROVIDER_SENDS_PER_NUMBER",
+        pattern=_LIMIT,
+        description="codes per number that Infobip sends; its own default, 3 a day, is a trap for logins",
+    )
+    provider_sends: str = Field(
+        "10000000/1d",
+        alias="OTPQUEUE_PROVIDER_SENDS",
+        pattern=_LIMIT,
+        description="codes in all that Infobip sends; its own default is 10000 a day",
+    )
+    track_delivery: bool = Field(
+        True, alias="OTPQUEUE_TRACK_DELIVERY", description="ask Infobip for delivery reports"
+    )
+    receipts_user: Annotated[str | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_RECEIPTS_USER",
+        description="Basic user of `POST /v1/infobip/receipts`; nothing is taken there unless set",
+    )
+    receipts_password: Annotated[SecretStr | None, Optional] = Field(
+        None, alias="OTPQUEUE_RECEIPTS_PASSWORD", description="Basic password of the same"
+    )
+    poll_receipts_every_s: Annotated[Seconds | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_POLL_RECEIPTS_EVERY_S",
+        description="pull delivery reports so often, where no webhook can reach us; off unless set",
     )
 
     database_url: Annotated[SecretStr | None, Optional] = Field(
@@ -278,10 +354,32 @@ class Settings(BaseModel):
             )
             if wrong
         ]
-        problems += self._key_problems()
+        problems += [*self._key_problems(), *self._message_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _message_problems(self) -> list[str]:
+        problems = []
+        if self.provider_pin_attempts < self.max_checks:
+            problems.append("OTPQUEUE_PROVIDER_PIN_ATTEMPTS must not be under OTPQUEUE_MAX_CHECKS")
+        if bool(self.receipts_user) != bool(self.receipts_password):
+            problems.append("OTPQUEUE_RECEIPTS_USER and OTPQUEUE_RECEIPTS_PASSWORD must be given together")
+        if self.india_content_template_id and not self.india_principal_entity_id:
+            problems.append("INDIA_DLT_CONTENT_TEMPLATE_ID needs INDIA_DLT_PRINCIPAL_ENTITY_ID")
+        for language, text in self.templates.items():
+            if not re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", language):
+                problems.append(f"OTPQUEUE_TEMPLATES: {language!r} must be a language like `de` or `pt-br`")
+            if "{{pin}}" not in text:
+                problems.append(f"OTPQUEUE_TEMPLATES: the text for {language!r} must hold {{{{pin}}}}")
+        for country, sender in self.senders.items():
+            if not re.fullmatch(r"[A-Z]{2}", country):
+                problems.append(f"OTPQUEUE_SENDERS: {country!r} must be a country like `US`")
+            if not re.fullmatch(r"[A-Za-z0-9 +]{3,16}", sender):
+                problems.append(
+                    f"OTPQUEUE_SENDERS: {sender!r} must be a number or at most 11 letters and digits"
+                )
+        return problems
 
     def _key_problems(self) -> list[str]:
         problems = []

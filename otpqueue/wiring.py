@@ -14,16 +14,19 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs
-from otpqueue.domain.sending import ProviderIds, SendingPolicy
+from otpqueue.domain.sending import SendingPolicy
+from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
 from otpqueue.infobip.client import InfobipClient
-from otpqueue.infobip.provisioning import Wanted
+from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.provision import Provision
+from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.request import RequestCode
+from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.sweep import Sweep
@@ -92,7 +95,17 @@ class Parts:
     @cached_property
     def infobip(self) -> InfobipClient:
         """The provider."""
-        return InfobipClient(self.transport)
+        return InfobipClient(self.transport, track_delivery=self.settings.track_delivery)
+
+    @cached_property
+    def senders(self) -> Senders:
+        """Whom messages come from."""
+        common = {"*": self.settings.infobip_sender_id} if self.settings.infobip_sender_id else {}
+        by_country = common | self.settings.senders
+        problems = filter(None, (sender_problem(*pair) for pair in by_country.items()))
+        if found := [f"OTPQUEUE_SENDERS: {problem}" for problem in problems]:
+            raise SettingsError(found)
+        return Senders(by_country)
 
     @cached_property
     def policy(self) -> SendingPolicy:
@@ -116,18 +129,35 @@ class Parts:
         given = None
         if settings.infobip_application_id and settings.infobip_message_id:
             given = ProviderIds(
-                application_id=settings.infobip_application_id, message_id=settings.infobip_message_id
+                settings.infobip_application_id, {FALLBACK_LANGUAGE: settings.infobip_message_id}
             )
         return Provision(
             engine=self.engine,
             base_url=settings.require("infobip_base_url").rstrip("/"),
-            wanted=Wanted(
-                application_name=settings.infobip_app_name,
-                code_lifetime_s=settings.code_lifetime_s,
-                template=settings.infobip_message_template,
-                sender_id=settings.infobip_sender_id,
-            ),
+            wanted=self._wanted(),
             given=given,
+        )
+
+    def _wanted(self) -> Wanted:
+        settings = self.settings
+        india = None
+        if settings.india_principal_entity_id:
+            india = IndiaDlt(
+                principal_entity_id=settings.india_principal_entity_id,
+                content_template_id=settings.india_content_template_id,
+            )
+        return Wanted(
+            application_name=settings.infobip_app_name,
+            code_lifetime_s=settings.code_lifetime_s,
+            limits=Limits(
+                pin_attempts=settings.provider_pin_attempts,
+                verify_pin=settings.provider_verify_limit,
+                sends_per_application=settings.provider_sends,
+                sends_per_number=settings.provider_sends_per_number,
+            ),
+            texts={FALLBACK_LANGUAGE: settings.infobip_message_template} | settings.templates,
+            sender_id=self.senders.by_country.get("*"),
+            india=india,
         )
 
     @cached_property
@@ -159,6 +189,21 @@ class Parts:
         )
 
     @cached_property
+    def resend(self) -> ResendCode:
+        """Resends codes."""
+        return ResendCode(
+            engine=self.engine,
+            vault=self.vault,
+            wake=self.waker.wake,
+            send_within=timedelta(seconds=self.settings.send_within_s),
+        )
+
+    @cached_property
+    def receipts(self) -> ReceiveReceipts:
+        """Receives delivery reports."""
+        return ReceiveReceipts(engine=self.engine)
+
+    @cached_property
     def cancel(self) -> CancelRequest:
         """Cancels requests."""
         return CancelRequest(engine=self.engine, vault=self.vault)
@@ -185,6 +230,7 @@ class Parts:
                 job_s=self.settings.job_s,
                 code_lifetime_s=self.settings.code_lifetime_s,
                 policy=self.policy,
+                senders=self.senders,
             ),
         )
 

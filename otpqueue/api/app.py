@@ -13,7 +13,8 @@ from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.middleware import RequestId, SafeHeaders
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
-from otpqueue.api.requests import OneOtpRequest, OtpRequests, Verification
+from otpqueue.api.receipts import Receipts
+from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
 from otpqueue.api.waiting import Waiters
 from otpqueue.wiring import Parts
@@ -45,6 +46,8 @@ def create_app(parts: Parts) -> App:
         "/v1/otp-requests/{request_id}/verify",
         Verification(door=door, verify=parts.verify, room=checking),
     )
+    app.add_route("/v1/otp-requests/{request_id}/resend", Resending(door=door, resend=parts.resend))
+    app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))
     app.add_route("/health", health)
@@ -56,6 +59,15 @@ def create_app(parts: Parts) -> App:
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
     return app
+
+
+def _receipts(parts: Parts) -> Receipts:
+    password = parts.settings.receipts_password
+    return Receipts(
+        receive=parts.receipts,
+        user=parts.settings.receipts_user,
+        password=password.get_secret_value() if password else None,
+    )
 
 
 def create_from_environment() -> App:

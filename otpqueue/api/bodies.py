@@ -65,9 +65,9 @@ class NewOtpRequest(Body):
     country: Annotated[str, AfterValidator(_country)] | None = Field(
         None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
     )
-    channel: Literal["sms"] = Field("sms", description="how the code travels")
+    channel: Literal["sms", "voice"] = Field("sms", description="`sms`, or `voice`: a call that reads it out")
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] | None = Field(
-        None, description="language of the message; kept, and `en` is sent until there are more templates"
+        None, description="language of the message, e.g. `de`; `en` where there is no text in it"
     )
     session_id: Text | None = Field(
         None, description="binds the code to a login session: the same must come with `verify`"
@@ -85,6 +85,12 @@ class CodeToVerify(Body):
         None, description="E.164; if given, it must be the number the code went to"
     )
     client_ip: Address | None = Field(None, description="address of the end user")
+
+
+class ResendWanted(Body):
+    """Ask for the same code once more."""
+
+    channel: Literal["sms", "voice"] | None = Field(None, description="as the first time unless given")
 
 
 class GuideRequest(Body):
@@ -107,17 +113,25 @@ def read(req: falcon.Request, model: type[Model]) -> Model:
 
     Raises Refused for what is not a JSON object of bearable size, InvalidRequest for what breaks a rule.
     """
-    if (req.content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused("unsupported_media_type")
-    if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise Refused("body_too_large")
-    body = req.stream.read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise Refused("body_too_large")
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(read_json(req, limit=MAX_BODY_BYTES))
     except ValidationError as error:
         raise _refusal(error) from None
+
+
+def read_json(req: falcon.Request, *, limit: int) -> bytes:
+    """Return the bytes of a JSON body of at most `limit` bytes; whether they are JSON is not looked at.
+
+    Raises Refused.
+    """
+    if (req.content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused("unsupported_media_type")
+    if (req.content_length or 0) > limit:
+        raise Refused("body_too_large")
+    body = req.stream.read(limit + 1)
+    if len(body) > limit:
+        raise Refused("body_too_large")
+    return bytes(body)
 
 
 def _refusal(error: ValidationError) -> Exception:

@@ -35,6 +35,18 @@ _IF_NONE_MATCH = {
 _OPEN = ("not_found", "bad_http", "internal_error")
 _KEYED = ("unauthenticated", "missing_scope", "database_unavailable", *_OPEN)
 _BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+_RESEND = (
+    "request_not_found",
+    "not_sent_yet",
+    "resend_in_progress",
+    "resends_exhausted",
+    "resend_too_soon",
+    "already_verified",
+    "expired",
+    "locked",
+    "cancelled",
+    "failed",
+)
 _CHECK = (
     "request_not_found",
     "invalid_phone_number",
@@ -52,6 +64,12 @@ _CHECK = (
 )
 
 
+class Reports(BaseModel):
+    """Infobip's delivery reports."""
+
+    results: list[dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One call: what the document and the docs page say of it."""
@@ -67,6 +85,9 @@ class Operation:
     parameters: tuple[dict[str, Any], ...] = ()
     key: str | None = None
     """The scope that the API key needs; None for a call without a key."""
+    basic: bool = False
+    """Whether the call has Basic credentials of its own."""
+    optional_body: bool = False
     guide: bool = False
 
 
@@ -108,6 +129,20 @@ OPERATIONS = (
         key="verify",
     ),
     Operation(
+        method="POST",
+        path="/v1/otp-requests/{request_id}/resend",
+        summary="Send the same code once more",
+        description="By SMS or voice, five sends in all, 30 seconds after the first, then 60, 120, 240. The "
+        "code in hand stays good meanwhile; a resend that fails shows in `resend` and changes nothing else. "
+        "The body may be left out.",
+        parameters=(_ID,),
+        body=bodies.ResendWanted,
+        optional_body=True,
+        answers={202: ("Accepted; poll as before", "OtpRequest")},
+        problems=(*_KEYED, *_BODY, *_RESEND),
+        key="send",
+    ),
+    Operation(
         method="DELETE",
         path="/v1/otp-requests/{request_id}",
         summary="Cancel a request",
@@ -116,6 +151,24 @@ OPERATIONS = (
         answers={200: ("The request", "OtpRequest")},
         problems=(*_KEYED, "request_not_found"),
         key="send or verify",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/infobip/receipts",
+        summary="Take delivery reports (for Infobip)",
+        description="Called by Infobip, with the Basic credentials of OTPQUEUE_RECEIPTS_USER. Both shapes of "
+        "report, in batches; duplicates and late ones change nothing.",
+        body=Reports,
+        answers={200: ("Taken", "Taken")},
+        problems=(
+            "malformed_json",
+            "body_too_large",
+            "unsupported_media_type",
+            "unauthenticated",
+            "database_unavailable",
+            *_OPEN,
+        ),
+        basic=True,
     ),
     Operation(
         method="POST",
@@ -193,7 +246,7 @@ def _request() -> dict[str, Any]:
         },
         "provider_code": {"type": ["string", "null"], "description": "Infobip's word for the last failure"},
         "phone_number": _text("masked", examples=["+44********23"]),
-        "channel": _text("how the code travels", enum=["sms"]),
+        "channel": _text("how the code travels", enum=["sms", "voice"]),
         "client_reference": {"type": ["string", "null"]},
         "created_at": _text("when it was accepted", format="date-time"),
         "send_by": _text("a code that has not left by then is given up", format="date-time"),
@@ -201,6 +254,21 @@ def _request() -> dict[str, Any]:
         "expires_at": _time("when the code stops being good; null until it is sent"),
         "verified_at": _time("when the right code came"),
         "checks_left": {"type": "integer", "minimum": 0},
+        "sends_left": {"type": "integer", "minimum": 0},
+        "resend_after": _time("when the next resend may be asked for"),
+        "resend": {
+            "description": "how the newest resend stands",
+            "oneOf": [
+                {"type": "null"},
+                _object(
+                    {
+                        "status": _text("", enum=["pending", "sent", "failed"]),
+                        "channel": _text("", enum=["sms", "voice"]),
+                        "reason": {"type": ["string", "null"]},
+                    }
+                ),
+            ],
+        },
     }
 
 
@@ -241,6 +309,7 @@ def _shown_schemas() -> dict[str, Any]:
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
         "Health": _object({name: {"type": "string"} for name in health}),
+        "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
     }
 
@@ -284,7 +353,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["parameters"] = list(operation.parameters)
     if operation.body:
         content = {"application/json": {"schema": _ref(operation.body.__name__)}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": not operation.optional_body, "content": content}
+    if operation.basic:
+        described["security"] = [{"receipts": []}]
     if operation.key:
         described["security"] = [{"apiKey": []}, {}] if operation.guide else [{"apiKey": []}]
     return described
@@ -314,7 +385,8 @@ def build() -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "apiKey": {"type": "http", "scheme": "bearer", "description": "`otpqueue keys create`"}
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "`otpqueue keys create`"},
+                "receipts": {"type": "http", "scheme": "basic", "description": "OTPQUEUE_RECEIPTS_USER"},
             },
         },
     }

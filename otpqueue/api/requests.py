@@ -18,9 +18,10 @@ from otpqueue.api.auth import Door
 from otpqueue.api.room import Room
 from otpqueue.api.waiting import Waiters
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
-from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState, Status
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.request import CodeWanted, RequestCode
+from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.verify import Attempted, VerifyCode
 
@@ -44,6 +45,19 @@ def representation(request: OtpRequest) -> dict[str, Any]:
         "expires_at": _text(request.expires_at),
         "verified_at": _text(request.verified_at),
         "checks_left": request.checks_left,
+        "sends_left": 0 if request.is_final else MAX_SENDS - request.sends,
+        "resend_after": None if request.is_final else _text(request.resend_after),
+        "resend": _resend(request),
+    }
+
+
+def _resend(request: OtpRequest) -> dict[str, Any] | None:
+    if request.resend is None:
+        return None
+    return {
+        "status": request.resend,
+        "channel": request.resend_channel,
+        "reason": request.resend_reason,
     }
 
 
@@ -73,7 +87,7 @@ def _etag(request: OtpRequest) -> str:
 
 
 def _retry_after_s(request: OtpRequest) -> int:
-    return 1 if request.status is Status.QUEUED else 5
+    return 1 if request.status is Status.QUEUED or request.send_state is not SendState.IDLE else 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +101,8 @@ class OtpRequests:
         """Accept a request and answer 202 with its id at once."""
         client_id = self.door.enter(req, "send")
         body = bodies.read(req, bodies.NewOtpRequest)
-        request = self.request(CodeWanted(**body.model_dump()), client_id=client_id, now=clock.now())
+        wanted = CodeWanted(**body.model_dump() | {"channel": Channel(body.channel)})
+        request = self.request(wanted, client_id=client_id, now=clock.now())
         resp.status = falcon.HTTP_202
         resp.location = path_of(request)
         resp.set_header("Retry-After", str(_retry_after_s(request)))
@@ -144,6 +159,25 @@ class Verification:
                 parse_id(request_id), Attempted(**body.model_dump()), client_id=client_id, now=clock.now()
             )
         resp.text = json.dumps({"verified": True, **representation(request)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resending:
+    """`/v1/otp-requests/{id}/resend`."""
+
+    door: Door
+    resend: ResendCode
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
+        """Accept the wish to send the same code once more; the body may be left out."""
+        client_id = self.door.enter(req, "send")
+        body = bodies.read(req, bodies.ResendWanted) if req.content_length else bodies.ResendWanted()
+        channel = Channel(body.channel) if body.channel else None
+        request = self.resend(parse_id(request_id), client_id=client_id, channel=channel, now=clock.now())
+        resp.status = falcon.HTTP_202
+        resp.location = path_of(request)
+        resp.set_header("Retry-After", str(_retry_after_s(request)))
+        resp.text = json.dumps(representation(request))
 
 
 def _knows(req: falcon.Request, request: OtpRequest) -> bool:

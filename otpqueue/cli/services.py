@@ -88,11 +88,26 @@ def migrate() -> None:
 
 
 @click.command()
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--subscribe", metavar="URL", help="Have delivery reports pushed to this address as well.")
 @explained
-def provision() -> None:
-    """Find or make the 2FA application and message template at Infobip; remember their ids."""
+def provision(dry_run: bool, subscribe: str | None) -> None:
+    """Find or make the 2FA application and its message templates at Infobip; mend what drifted.
+
+    Their ids are remembered in Postgres; API and workers notice a change by themselves.
+    """
     parts = Parts(settings.load())
-    provisioned = parts.provision(parts.transport, now=clock.now())
-    for action in provisioned.actions or ("everything was there already",):
-        click.echo(action)
-    click.echo(f"application {provisioned.ids.application_id}, message {provisioned.ids.message_id}")
+    provisioned = parts.provision(parts.transport, now=clock.now(), dry_run=dry_run)
+    for action in provisioned.actions or ("nothing to do: everything is there",):
+        click.echo(f"would {action}" if dry_run and provisioned.actions else action)
+    if provisioned.ids and not dry_run:
+        click.echo(f"application {provisioned.ids.application_id}")
+        for key, message_id in sorted(provisioned.ids.message_ids.items()):
+            click.echo(f"message template {key}: {message_id}")
+    if subscribe and not dry_run:
+        from otpqueue.infobip import provisioning  # noqa: PLC0415 - only here
+
+        username = parts.settings.require("receipts_user")
+        password = parts.settings.require("receipts_password")
+        made = provisioning.subscribe(parts.transport, url=subscribe, username=username, password=password)
+        click.echo(f"subscription {made} pushes delivery reports to {subscribe}")

@@ -7,6 +7,10 @@ OtpqueueError
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
+├── ResendRefused
+│   ├── ResendTooSoon
+│   ├── ResendInProgress
+│   └── ResendsExhausted
 ├── CheckRefused
 │   ├── CodeIncorrect
 │   ├── NotSentYet
@@ -98,6 +102,28 @@ class RequestNotFound(OtpqueueError):
     """There is no OTP request with this id that belongs to this API key's client."""
 
     code = "request_not_found"
+
+
+class ResendRefused(OtpqueueError):
+    """The code cannot be sent again now."""
+
+
+class ResendTooSoon(ResendRefused):
+    """The code was sent a moment ago; wait until `resend_after`."""
+
+    code = "resend_too_soon"
+
+
+class ResendInProgress(ResendRefused):
+    """The code is being sent already; poll the request."""
+
+    code = "resend_in_progress"
+
+
+class ResendsExhausted(ResendRefused):
+    """The code has been sent as often as it may be; make a new request."""
+
+    code = "resends_exhausted"
 
 
 class CheckRefused(OtpqueueError):

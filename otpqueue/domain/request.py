@@ -34,6 +34,30 @@ class SendState(StrEnum):
     CLAIMED = "claimed"
 
 
+class SendKind(StrEnum):
+    """What is sent when a request is due."""
+
+    FRESH = "fresh"
+    """A new code."""
+    RESEND = "resend"
+    """The code in hand, once more."""
+
+
+class Channel(StrEnum):
+    """How a code travels."""
+
+    SMS = "sms"
+    VOICE = "voice"
+
+
+class Resend(StrEnum):
+    """How the newest resend stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
 class Reason(StrEnum):
     """Why a request ended."""
 
@@ -83,6 +107,17 @@ FINAL = frozenset(status for status, targets in MOVES.items() if not targets)
 LIVE = frozenset(MOVES) - FINAL
 
 
+MAX_SENDS = 5
+"""Sends of one request in all, the first included."""
+
+_FIRST_COOL_DOWN_S = 30.0
+
+
+def cool_down_s(sends: int) -> float:
+    """Return how many seconds after the `sends`-th send the next may be asked for: 30, 60, 120, ..."""
+    return _FIRST_COOL_DOWN_S * 2.0 ** (sends - 1)
+
+
 def sources(target: Status) -> frozenset[Status]:
     """Return the statuses from which a request may move to `target`."""
     return frozenset(status for status, targets in MOVES.items() if target in targets)
@@ -99,7 +134,7 @@ class OtpRequest:
     client_id: UUID
     phone_number: str
     """Masked."""
-    channel: str
+    channel: Channel
     status: Status
     send_state: SendState
     reason: Reason | None
@@ -113,6 +148,14 @@ class OtpRequest:
     checks_allowed: int
     checks_used: int
     check_in_flight: bool
+    sends: int
+    """How often a code was asked to be sent, the first time included."""
+    resend: Resend | None
+    resend_channel: Channel | None
+    resend_reason: str | None
+    """Why the newest resend failed: one of ours, or the provider's word."""
+    resend_after: datetime | None
+    """When the next resend may be asked for; None before the first send has left."""
     updated_at: datetime
 
     @property

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from otpqueue.domain.request import Reason, Status
+from otpqueue.domain.request import Channel, Reason, SendKind, Status
 
 
 class OutcomeKind(StrEnum):
@@ -32,6 +32,10 @@ class Outcome:
     """The provider will say the same to everybody until an operator mends our configuration."""
     retry_after_s: float | None = None
     pin_id: str | None = None
+    external_message_id: str | None = None
+    """What delivery reports call this message; only where reports were asked for."""
+    pin_unknown: bool = False
+    """A resend of a code that the provider does not know any more: only a fresh one can help."""
 
 
 RETURNED = Outcome(kind=OutcomeKind.RETURNED, code="given_back")
@@ -56,6 +60,8 @@ class Progress:
     unknowns: int
     """Attempts before this one whose outcome is unknown."""
     send_by: datetime
+    first: bool = True
+    """Whether no code has left yet; if one has, what fails leaves the request's status as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +71,47 @@ class Decision:
     status: Status
     reason: Reason | None = None
     next_attempt_at: datetime | None = None
+    kind: SendKind | None = None
+    """What to send then, where that changes."""
+
+
+class Evidence(StrEnum):
+    """What the provider says later of an attempt whose outcome is unknown."""
+
+    LEFT = "left"
+    """Something went to the number at that time."""
+    NOT_SEEN = "not_seen"
+    """It knows of nothing."""
+    NO_ANSWER = "no_answer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProviderIds:
-    """What a send names at the provider: the 2FA application and the message template."""
+class Message:
+    """What is to be sent, to whom and how. `to` is digits only."""
 
+    to: str = field(repr=False)
+    channel: Channel
     application_id: str
     message_id: str
+    sender: str | None
+    pin_id: str | None = field(default=None, repr=False)
+    """Set for a resend: the code to send once more."""
 
 
 class Sms(Protocol):
     """A provider that sends codes. It never raises for what a provider or a network can do."""
 
-    def send(self, *, to: str, application_id: str, message_id: str) -> Outcome:
-        """Send a fresh code to `to` (digits only)."""
+    def send(self, message: Message) -> Outcome:
+        """Send a fresh code, or one that was sent before once more."""
+
+    def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
+        """Say whether the provider knows of a code that went to `to` at or after `since`."""
 
 
 def decide(
     outcome: Outcome, progress: Progress, *, policy: SendingPolicy, now: datetime, jitter: float
 ) -> Decision:
-    """Return what becomes of a queued request after `outcome`.
+    """Return what becomes of a request after `outcome`: of a queued one, and in the same words of a resend.
 
     `jitter` is a random number from 0 up to 1: the back-off is "full jitter", a random share of a ceiling
     that doubles with every try, so that workers do not come back in step.
@@ -99,6 +125,9 @@ def decide(
             return Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
     elif not outcome.retryable:
         return Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+    if outcome.pin_unknown:
+        again = _again(now, progress.send_by)
+        return replace(again, kind=SendKind.FRESH) if again.next_attempt_at else again
     if outcome.misconfigured:
         return _again(now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by)
     if progress.tries >= policy.max_attempts:

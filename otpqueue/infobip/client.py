@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 from otpqueue.domain.checking import Judgement
-from otpqueue.domain.sending import Outcome
-from otpqueue.infobip import wire
-from otpqueue.infobip.transport import Transport
+from otpqueue.domain.receipts import Receipt
+from otpqueue.domain.request import Channel
+from otpqueue.domain.sending import Evidence, Message, Outcome
+from otpqueue.infobip import receipts, wire
+from otpqueue.infobip.transport import Answer, Transport
+
+_CLOCKS_DIFFER = timedelta(seconds=5)
+_REPORTS_AT_ONCE = 1000
+_EVIDENCE_SHARE = 0.2
+"""Evidence is worth a fifth of the time that a send may take: the claim must not run out over it."""
 
 
 class InfobipClient:
     """Sends and verifies codes; never raises for what the provider or the network can do. Thread-safe."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: Transport, *, track_delivery: bool) -> None:
+        self._transport, self._track_delivery = transport, track_delivery
 
-    def send(self, *, to: str, application_id: str, message_id: str) -> Outcome:
-        """Have Infobip make a code and send it to `to` (digits only).
+    def send(self, message: Message) -> Outcome:
+        """Have Infobip make a code and send it, or send one once more that it made before.
 
         Without a number look-up (`ncNeeded=false`): it costs extra, takes time, and must be booked.
         """
-        body = {"applicationId": application_id, "messageId": message_id, "to": to}
-        return wire.send_outcome(self._transport.call("POST", "/2fa/2/pin?ncNeeded=false", body))
+        tracked = {"trackDelivery": True} if self._track_delivery else {}
+        voice = "/voice" if message.channel is Channel.VOICE else ""
+        if message.pin_id is not None:
+            path = f"/2fa/2/pin/{quote(message.pin_id, safe='')}/resend{voice}"
+            return wire.resend_outcome(self._transport.call("POST", path, tracked), message.pin_id)
+        body: dict[str, Any] = {
+            "applicationId": message.application_id,
+            "messageId": message.message_id,
+            "to": message.to,
+            **tracked,
+        }
+        if message.sender:
+            body["from"] = message.sender
+        path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
+        return wire.send_outcome(self._transport.call("POST", path, body))
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Ask Infobip whether `code` is the one it sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
         return wire.judgement(self._transport.call("POST", path, {"pin": code}))
+
+    def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
+        """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
+        path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
+        reply = self._transport.call("GET", path, timeout_s=self._transport.timeout_s * _EVIDENCE_SHARE)
+        times = wire.sent_times(reply)
+        if times is None:
+            return Evidence.NO_ANSWER
+        return Evidence.LEFT if any(time >= since - _CLOCKS_DIFFER for time in times) else Evidence.NOT_SEEN
+
+    def reports(self) -> list[Receipt]:
+        """Take the delivery reports that nobody has taken yet; each is given out once.
+
+        Returns none when the provider does not answer: they are there the next time.
+        """
+        reply = self._transport.call("GET", f"/sms/3/reports?limit={_REPORTS_AT_ONCE}")
+        return receipts.parse(reply.body) if isinstance(reply, Answer) and reply.status == 200 else []
 
     def close(self) -> None:
         """Close the pooled connections."""

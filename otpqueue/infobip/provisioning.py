@@ -1,20 +1,29 @@
-"""What we set up at Infobip: one 2FA application and one message template, found or made."""
+"""What we set up at Infobip: one 2FA application, a message template for each language, a subscription.
+
+First a plan, then its steps: the plan is what `--dry-run` prints, and applying it does nothing else.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from otpqueue.domain.checking import CODE_LENGTH
 from otpqueue.domain.errors import OtpqueueError
-from otpqueue.domain.sending import ProviderIds
+from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, TemplateKey
 from otpqueue.infobip import wire
 from otpqueue.infobip.transport import Answer, Transport
 
+_APPLICATIONS = "/2fa/2/applications"
 _DURATION = re.compile(r"(\d*)(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+# Infobip's OpenAPI document 3.210.0: the languages in which a code can be read out.
+_SPOKEN = frozenset(
+    "en es ca da nl fr de it ja ko no pl ru sv fi hr sl ro pt_pt pt_br zh_cn zh_tw".split()  # noqa: SIM905
+)
 
 
 class ProvisioningFailed(OtpqueueError):
@@ -24,95 +33,200 @@ class ProvisioningFailed(OtpqueueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The application's own limits, in the provider's words (`attempts/duration`)."""
+
+    pin_attempts: int
+    verify_pin: str
+    sends_per_application: str
+    sends_per_number: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What should be there."""
 
     application_name: str
     code_lifetime_s: float
-    template: str
+    limits: Limits
+    texts: Mapping[str, str]
+    """The message by language; `en` is always among them."""
     sender_id: str | None
+    india: IndiaDlt | None
 
-    def configuration(self) -> dict[str, Any]:
-        """Return the 2FA application's configuration, complete.
+    def application(self) -> dict[str, Any]:
+        """Return the application, complete: what an update leaves out may be kept or reset.
 
-        The provider's defaults would break the service: one check of a code per 3 s, 3 codes per number and
-        day. We count checks ourselves, so its counters must never lock a code that ours still allow; single
-        use is ours too, and a check whose answer was lost must be askable again.
+        The provider's defaults would break a login: one check per number in 3 s, 3 codes per number a day. We
+        count checks ourselves, so its counters must never lock a code that ours still allow; single use is
+        ours too, and a check whose answer was lost must be askable again.
         """
-        return {
-            "pinAttempts": 10,
+        configuration = {
+            "pinAttempts": self.limits.pin_attempts,
             "allowMultiplePinVerifications": True,
             "pinTimeToLive": _duration(self.code_lifetime_s),
-            "verifyPinLimit": "20/1s",
-            "sendPinPerApplicationLimit": "10000000/1d",
-            "sendPinPerPhoneNumberLimit": "100/1d",
+            "verifyPinLimit": self.limits.verify_pin,
+            "sendPinPerApplicationLimit": self.limits.sends_per_application,
+            "sendPinPerPhoneNumberLimit": self.limits.sends_per_number,
         }
+        return {"name": self.application_name, "enabled": True, "configuration": configuration}
 
-    def message(self) -> dict[str, Any]:
-        """Return the message template, complete."""
-        template = {"messageText": self.template, "pinType": "NUMERIC", "pinLength": CODE_LENGTH}
+    def templates(self) -> dict[TemplateKey, dict[str, Any]]:
+        """Return the message templates, complete: one a language, and India's registered ones."""
+        wanted = {TemplateKey(language=tongue): self._template(tongue) for tongue in self.texts}
+        if self.india:
+            dlt = {"principalEntityId": self.india.principal_entity_id}
+            if self.india.content_template_id:
+                dlt["contentTemplateId"] = self.india.content_template_id
+            key = TemplateKey(language=FALLBACK_LANGUAGE, india=True)
+            wanted[key] = self._template(FALLBACK_LANGUAGE) | {"regional": {"indiaDlt": dlt}}
+        return wanted
+
+    def _template(self, language: str) -> dict[str, Any]:
+        template = {"messageText": self.texts[language], "pinType": "NUMERIC", "pinLength": CODE_LENGTH}
+        spoken = language.replace("-", "_")
+        template |= {"language": spoken} if spoken in _SPOKEN else {}
         return template | ({"senderId": self.sender_id} if self.sender_id else {})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provisioned:
-    """What is there now, and what was done for it, in words for an operator."""
+class TemplateStep:
+    """A template to make, or with an id to change."""
 
-    ids: ProviderIds
-    actions: tuple[str, ...]
+    key: TemplateKey
+    body: Mapping[str, Any]
+    message_id: str | None
 
 
-def ensure(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None) -> Provisioned:
-    """Find the application and the template, make what is missing, mend what differs.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is there, and what is to be done."""
+
+    application: Mapping[str, Any]
+    application_id: str | None
+    """The application to use; None if it is to be made."""
+    update_application: bool
+    found: Mapping[str, str]
+    """Templates that are as they should be, by key."""
+    steps: tuple[TemplateStep, ...]
+    remarks: tuple[str, ...]
+
+    def words(self) -> list[str]:
+        """Return the plan for a person, empty when there is nothing to do."""
+        name = self.application["name"]
+        lines = list(self.remarks)
+        if self.application_id is None:
+            lines.append(f"create application {name!r}")
+        elif self.update_application:
+            lines.append(f"update application {name!r}")
+        verbs = (("update" if step.message_id else "create", step.key) for step in self.steps)
+        return lines + [f"{verb} message template {key}" for verb, key in verbs]
+
+
+def plan(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None) -> Plan:
+    """Look at what is there and return what is to be done.
 
     Raises ProvisioningFailed with the provider's words.
     """
-    actions: list[str] = []
-    application_id = _ensure_application(transport, wanted, remembered, actions)
-    message_id = _ensure_message(transport, application_id, wanted, actions)
-    return Provisioned(
-        ids=ProviderIds(application_id=application_id, message_id=message_id), actions=tuple(actions)
+    application, remarks = _find_application(transport, wanted, remembered)
+    application_id = _id(application, "applicationId") if application else None
+    there = _list(transport, _templates_path(application_id)) if application_id else []
+    known = remembered.message_ids if remembered and remembered.application_id == application_id else {}
+    found: dict[str, str] = {}
+    steps = []
+    for key, body in wanted.templates().items():
+        existing = _find_template(there, body, known.get(str(key)))
+        if existing and _same(existing, body):
+            found[str(key)] = _id(existing, "messageId")
+        else:
+            message_id = _id(existing, "messageId") if existing else None
+            steps.append(TemplateStep(key=key, body=body, message_id=message_id))
+    return Plan(
+        application=wanted.application(),
+        application_id=application_id,
+        update_application=application is not None and _drifted(application, wanted.application()),
+        found=found,
+        steps=tuple(steps),
+        remarks=remarks,
     )
 
 
-def _ensure_application(
-    transport: Transport, wanted: Wanted, remembered: ProviderIds | None, actions: list[str]
-) -> str:
-    complete = {
-        "name": wanted.application_name,
-        "enabled": True,
-        "configuration": wanted.configuration(),
+def apply(transport: Transport, planned: Plan) -> ProviderIds:
+    """Do what the plan says and return the ids of all.
+
+    Raises ProvisioningFailed with the provider's words.
+    """
+    application_id = planned.application_id
+    if application_id is None:
+        application_id = _id(_call(transport, "POST", _APPLICATIONS, planned.application), "applicationId")
+    elif planned.update_application:
+        _call(transport, "PUT", f"{_APPLICATIONS}/{quote(application_id, safe='')}", planned.application)
+    ids = dict(planned.found)
+    for step in planned.steps:
+        path = _templates_path(application_id)
+        if step.message_id:
+            _call(transport, "PUT", f"{path}/{quote(step.message_id, safe='')}", step.body)
+            ids[str(step.key)] = step.message_id
+        else:
+            ids[str(step.key)] = _id(_call(transport, "POST", path, step.body), "messageId")
+    return ProviderIds(application_id, ids)
+
+
+def subscribe(transport: Transport, *, url: str, username: str, password: str) -> str:
+    """Have delivery reports of SMS pushed to `url`, with these Basic credentials; return its id.
+
+    Raises ProvisioningFailed with the provider's words.
+    """
+    body = {
+        "subscriptionId": "otpqueue-receipts",
+        "name": "otpqueue delivery reports",
+        "events": ["DELIVERY"],
+        "profile": {
+            "profileId": "otpqueue",
+            "webhook": {"notifyUrl": url, "contentType": "application/json"},
+            "security": {
+                "authId": "otpqueue",
+                "type": "BASIC",
+                "credentials": {"username": username, "password": password},
+            },
+        },
     }
+    return _id(_call(transport, "POST", "/subscriptions/1/subscription/SMS", body), "subscriptionId")
+
+
+def _find_application(
+    transport: Transport, wanted: Wanted, remembered: ProviderIds | None
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     named = [
         application
-        for application in _list(transport, "/2fa/2/applications")
+        for application in _list(transport, _APPLICATIONS)
         if application.get("name") == wanted.application_name and application.get("applicationId")
     ]
     if not named:
-        made = _call(transport, "POST", "/2fa/2/applications", complete)
-        actions.append(f"created application {wanted.application_name!r}")
-        return _id(made, "applicationId")
+        return None, ()
     known = remembered.application_id if remembered else None
     found = next((one for one in named if one["applicationId"] == known), named[0])
-    if len(named) > 1:
-        actions.append(f"found {len(named)} applications named {wanted.application_name!r}, used one of them")
-    application_id = _id(found, "applicationId")
-    if found.get("enabled") is False or _drifted(found.get("configuration"), wanted.configuration()):
-        _call(transport, "PUT", f"/2fa/2/applications/{quote(application_id, safe='')}", complete)
-        actions.append(f"updated application {wanted.application_name!r}")
-    return application_id
+    if len(named) == 1:
+        return found, ()
+    which = "the one used before" if found["applicationId"] == known else "the first"
+    remark = f"{len(named)} applications are named {wanted.application_name!r}: using {which}"
+    return found, (remark,)
 
 
-def _ensure_message(transport: Transport, application_id: str, wanted: Wanted, actions: list[str]) -> str:
-    path = f"/2fa/2/applications/{quote(application_id, safe='')}/messages"
-    message = wanted.message()
-    for template in _list(transport, path):
-        same = all(template.get(name) == value for name, value in message.items())
-        if same and template.get("senderId") == message.get("senderId") and template.get("messageId"):
-            return _id(template, "messageId")
-    made = _call(transport, "POST", path, message)
-    actions.append("created message template")
-    return _id(made, "messageId")
+def _find_template(
+    there: list[dict[str, Any]], body: Mapping[str, Any], known: str | None
+) -> dict[str, Any] | None:
+    by_id = next((one for one in there if known and one.get("messageId") == known), None)
+    return by_id or next((one for one in there if _same(one, body) and one.get("messageId")), None)
+
+
+def _same(existing: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    optional = {"senderId": None, "regional": None}
+    return all(existing.get(name) == value for name, value in (optional | dict(body)).items())
+
+
+def _templates_path(application_id: str) -> str:
+    return f"{_APPLICATIONS}/{quote(application_id, safe='')}/messages"
 
 
 def _list(transport: Transport, path: str) -> list[dict[str, Any]]:
@@ -139,10 +253,12 @@ def _id(thing: Any, name: str) -> str:
     return value
 
 
-def _drifted(actual: Any, wanted: dict[str, Any]) -> bool:
-    if not isinstance(actual, dict):
+def _drifted(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    configuration = actual.get("configuration")
+    if actual.get("enabled") is False or not isinstance(configuration, dict):
         return True
-    return any(_meaning(actual.get(name)) != _meaning(value) for name, value in wanted.items())
+    pairs = wanted["configuration"].items()
+    return any(_meaning(configuration.get(name)) != _meaning(value) for name, value in pairs)
 
 
 def _meaning(value: Any) -> Any:

@@ -74,7 +74,7 @@ class Transport:
         timeout_s: float,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
+        self._connect_timeout_s, self.timeout_s = connect_timeout_s, timeout_s
         self._adapter = _BoundedAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
         # A prepared request sent through the adapter costs half the CPU of requests.Session.request, and
         # sees no proxies, netrc, cookies or redirects.
@@ -88,8 +88,8 @@ class Transport:
             },
         ).prepare()
 
-    def call(self, method: str, path: str, body: object = None) -> Reply:
-        """Make one call, all in all within the time-out, and return what came of it."""
+    def call(self, method: str, path: str, body: object = None, *, timeout_s: float | None = None) -> Reply:
+        """Make one call, all in all within the time-out (seconds), and return what came of it."""
         request = self._prepared.copy()
         request.method = method
         request.url = self._base_url + path
@@ -97,7 +97,7 @@ class Transport:
             request.prepare_body(None, None, json=body)
         # urllib3 counts the time to connect and the time to the answer against `total`.
         # requests passes such a time-out on as it is, though its annotations do not say so.
-        timeout: Any = Timeout(connect=self._connect_timeout_s, total=self._timeout_s)
+        timeout: Any = Timeout(connect=self._connect_timeout_s, total=timeout_s or self.timeout_s)
         try:
             with self._adapter.send(request, stream=True, timeout=timeout, proxies={}) as response:
                 return _read(response)

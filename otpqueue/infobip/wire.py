@@ -7,6 +7,8 @@ product, which alone lists `pinError`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from otpqueue.domain.checking import Judgement, Verdict
@@ -15,6 +17,15 @@ from otpqueue.infobip.transport import Answer, NotConnected, Reply
 
 _THROTTLED = ("THROTTLE", "TOO_MANY")
 _NO_ERROR = {"", "NO_ERROR"}
+_NO_CALL = ("BAD_REQUEST", "REJECTED", "FAILED", "UNDELIVERABLE")
+_MILLISECONDS_FROM = 10**11
+_LATEST_MS = 10**14
+# Infobip's own documents know none of these; a widely read guide does, so they are understood if they come.
+_GUIDES_WORDS = {
+    "PIN_EXPIRED": Verdict.EXPIRED,
+    "PIN_NOT_FOUND": Verdict.EXPIRED,
+    "MAX_ATTEMPTS_EXCEEDED": Verdict.EXHAUSTED,
+}
 
 
 def error_code(body: Any) -> str | None:
@@ -26,8 +37,8 @@ def error_code(body: Any) -> str | None:
         for kind in ("serviceException", "policyException"):
             exception = envelope.get(kind)
             if isinstance(exception, dict):
-                return _word(exception.get("messageId"))
-    return _word(body.get("errorCode"))
+                return word(exception.get("messageId"))
+    return word(body.get("errorCode"))
 
 
 def error_text(body: Any) -> str | None:
@@ -61,6 +72,37 @@ def send_outcome(reply: Reply) -> Outcome:
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=reply.status)
 
 
+def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
+    """Return what became of a resend of `pin_id`.
+
+    Whether the answer names the same pinId is not documented: the one it names is the one to check.
+    """
+    if isinstance(reply, Answer) and reply.status == 404:
+        code = error_code(reply.body) or "http_404"
+        return replace(_refused(reply, code), pin_unknown=True)
+    if isinstance(reply, Answer) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
+        reply = replace(reply, body={**reply.body, "pinId": pin_id})
+    return send_outcome(reply)
+
+
+def sent_times(reply: Reply) -> list[datetime] | None:
+    """Return when codes went to a number, from a verification status answer; None if there is no such answer.
+
+    Documented as milliseconds while the official sample shows seconds: ten digits are seconds, 0 is never.
+    """
+    if not isinstance(reply, Answer) or not 200 <= reply.status < 300:
+        return None
+    found = reply.body.get("verifications") if isinstance(reply.body, dict) else reply.body
+    if not isinstance(found, list):
+        return None
+    stamps = [one.get("sentAt") for one in found if isinstance(one, dict)]
+    return [
+        datetime.fromtimestamp(stamp if stamp < _MILLISECONDS_FROM else stamp / 1000, UTC)
+        for stamp in stamps
+        if isinstance(stamp, int) and not isinstance(stamp, bool) and 0 < stamp < _LATEST_MS
+    ]
+
+
 def _refused(reply: Answer, code: str, *, retryable: bool = False, misconfigured: bool = False) -> Outcome:
     return Outcome(
         kind=OutcomeKind.REFUSED,
@@ -74,13 +116,21 @@ def _refused(reply: Answer, code: str, *, retryable: bool = False, misconfigured
 
 def _taken(reply: Answer) -> Outcome:
     fields = reply.body if isinstance(reply.body, dict) else {}
-    sms_status, pin_id = _word(fields.get("smsStatus")), _pin_id(fields.get("pinId"))
-    if sms_status == "MESSAGE_SENT" and pin_id:
-        return Outcome(kind=OutcomeKind.ACCEPTED, code=sms_status, http_status=reply.status, pin_id=pin_id)
-    if sms_status and sms_status != "MESSAGE_SENT":
+    sms, call = word(fields.get("smsStatus")), word(fields.get("callStatus"))
+    # Of an SMS the one word for success is known; what a call may be at this moment is an open list.
+    if (sms and sms != "MESSAGE_SENT") or (not sms and call and call.startswith(_NO_CALL)):
         # A 200 that says nothing was sent: the number look-up's word is the more telling one.
-        code = _word(fields.get("ncStatus")) or sms_status
+        code = word(fields.get("ncStatus")) or str(sms or call)
         return Outcome(kind=OutcomeKind.REFUSED, code=code, http_status=reply.status)
+    status, pin_id = sms or call, _pin_id(fields.get("pinId"))
+    if status and pin_id:
+        return Outcome(
+            kind=OutcomeKind.ACCEPTED,
+            code=status,
+            http_status=reply.status,
+            pin_id=pin_id,
+            external_message_id=word(fields.get("externalMessageId"), length=100),
+        )
     return Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=reply.status)
 
 
@@ -93,6 +143,8 @@ def judgement(reply: Reply) -> Judgement:
     if 200 <= reply.status < 300:
         return _judged(reply)
     code = error_code(reply.body) or f"http_{reply.status}"
+    if 400 <= reply.status < 500 and code in _GUIDES_WORDS:
+        return Judgement(verdict=_GUIDES_WORDS[code], code=code, http_status=reply.status)
     if reply.status == 404:
         return Judgement(verdict=Verdict.EXPIRED, code=code, http_status=reply.status)
     return Judgement(verdict=Verdict.UNJUDGED, code=code, http_status=reply.status)
@@ -101,7 +153,7 @@ def judgement(reply: Reply) -> Judgement:
 def _judged(reply: Answer) -> Judgement:
     fields = reply.body if isinstance(reply.body, dict) else {}
     verified = fields.get("verified")
-    error = _word(fields.get("pinError")) or ""
+    error = word(fields.get("pinError")) or ""
     if verified is True:
         return Judgement(verdict=Verdict.CORRECT, code=error or "VERIFIED", http_status=reply.status)
     if verified is not False:
@@ -119,11 +171,11 @@ def _judged(reply: Answer) -> Judgement:
 
 def _pin_id(value: Any) -> str | None:
     # Cut short it would be another id.
-    return _word(value, length=200) if isinstance(value, str) and len(value) <= 200 else None
+    return word(value, length=200) if isinstance(value, str) and len(value) <= 200 else None
 
 
-def _word(value: Any, *, length: int = 64) -> str | None:
-    # What goes into our tables and logs is short and printable, whatever the provider sends.
+def word(value: Any, *, length: int = 64) -> str | None:
+    """Return a word of the provider's as it may be stored and logged: printable ASCII, cut short."""
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None
     return value[:length] or None

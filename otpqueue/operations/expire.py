@@ -1,4 +1,4 @@
-"""End requests whose code nobody typed in time."""
+"""End requests whose code nobody typed in time, and forget reports that nobody asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from otpqueue.logs import get_logger
-from otpqueue.store import requests
+from otpqueue.store import receipts, requests
 from otpqueue.store.engine import connection
 
 log = get_logger(__name__)
@@ -35,6 +35,10 @@ class Expire:
             total += ended
             if ended < BATCH:
                 break
+        with connection(self.engine) as conn:
+            unmatched = receipts.forget_unmatched(conn, now=now)
+        if unmatched:
+            log.warning("receipts_unmatched", receipts=unmatched)
         if total:
             log.info("otp_expired", requests=total)
         return total

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.sending import ProviderIds
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES, Presence
 from otpqueue.store.engine import connection
 

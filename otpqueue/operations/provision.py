@@ -7,15 +7,24 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.sending import ProviderIds
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.infobip import provisioning
-from otpqueue.infobip.provisioning import Provisioned, Wanted
+from otpqueue.infobip.provisioning import Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.logs import get_logger
 from otpqueue.store import provider_ids
 from otpqueue.store.engine import connection, transaction
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioned:
+    """What was done, or with a dry run would be, in words for an operator; and the ids in force."""
+
+    actions: tuple[str, ...]
+    ids: ProviderIds | None
+    """None after a dry run that found nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +37,10 @@ class Provision:
     given: ProviderIds | None
     """Ids from the environment: they win, and nothing is provisioned."""
 
-    def __call__(self, transport: Transport, *, now: datetime) -> Provisioned:
-        """Find or make the application and the template, and remember their ids. Safe to run twice at once.
+    def __call__(self, transport: Transport, *, now: datetime, dry_run: bool = False) -> Provisioned:
+        """Find or make the application and the templates, mend what drifted, remember the ids.
 
-        Raises ProvisioningFailed, DatabaseUnavailable.
+        Safe to run twice at once. Raises ProvisioningFailed, DatabaseUnavailable.
         """
         if self.given:
             return Provisioned(ids=self.given, actions=("used the ids of the environment",))
@@ -41,17 +50,20 @@ class Provision:
             provider_ids.lock(conn)
             key = {"base_url": self.base_url, "application_name": self.wanted.application_name}
             remembered = provider_ids.recall(conn, **key)
-            provisioned = provisioning.ensure(transport, self.wanted, remembered=remembered)
-            if provisioned.ids != remembered:
-                provider_ids.remember(conn, provisioned.ids, **key, now=now)
-            return provisioned
+            planned = provisioning.plan(transport, self.wanted, remembered=remembered)
+            if dry_run:
+                return Provisioned(actions=tuple(planned.words()), ids=remembered)
+            ids = provisioning.apply(transport, planned)
+            if ids != remembered:
+                provider_ids.remember(conn, ids, **key, now=now)
+            return Provisioned(actions=tuple(planned.words()), ids=ids)
 
         provisioned = transaction(self.engine, work)
-        log.info("provisioned", actions=list(provisioned.actions))
+        log.info("provisioning_planned" if dry_run else "provisioned", actions=list(provisioned.actions))
         return provisioned
 
     def ids(self) -> ProviderIds | None:
-        """Return the ids in force, None before provisioning.
+        """Return the ids in force, None before provisioning. They are read anew each time.
 
         Raises DatabaseUnavailable.
         """

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
-from otpqueue.domain.request import OtpRequest
+from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.logs import get_logger
 from otpqueue.store import refusals, requests
 from otpqueue.store.engine import connection, transaction
@@ -27,7 +27,7 @@ class CodeWanted:
 
     phone_number: str
     country: str | None = None
-    channel: str = "sms"
+    channel: Channel = Channel.SMS
     language: str | None = None
     session_id: str | None = None
     client_ip: str | None = None

@@ -15,12 +15,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.sending import RETURNED, OutcomeKind, ProviderIds, SendingPolicy, Sms, decide
+from otpqueue.domain.request import cool_down_s
+from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
+from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.logs import get_logger
-from otpqueue.store import attempts
+from otpqueue.store import attempts, receipts
 from otpqueue.store.attempts import Claim, Result
 from otpqueue.store.engine import connection
 from otpqueue.store.vault import Vault
@@ -46,6 +48,7 @@ class PumpSettings:
     job_s: float
     code_lifetime_s: float
     policy: SendingPolicy
+    senders: Senders
 
 
 class Pump:
@@ -145,6 +148,7 @@ class Pump:
         return True
 
     def _send(self, claim: Claim, ids: ProviderIds, held_since: float) -> Result:
+        evidence = None
         try:
             held = time.monotonic() - held_since
             late = self._clock() >= claim.progress.send_by
@@ -152,16 +156,16 @@ class Pump:
                 outcome, started_at, latency_ms = RETURNED, None, None
             else:
                 started_at, start = self._clock(), time.monotonic()
-                outcome = self._sms.send(
-                    to=claim.digits, application_id=ids.application_id, message_id=ids.message_id
-                )
+                outcome = self._sms.send(self._message(claim, ids))
                 latency_ms = round((time.monotonic() - start) * 1000)
+                if outcome.kind is OutcomeKind.UNKNOWN:
+                    evidence = self._evidence(claim, ids, started_at, held_since)
         finally:
             with self._busy_lock:
                 self._busy -= 1
         finished_at = self._clock()
-        lifetime = timedelta(seconds=self._settings.code_lifetime_s)
         accepted = outcome.kind is OutcomeKind.ACCEPTED
+        fresh = accepted and started_at and claim.pin_id is None
         return Result(
             request_id=claim.request_id,
             attempt=claim.attempt,
@@ -176,9 +180,32 @@ class Pump:
             started_at=started_at,
             finished_at=finished_at,
             latency_ms=latency_ms,
+            first=claim.progress.first,
             # From when we asked: the provider's own clock began after that, so ours ends first.
-            expires_at=started_at + lifetime if accepted and started_at else None,
+            expires_at=started_at + timedelta(seconds=self._settings.code_lifetime_s)
+            if fresh and started_at
+            else None,
+            resend_after=finished_at + timedelta(seconds=cool_down_s(claim.sends)) if accepted else None,
+            evidence=evidence,
         )
+
+    def _message(self, claim: Claim, ids: ProviderIds) -> Message:
+        return Message(
+            to=claim.digits,
+            channel=claim.channel,
+            application_id=ids.application_id,
+            message_id=ids.message_id(language=claim.language, country=claim.country),
+            sender=self._settings.senders.sender(claim.country),
+            pin_id=claim.pin_id,
+        )
+
+    def _evidence(
+        self, claim: Claim, ids: ProviderIds, started_at: datetime, held_since: float
+    ) -> Evidence | None:
+        # It must not outlast the lease: what is known of the attempt is worth more than what is asked.
+        if time.monotonic() - held_since > self._settings.lease_s * 0.7:
+            return None
+        return self._sms.sent_since(to=claim.digits, application_id=ids.application_id, since=started_at)
 
     def _drain(self, in_flight: InFlight) -> None:
         while in_flight:
@@ -207,6 +234,7 @@ class Pump:
             try:
                 with connection(self._engine) as conn:
                     moved = attempts.record(conn, results)
+                    self._match_early_receipts(conn, results)
                 break
             except DatabaseUnavailable:
                 log.warning("record_failed", error="database_unavailable", attempts=len(results))
@@ -217,6 +245,10 @@ class Pump:
             _report(result, moved=(result.request_id, result.attempt) in moved)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
             self._wake()
+
+    def _match_early_receipts(self, conn: Connection, results: list[Result]) -> None:
+        named = [one.outcome.external_message_id for one in results if one.outcome.external_message_id]
+        receipts.match(conn, named, now=self._clock())
 
 
 def _report(result: Result, *, moved: bool) -> None:
@@ -235,6 +267,8 @@ def _report(result: Result, *, moved: bool) -> None:
         "latency_ms": result.latency_ms,
         "becomes": result.decision.status.value if moved else "unchanged",
     }
+    if result.evidence:
+        fields["evidence"] = result.evidence.value
     if outcome.misconfigured:
         log.error("provider_misconfigured", **fields)
     elif outcome.kind in {OutcomeKind.ACCEPTED, OutcomeKind.RETURNED}:

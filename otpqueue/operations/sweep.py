@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Engine
@@ -28,6 +28,7 @@ class Swept:
 
     leases: int
     unsent: int
+    resends: int
     checks: int
     woke: bool
 
@@ -49,13 +50,16 @@ class Sweep:
             lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
             leases = len(attempts.record(conn, lost)) if lost else 0
             unsent = requests.expire_unsent(conn, now=now, limit=BATCH)
+            resends = requests.give_up_resends(conn, now=now, limit=BATCH)
             freed = checks.sweep(conn, now=now, limit=BATCH)
             due = attempts.next_due(conn, now=now)
-        swept = Swept(leases=leases, unsent=unsent, checks=freed, woke=due is not None and due <= now)
+        swept = Swept(
+            leases=leases, unsent=unsent, resends=resends, checks=freed, woke=due is not None and due <= now
+        )
         if swept.woke:
             self.wake()
-        if leases or unsent or freed:
-            log.warning("swept", leases=leases, unsent=unsent, checks=freed, woke=swept.woke)
+        if leases or unsent or resends or freed:
+            log.warning("swept", **asdict(swept))
         return swept
 
     def _lost(self, claim: attempts.Overdue, now: datetime) -> attempts.Result:
@@ -68,5 +72,5 @@ class Sweep:
             started_at=None,
             finished_at=now,
             latency_ms=None,
-            expires_at=None,
+            first=claim.progress.first,
         )

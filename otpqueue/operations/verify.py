@@ -33,13 +33,15 @@ from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
 
-_ENDED: dict[Status, type[CheckRefused]] = {
+ENDED: dict[Status, type[CheckRefused]] = {
     Status.VERIFIED: AlreadyVerified,
     Status.EXPIRED: CodeExpired,
     Status.LOCKED: RequestLocked,
     Status.CANCELLED: RequestCancelled,
     Status.FAILED: RequestFailed,
 }
+"""What is answered to a caller that wants something of a request that has ended."""
+
 _POLL_S = 0.03
 
 
@@ -149,8 +151,8 @@ class VerifyCode:
 
 
 def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefused:
-    if request.status in _ENDED:
-        return _ENDED[request.status]()
+    if request.status in ENDED:
+        return ENDED[request.status]()
     if request.expires_at is None:
         return NotSentYet(retry_after_s=1)
     if request.expires_at <= now:
@@ -175,7 +177,7 @@ def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUn
         Status.LOCKED,
     }:
         return CodeIncorrect(request.checks_left)
-    return _ENDED.get(request.status, CheckInProgress)()
+    return ENDED.get(request.status, CheckInProgress)()
 
 
 def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:

@@ -14,8 +14,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, func, select, text
 
-from otpqueue.domain.request import FINAL, SendState
-from otpqueue.domain.sending import LEASE_RAN_OUT, Decision, Outcome, OutcomeKind, Progress
+from otpqueue.domain.request import FINAL, LIVE, Channel, Resend, SendKind, SendState, Status
+from otpqueue.domain.sending import LEASE_RAN_OUT, Decision, Evidence, Outcome, OutcomeKind, Progress
 from otpqueue.logs import get_logger
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.vault import Vault
@@ -38,11 +38,12 @@ _CLAIM = text(
             lease_until = clock_timestamp() + make_interval(secs => :lease_s),
             attempt = r.attempt + 1, tries = r.tries + 1
         FROM due WHERE r.id = due.id
-        RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.created_at, r.country,
+        RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
+                  r.send_kind, r.sends, r.pin_id, coalesce(r.resend_channel, r.channel) AS channel,
                   r.number_sealed, r.seal_key_id
     ), numbered AS (
-        INSERT INTO send_attempts (request_id, number, worker, claimed_at)
-        SELECT id, attempt, :worker, :now FROM claimed
+        INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
+        SELECT id, attempt, :worker, :now, send_kind, channel FROM claimed
     )
     SELECT * FROM claimed
     """
@@ -50,43 +51,55 @@ _CLAIM = text(
 
 # Rows are locked in id order, so that two of these statements cannot deadlock. The outcome is written on the
 # attempt always; on the request only while no later attempt has been claimed. A late `accepted` of the latest
-# attempt wins over a lease that ran out ('due' again). A request that ended meanwhile only becomes idle.
+# attempt wins over a lease that ran out ('due' again). A request that ended meanwhile only becomes idle, and
+# the status of one whose code has left before stays what it is: a resend has a word of its own.
 _RECORD = text(
     """
     WITH result AS MATERIALIZED (
         SELECT * FROM unnest(
             CAST(:ids AS uuid[]), CAST(:attempts AS smallint[]), CAST(:outcomes AS text[]),
             CAST(:retryables AS boolean[]), CAST(:codes AS text[]), CAST(:http_statuses AS smallint[]),
-            CAST(:pin_ids AS text[]), CAST(:latencies AS integer[]), CAST(:started AS timestamptz[]),
-            CAST(:finished AS timestamptz[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),
-            CAST(:next_attempts AS timestamptz[]), CAST(:expiries AS timestamptz[])
-        ) AS t (id, attempt, outcome, retryable, code, http_status, pin_id, latency_ms, started_at,
-                finished_at, status, reason, next_attempt_at, expires_at)
+            CAST(:pin_ids AS text[]), CAST(:externals AS text[]), CAST(:evidences AS text[]),
+            CAST(:latencies AS integer[]), CAST(:started AS timestamptz[]), CAST(:finished AS timestamptz[]),
+            CAST(:statuses AS text[]), CAST(:reasons AS text[]), CAST(:resends AS text[]),
+            CAST(:kinds AS text[]), CAST(:next_attempts AS timestamptz[]), CAST(:expiries AS timestamptz[]),
+            CAST(:resend_afters AS timestamptz[])
+        ) AS t (id, attempt, outcome, retryable, code, http_status, pin_id, external_message_id, evidence,
+                latency_ms, started_at, finished_at, status, reason, resend, kind, next_attempt_at,
+                expires_at, resend_after)
     ), locked AS MATERIALIZED (
         SELECT r.id FROM otp_requests AS r JOIN result ON result.id = r.id ORDER BY r.id FOR UPDATE OF r
     ), noted AS (
         UPDATE send_attempts AS a
         SET outcome = result.outcome, retryable = result.retryable, code = result.code,
             http_status = result.http_status, pin_id = result.pin_id, latency_ms = result.latency_ms,
+            external_message_id = result.external_message_id, evidence = result.evidence,
             started_at = result.started_at, finished_at = result.finished_at
         FROM result, locked
         WHERE a.request_id = result.id AND a.number = result.attempt AND locked.id = result.id
           AND (a.outcome IS NULL OR (a.code = :lease_ran_out AND result.code <> :lease_ran_out))
     )
     UPDATE otp_requests AS r
-    SET status = CASE WHEN r.status = 'queued' THEN result.status ELSE r.status END,
+    SET status = CASE WHEN r.status = 'queued' THEN coalesce(result.status, r.status) ELSE r.status END,
         reason = CASE WHEN r.status = 'queued' THEN result.reason ELSE r.reason END,
         provider_code = CASE WHEN r.status = 'queued' AND result.outcome <> 'accepted' THEN result.code END,
-        send_state = CASE WHEN r.status = 'queued' AND result.next_attempt_at IS NOT NULL
+        send_state = CASE WHEN r.status = ANY(CAST(:live AS text[])) AND result.next_attempt_at IS NOT NULL
                           THEN 'due' ELSE 'idle' END,
-        next_attempt_at = CASE WHEN r.status = 'queued' THEN result.next_attempt_at END,
+        next_attempt_at = CASE WHEN r.status = ANY(CAST(:live AS text[])) THEN result.next_attempt_at END,
+        send_kind = coalesce(result.kind, r.send_kind),
         lease_until = NULL,
         tries = r.tries - CASE WHEN result.outcome = 'returned' THEN 1 ELSE 0 END,
         unknowns = r.unknowns + CASE WHEN result.outcome = 'unknown' THEN 1 ELSE 0 END,
-        pin_id = CASE WHEN r.status = 'queued' THEN result.pin_id ELSE r.pin_id END,
+        pin_id = CASE WHEN r.status = ANY(CAST(:live AS text[]))
+                      THEN coalesce(result.pin_id, r.pin_id) ELSE r.pin_id END,
         sent_at = CASE WHEN r.status = 'queued' AND result.outcome = 'accepted'
                        THEN result.finished_at ELSE r.sent_at END,
-        expires_at = CASE WHEN r.status = 'queued' THEN result.expires_at ELSE r.expires_at END,
+        expires_at = CASE WHEN r.status = ANY(CAST(:live AS text[]))
+                          THEN coalesce(result.expires_at, r.expires_at) ELSE r.expires_at END,
+        resend = CASE WHEN r.resend = 'pending' THEN coalesce(result.resend, r.resend) ELSE r.resend END,
+        resend_reason = CASE WHEN r.resend = 'pending' AND result.resend = 'failed'
+                             THEN coalesce(result.reason, result.code) ELSE r.resend_reason END,
+        resend_after = coalesce(result.resend_after, r.resend_after),
         finished_at = CASE WHEN r.status = 'queued' AND result.status = ANY(CAST(:final AS text[]))
                            THEN result.finished_at ELSE r.finished_at END,
         updated_at = result.finished_at
@@ -105,10 +118,15 @@ class Claim:
     request_id: UUID
     attempt: int
     progress: Progress
-    created_at: datetime
+    sends: int
+    """Which send of the request this is, the first is 1."""
     country: str | None
+    language: str | None
+    channel: Channel
     digits: str = field(repr=False)
     """The number as the provider wants it."""
+    pin_id: str | None = field(repr=False)
+    """The code to send once more; None for a fresh one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +149,13 @@ class Result:
     started_at: datetime | None
     finished_at: datetime
     latency_ms: int | None
-    expires_at: datetime | None
-    """When the code stops being good; only for an accepted attempt."""
+    first: bool
+    """Whether no code of this request had left before."""
+    expires_at: datetime | None = None
+    """When the code stops being good; only for an accepted fresh one."""
+    resend_after: datetime | None = None
+    """When the next resend may be asked for; only for an accepted attempt."""
+    evidence: Evidence | None = None
 
 
 def claim(
@@ -146,7 +169,7 @@ def claim(
     return [claimed for row in rows if (claimed := _opened(row, vault)) is not None]
 
 
-def _opened(row: Row[Any], vault: Vault) -> Claim | None:
+def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
     try:
         number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
     except (KeyError, InvalidTag):
@@ -156,9 +179,12 @@ def _opened(row: Row[Any], vault: Vault) -> Claim | None:
     return Claim(
         request_id=row.id,
         attempt=row.attempt,
-        progress=Progress(tries=row.tries, unknowns=row.unknowns, send_by=row.send_by),
-        created_at=row.created_at,
+        progress=_progress(row),
+        sends=row.sends,
         country=row.country,
+        language=row.language,
+        channel=Channel(row.channel),
+        pin_id=row.pin_id if row.send_kind == SendKind.RESEND else None,
         digits=number.removeprefix("+"),
     )
 
@@ -179,13 +205,19 @@ def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]
         "codes": [result.outcome.code for result in results],
         "http_statuses": [result.outcome.http_status for result in results],
         "pin_ids": [result.outcome.pin_id for result in results],
+        "externals": [result.outcome.external_message_id for result in results],
+        "evidences": [result.evidence.value if result.evidence else None for result in results],
         "latencies": [result.latency_ms for result in results],
         "started": [result.started_at for result in results],
         "finished": [result.finished_at for result in results],
-        "statuses": [result.decision.status.value for result in results],
+        "statuses": [result.decision.status.value if result.first else None for result in results],
         "reasons": [result.decision.reason.value if result.decision.reason else None for result in results],
+        "resends": [_resend(result) for result in results],
+        "kinds": [result.decision.kind.value if result.decision.kind else None for result in results],
         "next_attempts": [result.decision.next_attempt_at for result in results],
         "expiries": [result.expires_at for result in results],
+        "resend_afters": [result.resend_after for result in results],
+        "live": sorted(status.value for status in LIVE),
         "final": sorted(status.value for status in FINAL),
         "lease_ran_out": LEASE_RAN_OUT.code,
     }
@@ -195,7 +227,7 @@ def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]
 def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
     """Return claims whose lease has run out, by Postgres's clock."""
     rows = conn.execute(
-        select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by)
+        select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by, _r.status)
         .where(_r.send_state == SendState.CLAIMED, _r.lease_until < func.clock_timestamp())
         .order_by(_r.lease_until)
         .limit(limit)
@@ -204,7 +236,7 @@ def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
         Overdue(
             request_id=row.id,
             attempt=row.attempt,
-            progress=Progress(tries=row.tries, unknowns=row.unknowns, send_by=row.send_by),
+            progress=_progress(row),
         )
         for row in rows
     ]
@@ -216,3 +248,16 @@ def next_due(conn: Connection, *, now: datetime) -> datetime | None:
         select(func.min(_r.next_attempt_at)).where(_r.send_state == SendState.DUE, _r.send_by > now)
     ).scalar_one()
     return earliest
+
+
+def _progress(row: Row[*tuple[Any, ...]]) -> Progress:
+    return Progress(
+        tries=row.tries, unknowns=row.unknowns, send_by=row.send_by, first=row.status == Status.QUEUED
+    )
+
+
+def _resend(result: Result) -> str | None:
+    if result.first or result.decision.next_attempt_at is not None:
+        return None
+    accepted = result.outcome.kind is OutcomeKind.ACCEPTED
+    return (Resend.SENT if accepted else Resend.FAILED).value

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from otpqueue.domain.sending import ProviderIds
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.store.schema import provider_ids
 
 _PROVISIONING = 0x6F747000_00000002
@@ -17,7 +17,11 @@ def remember(
     conn: Connection, ids: ProviderIds, *, base_url: str, application_name: str, now: datetime
 ) -> None:
     """Store the ids of this account's application in place of the ones before."""
-    values = {"application_id": ids.application_id, "message_id": ids.message_id, "updated_at": now}
+    values = {
+        "application_id": ids.application_id,
+        "message_ids": dict(ids.message_ids),
+        "updated_at": now,
+    }
     conn.execute(
         insert(provider_ids)
         .values(base_url=base_url, application_name=application_name, **values)
@@ -28,11 +32,11 @@ def remember(
 def recall(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
     """Return the ids of this account's application, None before it was provisioned."""
     row = conn.execute(
-        select(provider_ids.c.application_id, provider_ids.c.message_id).where(
+        select(provider_ids.c.application_id, provider_ids.c.message_ids).where(
             provider_ids.c.base_url == base_url, provider_ids.c.application_name == application_name
         )
     ).one_or_none()
-    return ProviderIds(application_id=row.application_id, message_id=row.message_id) if row else None
+    return ProviderIds(row.application_id, row.message_ids) if row else None
 
 
 def lock(conn: Connection) -> None:

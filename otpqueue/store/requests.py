@@ -8,11 +8,23 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, case, func, insert, literal, or_, select, update
+from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.phone import PhoneNumber, masked
-from otpqueue.domain.request import CHECKABLE, LIVE, OtpRequest, Reason, SendState, Status, sources
+from otpqueue.domain.request import (
+    CHECKABLE,
+    LIVE,
+    MAX_SENDS,
+    Channel,
+    OtpRequest,
+    Reason,
+    Resend,
+    SendKind,
+    SendState,
+    Status,
+    sources,
+)
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.vault import Vault
 
@@ -29,7 +41,7 @@ class NewRequest:
     session_id: str | None
     client_ip: str | None
     client_reference: str | None
-    channel: str
+    channel: Channel
     language: str | None
     checks_allowed: int
     created_at: datetime
@@ -83,7 +95,7 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             session_hash=session_hash,
             client_ip_hash=vault.address_hash(new.client_ip),
             client_reference=new.client_reference,
-            channel=new.channel,
+            channel=new.channel.value,
             language=new.language,
             status=Status.QUEUED.value,
             send_state=SendState.DUE.value,
@@ -138,6 +150,65 @@ def statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
     return {row.id: Status(row.status) for row in rows}
 
 
+def resend(
+    conn: Connection,
+    request_id: UUID,
+    *,
+    client_id: UUID,
+    channel: Channel,
+    send_by: datetime,
+    now: datetime,
+) -> bool:
+    """Make a request due for the same code once more, and not after its code expires; return whether it is.
+
+    It is not when nothing can be resent now: ended, expired, not sent yet, being sent, too soon, too often.
+    """
+    result = conn.execute(
+        update(otp_requests)
+        .where(
+            _r.id == request_id,
+            _r.client_id == client_id,
+            in_status(CHECKABLE),
+            _r.send_state == SendState.IDLE,
+            _r.expires_at > now,
+            _r.resend_after <= now,
+            _r.sends < MAX_SENDS,
+        )
+        .values(
+            send_state=SendState.DUE.value,
+            send_kind=SendKind.RESEND.value,
+            next_attempt_at=now,
+            send_by=func.least(_r.expires_at, send_by),
+            sends=_r.sends + 1,
+            tries=0,
+            unknowns=0,
+            resend=Resend.PENDING.value,
+            resend_channel=channel.value,
+            resend_reason=None,
+            updated_at=now,
+        )
+    )
+    return bool(result.rowcount)
+
+
+def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
+    """Note resends that did not leave by `send_by` as failed; return how many."""
+    conditions = [_r.send_state == SendState.DUE, in_status(CHECKABLE), _r.send_by <= now]
+    batch = _batch(conditions, limit)
+    result = conn.execute(
+        update(otp_requests)
+        .where(_r.id.in_(select(batch.c.id)), *conditions)
+        .values(
+            send_state=SendState.IDLE.value,
+            next_attempt_at=None,
+            resend=Resend.FAILED.value,
+            resend_reason=Reason.SEND_DEADLINE.value,
+            updated_at=now,
+        )
+    )
+    return result.rowcount
+
+
 def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime) -> bool:
     """End a live request at its client's wish; return whether it was live."""
     result = conn.execute(
@@ -177,9 +248,7 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
 def _expire(
     conn: Connection, conditions: list[ColumnElement[bool]], reason: Reason, *, now: datetime, limit: int
 ) -> int:
-    batch = (
-        select(_r.id).where(*conditions).order_by(_r.id).limit(limit).with_for_update(skip_locked=True)
-    ).cte("batch")
+    batch = _batch(conditions, limit)
     result = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
@@ -188,12 +257,17 @@ def _expire(
     return result.rowcount
 
 
+def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
+    rows = select(_r.id).where(*conditions).order_by(_r.id).limit(limit)
+    return rows.with_for_update(skip_locked=True).cte("batch")
+
+
 def _to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,
         phone_number=masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)),
-        channel=row.channel,
+        channel=Channel(row.channel),
         status=Status(row.status),
         send_state=SendState(row.send_state),
         reason=Reason(row.reason) if row.reason else None,
@@ -208,4 +282,9 @@ def _to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
         checks_used=row.checks_used,
         check_in_flight=row.check_lease_until is not None,
         updated_at=row.updated_at,
+        sends=row.sends,
+        resend=Resend(row.resend) if row.resend else None,
+        resend_channel=Channel(row.resend_channel) if row.resend_channel else None,
+        resend_reason=row.resend_reason,
+        resend_after=row.resend_after,
     )

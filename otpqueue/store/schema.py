@@ -15,17 +15,20 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from otpqueue.domain.checking import Verdict
-from otpqueue.domain.request import LIVE, SendState, Status
-from otpqueue.domain.sending import OutcomeKind
+from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
+from otpqueue.domain.sending import Evidence, OutcomeKind
 
 metadata = MetaData(
     naming_convention={
@@ -95,6 +98,13 @@ otp_requests = Table(
     Column("tries", SmallInteger, nullable=False, server_default="0"),
     Column("unknowns", SmallInteger, nullable=False, server_default="0"),
     Column("pin_id", Text),
+    Column("send_kind", Text, nullable=False, server_default=SendKind.FRESH.value),
+    # Resends: the channel of the send under way, and how the newest one stands.
+    Column("sends", SmallInteger, nullable=False, server_default="1"),
+    Column("resend", Text),
+    Column("resend_channel", Text),
+    Column("resend_reason", Text),
+    Column("resend_after", Time),
     # Checks. `checks_used` counts against `checks_allowed`; `check_number` numbers the rows of `checks`.
     Column("checks_allowed", SmallInteger, nullable=False),
     Column("checks_used", SmallInteger, nullable=False, server_default="0"),
@@ -111,6 +121,8 @@ otp_requests = Table(
     Column("finished_at", Time),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(_one_of("send_state", SendState), name="send_state"),
+    CheckConstraint(_one_of("send_kind", SendKind), name="send_kind"),
+    CheckConstraint(f"resend IS NULL OR {_one_of('resend', Resend)}", name="resend"),
     CheckConstraint("(send_state = 'due') = (next_attempt_at IS NOT NULL)", name="due_has_time"),
     CheckConstraint("(send_state = 'claimed') = (lease_until IS NOT NULL)", name="claimed_has_lease"),
     CheckConstraint("checks_used BETWEEN 0 AND checks_allowed", name="checks_bounded"),
@@ -157,6 +169,24 @@ send_attempts = Table(
     Column("http_status", SmallInteger),
     Column("pin_id", Text),
     Column("latency_ms", Integer),
+    Column("kind", Text, nullable=False, server_default=SendKind.FRESH.value),
+    Column("channel", Text, nullable=False, server_default=Channel.SMS.value),
+    Column("evidence", Text),
+    # What delivery reports say.
+    Column("external_message_id", Text),
+    Column("delivery", Text),
+    Column("delivery_status", Text),
+    Column("delivery_error", Text),
+    Column("done_at", Time),
+    Column("price", Numeric),
+    Column("currency", Text),
+    CheckConstraint(f"evidence IS NULL OR {_one_of('evidence', Evidence)}", name="evidence"),
+    CheckConstraint(f"delivery IS NULL OR {_one_of('delivery', Delivery)}", name="delivery"),
+    Index(
+        "send_attempts_external_message",
+        "external_message_id",
+        postgresql_where=text("external_message_id IS NOT NULL"),
+    ),
     CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', OutcomeKind)}", name="outcome"),
 )
 
@@ -187,6 +217,29 @@ refusals = Table(
     Index("refusals_number", "number_hash", "created_at"),
 )
 
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("message_id", Text, nullable=False),
+    Column("delivery", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error", Text),
+    Column("done_at", Time),
+    Column("price", Numeric),
+    Column("currency", Text),
+    Column("received_at", Time, nullable=False),
+    # Null while no attempt of this message is known: a report can overtake the answer to the send.
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE")),
+    Column("attempt", SmallInteger),
+    CheckConstraint(_one_of("delivery", Delivery), name="delivery"),
+    UniqueConstraint(
+        "message_id", "status", "done_at", name="receipts_once", postgresql_nulls_not_distinct=True
+    ),
+    Index("receipts_request", "request_id"),
+    Index("receipts_unmatched", "received_at", postgresql_where=text("request_id IS NULL")),
+)
+
 provider_ids = Table(
     "provider_ids",
     metadata,
@@ -194,6 +247,6 @@ provider_ids = Table(
     Column("base_url", Text, primary_key=True),
     Column("application_name", Text, primary_key=True),
     Column("application_id", Text, nullable=False),
-    Column("message_id", Text, nullable=False),
+    Column("message_ids", JSONB, nullable=False),
     Column("updated_at", Time, nullable=False),
 )

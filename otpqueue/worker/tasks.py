@@ -34,6 +34,10 @@ def register(app: Celery, parts: Parts) -> None:
     def expire(**_: Any) -> None:
         _attempt(jobs.EXPIRE, lambda: expire_once(now=clock.now()))
 
+    @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
+    def poll_receipts(**_: Any) -> None:
+        _attempt(jobs.POLL_RECEIPTS, lambda: parts.receipts.pull(parts.infobip, now=clock.now()))
+
 
 def _attempt(job: jobs.Job, operation: Any) -> None:
     try:

@@ -1,0 +1,83 @@
+"""Delivery reports on the wire: Infobip's two shapes, every field optional.
+
+Source: Infobip's OpenAPI document for SMS (`receive-outbound-sms-message-reports-v3`) and its page on message
+status codes. The legacy shape differs only in fields we do not read.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.infobip.wire import word
+
+_FINAL_GROUPS = {
+    "UNDELIVERABLE": Delivery.UNDELIVERED,
+    "DELIVERED": Delivery.DELIVERED,
+    "EXPIRED": Delivery.UNDELIVERED,
+    "REJECTED": Delivery.UNDELIVERED,
+}
+_GROUP_NAMES = {2: "UNDELIVERABLE", 3: "DELIVERED", 4: "EXPIRED", 5: "REJECTED"}
+_NOT_FINAL = {"DELIVERED_TO_OPERATOR"}
+_DEAREST = Decimal(1_000_000)
+
+
+def parse(body: Any) -> list[Receipt]:
+    """Return the reports of a body, those left out that name no message or no status."""
+    results = body.get("results") if isinstance(body, dict) else None
+    if not isinstance(results, list):
+        return []
+    return [receipt for receipt in map(_receipt, results) if receipt is not None]
+
+
+def is_batch(body: Any) -> bool:
+    """Return whether a body has the form of delivery reports at all."""
+    return isinstance(body, dict) and isinstance(body.get("results"), list)
+
+
+def _receipt(result: Any) -> Receipt | None:
+    if not isinstance(result, dict):
+        return None
+    status, error, price = (_object(result.get(name)) for name in ("status", "error", "price"))
+    message_id, name = word(result.get("messageId"), length=100), word(status.get("name"))
+    group = word(status.get("groupName")) or _group(status.get("groupId"))
+    if message_id is None or (name is None and group is None):
+        return None
+    delivery = _FINAL_GROUPS.get((group or "").upper(), Delivery.PENDING)
+    return Receipt(
+        message_id=message_id,
+        delivery=Delivery.PENDING if name in _NOT_FINAL else delivery,
+        status=name or str(group),
+        error=None if error.get("name") == "NO_ERROR" else word(error.get("name")),
+        done_at=_time(result.get("doneAt")),
+        price=_price(price.get("pricePerMessage")),
+        currency=word(price.get("currency"), length=3),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _group(number: Any) -> str | None:
+    return _GROUP_NAMES.get(number, "PENDING") if isinstance(number, int) else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _price(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        price = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return price if price.is_finite() and 0 <= price < _DEAREST else None

@@ -1,0 +1,62 @@
+"""Take delivery reports in, pushed or pulled: always idempotent, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.receipts import Receipt
+from otpqueue.logs import get_logger
+from otpqueue.store import receipts
+from otpqueue.store.engine import connection, transaction
+
+log = get_logger(__name__)
+
+_PULLS_AT_MOST = 20
+
+
+class Reports(Protocol):
+    """A provider that gives out delivery reports, each once."""
+
+    def reports(self) -> list[Receipt]:
+        """Take the next reports; none when there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiveReceipts:
+    """Receives delivery reports."""
+
+    engine: Engine
+
+    def __call__(self, reports: Sequence[Receipt], *, now: datetime) -> int:
+        """Keep reports not seen before and move what they speak of; return how many were new.
+
+        One whose attempt is not recorded yet is kept and matched when it is. Raises DatabaseUnavailable.
+        """
+        ids = sorted({report.message_id for report in reports})
+
+        def work(conn: Connection) -> int:
+            return receipts.add(conn, reports, now=now)
+
+        new = transaction(self.engine, work)
+        # In a transaction of its own, so that a pump that records the attempt at this moment sees the
+        # reports, or we see the attempt.
+        with connection(self.engine) as conn:
+            moved = receipts.match(conn, ids, now=now)
+        for request_id, status in moved.items():
+            log.info("otp_delivery", otp_id=request_id, status=status)
+        return new
+
+    def pull(self, provider: Reports, *, now: datetime) -> int:
+        """Take in all reports that the provider has ready; return how many were new."""
+        new = 0
+        for _ in range(_PULLS_AT_MOST):
+            reports = provider.reports()
+            if not reports:
+                break
+            new += self(reports, now=now)
+        return new

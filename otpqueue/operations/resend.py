@@ -1,0 +1,84 @@
+"""Send the code in hand once more, by SMS or voice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.errors import (
+    CodeExpired,
+    NotSentYet,
+    OtpqueueError,
+    RequestNotFound,
+    ResendInProgress,
+    ResendsExhausted,
+    ResendTooSoon,
+)
+from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
+from otpqueue.logs import get_logger
+from otpqueue.operations.verify import ENDED
+from otpqueue.store import requests
+from otpqueue.store.engine import connection
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResendCode:
+    """Resends codes. The code in hand stays good meanwhile, and whatever becomes of it."""
+
+    engine: Engine
+    vault: Vault
+    wake: Callable[[], bool]
+    send_within: timedelta
+
+    def __call__(
+        self, request_id: UUID, *, client_id: UUID, channel: Channel | None, now: datetime
+    ) -> OtpRequest:
+        """Make the request due once more and wake a worker; `channel` is the first one's unless given.
+
+        Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
+        CheckRefused errors for a request that has ended, DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            before = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+            if before is None:
+                raise RequestNotFound
+            taken = requests.resend(
+                conn,
+                request_id,
+                client_id=client_id,
+                channel=channel or before.channel,
+                send_by=now + self.send_within,
+                now=now,
+            )
+            request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+        if request is None:
+            raise RequestNotFound
+        if not taken:
+            raise _why_not(request, now)
+        log.info("otp_resend_requested", otp_id=str(request_id), sends=request.sends)
+        self.wake()
+        return request
+
+
+def _why_not(request: OtpRequest, now: datetime) -> OtpqueueError:
+    if request.status in ENDED:
+        return ENDED[request.status]()
+    if request.expires_at is None:
+        return NotSentYet(retry_after_s=1)
+    if request.expires_at <= now:
+        return CodeExpired()
+    if request.send_state is not SendState.IDLE:
+        return ResendInProgress(retry_after_s=1)
+    if request.sends >= MAX_SENDS:
+        return ResendsExhausted()
+    if request.resend_after and request.resend_after > now:
+        return ResendTooSoon(retry_after_s=math.ceil((request.resend_after - now).total_seconds()))
+    return ResendInProgress(retry_after_s=1)

@@ -1,0 +1,108 @@
+"""Queries on delivery reports: each is kept once, and matched to its attempt now or when that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, text
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.receipts import Receipt
+from otpqueue.store.schema import receipts
+
+KEPT_UNMATCHED = timedelta(hours=1)
+
+# The best report of each message wins: `delivered` over `undelivered` over `pending`, whatever came last.
+# Only the newest accepted attempt can say that a request is undelivered. Rows are locked in id order.
+_MATCH = text(
+    """
+    WITH known AS MATERIALIZED (
+        SELECT DISTINCT ON (a.request_id, a.number)
+               a.request_id, a.number, r.delivery, r.status, r.error, r.done_at, r.price, r.currency
+        FROM receipts AS r JOIN send_attempts AS a ON a.external_message_id = r.message_id
+        WHERE r.message_id = ANY(CAST(:message_ids AS text[]))
+        ORDER BY a.request_id, a.number,
+                 array_position(CAST(:ranks AS text[]), r.delivery), r.done_at DESC NULLS LAST
+    ), locked AS MATERIALIZED (
+        SELECT q.id FROM otp_requests AS q
+        WHERE q.id IN (SELECT request_id FROM known) ORDER BY q.id FOR UPDATE
+    ), matched AS (
+        UPDATE receipts AS r SET request_id = a.request_id, attempt = a.number
+        FROM send_attempts AS a, locked
+        WHERE a.external_message_id = r.message_id AND r.request_id IS NULL AND locked.id = a.request_id
+          AND r.message_id = ANY(CAST(:message_ids AS text[]))
+    ), noted AS (
+        UPDATE send_attempts AS a
+        SET delivery = known.delivery, delivery_status = known.status, delivery_error = known.error,
+            done_at = known.done_at, price = coalesce(known.price, a.price),
+            currency = coalesce(known.currency, a.currency)
+        FROM known, locked
+        WHERE a.request_id = known.request_id AND a.number = known.number AND locked.id = a.request_id
+    ), verdict AS (
+        SELECT known.request_id,
+               bool_or(known.delivery = 'delivered') AS delivered,
+               bool_or(known.delivery = 'undelivered' AND known.number = newest.number) AS undelivered
+        FROM known JOIN LATERAL (
+            SELECT max(a.number) AS number FROM send_attempts AS a
+            WHERE a.request_id = known.request_id AND a.outcome = 'accepted'
+        ) AS newest ON true
+        GROUP BY known.request_id
+    )
+    UPDATE otp_requests AS q
+    SET status = CASE WHEN verdict.delivered THEN 'delivered' ELSE 'undelivered' END, updated_at = :now
+    FROM verdict, locked
+    WHERE q.id = verdict.request_id AND locked.id = q.id
+      AND ((verdict.delivered AND q.status IN ('sent', 'undelivered'))
+           OR (NOT verdict.delivered AND verdict.undelivered AND q.status = 'sent'))
+    RETURNING q.id, q.status
+    """
+)
+_RANKS = ["delivered", "undelivered", "pending"]
+
+
+def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
+    """Keep reports that were not seen before; return how many those are."""
+    rows = [
+        {
+            "id": uuid7(),
+            "message_id": report.message_id,
+            "delivery": report.delivery.value,
+            "status": report.status,
+            "error": report.error,
+            "done_at": report.done_at,
+            "price": report.price,
+            "currency": report.currency,
+            "received_at": now,
+        }
+        for report in reports
+    ]
+    if not rows:
+        return 0
+    result = conn.execute(
+        insert(receipts)
+        .values(rows)
+        .on_conflict_do_nothing(constraint="receipts_once")
+        .returning(receipts.c.id)
+    )
+    return len(result.all())
+
+
+def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> dict[str, str]:
+    """Match what is kept of these messages to their attempts and requests; return new statuses by request id.
+
+    May be repeated: what is matched already changes nothing.
+    """
+    if not message_ids:
+        return {}
+    rows = conn.execute(_MATCH, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
+    return {str(row.id): row.status for row in rows}
+
+
+def forget_unmatched(conn: Connection, *, now: datetime) -> int:
+    """Delete reports that no attempt has claimed for an hour; return how many."""
+    result = conn.execute(
+        delete(receipts).where(receipts.c.request_id.is_(None), receipts.c.received_at < now - KEPT_UNMATCHED)
+    )
+    return result.rowcount
