@@ -156,7 +156,7 @@ class Parts:
                 sends_per_number=settings.provider_sends_per_number,
             ),
             texts={FALLBACK_LANGUAGE: settings.infobip_message_template} | settings.templates,
-            sender_id=self.senders.by_country.get("*"),
+            sender_id=self.senders.everywhere,
             india=india,
         )
 

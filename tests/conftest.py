@@ -28,7 +28,7 @@ from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
 
-for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "PG"))]:
+for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG"))]:
     del os.environ[_name]
 for _name in ("DATABASE_URL", "REDIS_URL", "PORT"):
     os.environ.pop(_name, None)

@@ -59,7 +59,7 @@ KINDS: dict[str, Kind] = dict(
         Kind("malformed_json", 400, "Malformed JSON", "The body is not one JSON object in UTF-8."),
         Kind("not_found", 404, "Not found", "There is nothing at this path."),
         Kind("method_not_allowed", 405, "Method not allowed", "This path does not take this method."),
-        Kind("body_too_large", 413, "Body too large", "The body is larger than 16 KiB."),
+        Kind("body_too_large", 413, "Body too large", "The body is larger than 16 KiB (reports: 4 MiB)."),
         Kind("unsupported_media_type", 415, "Unsupported media type", "Send `application/json`."),
         Kind("bad_http", 400, "Bad HTTP request", "The HTTP request itself is not valid."),
         Kind("internal_error", 500, "Internal error", "This is our fault; it has been logged."),
@@ -109,7 +109,7 @@ def answer(resp: falcon.Response, problem: dict[str, Any], *, retry_after_s: int
     resp.status = problem["status"]
     resp.content_type = CONTENT_TYPE
     resp.text = json.dumps(problem)
-    if problem["status"] == 401:
+    if problem["status"] == 401 and resp.get_header("WWW-Authenticate") is None:
         resp.set_header("WWW-Authenticate", "Bearer")
     if retry_after_s is not None:
         resp.set_header("Retry-After", str(retry_after_s))

@@ -20,6 +20,8 @@ from otpqueue.operations.receive_receipts import ReceiveReceipts
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """2000 reports, the largest batch that Infobip sends, with room."""
 
+_CHALLENGE = 'Basic realm="delivery reports"'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Receipts:
@@ -31,7 +33,7 @@ class Receipts:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take reports in. Answered with 200 whatever they speak of, so that none is pushed for ever."""
-        self._enter(req)
+        self._enter(req, resp)
         body = bodies.read_json(req, limit=MAX_BODY_BYTES)
         try:
             batch = json.loads(body)
@@ -43,8 +45,9 @@ class Receipts:
         new = self.receive(reports, now=clock.now())
         resp.text = json.dumps({"received": len(reports), "new": new})
 
-    def _enter(self, req: falcon.Request) -> None:
+    def _enter(self, req: falcon.Request, resp: falcon.Response) -> None:
         if self.user is None or self.password is None:
+            resp.set_header("WWW-Authenticate", _CHALLENGE)
             raise Unauthenticated("Delivery reports are not taken: OTPQUEUE_RECEIPTS_USER is not set.")
         word, _, encoded = (req.get_header("Authorization") or "").partition(" ")
         try:
@@ -52,4 +55,5 @@ class Receipts:
         except (binascii.Error, ValueError):
             given = b""
         if not hmac.compare_digest(given, f"{self.user}:{self.password}".encode()):
+            resp.set_header("WWW-Authenticate", _CHALLENGE)
             raise Unauthenticated("The user or password for delivery reports is wrong.")

@@ -171,7 +171,8 @@ class Resending:
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Accept the wish to send the same code once more; the body may be left out."""
         client_id = self.door.enter(req, "send")
-        body = bodies.read(req, bodies.ResendWanted) if req.content_length else bodies.ResendWanted()
+        given = req.content_length or req.get_header("Transfer-Encoding")
+        body = bodies.read(req, bodies.ResendWanted) if given else bodies.ResendWanted()
         channel = Channel(body.channel) if body.channel else None
         request = self.resend(parse_id(request_id), client_id=client_id, channel=channel, now=clock.now())
         resp.status = falcon.HTTP_202

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from otpqueue import logs
 from otpqueue.cli import codes, dev, keys, services
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -57,6 +58,8 @@ def main() -> None:
 
     Start with `otpqueue dev`: everything on one machine, nothing real sent.
     """
+    # What a command prints goes to stdout; its records, if any, to stderr. Services configure their own.
+    logs.configure(process="otpqueue", style="readable", level="WARNING")
 
 
 for _command in _COMMANDS:

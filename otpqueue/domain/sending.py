@@ -123,11 +123,11 @@ def decide(
     if outcome.kind is OutcomeKind.UNKNOWN:
         if progress.unknowns >= policy.unknown_resends:
             return Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
-    elif not outcome.retryable:
-        return Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
-    if outcome.pin_unknown:
+    elif outcome.pin_unknown:
         again = _again(now, progress.send_by)
         return replace(again, kind=SendKind.FRESH) if again.next_attempt_at else again
+    elif not outcome.retryable:
+        return Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
     if outcome.misconfigured:
         return _again(now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by)
     if progress.tries >= policy.max_attempts:

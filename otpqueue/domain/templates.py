@@ -47,10 +47,12 @@ class ProviderIds:
         Raises KeyError when not even the fallback was provisioned.
         """
         wanted = (language or FALLBACK_LANGUAGE).lower().replace("_", "-")
-        for tongue in (wanted, wanted.partition("-")[0], FALLBACK_LANGUAGE):
-            for key in (TemplateKey(language=tongue, india=country == "IN"), TemplateKey(language=tongue)):
-                if str(key) in self.message_ids:
-                    return self.message_ids[str(key)]
+        tongues = (wanted, wanted.partition("-")[0], FALLBACK_LANGUAGE)
+        # A text that is not registered does not arrive in India, in whichever language.
+        for india in (True, False) if country == "IN" else (False,):
+            for key in (str(TemplateKey(language=tongue, india=india)) for tongue in tongues):
+                if key in self.message_ids:
+                    return self.message_ids[key]
         raise KeyError(FALLBACK_LANGUAGE)
 
 
@@ -59,6 +61,12 @@ class Senders:
     """Sender ids by country (ISO 3166 alpha-2), `*` for all others."""
 
     by_country: Mapping[str, str]
+
+    @property
+    def everywhere(self) -> str | None:
+        """The common sender, if every country takes it: a template's own sender is used in all of them."""
+        common = self.by_country.get("*")
+        return common if common and _NUMERIC.fullmatch(common) else None
 
     def sender(self, country: str | None) -> str | None:
         """Return whom the message comes from, None to leave it to the provider.

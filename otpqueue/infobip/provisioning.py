@@ -19,6 +19,7 @@ from otpqueue.infobip.transport import Answer, Transport
 
 _APPLICATIONS = "/2fa/2/applications"
 _DURATION = re.compile(r"(\d*)(ms|s|m|h|d)")
+_OPTIONAL: dict[str, Any] = {"senderId": None, "regional": None}
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 # Infobip's OpenAPI document 3.210.0: the languages in which a code can be read out.
 _SPOKEN = frozenset(
@@ -136,6 +137,8 @@ def plan(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None
     steps = []
     for key, body in wanted.templates().items():
         existing = _find_template(there, body, known.get(str(key)))
+        # Each key has a template of its own: one that two shared could be changed for one of them alone.
+        there = [one for one in there if one is not existing]
         if existing and _same(existing, body):
             found[str(key)] = _id(existing, "messageId")
         else:
@@ -217,12 +220,14 @@ def _find_template(
     there: list[dict[str, Any]], body: Mapping[str, Any], known: str | None
 ) -> dict[str, Any] | None:
     by_id = next((one for one in there if known and one.get("messageId") == known), None)
-    return by_id or next((one for one in there if _same(one, body) and one.get("messageId")), None)
+    if by_id and not any(by_id.get(name) is not None and name not in body for name in _OPTIONAL):
+        return by_id
+    # Whether an update takes away what it leaves out is not documented: better a template of its own.
+    return next((one for one in there if _same(one, body) and one.get("messageId")), None)
 
 
 def _same(existing: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    optional = {"senderId": None, "regional": None}
-    return all(existing.get(name) == value for name, value in (optional | dict(body)).items())
+    return all(existing.get(name) == value for name, value in (_OPTIONAL | dict(body)).items())
 
 
 def _templates_path(application_id: str) -> str:

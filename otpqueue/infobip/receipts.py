@@ -6,7 +6,7 @@ status codes. The legacy shape differs only in fields we do not read.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -22,6 +22,7 @@ _FINAL_GROUPS = {
 _GROUP_NAMES = {2: "UNDELIVERABLE", 3: "DELIVERED", 4: "EXPIRED", 5: "REJECTED"}
 _NOT_FINAL = {"DELIVERED_TO_OPERATOR"}
 _DEAREST = Decimal(1_000_000)
+_FINEST = Decimal("0.000001")
 
 
 def parse(body: Any) -> list[Receipt]:
@@ -68,9 +69,9 @@ def _group(number: Any) -> str | None:
 def _time(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else None
 
 
 def _price(value: Any) -> Decimal | None:
@@ -80,4 +81,5 @@ def _price(value: Any) -> Decimal | None:
         price = Decimal(str(value))
     except InvalidOperation:
         return None
-    return price if price.is_finite() and 0 <= price < _DEAREST else None
+    # As written, 1e-99999 is more digits than a database holds.
+    return price.quantize(_FINEST) if price.is_finite() and 0 <= price < _DEAREST else None

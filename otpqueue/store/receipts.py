@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, text
-from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.receipts import Receipt
@@ -14,17 +13,39 @@ from otpqueue.store.schema import receipts
 
 KEPT_UNMATCHED = timedelta(hours=1)
 
-# The best report of each message wins: `delivered` over `undelivered` over `pending`, whatever came last.
-# Only the newest accepted attempt can say that a request is undelivered. Rows are locked in id order.
+# In one order everywhere, so that two sessions with the same reports cannot deadlock.
+_ADD = text(
+    """
+    INSERT INTO receipts (id, message_id, delivery, status, error, done_at, price, currency, received_at)
+    SELECT *, :now FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:message_ids AS text[]), CAST(:deliveries AS text[]),
+        CAST(:statuses AS text[]), CAST(:errors AS text[]), CAST(:done AS timestamptz[]),
+        CAST(:prices AS numeric[]), CAST(:currencies AS text[])
+    ) AS t (id, message_id, delivery, status, error, done_at, price, currency)
+    ORDER BY message_id, status, done_at
+    ON CONFLICT ON CONSTRAINT receipts_once DO NOTHING
+    """
+)
+
+# The best report of each message wins: `delivered` over `undelivered` over `pending`, whatever came last; the
+# price is that of the best one that names any. Only the newest accepted attempt can say that a request is
+# undelivered. Rows are locked in id order; what was read before another session let go of the lock may be
+# old by then, so it does not replace what is better.
 _MATCH = text(
     """
     WITH known AS MATERIALIZED (
         SELECT DISTINCT ON (a.request_id, a.number)
-               a.request_id, a.number, r.delivery, r.status, r.error, r.done_at, r.price, r.currency
+               a.request_id, a.number, r.delivery, r.status, r.error, r.done_at,
+               first_value(r.price) OVER priced AS price, first_value(r.currency) OVER priced AS currency
         FROM receipts AS r JOIN send_attempts AS a ON a.external_message_id = r.message_id
         WHERE r.message_id = ANY(CAST(:message_ids AS text[]))
-        ORDER BY a.request_id, a.number,
-                 array_position(CAST(:ranks AS text[]), r.delivery), r.done_at DESC NULLS LAST
+        WINDOW priced AS (
+            PARTITION BY a.request_id, a.number
+            ORDER BY r.price IS NULL, array_position(CAST(:ranks AS text[]), r.delivery),
+                     r.done_at DESC NULLS LAST, r.status
+        )
+        ORDER BY a.request_id, a.number, array_position(CAST(:ranks AS text[]), r.delivery),
+                 r.done_at DESC NULLS LAST, r.status
     ), locked AS MATERIALIZED (
         SELECT q.id FROM otp_requests AS q
         WHERE q.id IN (SELECT request_id FROM known) ORDER BY q.id FOR UPDATE
@@ -40,6 +61,8 @@ _MATCH = text(
             currency = coalesce(known.currency, a.currency)
         FROM known, locked
         WHERE a.request_id = known.request_id AND a.number = known.number AND locked.id = a.request_id
+          AND (a.delivery IS NULL OR array_position(CAST(:ranks AS text[]), known.delivery)
+                                     <= array_position(CAST(:ranks AS text[]), a.delivery))
     ), verdict AS (
         SELECT known.request_id,
                bool_or(known.delivery = 'delivered') AS delivered,
@@ -64,29 +87,18 @@ _RANKS = ["delivered", "undelivered", "pending"]
 
 def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
     """Keep reports that were not seen before; return how many those are."""
-    rows = [
-        {
-            "id": uuid7(),
-            "message_id": report.message_id,
-            "delivery": report.delivery.value,
-            "status": report.status,
-            "error": report.error,
-            "done_at": report.done_at,
-            "price": report.price,
-            "currency": report.currency,
-            "received_at": now,
-        }
-        for report in reports
-    ]
-    if not rows:
-        return 0
-    result = conn.execute(
-        insert(receipts)
-        .values(rows)
-        .on_conflict_do_nothing(constraint="receipts_once")
-        .returning(receipts.c.id)
-    )
-    return len(result.all())
+    parameters = {
+        "ids": [uuid7() for _ in reports],
+        "message_ids": [report.message_id for report in reports],
+        "deliveries": [report.delivery.value for report in reports],
+        "statuses": [report.status for report in reports],
+        "errors": [report.error for report in reports],
+        "done": [report.done_at for report in reports],
+        "prices": [report.price for report in reports],
+        "currencies": [report.currency for report in reports],
+        "now": now,
+    }
+    return conn.execute(_ADD, parameters).rowcount
 
 
 def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> dict[str, str]:

@@ -49,7 +49,11 @@ class NewRequest:
 
 
 def ending(status: Status, reason: Reason, now: datetime) -> dict[str, Any]:
-    """Return the columns of a request that ends. A worker that holds it keeps its claim and records late."""
+    """Return the columns of a request that ends. A worker that holds it keeps its claim and records late.
+
+    A resend that has not left will not: it has failed, for the reason that the request ended.
+    """
+    unsent = (_r.send_state == SendState.DUE) & (_r.resend == Resend.PENDING)
     return {
         "status": status.value,
         "reason": reason.value,
@@ -57,6 +61,8 @@ def ending(status: Status, reason: Reason, now: datetime) -> dict[str, Any]:
         "updated_at": now,
         "next_attempt_at": None,
         "send_state": case((_r.send_state == SendState.DUE, SendState.IDLE.value), else_=_r.send_state),
+        "resend": case((unsent, Resend.FAILED.value), else_=_r.resend),
+        "resend_reason": case((unsent, reason.value), else_=_r.resend_reason),
     }
 
 

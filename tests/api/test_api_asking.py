@@ -25,6 +25,9 @@ FIELDS = {
     "expires_at",
     "verified_at",
     "checks_left",
+    "sends_left",
+    "resend_after",
+    "resend",
 }
 
 
@@ -43,6 +46,7 @@ def test_accepted_request(caller: Caller) -> None:
     assert (body["status"], body["reason"], body["channel"]) == ("queued", None, "sms")
     assert (body["sent_at"], body["expires_at"], body["verified_at"]) == (None, None, None)
     assert body["checks_left"] == 5
+    assert (body["sends_left"], body["resend_after"], body["resend"]) == (4, None, None)
     assert TIME_TEXT.fullmatch(body["created_at"])
     assert TIME_TEXT.fullmatch(body["send_by"])
     created = datetime.fromisoformat(body["created_at"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.api.conftest import Caller
 
 ID = "/v1/otp-requests/00000000-0000-7000-8000-000000000000"
-PATHS = ("/v1/otp-requests", f"{ID}/verify", "/request-otp", "/verify-otp")
+PATHS = ("/v1/otp-requests", f"{ID}/verify", f"{ID}/resend", "/request-otp", "/verify-otp")
 NAMES = (
     "phone_number",
     "phoneNumber",
@@ -35,6 +35,7 @@ LIKELY = st.sampled_from(
         "GB",
         "US",
         "sms",
+        "voice",
         "en",
         "123456",
         "::1",

@@ -227,10 +227,9 @@ def test_provision(shell: Shell, provider: Provider) -> None:
     first, second = shell.run("provision"), shell.run("provision")
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "created application 'otpqueue'" in first.stdout
-    assert "created message template" in first.stdout
-    assert "everything was there already" in second.stdout
-    ids = re.search(r"application \w+, message \w+", first.stdout)
+    assert "create application 'otpqueue'\ncreate message template en\n" in first.stdout
+    assert "nothing to do: everything is there" in second.stdout
+    ids = re.search(r"^application \w+\nmessage template en: \w+$", first.stdout, re.MULTILINE)
     assert ids is not None
     assert ids[0] in second.stdout
     (application,) = provider.call("GET", "/2fa/2/applications").json()

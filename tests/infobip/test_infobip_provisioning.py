@@ -11,16 +11,30 @@ from typing import Any
 
 import pytest
 
-from otpqueue.domain.sending import ProviderIds
-from otpqueue.infobip.provisioning import ProvisioningFailed, Wanted, ensure
+from otpqueue.domain.templates import ProviderIds, TemplateKey
+from otpqueue.infobip.provisioning import Limits, ProvisioningFailed, Wanted, apply, plan
 from otpqueue.infobip.transport import Transport
+from otpqueue.operations.provision import Provisioned
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
 from tests.conftest import INFOBIP_KEY, MakeParts, Provider
 from tests.infobip.conftest import API_KEY, Connect, ScriptedServer, http
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WANTED = Wanted(application_name="otpqueue", code_lifetime_s=300, template="Code {{pin}}", sender_id=None)
+WANTED = Wanted(
+    application_name="otpqueue",
+    code_lifetime_s=300,
+    limits=Limits(
+        pin_attempts=10,
+        verify_pin="20/1s",
+        sends_per_application="10000000/1d",
+        sends_per_number="100/1d",
+    ),
+    texts={"en": "Code {{pin}}"},
+    sender_id=None,
+    india=None,
+)
+WANTED_TEMPLATE = WANTED.templates()[TemplateKey(language="en")]
 CONFIGURATION = {
     "pinAttempts": 10,
     "allowMultiplePinVerifications": True,
@@ -29,6 +43,8 @@ CONFIGURATION = {
     "sendPinPerApplicationLimit": "10000000/1d",
     "sendPinPerPhoneNumberLimit": "100/1d",
 }
+
+OURS = b'[{"name": "otpqueue", "applicationId": "A"}]'
 
 
 @pytest.fixture
@@ -39,6 +55,19 @@ def transport(provider: Provider) -> Iterator[Transport]:
     )
     yield transport
     transport.close()
+
+
+def ensure(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None) -> Provisioned:
+    """Make a plan and carry it out, and return what was done."""
+    planned = plan(transport, wanted, remembered=remembered)
+    ids = apply(transport, planned)
+    return Provisioned(ids=ids, actions=tuple(planned.words()))
+
+
+def ids_of(made: Provisioned) -> ProviderIds:
+    """Return the ids of a run that was no dry one."""
+    assert made.ids is not None
+    return made.ids
 
 
 def applications(provider: Provider) -> list[dict[str, Any]]:
@@ -68,18 +97,20 @@ def test_first_run_makes_everything_as_wanted(transport: Transport, provider: Pr
     made = ensure(transport, WANTED, remembered=None)
 
     (application,) = applications(provider)
-    assert application["applicationId"] == made.ids.application_id
+    assert application["applicationId"] == ids_of(made).application_id
     assert (application["name"], application["enabled"]) == ("otpqueue", True)
     assert application["configuration"] == CONFIGURATION
-    (template,) = templates(provider, made.ids.application_id)
-    assert template["messageId"] == made.ids.message_id
+    (template,) = templates(provider, ids_of(made).application_id)
+    assert ids_of(made).message_ids == {"en": template["messageId"]}
     assert (template["messageText"], template["pinType"], template["pinLength"]) == (
         "Code {{pin}}",
         "NUMERIC",
         6,
     )
+    assert template["language"] == "en"
     assert "senderId" not in template
-    assert [action.split(" ")[0] for action in made.actions] == ["created", "created"]
+    assert "regional" not in template
+    assert made.actions == ("create application 'otpqueue'", "create message template en")
 
 
 def test_second_run_does_nothing(transport: Transport, provider: Provider) -> None:
@@ -91,7 +122,7 @@ def test_second_run_does_nothing(transport: Transport, provider: Provider) -> No
 
     assert again.ids == remembering.ids == first.ids
     assert again.actions == remembering.actions == ()
-    assert len(applications(provider)) == len(templates(provider, first.ids.application_id)) == 1
+    assert len(applications(provider)) == len(templates(provider, ids_of(first).application_id)) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,9 +148,9 @@ def test_configuration_that_drifted_is_mended(
     made = ensure(transport, WANTED, remembered=None)
 
     (application,) = applications(provider)
-    assert application["applicationId"] == made.ids.application_id == application_id
+    assert application["applicationId"] == ids_of(made).application_id == application_id
     assert application["configuration"] == CONFIGURATION
-    assert made.actions[0] == "updated application 'otpqueue'"
+    assert made.actions[0] == "update application 'otpqueue'"
 
 
 def test_application_with_the_providers_defaults_is_mended(transport: Transport, provider: Provider) -> None:
@@ -161,12 +192,12 @@ def test_same_meaning_in_other_words_is_no_drift(connect: Connect, same: dict[st
         "configuration": CONFIGURATION | same,
         "verificationTimeout": None,
     }
-    template = {"messageId": "M", "applicationId": "A", "pinPlaceholder": "{{pin}}", **WANTED.message()}
+    template = {"messageId": "M", "applicationId": "A", "pinPlaceholder": "{{pin}}", **WANTED_TEMPLATE}
     answers = (http(json.dumps([one]).encode()) for one in (application, template))
     with ScriptedServer(*answers) as server:
         made = ensure(connect(server.url), WANTED, remembered=None)
 
-        assert made.ids == ProviderIds(application_id="A", message_id="M")
+        assert made.ids == ProviderIds("A", {"en": "M"})
         assert made.actions == ()
         assert [request.split(b" ")[0] for request in server.requests] == [b"GET", b"GET"]
 
@@ -177,11 +208,14 @@ def test_of_two_applications_the_remembered_one_is_used(transport: Transport, pr
     make_application(provider, name="another", configuration={})
 
     for remembered in (first, second):
-        ids = ProviderIds(application_id=remembered, message_id="gone")
+        ids = ProviderIds(remembered, {"en": "gone"})
         made = ensure(transport, WANTED, remembered=ids)
 
-        assert made.ids.application_id == remembered
-        assert made.actions[0].startswith("found 2 applications named 'otpqueue'")
+        assert ids_of(made).application_id == remembered
+        assert made.actions[0] == "2 applications are named 'otpqueue': using the one used before"
+    assert ensure(transport, WANTED, remembered=None).actions == (
+        "2 applications are named 'otpqueue': using the first",
+    )
     assert len(applications(provider)) == 3
     assert (
         next(one for one in applications(provider) if one["name"] == "another")["configuration"]
@@ -191,22 +225,54 @@ def test_of_two_applications_the_remembered_one_is_used(transport: Transport, pr
 
 def test_remembered_application_that_is_gone_is_made_anew(transport: Transport, provider: Provider) -> None:
     """Ids of an account that knows them no more are no obstacle."""
-    made = ensure(transport, WANTED, remembered=ProviderIds(application_id="gone", message_id="gone"))
+    made = ensure(transport, WANTED, remembered=ProviderIds("gone", {"en": "gone"}))
 
-    assert [one["applicationId"] for one in applications(provider)] == [made.ids.application_id]
+    assert [one["applicationId"] for one in applications(provider)] == [ids_of(made).application_id]
 
 
-def test_other_text_or_sender_is_another_template(transport: Transport, provider: Provider) -> None:
-    """A template is found by all that it says; a changed text makes a new one and leaves the old."""
-    first = ensure(transport, WANTED, remembered=None)
-    other_text = ensure(transport, replace(WANTED, template="PIN {{pin}}"), remembered=first.ids)
-    other_sender = ensure(transport, replace(WANTED, sender_id="Shop"), remembered=other_text.ids)
-    back = ensure(transport, WANTED, remembered=other_sender.ids)
+def test_template_is_changed_in_place(transport: Transport, provider: Provider) -> None:
+    """A text or sender that changed is changed at the template that is remembered, which keeps its id."""
+    first = ids_of(ensure(transport, WANTED, remembered=None))
+    for wanted in (
+        replace(WANTED, texts={"en": "PIN {{pin}}"}),
+        replace(WANTED, texts={"en": "PIN {{pin}}"}, sender_id="Shop"),
+    ):
+        made = ensure(transport, wanted, remembered=first)
 
-    assert len({first.ids.message_id, other_text.ids.message_id, other_sender.ids.message_id}) == 3
-    assert back.ids == first.ids
-    found = templates(provider, first.ids.application_id)
-    assert [one.get("senderId") for one in found if one["messageId"] == other_sender.ids.message_id] == [
+        assert made.ids == first
+        assert made.actions == ("update message template en",)
+        (template,) = templates(provider, first.application_id)
+        assert (template["messageText"], template.get("senderId")) == ("PIN {{pin}}", wanted.sender_id)
+
+
+def test_sender_that_is_wanted_no_more_goes(transport: Transport, provider: Provider) -> None:
+    """An update may keep what it leaves out, so a template without a sender is another one, made once."""
+    first = ids_of(ensure(transport, replace(WANTED, sender_id="Shop"), remembered=None))
+
+    without = ensure(transport, WANTED, remembered=first)
+    again = ensure(transport, WANTED, remembered=ids_of(without))
+
+    assert without.actions == ("create message template en",)
+    assert again.actions == ()
+    assert again.ids == without.ids
+    by_id = {one["messageId"]: one for one in templates(provider, first.application_id)}
+    assert "senderId" not in by_id[ids_of(without).message_ids["en"]]
+    assert by_id[first.message_ids["en"]]["senderId"] == "Shop"
+
+
+def test_template_that_is_not_remembered_is_found_by_what_it_says(
+    transport: Transport, provider: Provider
+) -> None:
+    """Without ids a template of another text or sender is not taken for ours, and stays as it is."""
+    first = ids_of(ensure(transport, WANTED, remembered=None))
+    other_text = ids_of(ensure(transport, replace(WANTED, texts={"en": "PIN {{pin}}"}), remembered=None))
+    other_sender = ids_of(ensure(transport, replace(WANTED, sender_id="Shop"), remembered=None))
+    back = ids_of(ensure(transport, WANTED, remembered=None))
+
+    assert len({one.message_ids["en"] for one in (first, other_text, other_sender)}) == 3
+    assert back == first
+    found = templates(provider, first.application_id)
+    assert [one.get("senderId") for one in found if one["messageId"] == other_sender.message_ids["en"]] == [
         "Shop"
     ]
 
@@ -223,7 +289,7 @@ def test_template_with_a_sender_is_not_taken_for_one_without(transport: Transpor
 @pytest.mark.parametrize(("seconds", "text"), [(300, "5m"), (60, "1m"), (90, "90s"), (45.4, "45s")])
 def test_lifetime_of_a_code_is_the_applications(seconds: float, text: str) -> None:
     """The provider's code lives as long as ours."""
-    assert replace(WANTED, code_lifetime_s=seconds).configuration()["pinTimeToLive"] == text
+    assert replace(WANTED, code_lifetime_s=seconds).application()["configuration"]["pinTimeToLive"] == text
 
 
 def test_created_may_be_answered_with_200(connect: Connect) -> None:
@@ -260,7 +326,9 @@ def test_unreachable_provider_fails_with_a_hint(connect: Connect) -> None:
         ([b"[]", b"{}"], "no applicationId"),
         ([b"[]", b'{"applicationId": 5}'], "no applicationId"),
         ([b"[]", b'{"applicationId": ""}'], "no applicationId"),
-        ([b"[1, null, {}]", b'{"applicationId": "A"}', b"[[], 5]", b"[]"], "no messageId"),
+        ([b"[1, null, {}]", b'{"applicationId": "A"}', b"[]"], "no messageId"),
+        ([OURS, b"[[], 5]", b"{}", b"[]"], "no messageId"),
+        ([OURS, b"{}"], "not a list"),
         ([b'[{"name": "otpqueue", "applicationId": 7}]'], "no applicationId"),
     ],
 )
@@ -284,7 +352,7 @@ def test_failure_half_way_is_told_and_mended_by_the_next_run(
 
     made = ensure(transport, WANTED, remembered=None)
 
-    assert made.actions == ("created message template",)
+    assert made.actions == ("create message template en",)
     assert len(applications(provider)) == 1
 
 
@@ -307,7 +375,7 @@ def test_ids_of_the_environment_win(make_parts: MakeParts, provider: Provider) -
 
     made = parts.provision(parts.transport, now=NOW)
 
-    assert made.ids == parts.provision.ids() == ProviderIds(application_id="A", message_id="M")
+    assert made.ids == parts.provision.ids() == ProviderIds("A", {"en": "M"})
     assert len(applications(provider)) == 1
 
 
@@ -341,7 +409,7 @@ def test_runs_at_once_make_one_of_each(make_parts: MakeParts, provider: Provider
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(lambda parts: parts.provision(parts.transport, now=NOW), everyone))
 
-    assert len({one.ids for one in made}) == 1
+    assert all(one.ids == made[0].ids for one in made)
     assert len(applications(provider)) == 1
-    assert len(templates(provider, made[0].ids.application_id)) == 1
+    assert len(templates(provider, ids_of(made[0]).application_id)) == 1
     assert sorted(len(one.actions) for one in made) == [0, 0, 0, 2]

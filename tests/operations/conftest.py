@@ -92,6 +92,7 @@ def make_pump(patient_parts: Parts) -> MakePump:
             job_s=parts.settings.job_s,
             code_lifetime_s=parts.settings.code_lifetime_s,
             policy=parts.policy,
+            senders=parts.senders,
         )
         return Pump(
             engine=parts.engine,

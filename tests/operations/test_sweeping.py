@@ -52,6 +52,7 @@ def accepted(claim: Claim, *, pin_id: str = "LATE") -> Result:
         started_at=now,
         finished_at=now,
         latency_ms=1,
+        first=claim.progress.first,
         expires_at=now + timedelta(minutes=5),
     )
 

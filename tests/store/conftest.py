@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select, text, update
 
 from otpqueue.domain import phone
 from otpqueue.domain.checking import Judgement, Verdict
-from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.store import attempts, checks, clients, requests
 from otpqueue.store.attempts import Claim, Overdue, Result
@@ -111,7 +111,7 @@ class Store:
             "session_id": None,
             "client_ip": None,
             "client_reference": None,
-            "channel": "sms",
+            "channel": Channel.SMS,
             "language": None,
             "checks_allowed": 5,
             "created_at": NOW,
@@ -225,6 +225,7 @@ def a_result(
         started_at=NOW,
         finished_at=now,
         latency_ms=34,
+        first=claim.progress.first,
         expires_at=expires_at or (later(300) if outcome.kind is OutcomeKind.ACCEPTED else None),
     )
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from otpqueue.domain.request import FINAL, Reason, SendState, Status
+from otpqueue.domain.request import FINAL, Channel, Reason, SendState, Status
 from otpqueue.domain.sending import (
     LEASE_RAN_OUT,
     RETURNED,
@@ -48,7 +48,7 @@ def ids(claims: list[Claim]) -> set[UUID]:
 
 def test_claim_says_what_to_send(store: Store) -> None:
     """A claim has what a sender needs, and does not print the number."""
-    request = store.insert()
+    request = store.insert(language="pt-BR", channel=Channel.VOICE)
 
     (claim,) = store.claim()
 
@@ -56,9 +56,12 @@ def test_claim_says_what_to_send(store: Store) -> None:
         request_id=request.id,
         attempt=1,
         progress=Progress(tries=1, unknowns=0, send_by=later(90)),
-        created_at=NOW,
+        sends=1,
         country="GB",
+        language="pt-BR",
+        channel=Channel.VOICE,
         digits=NUMBER.removeprefix("+"),
+        pin_id=None,
     )
     assert claim.digits not in repr(claim)
 
@@ -378,8 +381,8 @@ def test_lease_that_ran_out_twice_counts_once(store: Store) -> None:
 
 def test_several_are_recorded_in_one_statement(store: Store) -> None:
     """Each request gets its own result; the pairs that moved are told."""
-    store.insert_many(4)
-    claims = sorted(store.claim(), key=lambda claim: claim.created_at)
+    made = [request.id for request in store.insert_many(4)]
+    claims = sorted(store.claim(), key=lambda claim: made.index(claim.request_id))
     store.record(claims[3], accepted(), SENT)
 
     moved = attempts.record(

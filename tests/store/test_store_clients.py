@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from otpqueue.domain.sending import ProviderIds
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.store import clients, provider_ids
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection
@@ -94,8 +94,8 @@ def test_revoked_key_does_not_come_back(store: Store) -> None:
 
 def test_provider_ids_are_kept_by_account_and_application(store: Store) -> None:
     """An id means nothing at another account or for another application; the last one stored is in force."""
-    first = ProviderIds(application_id="A1", message_id="M1")
-    second = ProviderIds(application_id="A2", message_id="M2")
+    first = ProviderIds("A1", {"en": "M1"})
+    second = ProviderIds("A2", {"en": "M2", "de": "M3"})
     key = {"base_url": "https://one", "application_name": "otpqueue"}
 
     assert provider_ids.recall(store.conn, **key) is None

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from otpqueue.domain.checking import Verdict
-from otpqueue.domain.request import FINAL, LIVE, OtpRequest, Reason, SendState, Status
+from otpqueue.domain.request import FINAL, LIVE, Channel, OtpRequest, Reason, SendState, Status
 from otpqueue.store import clients, refusals, requests
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.schema import refusals as refusal_rows
@@ -19,11 +19,14 @@ from tests.store.conftest import NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, 
 
 def test_request_is_stored_as_due(store: Store) -> None:
     """What is accepted is there with all the caller gave, due at once, and reads back as it was returned."""
-    made = store.insert(client_reference="order 7", channel="voice", language="en", checks_allowed=4)
+    made = store.insert(client_reference="order 7", channel=Channel.VOICE, language="en", checks_allowed=4)
 
     assert store.find(made.id) == made
     assert (made.status, made.send_state, made.shown_status) == (Status.QUEUED, SendState.DUE, "queued")
-    assert (made.phone_number, made.channel, made.client_reference) == ("+44********23", "voice", "order 7")
+    assert (made.phone_number, made.client_reference) == ("+44********23", "order 7")
+    assert made.channel is Channel.VOICE
+    assert (made.sends, made.resend, made.resend_channel, made.resend_reason) == (1, None, None, None)
+    assert made.resend_after is None
     assert (made.created_at, made.send_by, made.updated_at) == (NOW, later(90), NOW)
     assert (made.checks_allowed, made.checks_used, made.checks_left) == (4, 0, 4)
     assert made.expires_at is made.sent_at is made.reason is made.verified_at is None

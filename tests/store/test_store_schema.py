@@ -188,6 +188,9 @@ def test_upgrade_of_an_unreachable_database_says_so(other_engine: MakeEngine) ->
         ({"client_id": UUID(int=1)}, "otp_requests_client_id_fkey"),
         ({"number_sealed": None}, "number_sealed"),
         ({"number_hash": None}, "number_hash"),
+        ({"send_kind": "again"}, "otp_requests_send_kind_check"),
+        ({"resend": "lost"}, "otp_requests_resend_check"),
+        ({"sends": None}, "sends"),
         ({"send_by": None}, "send_by"),
         ({"created_at": None}, "created_at"),
     ],
@@ -207,6 +210,8 @@ def test_impossible_request_is_refused(store: Store, columns: dict[str, Any], co
     ("statement", "constraint"),
     [
         ("UPDATE send_attempts SET outcome = 'perhaps'", "send_attempts_outcome_check"),
+        ("UPDATE send_attempts SET evidence = 'perhaps'", "send_attempts_evidence_check"),
+        ("UPDATE send_attempts SET delivery = 'perhaps'", "send_attempts_delivery_check"),
         ("INSERT INTO send_attempts SELECT * FROM send_attempts", "send_attempts_pkey"),
         ("UPDATE send_attempts SET request_id = gen_random_uuid()", "send_attempts_request_id_fkey"),
         ("UPDATE checks SET verdict = 'maybe'", "checks_verdict_check"),

@@ -13,6 +13,7 @@ from otpqueue.domain.request import (
     FINAL,
     LIVE,
     MOVES,
+    Channel,
     OtpRequest,
     SendState,
     Status,
@@ -40,7 +41,7 @@ def a_request(**fields: Any) -> OtpRequest:
         "id": uuid4(),
         "client_id": uuid4(),
         "phone_number": "+44********23",
-        "channel": "sms",
+        "channel": Channel.SMS,
         "status": Status.QUEUED,
         "send_state": SendState.DUE,
         "reason": None,
@@ -55,6 +56,11 @@ def a_request(**fields: Any) -> OtpRequest:
         "checks_used": 0,
         "check_in_flight": False,
         "updated_at": NOW,
+        "sends": 1,
+        "resend": None,
+        "resend_channel": None,
+        "resend_reason": None,
+        "resend_after": None,
     }
     return OtpRequest(**(values | fields))
 

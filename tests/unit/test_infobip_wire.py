@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from otpqueue.domain.checking import Judgement, Verdict
 from otpqueue.domain.sending import Outcome, OutcomeKind
 from otpqueue.infobip.transport import Answer, NoAnswer, NotConnected, Reply
-from otpqueue.infobip.wire import error_code, error_text, judgement, send_outcome
+from otpqueue.infobip.wire import error_code, error_text, judgement, send_outcome, word
 
 PIN_ID = "9C817C6F8AF3D48F9FE553282AFA2B67"
 
@@ -64,7 +65,12 @@ SENDS: list[tuple[Reply, Outcome]] = [
     # The documented success, its optional fields, and those nobody documented.
     (answer(200, sent()), accepted()),
     (answer(200, sent(ncStatus="NC_DESTINATION_REACHABLE")), accepted()),
-    (answer(200, sent(ncStatus="NC_NOT_CONFIGURED", externalMessageId="32ddd1a1")), accepted()),
+    (
+        answer(200, sent(ncStatus="NC_NOT_CONFIGURED", externalMessageId="32ddd1a1")),
+        replace(accepted(), external_message_id="32ddd1a1"),
+    ),
+    (answer(200, sent(externalMessageId="x\n")), accepted()),
+    (answer(200, sent(externalMessageId=7)), accepted()),
     (answer(200, sent(ncStatus="NC_DESTINATION_UNKNOWN", callStatus=None, extra={"a": 1})), accepted()),
     (answer(201, sent()), accepted(201)),
     # 200 can still mean that nothing was sent; the number look-up's word is the more telling one.
@@ -265,11 +271,23 @@ FIELDS = [
     "pinId",
     "smsStatus",
     "ncStatus",
+    "callStatus",
+    "externalMessageId",
     "verified",
     "pinError",
     "attemptsRemaining",
 ]
-words = st.sampled_from(["MESSAGE_SENT", "MESSAGE_NOT_SENT", "TTL_EXPIRED", "NO_MORE_PIN_ATTEMPTS", PIN_ID])
+words = st.sampled_from(
+    [
+        "MESSAGE_SENT",
+        "MESSAGE_NOT_SENT",
+        "PENDING_ACCEPTED",
+        "REJECTED_NETWORK",
+        "TTL_EXPIRED",
+        "NO_MORE_PIN_ATTEMPTS",
+        PIN_ID,
+    ]
+)
 absurd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
@@ -300,13 +318,15 @@ def test_no_answer_is_mistaken_for_a_success(reply: Answer) -> None:
 @settings(max_examples=300, deadline=None)
 @given(replies)
 def test_no_answer_is_mistaken_for_a_sent_code(reply: Answer) -> None:
-    """Whatever JSON comes, nothing raises, and a send is accepted only with its status and a pinId."""
+    """Whatever JSON comes, nothing raises, and a send is accepted only with a status and a pinId."""
     outcome = send_outcome(reply)
 
     assert_storable(outcome.code)
     if outcome.kind is OutcomeKind.ACCEPTED:
         assert 200 <= reply.status < 300
-        assert reply.body["smsStatus"] == "MESSAGE_SENT"
+        sms, call = (word(reply.body.get(name)) for name in ("smsStatus", "callStatus"))
+        assert outcome.code == sms == "MESSAGE_SENT" or (sms is None and outcome.code == call)
+        assert not outcome.code.startswith("REJECTED")
         assert reply.body["pinId"] == outcome.pin_id
     else:
         assert outcome.pin_id is None

@@ -1,0 +1,482 @@
+"""What delivery reports do to a request: in any order, however often, before and after everything else."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import RowMapping, select
+
+from otpqueue import clock
+from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.request import Channel, OtpRequest, Status
+from otpqueue.operations.verify import Attempted
+from otpqueue.store import receipts as store
+from otpqueue.store.engine import connection, transaction
+from otpqueue.store.schema import receipts as receipt_rows
+from otpqueue.wiring import Parts
+from tests.conftest import NUMBER, Ask, MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows, at_once, numbers, until
+
+DONE = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NAMES = {
+    Delivery.PENDING: "PENDING_ENROUTE",
+    Delivery.DELIVERED: "DELIVERED_TO_HANDSET",
+    Delivery.UNDELIVERED: "UNDELIVERABLE_NOT_DELIVERED",
+}
+TRACKED = {"pinId": "P", "to": "44", "smsStatus": "MESSAGE_SENT", "externalMessageId": "early"}
+
+
+def report(message_id: str, delivery: Delivery = Delivery.DELIVERED, **differing: Any) -> Receipt:
+    """Return a report."""
+    usual = Receipt(
+        message_id=message_id,
+        delivery=delivery,
+        status=NAMES[delivery],
+        error=None,
+        done_at=DONE,
+        price=Decimal("0.01"),
+        currency="EUR",
+    )
+    return replace(usual, **differing)
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Short ways to receive reports on requests."""
+
+    parts: Parts
+    rows: Rows
+
+    def id_of(self, request: OtpRequest, attempt: int = -1) -> str:
+        """Return what reports call a message of a request; the newest unless told otherwise."""
+        found = self.rows.attempts(request.id)[attempt]["external_message_id"]
+        assert isinstance(found, str)
+        return found
+
+    def take(self, *reports: Receipt) -> int:
+        """Take these in as one batch; return how many were new."""
+        return self.parts.receipts(reports, now=clock.now())
+
+    def on(self, request: OtpRequest, *deliveries: Delivery, attempt: int = -1) -> RowMapping:
+        """Take in one report after the other on a message of a request; return the request's row."""
+        for delivery in deliveries:
+            self.take(report(self.id_of(request, attempt), delivery))
+        return self.rows.request(request.id)
+
+    def resend(self, request: OtpRequest) -> None:
+        """Have the code sent once more."""
+        self.rows.change(request.id, resend_after=clock.now())
+        self.parts.resend(request.id, client_id=request.client_id, channel=None, now=clock.now())
+        self.parts.pump.run()
+
+    def kept(self) -> list[RowMapping]:
+        """Return the reports that are kept."""
+        with connection(self.parts.engine) as conn:
+            return list(conn.execute(select(receipt_rows).order_by(receipt_rows.c.id)).mappings())
+
+
+@pytest.fixture
+def reports(parts: Parts, rows: Rows) -> Reports:
+    """Return short ways to receive reports."""
+    return Reports(parts, rows)
+
+
+D, U, P = Delivery.DELIVERED, Delivery.UNDELIVERED, Delivery.PENDING
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "status"),
+    [
+        ([D], "delivered"),
+        ([U], "undelivered"),
+        ([P], "sent"),
+        ([P, D], "delivered"),
+        ([P, U], "undelivered"),
+        ([U, D], "delivered"),
+        ([D, U], "delivered"),
+        ([D, P], "delivered"),
+        ([U, P], "undelivered"),
+        ([D, D, U, U, P], "delivered"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_status_follows_the_best_report(
+    reports: Reports, ask_sent: AskSent, deliveries: list[Delivery], status: str
+) -> None:
+    """`undelivered` may become `delivered`, `delivered` is never taken back, what is pending says nothing."""
+    request = ask_sent()
+
+    row = reports.on(request, *deliveries)
+
+    assert row["status"] == status
+    assert (row["send_state"], row["finished_at"], row["reason"]) == ("idle", None, None)
+    best = min(set(deliveries), key=[D, U, P].index)
+    assert reports.rows.attempts(request.id)[0]["delivery"] == best
+
+
+def test_operator_is_not_the_handset(reports: Reports, ask_sent: AskSent, provider: Provider) -> None:
+    """A message that only reached the operator is neither delivered nor undelivered."""
+    provider.call("POST", "/_simulator/receipts", json={"outcome": "operator", "delay_ms": 0})
+    request = ask_sent()
+
+    assert reports.parts.receipts.pull(reports.parts.infobip, now=clock.now()) == 2
+
+    assert reports.rows.request(request.id)["status"] == "sent"
+    attempt = reports.rows.attempts(request.id)[0]
+    assert attempt["delivery"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "error", "price"),
+    [
+        ("delivered", "delivered", None, Decimal("0.01")),
+        ("undelivered", "undelivered", "EC_ABSENT_SUBSCRIBER", Decimal("0.01")),
+        ("rejected", "undelivered", "EC_DESTINATION_FLOODING", Decimal(0)),
+        ("expired", "undelivered", "EC_VP_EXPIRED", Decimal("0.01")),
+    ],
+)
+def test_pulled_reports(
+    reports: Reports,
+    ask_sent: AskSent,
+    provider: Provider,
+    outcome: str,
+    status: str,
+    error: str | None,
+    price: Decimal,
+) -> None:
+    """Pulling takes in what the provider has ready, once, with its status, error, price and currency."""
+    provider.call("POST", "/_simulator/receipts", json={"outcome": outcome, "delay_ms": 0})
+    request = ask_sent()
+
+    first = reports.parts.receipts.pull(reports.parts.infobip, now=clock.now())
+    again = reports.parts.receipts.pull(reports.parts.infobip, now=clock.now())
+
+    assert (first, again) == (3, 0)
+    assert reports.rows.request(request.id)["status"] == status
+    attempt = reports.rows.attempts(request.id)[0]
+    assert (attempt["delivery"], attempt["delivery_error"]) == (status, error)
+    assert (attempt["price"], attempt["currency"]) == (price, "EUR")
+    assert attempt["done_at"] >= attempt["claimed_at"] - timedelta(seconds=1)
+
+
+def test_pulling_while_the_provider_is_down(reports: Reports, ask_sent: AskSent, provider: Provider) -> None:
+    """While the provider does not answer nothing is taken, and nothing is lost."""
+    provider.call("POST", "/_simulator/receipts", json={"delay_ms": 0})
+    request = ask_sent()
+    provider.fault(match={"path": "/sms/3/reports"}, status=500, times=1)
+
+    assert reports.parts.receipts.pull(reports.parts.infobip, now=clock.now()) == 0
+    assert reports.parts.receipts.pull(reports.parts.infobip, now=clock.now()) == 3
+
+    assert reports.rows.request(request.id)["status"] == "delivered"
+
+
+def test_untracked_messages(make_parts: MakeParts, ask: Ask, rows: Rows, provider: Provider) -> None:
+    """With tracking off no reports are asked for, and a code is sent all the same."""
+    request = ask()
+    make_parts(OTPQUEUE_TRACK_DELIVERY="false").pump.run()
+
+    assert rows.request(request.id)["status"] == "sent"
+    assert rows.attempts(request.id)[0]["external_message_id"] is None
+    assert provider.messages(NUMBER)[0]["externalMessageId"] is None
+
+
+def test_calls_are_reported_too(reports: Reports, ask_sent: AskSent) -> None:
+    """A call has an id of its own, and a report on it moves the request."""
+    request = ask_sent(channel=Channel.VOICE)
+
+    assert reports.on(request, D)["status"] == "delivered"
+
+
+def test_duplicates_change_nothing(reports: Reports, ask_sent: AskSent) -> None:
+    """A report that comes again, in the same batch or a later one, is kept once and moves nothing."""
+    request = ask_sent()
+    one = report(reports.id_of(request))
+
+    assert reports.take(one, one, one) == 1
+    before = reports.rows.request(request.id)
+    assert reports.take(one) == 0
+
+    assert len(reports.kept()) == 1
+    assert reports.rows.request(request.id) == before
+
+
+def test_duplicates_without_a_time(reports: Reports, ask_sent: AskSent) -> None:
+    """A report that does not say when it was is recognized all the same."""
+    request = ask_sent()
+    one = report(reports.id_of(request), done_at=None)
+
+    assert [reports.take(one), reports.take(one)] == [1, 0]
+
+
+def test_same_report_at_once(reports: Reports, ask_sent: AskSent) -> None:
+    """Of the same batch pushed by many at once each report counts once, in whatever order they are."""
+    ids = [reports.id_of(ask_sent(number)) for number in numbers(10)]
+    batch = [report(name, delivery) for name in ids for delivery in (P, U, D)]
+
+    new = at_once(
+        [lambda order=order: reports.take(*batch[::order]) for order in (1, -1) * 4]  # type: ignore[misc]
+    )
+
+    assert sum(new) == len(batch) == len(reports.kept())
+    assert {row["status"] for row in reports.rows.requests()} == {"delivered"}
+
+
+def test_unknown_ids_are_no_error(reports: Reports, ask_sent: AskSent) -> None:
+    """A report on nobody's message is kept, moves nothing, and does not keep others of its batch back."""
+    request = ask_sent()
+
+    assert reports.take(report("nobody"), report(reports.id_of(request)), report("nobody-else")) == 3
+
+    assert reports.rows.request(request.id)["status"] == "delivered"
+    assert [row["request_id"] for row in reports.kept()].count(None) == 2
+
+
+def test_report_that_overtakes_the_answer(reports: Reports, ask: Ask, provider: Provider) -> None:
+    """A report that comes before its attempt is recorded is matched when it is."""
+    request = ask()
+    reports.take(report("early", U, done_at=DONE), report("early", D, price=None))
+    assert [row["request_id"] for row in reports.kept()] == [None, None]
+    provider.fault(match={"path": "/2fa/2/pin"}, status=200, body=TRACKED)
+
+    reports.parts.pump.run()
+
+    row = reports.rows.request(request.id)
+    assert row["status"] == "delivered"
+    assert {(one["request_id"], one["attempt"]) for one in reports.kept()} == {(request.id, 1)}
+    assert reports.rows.attempts(request.id)[0]["delivery"] == "delivered"
+
+
+def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) -> None:
+    """After an hour what nobody claimed is counted in the log and deleted; what was matched stays."""
+    now = clock.now()
+    matched = report(reports.id_of(ask_sent()))
+    old, young = report("nobody"), report("nobody-young")
+    reports.parts.receipts([matched, old], now=now - timedelta(minutes=60, seconds=1))
+    reports.parts.receipts([young], now=now - timedelta(minutes=59))
+
+    with structlog.testing.capture_logs() as logs:
+        reports.parts.expire(now=now)
+        reports.parts.expire(now=now)
+
+    assert {row["message_id"] for row in reports.kept()} == {matched.message_id, "nobody-young"}
+    assert [(one["event"], one["receipts"]) for one in logs if "receipts" in one] == [
+        ("receipts_unmatched", 1)
+    ]
+
+
+@pytest.mark.parametrize("status", ["verified", "failed", "expired", "locked", "cancelled"])
+@pytest.mark.parametrize("delivery", [D, U])
+def test_final_requests_stay(reports: Reports, ask_sent: AskSent, status: str, delivery: Delivery) -> None:
+    """What has ended does not move; the attempt keeps what the report says."""
+    request = ask_sent()
+    reports.rows.change(request.id, status=status, finished_at=clock.now())
+    before = reports.rows.request(request.id)
+
+    assert reports.on(request, delivery) == before
+    assert reports.rows.attempts(request.id)[0]["delivery"] == delivery
+
+
+def test_older_message_makes_nothing_undelivered(reports: Reports, ask_sent: AskSent) -> None:
+    """After a resend only a report on the newest accepted send can make the request undelivered."""
+    request = ask_sent()
+    reports.resend(request)
+
+    assert reports.on(request, U, attempt=0)["status"] == "sent"
+    assert reports.on(request, U, attempt=1)["status"] == "undelivered"
+    assert [row["delivery"] for row in reports.rows.attempts(request.id)] == ["undelivered"] * 2
+
+
+def test_older_message_can_be_delivered(reports: Reports, ask_sent: AskSent) -> None:
+    """The code is the same: whichever send reached the handset, it was delivered."""
+    request = ask_sent()
+    reports.resend(request)
+
+    assert reports.on(request, U, attempt=1)["status"] == "undelivered"
+    assert reports.on(request, D, attempt=0)["status"] == "delivered"
+
+
+def test_resend_that_failed_is_not_the_newest(
+    reports: Reports, ask_sent: AskSent, provider: Provider
+) -> None:
+    """A resend that was refused leaves the send before it the one whose report counts."""
+    request = ask_sent()
+    provider.fault(match={"path": "/resend"}, status=400)
+    reports.resend(request)
+
+    assert reports.on(request, U, attempt=0)["status"] == "undelivered"
+
+
+def test_undelivered_code_still_verifies(reports: Reports, ask_sent: AskSent, provider: Provider) -> None:
+    """Reports can lie: who has the code is let in."""
+    request = ask_sent()
+    reports.on(request, U)
+
+    verified = reports.parts.verify(
+        request.id, Attempted(code=provider.code()), client_id=request.client_id, now=clock.now()
+    )
+
+    assert verified.status is Status.VERIFIED
+    assert reports.on(request, D)["status"] == "verified"
+
+
+def test_price_and_currency_are_kept(reports: Reports, ask_sent: AskSent) -> None:
+    """What a message cost is kept with the attempt exactly, whichever report said it."""
+    request = ask_sent()
+    name = reports.id_of(request)
+
+    reports.take(report(name, P, price=Decimal("0.0123"), currency="GBP"))
+    reports.take(report(name, D, price=None, currency=None))
+
+    attempt = reports.rows.attempts(request.id)[0]
+    assert (attempt["price"], attempt["currency"]) == (Decimal("0.0123"), "GBP")
+
+
+def test_log_of_a_delivery(reports: Reports, ask_sent: AskSent) -> None:
+    """A delivery is logged once, with the request's id and no number."""
+    request = ask_sent()
+
+    with structlog.testing.capture_logs() as logs:
+        reports.on(request, D, D)
+
+    (entry,) = [entry for entry in logs if entry["event"] == "otp_delivery"]
+    assert (entry["otp_id"], entry["status"]) == (str(request.id), "delivered")
+    assert NUMBER[1:] not in str(logs)
+
+
+def test_resend_keeps_the_delivery_of_each_send(reports: Reports, ask_sent: AskSent) -> None:
+    """Each send has a report of its own; a batch about both notes both."""
+    request = ask_sent()
+    reports.resend(request)
+
+    reports.take(report(reports.id_of(request, 0), U), report(reports.id_of(request, 1), D))
+
+    assert [row["delivery"] for row in reports.rows.attempts(request.id)] == ["undelivered", "delivered"]
+    assert reports.rows.request(request.id)["status"] == "delivered"
+
+
+def test_report_that_waited_for_a_better_one(reports: Reports, ask_sent: AskSent) -> None:
+    """Two reports matched at the same moment: the better one is noted, whichever was looked at first."""
+    request = ask_sent()
+    name = reports.id_of(request)
+
+    with (
+        connection(reports.parts.engine) as holder,
+        holder.execution_options(isolation_level="READ COMMITTED").begin(),
+    ):
+        holder.exec_driver_sql("SELECT FROM otp_requests FOR UPDATE")
+        waiting = _in_background(lambda: reports.take(report(name, U)))
+        _wait_for_a_blocked_session(reports.parts)
+        store.add(holder, [report(name, D)], now=clock.now())
+        store.match(holder, [name], now=clock.now())
+    waiting()
+
+    assert reports.rows.request(request.id)["status"] == "delivered"
+    assert reports.rows.attempts(request.id)[0]["delivery"] == "delivered"
+
+
+def _in_background(call: Any) -> Any:
+    threads = ThreadPoolExecutor(1)
+    future = threads.submit(call)
+    threads.shutdown(wait=False)
+    return lambda: future.result(20)
+
+
+def _wait_for_a_blocked_session(parts: Parts) -> None:
+    def blocked() -> bool:
+        with connection(parts.engine) as conn:
+            query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            return bool(conn.exec_driver_sql(query).scalar_one())
+
+    until(blocked)
+
+
+_NUMBERS: Iterator[str] = itertools.cycle(numbers(900))
+
+report_on = st.builds(
+    lambda attempt, delivery, minutes, price: (attempt, delivery, minutes, price),
+    st.sampled_from([0, 1]),
+    st.sampled_from([D, U, P]),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from([None, Decimal("0.01"), Decimal("0.02")]),
+)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data(), said=st.lists(report_on, min_size=2, max_size=5, unique_by=lambda one: one[:3]))
+def test_order_does_not_matter(
+    reports: Reports, ask: Ask, data: st.DataObject, said: list[tuple[int, Delivery, int | None, Decimal]]
+) -> None:
+    """Any order, any batches, any repetition of the same reports end in the same state."""
+    orders = [said, data.draw(st.permutations(said + said[:2]))]
+    batches = [len(said), data.draw(st.integers(1, 3))]
+    ends = []
+    for order, size in zip(orders, batches, strict=True):
+        request = ask(next(_NUMBERS))
+        reports.parts.pump.run()
+        reports.resend(request)
+        batch = [
+            report(
+                reports.id_of(request, attempt),
+                delivery,
+                done_at=None if minutes is None else DONE + timedelta(minutes=minutes),
+                price=price,
+                currency="EUR" if price else None,
+            )
+            for attempt, delivery, minutes, price in order
+        ]
+        for start in range(0, len(batch), size):
+            reports.take(*batch[start : start + size])
+        row = reports.rows.request(request.id)
+        noted = ("delivery", "delivery_status", "delivery_error", "done_at", "price", "currency")
+        attempts = reports.rows.attempts(request.id)
+        ends.append((row["status"], [tuple(one[name] for name in noted) for one in attempts]))
+
+    assert ends[0] == ends[1]
+    delivered = any(delivery is D for _, delivery, *_ in said)
+    undelivered = any(delivery is U for attempt, delivery, *_ in said if attempt == 1)
+    assert ends[0][0] == ("delivered" if delivered else "undelivered" if undelivered else "sent")
+
+
+def test_many_reports_at_once(reports: Reports, ask_sent: AskSent) -> None:
+    """The largest batch that fits a body is taken in, though a statement has room for fewer."""
+    request = ask_sent()
+    batch = [report(f"m{number}") for number in range(9000)]
+
+    assert reports.take(*batch, report(reports.id_of(request))) == 9001
+
+    assert reports.rows.request(request.id)["status"] == "delivered"
+
+
+def test_nothing_to_take(reports: Reports) -> None:
+    """An empty batch is no error."""
+    assert reports.take() == 0
+
+
+def test_half_a_batch_is_never_kept(reports: Reports) -> None:
+    """A batch is kept whole or not at all, so that the provider's next push of it can be taken."""
+
+    def work(conn: Any) -> int:
+        store.add(conn, [report("a"), report("b")], now=clock.now())
+        raise RuntimeError("the process dies")
+
+    with pytest.raises(RuntimeError):
+        transaction(reports.parts.engine, work)
+
+    assert reports.kept() == []

@@ -1,0 +1,183 @@
+"""What the provider says later of a send without an answer; and that it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import structlog
+
+from otpqueue import clock
+from otpqueue.domain.sending import Evidence
+from otpqueue.operations.request import CodeWanted
+from otpqueue.simulator.options import Options
+from otpqueue.simulator.server import running
+from otpqueue.wiring import Parts
+from tests.conftest import INFOBIP_KEY, NUMBER, Ask, MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows
+
+SEND = "/2fa/2/pin"
+ASKING = "/verifications"
+
+
+def evidence(rows: Rows, request_id: UUID) -> list[tuple[str, str | None]]:
+    """Return outcome and evidence of each attempt, in order."""
+    return [(row["outcome"], row["evidence"]) for row in rows.attempts(request_id)]
+
+
+def test_cut_after_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
+    """A code that left though no answer came is seen to have left."""
+    provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
+    request = ask()
+
+    parts.pump.run()
+
+    assert evidence(rows, request.id) == [("unknown", "left"), ("accepted", None)]
+
+
+def test_time_out_after_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
+    """A code that left while we gave up waiting is seen to have left."""
+    provider.fault(match={"path": SEND, "method": "POST"}, latency_ms=1300, times=1)
+    request = ask()
+
+    parts.pump.run()
+
+    assert evidence(rows, request.id) == [("unknown", "left"), ("accepted", None)]
+
+
+def test_cut_before_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
+    """A code that never left is not seen, and is sent again just the same."""
+    provider.fault(match={"path": SEND, "method": "POST"}, drop="before", times=1)
+    request = ask()
+
+    parts.pump.run()
+
+    assert evidence(rows, request.id) == [("unknown", "not_seen"), ("accepted", None)]
+    assert len(provider.messages(NUMBER)) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 500},
+        {"status": 404},
+        {"status": 429},
+        {"drop": "before"},
+        {"latency_ms": 700},
+        {"form": "html"},
+        {"form": "empty"},
+        {"form": "huge"},
+        {"status": 200, "body": {"verifications": "none"}},
+    ],
+    ids=str,
+)
+def test_provider_that_does_not_say(
+    parts: Parts, ask: Ask, provider: Provider, rows: Rows, fault: dict[str, Any]
+) -> None:
+    """When the question goes unanswered too, that is what is noted, and the code is sent again."""
+    provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
+    provider.fault(match={"path": ASKING}, **fault)
+    request = ask()
+
+    parts.pump.run()
+
+    assert evidence(rows, request.id) == [("unknown", "no_answer"), ("accepted", None)]
+
+
+def test_an_older_code_is_no_evidence(
+    make_parts: MakeParts, ask_sent: AskSent, client_id: UUID, provider: Provider, rows: Rows
+) -> None:
+    """A code that went to the number before is told apart by its time."""
+    ask_sent()
+    parts = make_parts()
+
+    ids = parts.provision.ids()
+    assert ids is not None
+    question = {"to": NUMBER[1:], "application_id": ids.application_id}
+    long_ago, just_now = clock.now() - timedelta(seconds=60), clock.now() + timedelta(seconds=30)
+
+    assert parts.infobip.sent_since(**question, since=long_ago) is Evidence.LEFT
+    assert parts.infobip.sent_since(**question, since=just_now) is Evidence.NOT_SEEN
+    stranger = question | {"to": "447700900999"}
+    assert parts.infobip.sent_since(**stranger, since=long_ago) is Evidence.NOT_SEEN
+
+
+@pytest.fixture(scope="module")
+def seconds_url() -> Iterator[str]:
+    """Yield a simulator that tells times in seconds."""
+    with running(Options(api_keys=(INFOBIP_KEY,), verification_times="s")) as simulator:
+        yield simulator.url
+
+
+@pytest.mark.parametrize("drop", ["after", "before"])
+def test_times_in_seconds(
+    make_parts: MakeParts, client_id: UUID, rows: Rows, seconds_url: str, drop: str
+) -> None:
+    """Times in seconds are understood as those in milliseconds are."""
+    provider = Provider(seconds_url)
+    provider.reset()
+    parts = make_parts(INFOBIP_BASE_URL=seconds_url)
+    parts.provision(parts.transport, now=clock.now())
+    provider.fault(match={"path": SEND, "method": "POST"}, drop=drop, times=1)
+    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+
+    parts.pump.run()
+    provider.close()
+
+    expected = "left" if drop == "after" else "not_seen"
+    assert evidence(rows, request.id) == [("unknown", expected), ("accepted", None)]
+
+
+@pytest.mark.parametrize("drop", ["after", "before"])
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_policy_is_unchanged(
+    make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, drop: str, allowed: int
+) -> None:
+    """Whether something left or not, an unknown outcome is repeated as often as the setting says."""
+    parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS=str(allowed))
+    provider.fault(match={"path": SEND, "method": "POST"}, drop=drop)
+    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+
+    parts.pump.run()
+
+    expected = "left" if drop == "after" else "not_seen"
+    assert evidence(rows, request.id) == [("unknown", expected)] * (allowed + 1)
+    assert rows.request(request.id)["reason"] == "outcome_unknown"
+
+
+def test_nothing_is_asked_of_what_is_known(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
+    """After an outcome that is known the provider is not asked again."""
+    provider.fault(match={"path": SEND, "method": "POST"}, status=503, times=1)
+    ask()
+
+    parts.pump.run()
+
+    requests = provider.call("GET", "/_simulator/stats").json()["requests"]
+    assert not [name for name in requests if "verif" in name.lower()]
+
+
+def test_evidence_is_logged(parts: Parts, ask: Ask, provider: Provider) -> None:
+    """What is found out stands in the log beside the attempt."""
+    provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
+    ask()
+
+    with structlog.testing.capture_logs() as logs:
+        parts.pump.run()
+
+    assert [entry["evidence"] for entry in logs if "evidence" in entry] == ["left"]
+
+
+def test_evidence_of_a_resend(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
+    """A resend without an answer is asked after too."""
+    request = ask_sent()
+    provider.fault(match={"path": "/resend"}, drop="after", times=1)
+    rows.change(request.id, resend_after=clock.now())
+    parts.resend(request.id, client_id=request.client_id, channel=None, now=clock.now())
+
+    parts.pump.run()
+
+    assert evidence(rows, request.id)[1:] == [("unknown", "left"), ("accepted", None)]

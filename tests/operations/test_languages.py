@@ -1,0 +1,274 @@
+"""Languages, senders and India, from the settings to the handset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from otpqueue import clock
+from otpqueue.domain.request import Channel
+from otpqueue.operations.request import CodeWanted
+from otpqueue.settings import SettingsError, load
+from otpqueue.wiring import Parts
+from tests.conftest import MakeParts, Provider
+from tests.operations.looking import Rows
+
+TEXTS = {"de": "Ihr Code ist {{pin}}.", "pt": "O código é {{pin}}.", "pt-br": "Seu código é {{pin}}."}
+ENGLISH = "Your code is {{pin}}."
+BRITISH, AMERICAN, INDIAN, BRAZILIAN = "+447700900123", "+12025550143", "+919876543210", "+5511961234567"
+
+
+@dataclass(frozen=True)
+class House:
+    """Provisioned parts, and what arrives when they send."""
+
+    parts: Parts
+    client_id: UUID
+    provider: Provider
+
+    def send(self, number: str, **wanted: Any) -> dict[str, Any]:
+        """Have a code sent and return the message."""
+        self.parts.request(
+            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+        )
+        self.parts.pump.run()
+        return self.provider.messages(number)[0]
+
+    def text(self, number: str, **wanted: Any) -> str:
+        """Have a code sent and return the text with the code taken out again."""
+        message = self.send(number, **wanted)
+        return str(message["text"]).replace(str(message["pin"]), "{{pin}}")
+
+    def templates(self) -> list[dict[str, Any]]:
+        """Return the templates at the provider."""
+        ids = self.parts.provision.ids()
+        assert ids
+        path = f"/2fa/2/applications/{ids.application_id}/messages"
+        found: list[dict[str, Any]] = self.provider.call("GET", path).json()
+        return found
+
+
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture
+def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> MakeHouse:
+    """Return a function that provisions parts with settings that differ; maps become JSON."""
+
+    def make(**differing: Any) -> House:
+        values = {
+            name: json.dumps(value) if isinstance(value, dict) else value for name, value in differing.items()
+        }
+        parts = make_parts(INFOBIP_MESSAGE_TEMPLATE=ENGLISH, INFOBIP_APP_NAME="languages", **values)
+        parts.provision(parts.transport, now=clock.now())
+        return House(parts, client_id, provider)
+
+    return make
+
+
+def test_languages(make_house: MakeHouse) -> None:
+    """A person gets the text in his language, the language without its region, or English."""
+    house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
+
+    for language, text in {
+        "de": TEXTS["de"],
+        "de-AT": TEXTS["de"],
+        "DE": TEXTS["de"],
+        "pt-BR": TEXTS["pt-br"],
+        "pt_BR": TEXTS["pt-br"],
+        "pt-PT": TEXTS["pt"],
+        "pt": TEXTS["pt"],
+        "fr-CA": ENGLISH,
+        "en-GB": ENGLISH,
+        None: ENGLISH,
+    }.items():
+        assert house.text(BRITISH, language=language) == text, language
+
+
+def test_region_without_its_language(make_house: MakeHouse) -> None:
+    """Where only a region's text is there, another region of that language gets English."""
+    house = make_house(OTPQUEUE_TEMPLATES={"pt-br": TEXTS["pt-br"]})
+
+    assert house.text(BRITISH, language="pt-PT") == ENGLISH
+
+
+def test_english_may_be_among_the_others(make_house: MakeHouse) -> None:
+    """A text given for `en` is the one that falls back."""
+    house = make_house(OTPQUEUE_TEMPLATES={"en": "Code: {{pin}}"})
+
+    assert house.text(BRITISH, language="xx") == "Code: {{pin}}"
+
+
+def test_language_of_a_call(make_house: MakeHouse) -> None:
+    """A call speaks the same text, and its template names the language where the provider speaks it."""
+    house = make_house(OTPQUEUE_TEMPLATES=TEXTS | {"uk": "Код {{pin}}"})
+
+    message = house.send(BRITISH, language="de", channel=Channel.VOICE)
+
+    assert message["channel"] == "VOICE"
+    assert message["text"].startswith("Ihr Code ist ")
+    spoken = {template["messageText"]: template.get("language") for template in house.templates()}
+    assert spoken == {
+        ENGLISH: "en",
+        TEXTS["de"]: "de",
+        TEXTS["pt"]: None,
+        TEXTS["pt-br"]: "pt_br",
+        "Код {{pin}}": None,
+    }
+
+
+def test_language_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
+    """The same code comes in the same language."""
+    house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
+    first = house.send(BRITISH, language="de")
+    rows = Rows(parts.engine)
+    request = rows.requests()[-1]
+    rows.change(request["id"], resend_after=clock.now())
+
+    house.parts.resend(request["id"], client_id=house.client_id, channel=None, now=clock.now())
+    house.parts.pump.run()
+
+    assert house.provider.messages(BRITISH)[0]["text"] == first["text"]
+
+
+SENDERS = {"US": "18335550100", "IN": "MYBRND"}
+
+
+def test_senders(make_house: MakeHouse) -> None:
+    """A country's own sender wins over the common one, which is left out where only numbers are taken."""
+    house = make_house(INFOBIP_SENDER_ID="MyBrand", OTPQUEUE_SENDERS=SENDERS)
+
+    senders = {number: house.send(number)["from"] for number in (BRITISH, AMERICAN, INDIAN, BRAZILIAN)}
+
+    assert senders == {BRITISH: "MyBrand", AMERICAN: "18335550100", INDIAN: "MYBRND", BRAZILIAN: None}
+
+
+def test_common_number(make_house: MakeHouse) -> None:
+    """A common sender that is a number is used everywhere."""
+    house = make_house(INFOBIP_SENDER_ID="447491163443")
+
+    assert {house.send(number)["from"] for number in (BRITISH, AMERICAN, BRAZILIAN)} == {"447491163443"}
+
+
+def test_sender_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
+    """A resend comes from whom the first message came."""
+    house = make_house(INFOBIP_SENDER_ID="MyBrand")
+    house.send(BRAZILIAN)
+    rows = Rows(parts.engine)
+    request = rows.requests()[-1]
+    rows.change(request["id"], resend_after=clock.now())
+
+    house.parts.resend(request["id"], client_id=house.client_id, channel=None, now=clock.now())
+    house.parts.pump.run()
+
+    assert [message["from"] for message in house.provider.messages(BRAZILIAN)] == [None, None]
+
+
+def test_no_sender(make_house: MakeHouse) -> None:
+    """Without senders the provider chooses."""
+    assert make_house().send(BRITISH)["from"] is None
+
+
+DLT = {"INDIA_DLT_PRINCIPAL_ENTITY_ID": "1201159", "INDIA_DLT_CONTENT_TEMPLATE_ID": "1107158"}
+
+
+def test_india(make_house: MakeHouse, parts: Parts) -> None:
+    """India's registration stands in one template, which numbers of India get, whatever their language."""
+    house = make_house(OTPQUEUE_TEMPLATES={"hi": "कोड {{pin}}"}, OTPQUEUE_SENDERS=SENDERS, **DLT)
+    templates = {template["messageId"]: template for template in house.templates()}
+    registered = [template for template in templates.values() if "regional" in template]
+
+    (template,) = registered
+    assert template["regional"] == {
+        "indiaDlt": {"principalEntityId": "1201159", "contentTemplateId": "1107158"}
+    }
+    assert template["messageText"] == ENGLISH
+    assert len(templates) == 3
+    assert house.text(INDIAN, language="hi") == ENGLISH
+    assert house.text(BRITISH, language="hi") == "कोड {{pin}}"
+    ids = house.parts.provision.ids()
+    assert ids is not None
+    assert ids.message_id(language="hi", country="IN") == template["messageId"]
+    assert ids.message_id(language=None, country="GB") != template["messageId"]
+
+
+def test_india_without_a_registered_text(make_house: MakeHouse) -> None:
+    """The text's registration may be left out."""
+    house = make_house(INDIA_DLT_PRINCIPAL_ENTITY_ID="1201159")
+
+    (regional,) = [one["regional"] for one in house.templates() if "regional" in one]
+    assert regional == {"indiaDlt": {"principalEntityId": "1201159"}}
+
+
+def test_no_registration(make_house: MakeHouse) -> None:
+    """Without a registration there is no template for India, and its numbers get the common one."""
+    house = make_house()
+
+    assert len(house.templates()) == 1
+    assert house.text(INDIAN) == ENGLISH
+
+
+@pytest.mark.parametrize(
+    ("differing", "problem"),
+    [
+        ({"OTPQUEUE_TEMPLATES": "{"}, "OTPQUEUE_TEMPLATES"),
+        ({"OTPQUEUE_TEMPLATES": '["de"]'}, "OTPQUEUE_TEMPLATES"),
+        ({"OTPQUEUE_TEMPLATES": '{"de": 7}'}, "OTPQUEUE_TEMPLATES"),
+        ({"OTPQUEUE_TEMPLATES": '{"de": "Ihr Code"}'}, "must hold {{pin}}"),
+        ({"OTPQUEUE_TEMPLATES": '{"German": "{{pin}}"}'}, "'German' must be a language"),
+        ({"OTPQUEUE_TEMPLATES": '{"pt_BR": "{{pin}}"}'}, "'pt_BR' must be a language"),
+        ({"OTPQUEUE_SENDERS": "x"}, "OTPQUEUE_SENDERS"),
+        ({"OTPQUEUE_SENDERS": '{"usa": "18335550100"}'}, "'usa' must be a country"),
+        ({"OTPQUEUE_SENDERS": '{"GB": "<b>"}'}, "must be a number or at most 11"),
+        ({"INDIA_DLT_CONTENT_TEMPLATE_ID": "1"}, "INDIA_DLT_PRINCIPAL_ENTITY_ID"),
+        ({"INDIA_DLT_PRINCIPAL_ENTITY_ID": "1" * 31}, "INDIA_DLT_PRINCIPAL_ENTITY_ID"),
+        ({"OTPQUEUE_PROVIDER_PIN_ATTEMPTS": "4"}, "OTPQUEUE_MAX_CHECKS"),
+        ({"OTPQUEUE_PROVIDER_PIN_ATTEMPTS": "11"}, "OTPQUEUE_PROVIDER_PIN_ATTEMPTS"),
+        ({"OTPQUEUE_PROVIDER_SENDS_PER_NUMBER": "many"}, "OTPQUEUE_PROVIDER_SENDS_PER_NUMBER"),
+        ({"OTPQUEUE_PROVIDER_VERIFY_LIMIT": "1/3"}, "OTPQUEUE_PROVIDER_VERIFY_LIMIT"),
+        ({"OTPQUEUE_RECEIPTS_USER": "u"}, "must be given together"),
+        ({"OTPQUEUE_RECEIPTS_PASSWORD": "p"}, "must be given together"),
+    ],
+    ids=str,
+)
+def test_problems_are_told_at_the_start(
+    environment: dict[str, str], differing: dict[str, str], problem: str
+) -> None:
+    """Settings that cannot work are refused by name when they are read."""
+    with pytest.raises(SettingsError) as error:
+        load(environment | differing, dotenv=None)
+
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("differing", "problem"),
+    [
+        ({"OTPQUEUE_SENDERS": '{"US": "Brand"}'}, "US does not take alphanumeric senders"),
+        ({"OTPQUEUE_SENDERS": '{"GB": "TwelveChars1"}'}, "at most 11 letters"),
+        ({"INFOBIP_SENDER_ID": "TwelveChars1"}, "at most 11 letters"),
+    ],
+    ids=str,
+)
+def test_senders_that_cannot_be(make_parts: MakeParts, differing: dict[str, str], problem: str) -> None:
+    """A sender that a country refuses is told before anything is provisioned or sent."""
+    parts = make_parts(**differing)
+
+    with pytest.raises(SettingsError, match=problem):
+        _ = parts.provision
+
+
+def test_every_problem_is_told_at_once(environment: dict[str, str]) -> None:
+    """Whoever mends his settings is told all that is wrong with texts and senders, not the first of it."""
+    texts = json.dumps({"German": "{{pin}}", "de": "x"})
+
+    with pytest.raises(SettingsError) as error:
+        load(environment | {"OTPQUEUE_TEMPLATES": texts, "OTPQUEUE_SENDERS": '{"x": "y"}'}, dotenv=None)
+
+    for problem in ("'German'", "'de'", "'x'", "'y'"):
+        assert problem in str(error.value)

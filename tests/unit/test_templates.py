@@ -1,0 +1,133 @@
+"""Which template and which sender a person gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from otpqueue.domain.templates import NUMBER_ONLY, ProviderIds, Senders, TemplateKey, sender_problem
+
+IDS = ProviderIds("A", {"en": "1", "de": "2", "pt": "3", "pt-br": "4", "en@IN": "5", "hi": "6"})
+
+
+@pytest.mark.parametrize(
+    ("language", "country", "template"),
+    [
+        (None, None, "1"),
+        ("en", "GB", "1"),
+        ("en-GB", "GB", "1"),
+        ("de", "DE", "2"),
+        ("DE", None, "2"),
+        ("de-AT", "AT", "2"),
+        ("de_CH", "CH", "2"),
+        ("pt-BR", "BR", "4"),
+        ("pt_br", "BR", "4"),
+        ("pt-PT", "PT", "3"),
+        ("fr", "FR", "1"),
+        ("fr-CA", "CA", "1"),
+        ("x", None, "1"),
+        ("", None, "1"),
+        # India: the registered text, or none arrives at all.
+        (None, "IN", "5"),
+        ("en", "IN", "5"),
+        ("de", "IN", "5"),
+        ("hi", "IN", "5"),
+        # The registration is India's alone.
+        ("hi", "GB", "6"),
+        ("en", "US", "1"),
+    ],
+)
+def test_template_of_a_person(language: str | None, country: str | None, template: str) -> None:
+    """A language falls back to its first part, then to English; in India the registered text goes out."""
+    assert IDS.message_id(language=language, country=country) == template
+
+
+def test_india_without_registration() -> None:
+    """Where nothing is registered, India is a country like any other."""
+    ids = ProviderIds("A", {"en": "1", "hi": "2"})
+
+    assert ids.message_id(language="hi", country="IN") == "2"
+    assert ids.message_id(language=None, country="IN") == "1"
+
+
+def test_registered_text_in_its_own_language_comes_first() -> None:
+    """Of India's registered texts the one in the person's language is taken."""
+    ids = ProviderIds("A", {"en": "1", "en@IN": "2", "hi": "3", "hi@IN": "4"})
+
+    assert ids.message_id(language="hi-IN", country="IN") == "4"
+    assert ids.message_id(language="ta", country="IN") == "2"
+
+
+def test_no_template_at_all() -> None:
+    """Without even the English template there is nothing to send, and that is an error."""
+    with pytest.raises(KeyError):
+        ProviderIds("A", {"de": "1"}).message_id(language="fr", country=None)
+
+
+def test_keys_as_they_are_remembered() -> None:
+    """A key's text tells language and registration apart."""
+    assert str(TemplateKey(language="pt-br")) == "pt-br"
+    assert str(TemplateKey(language="en", india=True)) == "en@IN"
+
+
+SENDERS = Senders({"*": "MyBrand", "US": "18335550100", "IN": "MYBRND"})
+
+
+@pytest.mark.parametrize(
+    ("country", "sender"),
+    [
+        ("GB", "MyBrand"),
+        (None, "MyBrand"),
+        ("US", "18335550100"),
+        ("IN", "MYBRND"),
+        ("CA", None),
+        ("BR", None),
+    ],
+)
+def test_sender_of_a_country(country: str | None, sender: str | None) -> None:
+    """A country's own sender wins; an alphanumeric common one is left out where only numbers are taken."""
+    assert SENDERS.sender(country) == sender
+
+
+@pytest.mark.parametrize("country", sorted(NUMBER_ONLY))
+def test_common_number_is_used_everywhere(country: str) -> None:
+    """A common sender that is a number goes where alphanumeric ones may not."""
+    assert Senders({"*": "447491163443"}).sender(country) == "447491163443"
+    assert Senders({"*": "Brand"}).sender(country) is None
+
+
+def test_no_senders() -> None:
+    """Without senders the provider chooses."""
+    assert Senders({}).sender("GB") is None
+    assert Senders({}).everywhere is None
+
+
+def test_sender_that_may_stand_in_a_template() -> None:
+    """A template's sender is used in every country, so only a number may be one."""
+    assert Senders({"*": "447491163443"}).everywhere == "447491163443"
+    assert SENDERS.everywhere is None
+
+
+@pytest.mark.parametrize(
+    ("country", "sender", "problem"),
+    [
+        ("*", "MyBrand", None),
+        ("*", "My Brand 1", None),
+        ("*", "+447491163443", None),
+        ("*", "62033", None),
+        ("GB", "ElevenChars", None),
+        ("GB", "TwelveChars1", "at most 11"),
+        ("GB", "12", "at most 11"),
+        ("GB", "1234567890123456", "at most 11"),
+        ("GB", "", "at most 11"),
+        ("GB", "Müller", "at most 11"),
+        ("GB", "Brand!", "at most 11"),
+        ("US", "Brand", "must be a number"),
+        ("BR", "Brand", "must be a number"),
+        ("US", "18335550100", None),
+    ],
+)
+def test_problems_of_senders(country: str, sender: str, problem: str | None) -> None:
+    """A sender that a network would refuse is told before anything is sent."""
+    found = sender_problem(country, sender)
+
+    assert (found is None) if problem is None else problem in str(found)
