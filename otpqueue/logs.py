@@ -21,6 +21,18 @@ def get_logger(name: str) -> Logger:
     return logger
 
 
+class _Stderr(logging.Handler):
+    """Writes to what standard error is at that moment: who redirects it gets the records, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - a record that cannot be written must not stop the work
+            self.handleError(record)
+
+
 def _tracebacks_without_locals() -> Processor:
     # Local variables hold numbers and keys.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -49,7 +61,8 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # Not cached: what is configured later holds for loggers that have spoken before.
+        cache_logger_on_first_use=False,
     )
     if style == "json":
         ending: list[Processor] = [_tracebacks_without_locals(), structlog.processors.JSONRenderer()]
@@ -59,7 +72,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             )
         ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -283,13 +283,13 @@ def when(call: Callable[[], str], expected: str) -> None:
 
 
 MAGIC = {
-    "+447700900920": "undelivered",
-    "+447700900921": "undelivered",
-    "+447700900922": "undelivered",
-    "+447700900927": "delivered",
-    "+447700900928": "delivered",
-    "+447700900929": "delivered",
-    "+447700900930": "delivered",
+    "+442079460920": "undelivered",
+    "+442079460921": "undelivered",
+    "+442079460922": "undelivered",
+    "+442079460927": "delivered",
+    "+442079460928": "delivered",
+    "+442079460929": "delivered",
+    "+442079460930": "delivered",
 }
 
 
