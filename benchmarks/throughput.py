@@ -63,7 +63,7 @@ class Bench:
         ids = self.parts.provision(self.parts.transport, now=clock.now()).ids
         self.baseline_environment = environment | {
             "BASELINE_APPLICATION_ID": ids.application_id,
-            "BASELINE_MESSAGE_ID": ids.message_id,
+            "BASELINE_MESSAGE_ID": ids.message_id(language=None, country=None),
         }
         with connection(self.parts.engine) as conn:
             self.client_id: UUID = clients.ensure_client(conn, "benchmark", now=clock.now())
