@@ -449,11 +449,26 @@ def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[s
     return values, problems
 
 
+# Kubernetes describes a Service called `otpqueue` or `otpqueue-api` to every pod in such variables.
+_SERVICE_LINK = re.compile(
+    r"OTPQUEUE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    # A plain OTPQUEUE_PORT=8000 is somebody's mistake.
+    return _SERVICE_LINK.fullmatch(name) is not None and (name != "OTPQUEUE_PORT" or "://" in value)
+
+
 def _unknown(environment: Mapping[str, str], names: set[str]) -> list[str]:
     ours = {name for name in environment if name.startswith("OTPQUEUE_")}
     known = names | {f"{name}_FILE" for name in names} | {"OTPQUEUE_URL", "OTPQUEUE_API_KEY"}
     known |= {"OTPQUEUE_PG_BIN", "OTPQUEUE_VALKEY_SERVER"}
-    return [f"{name} is not a setting" for name in sorted(ours - known)]
+    return [
+        f"{name} is not a setting"
+        for name in sorted(ours - known)
+        if not _is_service_link(name, environment[name])
+    ]
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -345,3 +345,19 @@ def test_every_setting_has_a_line_of_help() -> None:
         assert field.description, name
         assert "\n" not in field.description
         assert "|" not in field.description
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OTPQUEUE_SERVICE_HOST",
+        "OTPQUEUE_API_SERVICE_PORT_HTTP",
+        "OTPQUEUE_PORT",
+        "OTPQUEUE_PORT_8000_TCP_ADDR",
+    ],
+)
+def test_variables_of_an_orchestrator_are_no_settings(name: str) -> None:
+    """What Kubernetes says of a Service called otpqueue is passed over, not taken for a mistyped setting."""
+    settings = load({name: "tcp://10.0.0.1:8000"}, dotenv=None)
+
+    assert settings.port == 8000
