@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from otpqueue.domain.receipts import Receipt
 from otpqueue.logs import get_logger
@@ -38,11 +38,7 @@ class ReceiveReceipts:
         One whose attempt is not recorded yet is kept and matched when it is. Raises DatabaseUnavailable.
         """
         ids = sorted({report.message_id for report in reports})
-
-        def work(conn: Connection) -> int:
-            return receipts.add(conn, reports, now=now)
-
-        new = transaction(self.engine, work)
+        new = transaction(self.engine, lambda conn: receipts.add(conn, reports, now=now))
         # In a transaction of its own, so that a pump that records the attempt at this moment sees the
         # reports, or we see the attempt.
         with connection(self.engine) as conn:

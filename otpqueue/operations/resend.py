@@ -47,14 +47,11 @@ class ResendCode:
         CheckRefused errors for a request that has ended, DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            before = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
-            if before is None:
-                raise RequestNotFound
             taken = requests.resend(
                 conn,
                 request_id,
                 client_id=client_id,
-                channel=channel or before.channel,
+                channel=channel,
                 send_by=now + self.send_within,
                 now=now,
             )

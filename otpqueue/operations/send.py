@@ -164,8 +164,12 @@ class Pump:
             with self._busy_lock:
                 self._busy -= 1
         finished_at = self._clock()
-        accepted = outcome.kind is OutcomeKind.ACCEPTED
-        fresh = accepted and started_at and claim.pin_id is None
+        expires_at = resend_after = None
+        if outcome.kind is OutcomeKind.ACCEPTED:
+            resend_after = finished_at + timedelta(seconds=cool_down_s(claim.sends))
+            if started_at and claim.pin_id is None:
+                # From when we asked: the provider's own clock began after that, so ours ends first.
+                expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
         return Result(
             request_id=claim.request_id,
             attempt=claim.attempt,
@@ -181,11 +185,8 @@ class Pump:
             finished_at=finished_at,
             latency_ms=latency_ms,
             first=claim.progress.first,
-            # From when we asked: the provider's own clock began after that, so ours ends first.
-            expires_at=started_at + timedelta(seconds=self._settings.code_lifetime_s)
-            if fresh and started_at
-            else None,
-            resend_after=finished_at + timedelta(seconds=cool_down_s(claim.sends)) if accepted else None,
+            expires_at=expires_at,
+            resend_after=resend_after,
             evidence=evidence,
         )
 

@@ -161,11 +161,13 @@ def resend(
     request_id: UUID,
     *,
     client_id: UUID,
-    channel: Channel,
+    channel: Channel | None,
     send_by: datetime,
     now: datetime,
 ) -> bool:
     """Make a request due for the same code once more, and not after its code expires; return whether it is.
+
+    It travels as the first time unless `channel` is given.
 
     It is not when nothing can be resent now: ended, expired, not sent yet, being sent, too soon, too often.
     """
@@ -189,7 +191,7 @@ def resend(
             tries=0,
             unknowns=0,
             resend=Resend.PENDING.value,
-            resend_channel=channel.value,
+            resend_channel=channel.value if channel else _r.channel,
             resend_reason=None,
             updated_at=now,
         )
