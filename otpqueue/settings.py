@@ -281,6 +281,20 @@ class Settings(BaseModel):
     backoff_max_s: Seconds = Field(
         15, alias="OTPQUEUE_BACKOFF_MAX_S", description="ceiling of every back-off"
     )
+    circuit_failures: int = Field(
+        10,
+        alias="OTPQUEUE_CIRCUIT_FAILURES",
+        ge=1,
+        description="after so many sends in a row without a good answer all workers pause",
+    )
+    circuit_pause_s: Seconds = Field(
+        1,
+        alias="OTPQUEUE_CIRCUIT_PAUSE_S",
+        description="the first such pause; it doubles with every probe that fails",
+    )
+    circuit_pause_max_s: Seconds = Field(
+        15, alias="OTPQUEUE_CIRCUIT_PAUSE_MAX_S", description="ceiling of every such pause"
+    )
     sender_threads: int = Field(
         64,
         alias="OTPQUEUE_SENDER_THREADS",
@@ -304,6 +318,11 @@ class Settings(BaseModel):
         10,
         alias="OTPQUEUE_JOB_S",
         description="a `send_codes` job claims for so long, then wakes a successor",
+    )
+    stop_within_s: Seconds = Field(
+        20,
+        alias="OTPQUEUE_STOP_WITHIN_S",
+        description="how long a worker told to stop finishes what it is sending; a second SIGTERM ends that",
     )
     sweep_every_s: Seconds = Field(5, alias="OTPQUEUE_SWEEP_EVERY_S", description="how often `sweep` runs")
     expire_every_s: Seconds = Field(

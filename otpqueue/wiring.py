@@ -14,6 +14,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs
+from otpqueue.circuit import SharedCircuit
+from otpqueue.domain.circuit import CircuitPolicy
 from otpqueue.domain.sending import SendingPolicy
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
 from otpqueue.infobip.client import InfobipClient
@@ -116,6 +118,18 @@ class Parts:
             backoff_base_s=self.settings.backoff_base_s,
             backoff_max_s=self.settings.backoff_max_s,
         )
+
+    @cached_property
+    def circuit(self) -> SharedCircuit:
+        """The circuit breaker between all workers and the provider."""
+        policy = CircuitPolicy(
+            failures=self.settings.circuit_failures,
+            pause_s=self.settings.circuit_pause_s,
+            pause_max_s=self.settings.circuit_pause_max_s,
+            # As long as the claim of the request that probes may be held.
+            probe_s=self.settings.send_lease_s,
+        )
+        return SharedCircuit(redis=self.redis, policy=policy)
 
     @cached_property
     def keys(self) -> Keys:
@@ -221,6 +235,7 @@ class Parts:
             vault=self.vault,
             sms=self.infobip,
             provider_ids=self.provision.ids,
+            breaker=self.circuit,
             wake=self.waker.wake,
             clock=clock.now,
             settings=PumpSettings(

@@ -149,6 +149,8 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         "OTPQUEUE_CHECK_LEASE_S": "2",
         "OTPQUEUE_BACKOFF_BASE_S": "0.05",
         "OTPQUEUE_BACKOFF_MAX_S": "0.2",
+        "OTPQUEUE_CIRCUIT_PAUSE_S": "0.05",
+        "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.1",
         "OTPQUEUE_SENDER_THREADS": "8",
     }
 

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
@@ -35,7 +37,49 @@ _LOOK_AGAIN_S = 0.05
 _GATHER_S = 0.01
 """Under load, so long is waited for more outcomes to record in the same statement."""
 
-InFlight = set["Future[Result]"]
+_ABANDONED_S = 0.2
+"""So often a job that waits for what it has in flight looks whether to give up on it."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a sender thread did."""
+
+    result: Result
+    probe: bool
+    """Whether it asked on behalf of all, the circuit being half open."""
+
+
+InFlight = set["Future[Sent]"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """How long something has been held, whatever the host's clock does meanwhile."""
+
+    since: datetime
+    started: float
+    """The same moment on the monotonic clock, in seconds."""
+
+    @property
+    def seconds(self) -> float:
+        """For how long."""
+        return time.monotonic() - self.started
+
+    @property
+    def now(self) -> datetime:
+        """What time it is, counted from `since`."""
+        return self.since + timedelta(seconds=self.seconds)
+
+
+class Breaker(Protocol):
+    """What stops all workers from asking a provider that is not well."""
+
+    def take(self) -> tuple[Permit, float]:
+        """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
+
+    def note(self, signs: list[tuple[Sign, bool]]) -> None:
+        """Note what attempts said of the provider, each with whether it was the probe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +105,20 @@ class Pump:
         vault: Vault,
         sms: Sms,
         provider_ids: Callable[[], ProviderIds | None],
+        breaker: Breaker,
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
     ) -> None:
-        self._engine, self._vault, self._sms = engine, vault, sms
+        self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
         self._stop = threading.Event()
+        self._abandoned = threading.Event()
+        self._jobs_done = threading.Condition()
+        self._jobs = 0
         self._busy = 0
         self._busy_lock = threading.Lock()
 
@@ -79,8 +127,29 @@ class Pump:
         self._stop.set()
         self._nudge.set()
 
+    def abandon(self, *, within_s: float) -> int:
+        """Stop, and wait for no send that is in flight; return how many were, once the rest is recorded.
+
+        Their leases run out, and they count as unknown. Recording is given up after `within_s` seconds.
+        """
+        self.stop()
+        self._abandoned.set()
+        with self._jobs_done:
+            self._jobs_done.wait_for(lambda: not self._jobs, timeout=within_s)
+        return self._busy
+
     def run(self) -> None:
         """Send until nothing is due, for about `job_s` seconds, and return when all of it is recorded."""
+        with self._jobs_done:
+            self._jobs += 1
+        try:
+            self._run()
+        finally:
+            with self._jobs_done:
+                self._jobs -= 1
+                self._jobs_done.notify_all()
+
+    def _run(self) -> None:
         self._nudge.set()
         # Whoever finds the claiming taken has left its nudge, which the holder looks at after letting go.
         while self._nudge.is_set() and not self._stop.is_set() and self._claiming.acquire(blocking=False):
@@ -106,32 +175,49 @@ class Pump:
                 if not self._wake():
                     self._nudge.set()
                 return
-            self._claim(ids, in_flight)
+            pause_s = self._claim(ids, in_flight)
             if in_flight:
                 self._collect(in_flight, timeout=_LOOK_AGAIN_S)
+            elif pause_s:
+                self._stop.wait(min(pause_s, end - time.monotonic()))
             elif not self._sleep_until_due(end):
                 return
 
-    def _claim(self, ids: ProviderIds, in_flight: InFlight) -> None:
+    def _claim(self, ids: ProviderIds, in_flight: InFlight) -> float:
+        """Claim what may be claimed; return for how many seconds the circuit forbids it, 0 if it does not."""
         free = self._settings.threads - self._busy
         # Few free slots at a time would make many small claims: wait for a quarter of them.
         if free <= 0 or (in_flight and free < self._settings.threads // 4):
-            return
-        held_since = time.monotonic()
+            return 0.0
+        permit, pause_s = self._breaker.take()
+        if permit is Permit.NOTHING:
+            return pause_s
+        probe = permit is Permit.PROBE
+        claimed = 0
+        try:
+            claimed = self._claim_up_to(1 if probe else free, ids, in_flight, probe=probe)
+        finally:
+            if probe and not claimed:
+                self._breaker.note([(Sign.NONE, True)])
+        return 0.0
+
+    def _claim_up_to(self, slots: int, ids: ProviderIds, in_flight: InFlight, *, probe: bool) -> int:
+        held = Held(self._clock(), time.monotonic())
         with connection(self._engine) as conn:
             claims = attempts.claim(
                 conn,
-                slots=free,
+                slots=slots,
                 lease_s=self._settings.lease_s,
                 worker=self._settings.worker,
-                now=self._clock(),
+                now=held.since,
                 vault=self._vault,
             )
-        if len(claims) == free:
+        if len(claims) == slots and not probe:
             self._wake()
         with self._busy_lock:
             self._busy += len(claims)
-        in_flight.update(self._senders.submit(self._send, claim, ids, held_since) for claim in claims)
+        in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claims)
+        return len(claims)
 
     def _sleep_until_due(self, end: float) -> bool:
         with connection(self._engine) as conn:
@@ -147,30 +233,29 @@ class Pump:
         self._nudge.clear()
         return True
 
-    def _send(self, claim: Claim, ids: ProviderIds, held_since: float) -> Result:
+    def _send(self, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> Sent:
         evidence = None
         try:
-            held = time.monotonic() - held_since
-            late = self._clock() >= claim.progress.send_by
-            if self._stop.is_set() or late or held > self._settings.lease_s / 2:
+            late = held.now >= claim.progress.send_by
+            if self._stop.is_set() or late or held.seconds > self._settings.lease_s / 2:
                 outcome, started_at, latency_ms = RETURNED, None, None
             else:
-                started_at, start = self._clock(), time.monotonic()
+                started_at, start = held.now, time.monotonic()
                 outcome = self._sms.send(self._message(claim, ids))
                 latency_ms = round((time.monotonic() - start) * 1000)
                 if outcome.kind is OutcomeKind.UNKNOWN:
-                    evidence = self._evidence(claim, ids, started_at, held_since)
+                    evidence = self._evidence(claim, ids, started_at, held)
         finally:
             with self._busy_lock:
                 self._busy -= 1
-        finished_at = self._clock()
+        finished_at = held.now
         expires_at = resend_after = None
         if outcome.kind is OutcomeKind.ACCEPTED:
             resend_after = finished_at + timedelta(seconds=cool_down_s(claim.sends))
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
-        return Result(
+        result = Result(
             request_id=claim.request_id,
             attempt=claim.attempt,
             outcome=outcome,
@@ -189,6 +274,7 @@ class Pump:
             resend_after=resend_after,
             evidence=evidence,
         )
+        return Sent(result, probe)
 
     def _message(self, claim: Claim, ids: ProviderIds) -> Message:
         return Message(
@@ -200,34 +286,33 @@ class Pump:
             pin_id=claim.pin_id,
         )
 
-    def _evidence(
-        self, claim: Claim, ids: ProviderIds, started_at: datetime, held_since: float
-    ) -> Evidence | None:
+    def _evidence(self, claim: Claim, ids: ProviderIds, started_at: datetime, held: Held) -> Evidence | None:
         # It must not outlast the lease: what is known of the attempt is worth more than what is asked.
-        if time.monotonic() - held_since > self._settings.lease_s * 0.7:
+        if held.seconds > self._settings.lease_s * 0.7:
             return None
         return self._sms.sent_since(to=claim.digits, application_id=ids.application_id, since=started_at)
 
     def _drain(self, in_flight: InFlight) -> None:
-        while in_flight:
-            self._collect(in_flight, timeout=None)
+        while in_flight and not self._abandoned.is_set():
+            self._collect(in_flight, timeout=_ABANDONED_S)
 
-    def _collect(self, in_flight: InFlight, *, timeout: float | None) -> None:
+    def _collect(self, in_flight: InFlight, *, timeout: float) -> None:
         done, others = wait(in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
         if done and others:
             time.sleep(_GATHER_S)
             done |= {future for future in others if future.done()}
         in_flight -= done
-        results = []
+        sent = []
         for future in done:
             error = future.exception()
             if error is None:
-                results.append(future.result())
+                sent.append(future.result())
             else:
                 # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
                 log.error("send_crashed", exc_info=error)
-        if results:
-            self._record(results)
+        if sent:
+            self._breaker.note([(sign_of(one.result.outcome), one.probe) for one in sent])
+            self._record([one.result for one in sent])
 
     def _record(self, results: list[Result]) -> None:
         give_up = time.monotonic() + self._settings.lease_s
@@ -239,9 +324,9 @@ class Pump:
                 break
             except DatabaseUnavailable:
                 log.warning("record_failed", error="database_unavailable", attempts=len(results))
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up or self._abandoned.is_set():
                     return
-                time.sleep(0.5)
+                self._abandoned.wait(0.5)
         for result in results:
             _report(result, moved=(result.request_id, result.attempt) in moved)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):

@@ -12,6 +12,7 @@ from otpqueue import jobs, logs, settings
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
 from otpqueue.worker.schedule import beat_schedule
+from otpqueue.worker.stopping import Stopping
 
 
 def build(parts: Parts) -> Celery:
@@ -44,8 +45,8 @@ def _receive_signals(parts: Parts) -> None:
     signals.celeryd_init.connect(name_worker, weak=False)
     signals.beat_init.connect(lambda **_: configure_logs("beat"), weak=False)
     signals.heartbeat_sent.connect(show_life, weak=False)
-    # With the threads pool this signal is given in the process that pumps.
-    signals.worker_shutting_down.connect(lambda **_: parts.pump.stop(), weak=False)
+    stopping = Stopping(parts.pump, within_s=parts.settings.stop_within_s)
+    signals.worker_shutting_down.connect(stopping, weak=False)
 
 
 app = build(Parts(settings.load()))

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -81,10 +82,15 @@ def patient_parts(parts: Parts, make_parts: MakeParts) -> Parts:
 
 @pytest.fixture
 def make_pump(patient_parts: Parts) -> MakePump:
-    """Return a function that makes a pump with a `wake` or settings of its own."""
+    """Return a function that makes a pump with a `wake`, a clock or settings of its own."""
     parts = patient_parts
 
-    def make(*, wake: Callable[[], bool] = lambda: True, **differing: Any) -> Pump:
+    def make(
+        *,
+        wake: Callable[[], bool] = lambda: True,
+        clock: Callable[[], datetime] = clock.now,
+        **differing: Any,
+    ) -> Pump:
         settings = PumpSettings(
             worker="test",
             threads=parts.settings.sender_threads,
@@ -99,8 +105,9 @@ def make_pump(patient_parts: Parts) -> MakePump:
             vault=parts.vault,
             sms=parts.infobip,
             provider_ids=parts.provision.ids,
+            breaker=parts.circuit,
             wake=wake,
-            clock=clock.now,
+            clock=clock,
             settings=replace(settings, **differing),
         )
 

@@ -142,6 +142,51 @@ def test_stopped_worker_finishes_what_it_is_sending(
     assert len(provider.messages()) == 12
 
 
+def test_second_sigterm_ends_a_worker_at_once(
+    start: Start, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
+) -> None:
+    """Told twice, it waits for no answer: what has finished is recorded, what has not keeps its lease."""
+    slow, quick = numbers(2)
+    provider.fault(match={"path": "/2fa/2/pin", "to": slow.removeprefix("+")}, latency_ms=60_000)
+    patient = {
+        "OTPQUEUE_PROVIDER_TIMEOUT_S": "50",
+        "OTPQUEUE_SEND_LEASE_S": "100",
+        "OTPQUEUE_CHECK_LEASE_S": "60",
+    }
+    worker = start(*SEND, **patient, OTPQUEUE_STOP_WITHIN_S="100")
+    held, sent = ask(slow), ask(quick)
+    until(lambda: rows.request(sent.id)["status"] == "sent" and len(provider.messages()) == 2, within_s=60)
+
+    os.kill(worker.pid, signal.SIGTERM)
+    until(lambda: "Warm shutdown" in logged())
+    assert worker.running
+    os.kill(worker.pid, signal.SIGTERM)
+
+    assert worker.wait(20) == 1
+    assert '"worker_ended_early"' in logged()
+    assert (rows.request(held.id)["send_state"], rows.attempts(held.id)[0]["outcome"]) == ("claimed", None)
+
+
+def test_worker_stops_within_its_time(
+    start: Start, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
+) -> None:
+    """Told once, it does not wait for an answer longer than it was given."""
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=60_000)
+    patient = {
+        "OTPQUEUE_PROVIDER_TIMEOUT_S": "50",
+        "OTPQUEUE_SEND_LEASE_S": "100",
+        "OTPQUEUE_CHECK_LEASE_S": "60",
+    }
+    worker = start(*SEND, **patient, OTPQUEUE_STOP_WITHIN_S="1")
+    ask()
+    until(provider.messages, within_s=60)
+
+    os.kill(worker.pid, signal.SIGTERM)
+
+    assert worker.wait(20) == 1
+    assert '"reason": "out_of_time"' in logged()
+
+
 def test_workers_survive_redis(
     start: Start,
     parts_of: Callable[[Valkey], Parts],

@@ -1,0 +1,131 @@
+"""The circuit breaker that all worker processes share through Redis; each has its own while Redis is away."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import RedisError, WatchError
+
+from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+Change = Callable[[Circuit, float], tuple[Circuit, T]]
+
+_KEY = "otpqueue:circuit"
+_KEPT_S = 3600
+"""What nobody has touched for so long says nothing any more."""
+
+_WITHOUT_REDIS_S = 2.0
+"""So long Redis is not asked again after it failed: the pump asks twenty times a second."""
+
+_TRIES = 50
+
+
+class SharedCircuit:
+    """The circuit between the workers and the provider. Thread-safe."""
+
+    def __init__(self, *, redis: Redis, policy: CircuitPolicy) -> None:
+        self._redis, self._policy = redis, policy
+        self._own = Circuit()
+        """As it was seen last, on this process's monotonic clock."""
+        self._lock = threading.Lock()
+        self._redis_again_at = 0.0
+
+    def take(self) -> tuple[Permit, float]:
+        """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
+
+        def take(circuit: Circuit, now: float) -> tuple[Circuit, tuple[Permit, float]]:
+            after, permit = circuit.take(now, self._policy)
+            return after, (permit, after.pause_left_s(now))
+
+        return self._change(take)
+
+    def note(self, signs: Sequence[tuple[Sign, bool]]) -> None:
+        """Note what attempts said of the provider, each with whether it was the probe."""
+        with self._lock:
+            nothing_new = self._own == Circuit() and all(sign is Sign.ALIVE for sign, _ in signs)
+        if not nothing_new:
+            self._change(lambda circuit, now: (circuit.noted(signs, now, self._policy), None))
+
+    def state(self) -> State:
+        """Return what the circuit is now."""
+        return self._change(lambda circuit, now: (circuit, circuit.state(now)))
+
+    def _change(self, change: Change[T]) -> T:
+        if time.monotonic() >= self._redis_again_at:
+            try:
+                return self._change_shared(change)
+            except RedisError as error:
+                self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
+                log.warning("circuit_not_shared", error=type(error).__name__)
+        with self._lock:
+            now, before = time.monotonic(), self._own
+            self._own, result = change(before, now)
+        _report(before, self._own)
+        return result
+
+    def _change_shared(self, change: Change[T]) -> T:
+        # Nearly always nothing changes: then one round trip does, without a transaction.
+        now, before = _look(self._redis.pipeline(transaction=False))
+        after, result = change(before, now)
+        if after != before:
+            now, before, after, result = self._commit(change)
+        with self._lock:
+            self._own = after.shifted(time.monotonic() - now)
+        _report(before, after)
+        return result
+
+    def _commit(self, change: Change[T]) -> tuple[float, Circuit, Circuit, T]:
+        with self._redis.pipeline() as pipe:
+            for _ in range(_TRIES):
+                pipe.watch(_KEY)  # type: ignore[no-untyped-call]
+                now, before = _look(self._redis.pipeline(transaction=False))
+                after, result = change(before, now)
+                pipe.multi()
+                if after == Circuit():
+                    pipe.delete(_KEY)
+                else:
+                    pipe.set(_KEY, json.dumps(asdict(after)), ex=_KEPT_S)
+                try:
+                    pipe.execute()
+                except WatchError:
+                    continue
+                return now, before, after, result
+        raise WatchError("too many processes change the circuit at once")
+
+
+def _look(pipe: Pipeline) -> tuple[float, Circuit]:
+    """Return the time by Redis's own clock, since those of the workers' hosts disagree, and the circuit."""
+    with pipe:
+        pipe.time()
+        pipe.get(_KEY)
+        (seconds, microseconds), found = pipe.execute()
+    return float(seconds) + float(microseconds) / 1e6, _parsed(found)
+
+
+def _parsed(found: bytes | None) -> Circuit:
+    if found is None:
+        return Circuit()
+    try:
+        return Circuit(**json.loads(found))
+    except (ValueError, TypeError):
+        return Circuit()  # another version's: it opens again soon enough if it must
+
+
+def _report(before: Circuit, after: Circuit) -> None:
+    if after.pauses > before.pauses:
+        log.error("circuit_opened", pauses=after.pauses)
+    elif before.probe_at is not None and after.probe_at is None:
+        log.warning("circuit_closed", pauses=before.pauses)
+    elif after.probe_until is not None and after.probe_until != before.probe_until:
+        log.warning("circuit_probed", pauses=after.pauses)

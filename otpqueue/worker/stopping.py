@@ -1,0 +1,41 @@
+"""How a worker stops: gracefully, within a time, and sooner when it is told twice."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from otpqueue.logs import get_logger
+from otpqueue.operations.send import Pump
+
+log = get_logger(__name__)
+
+_RECORD_WITHIN_S = 2.0
+
+
+class Stopping:
+    """What a worker does on SIGTERM; Celery ends the process itself once all jobs are done.
+
+    With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
+    """
+
+    def __init__(self, pump: Pump, *, within_s: float) -> None:
+        self._pump, self._within_s = pump, within_s
+        self._told = False
+
+    def __call__(self, **_: Any) -> None:
+        """Stop claiming; on the second call, or after the time set, wait for nothing any more."""
+        reason, pause_s = ("told_twice", 0.0) if self._told else ("out_of_time", self._within_s)
+        self._told = True
+        self._pump.stop()
+        # In a thread, since this runs inside a signal handler, which must not wait.
+        last_call = threading.Timer(pause_s, self._end, [reason])
+        last_call.daemon = True
+        last_call.start()
+
+    def _end(self, reason: str) -> None:
+        in_flight = self._pump.abandon(within_s=_RECORD_WITHIN_S)
+        log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
+        # Threads that wait for the provider cannot be interrupted, and would hold up any other exit.
+        os._exit(1)

@@ -1,0 +1,246 @@
+"""The circuit between workers and provider: shared through Redis, each worker's own without it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import structlog
+
+from otpqueue import clock
+from otpqueue.domain.circuit import Permit, Sign, State
+from otpqueue.embedded import EngineHome, Valkey
+from otpqueue.operations.request import CodeWanted
+from otpqueue.wiring import Parts
+from tests.conftest import Ask, MakeParts, Provider
+from tests.operations.conftest import MakePump
+from tests.operations.looking import Rows, at_once, numbers, until
+
+FAILURES = [(Sign.FAILED, False)] * 10
+LONG_PAUSE = {"OTPQUEUE_CIRCUIT_PAUSE_S": "60", "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "60"}
+DEAD: dict[str, Any] = {"match": {"path": "/2fa/2/pin"}, "status": 503}
+
+
+@pytest.fixture
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """Yield a Valkey that may be stopped."""
+    with (
+        EngineHome(tmp_path_factory.mktemp("own")) as home,
+        Valkey(home.path / "valkey", durable=False) as valkey,
+    ):
+        yield valkey
+
+
+def test_every_process_sees_it(make_parts: MakeParts) -> None:
+    """What one worker learns, the others know; one of them probes, and its success lets all go on."""
+    slow = {"OTPQUEUE_CIRCUIT_PAUSE_S": "0.3", "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.3"}
+    workers = [make_parts(**slow).circuit for _ in range(3)]
+    workers[0].note(FAILURES)
+
+    assert [worker.take()[0] for worker in workers] == [Permit.NOTHING] * 3
+    assert workers[1].state() is State.OPEN
+    until(lambda: workers[0].state() is State.HALF_OPEN)
+    permits = at_once([worker.take for worker in workers])
+    assert sorted(permit for permit, _ in permits) == [Permit.NOTHING, Permit.NOTHING, Permit.PROBE]
+
+    workers[2].note([(Sign.ALIVE, True)])
+    assert [worker.take()[0] for worker in workers] == [Permit.ALL] * 3
+
+
+def test_closed_circuit_leaves_nothing_in_redis(parts: Parts) -> None:
+    """While all is well there is no key to read wrong."""
+    parts.circuit.note([(Sign.FAILED, False)])
+    assert parts.redis.exists("otpqueue:circuit")
+
+    parts.circuit.note([(Sign.ALIVE, False)])
+
+    assert not parts.redis.exists("otpqueue:circuit")
+
+
+def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
+    """A value that cannot be read is replaced when there is something to write."""
+    for left in ("not json", '{"colour": "red"}', "[]", "7"):
+        parts.redis.set("otpqueue:circuit", left)
+        assert parts.circuit.take()[0] is Permit.ALL
+
+    parts.circuit.note(FAILURES)
+
+    assert parts.circuit.state() is State.OPEN
+
+
+def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey: Valkey) -> None:
+    """It keeps what it knew, opens and closes by itself, and is quick about it; then they share again."""
+    one, other = (
+        make_parts(REDIS_URL=own_valkey.url, **LONG_PAUSE).circuit for _ in range(2)
+    )
+    one.note(FAILURES)
+    other.state()
+    own_valkey.stop()
+
+    assert one.state() is other.state() is State.OPEN
+    one.note([(Sign.ALIVE, False)])
+    assert (one.state(), other.state()) == (State.CLOSED, State.OPEN)
+
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(100):
+            one.take()
+    assert len(logged) <= 1  # not a record each, nor a connection each
+
+    own_valkey.start()
+    until(lambda: other.state() is State.CLOSED)  # Redis forgot, and all agree
+
+
+def test_many_writers_at_once(make_parts: MakeParts) -> None:
+    """Failures noted at the same moment by many threads of many processes are all counted."""
+    circuits = [make_parts(OTPQUEUE_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
+
+    at_once([lambda one=one: one.note([(Sign.FAILED, False)]) for one in circuits for _ in range(4)])
+
+    circuits[0].note([(Sign.FAILED, False)])
+    assert circuits[0].state() is State.CLOSED
+    assert circuits[0]._own.failures == 17
+
+
+def test_dead_provider_is_left_alone_and_deadlines_are_kept(
+    make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
+) -> None:
+    """While nothing gets through only probes go out; requests keep their tries and all leave afterwards."""
+    parts = make_parts(
+        OTPQUEUE_CIRCUIT_FAILURES="4",
+        OTPQUEUE_CIRCUIT_PAUSE_S="0.2",
+        OTPQUEUE_CIRCUIT_PAUSE_MAX_S="0.4",
+        OTPQUEUE_JOB_S="1",
+    )
+    parts.provision(parts.transport, now=clock.now())
+    provider.fault(**DEAD)
+    for number in numbers(60):
+        parts.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+
+    with structlog.testing.capture_logs() as logged:
+        parts.pump.run()
+
+    attempts = rows.attempts()
+    # Eight senders had begun before the fourth failure was seen; after that, one probe a pause.
+    assert 4 <= len(attempts) <= 8 + 8
+    assert {row["status"] for row in rows.requests()} == {"queued"}
+    assert max(row["tries"] for row in rows.requests()) < parts.settings.max_attempts
+    assert [record for record in logged if record["event"] == "circuit_opened"]
+
+    provider.clear_faults()
+    for _ in range(10):
+        parts.pump.run()
+    assert {row["status"] for row in rows.requests()} == {"sent"}
+    assert len(provider.messages()) == 60
+    assert parts.circuit.state() is State.CLOSED
+
+
+def test_one_probe_for_all_processes(
+    make_parts: MakeParts, client_id: UUID, parts: Parts, provider: Provider, rows: Rows
+) -> None:
+    """Of four processes that pump while the circuit is half open, one asks the provider, once."""
+    settings = {
+        "OTPQUEUE_CIRCUIT_PAUSE_S": "0.5",
+        "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "30",
+        "OTPQUEUE_JOB_S": "1",
+    }
+    processes = [make_parts(**settings) for _ in range(4)]
+    processes[0].circuit.note(FAILURES)
+    provider.fault(**DEAD)
+    for number in numbers(20):
+        parts.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+
+    at_once([process.pump.run for process in processes])
+
+    # The pauses are 0.5 and 1 s: in jobs of a second there is room for one probe.
+    assert len(rows.attempts()) == 1
+
+
+def test_refusals_of_single_numbers_do_not_open_it(
+    parts: Parts, ask: Ask, provider: Provider, rows: Rows
+) -> None:
+    """However many numbers the provider refuses, the others are sent."""
+    provider.fault(match={"path": "/2fa/2/pin"}, status=400, times=30)
+    for number in numbers(40):
+        ask(number)
+
+    parts.pump.run()
+
+    assert {row["outcome"] for row in rows.attempts()} == {"refused", "accepted"}
+    assert sorted(row["status"] for row in rows.requests()) == ["failed"] * 30 + ["sent"] * 10
+    assert parts.circuit.state() is State.CLOSED
+
+
+def test_probe_without_work_is_left_to_others(parts: Parts, make_parts: MakeParts) -> None:
+    """A worker that finds nothing due gives the probe back at once."""
+    parts.circuit.note(FAILURES)
+    until(lambda: parts.circuit.state() is State.HALF_OPEN)
+
+    parts.pump.run()
+
+    assert make_parts().circuit.take()[0] is Permit.PROBE
+
+
+def test_stop_ends_the_pause(
+    make_parts: MakeParts, ask: Ask, rows: Rows, background: ThreadPoolExecutor
+) -> None:
+    """A worker that waits for the circuit stops at once when it is told to."""
+    parts = make_parts(**LONG_PAUSE)
+    ask()
+    parts.circuit.note(FAILURES)
+    job = background.submit(parts.pump.run)
+    time.sleep(0.2)
+    assert not job.done()
+
+    parts.pump.stop()
+
+    job.result(5)
+    assert rows.attempts() == []
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=400)])
+def test_clock_that_steps_doubles_and_loses_nothing(
+    step: timedelta, ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
+) -> None:
+    """The clock of a worker's host jumps while it sends: what it holds is sent once, nothing is stuck."""
+    calls = iter(range(10_000))
+
+    def steps_after_three_calls() -> Any:
+        return clock.now() + (step if next(calls) >= 3 else timedelta(0))
+
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=50)
+    for number in numbers(30):
+        ask(number)
+
+    wrong: Callable[[], None] = make_pump(job_s=1.0, clock=steps_after_three_calls).run
+    wrong()
+    make_pump().run()
+
+    assert len(provider.messages()) == len({message["to"] for message in provider.messages()})
+    assert {row["send_state"] for row in rows.requests()} == {"idle"}
+    assert {row["status"] for row in rows.requests()} == {"sent"}
+    assert len(provider.messages()) == 30
+
+
+def test_abandoned_job_records_what_it_knows(
+    ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump, background: ThreadPoolExecutor
+) -> None:
+    """A worker that may wait no longer records what has finished and leaves the rest to its lease."""
+    slow, quick = numbers(2)
+    provider.fault(match={"path": "/2fa/2/pin", "to": slow.removeprefix("+")}, latency_ms=4000)
+    ask(slow)
+    ask(quick)
+    pump = make_pump()
+    job = background.submit(pump.run)
+    until(lambda: "accepted" in [row["outcome"] for row in rows.attempts()])
+
+    in_flight = pump.abandon(within_s=2)
+
+    job.result(3)
+    assert in_flight == 1
+    assert sorted(str(row["outcome"]) for row in rows.attempts()) == ["None", "accepted"]
+    assert sorted(row["send_state"] for row in rows.requests()) == ["claimed", "idle"]

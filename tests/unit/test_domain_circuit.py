@@ -1,0 +1,150 @@
+"""The circuit as a value: when it opens, how long it pauses, who probes, what closes it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State, sign_of
+from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind
+
+POLICY = CircuitPolicy(failures=3, pause_s=1, pause_max_s=8, probe_s=5)
+FAILED, ALIVE = (Sign.FAILED, False), (Sign.ALIVE, False)
+PROBE_FAILED, PROBE_ALIVE, PROBE_UNUSED = (Sign.FAILED, True), (Sign.ALIVE, True), (Sign.NONE, True)
+
+
+def opened(now: float = 0.0) -> Circuit:
+    """Return a circuit that opened at `now`."""
+    return Circuit().noted([FAILED] * 3, now, POLICY)
+
+
+def probing(now: float = 1.0) -> Circuit:
+    """Return a circuit whose first probe left at `now`."""
+    circuit, permit = opened(now - 1).take(now, POLICY)
+    assert permit is Permit.PROBE
+    return circuit
+
+
+def test_closed_circuit_lets_everything_through() -> None:
+    """A new circuit permits all, and taking changes nothing."""
+    assert Circuit().take(0.0, POLICY) == (Circuit(), Permit.ALL)
+    assert Circuit().state(0.0) is State.CLOSED
+
+
+def test_opens_after_failures_in_a_row() -> None:
+    """Two failures do not open it, the third does; nothing is permitted during the pause."""
+    almost = Circuit().noted([FAILED, FAILED], 0.0, POLICY)
+    assert almost.take(0.0, POLICY)[1] is Permit.ALL
+
+    circuit = almost.noted([FAILED], 0.0, POLICY)
+
+    assert circuit.state(0.5) is State.OPEN
+    assert circuit.take(0.5, POLICY) == (circuit, Permit.NOTHING)
+    assert circuit.pause_left_s(0.25) == 0.75
+
+
+def test_sign_of_life_starts_the_count_anew() -> None:
+    """Failures with an answer between them are no row."""
+    circuit = Circuit().noted([FAILED, FAILED, ALIVE, FAILED, FAILED], 0.0, POLICY)
+
+    assert circuit.state(0.0) is State.CLOSED
+    assert circuit.failures == 2
+
+
+def test_misconfiguration_opens_at_once() -> None:
+    """An answer that refuses everybody need not come three times."""
+    circuit = Circuit().noted([(Sign.MISCONFIGURED, False)], 0.0, POLICY)
+
+    assert circuit.state(0.0) is State.OPEN
+
+
+def test_one_probe_at_a_time() -> None:
+    """After the pause one request goes; a second must wait until the first has said something or is lost."""
+    circuit = probing(1.0)
+
+    assert circuit.state(1.0) is State.HALF_OPEN
+    assert circuit.take(1.0, POLICY) == (circuit, Permit.NOTHING)
+    assert circuit.pause_left_s(2.0) == 4.0
+    assert circuit.take(6.0, POLICY)[1] is Permit.PROBE
+
+
+def test_probe_that_found_nothing_to_send_is_free_again() -> None:
+    """A worker that has nothing to probe with leaves the probe to others."""
+    circuit = probing(1.0).noted([PROBE_UNUSED], 1.1, POLICY)
+
+    assert circuit.take(1.1, POLICY)[1] is Permit.PROBE
+
+
+def test_pause_doubles_up_to_its_ceiling() -> None:
+    """Each probe that fails doubles the pause: 1, 2, 4, 8, 8."""
+    circuit, now, pauses = opened(0.0), 0.0, []
+    for _ in range(5):
+        pauses.append(circuit.pause_left_s(now))
+        now += pauses[-1]
+        circuit, permit = circuit.take(now, POLICY)
+        assert permit is Permit.PROBE
+        circuit = circuit.noted([PROBE_FAILED], now, POLICY)
+
+    assert pauses == [1, 2, 4, 8, 8]
+
+
+def test_probe_that_is_answered_closes() -> None:
+    """Everything is permitted again, and the next pause is the first."""
+    assert probing().noted([PROBE_ALIVE], 1.5, POLICY) == Circuit()
+
+
+def test_late_failures_do_not_prolong_the_pause() -> None:
+    """What began before the circuit opened tells nothing new, but a late answer is a sign of life."""
+    for circuit in (opened(), probing()):
+        assert circuit.noted([FAILED] * 50, 1.0, POLICY) == circuit
+        assert circuit.noted([ALIVE], 1.0, POLICY) == Circuit()
+
+
+def test_another_clock() -> None:
+    """Shifted to another clock it says the same."""
+    for circuit in (Circuit(), opened(10.0), probing(10.0)):
+        shifted = circuit.shifted(1000.0)
+        assert shifted.pause_left_s(1010.5) == circuit.pause_left_s(10.5)
+        assert shifted.state(1010.5) is circuit.state(10.5)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sign"),
+    [
+        (Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200), Sign.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="MESSAGE_NOT_SENT", http_status=200), Sign.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="BAD_REQUEST", http_status=400), Sign.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="TOO_MANY", http_status=429, retryable=True), Sign.ALIVE),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=200), Sign.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="http_503", http_status=503, retryable=True), Sign.FAILED),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="http_502", http_status=502), Sign.FAILED),
+        (Outcome(kind=OutcomeKind.REFUSED, code="connection_failed", retryable=True), Sign.FAILED),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="timeout"), Sign.FAILED),
+        (
+            Outcome(kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, misconfigured=True),
+            Sign.MISCONFIGURED,
+        ),
+        (RETURNED, Sign.NONE),
+        (LEASE_RAN_OUT, Sign.FAILED),
+    ],
+)
+def test_what_an_outcome_says(outcome: Outcome, sign: Sign) -> None:
+    """Any answer about one number is a sign of life."""
+    assert sign_of(outcome) is sign
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Sign)), st.booleans(), st.floats(0, 20))))
+def test_never_two_probes_and_never_stuck(steps: list[tuple[Sign, bool, float]]) -> None:
+    """Whatever happens, probes go one at a time, and a permit comes in bounded time."""
+    circuit, now, probe_over = Circuit(), 0.0, 0.0
+    for sign, probe, pause in steps:
+        now += pause
+        circuit, permit = circuit.take(now, POLICY)
+        if permit is Permit.PROBE:
+            assert now >= probe_over
+            probe_over = now + POLICY.probe_s
+        assert circuit.pause_left_s(now) <= max(POLICY.pause_max_s, POLICY.probe_s)
+        circuit = circuit.noted([(sign, probe)], now, POLICY)
+        if probe or circuit.probe_at is None:
+            probe_over = now
