@@ -5,12 +5,15 @@ A job carries nothing: the table is the queue, and a Celery message only says "l
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import KombuError
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.exceptions import ChannelError, ConnectionError, KombuError  # noqa: A004 - AMQP's own, not Python's
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -21,8 +24,10 @@ from otpqueue.logs import get_logger
 log = get_logger(__name__)
 
 SOCKET_TIMEOUT_S = 0.25
-"""A Redis that hangs must not hold up the answer to a caller."""
+"""A Redis or a broker that hangs must not hold up the answer to a caller."""
 
+_WORKER_TIMEOUT_S = 10
+_HEARTBEAT_S = 10
 _FLAG = "otpqueue:wake:send"
 _FLAG_MS = 1000
 _WORKERS = "otpqueue:workers"
@@ -46,12 +51,27 @@ ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 
+class _Connection(Connection):
+    """A connection that workers and beat try to have again every two seconds.
+
+    Celery itself waits longer each time, half a minute in the end: a third of the time a code may wait.
+    """
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
+        super().ensure_connection(*args, **{"interval_step": 0, "interval_max": 0, **kwargs})  # type: ignore[no-untyped-call]
+        return self
+
+
+class _Amqp(AMQP):  # type: ignore[misc]
+    Connection = _Connection
+
+
 def make_celery(broker: str, *, quick: bool) -> Celery:
     """Return a Celery application that knows our queues; nothing connects before it is used.
 
     `quick` is for publishers, which would rather fail than wait; a worker waits for its broker.
     """
-    app = Celery("otpqueue", broker=broker, set_as_current=False)
+    app = Celery("otpqueue", broker=broker, set_as_current=False, amqp=_Amqp)
     app.conf.update(
         task_routes={job.name: {"queue": job.queue} for job in ALL},
         task_ignore_result=True,
@@ -65,12 +85,26 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_transport_options=_patient_options(broker),
+        broker_use_ssl=_tls_options(broker),
+        # AMQP alone has it: a worker leaves a broker that hangs after two of them.
+        broker_heartbeat=_HEARTBEAT_S,
+        # Both are about jobs that a lost connection gives back to the queue: ours are acknowledged at once.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_enable_prefetch_count_reduction=False,
     )
     if quick:
         app.conf.update(
-            broker_connection_timeout=SOCKET_TIMEOUT_S, broker_transport_options=_quick_options(broker)
+            broker_connection_timeout=SOCKET_TIMEOUT_S,
+            broker_pool_acquire_timeout=SOCKET_TIMEOUT_S,
+            broker_transport_options=_quick_options(broker),
         )
     return app
+
+
+def _patient_options(broker: str) -> dict[str, Any]:
+    # Otherwise worker and beat would wait for ever for an answer that a broker owed when it hung.
+    return _amqp_timeouts(_WORKER_TIMEOUT_S) if _is_amqp(broker) else {}
 
 
 def _quick_options(broker: str) -> dict[str, Any]:
@@ -78,7 +112,26 @@ def _quick_options(broker: str) -> dict[str, Any]:
     options: dict[str, Any] = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     if broker.startswith(("redis", "valkey")):
         options |= {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": SOCKET_TIMEOUT_S}
+    if _is_amqp(broker):
+        # Unconfirmed, a message to a broker that hangs, is full or is just going down is lost without a word.
+        options |= _amqp_timeouts(SOCKET_TIMEOUT_S) | {"confirm_publish": True}
     return options
+
+
+def _is_amqp(broker: str) -> bool:
+    return broker.startswith(("amqp", "pyamqp"))
+
+
+def _amqp_timeouts(seconds: float) -> dict[str, Any]:
+    return {"read_timeout": seconds, "write_timeout": seconds}
+
+
+def _tls_options(broker: str) -> dict[str, Any] | None:
+    # Left to itself, kombu checks no certificate of `rediss`, and of `amqps` not whose it is.
+    if broker.startswith("rediss"):
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    # None stands for the host of the URL.
+    return {"server_hostname": None} if broker.startswith("amqps") else None
 
 
 def connect_redis(url: str) -> Redis:
@@ -89,6 +142,9 @@ def connect_redis(url: str) -> Redis:
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+_BROKER_FAILURES = (KombuError, ConnectionError, ChannelError, OSError)
 
 
 class Waker:
@@ -103,18 +159,36 @@ class Waker:
         A wake-up that fails is no error for a caller: `sweep` looks every few seconds.
         """
         try:
+            # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
             if self._redis.set(_FLAG, "1", nx=True, px=_FLAG_MS):
-                self._celery.send_task(
-                    SEND_CODES.name,
-                    queue=SEND_CODES.queue,
-                    expires=SEND_CODES.expires_s,
-                    retry=False,
-                    ignore_result=True,
-                )
-        except (RedisError, KombuError, OSError) as error:
-            log.warning("wake_failed", error=type(error).__name__)
+                self._publish()
+        except (RedisError, *_BROKER_FAILURES) as error:
+            log.warning("wake_failed", error=type(error.__cause__ or error).__name__)
             return False
         return True
+
+    def _publish(self) -> None:
+        try_again_until = time.monotonic() + SOCKET_TIMEOUT_S / 2
+        while True:
+            with self._celery.producer_or_acquire() as producer:
+                try:
+                    self._celery.send_task(
+                        SEND_CODES.name,
+                        queue=SEND_CODES.queue,
+                        expires=SEND_CODES.expires_s,
+                        retry=False,
+                        ignore_result=True,
+                        producer=producer,
+                    )
+                except _BROKER_FAILURES:
+                    # The pool would hand out this connection again, with half an answer still to come.
+                    producer.connection.collect()
+                    if time.monotonic() >= try_again_until:
+                        raise
+                    # What fails at once may be a connection that a restart of the broker has broken.
+                    try_again_until = 0
+                else:
+                    return
 
     def taken(self) -> None:
         """Let the next wake-up through; call before looking for work, so that none is missed."""

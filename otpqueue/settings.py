@@ -76,6 +76,20 @@ def _is_redis(secret: SecretStr | None) -> bool:
         return False
 
 
+def _is_broker(secret: SecretStr | None) -> bool:
+    # More than one may be given, with semicolons between: the nodes of a cluster.
+    return secret is None or all(_is_broker_url(url) for url in secret.get_secret_value().split(";"))
+
+
+def _is_broker_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_amqp = parts.scheme in {"amqp", "amqps", "pyamqp"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+    return is_amqp or _is_redis(SecretStr(url))
+
+
 def _from_json(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -196,7 +210,9 @@ class Settings(BaseModel):
         None, alias="REDIS_URL", description="Redis or Valkey, `redis://:password@host:6379/0`"
     )
     broker_url: Annotated[SecretStr | None, Optional] = Field(
-        None, alias="OTPQUEUE_BROKER_URL", description="Celery's broker; `REDIS_URL` unless set"
+        None,
+        alias="OTPQUEUE_BROKER_URL",
+        description="Celery's broker; `REDIS_URL` unless set; RabbitMQ: `amqp://user:password@host/vhost`",
     )
 
     seal_keys: Annotated[SecretStr | None, Optional] = Field(
@@ -366,6 +382,10 @@ class Settings(BaseModel):
                     "REDIS_URL must be `redis://:password@host:port/number`",
                 ),
                 (
+                    not _is_broker(self.broker_url),
+                    "OTPQUEUE_BROKER_URL must be `amqp(s)://user:password@host:port/vhost`, or as REDIS_URL",
+                ),
+                (
                     # Anything else cannot stand in a header, and the refusal would print the key.
                     not _is_one_word(self.infobip_api_key),
                     "INFOBIP_API_KEY must be printable ASCII without spaces",
@@ -447,7 +467,11 @@ class Settings(BaseModel):
     @property
     def broker(self) -> str:
         """Celery's broker URL."""
-        return self.require("broker_url" if self.broker_url else "redis_url")
+        url = self.require("broker_url" if self.broker_url else "redis_url")
+        if not url.startswith("unix://"):
+            return url
+        # Celery has a name of its own for a Redis behind a Unix socket.
+        return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix", "redis+socket", 1))
 
 
 def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[str, str], list[str]]:

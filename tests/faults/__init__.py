@@ -1,0 +1,1 @@
+"""The service under faults: processes, engines and the provider fail while codes are asked for."""

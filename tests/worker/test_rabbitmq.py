@@ -1,0 +1,295 @@
+"""RabbitMQ as the broker: woken through it, cut off from it, held up by nothing it does.
+
+Needs `rabbitmq-server`: `python -m tests.faults.rabbitmq pytest tests/worker/test_rabbitmq.py` installs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from kombu import Connection
+
+from otpqueue import clock, jobs
+from otpqueue.wiring import Parts
+from tests.conftest import Ask, MakeParts, Provider
+from tests.faults.rabbitmq import RabbitMq, find_server, running
+from tests.operations.looking import Rows, at_once, numbers, until
+from tests.worker.conftest import Start
+from tests.worker.test_workers import BEAT, OFTEN, PERIODIC, SEND, statuses, until_served
+
+
+@pytest.fixture(scope="module")
+def _node() -> Iterator[RabbitMq]:
+    if (program := find_server()) is None:
+        pytest.skip(
+            "rabbitmq-server is not installed; `python -m tests.faults.rabbitmq pytest ...` installs it"
+        )
+    with running(program) as node:
+        yield node
+
+
+@pytest.fixture
+def rabbit(_node: RabbitMq) -> RabbitMq:
+    """Return a node that runs, without a message."""
+    _node.go_on()
+    _node.start()
+    with Connection(_node.url) as connection:
+        for queue in jobs.QUEUES:
+            # Only emptied: connections that an earlier test left in the pool know that it is there.
+            connection.default_channel.queue_declare(queue, durable=True, auto_delete=False)
+            connection.default_channel.queue_purge(queue)
+    return _node
+
+
+@pytest.fixture
+def parts(make_parts: MakeParts, rabbit: RabbitMq) -> Parts:
+    """Return provisioned parts that publish to the node."""
+    parts = make_parts(OTPQUEUE_BROKER_URL=rabbit.url)
+    parts.provision(parts.transport, now=clock.now())
+    return parts
+
+
+@pytest.fixture
+def begin(start: Start, rabbit: RabbitMq) -> Start:
+    """Return a function that starts processes of ours on the node."""
+    return lambda *command, **differing: start(*command, OTPQUEUE_BROKER_URL=rabbit.url, **differing)
+
+
+def waiting(rabbit: RabbitMq, queue: str = "send") -> int:
+    """Return how many messages wait in a queue."""
+    with Connection(rabbit.url) as connection:
+        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+
+def wake(parts: Parts) -> bool:
+    """Wake as if no wake-up were pending."""
+    parts.waker.taken()
+    return parts.waker.wake()
+
+
+def test_woken_workers_send_everything_once(
+    begin: Start,
+    rabbit: RabbitMq,
+    parts: Parts,
+    ask: Ask,
+    provider: Provider,
+    rows: Rows,
+    logged: Callable[[], str],
+) -> None:
+    """Two workers, woken through RabbitMQ alone, send everything once; no log holds the broker's password."""
+    workers = [begin(*SEND), begin(*SEND)]
+    until_served(parts, "send")
+
+    alone = ask(numbers(1)[0])
+    until(lambda: rows.request(alone.id)["status"] == "sent")
+    for number in numbers(41)[1:]:
+        ask(number)
+    until(lambda: statuses(rows) == {"sent": 41})
+    until(lambda: waiting(rabbit) == 0)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    codes = [worker.wait(20) for worker in workers]
+
+    assert codes == [0, 0], logged()
+    assert len(provider.messages()) == len(rows.attempts()) == 41
+    assert {key.decode() for key in parts.redis.scan_iter()} <= {"otpqueue:wake:send", "otpqueue:workers"}
+    assert rabbit.password not in logged()
+    assert "otpqueue:**@127.0.0.1" in logged()
+    assert "Traceback" not in logged()
+    assert '"level": "error"' not in logged()
+
+
+def test_stopped_worker_finishes_what_it_is_sending(
+    begin: Start,
+    ask: Ask,
+    provider: Provider,
+    rows: Rows,
+    logged: Callable[[], str],
+) -> None:
+    """On SIGTERM what is in flight is finished and recorded, the rest stays due, and the exit code is 0."""
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=900)
+    worker = begin(
+        *SEND,
+        OTPQUEUE_SENDER_THREADS="4",
+        OTPQUEUE_PROVIDER_TIMEOUT_S="5",
+        OTPQUEUE_SEND_LEASE_S="10",
+        OTPQUEUE_CHECK_LEASE_S="6",
+    )
+    for number in numbers(12):
+        ask(number)
+    until(lambda: len(provider.messages()) >= 4, within_s=60)
+
+    os.kill(worker.pid, signal.SIGTERM)
+
+    assert worker.wait(20) == 0, logged()
+    sent = len(provider.messages())
+    assert 4 <= sent < 12
+    assert Counter((row["status"], row["send_state"]) for row in rows.requests()) == {
+        ("sent", "idle"): sent,
+        ("queued", "due"): 12 - sent,
+    }
+    assert "Traceback" not in logged()
+
+
+def power_failure(rabbit: RabbitMq) -> None:
+    """End the node by kill -9."""
+    rabbit.kill()
+
+
+@pytest.mark.parametrize("end", [RabbitMq.stop, power_failure])
+def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
+    begin: Start,
+    rabbit: RabbitMq,
+    parts: Parts,
+    ask: Ask,
+    provider: Provider,
+    rows: Rows,
+    logged: Callable[[], str],
+    capsys: pytest.CaptureFixture[str],
+    end: Callable[[RabbitMq], None],
+) -> None:
+    """Workers and beat find the broker again by themselves; what was asked for while it was away is sent."""
+    processes = [begin(*SEND), begin(*PERIODIC, **OFTEN), begin(*BEAT, **OFTEN)]
+    until_served(parts, "send", "periodic")
+    before = ask(numbers(5)[0])
+    until(lambda: rows.request(before.id)["status"] == "sent")
+
+    end(rabbit)
+    parts.waker.taken()
+    asked = time.monotonic()
+    while_away = ask(numbers(5)[1])
+    took_s = time.monotonic() - asked
+    rabbit.start()
+    until(lambda: rows.request(while_away.id)["status"] == "sent", within_s=60)
+
+    # The publisher's own connection, too: none of these waits for a sweep.
+    for number in numbers(5)[2:]:
+        back = ask(number)
+        until(lambda back=back: rows.request(back.id)["status"] == "sent", within_s=10)
+    assert took_s < 2
+    assert "wake_failed" in capsys.readouterr().out
+    assert len(provider.messages()) == len(rows.attempts()) == 5
+    assert all(process.running for process in processes)
+    assert rabbit.password not in logged()
+
+
+def test_queue_and_wake_up_outlive_a_power_failure(parts: Parts, rabbit: RabbitMq) -> None:
+    """A wake-up that was confirmed is on disk, in a durable queue."""
+    assert wake(parts)
+
+    rabbit.kill()
+    rabbit.start()
+
+    assert waiting(rabbit) == 1
+
+
+def test_wake_up_carries_nothing_and_expires(parts: Parts, rabbit: RabbitMq) -> None:
+    """The message names the job, is kept on disk, and the broker drops it when it is too late."""
+    assert wake(parts)
+
+    with Connection(rabbit.url) as connection:
+        message = connection.default_channel.basic_get("send", no_ack=True)
+    assert message.headers["task"] == "send_codes"
+    assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == ("()", "{}")
+    assert json.loads(message.body)[:2] == [[], {}]
+    assert message.properties["delivery_mode"] == 2
+    assert 0 < int(message.properties["expiration"]) <= jobs.SEND_CODES.expires_s * 1000
+
+
+def test_lost_wake_up_silences_the_next_for_a_second_only(parts: Parts, rabbit: RabbitMq) -> None:
+    """With its message lost, the flag in Redis holds back wake-ups until it runs out by itself."""
+    assert parts.waker.wake()
+    with Connection(rabbit.url) as connection:
+        connection.default_channel.queue_purge("send")
+
+    assert parts.waker.wake()
+    at_first = waiting(rabbit)
+    until(lambda: parts.waker.wake() and waiting(rabbit) == 1, within_s=5)
+
+    assert at_first == 0
+
+
+def test_every_pooled_connection_recovers(parts: Parts, rabbit: RabbitMq) -> None:
+    """However many connections a restart broke, no wake-up after it fails."""
+    at_the_same_time = [
+        jobs.Waker(
+            redis=jobs.connect_redis(f"{parts.settings.require('redis_url')[:-1]}{db}"),
+            celery=parts.publisher,
+        )
+        for db in range(1, 6)
+    ]
+
+    def wake_all() -> list[bool]:
+        for waker in at_the_same_time:
+            waker.taken()
+        return at_once([waker.wake for waker in at_the_same_time])
+
+    before = wake_all()
+    rabbit.restart()
+    after = [wake_all() for _ in range(3)]
+
+    assert before == [True] * 5
+    assert after == [[True] * 5] * 3
+    assert waiting(rabbit) >= 15  # and those from before, unless they expired
+
+
+def test_hung_broker_holds_up_nobody(
+    parts: Parts, make_parts: MakeParts, rabbit: RabbitMq, ask: Ask, rows: Rows
+) -> None:
+    """A broker that hangs delays a request by 2 s at most, over an old connection and over a new one."""
+    assert wake(parts)
+    fresh = make_parts(OTPQUEUE_BROKER_URL=rabbit.url)
+
+    rabbit.hang()
+    took_s = []
+    for each in (parts, parts, fresh):
+        begun = time.monotonic()
+        assert not wake(each)
+        took_s.append(time.monotonic() - begun)
+    parts.waker.taken()
+    begun = time.monotonic()
+    accepted = ask(numbers(1)[0])
+    took_s.append(time.monotonic() - begun)
+    rabbit.go_on()
+
+    assert max(took_s) < 2
+    assert rows.request(accepted.id)["send_state"] == "due"
+    assert [wake(each) for each in (parts, fresh, parts)] == [True] * 3
+
+
+def test_full_broker_is_no_success(parts: Parts, rabbit: RabbitMq) -> None:
+    """A broker that takes no messages, short of memory or disk, makes a wake-up fail instead of losing it."""
+    assert wake(parts)
+
+    rabbit.control("set_vm_memory_high_watermark", "0")
+    try:
+        full = [wake(parts), wake(parts)]
+    finally:
+        rabbit.control("set_vm_memory_high_watermark", "0.4")
+
+    assert full == [False, False]
+    assert until(lambda: wake(parts))
+
+
+@pytest.mark.parametrize("part", ["password", "virtual host"])
+def test_wrong_url_is_told_by_its_name(
+    make_parts: MakeParts, rabbit: RabbitMq, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    """A wrong password or virtual host fails the wake-up, not the caller, and is not written down."""
+    url = {
+        "password": rabbit.url.replace(rabbit.password, "wrong-s3cret"),
+        "virtual host": rabbit.url.removesuffix("otpqueue") + "nowhere",
+    }[part]
+
+    assert not wake(make_parts(OTPQUEUE_BROKER_URL=url))
+
+    said = capsys.readouterr().out
+    assert {"password": "AccessRefused", "virtual host": "NotAllowed"}[part] in said
+    assert "s3cret" not in said
+    assert rabbit.password not in said
