@@ -28,6 +28,7 @@ SOCKET_TIMEOUT_S = 0.25
 
 _WORKER_TIMEOUT_S = 10
 _HEARTBEAT_S = 10
+_RECONNECT_S = 2
 _FLAG = "otpqueue:wake:send"
 _FLAG_MS = 1000
 _WORKERS = "otpqueue:workers"
@@ -58,7 +59,7 @@ class _Connection(Connection):
     """
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
-        super().ensure_connection(*args, **{"interval_step": 0, "interval_max": 0, **kwargs})  # type: ignore[no-untyped-call]
+        super().ensure_connection(*args, **{"interval_max": _RECONNECT_S, **kwargs})  # type: ignore[no-untyped-call]
         return self
 
 

@@ -59,6 +59,23 @@ def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port
     assert waiting(parts) == 0
 
 
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_lost_broker_is_tried_every_two_seconds(closed_port: int, scheme: str) -> None:
+    """A worker that lost its broker neither hammers it nor waits longer and longer: codes have 90 s."""
+    worker = jobs.make_celery(f"{scheme}://127.0.0.1:{closed_port}/0", quick=False)
+    pauses: list[float] = []
+
+    def failed(_: Exception, pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 2:
+            raise StopIteration
+
+    with worker.connection_for_read() as connection, pytest.raises(StopIteration):
+        connection.ensure_connection(failed, None)
+
+    assert pauses == [2, 2]
+
+
 def test_workers_show_life(parts: Parts) -> None:
     """Each queue that some worker announced is served; a repeated announcement changes nothing."""
     for worker, queues in (("a:1", "send"), ("a:1", "send"), ("b:2", "periodic,slow")):

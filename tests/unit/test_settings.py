@@ -261,6 +261,51 @@ def test_broker_is_redis_unless_set() -> None:
     assert load({"REDIS_URL": "redis://h/0"}, dotenv=None).broker == "redis://h/0"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://user:s3cret@rabbit:5672/otpqueue",
+        "amqps://user:s3cret@rabbit//",
+        "amqp://user:s3cret@a/v;amqp://user:s3cret@b/v",
+        "redis://:s3cret@h:6379/0",
+        "rediss://:s3cret@h/0",
+    ],
+)
+def test_broker_may_be_rabbitmq_or_redis(url: str) -> None:
+    """A broker's URL is taken as it stands, a cluster's several nodes too."""
+    assert load({"OTPQUEUE_BROKER_URL": url}, dotenv=None).broker == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit:5672",
+        "http://:s3cret@h",
+        "memory://",
+        "filesystem://s3cret",
+        "amqp://",
+        "amqp://user:s3cret@h:port/v",
+        "amqp://user:s3/cret@h/v",
+        "amqp://user:s3cret@h:0/v",
+        "amqp://user:s3cret@a/v;b",
+        "redis://h/zero",
+    ],
+)
+def test_broker_that_is_none_is_refused(url: str) -> None:
+    """What Celery could not use, or would lose jobs with, is refused at once and not shown."""
+    with pytest.raises(SettingsError, match="OTPQUEUE_BROKER_URL must be `amqp") as caught:
+        load({"OTPQUEUE_BROKER_URL": url}, dotenv=None)
+
+    assert "s3" not in str(caught.value)
+
+
+def test_broker_behind_a_unix_socket_is_called_as_celery_does() -> None:
+    """One Redis is enough, also one without a port."""
+    settings = load({"REDIS_URL": "unix://:s3cret@/run/valkey.sock?db=1"}, dotenv=None)
+
+    assert settings.broker == "redis+socket://:s3cret@/run/valkey.sock?virtual_host=1"
+
+
 def test_sealing_keys_keep_their_order() -> None:
     """The first key seals; spaces around the commas do no harm."""
     settings = load({"OTPQUEUE_SEAL_KEYS": f"new:{KEY_B} , old:{KEY_A}"}, dotenv=None)

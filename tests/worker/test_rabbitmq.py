@@ -176,6 +176,7 @@ def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
     assert "wake_failed" in capsys.readouterr().out
     assert len(provider.messages()) == len(rows.attempts()) == 5
     assert all(process.running for process in processes)
+    assert logged().count("Cannot connect") < 50  # a try every two seconds from each worker
     assert rabbit.password not in logged()
 
 
