@@ -199,7 +199,11 @@ class RabbitMq:
         return done.stdout
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # SIGTERM as well: what has been started must not stay
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
