@@ -75,9 +75,7 @@ def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
 
 def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey: Valkey) -> None:
     """It keeps what it knew, opens and closes by itself, and is quick about it; then they share again."""
-    one, other = (
-        make_parts(REDIS_URL=own_valkey.url, **LONG_PAUSE).circuit for _ in range(2)
-    )
+    one, other = (make_parts(REDIS_URL=own_valkey.url, **LONG_PAUSE).circuit for _ in range(2))
     one.note(FAILURES)
     other.state()
     own_valkey.stop()
