@@ -6,8 +6,8 @@
         cluster.start("send-1")
         cluster.rows("SELECT status FROM otp_requests WHERE id = %s", answer.body["id"])
 
-Nodes are called `api-1`, `send-1`, `periodic-1`, `beat-1` and so on, `simulator`, `postgres`, `redis`. Start and
-stop them on the main thread only (`otpqueue.embedded.ChildProcess` says why); everything else is thread-safe.
+Nodes are called `api-1`, `send-1`, `periodic-1`, `beat-1` and so on, `simulator`, `postgres`, `redis`. Start
+and stop them on the main thread only (`otpqueue.embedded.ChildProcess` says why); all else is thread-safe.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ class Cluster:
         return outage
 
     def terminate(self, name: str) -> Outage:
-        """Tell a node to stop in good order (SIGTERM; Postgres: fast shutdown), without waiting for nodes of ours."""
+        """Tell a node to stop in good order: by SIGTERM, not waited for; Postgres and Redis are waited for."""
         outage = self._begin(name, "terminated")
         if name in self._engines:
             self._engines[name].stop()

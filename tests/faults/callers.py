@@ -1,0 +1,354 @@
+"""Callers of the API: each acts one story out that the seed chose for it, and notes all that it saw.
+
+A call that was not answered, or answered with 5xx, is made again, through another API, only where that is safe:
+asking (the newest request wins), polling, cancelling. A check is never repeated without knowing; what became
+of it stays open.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tests.faults import chaos, web
+from tests.faults.cluster import Simulator
+from tests.faults.history import FINAL_STATUSES, Call
+
+STORIES: Mapping[str, int] = {
+    "right": 28,
+    "wrong_then_right": 14,
+    "twice_at_once": 14,
+    "exhaust": 8,
+    "stranger": 6,
+    "replace": 10,
+    "two_sessions": 6,
+    "cancel": 6,
+    "leave": 6,
+    "resend": 1,
+    "expire": 1,
+}
+"""What callers do, and how often among a hundred."""
+
+LONG_STORIES = frozenset({"resend", "expire"})
+"""Those that wait for a cool-down or for a code to expire: half a minute and more."""
+
+_CALL_S = 8.0
+"""How long a caller waits for an answer: longer than a check at a provider that does not answer."""
+
+_PATIENCE_S = 40.0
+_WAIT_S = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What one caller will do."""
+
+    number: int
+    at: float
+    """When it begins, in seconds from the start of the run."""
+    story: str
+    seed: str
+
+    @property
+    def phone_number(self) -> str:
+        """A number that no other script uses."""
+        return f"+447400{self.number:06d}"
+
+
+def scripts(seed: int, *, count: int, duration_s: float, long: bool) -> list[Script]:
+    """Return what callers will do, evenly spread over a run; `long` allows stories that wait."""
+    draw = random.Random(f"{seed}/scripts")
+    stories = {name: share for name, share in STORIES.items() if long or name not in LONG_STORIES}
+    return [
+        Script(
+            number=number,
+            at=number / count * duration_s,
+            story=draw.choices(list(stories), list(stories.values()))[0],
+            seed=f"{seed}/script/{number}",
+        )
+        for number in range(count)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What a caller can reach."""
+
+    api_urls: Sequence[str]
+    key: str
+    stranger_key: str
+    simulator: Simulator
+    send_within_s: float
+    note: Callable[[Call], None]
+
+
+@dataclass
+class Caller:
+    """Acts one script out; `run` returns when it is over."""
+
+    script: Script
+    reach: Reach
+    _asks: int = 0
+    _api: int = 0
+    _draw: random.Random = field(default_factory=random.Random)
+
+    def run(self) -> None:
+        """Act it out."""
+        draw = self._draw = random.Random(self.script.seed)
+        self._api = draw.randrange(len(self.reach.api_urls))
+        for fault in chaos.provider_faults(draw, self.script.phone_number):
+            self.reach.simulator.fault(**fault)
+        rule = chaos.receipts_rule(draw, self.script.phone_number)
+        if rule:
+            self.reach.simulator.receipts(**rule)
+        request = self._ask("a")
+        if request is not None:
+            getattr(self, f"_{self.script.story}")(request)
+            self._poll(request)
+
+    # Stories.
+
+    def _right(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            self._verify_until_judged(request, code)
+
+    def _wrong_then_right(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            for _ in range(self._draw.randint(1, 4)):
+                self._verify(request, _wrong(code, self._draw))
+            self._verify_until_judged(request, code)
+            self._verify(request, code)
+
+    def _twice_at_once(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            count = self._draw.choice((2, 2, 3))
+            barrier = threading.Barrier(count)
+
+            def verify(api: int) -> None:
+                barrier.wait()
+                self._verify(request, code, api=api)
+
+            threads = [threading.Thread(target=verify, args=(self._api + place,)) for place in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    def _exhaust(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            for _ in range(9):
+                if self._verify(request, _wrong(code, self._draw)).status == 410:
+                    break
+            self._verify(request, code)
+
+    def _stranger(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            self._verify(request, code, stranger=True)
+            self._call("poll", "GET", f"/v1/otp-requests/{request}", request=request, stranger=True)
+            self._call("cancel", "DELETE", f"/v1/otp-requests/{request}", request=request, stranger=True)
+            self._verify_until_judged(request, code)
+
+    def _replace(self, request: str) -> None:
+        old = self._sent(request) if self._draw.random() < 0.7 else None
+        newer = self._ask("a")
+        if newer is None:
+            return
+        code = self._sent(newer)
+        if old:
+            self._verify(request, old)
+            if code:
+                self._verify(newer, old)
+        if code:
+            self._verify(request, code)
+            self._verify_until_judged(newer, code)
+        self._poll(newer)
+
+    def _two_sessions(self, request: str) -> None:
+        first = self._sent(request)
+        other = self._ask("b")
+        second = self._sent(other) if other else None
+        if first and other and second:
+            self._verify(request, second)
+            self._verify(other, first, session="b")
+            self._verify(request, first, session="b")
+            self._verify_until_judged(other, second, session="b")
+            self._verify_until_judged(request, first)
+            self._poll(other)
+
+    def _cancel(self, request: str) -> None:
+        code = self._sent(request) if self._draw.random() < 0.7 else None
+        self._call("cancel", "DELETE", f"/v1/otp-requests/{request}", request=request, safe=True)
+        if code:
+            self._verify(request, code)
+
+    def _leave(self, request: str) -> None:
+        self._sent(request)
+
+    def _resend(self, request: str) -> None:
+        code = self._sent(request)
+        if not code:
+            return
+        for _ in range(3):
+            answer = self._call("resend", "POST", f"/v1/otp-requests/{request}/resend", request=request)
+            if answer.status == 202 or answer.status is None:
+                break
+            if answer.status != 429:
+                return
+            after = self._poll(request).body.get("resend_after")
+            time.sleep(min(40, max(0.1, _seconds_until(after) if after else 1)))
+        time.sleep(2)
+        code = self._newest_code()
+        if code:
+            self._verify_until_judged(request, code)
+
+    def _expire(self, request: str) -> None:
+        code = self._sent(request)
+        if code:
+            expires_at = self._poll(request).body.get("expires_at")
+            if expires_at:
+                time.sleep(max(0, _seconds_until(expires_at)) + self._draw.choice((0.05, 1, 4)))
+                self._verify(request, code)
+
+    # What a caller can do.
+
+    def _ask(self, session: str) -> str | None:
+        """Ask until it is accepted, and return the id; None if nobody accepted it in time."""
+        give_up = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < give_up:
+            self._asks += 1
+            reference = f"{self.script.number}.{self._asks}"
+            body = {
+                "phone_number": self.script.phone_number,
+                "session_id": self._session(session),
+                "client_reference": reference,
+            }
+            # Each time with a reference of its own: one that was not answered may stand in the table.
+            answer = self._call("ask", "POST", "/v1/otp-requests", body, reference=reference, session=session)
+            if answer.status == 202:
+                return str(answer.body["id"])
+            time.sleep(0.3)
+        return None
+
+    def _sent(self, request: str) -> str | None:
+        """Poll until the code has left, and return the newest; None if the request ended before."""
+        give_up = time.monotonic() + self.reach.send_within_s + _PATIENCE_S
+        while time.monotonic() < give_up:
+            status = self._poll(request, wait=True).body.get("status")
+            if status in FINAL_STATUSES:
+                return None
+            if status in {"sent", "delivered", "undelivered"}:
+                return self._newest_code()
+            time.sleep(0.1)  # An API with many who wait answers at once.
+        return None
+
+    def _newest_code(self) -> str | None:
+        messages = self.reach.simulator.messages(self.script.phone_number)
+        return str(messages[0]["pin"]) if messages else None
+
+    def _poll(self, request: str, *, wait: bool = False) -> Call:
+        path = f"/v1/otp-requests/{request}" + (f"?wait={_WAIT_S}" if wait else "")
+        return self._call("poll", "GET", path, request=request, safe=True)
+
+    def _verify_until_judged(self, request: str, code: str, *, session: str = "a") -> None:
+        """Type a code, and again as a person does who is told to: each time is a check of its own."""
+        for _ in range(4):
+            answer = self._verify(request, code, session=session)
+            if answer.status is not None and answer.status < 500 and answer.problem != "check_in_progress":
+                return
+            time.sleep(0.5 + self._draw.random())
+
+    def _verify(
+        self,
+        request: str,
+        code: str,
+        *,
+        session: str = "a",
+        stranger: bool = False,
+        api: int | None = None,
+    ) -> Call:
+        body = {"code": code, "session_id": self._session(session)}
+        path = f"/v1/otp-requests/{request}/verify"
+        return self._call(
+            "verify",
+            "POST",
+            path,
+            body,
+            request=request,
+            code=code,
+            session=session,
+            stranger=stranger,
+            api=api,
+        )
+
+    def _session(self, session: str) -> str:
+        return f"session-{self.script.number}-{session}"
+
+    def _call(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        request: str | None = None,
+        safe: bool = False,
+        stranger: bool = False,
+        code: str | None = None,
+        session: str | None = None,
+        reference: str | None = None,
+        api: int | None = None,
+    ) -> Call:
+        """Make a call and note it; a safe one until it is answered by something under 500."""
+        headers = {"Authorization": f"Bearer {self.reach.stranger_key if stranger else self.reach.key}"}
+        give_up = time.monotonic() + _PATIENCE_S
+        turn = self._api if api is None else api
+        while True:
+            url = self.reach.api_urls[turn % len(self.reach.api_urls)]
+            began = time.time()
+            status, answered, connected = None, {}, True
+            try:
+                answer = web.call(method, url + path, body, headers=headers, timeout_s=_CALL_S)
+                status, answered = answer.status, answer.body if isinstance(answer.body, dict) else {}
+            except web.NotConnected:
+                connected = False
+            except web.NoAnswer:
+                pass
+            call = Call(
+                script=self.script.number,
+                kind=kind,
+                began=began,
+                ended=time.time(),
+                request=request or answered.get("id"),
+                status=status,
+                body=answered,
+                code=code,
+                session=session,
+                reference=reference,
+                stranger=stranger,
+            )
+            if connected:
+                self.reach.note(call)
+            again = not connected or (safe and (status is None or status >= 500))
+            if not again or time.monotonic() > give_up:
+                return call
+            turn += 1
+            self._api = turn
+            time.sleep(0.1 + 0.2 * self._draw.random())
+
+
+def _wrong(code: str, draw: random.Random) -> str:
+    return f"{(int(code) + draw.randrange(1, 1_000_000)) % 1_000_000:06d}"
+
+
+def _seconds_until(moment: Any) -> float:
+    return datetime.fromisoformat(str(moment)).timestamp() - time.time()

@@ -1,0 +1,251 @@
+"""What goes wrong and when: a schedule drawn from a seed alone, and carrying it out.
+
+The same seed orders the same faults at the same moments; what they strike there differs from run to run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from tests.faults.cluster import Cluster
+
+Body = dict[str, Any]
+
+SENDS, CHECKS = "*/pin", "*/verify"
+"""Paths at the provider, as patterns of the whole path."""
+
+_LATE: Mapping[str, Body] = {"slow answer": {"latency_ms": 900}, "answer too late": {"latency_ms": 2600}}
+_SILENT: Mapping[str, Body] = {
+    "cut before": {"drop": "before"},
+    "cut after": {"drop": "after"},
+    "cut late after": {"drop": "after", "latency_ms": 700},
+    "html body": {"form": "html"},
+    "empty body": {"form": "empty"},
+    "broken body": {"form": "broken"},
+    "truncated body": {"form": "truncated"},
+    "huge body": {"form": "huge", "size_bytes": 300_000},
+    "dripping body": {"form": "slow", "byte_ms": 100},
+}
+_REFUSING: Mapping[str, Body] = {
+    "429": {"status": 429},
+    "429 Retry-After": {"status": 429, "headers": {"Retry-After": "1"}},
+    "500 old envelope": {"status": 500, "envelope": "old"},
+    "500 new envelope": {"status": 500, "envelope": "new"},
+    "500 empty": {"status": 500, "envelope": "empty"},
+    "502 html": {"status": 502, "envelope": "html"},
+    "503 old envelope": {"status": 503, "envelope": "old"},
+    "503 html": {"status": 503, "envelope": "html"},
+    "504 empty": {"status": 504, "envelope": "empty"},
+}
+_FINAL: Mapping[str, Body] = {"400": {"status": 400}}
+
+PROVIDER_FAULTS: Mapping[str, Body] = {**_LATE, **_SILENT, **_REFUSING, **_FINAL}
+_SEND_FAULTS = tuple(PROVIDER_FAULTS)
+# A check refused with 400 would say nothing of the code; it is no fault that Infobip is known to have.
+_CHECK_FAULTS = tuple(name for name in PROVIDER_FAULTS if name not in _FINAL)
+
+
+def provider_faults(draw: random.Random, number: str) -> list[Body]:
+    """Return what goes wrong at the provider with one number: often nothing."""
+    faults = []
+    for path, names, share in ((SENDS, _SEND_FAULTS, 0.35), (CHECKS, _CHECK_FAULTS, 0.2)):
+        if draw.random() < share:
+            fault = PROVIDER_FAULTS[draw.choice(names)]
+            times = draw.choices((1, 2, 3), (7, 2, 1))[0]
+            faults.append({"match": {"to": number.removeprefix("+"), "path": path}, "times": times, **fault})
+    return faults
+
+
+def receipts_rule(draw: random.Random, number: str) -> Body | None:
+    """Return how delivery reports for a number misbehave; None if they do not."""
+    if draw.random() < 0.4:
+        return None
+    outcome = draw.choice(
+        ("delivered", "delivered", "undelivered", "rejected", "expired", "operator", "none")
+    )
+    rule: Body = {
+        "match": {"to": number.removeprefix("+")},
+        "outcome": outcome,
+        "delay_ms": draw.randrange(0, 5000),
+        "duplicate": draw.choice((0, 0, 1, 3)),
+        "reorder": draw.random() < 0.3,
+        "before_answer": draw.random() < 0.2,
+    }
+    if outcome != "none" and draw.random() < 0.3:
+        rule |= {"then": draw.choice(("delivered", "undelivered")), "then_delay_ms": draw.randrange(0, 3000)}
+    return rule
+
+
+def fault_name(shown: Body) -> str:
+    """Return the name of a fault as the simulator shows it."""
+    body = {name: value for name, value in shown.items() if name not in {"id", "used", "match", "times"}}
+    return next((name for name, known in PROVIDER_FAULTS.items() if known == body), "slow answer")
+
+
+KINDS: Mapping[str, int] = {
+    "kill-send": 3,
+    "kill-periodic": 1,
+    "kill-beat": 1,
+    "kill-api": 2,
+    "terminate-send": 1,
+    "terminate-periodic": 1,
+    "terminate-beat": 1,
+    "terminate-api": 1,
+    "pause-send": 2,
+    "pause-periodic": 1,
+    "pause-beat": 1,
+    "pause-api": 1,
+    "pause-simulator": 1,
+    "kill-redis": 1,
+    "terminate-redis": 1,
+    "flush-redis": 1,
+    "kill-postgres": 1,
+    "terminate-postgres": 1,
+    "drop-wakes": 2,
+    "storm": 2,
+}
+"""What can be done, and how many of each stand in a deck."""
+
+_DOWN_S: Mapping[str, tuple[float, float]] = {
+    # A pause longer than the lease lets others take over what the paused one believes it holds.
+    "pause-send": (1.0, 10.0),
+    "pause-api": (0.5, 6.0),
+    "pause-simulator": (1.0, 3.5),
+    "kill-postgres": (0.0, 2.0),
+    "terminate-postgres": (0.0, 7.0),
+    "drop-wakes": (1.5, 4.0),
+}
+_USUAL_DOWN_S = (0.2, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing that is done. Times in seconds from the start of the run."""
+
+    at: float
+    kind: str
+    index: int
+    """Which of the nodes of the role."""
+    down_s: float
+    storm: Body = field(default_factory=dict)
+
+
+def schedule(
+    seed: int, *, duration_s: float, count: int, kinds: Sequence[str] | None = None, broker: bool = False
+) -> list[Step]:
+    """Return `count` steps spread over a run; each kind comes before any comes again.
+
+    `kinds` restricts them; with a broker of its own there are no wake-ups in Redis to drop.
+    """
+    draw = random.Random(f"{seed}/schedule")
+    allowed = [kind for kind in (kinds or KINDS) if not (broker and kind == "drop-wakes")]
+    steps: list[Step] = []
+    deck: list[str] = []
+    for place in range(count):
+        if not deck:
+            rest = [kind for kind in allowed for _ in range(KINDS[kind] - 1)]
+            draw.shuffle(rest)
+            once = list(allowed)
+            draw.shuffle(once)
+            deck = rest + once  # taken from its end
+        kind = deck.pop()
+        steps.append(
+            Step(
+                at=(place + draw.random()) / count * duration_s,
+                kind=kind,
+                index=draw.randrange(100),
+                down_s=draw.uniform(*_DOWN_S.get(kind, _USUAL_DOWN_S)),
+                storm=_storm(draw) if kind == "storm" else {},
+            )
+        )
+    return steps
+
+
+def _storm(draw: random.Random) -> Body:
+    fault = PROVIDER_FAULTS[draw.choice([name for name in _SEND_FAULTS if name != "400"])]
+    path = draw.choice((SENDS, SENDS, CHECKS))
+    return {"match": {"path": path}, "times": draw.randrange(5, 30), **fault}
+
+
+_IN_FLIGHT_S = 0.7
+"""So long before a worker is killed, the provider becomes slow: then there is something in its hands."""
+
+
+class Conductor:
+    """Carries a schedule out, on the main thread: `step` does what is due by now."""
+
+    def __init__(self, cluster: Cluster, steps: Sequence[Step]) -> None:
+        self._cluster = cluster
+        self.done: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._places = 0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._dropping_until = 0.0
+        for step in steps:
+            if step.kind in {"kill-send", "pause-send"}:
+                self._at(step.at, self._slow_down)
+                self._at(step.at + _IN_FLIGHT_S, lambda step=step: self._do(step))
+            else:
+                self._at(step.at, lambda step=step: self._do(step))
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything has been done, and undone."""
+        return not self._due
+
+    def step(self) -> None:
+        """Do what is due."""
+        while self._due and self._due[0][0] <= self._now():
+            heapq.heappop(self._due)[2]()
+        if self._now() < self._dropping_until:
+            self._drop_wakes()
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _at(self, when: float, action: Callable[[], None]) -> None:
+        self._places += 1
+        heapq.heappush(self._due, (when, self._places, action))
+
+    def _do(self, step: Step) -> None:
+        how, _, role = step.kind.partition("-")
+        if step.kind == "storm":
+            self._cluster.simulator.fault(**step.storm)
+        elif step.kind == "drop-wakes":
+            self._dropping_until = self._now() + step.down_s
+        elif step.kind == "flush-redis":
+            with suppress(RedisError):
+                self._cluster.redis.flushall()
+        else:
+            self._disrupt(step, how, role)
+            return
+        self.done[step.kind] += 1
+
+    def _disrupt(self, step: Step, how: str, role: str) -> None:
+        down = {outage.node for outage in self._cluster.outages if outage.ended is None}
+        names = [name for name in self._cluster.names(role) if name not in down]
+        if not names:
+            return  # All of them are down already: nothing is left to strike.
+        name = names[step.index % len(names)]
+        self.done[step.kind] += 1
+        getattr(self._cluster, how)(name)
+        undo = self._cluster.resume if how == "pause" else self._cluster.start
+        self._at(self._now() + step.down_s, lambda: undo(name))
+
+    def _slow_down(self) -> None:
+        self._cluster.simulator.fault(match={"path": SENDS}, latency_ms=1500, times=8)
+
+    def _drop_wakes(self) -> None:
+        with suppress(RedisError):
+            # The flag says that a wake-up is under way, the list would hold it.
+            self._cluster.redis.set("otpqueue:wake:send", "1", px=1000)
+            self._cluster.redis.ltrim("send", 1, 0)

@@ -1,0 +1,447 @@
+"""The promises, each as a function that takes a history and returns what breaks it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from otpqueue.domain.request import MOVES, Status
+from tests.faults.history import (
+    CLOCK_SLACK_S,
+    FINAL_STATUSES,
+    AttemptRow,
+    Call,
+    Disruption,
+    History,
+    RequestRow,
+    Seen,
+    Sent,
+    Violation,
+    deliveries,
+)
+
+LATE_S = 5.0
+"""How late a sweep or an expiry may be in a system that works: they run every second or two."""
+
+RECOVERY_S = 10.0
+"""How long after its lease ran out crashed work may wait until it is taken up again."""
+
+
+def nothing_lost(history: History) -> list[Violation]:
+    """Every request that was accepted has ended with a reason, or is live within its deadlines."""
+    rows = {row.id: row for row in history.requests}
+    found = [
+        Violation("nothing_lost", "was answered 202 and is in no table", call.request)
+        for call in history.calls
+        if call.kind == "ask" and call.status == 202 and call.request not in rows
+    ]
+    for row in history.requests:
+        problem = _stuck(row, history)
+        if problem:
+            found.append(Violation("nothing_lost", problem, row.id, row.number))
+    return found
+
+
+def _stuck(row: RequestRow, history: History) -> str | None:
+    late = history.ended - LATE_S
+    held = row.send_state == "claimed" and (row.lease_until or 0) < late
+    checking = row.check_lease_until is not None and row.check_lease_until < late
+    final = row.status in FINAL_STATUSES
+    problems = {
+        f"ended {row.status} without a reason": final and (row.reason is None or row.finished_at is None),
+        "is queued though nobody will send it": row.status == "queued" and row.send_state == "idle",
+        "is queued past its deadline": row.status == "queued"
+        and row.send_state == "due"
+        and row.send_by < late,
+        "is still held by a worker whose lease ran out": held,
+        "still holds back checks for one whose lease ran out": checking and not final,
+        f"is {row.status} past its lifetime": not final
+        and row.status != "queued"
+        and (row.expires_at is None or row.expires_at + history.policy.expire_every_s < late),
+    }
+    return next((text for text, so in problems.items() if so), None)
+
+
+def sends_bounded(history: History) -> list[Violation]:
+    """One send for each accepted attempt; more only where nobody knows; none begun after `send_by`."""
+    matched = deliveries(history)
+    attempts = _attempts(history)
+    found = []
+    for row in history.requests:
+        of_row = attempts.get(row.id, [])
+        messages = matched.of(of_row)
+        allowed = (1 + history.policy.unknown_resends) * row.sends
+        unknown = [one for one in of_row if one.outcome in {"unknown", None}]
+        again = _sent_again(of_row, history) if row.sends == 1 else None
+        problems = {
+            f"was sent {len(messages)} times, {allowed} at most are allowed": len(messages) > allowed,
+            f"has {len(unknown)} unknown attempts, {allowed} at most are allowed": len(unknown) > allowed,
+            f"was sent again after attempt {again} had been accepted": again is not None,
+        }
+        found += [Violation("sends_bounded", text, row.id, row.number) for text, so in problems.items() if so]
+        for attempt in of_row:
+            after = _after_deadline(attempt, row, matched.of([attempt]), history)
+            if after:
+                found.append(Violation("sends_bounded", after, row.id, row.number))
+    return found
+
+
+def _sent_again(attempts: list[AttemptRow], history: History) -> int | None:
+    """Return the number of an accepted attempt that another follows though nobody took it for lost."""
+    for one, following in zip(attempts, attempts[1:], strict=False):
+        # Once its lease has run out it is taken for unknown, until its answer comes late.
+        lost_from = one.claimed_at + history.policy.send_lease_s - CLOCK_SLACK_S
+        if one.outcome == "accepted" and following.claimed_at < lost_from:
+            return one.number
+    return None
+
+
+def _after_deadline(
+    attempt: AttemptRow, row: RequestRow, messages: Iterable[Sent], history: History
+) -> str | None:
+    if attempt.started_at is not None:
+        if attempt.started_at >= row.send_by + CLOCK_SLACK_S:
+            return f"attempt {attempt.number} began {attempt.started_at - row.send_by:.1f} s after send_by"
+        return None
+    for sent in messages:
+        # Of an attempt whose worker is dead only the message's time is known: a call takes its time, and a
+        # process stopped between its last look at the clock and the call is excused.
+        stopped = any(
+            one.how == "paused"
+            and one.role in {"send", "simulator"}
+            and one.began <= sent.at
+            and one.ended >= attempt.claimed_at
+            for one in history.disruptions
+        )
+        if sent.at > row.send_by + history.policy.provider_timeout_s and not stopped:
+            return f"attempt {attempt.number} was sent {sent.at - row.send_by:.1f} s after send_by"
+    return None
+
+
+def sends_recorded(history: History) -> list[Violation]:
+    """Every send has its attempt, every accepted attempt its send, and the newest one's code is the one kept."""
+    matched = deliveries(history)
+    found = [
+        Violation("sends_recorded", f"was sent at {sent.at:.3f}, and no attempt says so", None, sent.number)
+        for sent in matched.strays
+    ]
+    attempts = _attempts(history)
+    for row in history.requests:
+        accepted = [one for one in attempts.get(row.id, []) if one.outcome == "accepted"]
+        found += [
+            Violation(
+                "sends_recorded", f"attempt {one.number} is accepted but was never sent", row.id, row.number
+            )
+            for one in accepted
+            if not matched.of([one])
+        ]
+        if row.pin_id and (not accepted or row.pin_id != accepted[-1].pin_id):
+            text = "checks a code that is not that of the newest accepted attempt"
+            found.append(Violation("sends_recorded", text, row.id, row.number))
+        numbers = [one.number for one in attempts.get(row.id, [])]
+        if numbers != list(range(1, len(numbers) + 1)):
+            found.append(Violation("sends_recorded", f"has attempts {numbers}", row.id, row.number))
+    return found
+
+
+def codes_judged_rightly(history: History) -> list[Violation]:
+    """No wrong, used, expired, replaced or foreign code is accepted; no right one is refused."""
+    pins = {sent.pin_id: sent.pin for sent in history.sent}
+    attempts = _attempts(history)
+    by_request: dict[str, list[Call]] = defaultdict(list)
+    by_script: dict[int, list[Call]] = defaultdict(list)
+    for call in sorted(history.calls, key=lambda one: one.began):
+        by_script[call.script].append(call)
+        if call.request:
+            by_request[call.request].append(call)
+    sessions = {call.request: call.session for call in history.calls if call.kind == "ask" and call.request}
+    found = []
+    for row in history.requests:
+        accepted = [one for one in attempts.get(row.id, []) if one.outcome == "accepted" and one.pin_id]
+        newest = accepted[-1:] if row.sends == 1 else accepted
+        right = {pins[one.pin_id] for one in newest if one.pin_id in pins}
+        calls = by_request[row.id]
+        scripts = {call.script for call in calls}
+        others = [call for script in scripts for call in by_script[script]]
+        problems = [
+            *_wrongly_accepted(row, calls, others, right, sessions.get(row.id)),
+            *_wrongly_refused(row, calls, others, right, history, sessions.get(row.id)),
+        ]
+        found += [Violation("codes_judged_rightly", text, row.id, row.number) for text in problems]
+    return found
+
+
+def _wrongly_accepted(
+    row: RequestRow, calls: list[Call], others: list[Call], right: set[str], session: str | None
+) -> list[str]:
+    checks = [call for call in calls if call.kind == "verify"]
+    accepted = [call for call in checks if call.status == 200]
+    problems = []
+    if len(accepted) > 1:
+        problems.append(f"its code was accepted {len(accepted)} times")
+    for call in accepted:
+        over = [before for before in calls if before.ended < call.began and _is_over(before)]
+        wrong_before = [one for one in checks if one.ended < call.began and _is_wrong_guess(one)]
+        replaced = [
+            one
+            for one in others
+            if one.kind == "ask"
+            and one.status == 202
+            and one.request != row.id
+            and one.session == session
+            and one.ended < call.began
+            and _asked(calls) < one.began
+        ]
+        reasons = {
+            "a wrong code": call.code not in right,
+            "another client": call.stranger,
+            "another session": session is not None and call.session != session,
+            "a request that was over": bool(over),
+            "a request that had been replaced": bool(replaced),
+            "an expired code": row.expires_at is not None and call.began > row.expires_at + CLOCK_SLACK_S,
+            "a code after five wrong ones": len(wrong_before) >= 5,
+        }
+        problems += [f"verify at {call.began:.3f} accepted {text}" for text, so in reasons.items() if so]
+    possible = [call for call in checks if (call.status == 200 or call.ambiguous) and call.code in right]
+    said = [call for call in checks if call.problem == "already_verified"]
+    if (row.status == "verified" or said) and not possible:
+        problems.append("is verified though nobody has typed its code")
+    return problems
+
+
+def _asked(calls: list[Call]) -> float:
+    return min((call.began for call in calls if call.kind == "ask"), default=0.0)
+
+
+def _is_over(call: Call) -> bool:
+    """Whether an answer said that the request has ended for good."""
+    if call.stranger:
+        return False
+    if call.kind in {"poll", "cancel"}:
+        return call.status == 200 and call.body.get("status") in FINAL_STATUSES
+    # That a code has expired is also said shortly before the request ends; a check in flight may still win.
+    return call.kind == "verify" and (call.status == 200 or call.problem in {"locked", "cancelled", "failed"})
+
+
+def _is_wrong_guess(call: Call) -> bool:
+    return call.status == 422 and not call.stranger
+
+
+def _wrongly_refused(
+    row: RequestRow,
+    calls: list[Call],
+    others: list[Call],
+    right: set[str],
+    history: History,
+    session: str | None,
+) -> list[str]:
+    """Find refusals of a right code while nothing else was going on: before, or at the same time."""
+    problems = []
+    for call in calls:
+        if call.kind != "verify" or call.status is None or call.status >= 500 or call.status == 200:
+            continue
+        if call.stranger or call.code not in right or call.session != session or row.sends > 1:
+            continue
+        before = [one for one in others if one.began < call.ended and one is not call]
+        concurrent = [one for one in before if one.ended > call.began and one.kind != "poll"]
+        # What was never answered may have its effect at any later time.
+        open_ends = [one for one in before if one.ambiguous and one.kind != "poll"]
+        ended = [one for one in before if one.ended <= call.began and _may_end(one, row.id, session)]
+        checks = [
+            one for one in before if one.kind == "verify" and one.request == row.id and not one.stranger
+        ]
+        shown = [
+            one
+            for one in before
+            if one.kind == "poll"
+            and one.request == row.id
+            and one.ended <= call.began
+            and one.body.get("status") in {"sent", "delivered", "undelivered"}
+        ]
+        in_time = row.expires_at is not None and call.ended < row.expires_at
+        undisturbed = not (concurrent or open_ends or ended) and len(checks) < history.policy.max_checks
+        if shown and in_time and undisturbed:
+            problems.append(
+                f"verify at {call.began:.3f} refused the right code with {call.status} {call.problem}"
+            )
+    return problems
+
+
+def _may_end(call: Call, request: str, session: str | None) -> bool:
+    """Whether a call made before may have ended the request, or used its code."""
+    if call.stranger:
+        return False
+    if call.request == request:
+        return call.kind == "cancel" or (call.kind == "verify" and call.status == 200)
+    return call.kind == "ask" and call.session == session and call.status == 202
+
+
+def _closure() -> Mapping[str, frozenset[str]]:
+    reach: dict[Status, set[Status]] = {status: {status, *targets} for status, targets in MOVES.items()}
+    for _ in MOVES:
+        for targets in reach.values():
+            for target in list(targets):
+                targets |= reach[target]
+    return {status.value: frozenset(one.value for one in targets) for status, targets in reach.items()}
+
+
+_REACHABLE = _closure()
+
+
+def states_move_forward(history: History) -> list[Violation]:
+    """A final state stays, with its reason, and no receipt moves a state back."""
+    seen: dict[str, list[Seen]] = defaultdict(list)
+    for one in (*history.seen, *filter(None, map(_as_seen, history.calls))):
+        seen[one.request].append(one)
+    for row in history.requests:
+        seen[row.id].append(
+            Seen(
+                request=row.id, began=history.ended, ended=history.ended, status=row.status, reason=row.reason
+            )
+        )
+    found = []
+    for request, views in seen.items():
+        problem = _moved_back(views)
+        if problem:
+            found.append(Violation("states_move_forward", problem, request))
+    return found
+
+
+def _as_seen(call: Call) -> Seen | None:
+    status, reason = call.body.get("status"), call.body.get("reason")
+    if call.problem == "already_verified":
+        status, reason = "verified", "code_correct"
+    elif call.status is None or call.status >= 300 or not isinstance(status, str):
+        return None
+    assert call.request, call
+    status = "queued" if status == "sending" else status
+    return Seen(request=call.request, began=call.began, ended=call.ended, status=status, reason=reason)
+
+
+def _moved_back(views: list[Seen]) -> str | None:
+    """Compare each view with the newest one that had ended before it began: only those have an order."""
+    ended = sorted(views, key=lambda one: one.ended)
+    place, last = 0, None
+    for view in sorted(views, key=lambda one: one.began):
+        while place < len(ended) and ended[place].ended < view.began:
+            if last is None or ended[place].began >= last.ended:
+                last = ended[place]
+            place += 1
+        if last is None:
+            continue
+        if view.status not in _REACHABLE[last.status]:
+            return f"was {last.status} at {last.ended:.3f} and {view.status} at {view.began:.3f}"
+        if last.status in FINAL_STATUSES and view.reason != last.reason:
+            return f"ended {last.status} for {last.reason}, later for {view.reason}"
+    return None
+
+
+def crashes_recovered(history: History) -> list[Violation]:
+    """What a killed or hanging worker held was taken up again within its lease and ten seconds more."""
+    attempts = _attempts(history)
+    found = []
+    for row in history.requests:
+        of_row = attempts.get(row.id, [])
+        for place, attempt in enumerate(of_row):
+            waited = recovery_s(attempt, of_row[place + 1] if place + 1 < len(of_row) else None, history)
+            if waited is not None and waited > history.policy.send_lease_s + RECOVERY_S:
+                text = f"attempt {attempt.number} of {attempt.worker} was taken up again after {waited:.1f} s"
+                found.append(Violation("crashes_recovered", text, row.id, row.number))
+    return found
+
+
+def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: History) -> float | None:
+    """Return how long after its worker's crash an attempt was taken up again, in seconds.
+
+    None for an attempt that was not dropped. Times in which the system could not have done it (Postgres,
+    Redis, the periodic worker, beat or all senders did not work) are taken off.
+    """
+    crash = next(
+        (
+            one.began
+            for one in sorted(history.disruptions, key=lambda one: one.began)
+            if one.pid == attempt.pid
+            and one.role == "send"
+            and one.began >= attempt.claimed_at - CLOCK_SLACK_S
+        ),
+        None,
+    )
+    if attempt.code != "lease_ran_out" and attempt.outcome is not None:
+        return None
+    if crash is None:
+        # Nobody killed it: Postgres was away when it wanted to record, or it was told to stop.
+        crash = attempt.claimed_at
+    taken_up = attempt.finished_at if attempt.finished_at is not None else history.ended
+    if successor is not None:
+        taken_up = max(taken_up, successor.claimed_at)
+    return taken_up - crash - _unable_s(crash, taken_up, history)
+
+
+def _unable_s(began: float, ended: float, history: History) -> float:
+    """Return for how long between two moments the system could not take anything up."""
+    away = [one for one in history.disruptions if one.role in {"postgres", "redis", "periodic", "beat"}]
+    spans = [(one.began, one.ended) for one in away] + _all_down(history)
+    total, covered = 0.0, began
+    for start, stop in sorted(spans):
+        start, stop = max(start, covered), min(stop, ended)
+        if stop > start:
+            total, covered = total + stop - start, stop
+    return total
+
+
+def _all_down(history: History) -> list[tuple[float, float]]:
+    """Return the times in which no sender worked."""
+    edges = sorted(
+        edge
+        for one in history.disruptions
+        if one.role == "send"
+        for edge in ((one.began, 1), (one.ended, -1))
+    )
+    spans, down, since = [], 0, 0.0
+    for when, change in edges:
+        before, down = down, down + change
+        if before < history.policy.senders <= down:
+            since = when
+        elif down < history.policy.senders <= before:
+            spans.append((since, when))
+    return spans
+
+
+def _attempts(history: History) -> dict[str, list[AttemptRow]]:
+    found: dict[str, list[AttemptRow]] = defaultdict(list)
+    for attempt in sorted(history.attempts, key=lambda one: one.number):
+        found[attempt.request].append(attempt)
+    return found
+
+
+CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
+    nothing_lost,
+    sends_bounded,
+    sends_recorded,
+    codes_judged_rightly,
+    states_move_forward,
+    crashes_recovered,
+)
+
+
+def violations(history: History) -> list[Violation]:
+    """Return all that any check finds."""
+    return [violation for check in CHECKS for violation in check(history)]
+
+
+def in_flight_when_killed(history: History) -> list[tuple[Disruption, int]]:
+    """Return the kills of senders, each with the number of attempts that were in its hands."""
+    return [
+        (
+            one,
+            sum(
+                1
+                for attempt in history.attempts
+                if attempt.pid == one.pid
+                and attempt.code == "lease_ran_out"
+                and attempt.claimed_at <= one.began
+            ),
+        )
+        for one in history.disruptions
+        if one.role == "send" and one.how == "killed"
+    ]

@@ -1,0 +1,273 @@
+"""One run: the cluster, its callers, what goes wrong, and the history of it all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.faults import chaos
+from tests.faults.callers import Caller, Reach, Script, scripts
+from tests.faults.cluster import SETTINGS, Cluster
+from tests.faults.history import (
+    AttemptRow,
+    Call,
+    Disruption,
+    History,
+    Policy,
+    RequestRow,
+    Seen,
+    Sent,
+)
+
+_TICK_S = 0.02
+_LOOK_EVERY_S = 0.5
+_CALLERS = 150
+"""Callers at the same time, at most; most of them wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is to be; the same plan orders the same calls and faults."""
+
+    seed: int
+    requests: int = 2000
+    kills: int = 30
+    rate: float = 10.0
+    """Requests a second."""
+    long: bool = True
+    """Whether callers may wait for a cool-down, or for a code to expire."""
+    kinds: Sequence[str] | None = None
+    """What may go wrong, of `chaos.KINDS`; all unless given."""
+    broker_url: str | None = None
+    settings: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def duration_s(self) -> float:
+        """For how long requests come."""
+        return self.requests / self.rate
+
+    @property
+    def in_force(self) -> dict[str, str | None]:
+        """The settings of the cluster. A code lives for a minute, so that a run sees some expire."""
+        return {**SETTINGS, "OTPQUEUE_CODE_LIFETIME_S": "60", **self.settings}
+
+
+def run(plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda _text: None) -> History:
+    """Carry a plan out in `folder`, on the main thread, and return what was seen."""
+    with Cluster(folder, broker_url=plan.broker_url, settings=plan.in_force) as cluster:
+        say(f"everything is up: {len(cluster.api_urls)} APIs, simulator at {cluster.simulator.url}")
+        steps = chaos.schedule(
+            plan.seed,
+            duration_s=plan.duration_s,
+            count=plan.kills,
+            kinds=plan.kinds,
+            broker=plan.broker_url is not None,
+        )
+        cast = scripts(plan.seed, count=plan.requests, duration_s=plan.duration_s, long=plan.long)
+        calls: list[Call] = []
+        watcher = _Watcher(cluster)
+        watcher.start()
+        conductor = chaos.Conductor(cluster, steps)
+        _act(plan, cluster, cast, conductor, calls.append, say)
+        say("all callers are done; waiting until nothing is left to do")
+        faults = conductor.done + _struck(cluster)
+        cluster.simulator.clear_faults()
+        _settle(cluster, float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0))
+        watcher.stop()
+        return _gather(plan, cluster, cast, calls, watcher.seen, faults)
+
+
+def _act(
+    plan: Plan,
+    cluster: Cluster,
+    cast: Sequence[Script],
+    conductor: chaos.Conductor,
+    note: Callable[[Call], None],
+    say: Callable[[str], None],
+) -> None:
+    reach = Reach(
+        api_urls=cluster.api_urls,
+        key=cluster.api_key,
+        stranger_key=cluster.other_api_key,
+        simulator=cluster.simulator,
+        send_within_s=float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0),
+        note=note,
+    )
+    began = time.monotonic()
+
+    def act(script: Script) -> None:
+        time.sleep(max(0.0, began + script.at - time.monotonic()))
+        Caller(script, reach).run()
+
+    with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as pool:
+        acts: set[Future[None]] = {pool.submit(act, script) for script in cast}
+        told = began
+        while acts or not conductor.finished:
+            conductor.step()
+            for done in [one for one in acts if one.done()]:
+                done.result()
+                acts.remove(done)
+            if time.monotonic() > told + 15:
+                told = time.monotonic()
+                say(
+                    f"{told - began:4.0f} s: {len(cast) - len(acts)} callers done, {conductor.done.total()} faults"
+                )
+            time.sleep(_TICK_S)
+
+
+def _struck(cluster: Cluster) -> Counter[str]:
+    """Return how often each fault of the provider has struck."""
+    faults: Counter[str] = Counter()
+    for fault in cluster.simulator.faults():
+        faults[f"provider: {chaos.fault_name(fault)}"] += fault["used"]
+    return faults
+
+
+def _settle(cluster: Cluster, send_within_s: float) -> None:
+    """Wait until every node works and nothing is under way, or the last deadline has passed."""
+    give_up = time.monotonic() + send_within_s + 20
+    busy = "SELECT count(*) AS left FROM otp_requests WHERE send_state <> 'idle' OR check_lease_until IS NOT NULL"
+    while time.monotonic() < give_up:
+        if cluster.whole() and cluster.rows(busy)[0]["left"] == 0:
+            break
+        time.sleep(0.2)
+    # Reports of delivery still come in, and must move nothing that has ended.
+    time.sleep(3)
+
+
+class _Watcher:
+    """Reads every request's state twice a second, and keeps what changed."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self.seen: list[Seen] = []
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last: dict[str, tuple[str, str | None]] = {}
+        while not self._over.wait(_LOOK_EVERY_S):
+            began = time.time()
+            try:
+                rows = self._cluster.rows("SELECT id, status, reason FROM otp_requests")
+            except psycopg.OperationalError:
+                continue  # It is down: that is what this is all about.
+            ended = time.time()
+            for row in rows:
+                state = row["status"], row["reason"]
+                if last.get(row["id"]) != state:
+                    last[row["id"]] = state
+                    self.seen.append(
+                        Seen(
+                            request=str(row["id"]), began=began, ended=ended, status=state[0], reason=state[1]
+                        )
+                    )
+
+
+def _gather(
+    plan: Plan,
+    cluster: Cluster,
+    cast: Sequence[Script],
+    calls: Sequence[Call],
+    seen: Sequence[Seen],
+    faults: Counter[str],
+) -> History:
+    ended = time.time()
+    numbers = {str(script.number): script.phone_number for script in cast}
+    requests = tuple(
+        _request(row, numbers) for row in cluster.rows("SELECT * FROM otp_requests ORDER BY created_at, id")
+    )
+    rows = cluster.rows("SELECT * FROM send_attempts ORDER BY request_id, number")
+    settings = plan.in_force
+    return History(
+        calls=tuple(calls),
+        seen=tuple(seen),
+        sent=tuple(map(_sent, cluster.simulator.messages())),
+        requests=requests,
+        attempts=tuple(map(_attempt, rows)),
+        disruptions=tuple(
+            Disruption(
+                node=one.node,
+                role=one.role,
+                how=one.how,
+                pid=one.pid,
+                began=one.began,
+                ended=one.ended if one.ended is not None else ended,
+            )
+            for one in cluster.outages
+        ),
+        faults=dict(faults),
+        policy=Policy(
+            send_lease_s=float(settings["OTPQUEUE_SEND_LEASE_S"] or 0),
+            unknown_resends=int(settings.get("OTPQUEUE_UNKNOWN_RESENDS") or 1),
+            provider_timeout_s=float(settings["OTPQUEUE_PROVIDER_TIMEOUT_S"] or 0),
+            expire_every_s=float(settings["OTPQUEUE_EXPIRE_EVERY_S"] or 0),
+            senders=len(cluster.names("send")),
+        ),
+        ended=ended,
+    )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
+
+
+def _request(row: Mapping[str, Any], numbers: Mapping[str, str]) -> RequestRow:
+    return RequestRow(
+        id=str(row["id"]),
+        number=numbers[row["client_reference"].partition(".")[0]],
+        status=row["status"],
+        send_state=row["send_state"],
+        created_at=row["created_at"].timestamp(),
+        send_by=row["send_by"].timestamp(),
+        reason=row["reason"],
+        reference=row["client_reference"],
+        sends=row["sends"],
+        pin_id=row["pin_id"],
+        lease_until=_seconds(row["lease_until"]),
+        check_lease_until=_seconds(row["check_lease_until"]),
+        expires_at=_seconds(row["expires_at"]),
+        finished_at=_seconds(row["finished_at"]),
+    )
+
+
+def _attempt(row: Mapping[str, Any]) -> AttemptRow:
+    return AttemptRow(
+        request=str(row["request_id"]),
+        number=row["number"],
+        worker=row["worker"],
+        claimed_at=row["claimed_at"].timestamp(),
+        started_at=_seconds(row["started_at"]),
+        finished_at=_seconds(row["finished_at"]),
+        outcome=row["outcome"],
+        code=row["code"],
+        pin_id=row["pin_id"],
+        kind=row["kind"],
+    )
+
+
+def _sent(message: Mapping[str, Any]) -> Sent:
+    return Sent(
+        number=f"+{message['to']}",
+        at=datetime.fromisoformat(message["sentAt"]).timestamp(),
+        pin=message["pin"],
+        pin_id=message["pinId"],
+    )
