@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.faults import checks, report
@@ -29,7 +31,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="no callers that wait half a minute or more")
     parser.add_argument("--kinds", help=f"what may go wrong, commas between, of: {', '.join(KINDS)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting")
-    parser.add_argument("--keep", type=Path, help="folder to keep history.json and the logs in")
+    parser.add_argument("--keep", type=Path, help="folder for the logs, history.json and verdict.json")
     given = parser.parse_args()
     plan = Plan(
         seed=given.seed if given.seed is not None else random.randrange(1_000_000),
@@ -53,10 +55,12 @@ def _run(plan: Plan, folder: Path, *, keep: bool) -> int:
     began = time.monotonic()
     _say(f"seed {plan.seed}: {plan.requests} requests in {plan.duration_s:.0f} s, {plan.kills} faults")
     history = run(plan, folder, say=_say)
+    found = checks.violations(history)
     if keep:
         history.save(folder / "history.json")
+        verdict = Counter(violation.check for violation in found)
+        (folder / "verdict.json").write_text(json.dumps(verdict))
     _say(report.table(history))
-    found = checks.violations(history)
     _say(f"{'wall time':<34} {time.monotonic() - began:.0f} s")
     if found:
         _say(report.complaint(history, found, seed=plan.seed))

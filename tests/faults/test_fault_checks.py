@@ -1,0 +1,390 @@
+"""Each check of the fault harness, on a small history that keeps its promise and on ones that break it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults import checks
+from tests.faults.history import AttemptRow, Call, Disruption, History, RequestRow, Seen, Sent
+
+ID, OTHER = "id-1", "id-2"
+NUMBER = "+447400000001"
+WORKER = 42
+
+
+def ask(at: float = 100.0, *, request: str = ID, session: str = "a", script: int = 1) -> Call:
+    """Return an ask that was accepted."""
+    body = {"id": request, "status": "queued"}
+    return Call(
+        script=script,
+        kind="ask",
+        began=at,
+        ended=at + 0.1,
+        request=request,
+        status=202,
+        body=body,
+        session=session,
+    )
+
+
+def poll(at: float, status: str, *, request: str = ID, reason: str | None = None) -> Call:
+    """Return a poll and what it told."""
+    body = {"status": status, "reason": reason}
+    return Call(script=1, kind="poll", began=at, ended=at + 0.1, request=request, status=200, body=body)
+
+
+def verify(at: float, code: str, status: int | None, problem: str | None = None, **more: Any) -> Call:
+    """Return a check of a code and how it was answered."""
+    values: dict[str, Any] = {"session": "a", "request": ID, "script": 1, "ended": at + 0.1} | more
+    body = (
+        {"code": problem}
+        if problem
+        else {"status": "verified", "reason": "code_correct"}
+        if status == 200
+        else {}
+    )
+    return Call(kind="verify", began=at, status=status, body=body, code=code, **values)
+
+
+def row(**more: Any) -> RequestRow:
+    """Return a request that was sent at 101 and verified at 103."""
+    values: dict[str, Any] = {
+        "id": ID,
+        "number": NUMBER,
+        "status": "verified",
+        "reason": "code_correct",
+        "send_state": "idle",
+        "created_at": 100.0,
+        "send_by": 160.0,
+        "pin_id": "p1",
+        "expires_at": 220.0,
+        "finished_at": 103.0,
+    }
+    return RequestRow(**values | more)
+
+
+def attempt(number: int = 1, claimed_at: float = 101.0, **more: Any) -> AttemptRow:
+    """Return an attempt that was accepted."""
+    values: dict[str, Any] = {
+        "request": ID,
+        "worker": f"host:{WORKER}",
+        "outcome": "accepted",
+        "code": "MESSAGE_SENT",
+        "pin_id": f"p{number}",
+        "started_at": claimed_at + 0.01,
+        "finished_at": claimed_at + 0.2,
+    }
+    return AttemptRow(number=number, claimed_at=claimed_at, **values | more)
+
+
+def lost(number: int = 1, claimed_at: float = 101.0, *, finished_at: float = 108.0) -> AttemptRow:
+    """Return an attempt whose lease ran out."""
+    return attempt(
+        number,
+        claimed_at,
+        outcome="unknown",
+        code="lease_ran_out",
+        pin_id=None,
+        started_at=None,
+        finished_at=finished_at,
+    )
+
+
+def sent(at: float = 101.1, pin: str = "111111", pin_id: str = "p1", number: str = NUMBER) -> Sent:
+    """Return a message."""
+    return Sent(number=number, at=at, pin=pin, pin_id=pin_id)
+
+
+def killed(at: float = 101.2, *, role: str = "send", how: str = "killed", until: float = 105.0) -> Disruption:
+    """Return a kill."""
+    return Disruption(node=f"{role}-1", role=role, how=how, pid=WORKER, began=at, ended=until)
+
+
+GOOD = History(
+    calls=(
+        ask(),
+        poll(102.0, "sent"),
+        verify(103.0, "111111", 200),
+        poll(104.0, "verified", reason="code_correct"),
+    ),
+    sent=(sent(),),
+    requests=(row(),),
+    attempts=(attempt(),),
+    ended=200.0,
+)
+"""A request as it should be."""
+
+CRASHED = replace(
+    GOOD,
+    sent=(sent(pin_id="p0"), sent(110.0, "222222", "p2")),
+    attempts=(lost(), attempt(2, 109.0)),
+    requests=(row(pin_id="p2"),),
+    calls=(ask(), poll(111.0, "sent"), verify(112.0, "222222", 200)),
+    disruptions=(killed(),),
+)
+"""A request whose worker was killed after the code had left; it was sent again."""
+
+
+@pytest.mark.parametrize("history", [GOOD, CRASHED, History()], ids=["good", "crashed", "empty"])
+def test_good_history_passes(history: History) -> None:
+    """A history in which all promises are kept breaks no check."""
+    assert checks.violations(history) == []
+
+
+def texts(check: Any, history: History) -> list[str]:
+    """Return what a check complains about."""
+    return [violation.text for violation in check(history)]
+
+
+def live(**more: Any) -> RequestRow:
+    """Return a request that has not ended."""
+    return row(
+        **{"status": "queued", "reason": None, "finished_at": None, "pin_id": None, "expires_at": None} | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ((), "in no table"),
+        ((row(reason=None),), "without a reason"),
+        ((live(send_state="due"),), "past its deadline"),
+        ((live(send_state="idle", send_by=300.0),), "nobody will send it"),
+        ((live(send_state="claimed", lease_until=150.0),), "held by a worker"),
+        ((row(send_state="claimed", lease_until=150.0),), "held by a worker"),
+        ((live(status="sent", expires_at=150.0),), "past its lifetime"),
+        ((live(status="sent", expires_at=300.0, check_lease_until=150.0),), "holds back checks"),
+    ],
+)
+def test_lost_request_is_found(rows: tuple[RequestRow, ...], complaint: str) -> None:
+    """A request that is gone, stuck, or ended without a reason is lost."""
+    found = texts(checks.nothing_lost, replace(GOOD, requests=rows))
+
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@pytest.mark.parametrize(
+    "request_row",
+    [
+        live(send_state="due", send_by=199.0),
+        live(send_state="claimed", lease_until=199.0, send_by=150.0),
+        live(status="sent", expires_at=198.0),
+        live(status="delivered", expires_at=260.0),
+    ],
+)
+def test_live_request_within_its_deadline_is_not_lost(request_row: RequestRow) -> None:
+    """What is live may be so until a sweep can have seen its deadline."""
+    assert texts(checks.nothing_lost, replace(GOOD, requests=(request_row,))) == []
+
+
+UNSURE = attempt(1, outcome="unknown", code="timeout", pin_id=None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        (
+            # Three messages where one unknown outcome allows two.
+            {
+                "attempts": (UNSURE, replace(UNSURE, number=2, claimed_at=104.0), attempt(3, 106.0)),
+                "sent": (sent(pin_id="x"), sent(104.1, pin_id="y"), sent(106.1, pin_id="p3")),
+            },
+            "was sent 3 times",
+        ),
+        (
+            {
+                "attempts": tuple(replace(UNSURE, number=n, claimed_at=100.0 + n) for n in (1, 2, 3)),
+                "sent": (),
+            },
+            "3 unknown attempts",
+        ),
+        (
+            {"attempts": (attempt(), attempt(2, 102.0)), "sent": (sent(), sent(102.1, pin_id="p2"))},
+            "sent again after attempt 1",
+        ),
+        ({"attempts": (attempt(1, 161.0),), "sent": (sent(161.1),)}, "after send_by"),
+        (
+            {
+                "attempts": (lost(1, 159.0, finished_at=166.0),),
+                "sent": (sent(165.0),),
+                "disruptions": (killed(166),),
+            },
+            "after send_by",
+        ),
+    ],
+)
+def test_send_too_many_is_found(changed: dict[str, Any], complaint: str) -> None:
+    """More sends than unknown outcomes allow, one after an accepted one, or one after the deadline."""
+    found = texts(checks.sends_bounded, replace(GOOD, **changed))
+
+    assert any(complaint in text for text in found), found
+
+
+def test_send_of_a_process_that_stood_still_is_excused() -> None:
+    """A process stopped between its last look at the clock and the call sends late, and may."""
+    history = replace(
+        GOOD,
+        attempts=(lost(1, 159.0, finished_at=166.0),),
+        sent=(sent(165.0),),
+        disruptions=(killed(159.5, how="paused", until=164.9),),
+    )
+
+    assert texts(checks.sends_bounded, history) == []
+
+
+def test_attempt_accepted_late_may_have_been_sent_again() -> None:
+    """Its lease had run out before its answer could be recorded: that was unknown then."""
+    history = replace(GOOD, attempts=(attempt(), attempt(2, 108.0)), sent=(sent(), sent(108.1, pin_id="p2")))
+
+    assert texts(checks.sends_bounded, history) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"sent": (sent(), sent(105.0, pin_id="stray"))}, "no attempt says so"),
+        ({"attempts": (attempt(outcome="refused", pin_id=None),)}, "no attempt says so"),
+        ({"attempts": (), "requests": (row(pin_id=None),)}, "no attempt says so"),
+        ({"sent": ()}, "never sent"),
+        ({"requests": (row(pin_id="p0"),)}, "newest accepted attempt"),
+        ({"attempts": (attempt(2, pin_id="p1"),)}, "has attempts [2]"),
+    ],
+)
+def test_send_without_its_record_is_found(changed: dict[str, Any], complaint: str) -> None:
+    """A message that no attempt accounts for, or an accepted attempt without a message."""
+    found = texts(checks.sends_recorded, replace(GOOD, **changed))
+
+    assert any(complaint in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    ("calls", "complaint"),
+    [
+        ((ask(), verify(103.0, "999999", 200)), "a wrong code"),
+        ((ask(), verify(103.0, "111111", 200), verify(104.0, "111111", 200)), "accepted 2 times"),
+        ((ask(), verify(103.0, "111111", 200, stranger=True)), "another client"),
+        ((ask(), verify(103.0, "111111", 200, session="b")), "another session"),
+        ((ask(), verify(221.0, "111111", 200)), "expired"),
+        ((ask(), poll(102.0, "cancelled"), verify(103.0, "111111", 200)), "was over"),
+        ((ask(), ask(102.0, request=OTHER), verify(103.0, "111111", 200)), "had been replaced"),
+        (
+            (ask(), *(verify(102.0 + n, "9", 422) for n in range(5)), verify(109.0, "111111", 200)),
+            "five wrong",
+        ),
+        ((ask(), poll(102.0, "sent"), verify(103.0, "999999", 422)), "nobody has typed"),
+    ],
+)
+def test_code_wrongly_accepted_is_found(calls: tuple[Call, ...], complaint: str) -> None:
+    """No code is accepted that is wrong, used, expired, replaced, or somebody else's."""
+    history = replace(
+        GOOD, calls=calls, requests=(row(), row(id=OTHER, pin_id=None, status="sent", expires_at=300.0))
+    )
+
+    found = texts(checks.codes_judged_rightly, history)
+
+    assert any(complaint in text for text in found), found
+
+
+REFUSED = verify(103.0, "111111", 422, "code_incorrect")
+UNVERIFIED = live(status="sent", pin_id="p1", expires_at=220.0)
+
+
+def test_right_code_refused_is_found() -> None:
+    """The right code of a request that was sent must be accepted when nothing else goes on."""
+    history = replace(GOOD, calls=(ask(), poll(102.0, "sent"), REFUSED), requests=(UNVERIFIED,))
+
+    assert "refused the right code" in texts(checks.codes_judged_rightly, history)[0]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        (verify(102.5, "111111", None, ended=102.9),),
+        (verify(102.5, "111111", 503, "database_unavailable", ended=102.9),),
+        (verify(102.95, "999999", 422, "code_incorrect", ended=103.05),),
+        tuple(verify(102.2 + n / 9, "999999", 422, "code_incorrect", ended=102.25 + n / 9) for n in range(5)),
+        (ask(102.5, request=OTHER),),
+    ],
+    ids=["unanswered", "outage", "at once", "exhausted", "replaced"],
+)
+def test_right_code_may_be_refused_when_something_else_goes_on(before: tuple[Call, ...]) -> None:
+    """A check nobody knows the end of, another at the same time, five wrong ones, a newer request."""
+    history = replace(GOOD, calls=(ask(), poll(102.0, "sent"), *before, REFUSED), requests=(UNVERIFIED,))
+
+    assert texts(checks.codes_judged_rightly, history) == []
+
+
+def test_unanswered_check_may_have_verified() -> None:
+    """A check that was never answered may be the one that counted; the next is told so."""
+    calls = (
+        ask(),
+        poll(102.0, "sent"),
+        verify(103.0, "111111", None),
+        verify(105.0, "111111", 409, "already_verified"),
+    )
+
+    assert texts(checks.codes_judged_rightly, replace(GOOD, calls=calls)) == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "seen"),
+    [
+        ((poll(102.0, "verified"), poll(104.0, "expired")), ()),
+        ((poll(102.0, "delivered"), poll(103.0, "sent")), ()),
+        ((poll(102.0, "delivered"),), (Seen(request=ID, began=105.0, ended=105.1, status="undelivered"),)),
+        (
+            (
+                poll(102.0, "failed", reason="outcome_unknown"),
+                poll(103.0, "failed", reason="provider_refused"),
+            ),
+            (),
+        ),
+        ((poll(102.0, "cancelled"),), ()),
+        ((verify(102.0, "1", 409, "already_verified"), poll(103.0, "sent")), ()),
+    ],
+)
+def test_state_that_moves_back_is_found(calls: tuple[Call, ...], seen: tuple[Seen, ...]) -> None:
+    """A final state that changes, or a receipt that takes a step back, up to what the table says at last."""
+    assert len(texts(checks.states_move_forward, replace(GOOD, calls=calls, seen=seen))) == 1
+
+
+def test_views_at_the_same_time_have_no_order() -> None:
+    """Of two that overlap, the one that began first may have read last."""
+    slow = replace(poll(102.0, "sent"), ended=106.0)
+    quick = poll(103.0, "delivered")
+
+    assert texts(checks.states_move_forward, replace(GOOD, calls=(slow, quick))) == []
+
+
+def test_slow_recovery_is_found() -> None:
+    """What a killed worker held must be taken up within its lease and ten seconds."""
+    late = replace(CRASHED, attempts=(lost(), attempt(2, 119.0)))
+
+    assert "taken up again after 17.8 s" in texts(checks.crashes_recovered, late)[0]
+
+
+def test_attempt_never_taken_up_is_found() -> None:
+    """An attempt without an outcome counts until the end of the run."""
+    held = replace(CRASHED, attempts=(replace(lost(), outcome=None, code=None, finished_at=None),))
+
+    assert "after 98.8 s" in texts(checks.crashes_recovered, held)[0]
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        (killed(103.0, role="postgres", until=113.0),),
+        (killed(103.0, role="periodic", until=109.0), killed(107.0, role="beat", until=113.0)),
+        (killed(102.0, until=115.0), replace(killed(103.0, until=114.0), pid=43)),
+    ],
+    ids=["postgres", "overlapping", "all senders"],
+)
+def test_recovery_waits_for_what_it_needs(outage: tuple[Disruption, ...]) -> None:
+    """Times in which nothing could have been taken up are taken off, overlaps once."""
+    late = replace(CRASHED, attempts=(lost(), attempt(2, 119.0)))
+
+    assert texts(checks.crashes_recovered, replace(late, disruptions=(killed(until=101.3), *outage))) == []
