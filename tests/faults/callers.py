@@ -1,8 +1,8 @@
 """Callers of the API: each acts one story out that the seed chose for it, and notes all that it saw.
 
-A call that was not answered, or answered with 5xx, is made again, through another API, only where that is safe:
-asking (the newest request wins), polling, cancelling. A check is never repeated without knowing; what became
-of it stays open.
+A call that was not answered, or answered with 5xx, is made again, through another API, only where that is
+safe: asking (the newest request wins), polling, cancelling. A check that was not answered stays open: typing
+the code once more is a check of its own.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 
 from otpqueue.domain.request import MOVES, Status
 from tests.faults.history import (
@@ -88,7 +89,7 @@ def sends_bounded(history: History) -> list[Violation]:
 
 def _sent_again(attempts: list[AttemptRow], history: History) -> int | None:
     """Return the number of an accepted attempt that another follows though nobody took it for lost."""
-    for one, following in zip(attempts, attempts[1:], strict=False):
+    for one, following in pairwise(attempts):
         # Once its lease has run out it is taken for unknown, until its answer comes late.
         lost_from = one.claimed_at + history.policy.send_lease_s - CLOCK_SLACK_S
         if one.outcome == "accepted" and following.claimed_at < lost_from:
@@ -119,7 +120,7 @@ def _after_deadline(
 
 
 def sends_recorded(history: History) -> list[Violation]:
-    """Every send has its attempt, every accepted attempt its send, and the newest one's code is the one kept."""
+    """Every send has its attempt, every accepted attempt its send; the newest one's code is the one kept."""
     matched = deliveries(history)
     found = [
         Violation("sends_recorded", f"was sent at {sent.at:.3f}, and no attempt says so", None, sent.number)
@@ -280,8 +281,7 @@ def _closure() -> Mapping[str, frozenset[str]]:
     reach: dict[Status, set[Status]] = {status: {status, *targets} for status, targets in MOVES.items()}
     for _ in MOVES:
         for targets in reach.values():
-            for target in list(targets):
-                targets |= reach[target]
+            targets.update(*[reach[target] for target in targets])
     return {status.value: frozenset(one.value for one in targets) for status, targets in reach.items()}
 
 
@@ -289,7 +289,7 @@ _REACHABLE = _closure()
 
 
 def states_move_forward(history: History) -> list[Violation]:
-    """A final state stays, with its reason, and no receipt moves a state back."""
+    """States move forward: a final one stays, with its reason, and no receipt moves one back."""
     seen: dict[str, list[Seen]] = defaultdict(list)
     for one in (*history.seen, *filter(None, map(_as_seen, history.calls))):
         seen[one.request].append(one)
@@ -337,7 +337,7 @@ def _moved_back(views: list[Seen]) -> str | None:
 
 
 def crashes_recovered(history: History) -> list[Violation]:
-    """What a killed or hanging worker held was taken up again within its lease and ten seconds more."""
+    """Crashes are recovered from: what a worker held is taken up within its lease and ten seconds more."""
     attempts = _attempts(history)
     found = []
     for row in history.requests:
@@ -383,9 +383,9 @@ def _unable_s(began: float, ended: float, history: History) -> float:
     spans = [(one.began, one.ended) for one in away] + _all_down(history)
     total, covered = 0.0, began
     for start, stop in sorted(spans):
-        start, stop = max(start, covered), min(stop, ended)
-        if stop > start:
-            total, covered = total + stop - start, stop
+        since, until = max(start, covered), min(stop, ended)
+        if until > since:
+            total, covered = total + until - since, until
     return total
 
 

@@ -59,6 +59,9 @@ SETTINGS: Mapping[str, str] = {
     "OTPQUEUE_JOB_S": "3",
     "OTPQUEUE_BACKOFF_BASE_S": "0.2",
     "OTPQUEUE_BACKOFF_MAX_S": "2",
+    "OTPQUEUE_CIRCUIT_PAUSE_S": "0.3",
+    "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "2",
+    "OTPQUEUE_STOP_WITHIN_S": "4",
     "OTPQUEUE_SENDER_THREADS": "16",
     "OTPQUEUE_API_THREADS": "64",
     "OTPQUEUE_DATABASE_POOL": "10",
@@ -304,7 +307,7 @@ class Cluster:
         return outage
 
     def terminate(self, name: str) -> Outage:
-        """Tell a node to stop in good order: by SIGTERM, not waited for; Postgres and Redis are waited for."""
+        """Tell a node to stop in good order, by SIGTERM; only Postgres and Redis are waited for."""
         outage = self._begin(name, "terminated")
         if name in self._engines:
             self._engines[name].stop()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tests.faults import checks
-from tests.faults.history import History, Violation, deliveries
+from tests.faults.history import AttemptRow, Call, History, Violation, deliveries
 
 
 def table(history: History) -> str:
@@ -75,32 +75,15 @@ def _life(history: History, violation: Violation) -> list[str]:
         (row.number for row in history.requests if row.id == violation.request), None
     )
     requests = {row.id for row in history.requests if row.number == number} | {violation.request}
+    scripts = {call.script for call in history.calls if call.request in requests}
     events = [
-        *(
-            (
-                call.began,
-                f"{call.kind} of {_short(call.request)} code={call.code} session={call.session} "
-                f"stranger={call.stranger} -> {call.status} {call.problem or call.body.get('status')} "
-                f"after {call.ended - call.began:.2f} s",
-            )
-            for call in history.calls
-            if call.request in requests
-        ),
+        *((call.began, _call(call)) for call in history.calls if call.script in scripts),
         *(
             (one.at, f"the provider sent {one.pin} as {one.pin_id[:6]}")
             for one in history.sent
             if one.number == number
         ),
-        *(
-            (
-                one.claimed_at,
-                f"attempt {one.number} of {_short(one.request)} by {one.worker}: started {_after(one.started_at, one.claimed_at)}"
-                f", finished {_after(one.finished_at, one.claimed_at)}: {one.outcome} {one.code} "
-                f"{(one.pin_id or '')[:6]} {one.kind}",
-            )
-            for one in history.attempts
-            if one.request in requests
-        ),
+        *((one.claimed_at, _attempt(one)) for one in history.attempts if one.request in requests),
         *(
             (one.began, f"{_short(one.request)} seen {one.status} {one.reason or ''}")
             for one in history.seen
@@ -119,6 +102,21 @@ def _life(history: History, violation: Violation) -> list[str]:
         ]
     lines = [f"{when:.3f} {text}" for when, text in sorted(events)]
     return lines + [f"at {history.ended:.3f}: {row}" for row in history.requests if row.id in requests]
+
+
+def _call(call: Call) -> str:
+    told = call.problem or call.body.get("status")
+    text = f"{call.kind} of {_short(call.request)} in session {call.session} -> {call.status} {told}"
+    text += f" after {call.ended - call.began:.2f} s"
+    return text + (f", code {call.code}" if call.code else "") + (", by a stranger" if call.stranger else "")
+
+
+def _attempt(one: AttemptRow) -> str:
+    started, finished = _after(one.started_at, one.claimed_at), _after(one.finished_at, one.claimed_at)
+    text = f"attempt {one.number} of {_short(one.request)} by {one.worker}, {one.kind}"
+    return (
+        f"{text}: started {started}, finished {finished}, {one.outcome} {one.code} {(one.pin_id or '')[:6]}"
+    )
 
 
 def _short(request: str | None) -> str:

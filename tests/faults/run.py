@@ -118,9 +118,8 @@ def _act(
                 acts.remove(done)
             if time.monotonic() > told + 15:
                 told = time.monotonic()
-                say(
-                    f"{told - began:4.0f} s: {len(cast) - len(acts)} callers done, {conductor.done.total()} faults"
-                )
+                done_by_now = len(cast) - len(acts)
+                say(f"{told - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults")
             time.sleep(_TICK_S)
 
 
@@ -135,7 +134,10 @@ def _struck(cluster: Cluster) -> Counter[str]:
 def _settle(cluster: Cluster, send_within_s: float) -> None:
     """Wait until every node works and nothing is under way, or the last deadline has passed."""
     give_up = time.monotonic() + send_within_s + 20
-    busy = "SELECT count(*) AS left FROM otp_requests WHERE send_state <> 'idle' OR check_lease_until IS NOT NULL"
+    busy = (
+        "SELECT count(*) AS left FROM otp_requests "
+        "WHERE send_state <> 'idle' OR check_lease_until IS NOT NULL"
+    )
     while time.monotonic() < give_up:
         if cluster.whole() and cluster.rows(busy)[0]["left"] == 0:
             break

@@ -27,7 +27,7 @@ def test_no_promise_is_broken(tmp_path: Path) -> None:
 
 
 def test_seed_alone_decides_the_schedule() -> None:
-    """The same seed orders the same faults, another seed others, and the first of a deck are all different."""
+    """The same seed orders the same faults, another one others; all kinds come before any comes again."""
     first = schedule(7, duration_s=100, count=40)
 
     assert first == schedule(7, duration_s=100, count=40)
