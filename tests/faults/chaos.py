@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+import psycopg
 from redis.exceptions import RedisError
 
 from tests.faults.cluster import Cluster
@@ -105,6 +107,7 @@ KINDS: Mapping[str, int] = {
     "pause-beat": 1,
     "pause-api": 1,
     "pause-simulator": 1,
+    "terminate-simulator": 1,
     "kill-redis": 1,
     "terminate-redis": 1,
     "flush-redis": 1,
@@ -137,6 +140,8 @@ class Step:
     """Which of the nodes of the role."""
     down_s: float
     storm: Body = field(default_factory=dict)
+    patience: int = 10
+    """How often a sender's end is put off until one has something in its hands."""
 
 
 def schedule(
@@ -179,6 +184,12 @@ def _storm(draw: random.Random) -> Body:
 _IN_FLIGHT_S = 0.7
 """So long before a worker is killed, the provider becomes slow: then there is something in its hands."""
 
+_PATIENCE_S = 0.3
+_HELD = (
+    "SELECT worker, count(*) AS held FROM send_attempts WHERE outcome IS NULL "
+    "AND claimed_at > now() - interval '5 s' GROUP BY worker"
+)
+
 
 class Conductor:
     """Carries a schedule out, on the main thread: `step` does what is due by now."""
@@ -186,6 +197,7 @@ class Conductor:
     def __init__(self, cluster: Cluster, steps: Sequence[Step]) -> None:
         self._cluster = cluster
         self.done: Counter[str] = Counter()
+        """How often what was done, and struck at the provider."""
         self._began = time.monotonic()
         self._places = 0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -193,9 +205,9 @@ class Conductor:
         for step in steps:
             if step.kind in {"kill-send", "pause-send"}:
                 self._at(step.at, self._slow_down)
-                self._at(step.at + _IN_FLIGHT_S, lambda step=step: self._do(step))
+                self._at(step.at + _IN_FLIGHT_S, partial(self._do, step))
             else:
-                self._at(step.at, lambda step=step: self._do(step))
+                self._at(step.at, partial(self._do, step))
 
     @property
     def finished(self) -> bool:
@@ -208,6 +220,12 @@ class Conductor:
             heapq.heappop(self._due)[2]()
         if self._now() < self._dropping_until:
             self._drop_wakes()
+
+    def count_struck(self) -> None:
+        """Add up how often each fault ordered so far has struck, and take them all back."""
+        for fault in self._cluster.simulator.faults():
+            self.done[f"provider: {fault_name(fault)}"] += fault["used"]
+        self._cluster.simulator.clear_faults()
 
     def _now(self) -> float:
         return time.monotonic() - self._began
@@ -236,10 +254,29 @@ class Conductor:
         if not names:
             return  # All of them are down already: nothing is left to strike.
         name = names[step.index % len(names)]
+        if role == "send" and how in {"kill", "pause"}:
+            busy = self._busiest(names)
+            if busy is None and step.patience > 0:
+                later = replace(step, patience=step.patience - 1)
+                self._at(self._now() + _PATIENCE_S, partial(self._do, later))
+                return
+            name = busy or name
         self.done[step.kind] += 1
+        if step.kind == "terminate-simulator":
+            self.count_struck()  # It keeps what it has sent, but not its faults.
         getattr(self._cluster, how)(name)
         undo = self._cluster.resume if how == "pause" else self._cluster.start
         self._at(self._now() + step.down_s, lambda: undo(name))
+
+    def _busiest(self, names: Sequence[str]) -> str | None:
+        """Return the sender that has most in its hands; None if none has anything, or nobody can tell."""
+        try:
+            rows = self._cluster.rows(_HELD)
+        except psycopg.OperationalError:
+            return None
+        held = {int(row["worker"].rpartition(":")[2]): row["held"] for row in rows}
+        found = max(names, key=lambda name: held.get(self._cluster.pid(name), 0))
+        return found if held.get(self._cluster.pid(found)) else None
 
     def _slow_down(self) -> None:
         self._cluster.simulator.fault(match={"path": SENDS}, latency_ms=1500, times=8)

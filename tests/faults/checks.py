@@ -354,7 +354,7 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
     """Return how long after its worker's crash an attempt was taken up again, in seconds.
 
     None for an attempt that was not dropped. Times in which the system could not have done it (Postgres,
-    Redis, the periodic worker, beat or all senders did not work) are taken off.
+    Redis, the periodic worker, beat, the provider or all senders did not work) are taken off.
     """
     crash = next(
         (
@@ -379,7 +379,9 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
 
 def _unable_s(began: float, ended: float, history: History) -> float:
     """Return for how long between two moments the system could not take anything up."""
-    away = [one for one in history.disruptions if one.role in {"postgres", "redis", "periodic", "beat"}]
+    # While the provider is away, the circuit breaker keeps everybody from claiming.
+    needed = {"postgres", "redis", "periodic", "beat", "simulator"}
+    away = [one for one in history.disruptions if one.role in needed]
     spans = [(one.began, one.ended) for one in away] + _all_down(history)
     total, covered = 0.0, began
     for start, stop in sorted(spans):

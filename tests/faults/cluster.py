@@ -100,7 +100,7 @@ class _Node:
 
 
 class Simulator:
-    """The simulator's own paths. Thread-safe."""
+    """The simulator's own paths, waited for while it is down. Thread-safe."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -129,7 +129,14 @@ class Simulator:
         assert self._call("POST", "/_simulator/receipts", rule).status == 201, rule
 
     def _call(self, method: str, path: str, body: object = None) -> web.Answer:
-        return web.call(method, self.url + path, body, timeout_s=30)
+        give_up = time.monotonic() + READY_WITHIN_S
+        while True:
+            try:
+                return web.call(method, self.url + path, body, timeout_s=30)
+            except (web.NotConnected, web.NoAnswer):
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.1)
 
 
 class Cluster:
@@ -249,6 +256,8 @@ class Cluster:
             f"--receipts-url={self.api_urls[0]}/v1/infobip/receipts",
             f"--receipts-user={user}:{password}",
             "--receipts-retry-scale=0.01",
+            # Told to stop, it writes what it has sent; killed, it would forget some of it.
+            f"--state={self.folder / 'simulator.json'}",
         ]
         command = ["simulator", f"--port={port}", f"--api-key={INFOBIP_KEY}", *pushed, *self._switches]
         self._spawn("simulator", "simulator", command, lambda _pid, _at: self._lives(self.simulator.url))

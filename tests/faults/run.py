@@ -79,11 +79,10 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda _text: 
         conductor = chaos.Conductor(cluster, steps)
         _act(plan, cluster, cast, conductor, calls.append, say)
         say("all callers are done; waiting until nothing is left to do")
-        faults = conductor.done + _struck(cluster)
-        cluster.simulator.clear_faults()
+        conductor.count_struck()
         _settle(cluster, float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0))
         watcher.stop()
-        return _gather(plan, cluster, cast, calls, watcher.seen, faults)
+        return _gather(plan, cluster, cast, calls, watcher.seen, conductor.done)
 
 
 def _act(
@@ -121,14 +120,6 @@ def _act(
                 done_by_now = len(cast) - len(acts)
                 say(f"{told - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults")
             time.sleep(_TICK_S)
-
-
-def _struck(cluster: Cluster) -> Counter[str]:
-    """Return how often each fault of the provider has struck."""
-    faults: Counter[str] = Counter()
-    for fault in cluster.simulator.faults():
-        faults[f"provider: {chaos.fault_name(fault)}"] += fault["used"]
-    return faults
 
 
 def _settle(cluster: Cluster, send_within_s: float) -> None:

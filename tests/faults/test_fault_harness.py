@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults import checks, report
-from tests.faults.chaos import schedule
+from tests.faults.chaos import KINDS, schedule
 from tests.faults.run import Plan, run
 
-PLAN = Plan(seed=3, requests=150, kills=16, rate=6.0, long=False)
+PLAN = Plan(seed=3, requests=140, kills=len(KINDS), rate=6.0, long=False)
+"""Each kind of fault once."""
 
 
 @pytest.mark.timeout(300)
@@ -23,7 +24,8 @@ def test_no_promise_is_broken(tmp_path: Path) -> None:
     # And it was no fair weather.
     assert any(held for _, held in checks.in_flight_when_killed(history)), report.table(history)
     assert any(attempt.outcome == "unknown" for attempt in history.attempts)
-    assert {"kill-send", "kill-api", "kill-redis", "kill-postgres"} <= set(history.faults)
+    # One whose every node is down already when its turn comes is left out.
+    assert len(KINDS.keys() & history.faults.keys()) > len(KINDS) * 2 / 3
 
 
 def test_seed_alone_decides_the_schedule() -> None:
@@ -32,6 +34,6 @@ def test_seed_alone_decides_the_schedule() -> None:
 
     assert first == schedule(7, duration_s=100, count=40)
     assert first != schedule(8, duration_s=100, count=40)
-    assert len({step.kind for step in first[:20]}) == 20
+    assert len({step.kind for step in first[: len(KINDS)]}) == len(KINDS)
     assert [step.at for step in first] == sorted(step.at for step in first)
     assert "drop-wakes" not in {step.kind for step in schedule(7, duration_s=100, count=40, broker=True)}
