@@ -237,7 +237,7 @@ class Conductor:
     def _do(self, step: Step) -> None:
         how, _, role = step.kind.partition("-")
         if step.kind == "storm":
-            self._cluster.simulator.fault(**step.storm)
+            self._order(step.storm)
         elif step.kind == "drop-wakes":
             self._dropping_until = self._now() + step.down_s
         elif step.kind == "flush-redis":
@@ -249,8 +249,7 @@ class Conductor:
         self.done[step.kind] += 1
 
     def _disrupt(self, step: Step, how: str, role: str) -> None:
-        down = {outage.node for outage in self._cluster.outages if outage.ended is None}
-        names = [name for name in self._cluster.names(role) if name not in down]
+        names = [name for name in self._cluster.names(role) if name not in self._down()]
         if not names:
             return  # All of them are down already: nothing is left to strike.
         name = names[step.index % len(names)]
@@ -268,6 +267,9 @@ class Conductor:
         undo = self._cluster.resume if how == "pause" else self._cluster.start
         self._at(self._now() + step.down_s, lambda: undo(name))
 
+    def _down(self) -> set[str]:
+        return {outage.node for outage in self._cluster.outages if outage.ended is None}
+
     def _busiest(self, names: Sequence[str]) -> str | None:
         """Return the sender that has most in its hands; None if none has anything, or nobody can tell."""
         try:
@@ -279,7 +281,14 @@ class Conductor:
         return found if held.get(self._cluster.pid(found)) else None
 
     def _slow_down(self) -> None:
-        self._cluster.simulator.fault(match={"path": SENDS}, latency_ms=1500, times=8)
+        self._order({"match": {"path": SENDS}, "latency_ms": 1500, "times": 8})
+
+    def _order(self, fault: Body) -> None:
+        """Order a fault; later, if the simulator is away: whoever waited for it here would wait for himself."""
+        if "simulator" in self._down():
+            self._at(self._now() + 1.0, partial(self._order, fault))
+        else:
+            self._cluster.simulator.fault(**fault)
 
     def _drop_wakes(self) -> None:
         with suppress(RedisError):

@@ -315,7 +315,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for mutation in MUTATIONS:
         if given.names and mutation.name not in given.names:
             continue
-        found = verdict(mutation, seed=given.seed)
+        try:
+            found = verdict(mutation, seed=given.seed)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            sys.stderr.write(f"{error}\n")
+            found = {}
         unnoticed += mutation.check not in found
         others = ", ".join(f"`{check}` {count}" for check, count in sorted(found.items()))
         sys.stdout.write(f"| `{mutation.name}` | {mutation.says} | {others or 'NOTHING'} |\n")
