@@ -284,7 +284,7 @@ class Conductor:
         self._order({"match": {"path": SENDS}, "latency_ms": 1500, "times": 8})
 
     def _order(self, fault: Body) -> None:
-        """Order a fault; later, if the simulator is away: whoever waited for it here would wait for himself."""
+        """Order a fault; later, if the simulator is away: to wait for it here would be to wait for us."""
         if "simulator" in self._down():
             self._at(self._now() + 1.0, partial(self._order, fault))
         else:

@@ -127,7 +127,8 @@ def _settle(cluster: Cluster, send_within_s: float) -> None:
     give_up = time.monotonic() + send_within_s + 20
     busy = (
         "SELECT count(*) AS left FROM otp_requests "
-        "WHERE send_state <> 'idle' OR check_lease_until IS NOT NULL"
+        "WHERE send_state <> 'idle' OR check_lease_until IS NOT NULL "
+        "OR (finished_at IS NULL AND expires_at < now() - interval '3 s')"
     )
     while time.monotonic() < give_up:
         if cluster.whole() and cluster.rows(busy)[0]["left"] == 0:
