@@ -248,7 +248,7 @@ class Caller:
                 return None
             if status in {"sent", "delivered", "undelivered"}:
                 return self._newest_code()
-            time.sleep(0.1)  # An API with many who wait answers at once.
+            time.sleep(0.3)  # An API with many who wait answers at once.
         return None
 
     def _newest_code(self) -> str | None:

@@ -115,6 +115,7 @@ KINDS: Mapping[str, int] = {
     "terminate-postgres": 1,
     "drop-wakes": 2,
     "storm": 2,
+    "slow": 1,
 }
 """What can be done, and how many of each stand in a deck."""
 
@@ -238,6 +239,9 @@ class Conductor:
         how, _, role = step.kind.partition("-")
         if step.kind == "storm":
             self._order(step.storm)
+        elif step.kind == "slow":
+            # Others take over what a paused sender holds, and are still at it when that one goes on.
+            self._order({"match": {"path": SENDS}, "latency_ms": 1600, "times": 100})
         elif step.kind == "drop-wakes":
             self._dropping_until = self._now() + step.down_s
         elif step.kind == "flush-redis":

@@ -52,7 +52,7 @@ _NOBODY_SENDS = (
     "--kinds=kill-send,terminate-send",
     "--set=OTPQUEUE_SEND_WITHIN_S=4",
 )
-_PAUSES = ("--requests=150", "--rate=10", "--kills=8", "--kinds=pause-send,terminate-postgres")
+_PAUSES = ("--requests=300", "--rate=8", "--kills=24", "--kinds=pause-send,slow")
 
 MUTATIONS = (
     Mutation(
