@@ -141,8 +141,8 @@ class Step:
     """Which of the nodes of the role."""
     down_s: float
     storm: Body = field(default_factory=dict)
-    patience: int = 10
-    """How often a sender's end is put off until one has something in its hands."""
+    patience: int = 40
+    """How often it is put off until there is a node to strike, a sender with something in its hands."""
 
 
 def schedule(
@@ -254,22 +254,28 @@ class Conductor:
 
     def _disrupt(self, step: Step, how: str, role: str) -> None:
         names = [name for name in self._cluster.names(role) if name not in self._down()]
-        if not names:
-            return  # All of them are down already: nothing is left to strike.
-        name = names[step.index % len(names)]
-        if role == "send" and how in {"kill", "pause"}:
-            busy = self._busiest(names)
-            if busy is None and step.patience > 0:
+        name = self._choose(step, names, held=role == "send" and how in {"kill", "pause"})
+        if name is None:
+            if step.patience:
                 later = replace(step, patience=step.patience - 1)
                 self._at(self._now() + _PATIENCE_S, partial(self._do, later))
-                return
-            name = busy or name
+            return
         self.done[step.kind] += 1
         if step.kind == "terminate-simulator":
             self.count_struck()  # It keeps what it has sent, but not its faults.
         getattr(self._cluster, how)(name)
         undo = self._cluster.resume if how == "pause" else self._cluster.start
         self._at(self._now() + step.down_s, lambda: undo(name))
+
+    def _choose(self, step: Step, names: Sequence[str], *, held: bool) -> str | None:
+        """Return whom to strike; None while that would be nobody, or a sender with nothing in its hands."""
+        if not names:
+            return None
+        name = self._busiest(names) if held else None
+        if held and name is None and step.patience:
+            self._order({"match": {"path": SENDS}, "latency_ms": 1500, "times": 1})
+            return None
+        return name or names[step.index % len(names)]
 
     def _down(self) -> set[str]:
         return {outage.node for outage in self._cluster.outages if outage.ended is None}
