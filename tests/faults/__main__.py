@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--broker", help="Celery's broker, if it is not to be our own Valkey")
     parser.add_argument("--short", action="store_true", help="no callers that wait half a minute or more")
     parser.add_argument("--kinds", help=f"what may go wrong, commas between, of: {', '.join(KINDS)}")
+    parser.add_argument("--pause-s", nargs=2, type=float, help="shortest and longest pause of a sender")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting")
     parser.add_argument("--keep", type=Path, help="folder for the logs, history.json and verdict.json")
     given = parser.parse_args()
@@ -40,6 +41,7 @@ def main() -> int:
         rate=given.rate,
         long=not given.short,
         kinds=given.kinds.split(",") if given.kinds else None,
+        pause_s=(given.pause_s[0], given.pause_s[1]) if given.pause_s else None,
         broker_url=given.broker,
         settings=dict(pair.split("=", 1) for pair in given.set),
     )

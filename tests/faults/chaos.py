@@ -146,13 +146,21 @@ class Step:
 
 
 def schedule(
-    seed: int, *, duration_s: float, count: int, kinds: Sequence[str] | None = None, broker: bool = False
+    seed: int,
+    *,
+    duration_s: float,
+    count: int,
+    kinds: Sequence[str] | None = None,
+    broker: bool = False,
+    pause_s: tuple[float, float] | None = None,
 ) -> list[Step]:
     """Return `count` steps spread over a run; each kind comes before any comes again.
 
-    `kinds` restricts them; with a broker of its own there are no wake-ups in Redis to drop.
+    `kinds` restricts them; with a broker of its own there are no wake-ups in Redis to drop. `pause_s` says
+    between which lengths of time a sender is paused.
     """
     draw = random.Random(f"{seed}/schedule")
+    lengths = {**_DOWN_S, "pause-send": pause_s or _DOWN_S["pause-send"]}
     allowed = [kind for kind in (kinds or KINDS) if not (broker and kind == "drop-wakes")]
     steps: list[Step] = []
     deck: list[str] = []
@@ -169,7 +177,7 @@ def schedule(
                 at=(place + draw.random()) / count * duration_s,
                 kind=kind,
                 index=draw.randrange(100),
-                down_s=draw.uniform(*_DOWN_S.get(kind, _USUAL_DOWN_S)),
+                down_s=draw.uniform(*lengths.get(kind, _USUAL_DOWN_S)),
                 storm=_storm(draw) if kind == "storm" else {},
             )
         )

@@ -53,7 +53,17 @@ _NOBODY_SENDS = (
     "--kinds=kill-send,terminate-send",
     "--set=OTPQUEUE_SEND_WITHIN_S=4",
 )
-_PAUSES = ("--requests=300", "--rate=8", "--kills=24", "--kinds=pause-send,slow")
+_PAUSES = (
+    "--requests=300",
+    "--rate=8",
+    "--kills=9",
+    "--kinds=pause-send,slow",
+    # Long enough for another to take over, and too short for that one to be done.
+    "--set=OTPQUEUE_SEND_LEASE_S=4",
+    "--pause-s",
+    "4.5",
+    "6",
+)
 
 MUTATIONS = (
     Mutation(

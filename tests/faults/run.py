@@ -47,6 +47,8 @@ class Plan:
     """Whether callers may wait for a cool-down, or for a code to expire."""
     kinds: Sequence[str] | None = None
     """What may go wrong, of `chaos.KINDS`; all unless given."""
+    pause_s: tuple[float, float] | None = None
+    """Between which lengths of time a sender is paused; as in `chaos` unless given."""
     broker_url: str | None = None
     settings: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda _text: 
             count=plan.kills,
             kinds=plan.kinds,
             broker=plan.broker_url is not None,
+            pause_s=plan.pause_s,
         )
         cast = scripts(plan.seed, count=plan.requests, duration_s=plan.duration_s, long=plan.long)
         calls: list[Call] = []
