@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, literal, select, text, true
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.receipts import Receipt
@@ -124,12 +124,14 @@ def leftovers(conn: Connection, *, limit: int) -> list[str]:
         .limit(limit)
         .subquery("newest")
     )
+    # The inner limit makes it a look into the index for each, however many attempts are stored.
     known = (
-        select(newest.c.message_id)
-        .distinct()
-        .join(send_attempts, send_attempts.c.external_message_id == newest.c.message_id)
+        select(literal(1))
+        .where(send_attempts.c.external_message_id == newest.c.message_id)
+        .limit(1)
+        .lateral("known")
     )
-    return sorted(conn.execute(known).scalars())
+    return sorted(conn.execute(select(newest.c.message_id).distinct().join(known, true())).scalars())
 
 
 def forget_unmatched(conn: Connection, *, now: datetime) -> int:
