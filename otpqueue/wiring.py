@@ -24,6 +24,7 @@ from otpqueue.infobip.transport import Transport
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.health import CheckHealth
+from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.receive_receipts import ReceiveReceipts
@@ -190,6 +191,11 @@ class Parts:
     def status(self) -> ReadStatus:
         """Reads requests."""
         return ReadStatus(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def history(self) -> TellHistory:
+        """Tells requests' histories."""
+        return TellHistory(engine=self.engine, vault=self.vault)
 
     @cached_property
     def verify(self) -> VerifyCode:

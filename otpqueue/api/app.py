@@ -11,6 +11,7 @@ from otpqueue.api import problems
 from otpqueue.api.auth import Door
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
+from otpqueue.api.history import RequestHistory
 from otpqueue.api.middleware import RequestId, SafeHeaders
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.receipts import Receipts
@@ -47,6 +48,7 @@ def create_app(parts: Parts) -> App:
         Verification(door=door, verify=parts.verify, room=checking),
     )
     app.add_route("/v1/otp-requests/{request_id}/resend", Resending(door=door, resend=parts.resend))
+    app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies
+from otpqueue.api import bodies, history
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.request import Reason, Status
@@ -151,6 +151,17 @@ OPERATIONS = (
         answers={200: ("The request", "OtpRequest")},
         problems=(*_KEYED, "request_not_found"),
         key="send or verify",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/otp-requests/{request_id}/history",
+        summary="See a request's whole life (for operators)",
+        description="Every attempt to send, check, delivery report and move with its time, oldest first. A "
+        "key with the scope `admin` sees the requests of every client here.",
+        parameters=(_ID,),
+        answers={200: ("The history", "History")},
+        problems=(*_KEYED, "request_not_found"),
+        key="admin",
     ),
     Operation(
         method="POST",
@@ -309,6 +320,7 @@ def _shown_schemas() -> dict[str, Any]:
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
         "Health": _object({name: {"type": "string"} for name in health}),
+        "History": history.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
     }

@@ -126,6 +126,13 @@ def sources(target: Status) -> frozenset[Status]:
 CHECKABLE = sources(Status.VERIFIED)
 
 
+def shown_status(status: Status, send_state: SendState) -> str:
+    """Return the status for the caller: `sending` while a worker holds a request that is still queued."""
+    if status is Status.QUEUED and send_state is SendState.CLAIMED:
+        return "sending"
+    return status.value
+
+
 @dataclass(frozen=True, kw_only=True)
 class OtpRequest:
     """One request as it stood when it was read."""
@@ -160,10 +167,8 @@ class OtpRequest:
 
     @property
     def shown_status(self) -> str:
-        """The status for the caller: `sending` while a worker holds a request that is still queued."""
-        if self.status is Status.QUEUED and self.send_state is SendState.CLAIMED:
-            return "sending"
-        return self.status.value
+        """The status for the caller."""
+        return shown_status(self.status, self.send_state)
 
     @property
     def is_final(self) -> bool:

@@ -1,4 +1,4 @@
-"""End requests whose code nobody typed in time, and forget reports that nobody asked for."""
+"""End requests whose code nobody typed in time; match reports that were left, forget those nobody wants."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ log = get_logger(__name__)
 
 BATCH = 1000
 _BATCHES_AT_MOST = 50
+_LEFTOVERS_AT_MOST = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Expire:
             total += ended
             if ended < BATCH:
                 break
+        self._match_leftovers(now)
         with connection(self.engine) as conn:
             unmatched = receipts.forget_unmatched(conn, now=now)
         if unmatched:
@@ -42,3 +44,14 @@ class Expire:
         if total:
             log.info("otp_expired", requests=total)
         return total
+
+    def _match_leftovers(self, now: datetime) -> None:
+        """Match reports that came before their attempt was recorded, by a worker that died right after it."""
+        with connection(self.engine) as conn:
+            messages = receipts.leftovers(conn, limit=_LEFTOVERS_AT_MOST)
+            for start in range(0, len(messages), BATCH):
+                moved = receipts.match(conn, messages[start : start + BATCH], now=now)
+                for request_id, status in moved.items():
+                    log.info("otp_delivery", otp_id=request_id, status=status)
+        if messages:
+            log.warning("receipts_matched_late", messages=len(messages))

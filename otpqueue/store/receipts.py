@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, text
+from sqlalchemy import Connection, delete, literal, select, text, true
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.receipts import Receipt
-from otpqueue.store.schema import receipts
+from otpqueue.store.schema import receipts, send_attempts
 
 KEPT_UNMATCHED = timedelta(hours=1)
 
@@ -110,6 +110,28 @@ def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> dic
         return {}
     rows = conn.execute(_MATCH, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
     return {str(row.id): row.status for row in rows}
+
+
+def leftovers(conn: Connection, *, limit: int) -> list[str]:
+    """Return the messages that an attempt is known for by now, among the newest `limit` unmatched reports.
+
+    Newest first: where others' messages are reported to us too, those would fill any batch of the oldest.
+    """
+    newest = (
+        select(receipts.c.message_id)
+        .where(receipts.c.request_id.is_(None))
+        .order_by(receipts.c.received_at.desc())
+        .limit(limit)
+        .subquery("newest")
+    )
+    # The inner limit makes it a look into the index for each, however many attempts are stored.
+    known = (
+        select(literal(1))
+        .where(send_attempts.c.external_message_id == newest.c.message_id)
+        .limit(1)
+        .lateral("known")
+    )
+    return sorted(conn.execute(select(newest.c.message_id).distinct().join(known, true())).scalars())
 
 
 def forget_unmatched(conn: Connection, *, now: datetime) -> int:

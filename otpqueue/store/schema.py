@@ -7,10 +7,13 @@ from enum import StrEnum
 
 from sqlalchemy import (
     ARRAY,
+    DDL,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -21,11 +24,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from otpqueue.domain.checking import Verdict
+from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
 from otpqueue.domain.sending import Evidence, OutcomeKind
@@ -250,3 +255,44 @@ provider_ids = Table(
     Column("message_ids", JSONB, nullable=False),
     Column("updated_at", Time, nullable=False),
 )
+
+moves = Table(
+    "moves",
+    metadata,
+    # What the row of a request forgets: each state it had. A trigger writes it, so no statement can leave it
+    # out. The first state, `queued`, is not here: it is the row's own `created_at`.
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), primary_key=True),
+    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    # The `updated_at` that the move gave the row.
+    Column("at", Time, nullable=False),
+    Column("of", Text, nullable=False),
+    Column("was", Text),
+    Column("became", Text, nullable=False),
+    Column("reason", Text),
+    CheckConstraint(_one_of("of", MoveOf), name="of"),
+)
+
+NOTE_MOVES = """
+CREATE FUNCTION otp_requests_note_moves() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status IS DISTINCT FROM OLD.status THEN
+        INSERT INTO moves (request_id, at, of, was, became, reason)
+        VALUES (NEW.id, NEW.updated_at, 'status', OLD.status, NEW.status, NEW.reason);
+    END IF;
+    IF NEW.resend IS DISTINCT FROM OLD.resend THEN
+        INSERT INTO moves (request_id, at, of, was, became, reason)
+        VALUES (NEW.id, NEW.updated_at, 'resend', OLD.resend, NEW.resend, NEW.resend_reason);
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+# The condition keeps the function away from claims and checks, which move nothing that is told.
+TRIGGER = """
+CREATE TRIGGER otp_requests_moves AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status OR NEW.resend IS DISTINCT FROM OLD.resend)
+EXECUTE FUNCTION otp_requests_note_moves()
+"""
+for _statement in (NOTE_MOVES, TRIGGER):
+    event.listen(moves, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]

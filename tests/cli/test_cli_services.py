@@ -33,6 +33,8 @@ COMMANDS = [
     ("keys", "create"),
     ("keys", "list"),
     ("keys", "revoke"),
+    ("requests",),
+    ("requests", "show"),
     ("send",),
     ("status",),
     ("verify",),

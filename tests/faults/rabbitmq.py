@@ -272,6 +272,7 @@ def main(arguments: Sequence[str]) -> int:
             node.url,
             "--seed",
             "1",
+            "--short",
             "--requests",
             "150",
         ]

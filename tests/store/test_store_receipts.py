@@ -193,3 +193,19 @@ def test_forgetting(store: Store) -> None:
     assert receipts.forget_unmatched(store.conn, now=NOW + hour) == 0
     assert receipts.forget_unmatched(store.conn, now=NOW + hour + timedelta(seconds=1)) == 1
     assert [row["message_id"] for row in kept(store)] == ["matched"]
+
+
+def test_left_over(store: Store) -> None:
+    """Unmatched reports of which an attempt is known by now are found, each message once, newest first."""
+    for last in range(3):
+        sent(store, f"m{last}", number=f"+44770090013{last}")
+    others = [report(f"nobody{number}") for number in range(5)]
+    receipts.add(store.conn, others, now=NOW)
+    for second in range(3):
+        both = [report(f"m{second}", U), report(f"m{second}", P)]
+        receipts.add(store.conn, both, now=later(second + 1))
+
+    assert receipts.leftovers(store.conn, limit=2) == ["m2"]
+    assert receipts.leftovers(store.conn, limit=100) == ["m0", "m1", "m2"]
+    receipts.match(store.conn, ["m0", "m2"], now=NOW)
+    assert receipts.leftovers(store.conn, limit=100) == ["m1"]

@@ -52,15 +52,17 @@ def tables(engine: Engine) -> set[str]:
 
 
 def catalogue(engine: Engine) -> list[tuple[Any, ...]]:
-    """Return every column, constraint and index as Postgres itself describes it."""
+    """Return every column, constraint, index and trigger as Postgres itself describes it."""
     queries = (
-        """SELECT table_name, column_name, data_type, is_nullable, column_default
+        """SELECT table_name, column_name, data_type, is_nullable, column_default, identity_generation
            FROM information_schema.columns WHERE table_schema = 'public'""",
         """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
            FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
         "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
         """SELECT relname, array_to_string(reloptions, ',')
            FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'""",
+        """SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(tgfoid)
+           FROM pg_trigger AS t WHERE NOT tgisinternal""",
     )
     with connection(engine) as conn:
         found = [tuple(row) for query in queries for row in conn.execute(text(query))]

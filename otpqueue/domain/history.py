@@ -1,0 +1,275 @@
+"""A request's whole life as plain values: what was tried, checked, reported, moved; and one time line of it.
+
+Nothing here is secret or personal: no code, no pinId, no session, and of the number only its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from uuid import UUID
+
+from otpqueue.domain.request import Resend, SendState, Status, shown_status
+
+Value = str | int | bool | datetime | Decimal | None
+
+
+class MoveOf(StrEnum):
+    """What moved."""
+
+    STATUS = "status"
+    RESEND = "resend"
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    ACCEPTED = "accepted"
+    ATTEMPT_CLAIMED = "attempt_claimed"
+    ATTEMPT_FINISHED = "attempt_finished"
+    CHECK_STARTED = "check_started"
+    CHECK_FINISHED = "check_finished"
+    RECEIPT = "receipt"
+    STATUS = "status"
+    RESEND = "resend"
+
+
+class _Rank(IntEnum):
+    """The order of events that bear the same time: what asks, what begins, what ends, what follows."""
+
+    ACCEPTED = 0
+    ASKED = 1
+    BEGUN = 2
+    ENDED = 3
+    MOVED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt to send. Words are those of the domain, or the provider's."""
+
+    number: int
+    kind: str
+    channel: str
+    worker: str
+    claimed_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: str | None
+    retryable: bool | None
+    code: str | None
+    http_status: int | None
+    latency_ms: int | None
+    evidence: str | None
+    delivery: str | None
+    delivery_status: str | None
+    delivery_error: str | None
+    done_at: datetime | None
+    price: Decimal | None
+    currency: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check of a code."""
+
+    number: int
+    started_at: datetime
+    finished_at: datetime | None
+    verdict: str | None
+    code: str | None
+    """The provider's word for its answer, never what was typed."""
+    http_status: int | None
+    latency_ms: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One delivery report."""
+
+    attempt: int | None
+    received_at: datetime
+    done_at: datetime | None
+    delivery: str
+    status: str
+    error: str | None
+    price: Decimal | None
+    currency: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One move of a request, in the order of `number`."""
+
+    number: int
+    at: datetime
+    of: MoveOf
+    was: str | None
+    became: str
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened, at a time."""
+
+    at: datetime
+    kind: EventKind
+    summary: str
+    """One line for a person."""
+    details: Mapping[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A request as it stands, and all that happened to it."""
+
+    id: UUID
+    client: str
+    phone_number: str | None
+    """Masked; None where it cannot be opened any more."""
+    country: str | None
+    language: str | None
+    channel: str
+    status: Status
+    send_state: SendState
+    reason: str | None
+    provider_code: str | None
+    created_at: datetime
+    send_by: datetime
+    """Of the newest send."""
+    sent_at: datetime | None
+    expires_at: datetime | None
+    verified_at: datetime | None
+    finished_at: datetime | None
+    sends: int
+    checks_used: int
+    checks_allowed: int
+    attempts: tuple[Attempt, ...]
+    checks: tuple[Check, ...]
+    receipts: tuple[Report, ...]
+    moves: tuple[Move, ...]
+
+    @property
+    def shown_status(self) -> str:
+        """The status as callers see it."""
+        return shown_status(self.status, self.send_state)
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that happened, in order of time.
+
+        The clocks of several machines wrote these times. Moves stand in the order in which they were made
+        all the same, and nothing ends before it begins.
+        """
+        told = [*self._accepted(), *self._attempted(), *self._checked(), *self._reported(), *self._moved()]
+        return [event for _, event in sorted(told, key=lambda one: one[0])]
+
+    def _accepted(self) -> Iterator[_Placed]:
+        first: dict[str, Value] = {
+            "client": self.client,
+            "phone_number": self.phone_number,
+            "channel": self.channel,
+            "country": self.country,
+            "language": self.language,
+        }
+        summary = _joined(f"accepted: {self.client}", self.phone_number, self.country, self.channel)
+        yield _placed(self.created_at, _Rank.ACCEPTED, EventKind.ACCEPTED, summary, first)
+
+    def _attempted(self) -> Iterator[_Placed]:
+        for one in self.attempts:
+            name = f"attempt {one.number}"
+            begun: dict[str, Value] = {
+                "number": one.number,
+                "kind": one.kind,
+                "channel": one.channel,
+                "worker": one.worker,
+            }
+            summary = f"{name} claimed: {one.kind}, {one.channel}, by {one.worker}"
+            yield _placed(one.claimed_at, _Rank.BEGUN, EventKind.ATTEMPT_CLAIMED, summary, begun)
+            if one.finished_at:
+                retry = " (retryable)" if one.retryable else ""
+                answer = _answer(one.code, one.http_status, one.latency_ms)
+                evidence = f"evidence {one.evidence}" if one.evidence else None
+                summary = _joined(f"{name} {one.outcome}{retry}: {answer}", evidence)
+                yield _placed(
+                    one.finished_at,
+                    _Rank.ENDED,
+                    EventKind.ATTEMPT_FINISHED,
+                    summary,
+                    asdict(one),
+                    not_before=one.claimed_at,
+                )
+
+    def _checked(self) -> Iterator[_Placed]:
+        for one in self.checks:
+            name = f"check {one.number}"
+            begun = {"number": one.number}
+            yield _placed(one.started_at, _Rank.BEGUN, EventKind.CHECK_STARTED, f"{name} started", begun)
+            if one.finished_at:
+                summary = f"{name} {one.verdict}: {_answer(one.code, one.http_status, one.latency_ms)}"
+                yield _placed(
+                    one.finished_at,
+                    _Rank.ENDED,
+                    EventKind.CHECK_FINISHED,
+                    summary,
+                    asdict(one),
+                    not_before=one.started_at,
+                )
+
+    def _reported(self) -> Iterator[_Placed]:
+        for one in self.receipts:
+            summary = _joined(
+                f"report on attempt {one.attempt}: {one.delivery}, {one.status}",
+                f"error {one.error}" if one.error else None,
+                f"done {one.done_at:%H:%M:%S}" if one.done_at else None,
+                f"{one.price} {one.currency or ''}".strip() if one.price is not None else None,
+            )
+            yield _placed(one.received_at, _Rank.ENDED, EventKind.RECEIPT, summary, asdict(one))
+
+    def _moved(self) -> Iterator[_Placed]:
+        at, rank = self.created_at, _Rank.ACCEPTED
+        for one in self.moves:
+            asked = one.of is MoveOf.RESEND and one.became == Resend.PENDING
+            at, rank = max((at, rank), (one.at, _Rank.ASKED if asked else _Rank.MOVED))
+            because = f": {one.reason}" if one.reason else ""
+            if one.of is MoveOf.STATUS:
+                kind, summary = EventKind.STATUS, f"{one.was} -> {one.became}{because}"
+            else:
+                said = "asked for" if asked else one.became
+                kind, summary = EventKind.RESEND, f"resend {said}{because}"
+            details = {"was": one.was, "became": one.became, "reason": one.reason}
+            place = (at, rank, one.number)
+            yield place, Event(at=one.at, kind=kind, summary=summary, details=details)
+
+
+_Placed = tuple[tuple[datetime, int, int], Event]
+
+
+def _placed(
+    at: datetime,
+    rank: _Rank,
+    kind: EventKind,
+    summary: str,
+    details: Mapping[str, Value],
+    *,
+    not_before: datetime | None = None,
+) -> _Placed:
+    number = details.get("number")
+    place = (max(at, not_before or at), rank, number if isinstance(number, int) else 0)
+    return place, Event(at=at, kind=kind, summary=summary, details=details)
+
+
+def _answer(code: str | None, http_status: int | None, latency_ms: int | None) -> str:
+    return _joined(
+        code,
+        f"HTTP {http_status}" if http_status is not None else None,
+        f"{latency_ms} ms" if latency_ms is not None else None,
+    )
+
+
+def _joined(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,79 @@
+"""Queries on a request's whole life, whoever's request it is."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import Column, Connection, Row, Table, select
+
+from otpqueue.domain.history import Attempt, Check, History, Move, MoveOf, Report
+from otpqueue.domain.phone import masked
+from otpqueue.domain.request import SendState, Status
+from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts
+from otpqueue.store.vault import Vault
+
+Part = TypeVar("Part", Attempt, Check, Report, Move)
+
+_ROW = {
+    "id",
+    "country",
+    "language",
+    "channel",
+    "status",
+    "send_state",
+    "reason",
+    "provider_code",
+    "created_at",
+    "send_by",
+    "sent_at",
+    "expires_at",
+    "verified_at",
+    "finished_at",
+    "sends",
+    "checks_used",
+    "checks_allowed",
+}
+
+
+def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
+    """Return a request with all that happened to it, None if there is none.
+
+    Several queries: call in a transaction that sees one moment (REPEATABLE READ).
+    """
+    row = conn.execute(
+        select(otp_requests, clients.c.name).join(clients).where(otp_requests.c.id == request_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    told = {name: value for name, value in row._mapping.items() if name in _ROW}
+    return History(
+        **told | {"status": Status(row.status), "send_state": SendState(row.send_state)},
+        client=row.name,
+        phone_number=_masked(row, vault),
+        attempts=_parts(conn, Attempt, send_attempts, request_id, send_attempts.c.number),
+        checks=_parts(conn, Check, checks, request_id, checks.c.number),
+        receipts=_parts(conn, Report, receipts, request_id, receipts.c.id),
+        moves=_parts(conn, Move, moves, request_id, moves.c.number),
+    )
+
+
+def _masked(row: Row[Any], vault: Vault) -> str | None:
+    try:
+        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
+    except (KeyError, InvalidTag):
+        # The key was taken away; what happened can be told all the same.
+        return None
+
+
+def _parts(
+    conn: Connection, kind: type[Part], table: Table, request_id: UUID, order: Column[Any]
+) -> tuple[Part, ...]:
+    columns = [table.c[field.name] for field in fields(kind)]
+    rows = conn.execute(select(*columns).where(table.c.request_id == request_id).order_by(order))
+    made = [dict(row._mapping) for row in rows]
+    if kind is Move:
+        made = [one | {"of": MoveOf(one["of"])} for one in made]
+    return tuple(kind(**one) for one in made)

@@ -1,0 +1,377 @@
+"""The moves of a request: each is written down by the statement that makes it, in order, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import RowMapping, select, text
+
+from otpqueue.domain.checking import Verdict
+from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.request import FINAL, MOVES, OtpRequest, Reason, Status
+from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome
+from otpqueue.store import attempts, checks, receipts, requests
+from otpqueue.store.attempts import Claim, Overdue
+from otpqueue.store.checks import OpenCheck
+from otpqueue.store.schema import moves
+from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
+
+Told = tuple[str, str | None, str, str | None, datetime]
+
+
+def rows(store: Store, request_id: UUID) -> list[RowMapping]:
+    """Return the moves of a request, first to last."""
+    query = select(moves).where(moves.c.request_id == request_id).order_by(moves.c.number)
+    return list(store.conn.execute(query).mappings())
+
+
+def told(store: Store, request: OtpRequest) -> list[Told]:
+    """Return the moves of a request as what moved, from, to, why and when."""
+    return [
+        (row["of"], row["was"], row["became"], row["reason"], row["at"]) for row in rows(store, request.id)
+    ]
+
+
+def send(store: Store, outcome: Outcome, decision: Decision, *, now: datetime) -> None:
+    """Claim the one that is due, and record what became of it."""
+    (claim,) = store.claim(now=now)
+    result = a_result(claim, outcome, decision, now=now)
+    attempts.record(store.conn, [replace(result, resend_after=now)])
+
+
+def ask_again(store: Store, request: OtpRequest, *, now: datetime) -> bool:
+    """Ask for a resend."""
+    return requests.resend(
+        store.conn,
+        request.id,
+        client_id=store.client_id,
+        channel=None,
+        send_by=now + timedelta(seconds=90),
+        now=now,
+    )
+
+
+def test_what_moves_nothing_is_not_told(store: Store) -> None:
+    """Acceptance, a claim, a retry and a check that ends nothing are told elsewhere."""
+    request = store.insert()
+    send(store, REFUSED, again(), now=later(1))
+    assert told(store, request) == []
+
+    send(store, accepted(), SENT, now=later(2))
+    store.check(request, Verdict.WRONG)
+
+    assert told(store, request) == [("status", "queued", "sent", None, later(2))]
+
+
+def test_life_that_ends_well(store: Store) -> None:
+    """Each status is told with what came before it, the time that the row got, and the reason of the end."""
+    request = store.insert()
+    send(store, replace(accepted(), external_message_id="m"), SENT, now=later(1))
+    for delivery, second in ((Delivery.UNDELIVERED, 2), (Delivery.DELIVERED, 3)):
+        receipts.add(store.conn, [a_report("m", delivery)], now=later(second))
+        receipts.match(store.conn, ["m"], now=later(second))
+    check = store.begin(request, now=later(4))
+    assert check
+    store.judge(check, Verdict.CORRECT, now=later(5))
+
+    assert told(store, request) == [
+        ("status", "queued", "sent", None, later(1)),
+        ("status", "sent", "undelivered", None, later(2)),
+        ("status", "undelivered", "delivered", None, later(3)),
+        ("status", "delivered", "verified", "code_correct", later(5)),
+    ]
+    assert store.row(request.id)["updated_at"] == later(5)
+
+
+def test_resends(store: Store) -> None:
+    """Each resend is told from asked to sent or failed, beside a status that it leaves alone."""
+    request = store.insert()
+    send(store, accepted(), SENT, now=later(1))
+    assert ask_again(store, request, now=later(2))
+    send(store, accepted(), SENT, now=later(3))
+    assert ask_again(store, request, now=later(4))
+    refused = Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+    send(store, replace(REFUSED, retryable=False), refused, now=later(5))
+    assert not ask_again(store, request, now=NOW)
+
+    assert told(store, request)[1:] == [
+        ("resend", None, "pending", None, later(2)),
+        ("resend", "pending", "sent", None, later(3)),
+        ("resend", "sent", "pending", None, later(4)),
+        ("resend", "pending", "failed", "provider_refused", later(5)),
+    ]
+
+
+def test_end_that_takes_a_resend_along(store: Store) -> None:
+    """A request that ends with a resend on its way to a worker tells both moves."""
+    request = store.insert()
+    send(store, accepted(), SENT, now=later(1))
+    assert ask_again(store, request, now=later(2))
+    assert requests.cancel(store.conn, request.id, client_id=store.client_id, now=later(3))
+
+    assert told(store, request)[2:] == [
+        ("status", "sent", "cancelled", "cancelled_by_client", later(3)),
+        ("resend", "pending", "failed", "cancelled_by_client", later(3)),
+    ]
+
+
+def test_late_resend_is_told_after_the_end(store: Store) -> None:
+    """A resend that a worker held when the request ended is told when it comes back."""
+    request = store.insert()
+    send(store, accepted(), SENT, now=later(1))
+    assert ask_again(store, request, now=later(2))
+    (claim,) = store.claim(now=later(3))
+    assert requests.cancel(store.conn, request.id, client_id=store.client_id, now=later(5))
+    store.record(claim, accepted(), SENT, now=later(4))
+
+    assert told(store, request)[2:] == [
+        ("status", "sent", "cancelled", "cancelled_by_client", later(5)),
+        ("resend", "pending", "sent", None, later(4)),
+    ]
+
+
+def test_replaced(store: Store) -> None:
+    """The older request tells that it was replaced, at the moment the newer one was made."""
+    older = store.insert()
+    newer = store.insert(created_at=later(7))
+
+    assert told(store, older) == [("status", "queued", "cancelled", "replaced", later(7))]
+    assert told(store, newer) == []
+
+
+def test_one_statement_moves_many(store: Store) -> None:
+    """A statement that ends many requests tells of each."""
+    asked = store.insert_many(20)
+    assert requests.expire_unsent(store.conn, now=later(90), limit=100) == 20
+
+    assert [told(store, one) for one in asked] == [
+        [("status", "queued", "expired", "send_deadline", later(90))]
+    ] * 20
+
+
+def test_statement_of_anybody_is_told(store: Store) -> None:
+    """Postgres itself writes moves down, so a statement typed by hand is told too."""
+    request = store.insert()
+    store.conn.execute(text("UPDATE otp_requests SET status = 'failed', reason = 'outcome_unknown'"))
+
+    assert told(store, request) == [("status", "queued", "failed", "outcome_unknown", NOW)]
+
+
+def test_move_that_is_rolled_back_was_none(store: Store) -> None:
+    """Move and row are written together or not at all."""
+    request = store.insert()
+    with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn:
+        requests.cancel(conn, request.id, client_id=store.client_id, now=NOW)
+        conn.rollback()
+
+    assert told(store, request) == []
+
+
+def test_moves_go_with_their_request(store: Store) -> None:
+    """Erasing a request erases its moves, and no other's."""
+    gone, stays = store.insert(), store.insert("+447700900124")
+    for one in (gone, stays):
+        assert requests.cancel(store.conn, one.id, client_id=store.client_id, now=NOW)
+
+    store.conn.execute(text("DELETE FROM otp_requests WHERE id = :id"), {"id": gone.id})
+
+    assert store.conn.execute(select(moves.c.request_id)).scalars().all() == [stays.id]
+
+
+@pytest.mark.parametrize("column", ["of", "request_id"])
+def test_move_of_nothing_is_refused(store: Store, column: str) -> None:
+    """A move is one of a status or a resend, and of a request that is there."""
+    store.insert_sent()
+    value = "'perhaps'" if column == "of" else "gen_random_uuid()"
+
+    with pytest.raises(Exception, match=f"moves_{column}_"):
+        store.conn.execute(text(f"UPDATE moves SET {column} = {value}"))
+
+
+def a_report(message_id: str, delivery: Delivery) -> Receipt:
+    """Return a report."""
+    return Receipt(
+        message_id=message_id,
+        delivery=delivery,
+        status=delivery.upper(),
+        error=None,
+        done_at=None,
+        price=None,
+        currency=None,
+    )
+
+
+class Life:
+    """A request to which things happen at random; those that cannot happen to it now change nothing."""
+
+    def __init__(self, store: Store, random: Random, number: int) -> None:
+        self.store, self.random = store, random
+        self.now = NOW + timedelta(hours=number)
+        self.phone_number = f"+447700900{number % 1000:03}"
+        self.claims: list[Claim | Overdue] = []
+        self.checks: list[OpenCheck] = []
+        self.messages: list[str] = []
+        self.ids: list[UUID] = []
+        self.ask()
+
+    def live(self) -> None:
+        """Let things happen, a few seconds apart."""
+        steps: list[Callable[[], object]] = [
+            *[self.claim, self.claim, self.answer, self.answer],
+            *[self.check, self.check, self.judge, self.judge, self.report],
+            *[self.report, self.resend, self.sweep, self.expire, self.cancel, self.ask],
+        ]
+        if self.random.random() < 0.8:
+            self.claim()
+            self.answer()
+        if self.random.random() < 0.8:
+            self.report()
+        for _ in range(8):
+            self.now += timedelta(seconds=self.random.choice([0, 1, 20]))
+            self.random.choice(steps)()
+
+    def ask(self) -> None:
+        """Ask for a code, sometimes only if there is none."""
+        if self.ids and self.random.random() < 0.8:
+            return
+        sent_by = self.now + timedelta(seconds=90)
+        request = self.store.insert(
+            self.phone_number, created_at=self.now, send_by=sent_by, checks_allowed=self.random.randint(1, 2)
+        )
+        self.ids.append(request.id)
+
+    def claim(self) -> None:
+        """Claim what is due, sometimes under a lease that has run out already."""
+        self.claims += self.store.claim(now=self.now, lease_s=self.random.choice([0.0, 30.0]))
+
+    def answer(self) -> None:
+        """Record an outcome of any attempt, also one that is late or comes twice."""
+        if not self.claims:
+            return
+        claim = self.random.choice([*self.claims, self.claims[-1], self.claims[-1]])
+        soon = self.now + timedelta(seconds=1)
+        retry = Decision(status=Status.QUEUED, next_attempt_at=soon)
+        outcome, decision = self.random.choice(
+            [
+                *[(self.accepted(), SENT)] * 8,
+                (REFUSED, retry),
+                (RETURNED, retry),
+                (REFUSED, Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)),
+                (REFUSED, Decision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)),
+            ]
+        )
+        expires_at = self.now + timedelta(seconds=60) if decision is SENT else None
+        result = a_result(claim, outcome, decision, now=self.now, expires_at=expires_at)
+        resend_after = self.now if decision is SENT else None
+        attempts.record(self.store.conn, [replace(result, resend_after=resend_after)])
+
+    def accepted(self) -> Outcome:
+        """Return the outcome of a message that can be reported on."""
+        self.messages.append(f"{self.phone_number}-{len(self.messages)}")
+        return replace(accepted(), external_message_id=self.messages[-1])
+
+    def check(self) -> None:
+        """Begin a check, sometimes under a lease that has run out already, and judge one, sometimes."""
+        request = self.store.find(self.ids[-1])
+        begun = self.store.begin(request, now=self.now, lease_s=self.random.choice([0.0, 20.0]))
+        self.checks += [begun] if begun else []
+        if self.random.random() < 0.5:
+            self.judge()
+
+    def judge(self) -> None:
+        """Record the judgement of any check, each once."""
+        if self.checks:
+            verdict = self.random.choice([*Verdict, Verdict.CORRECT, Verdict.EXHAUSTED])
+            check = self.checks.pop(self.random.randrange(len(self.checks)))
+            self.store.judge(check, verdict, now=self.now)
+
+    def report(self) -> None:
+        """Report on any message."""
+        if self.messages:
+            name = self.random.choice([*self.messages, self.messages[-1]])
+            receipts.add(self.store.conn, [a_report(name, self.random.choice(list(Delivery)))], now=self.now)
+            receipts.match(self.store.conn, [name], now=self.now)
+
+    def resend(self) -> None:
+        """Ask for resends; most are taken up."""
+        for _ in range(2):
+            ask_again(self.store, self.store.find(self.ids[-1]), now=self.now)
+            if self.random.random() < 0.8:
+                self.claim()
+                self.answer()
+
+    def sweep(self) -> None:
+        """Pick up what was dropped."""
+        conn, retry = self.store.conn, Decision(status=Status.QUEUED, next_attempt_at=self.now)
+        lost = [
+            replace(a_result(one, LEASE_RAN_OUT, retry, now=self.now), started_at=None)
+            for one in attempts.overdue(conn, limit=100)
+        ]
+        if lost:
+            attempts.record(conn, lost)
+        requests.give_up_resends(conn, now=self.now, limit=100)
+        checks.sweep(conn, now=self.now, limit=100)
+
+    def expire(self) -> None:
+        """End what has outlived its time, sometimes later than the next step."""
+        at = self.now + timedelta(seconds=self.random.choice([0, 100]))
+        requests.expire_unsent(self.store.conn, now=at, limit=100)
+        requests.expire_codes(self.store.conn, now=at, limit=100)
+
+    def cancel(self) -> None:
+        """Cancel, sometimes."""
+        if self.random.random() < 0.3:
+            requests.cancel(self.store.conn, self.ids[-1], client_id=self.store.client_id, now=self.now)
+
+
+RESENDS = {
+    (None, "pending"),
+    ("sent", "pending"),
+    ("failed", "pending"),
+    ("pending", "sent"),
+    ("pending", "failed"),
+}
+
+
+def test_random_lives(store: Store) -> None:
+    """Whatever happens, the moves are an unbroken chain of allowed ones from `queued` to how the row stands.
+
+    Over many lives every allowed move is made, so none is allowed only on paper.
+    """
+    random = Random(3)
+    made: Counter[tuple[Any, Any]] = Counter()
+    resent: Counter[tuple[Any, Any]] = Counter()
+    allowed = {(was, became) for was, targets in MOVES.items() for became in targets}
+    for number in range(800):
+        if number >= 100 and set(made) >= allowed and set(resent) >= RESENDS:
+            break
+        life = Life(store, random, number)
+        life.live()
+        for request_id in life.ids:
+            row, moved = store.row(request_id), rows(store, request_id)
+            chain = [(one["was"], one["became"]) for one in moved if one["of"] == "status"]
+            others = [(one["was"], one["became"]) for one in moved if one["of"] == "resend"]
+            assert _unbroken([(None, "queued"), *chain], ends=row["status"]), moved
+            assert _unbroken([(None, None), *others], ends=row["resend"]), moved
+            assert all(became in MOVES[Status(was)] for was, became in chain), moved
+            assert set(others) <= RESENDS, moved
+            if row["status"] in FINAL:
+                (end,) = [one for one in moved if one["of"] == "status" and one["became"] in FINAL]
+                assert (end["at"], end["reason"]) == (row["finished_at"], row["reason"])
+            made.update(chain)
+            resent.update(others)
+
+    assert set(made) == allowed
+    assert set(resent) == RESENDS
+
+
+def _unbroken(chain: list[tuple[Any, Any]], *, ends: str | None) -> bool:
+    return all(one[1] == other[0] for one, other in pairwise(chain)) and chain[-1][1] == ends
