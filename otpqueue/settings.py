@@ -245,6 +245,35 @@ class Settings(BaseModel):
         le=200,
         description="Postgres connections per process, at most",
     )
+    database_wait_s: Seconds = Field(
+        2,
+        alias="OTPQUEUE_DATABASE_WAIT_S",
+        le=30,
+        description="a call waits so long for a Postgres connection, then is answered 503",
+    )
+    database_statement_timeout_s: Seconds = Field(
+        5,
+        alias="OTPQUEUE_DATABASE_STATEMENT_TIMEOUT_S",
+        le=15,
+        description="Postgres gives a statement up after that; not set through PgBouncer",
+    )
+    database_lock_timeout_s: Seconds = Field(
+        2,
+        alias="OTPQUEUE_DATABASE_LOCK_TIMEOUT_S",
+        le=15,
+        description="Postgres gives up waiting for a lock after that; not set through PgBouncer",
+    )
+    database_idle_in_transaction_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_DATABASE_IDLE_IN_TRANSACTION_S",
+        le=300,
+        description="Postgres ends a session that pauses so long in a transaction; not set through PgBouncer",
+    )
+    database_pgbouncer: bool = Field(
+        False,
+        alias="OTPQUEUE_DATABASE_PGBOUNCER",
+        description="`DATABASE_URL` is a PgBouncer in transaction mode: rely on no session",
+    )
     guide_client: Annotated[str | None, Optional] = Field(
         None,
         alias="OTPQUEUE_GUIDE_CLIENT",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -36,9 +36,11 @@ from otpqueue.operations.sweep import Sweep
 from otpqueue.operations.verify import VerifyCode
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
+from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
 
 CHECK_PATIENCE_S = 1.0
+HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,36 @@ class Parts:
     @cached_property
     def engine(self) -> Engine:
         """The pool of Postgres connections."""
-        url = self.settings.require("database_url")
+        settings = self.settings
+        limits = TimeLimits(
+            wait_s=settings.database_wait_s,
+            statement_s=settings.database_statement_timeout_s,
+            lock_s=settings.database_lock_timeout_s,
+            idle_in_transaction_s=settings.database_idle_in_transaction_s,
+        )
+        return self._engine(settings.database_pool, limits)
+
+    @cached_property
+    def health_engine(self) -> Engine:
+        """One connection of health's own: when all others are lent out, Postgres is not unreachable."""
+        return self._engine(1, HEALTH_LIMITS)
+
+    def _engine(self, pool_size: int, limits: TimeLimits) -> Engine:
+        url, pgbouncer = self.settings.require("database_url"), self.settings.database_pgbouncer
         try:
-            return make_engine(url, pool_size=self.settings.database_pool)
+            return make_engine(url, pool_size=pool_size, limits=limits, pgbouncer=pgbouncer)
         except (ArgumentError, ValueError):
             raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
+
+    def close(self) -> None:
+        """Close what was opened. A part that is used again opens what it needs anew."""
+        made = self.__dict__
+        for name in ("transport", "redis", "publisher"):
+            if name in made:
+                made[name].close()
+        for name in ("engine", "health_engine"):
+            if name in made:
+                made[name].dispose()
 
     @cached_property
     def vault(self) -> Vault:
@@ -231,7 +258,9 @@ class Parts:
     @cached_property
     def health(self) -> CheckHealth:
         """Checks health."""
-        return CheckHealth(engine=self.engine, presence=self.presence, provider_ids=self.provision.ids)
+        engine = self.health_engine
+        ids = replace(self.provision, engine=engine).ids
+        return CheckHealth(engine=engine, presence=self.presence, provider_ids=ids)
 
     @cached_property
     def pump(self) -> Pump:

@@ -170,10 +170,7 @@ def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
 
     yield make
     for parts in made:
-        parts.engine.dispose()
-        for name in ("transport", "redis", "publisher"):
-            if name in parts.__dict__:
-                parts.__dict__[name].close()
+        parts.close()
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import RequestNotFound
 from otpqueue.domain.request import OtpRequest
 from otpqueue.logs import get_logger
 from otpqueue.store import requests
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -30,9 +30,12 @@ class CancelRequest:
 
         Raises RequestNotFound, DatabaseUnavailable.
         """
-        with connection(self.engine) as conn:
+
+        def work(conn: Connection) -> tuple[bool, OtpRequest | None]:
             cancelled = requests.cancel(conn, request_id, client_id=client_id, now=now)
-            request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+            return cancelled, requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+
+        cancelled, request = run(self.engine, work)
         if request is None:
             raise RequestNotFound
         if cancelled:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from otpqueue.logs import get_logger
 from otpqueue.store import receipts, requests
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import run
 
 log = get_logger(__name__)
 
@@ -31,14 +31,12 @@ class Expire:
         """
         total = 0
         for _ in range(_BATCHES_AT_MOST):
-            with connection(self.engine) as conn:
-                ended = requests.expire_codes(conn, now=now, limit=BATCH)
+            ended = run(self.engine, lambda conn: requests.expire_codes(conn, now=now, limit=BATCH))
             total += ended
             if ended < BATCH:
                 break
         self._match_leftovers(now)
-        with connection(self.engine) as conn:
-            unmatched = receipts.forget_unmatched(conn, now=now)
+        unmatched = run(self.engine, lambda conn: receipts.forget_unmatched(conn, now=now))
         if unmatched:
             log.warning("receipts_unmatched", receipts=unmatched)
         if total:
@@ -47,11 +45,11 @@ class Expire:
 
     def _match_leftovers(self, now: datetime) -> None:
         """Match reports that came before their attempt was recorded, by a worker that died right after it."""
-        with connection(self.engine) as conn:
-            messages = receipts.leftovers(conn, limit=_LEFTOVERS_AT_MOST)
-            for start in range(0, len(messages), BATCH):
-                moved = receipts.match(conn, messages[start : start + BATCH], now=now)
-                for request_id, status in moved.items():
-                    log.info("otp_delivery", otp_id=request_id, status=status)
+        messages = run(self.engine, lambda conn: receipts.leftovers(conn, limit=_LEFTOVERS_AT_MOST))
+        for start in range(0, len(messages), BATCH):
+            batch = messages[start : start + BATCH]
+            moved = run(self.engine, lambda conn, batch=batch: receipts.match(conn, batch, now=now))
+            for request_id, status in moved.items():
+                log.info("otp_delivery", otp_id=request_id, status=status)
         if messages:
             log.warning("receipts_matched_late", messages=len(messages))

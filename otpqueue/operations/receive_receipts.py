@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from otpqueue.domain.receipts import Receipt
 from otpqueue.logs import get_logger
 from otpqueue.store import receipts
-from otpqueue.store.engine import connection, transaction
+from otpqueue.store.engine import run, transaction
 
 log = get_logger(__name__)
 
@@ -41,8 +41,7 @@ class ReceiveReceipts:
         new = transaction(self.engine, lambda conn: receipts.add(conn, reports, now=now))
         # In a transaction of its own, so that a pump that records the attempt at this moment sees the
         # reports, or we see the attempt.
-        with connection(self.engine) as conn:
-            moved = receipts.match(conn, ids, now=now)
+        moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now))
         for request_id, status in moved.items():
             log.info("otp_delivery", otp_id=request_id, status=status)
         return new

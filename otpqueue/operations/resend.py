@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import (
     CodeExpired,
@@ -23,7 +23,7 @@ from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
 from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -46,7 +46,8 @@ class ResendCode:
         Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
         CheckRefused errors for a request that has ended, DatabaseUnavailable.
         """
-        with connection(self.engine) as conn:
+
+        def work(conn: Connection) -> tuple[bool, OtpRequest | None]:
             taken = requests.resend(
                 conn,
                 request_id,
@@ -55,7 +56,9 @@ class ResendCode:
                 send_by=now + self.send_within,
                 now=now,
             )
-            request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+            return taken, requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+
+        taken, request = run(self.engine, work)
         if request is None:
             raise RequestNotFound
         if not taken:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, checks, requests
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, run, transaction
 
 log = get_logger(__name__)
 
@@ -48,10 +48,11 @@ class Sweep:
         """
         with connection(self.engine) as conn:
             lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
-            leases = len(attempts.record(conn, lost)) if lost else 0
-            unsent = requests.expire_unsent(conn, now=now, limit=BATCH)
-            resends = requests.give_up_resends(conn, now=now, limit=BATCH)
-            freed = checks.sweep(conn, now=now, limit=BATCH)
+        leases = len(run(self.engine, lambda conn: attempts.record(conn, lost))) if lost else 0
+        unsent = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
+        resends = run(self.engine, lambda conn: requests.give_up_resends(conn, now=now, limit=BATCH))
+        freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
+        with connection(self.engine) as conn:
             due = attempts.next_due(conn, now=now)
         swept = Swept(
             leases=leases, unsent=unsent, resends=resends, checks=freed, woke=due is not None and due <= now

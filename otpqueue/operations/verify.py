@@ -28,7 +28,7 @@ from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.logs import get_logger
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, run
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -79,7 +79,8 @@ class VerifyCode:
         asked = time.monotonic()
         judgement = self.checker.verify(pin_id=check.pin_id, code=attempted.code)
         answered = time.monotonic()
-        with connection(self.engine) as conn:
+
+        def record(conn: Connection) -> tuple[Status | None, OtpRequest]:
             status = checks.record(
                 conn,
                 check,
@@ -87,7 +88,9 @@ class VerifyCode:
                 latency_ms=round((answered - asked) * 1000),
                 now=now + timedelta(seconds=answered - start),
             )
-            request = self._find(conn, request_id, client_id)
+            return status, self._find(conn, request_id, client_id)
+
+        status, request = run(self.engine, record)
         _report(request, judgement, status)
         if status is Status.VERIFIED:
             return request
@@ -113,27 +116,30 @@ class VerifyCode:
         number_hash = self._number_hash(attempted)
         session_hash = self.vault.session_hash(attempted.session_id)
         give_up = time.monotonic() + self.patience_s
+
+        def begin(conn: Connection) -> OpenCheck | CheckRefused:
+            check = checks.begin(
+                conn,
+                request_id=request_id,
+                client_id=client_id,
+                session_hash=session_hash,
+                number_hash=number_hash,
+                client_ip_hash=self.vault.address_hash(attempted.client_ip),
+                lease_s=self.lease_s,
+                now=now,
+            )
+            if check:
+                return check
+            request = self._find(conn, request_id, client_id)
+            belongs = requests.matches(conn, request_id, number_hash=number_hash, session_hash=session_hash)
+            return _why_not(request, belongs=belongs, now=now)
+
         while True:
-            with connection(self.engine) as conn:
-                check = checks.begin(
-                    conn,
-                    request_id=request_id,
-                    client_id=client_id,
-                    session_hash=session_hash,
-                    number_hash=number_hash,
-                    client_ip_hash=self.vault.address_hash(attempted.client_ip),
-                    lease_s=self.lease_s,
-                    now=now,
-                )
-                if check:
-                    return check
-                request = self._find(conn, request_id, client_id)
-                belongs = requests.matches(
-                    conn, request_id, number_hash=number_hash, session_hash=session_hash
-                )
-            problem = _why_not(request, belongs=belongs, now=now)
-            if not isinstance(problem, CheckInProgress) or time.monotonic() >= give_up:
-                raise problem
+            begun = run(self.engine, begin)
+            if isinstance(begun, OpenCheck):
+                return begun
+            if not isinstance(begun, CheckInProgress) or time.monotonic() >= give_up:
+                raise begun
             time.sleep(_POLL_S)
 
     def _find(self, conn: Connection, request_id: UUID, client_id: UUID) -> OtpRequest:

@@ -1,49 +1,91 @@
-"""The connection pool, and how a transaction is run."""
+"""The connection pool, how long anything may take, and how work is run.
+
+| who calls                                             | gets                                               |
+|-------------------------------------------------------|----------------------------------------------------|
+| `connection`: reads, and what must not be run again   | autocommit; every passing trouble is unavailable   |
+| `run`: one statement that writes                      | the same, run again after a deadlock               |
+| `transaction`: several statements, all or nothing     | a transaction, run again from its start            |
+"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.store import sessions
+from otpqueue.store.sessions import TimeLimits
 
 Result = TypeVar("Result")
 
-_RETRIED = {"40001": "serialization_failure", "40P01": "deadlock_detected"}
+_DEADLOCKS = frozenset({"40001", "40P01"})
+"""Serialization failure, deadlock: Postgres undid the statement so that others could go on."""
+
+_UNIQUE_VIOLATION = "23505"
+
+_WRONG_SESSION = frozenset({"25006", "25P03"})
+"""Read-only (a server that was the primary once), ended while idle in a transaction.
+
+psycopg counts them as faults of the program; a fresh connection mends them.
+"""
+
 _TRIES = 30
 """Of several sessions that want to make the same row one gets in each time: the last needs a try for each."""
 
 _PAUSE_S = 0.005
 
 
-def make_engine(url: str, *, pool_size: int) -> Engine:
+def make_engine(
+    url: str, *, pool_size: int, limits: TimeLimits | None = None, pgbouncer: bool = False
+) -> Engine:
     """Return an engine with at most `pool_size` connections; it connects when first used.
 
     Statements run in autocommit unless `transaction` is used: most of ours are one statement, and a
     transaction around one statement costs two more round trips.
+
+    With `pgbouncer` nothing relies on a session: no prepared statements, and no settings at its start, which
+    PgBouncer refuses. The limits of statements must be the role's then; all but `wait_s` is ignored.
     """
+    limits = limits or TimeLimits()
     parsed = make_url(url)
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(
-        parsed,
+    engine = create_engine(
+        parsed.difference_update_query(["options"]),
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=limits.wait_s,
+        # A ping costs a round trip each time; `replace_if_dead` sees a connection that was cut for less.
         pool_pre_ping=False,
         pool_use_lifo=True,
         pool_reset_on_return=None,
         # An error's text ends up in logs.
         hide_parameters=True,
-        connect_args={"connect_timeout": 5, "application_name": "otpqueue", "options": "-c timezone=UTC"},
+        connect_args=sessions.arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
+    )
+    event.listen(engine, "checkout", sessions.replace_if_dead)
+    if pgbouncer:
+        event.listen(engine, "connect", sessions.read_times_as_utc)
+        event.listen(engine, "first_connect", sessions.look_for_a_limit)
+    return engine
+
+
+def allow_time(conn: Connection, seconds: float) -> None:
+    """Give the rest of this transaction so much time: each statement, lock and pause between them."""
+    conn.execute(
+        text(
+            "SELECT set_config(name, :limit, true) FROM unnest(ARRAY['statement_timeout', 'lock_timeout', "
+            "'idle_in_transaction_session_timeout']) AS t (name)"
+        ),
+        {"limit": f"{sessions.ms(seconds)}ms"},
     )
 
 
@@ -51,36 +93,84 @@ def make_engine(url: str, *, pool_size: int) -> Engine:
 def connection(engine: Engine) -> Iterator[Connection]:
     """Lend a connection in autocommit.
 
-    Raises DatabaseUnavailable when none can be had or it breaks.
+    Raises DatabaseUnavailable when none can be had in time or it breaks, when a statement takes too long, and
+    when it was the victim of a deadlock.
     """
     try:
-        with engine.connect() as conn:
+        with _lent(engine) as conn:
             yield conn
-    except (OperationalError, PoolTimeout) as error:
-        if _sqlstate(error) in _RETRIED:
-            raise
-        raise DatabaseUnavailable(retry_after_s=1) from error
+    except DBAPIError as error:
+        if _sqlstate(error) in _DEADLOCKS:
+            raise DatabaseUnavailable(retry_after_s=1) from error
+        raise
+
+
+def run(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    """Run `work` on a connection in autocommit and return what it returns.
+
+    `work` is run again from its start after a deadlock or a serialization failure: let it hold one statement
+    that writes, which Postgres has undone then, and what is read after it. Raises DatabaseUnavailable as
+    `connection` does; a statement that may have been executed is never run again.
+    """
+    return _until_it_passes(engine, work, _DEADLOCKS)
 
 
 def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     """Run `work` in one transaction and return what it returns; `work` may be run again from its start.
 
     It is, when Postgres reports a deadlock, a serialization failure, or a unique violation (another session
-    made the row first). Raises DatabaseUnavailable when no connection can be had or it breaks.
+    made the row first). Raises DatabaseUnavailable as `connection` does.
     """
+
+    def whole(conn: Connection) -> Result:
+        with conn.begin():
+            return work(conn)
+
+    isolated = engine.execution_options(isolation_level="READ COMMITTED")
+    return _until_it_passes(isolated, whole, {*_DEADLOCKS, _UNIQUE_VIOLATION})
+
+
+def _until_it_passes(
+    engine: Engine, work: Callable[[Connection], Result], conflicts: Collection[str]
+) -> Result:
     for attempt in range(1, _TRIES + 1):
         try:
-            with (
-                connection(engine.execution_options(isolation_level="READ COMMITTED")) as conn,
-                conn.begin(),
-            ):
+            with _lent(engine) as conn:
                 return work(conn)
         except DBAPIError as error:
-            retried = _sqlstate(error) in {*_RETRIED, "23505"}
-            if not retried or attempt == _TRIES:
+            sqlstate = _sqlstate(error)
+            if sqlstate not in conflicts:
+                raise
+            if attempt == _TRIES:
+                if sqlstate in _DEADLOCKS:
+                    raise DatabaseUnavailable(retry_after_s=1) from error
                 raise
         time.sleep(random.random() * _PAUSE_S * attempt)  # noqa: S311 - spreads retries, guards nothing
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _lent(engine: Engine) -> Iterator[Connection]:
+    """Lend a connection; deadlocks and what no waiting mends come out as they are."""
+    try:
+        with engine.connect() as conn:
+            try:
+                yield conn
+            except DBAPIError as error:
+                if _sqlstate(error) in _WRONG_SESSION:
+                    conn.invalidate(error)
+                raise
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(retry_after_s=1) from error
+    except DBAPIError as error:
+        sqlstate = _sqlstate(error)
+        if sqlstate in _DEADLOCKS:
+            raise
+        # psycopg counts as operational what is not the program's fault: no connection, cut or refused ones,
+        # time-outs of statements and locks, a server that is full or going down, and PgBouncer's own words.
+        if isinstance(error, OperationalError) or error.connection_invalidated or sqlstate in _WRONG_SESSION:
+            raise DatabaseUnavailable(retry_after_s=1) from error
+        raise
 
 
 def _sqlstate(error: Exception) -> str | None:

@@ -8,9 +8,11 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.templates import ProviderIds
+from otpqueue.store.engine import allow_time
 from otpqueue.store.schema import provider_ids
 
 _PROVISIONING = 0x6F747000_00000002
+_PROVISIONING_S = 600
 
 
 def remember(
@@ -40,5 +42,9 @@ def recall(conn: Connection, *, base_url: str, application_name: str) -> Provide
 
 
 def lock(conn: Connection) -> None:
-    """Wait until no other transaction provisions, and keep others out until this one ends."""
+    """Wait until no other transaction provisions, and keep others out until this one ends.
+
+    The transaction gets the time that the provider may need to answer while it is open.
+    """
+    allow_time(conn, _PROVISIONING_S)
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PROVISIONING})

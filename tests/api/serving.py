@@ -92,10 +92,7 @@ def parts_of(settings: Mapping[str, str]) -> Iterator[Parts]:
     try:
         yield parts
     finally:
-        for name in ("transport", "redis", "publisher"):
-            if name in parts.__dict__:
-                parts.__dict__[name].close()
-        parts.engine.dispose()
+        parts.close()
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""What every connection of ours is like: how long it waits, how its death is noticed, what it relies on."""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.datetime import TimestamptzLoader
+from sqlalchemy.exc import DisconnectionError
+
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeLimits:
+    """How long anything may take, in seconds."""
+
+    wait_s: float = 2
+    """For a connection of the pool to be free; and, 2 s at least, for a new one to be made."""
+    statement_s: float = 5
+    """One statement, with the locks it waits for. The longest of ours ends 1000 requests at once."""
+    lock_s: float = 2
+    """One lock."""
+    idle_in_transaction_s: float = 10
+    """Between two statements of a transaction. Nothing of ours waits there, but provisioning."""
+
+
+def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
+    """Return libpq's and psycopg's arguments of a connection; the `given` ones of the URL win."""
+    ours: dict[str, Any] = {"application_name": "otpqueue", **_network(limits)}
+    if pgbouncer:
+        ours["prepare_threshold"] = None
+    else:
+        ours["options"] = f"{_session(limits)} {given.get('options', '')}".strip()
+    return {name: value for name, value in ours.items() if name == "options" or name not in given}
+
+
+def _network(limits: TimeLimits) -> dict[str, Any]:
+    # A host that vanished sends no reset: it is noticed after about 10 s, whether we wait for it or not.
+    return {
+        "connect_timeout": max(2, math.ceil(limits.wait_s)),
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+
+
+def _session(limits: TimeLimits) -> str:
+    values = {
+        "timezone": "UTC",
+        "statement_timeout": ms(limits.statement_s),
+        "lock_timeout": ms(limits.lock_s),
+        "idle_in_transaction_session_timeout": ms(limits.idle_in_transaction_s),
+    }
+    return " ".join(f"-c {name}={value}" for name, value in values.items())
+
+
+def ms(seconds: float) -> int:
+    """Return whole milliseconds, and never 0, which would mean without end."""
+    return max(1, round(seconds * 1000))
+
+
+def replace_if_dead(connection: Connection[Any], record: Any, _fairy: object) -> None:
+    """Have the pool replace an idle connection that the server has closed, before anything is sent on it.
+
+    Between two statements a server has nothing to say, so bytes or an end that wait to be read are its
+    farewell (or news so rare that a new connection is a small price). One system call, no round trip.
+    """
+    if not record.info.setdefault("lent", False):
+        record.info["lent"] = True  # just made
+    elif connection.closed or _has_something_to_read(connection.fileno()):
+        raise DisconnectionError("the server has closed this connection")
+
+
+def _has_something_to_read(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _UtcLoader(TimestamptzLoader):
+    def load(self, data: Any) -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+def read_times_as_utc(connection: Connection[Any], _record: object) -> None:
+    """Have times come out as UTC where the session may have another time zone."""
+    connection.adapters.register_loader("timestamptz", _UtcLoader)
+
+
+def look_for_a_limit(connection: Connection[Any], _record: object) -> None:
+    """Warn of a role whose statements may take without end, where we cannot set limits ourselves."""
+    if connection.execute("SHOW statement_timeout").fetchone() == ("0",):
+        log.warning("database_without_limits", hint="give the role a statement_timeout: docs/operations.md")
