@@ -3,10 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection, text
 
-from otpqueue import settings
 from otpqueue.store.engine import allow_time
 from otpqueue.store.schema import metadata
-from otpqueue.wiring import Parts
 
 ADVISORY_LOCK = 0x6F7470_0001
 WAIT_S = 600
@@ -30,6 +28,9 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
+    from otpqueue import settings  # only Alembic's own command needs all of it
+    from otpqueue.wiring import Parts
+
     engine = Parts(settings.load()).engine
     with engine.connect() as own:
         run(own)

@@ -236,14 +236,15 @@ class Settings(BaseModel):
         alias="OTPQUEUE_API_THREADS",
         ge=8,
         le=1024,
-        description="requests in flight per API process; half may be in `verify`, a quarter in `wait`",
+        description="requests in flight per API process, more are answered 503; half may be in `verify`, a "
+        "quarter in `wait`",
     )
     database_pool: int = Field(
         16,
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most",
+        description="Postgres connections per process, at most; an API process has one more, for health",
     )
     database_wait_s: Seconds = Field(
         2,

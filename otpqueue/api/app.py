@@ -9,6 +9,7 @@ import falcon
 from otpqueue import logs, settings
 from otpqueue.api import problems
 from otpqueue.api.auth import Door
+from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
@@ -25,14 +26,15 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 def create_app(parts: Parts) -> App:
     """Return the WSGI application over these parts."""
-    middleware: Any = [RequestId(), SafeHeaders()]
+    threads = parts.settings.api_threads
+    # The last one: what refuses a call is logged, and its answer has an id and safe headers.
+    middleware: Any = [RequestId(), SafeHeaders(), Gate(places=threads, open_to=(Health,))]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     problems.install(app)
 
-    threads = parts.settings.api_threads
     door = Door(keys=parts.keys, guide_client=parts.settings.guide_client)
     checking = Room(threads // 2)
     waiters = Waiters(read=parts.status.of_many, places=threads // 4)

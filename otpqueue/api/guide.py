@@ -65,6 +65,11 @@ class RequestOtp:
                 }
             )
 
+    def refuse(self, resp: falcon.Response, error: errors.TooBusy) -> None:
+        """Answer that there are too many calls."""
+        with _in_the_guides_words(resp):
+            raise error
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOtp:
@@ -84,6 +89,11 @@ class VerifyOtp:
             with self.room.place():
                 self.verify.newest(attempted, client_id=client_id, now=now)
             resp.text = json.dumps({"success": True, "message": "The phone number is verified."})
+
+    def refuse(self, resp: falcon.Response, error: errors.TooBusy) -> None:
+        """Answer that there are too many calls."""
+        with _in_the_guides_words(resp):
+            raise error
 
 
 @contextmanager

@@ -33,7 +33,7 @@ _IF_NONE_MATCH = {
     "schema": {"type": "string"},
 }
 _OPEN = ("not_found", "bad_http", "internal_error")
-_KEYED = ("unauthenticated", "missing_scope", "database_unavailable", *_OPEN)
+_KEYED = ("unauthenticated", "missing_scope", "database_unavailable", "too_busy", *_OPEN)
 _BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
 _RESEND = (
     "request_not_found",
@@ -60,7 +60,6 @@ _CHECK = (
     "cancelled",
     "failed",
     "provider_unavailable",
-    "too_busy",
 )
 
 
@@ -177,6 +176,7 @@ OPERATIONS = (
             "unsupported_media_type",
             "unauthenticated",
             "database_unavailable",
+            "too_busy",
             *_OPEN,
         ),
         basic=True,

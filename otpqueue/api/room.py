@@ -21,9 +21,20 @@ class Room:
 
         Raises TooBusy when all are taken.
         """
-        if not self._places.acquire(blocking=False):
-            raise TooBusy(retry_after_s=1)
+        self.take()
         try:
             yield
         finally:
-            self._places.release()
+            self.give_back()
+
+    def take(self) -> None:
+        """Take a place, which must be given back.
+
+        Raises TooBusy when all are taken.
+        """
+        if not self._places.acquire(blocking=False):
+            raise TooBusy(retry_after_s=1)
+
+    def give_back(self) -> None:
+        """Give a place back. Raises ValueError for one that was not taken."""
+        self._places.release()

@@ -199,6 +199,6 @@ class DatabaseUnavailable(Unavailable):
 
 
 class TooBusy(Unavailable):
-    """Too many calls of this kind are in progress; try again."""
+    """Too many calls are in progress; try again."""
 
     code = "too_busy"

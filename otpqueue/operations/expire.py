@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -47,9 +48,8 @@ class Expire:
         """Match reports that came before their attempt was recorded, by a worker that died right after it."""
         messages = run(self.engine, lambda conn: receipts.leftovers(conn, limit=_LEFTOVERS_AT_MOST))
         for start in range(0, len(messages), BATCH):
-            batch = messages[start : start + BATCH]
-            moved = run(self.engine, lambda conn, batch=batch: receipts.match(conn, batch, now=now))
-            for request_id, status in moved.items():
+            work = partial(receipts.match, message_ids=messages[start : start + BATCH], now=now)
+            for request_id, status in run(self.engine, work).items():
                 log.info("otp_delivery", otp_id=request_id, status=status)
         if messages:
             log.warning("receipts_matched_late", messages=len(messages))

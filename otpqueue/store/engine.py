@@ -72,6 +72,7 @@ def make_engine(
         connect_args=sessions.arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
     )
     event.listen(engine, "checkout", sessions.replace_if_dead)
+    event.listen(engine, "handle_error", sessions.hide_details)
     if pgbouncer:
         event.listen(engine, "connect", sessions.read_times_as_utc)
         event.listen(engine, "first_connect", sessions.look_for_a_limit)

@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 from psycopg.types.datetime import TimestamptzLoader
+from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
 from otpqueue.logs import get_logger
@@ -87,6 +88,13 @@ def _has_something_to_read(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def hide_details(context: ExceptionContext) -> None:
+    """Leave only the first line of what Postgres says: others show a whole row, and end up in logs."""
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0],)
+
+
 class _UtcLoader(TimestamptzLoader):
     def load(self, data: Any) -> datetime:
         return super().load(data).astimezone(UTC)
@@ -99,5 +107,7 @@ def read_times_as_utc(connection: Connection[Any], _record: object) -> None:
 
 def look_for_a_limit(connection: Connection[Any], _record: object) -> None:
     """Warn of a role whose statements may take without end, where we cannot set limits ourselves."""
-    if connection.execute("SHOW statement_timeout").fetchone() == ("0",):
+    found = connection.execute("SHOW statement_timeout").fetchone()
+    connection.rollback()
+    if found == ("0",):
         log.warning("database_without_limits", hint="give the role a statement_timeout: docs/operations.md")

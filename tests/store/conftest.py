@@ -244,8 +244,8 @@ def other_engine() -> Iterator[MakeEngine]:
     """Yield a function that makes engines, which are let go in the end."""
     made: list[Engine] = []
 
-    def make(url: str, *, pool_size: int = 2) -> Engine:
-        made.append(make_engine(url, pool_size=pool_size))
+    def make(url: str, *, pool_size: int = 2, **others: Any) -> Engine:
+        made.append(make_engine(url, pool_size=pool_size, **others))
         return made[-1]
 
     yield make

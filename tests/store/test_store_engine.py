@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, insert, select, text
+from sqlalchemy import Connection, Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.store.engine import connection, transaction
+from otpqueue.store.engine import connection, run, transaction
 from otpqueue.store.schema import clients
+from otpqueue.store.sessions import TimeLimits
 from tests.store.conftest import NOW, MakeEngine, Store
 
 
@@ -158,17 +159,9 @@ def test_wrong_password_or_name_is_unavailable(store_url: str, other_engine: Mak
 
 
 @pytest.fixture
-def small_pool(store_url: str) -> Iterator[Engine]:
-    """Yield an engine with one connection and little patience."""
-    engine = create_engine(
-        store_url.replace("postgresql://", "postgresql+psycopg://"),
-        isolation_level="AUTOCOMMIT",
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=0.1,
-    )
-    yield engine
-    engine.dispose()
+def small_pool(store_url: str, other_engine: MakeEngine) -> Engine:
+    """Return an engine with one connection and little patience."""
+    return other_engine(store_url, pool_size=1, limits=TimeLimits(wait_s=0.1))
 
 
 def test_exhausted_pool_is_unavailable(small_pool: Engine) -> None:
@@ -183,11 +176,11 @@ def test_exhausted_pool_is_unavailable(small_pool: Engine) -> None:
         assert conn.execute(text("SELECT 1")).scalar_one() == 1
 
 
-@pytest.mark.parametrize("where", ["idle", "in use", "in a transaction"])
+@pytest.mark.parametrize("where", ["in use", "in a transaction"])
 def test_connection_that_breaks_is_replaced(
     store: Store, store_url: str, other_engine: MakeEngine, where: str
 ) -> None:
-    """A connection that Postgres ended costs one call; the pool then has a good one."""
+    """A connection that Postgres ended under a call costs that call; the pool then has a good one."""
     engine = other_engine(store_url, pool_size=1)
 
     def pid(conn: Connection) -> int:
@@ -198,8 +191,7 @@ def test_connection_that_breaks_is_replaced(
         store.conn.execute(text("SELECT pg_terminate_backend(:pid, 2000)"), {"pid": backend})
 
     def use(conn: Connection) -> None:
-        if where != "idle":
-            end(pid(conn))
+        end(pid(conn))
         conn.execute(text("SELECT 1"))
 
     def use_alone() -> None:
@@ -208,8 +200,6 @@ def test_connection_that_breaks_is_replaced(
 
     with connection(engine) as conn:
         backend = pid(conn)
-    if where == "idle":
-        end(backend)
     with pytest.raises(DatabaseUnavailable):
         transaction(engine, use) if where == "in a transaction" else use_alone()
 
@@ -253,6 +243,17 @@ def test_error_texts_hold_no_values(engine: Engine) -> None:
         transaction(engine, work)
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_error_texts_hold_no_rows(engine: Engine) -> None:
+    """Postgres tells of the row that it refuses; that is nobody's business but its own."""
+    name = uuid4().hex
+    transaction(engine, lambda conn: add_client(conn, name))
+
+    with pytest.raises(IntegrityError, match="duplicate key value") as caught:
+        run(engine, lambda conn: add_client(conn, name))
+
+    assert name not in "".join(traceback.format_exception(caught.value))
 
 
 def test_sessions_are_in_utc_and_named(engine: Engine) -> None:

