@@ -218,6 +218,9 @@ def test_restart_of_pgbouncer_costs_no_call_that_comes_after_it(
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(fill, range(4))) == [1] * 4
         bouncer.stop()
+        bouncer.start()
+        assert list(threads.map(fill, range(4))) == [1] * 4
+        bouncer.stop()
         with pytest.raises(DatabaseUnavailable):
             run(engine, _one)
         bouncer.start()

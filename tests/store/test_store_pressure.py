@@ -95,9 +95,12 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def test_restart_of_postgres_costs_no_call_that_comes_after_it(
     own_postgres: Postgres, other_engine: MakeEngine
 ) -> None:
-    """While the server is down callers are told to try again; once it is back nobody notices any more."""
+    """After a restart nobody notices; while the server is down callers are told, and nobody after that."""
     engine = other_engine(own_postgres.url, pool_size=4)
     before = fill(engine, 4)
+    own_postgres.stop()
+    own_postgres.start()
+    assert len(fill(engine, 4)) == 4  # nobody has been told, so the pool does not know yet
     own_postgres.stop()
     for way in (alone, run, transaction):
         with pytest.raises(DatabaseUnavailable):
