@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
@@ -26,7 +26,7 @@ from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, receipts
 from otpqueue.store.attempts import Claim, Result
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, run
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -203,15 +203,17 @@ class Pump:
 
     def _claim_up_to(self, slots: int, ids: ProviderIds, in_flight: InFlight, *, probe: bool) -> int:
         held = Held(self._clock(), time.monotonic())
-        with connection(self._engine) as conn:
-            claims = attempts.claim(
+        claims = run(
+            self._engine,
+            lambda conn: attempts.claim(
                 conn,
                 slots=slots,
                 lease_s=self._settings.lease_s,
                 worker=self._settings.worker,
                 now=held.since,
                 vault=self._vault,
-            )
+            ),
+        )
         if len(claims) == slots and not probe:
             self._wake()
         with self._busy_lock:
@@ -318,9 +320,7 @@ class Pump:
         give_up = time.monotonic() + self._settings.lease_s
         while True:
             try:
-                with connection(self._engine) as conn:
-                    moved = attempts.record(conn, results)
-                    self._match_early_receipts(conn, results)
+                moved = run(self._engine, lambda conn: attempts.record(conn, results))
                 break
             except DatabaseUnavailable:
                 log.warning("record_failed", error="database_unavailable", attempts=len(results))
@@ -329,12 +329,18 @@ class Pump:
                 self._abandoned.wait(0.5)
         for result in results:
             _report(result, moved=(result.request_id, result.attempt) in moved)
+        self._match_early_receipts(results)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
             self._wake()
 
-    def _match_early_receipts(self, conn: Connection, results: list[Result]) -> None:
+    def _match_early_receipts(self, results: list[Result]) -> None:
         named = [one.outcome.external_message_id for one in results if one.outcome.external_message_id]
-        receipts.match(conn, named, now=self._clock())
+        if not named:
+            return
+        try:
+            run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
+        except DatabaseUnavailable:
+            log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
 
 
 def _report(result: Result, *, moved: bool) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -104,8 +105,9 @@ def test_broker_with_a_good_certificate_is_talked_to(
 
 @pytest.mark.parametrize("scheme", sorted(GREETINGS))
 def test_certificate_of_another_host_is_refused(
-    greetings: Callable[[str, str], Greeted], capsys: pytest.CaptureFixture[str], scheme: str
+    greetings: Callable[[str, str], Greeted], scheme: str
 ) -> None:
     """Nothing is said to a server whose certificate, though trusted, is for another address."""
-    assert [greeting for greeting in greetings(scheme, "127.0.0.2") if greeting] == []
-    assert "wake_failed" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as logged:
+        assert [greeting for greeting in greetings(scheme, "127.0.0.2") if greeting] == []
+    assert [record["event"] for record in logged] == ["wake_failed"]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from kombu import Connection
 
 from otpqueue import clock, jobs
@@ -143,7 +144,7 @@ def power_failure(rabbit: RabbitMq) -> None:
 
 
 @pytest.mark.parametrize("end", [RabbitMq.stop, power_failure])
-def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
+def test_processes_survive_the_broker(
     begin: Start,
     rabbit: RabbitMq,
     parts: Parts,
@@ -151,7 +152,6 @@ def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
     provider: Provider,
     rows: Rows,
     logged: Callable[[], str],
-    capsys: pytest.CaptureFixture[str],
     end: Callable[[RabbitMq], None],
 ) -> None:
     """Workers and beat find the broker again by themselves; what was asked for while it was away is sent."""
@@ -163,7 +163,8 @@ def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
     end(rabbit)
     parts.waker.taken()
     asked = time.monotonic()
-    while_away = ask(numbers(5)[1])
+    with structlog.testing.capture_logs() as told:
+        while_away = ask(numbers(5)[1])
     took_s = time.monotonic() - asked
     rabbit.start()
     until(lambda: rows.request(while_away.id)["status"] == "sent", within_s=60)
@@ -173,7 +174,7 @@ def test_processes_survive_the_broker(  # noqa: PLR0917 - fixtures
         back = ask(number)
         until(lambda back=back: rows.request(back.id)["status"] == "sent", within_s=10)
     assert took_s < 2
-    assert "wake_failed" in capsys.readouterr().out
+    assert "wake_failed" in [record["event"] for record in told]
     assert len(provider.messages()) == len(rows.attempts()) == 5
     assert all(process.running for process in processes)
     assert logged().count("Cannot connect") < 50  # a try every two seconds from each worker
@@ -279,18 +280,17 @@ def test_full_broker_is_no_success(parts: Parts, rabbit: RabbitMq) -> None:
 
 
 @pytest.mark.parametrize("part", ["password", "virtual host"])
-def test_wrong_url_is_told_by_its_name(
-    make_parts: MakeParts, rabbit: RabbitMq, capsys: pytest.CaptureFixture[str], part: str
-) -> None:
+def test_wrong_url_is_told_by_its_name(make_parts: MakeParts, rabbit: RabbitMq, part: str) -> None:
     """A wrong password or virtual host fails the wake-up, not the caller, and is not written down."""
     url = {
         "password": rabbit.url.replace(rabbit.password, "wrong-s3cret"),
         "virtual host": rabbit.url.removesuffix("otpqueue") + "nowhere",
     }[part]
 
-    assert not wake(make_parts(OTPQUEUE_BROKER_URL=url))
+    with structlog.testing.capture_logs() as logged:
+        assert not wake(make_parts(OTPQUEUE_BROKER_URL=url))
 
-    said = capsys.readouterr().out
+    said = str(logged)
     assert {"password": "AccessRefused", "virtual host": "NotAllowed"}[part] in said
     assert "s3cret" not in said
     assert rabbit.password not in said
