@@ -1,6 +1,7 @@
 """Queries of the pump: requests are claimed, and what became of each attempt is recorded.
 
 Leases are set and compared by Postgres's own clock, since hosts disagree; all other times are arguments.
+That clock is `statement_timestamp()`: no index can be searched for the volatile `clock_timestamp()`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _CLAIM = text(
     ), claimed AS (
         UPDATE otp_requests AS r
         SET send_state = 'claimed', next_attempt_at = NULL, updated_at = :now,
-            lease_until = clock_timestamp() + make_interval(secs => :lease_s),
+            lease_until = statement_timestamp() + make_interval(secs => :lease_s),
             attempt = r.attempt + 1, tries = r.tries + 1
         FROM due WHERE r.id = due.id
         RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
@@ -228,7 +229,7 @@ def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
     """Return claims whose lease has run out, by Postgres's clock."""
     rows = conn.execute(
         select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by, _r.status)
-        .where(_r.send_state == SendState.CLAIMED, _r.lease_until < func.clock_timestamp())
+        .where(_r.send_state == SendState.CLAIMED, _r.lease_until < func.statement_timestamp())
         .order_by(_r.lease_until)
         .limit(limit)
     )

@@ -25,13 +25,13 @@ _BEGIN = text(
     WITH taken AS (
         UPDATE otp_requests AS r
         SET checks_used = r.checks_used + 1, check_number = r.check_number + 1,
-            check_lease_until = clock_timestamp() + make_interval(secs => :lease_s), updated_at = :now
+            check_lease_until = statement_timestamp() + make_interval(secs => :lease_s), updated_at = :now
         WHERE r.id = :id AND r.client_id = :client_id
           AND r.session_hash IS NOT DISTINCT FROM CAST(:session_hash AS bytea)
           AND (CAST(:number_hash AS bytea) IS NULL OR r.number_hash = :number_hash)
           AND r.status = ANY(CAST(:checkable AS text[])) AND r.pin_id IS NOT NULL AND r.expires_at > :now
           AND r.checks_used < r.checks_allowed
-          AND (r.check_lease_until IS NULL OR r.check_lease_until < clock_timestamp())
+          AND (r.check_lease_until IS NULL OR r.check_lease_until < statement_timestamp())
         RETURNING r.id, r.pin_id, r.check_number
     ), abandoned AS (
         UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
@@ -48,7 +48,7 @@ _SWEEP = text(
     """
     WITH batch AS MATERIALIZED (
         SELECT id, check_number FROM otp_requests
-        WHERE check_lease_until < clock_timestamp()
+        WHERE check_lease_until < statement_timestamp()
         ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
     ), closed AS (
         UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now

@@ -243,7 +243,7 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
 
     One whose check is in flight waits for that check: the code was typed in time.
     """
-    idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.clock_timestamp())
+    idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.statement_timestamp())
     return _expire(
         conn,
         [in_status(CHECKABLE), _r.expires_at <= now, idle],

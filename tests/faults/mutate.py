@@ -249,8 +249,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/store/attempts.py",
-                old="_r.lease_until < func.clock_timestamp())",
-                new="_r.lease_until < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 20))",
+                old="_r.lease_until < func.statement_timestamp())",
+                new="_r.lease_until < func.statement_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 20))",
             ),
         ),
         run=_CRASHES,

@@ -142,6 +142,26 @@ def test_stopped_worker_finishes_what_it_is_sending(
     assert len(provider.messages()) == 12
 
 
+def test_workers_share_a_backlog(
+    start: Start, parts: Parts, ask: Ask, provider: Provider, rows: Rows
+) -> None:
+    """What has piled up is spread over all processes, not left to the one that was woken."""
+    provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=100)
+    for number in numbers(400):
+        ask(number)
+
+    workers = [start(*SEND, OTPQUEUE_SENDER_THREADS="8"), start(*SEND, OTPQUEUE_SENDER_THREADS="8")]
+    until(lambda: parts.redis.zcard("otpqueue:workers") == 2, within_s=60)
+    parts.waker.taken()
+    parts.waker.wake()
+    until(lambda: statuses(rows) == {"sent": 400}, within_s=90)
+
+    shares = Counter(row["worker"].rpartition(":")[2] for row in rows.attempts())
+    assert set(shares) == {str(worker.pid) for worker in workers}
+    assert min(shares.values()) > 400 / 5
+    assert len(provider.messages()) == 400
+
+
 def test_second_sigterm_ends_a_worker_at_once(
     start: Start, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
 ) -> None:
