@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Engine
@@ -16,6 +16,7 @@ log = get_logger(__name__)
 
 BATCH = 1000
 _BATCHES_AT_MOST = 50
+_LEFT_OVER_AFTER = timedelta(seconds=10)
 _LEFTOVERS_AT_MOST = 10_000
 
 
@@ -46,7 +47,10 @@ class Expire:
 
     def _match_leftovers(self, now: datetime) -> None:
         """Match reports that came before their attempt was recorded, by a worker that died right after it."""
-        messages = run(self.engine, lambda conn: receipts.leftovers(conn, limit=_LEFTOVERS_AT_MOST))
+        before = now - _LEFT_OVER_AFTER
+        messages = run(
+            self.engine, lambda conn: receipts.leftovers(conn, before=before, limit=_LEFTOVERS_AT_MOST)
+        )
         for start in range(0, len(messages), BATCH):
             work = partial(receipts.match, message_ids=messages[start : start + BATCH], now=now)
             for request_id, status in run(self.engine, work).items():

@@ -112,14 +112,15 @@ def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> dic
     return {str(row.id): row.status for row in rows}
 
 
-def leftovers(conn: Connection, *, limit: int) -> list[str]:
+def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
     """Return the messages that an attempt is known for by now, among the newest `limit` unmatched reports.
 
-    Newest first: where others' messages are reported to us too, those would fill any batch of the oldest.
+    Only those received before `before` count: a younger one may be about to be matched. Newest
+    first: where others' messages are reported to us too, those would fill any batch of the oldest.
     """
     newest = (
         select(receipts.c.message_id)
-        .where(receipts.c.request_id.is_(None))
+        .where(receipts.c.request_id.is_(None), receipts.c.received_at < before)
         .order_by(receipts.c.received_at.desc())
         .limit(limit)
         .subquery("newest")

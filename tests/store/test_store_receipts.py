@@ -205,7 +205,7 @@ def test_left_over(store: Store) -> None:
         both = [report(f"m{second}", U), report(f"m{second}", P)]
         receipts.add(store.conn, both, now=later(second + 1))
 
-    assert receipts.leftovers(store.conn, limit=2) == ["m2"]
-    assert receipts.leftovers(store.conn, limit=100) == ["m0", "m1", "m2"]
+    assert receipts.leftovers(store.conn, before=later(9), limit=2) == ["m2"]
+    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m0", "m1", "m2"]
     receipts.match(store.conn, ["m0", "m2"], now=NOW)
-    assert receipts.leftovers(store.conn, limit=100) == ["m1"]
+    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m1"]
