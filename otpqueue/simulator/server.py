@@ -43,7 +43,7 @@ class RunningSimulator:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.state = State(options)
-        kept = StateFile(state_file, self.state) if state_file is not None else None
+        self._kept = kept = StateFile(state_file, self.state) if state_file is not None else None
         if kept is not None:
             kept.load()
         self._listener = listener
@@ -84,6 +84,8 @@ class RunningSimulator:
     def _run(self) -> None:
         with self._listener:
             asyncio.run(self._server.serve(sockets=[self._listener]))
+        if self._kept is not None:
+            self._kept.save()  # what was still answered while the server was stopping
 
 
 @contextmanager
