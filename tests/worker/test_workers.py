@@ -147,19 +147,26 @@ def test_workers_share_a_backlog(
 ) -> None:
     """What has piled up is spread over all processes, not left to the one that was woken."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=100)
-    for number in numbers(400):
+    for number in numbers(200):
         ask(number)
+    # Patient, so that a slow machine makes no attempt unknown.
+    settings = {
+        "OTPQUEUE_SENDER_THREADS": "4",
+        "OTPQUEUE_PROVIDER_TIMEOUT_S": "15",
+        "OTPQUEUE_SEND_LEASE_S": "30",
+        "OTPQUEUE_CHECK_LEASE_S": "20",
+    }
 
-    workers = [start(*SEND, OTPQUEUE_SENDER_THREADS="8"), start(*SEND, OTPQUEUE_SENDER_THREADS="8")]
+    workers = [start(*SEND, **settings), start(*SEND, **settings)]
     until(lambda: parts.redis.zcard("otpqueue:workers") == 2, within_s=60)
     parts.waker.taken()
     parts.waker.wake()
-    until(lambda: statuses(rows) == {"sent": 400}, within_s=90)
+    until(lambda: statuses(rows) == {"sent": 200}, within_s=50)
 
     shares = Counter(row["worker"].rpartition(":")[2] for row in rows.attempts())
     assert set(shares) == {str(worker.pid) for worker in workers}
-    assert min(shares.values()) > 400 / 5
-    assert len(provider.messages()) == 400
+    assert min(shares.values()) > 200 / 5
+    assert len(provider.messages()) == 200
 
 
 def test_second_sigterm_ends_a_worker_at_once(
