@@ -21,6 +21,7 @@ from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, 
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
+from otpqueue.operations.admission import Admission
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.health import CheckHealth
@@ -203,11 +204,17 @@ class Parts:
         )
 
     @cached_property
+    def admission(self) -> Admission:
+        """Decides who is sent a code."""
+        return Admission(engine=self.engine)
+
+    @cached_property
     def request(self) -> RequestCode:
         """Accepts requests."""
         return RequestCode(
             engine=self.engine,
             vault=self.vault,
+            admission=self.admission,
             wake=self.waker.wake,
             send_within=timedelta(seconds=self.settings.send_within_s),
             max_checks=self.settings.max_checks,
@@ -241,6 +248,7 @@ class Parts:
         return ResendCode(
             engine=self.engine,
             vault=self.vault,
+            admission=self.admission,
             wake=self.waker.wake,
             send_within=timedelta(seconds=self.settings.send_within_s),
         )

@@ -3,7 +3,8 @@
 OtpqueueError
 ├── InvalidRequest
 │   └── InvalidPhoneNumber
-├── NumberNotAllowed
+├── NotAdmitted
+│   └── NumberNotAllowed
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
@@ -75,15 +76,23 @@ class InvalidPhoneNumber(InvalidRequest):
         super().__init__([FieldError(field, why)])
 
 
-class NumberNotAllowed(OtpqueueError):
+class NotAdmitted(OtpqueueError):
+    """The input is right, but no code is sent: a rule forbids it. Such a refusal is stored, to be counted."""
+
+    def __init__(self, reason: str, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
+        self.reason = reason
+        """The rule's word in the table of refusals, stable, e.g. `premium_rate_number`."""
+        super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class NumberNotAllowed(NotAdmitted):
     """The phone number is valid, but this kind of number is not sent to."""
 
     code = "number_not_allowed"
 
     def __init__(self, reason: str, detail: str, *, e164: str) -> None:
-        self.reason = reason
         self.e164 = e164
-        super().__init__(detail)
+        super().__init__(reason, detail)
 
 
 class Unauthenticated(OtpqueueError):

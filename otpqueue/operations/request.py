@@ -12,10 +12,12 @@ from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
+from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.logs import get_logger
-from otpqueue.store import refusals, requests
-from otpqueue.store.engine import connection, transaction
+from otpqueue.operations.admission import Admission
+from otpqueue.store import requests
+from otpqueue.store.engine import transaction
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -40,6 +42,7 @@ class RequestCode:
 
     engine: Engine
     vault: Vault
+    admission: Admission
     wake: Callable[[], bool]
     send_within: timedelta
     max_checks: int
@@ -48,15 +51,18 @@ class RequestCode:
     def __call__(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> OtpRequest:
         """Store a request as due and wake a worker; an older live one for the same person is cancelled.
 
-        Raises InvalidPhoneNumber, NumberNotAllowed (noted as a refusal), DatabaseUnavailable.
+        Raises InvalidPhoneNumber, NotAdmitted (noted as a refusal), DatabaseUnavailable.
         """
-        try:
-            number = phone.parse(
-                wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
-            )
-        except NumberNotAllowed as error:
-            self._note_refusal(error, wanted, client_id=client_id, now=now)
-            raise
+        number = self._number(wanted, client_id=client_id, now=now)
+        applicant = self.admission.admit(
+            client_id=client_id,
+            number=number,
+            number_hash=self.vault.number_hash(number.e164),
+            client_ip_hash=self.vault.address_hash(wanted.client_ip),
+            language=wanted.language,
+            resend=False,
+            now=now,
+        )
         new = requests.NewRequest(
             id=uuid7(),
             client_id=client_id,
@@ -70,21 +76,28 @@ class RequestCode:
             created_at=now,
             send_by=now + self.send_within,
         )
-        accepted = transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+        try:
+            accepted = transaction(
+                self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault)
+            )
+        except Exception:
+            self.admission.give_back(applicant)
+            raise
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()
         return accepted
 
-    def _note_refusal(
-        self, error: NumberNotAllowed, wanted: CodeWanted, *, client_id: UUID, now: datetime
-    ) -> None:
-        with connection(self.engine) as conn:
-            refusals.add(
-                conn,
+    def _number(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> PhoneNumber:
+        try:
+            return phone.parse(
+                wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
+            )
+        except NumberNotAllowed as error:
+            self.admission.note(
+                error,
                 client_id=client_id,
-                reason=error.reason,
                 number_hash=self.vault.number_hash(error.e164),
                 client_ip_hash=self.vault.address_hash(wanted.client_ip),
                 now=now,
             )
-        log.info("otp_refused", client_id=str(client_id), reason=error.reason)
+            raise

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
     NotSentYet,
@@ -21,6 +22,7 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
+from otpqueue.operations.admission import Admission
 from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
 from otpqueue.store.engine import run
@@ -35,6 +37,7 @@ class ResendCode:
 
     engine: Engine
     vault: Vault
+    admission: Admission
     wake: Callable[[], bool]
     send_within: timedelta
 
@@ -44,8 +47,28 @@ class ResendCode:
         """Make the request due once more and wake a worker; `channel` is the first one's unless given.
 
         Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
-        CheckRefused errors for a request that has ended, DatabaseUnavailable.
+        CheckRefused errors for a request that has ended, NotAdmitted, DatabaseUnavailable.
         """
+
+        def read(conn: Connection) -> tuple[OtpRequest, str] | None:
+            return requests.find_with_number(conn, request_id, client_id=client_id, vault=self.vault)
+
+        found = run(self.engine, read)
+        if found is None:
+            raise RequestNotFound
+        request, e164 = found
+        if refused := _why_not(request, now):
+            raise refused
+        applicant = self.admission.admit(
+            client_id=client_id,
+            # Whether such a number may be sent to was decided when the request was made.
+            number=phone.parse(e164, allow_documentation=True),
+            number_hash=self.vault.number_hash(e164),
+            client_ip_hash=None,
+            language=None,
+            resend=True,
+            now=now,
+        )
 
         def work(conn: Connection) -> tuple[bool, OtpRequest | None]:
             taken = requests.resend(
@@ -58,17 +81,22 @@ class ResendCode:
             )
             return taken, requests.find(conn, request_id, client_id=client_id, vault=self.vault)
 
-        taken, request = run(self.engine, work)
-        if request is None:
-            raise RequestNotFound
-        if not taken:
-            raise _why_not(request, now)
-        log.info("otp_resend_requested", otp_id=str(request_id), sends=request.sends)
+        try:
+            taken, after = run(self.engine, work)
+            if after is None:
+                raise RequestNotFound
+            if not taken:
+                # Another call was quicker.
+                raise _why_not(after, now) or ResendInProgress(retry_after_s=1)
+        except Exception:
+            self.admission.give_back(applicant)
+            raise
+        log.info("otp_resend_requested", otp_id=str(request_id), sends=after.sends)
         self.wake()
-        return request
+        return after
 
 
-def _why_not(request: OtpRequest, now: datetime) -> OtpqueueError:
+def _why_not(request: OtpRequest, now: datetime) -> OtpqueueError | None:
     if request.status in ENDED:
         return ENDED[request.status]()
     if request.expires_at is None:
@@ -81,4 +109,4 @@ def _why_not(request: OtpRequest, now: datetime) -> OtpqueueError:
         return ResendsExhausted()
     if request.resend_after and request.resend_after > now:
         return ResendTooSoon(retry_after_s=math.ceil((request.resend_after - now).total_seconds()))
-    return ResendInProgress(retry_after_s=1)
+    return None

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.store.schema import api_keys, clients
 
 
@@ -39,6 +40,12 @@ def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
 def find_client(conn: Connection, name: str) -> UUID | None:
     """Return the id of the client with this name, None if there is none."""
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
+
+
+def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
+    """Return what is set for this client alone."""
+    stored = conn.execute(select(clients.c.settings).where(clients.c.id == client_id)).scalar_one()
+    return ClientSettings.from_stored(stored)
 
 
 def add_key(

@@ -124,6 +124,18 @@ def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -
     return _to_domain(row, vault) if row else None
 
 
+def find_with_number(
+    conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault
+) -> tuple[OtpRequest, str] | None:
+    """Return this client's request and the whole number it goes to, None if there is none."""
+    row = conn.execute(
+        select(otp_requests).where(_r.id == request_id, _r.client_id == client_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    return _to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+
+
 def newest_for(
     conn: Connection, *, client_id: UUID, number_hash: bytes, session_hash: bytes | None
 ) -> UUID | None:

@@ -62,6 +62,8 @@ clients = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Time, nullable=False),
+    # What is set for this client alone.
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
 api_keys = Table(
