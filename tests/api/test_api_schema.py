@@ -1,0 +1,124 @@
+"""The OpenAPI document as an adversary reads it: schemathesis makes calls of it, good and bad ones.
+
+Every answer must be a documented one, and never an error of ours. Some calls are made likelier to go deep: a
+request that lives, a number that exists, a key that may do everything.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from otpqueue.api import openapi
+from tests.api.conftest import Caller, MakeCaller
+
+LEAST_CASES = 2000
+CASES_PER_OPERATION = 300
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+OPERATIONS = {
+    found.ok().label: found.ok()
+    for found in schemathesis.openapi.from_dict(openapi.build()).get_all_operations()
+}
+LIKELY = {
+    "phone_number": st.integers(0, 999).map("+447700900{:03}".format),
+    "phoneNumber": st.integers(0, 999).map("+447700900{:03}".format),
+    "country": st.sampled_from([None, "GB", "US"]),
+    "language": st.sampled_from([None, "en", "de"]),
+    "session_id": st.sampled_from([None, "sent", "verified"]),
+    "client_ip": st.sampled_from([None, "192.0.2.7", "2001:db8::7"]),
+    "code": st.sampled_from(["123456", "000000"]),
+    "otp": st.sampled_from(["123456", "000000"]),
+}
+RECEIPTS_PASSWORD = "a password for reports"
+answered: Counter[tuple[str, int]] = Counter()
+
+
+@pytest.fixture
+def attacker(make_caller: MakeCaller) -> Caller:
+    """Return a caller with a key for everything."""
+    caller = make_caller(OTPQUEUE_RECEIPTS_USER="infobip", OTPQUEUE_RECEIPTS_PASSWORD=RECEIPTS_PASSWORD)
+    caller.key = caller.new_key("send", "verify", "admin")
+    return caller
+
+
+@pytest.fixture
+def live(attacker: Caller) -> list[str]:
+    """Return the ids of requests in several states."""
+    paths = [attacker.ask(phone_number="+447700900001")]
+    for state in ("sent", "verified", "cancelled"):
+        path, code = attacker.sent(session_id=state)
+        paths.append(path)
+        attacker.become(path, "resend_after = now()")
+        if state == "verified":
+            assert attacker.verify(path, code, session_id=state).status_code == 200
+        if state == "cancelled":
+            assert attacker.call("DELETE", path).status_code == 200
+    return [path.rpartition("/")[2] for path in paths]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_answer_is_documented(label: str, attacker: Caller, live: list[str]) -> None:
+    """Whatever the document's schemas make, and whatever they forbid, is answered as the document says."""
+    operation = OPERATIONS[label]
+    headers = {"Authorization": _credentials(operation, attacker)}
+
+    @settings(max_examples=CASES_PER_OPERATION, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=_cases(operation, live))
+    def call(case: Case) -> None:
+        response = case.call(app=attacker.app, headers=headers)
+        answered[label, response.status_code] += 1
+        assert response.status_code < 500, response.text
+        case.validate_response(response, checks=CHECKS)
+
+    call()
+
+
+def _credentials(operation: APIOperation[Any, Any, Any], attacker: Caller) -> str:
+    if operation.path == "/v1/infobip/receipts":
+        return "Basic " + base64.b64encode(f"infobip:{RECEIPTS_PASSWORD}".encode()).decode()
+    return f"Bearer {attacker.key}"
+
+
+@st.composite
+def _cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any], live: list[str]) -> Case:
+    mode = draw(st.sampled_from([GenerationMode.POSITIVE, GenerationMode.POSITIVE, GenerationMode.NEGATIVE]))
+    case = draw(operation.as_strategy(mode))
+    if mode is GenerationMode.POSITIVE:
+        if "request_id" in (case.path_parameters or {}) and draw(st.booleans()):
+            case.path_parameters["request_id"] = draw(st.sampled_from(live))
+        if "wait" in (case.query or {}):
+            case.query["wait"] = draw(st.sampled_from([0, 0.01]))
+        if isinstance(case.body, dict):
+            for name in sorted(case.body.keys() & LIKELY):
+                case.body[name] = draw(LIKELY[name])
+    return case
+
+
+def test_enough_calls_went_deep_enough() -> None:
+    """So many calls were made, and every operation was seen to do what it is for."""
+    assert sum(answered.values()) >= LEAST_CASES, answered
+    for label in OPERATIONS:
+        seen = {status for asked, status in answered if asked == label}
+        succeeded = {status for status in seen if status < 300}
+        # No right code is guessed.
+        assert succeeded or label.endswith(("/verify", "/verify-otp")), (label, seen)
