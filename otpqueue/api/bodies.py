@@ -140,8 +140,14 @@ def _refusal(error: ValidationError) -> Exception:
     if found[0]["type"] == "json_invalid" or not found[0]["loc"]:
         return Refused("malformed_json")
     return InvalidRequest(
-        [FieldError(str(one["loc"][0]), _message(one["type"], one["msg"])) for one in found]
+        [FieldError(shown_name(str(one["loc"][0])), _message(one["type"], one["msg"])) for one in found]
     )
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a field or parameter as an answer may repeat it: it could be a number or a code."""
+    hidden = len(name) > 64 or any(character.isnumeric() for character in name)
+    return "(a name with digits, or too long to show)" if hidden else name
 
 
 def _message(kind: str, text: str) -> str:

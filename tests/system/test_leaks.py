@@ -1,0 +1,238 @@
+"""After all kinds of traffic, no number, code, key or session id stands in clear where it should not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+import requests
+
+from tests.system.conftest import Dev, until
+from tests.system.leaks import Secrets
+
+pytestmark = pytest.mark.system
+
+SESSION = "session-Qx7vTz"
+REFERENCE = "order-of-the-test"
+ADDRESS = "198.51.100.77"
+IDEMPOTENCY_KEY = "idempotency-Jm3kWp"
+
+
+class Monitor:
+    """Every command that a Redis gets, from now on."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._monitor = self._client.monitor()
+        self._lines: list[str] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Monitor:
+        self._monitor.__enter__()
+        self._thread.start()
+        return self
+
+    def _listen(self) -> None:
+        try:
+            for line in self._monitor.listen():
+                self._lines.append(str(line["command"]))
+        except (redis.ConnectionError, ValueError, OSError):
+            return  # closed below, or by the end of the server
+
+    def __exit__(self, *_: object) -> None:
+        self._monitor.connection.disconnect()
+        self._thread.join(10)
+
+    def written(self) -> bytes:
+        """Return all commands."""
+        return "\n".join(self._lines).encode("utf-8", "surrogateescape")
+
+
+class Traffic:
+    """Calls of every kind; keeps what was answered and what must not be found."""
+
+    def __init__(self, dev: Dev) -> None:
+        self.dev, self.secrets = dev, Secrets()
+        about = dev.about
+        self.secrets.texts |= {
+            "session id": SESSION,
+            "address": ADDRESS,
+            "idempotency key": IDEMPOTENCY_KEY,
+            "API key": about["api_key"].rpartition("_")[2],
+            "admin's API key": about["admin_api_key"].rpartition("_")[2],
+            "provider's key": about["infobip_api_key"],
+        }
+        self.pin_ids: set[str] = set()
+        self.answers: list[bytes] = []
+
+    def call(self, method: str, path: str, *, admin: bool = False, **kwargs: Any) -> requests.Response:
+        """Make a call and keep its answer."""
+        headers = kwargs.pop("headers", {})
+        if admin:
+            headers = {"Authorization": f"Bearer {self.dev.about['admin_api_key']}", **headers}
+        answer = self.dev.call(method, path, headers=headers, **kwargs)
+        self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}".encode())
+        return answer
+
+    def number(self, last: int) -> str:
+        """Return a number of this test."""
+        number = f"+447700900{last}"
+        self.secrets.add_number(number)
+        return number
+
+    def sent(self, last: int, **fields: str) -> tuple[str, str]:
+        """Ask for a code and wait until it is there; return the request's path and the code."""
+        number = self.number(last)
+        answer = self.call("POST", "/v1/otp-requests", json={"phone_number": number, **fields})
+        assert answer.status_code == 202, answer.text
+        self.dev.becomes(answer.json()["id"], "sent")
+        message = self.dev.messages(number)[0]
+        self.secrets.codes.add(message["pin"])
+        self.secrets.texts[f"pin id of ..{last}"] = message["pinId"]
+        self.pin_ids.add(message["pinId"])
+        return f"/v1/otp-requests/{answer.json()['id']}", message["pin"]
+
+    def everything(self) -> None:
+        """Make the calls."""
+        self._good_calls()
+        self._refused_calls()
+        self._calls_while_the_provider_fails()
+
+    def _good_calls(self) -> None:
+        path, code = self.sent(
+            801, session_id=SESSION, client_ip=ADDRESS, client_reference=REFERENCE, language="en"
+        )
+        verify = {"code": code, "session_id": SESSION, "client_ip": ADDRESS}
+        self.call("GET", path)
+        self.call("GET", f"{path}/history", admin=True)
+        self.call("POST", f"{path}/verify", json=verify | {"code": _wrong(code)})
+        self.call("POST", f"{path}/verify", json=verify | {"session_id": "another"})
+        headers = {"Idempotency-Key": IDEMPOTENCY_KEY}
+        assert self.call("POST", f"{path}/verify", json=verify, headers=headers).status_code == 200
+        self.call("POST", f"{path}/verify", json=verify)
+        self.call("POST", f"{path}/resend")
+        cancelled, _code = self.sent(802)
+        self.call("DELETE", cancelled)
+        number = self.number(803)
+        self.call("POST", "/request-otp", json={"phoneNumber": number, "sessionId": SESSION})
+        until(lambda: bool(self.dev.messages(number)), seconds=10)
+        code = self.dev.messages(number)[0]["pin"]
+        self.secrets.codes.add(code)
+        self.call("POST", "/verify-otp", json={"phoneNumber": number, "otp": code, "sessionId": SESSION})
+
+    def _refused_calls(self) -> None:
+        number = self.number(804)
+        path, code = self.sent(805)
+        for body in (
+            {"phone_number": number[:-1] + "x"},
+            {"phone_number": "07700 900804"},
+            {"phone_number": "+4490" + number[5:]},
+            {"phone_number": number, "code": code},
+            {"phone_number": [number]},
+            {number: code},
+        ):
+            assert self.call("POST", "/v1/otp-requests", json=body).status_code >= 400
+        for body in ({"code": code + "0"}, {"code": int(code)}, {"code": code, "phone_number": number}):
+            assert self.call("POST", f"{path}/verify", json=body).status_code >= 400
+        self.call("POST", f"/v1/otp-requests/{number}/verify", json={"code": code})
+        self.call("GET", f"/v1/otp-requests?phone_number={number}", admin=True)
+        self.call("POST", f"{path}/{code}", data=f'{{"phone_number": "{number}"')
+        self.call("GET", path, headers={"Authorization": f"Bearer {self.dev.about['api_key']}x"})
+        self.call("GET", path, headers={"X-Request-Id": f"id {number}"})
+
+    def _calls_while_the_provider_fails(self) -> None:
+        for last, fault in ((806, {"status": 400}), (807, {"status": 500}), (808, {"form": "broken"})):
+            number = self.number(last)
+            self.dev.fault(match={"to": number[1:]}, times=1, **fault)
+            self.call("POST", "/v1/otp-requests", json={"phone_number": number, "session_id": SESSION})
+        path, code = self.sent(809)
+        self.dev.fault(match={"path": "/verify"}, times=1, status=503)
+        self.call("POST", f"{path}/verify", json={"code": code})
+
+
+def _every_row(dev: Dev) -> bytes:
+    """Return all tables as `pg_dump` writes them."""
+    written = b""
+    with psycopg.connect(dev.about["database_url"].replace("+psycopg", "")) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            with connection.cursor().copy(f'COPY "{table}" TO STDOUT') as copy:
+                written += b"".join(bytes(piece) for piece in copy)
+    return written
+
+
+def _wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 1_000_000:06}"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Traffic, Monitor]]:
+    """Yield all that traffic, once it is over, and what Redis was told meanwhile."""
+    folder = tmp_path_factory.mktemp("leaks")
+    dev = Dev(folder, OTPQUEUE_LOG_LEVEL="DEBUG", OTPQUEUE_SWEEP_EVERY_S="1").start()
+    try:
+        with Monitor(dev.about["redis_url"]) as monitor:
+            traffic = Traffic(dev)
+            traffic.everything()
+            yield traffic, monitor
+    finally:
+        dev.stop()
+
+
+Watched = tuple[Traffic, Monitor]
+
+
+def test_logs(watched: Watched) -> None:
+    """What all processes log, at the lowest level, after the banner that hands the keys out."""
+    traffic, _ = watched
+    _banner, _, logged = traffic.dev.output().partition("Paste this into another shell")
+
+    assert "http_request" in logged
+    assert "otp_sent" in logged
+    after = logged.partition("/verify")[2].partition("\n")[2]
+    assert traffic.secrets.found_in(after.encode()) == []
+
+
+def test_answers(watched: Watched) -> None:
+    """Bodies and headers of all answers, problems and histories among them."""
+    traffic, _ = watched
+
+    for answer in traffic.answers:
+        assert traffic.secrets.found_in(answer) == [], answer
+    assert sum(b"application/problem+json" in answer for answer in traffic.answers) > 10
+
+
+def test_redis(watched: Watched) -> None:
+    """Every command that Redis got: Celery's messages, wake-ups, circuit, limits."""
+    traffic, monitor = watched
+    written = monitor.written()
+
+    assert b"send_codes" in written
+    assert traffic.secrets.found_in(written) == []
+    with redis.Redis.from_url(traffic.dev.about["redis_url"]) as client:
+        kept = b"\n".join(key + b" " + (client.dump(key) or b"") for key in client.scan_iter())
+    assert traffic.secrets.found_in(kept) == []
+
+
+def test_postgres(watched: Watched) -> None:
+    """A dump of the database, and its files: pages, write-ahead log, its own log."""
+    traffic, _ = watched
+    rows = _every_row(traffic.dev)
+    secrets = Secrets(
+        {name: text for name, text in traffic.secrets.texts.items() if text not in traffic.pin_ids},
+        traffic.secrets.codes,
+    )
+
+    # What must be there for the provider's sake is what shows that this looks in the right place.
+    assert all(pin_id.encode() in rows for pin_id in traffic.pin_ids)
+    assert REFERENCE.encode() in rows
+    assert secrets.found_in(rows) == []
+    # In pages of many small values six digits stand alone by chance.
+    secrets.codes.clear()
+    for path in sorted((traffic.dev.folder / ".otpqueue" / "postgres").rglob("*")):
+        if path.is_file():
+            assert secrets.found_in(path.read_bytes()) == [], path
