@@ -27,6 +27,7 @@ from otpqueue.simulator.server import running
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
+from tests import leaks
 
 for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG"))]:
     del os.environ[_name]
@@ -62,18 +63,22 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
 
 @pytest.fixture
 def database_url(engines: Engines) -> Iterator[str]:
-    """Yield a fresh, migrated database."""
+    """Yield a fresh, migrated database; whatever a test does, nothing secret stands in it in clear."""
     name = f"test_{uuid4().hex}"
-    yield engines.postgres.create_database(name, template=TEMPLATE)
+    url = engines.postgres.create_database(name, template=TEMPLATE)
+    yield url
+    found = leaks.in_clear(leaks.every_row(url))
     engines.postgres.drop_database(name)
+    assert found == []
 
 
 @pytest.fixture
-def redis_url(engines: Engines) -> str:
-    """Return an empty Redis."""
+def redis_url(engines: Engines) -> Iterator[str]:
+    """Yield an empty Redis; whatever a test does, nothing secret is kept in it."""
     with redis.Redis.from_url(engines.valkey.url) as client:
         client.flushall()
-    return engines.valkey.url
+    yield engines.valkey.url
+    assert leaks.in_clear(leaks.every_key(engines.valkey.url)) == []
 
 
 class Provider:

@@ -20,6 +20,7 @@ from otpqueue import clock
 from otpqueue.embedded import ChildProcess
 from otpqueue.settings import load
 from otpqueue.wiring import Parts
+from tests import leaks
 from tests.api import contract
 from tests.conftest import INFOBIP_KEY, NUMBER, TEMPLATE, Engines, Provider
 
@@ -65,8 +66,9 @@ class Served:
 def settings_over_a_database(engines: Engines, *, provider_url: str) -> Iterator[dict[str, str]]:
     """Make a migrated database, yield the settings of what runs over it, and drop it again."""
     name = f"test_{uuid4().hex}"
+    url = engines.postgres.create_database(name, template=TEMPLATE)
     yield {
-        "DATABASE_URL": engines.postgres.create_database(name, template=TEMPLATE),
+        "DATABASE_URL": url,
         "REDIS_URL": engines.valkey.url,
         "INFOBIP_BASE_URL": provider_url,
         "INFOBIP_API_KEY": INFOBIP_KEY,
@@ -74,7 +76,9 @@ def settings_over_a_database(engines: Engines, *, provider_url: str) -> Iterator
         "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
         "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true",
     }
+    found = leaks.in_clear(leaks.every_row(url) + leaks.every_key(engines.valkey.url))
     engines.postgres.drop_database(name)
+    assert found == []
 
 
 def free_port() -> int:

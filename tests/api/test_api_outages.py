@@ -52,6 +52,7 @@ def test_database_is_dropped(lonely: Caller, engines: Engines) -> None:
     engines.postgres.drop_database(lonely.parts.engine.url.database)
 
     answers = [lonely.get(path), lonely.post(ASK, json={"phone_number": lonely.number}), lonely.get(path)]
+    engines.postgres.create_database(lonely.parts.engine.url.database)  # what comes after looks into it
 
     assert {answer.json["code"] for answer in answers} == {"database_unavailable"}
 

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 import redis
 import requests
 
+from tests.leaks import Secrets, every_key, every_row
 from tests.system.conftest import Dev, until
-from tests.system.leaks import Secrets
 
 pytestmark = pytest.mark.system
 
@@ -154,17 +153,6 @@ class Traffic:
         self.call("POST", f"{path}/verify", json={"code": code})
 
 
-def _every_row(dev: Dev) -> bytes:
-    """Return all tables as `pg_dump` writes them."""
-    written = b""
-    with psycopg.connect(dev.about["database_url"].replace("+psycopg", "")) as connection:
-        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-        for (table,) in tables:
-            with connection.cursor().copy(f'COPY "{table}" TO STDOUT') as copy:
-                written += b"".join(bytes(piece) for piece in copy)
-    return written
-
-
 def _wrong(code: str) -> str:
     return f"{(int(code) + 1) % 1_000_000:06}"
 
@@ -213,15 +201,13 @@ def test_redis(watched: Watched) -> None:
 
     assert b"send_codes" in written
     assert traffic.secrets.found_in(written) == []
-    with redis.Redis.from_url(traffic.dev.about["redis_url"]) as client:
-        kept = b"\n".join(key + b" " + (client.dump(key) or b"") for key in client.scan_iter())
-    assert traffic.secrets.found_in(kept) == []
+    assert traffic.secrets.found_in(every_key(traffic.dev.about["redis_url"])) == []
 
 
 def test_postgres(watched: Watched) -> None:
     """A dump of the database, and its files: pages, write-ahead log, its own log."""
     traffic, _ = watched
-    rows = _every_row(traffic.dev)
+    rows = every_row(traffic.dev.about["database_url"])
     secrets = Secrets(
         {name: text for name, text in traffic.secrets.texts.items() if text not in traffic.pin_ids},
         traffic.secrets.codes,

@@ -1,4 +1,7 @@
-"""Look for secrets in what a running instance has written: in clear, in hexadecimal, in Base64."""
+"""Look for secrets in what has been written: in clear, in hexadecimal, in Base64.
+
+Nothing here imports otpqueue: black-box tests use it too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,13 @@ import base64
 import re
 from dataclasses import dataclass, field
 
+import psycopg
+import redis
+
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
+_NUMBER = re.compile(rb"447700900\d{3}|343437373030393030(3\d){3}")
+"""A number of the tests, and as a column of bytes shows it."""
+_API_KEY = re.compile(rb"oq_[a-z2-9]{8}_[\w-]{43}|6f715f([67][0-9a-f]|3[2-9]){8}5f")
 _NO_WORD = rb"[0-9A-Za-z]"
 
 
@@ -36,6 +45,33 @@ class Secrets:
             if any(alone.search(layer) for layer in layers):
                 found.add(f"code {code}")
         return sorted(found)
+
+
+def every_row(database_url: str) -> bytes:
+    """Return all tables of a database, as `pg_dump` writes them."""
+    written = b""
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            with connection.cursor().copy(f'COPY "{table}" TO STDOUT') as copy:
+                written += b"".join(bytes(piece) for piece in copy)
+    return written
+
+
+def every_key(redis_url: str) -> bytes:
+    """Return all that a Redis keeps: names and serialized values."""
+    with redis.Redis.from_url(redis_url) as client:
+        return b"\n".join(key + b" " + (client.dump(key) or b"") for key in client.scan_iter())
+
+
+def in_clear(written: bytes) -> list[bytes]:
+    """Return the tests' numbers and API keys that stand in what was written."""
+    return [
+        found.group()
+        for layer in (written, *_unpacked(written))
+        for pattern in (_NUMBER, _API_KEY)
+        for found in pattern.finditer(layer)
+    ]
 
 
 def _unpacked(written: bytes) -> list[bytes]:
