@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.logs import get_logger
+from otpqueue.operations.replay import Remember
 from otpqueue.store import refusals, requests
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
@@ -45,8 +46,12 @@ class RequestCode:
     max_checks: int
     allow_documentation: bool
 
-    def __call__(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> OtpRequest:
+    def __call__(
+        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, remember: Remember | None = None
+    ) -> OtpRequest:
         """Store a request as due and wake a worker; an older live one for the same person is cancelled.
+
+        `remember` is called in the same transaction.
 
         Raises InvalidPhoneNumber, NumberNotAllowed (noted as a refusal), DatabaseUnavailable.
         """
@@ -70,7 +75,14 @@ class RequestCode:
             created_at=now,
             send_by=now + self.send_within,
         )
-        accepted = transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+
+        def store(conn: Connection) -> OtpRequest:
+            stored = requests.insert_newest(conn, new, vault=self.vault)
+            if remember:
+                remember(conn, stored)
+            return stored
+
+        accepted = transaction(self.engine, store)
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()
         return accepted
