@@ -82,6 +82,9 @@ def from_cursor(cursor: str) -> tuple[Position, bytes]:
     Raises ValueError for what cannot be one.
     """
     packed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
-    if len(packed) != CURSOR_BYTES:
-        raise ValueError("a cursor has another length")
-    return Position.from_bytes(packed[: _POSITION.size]), packed[_POSITION.size :]
+    if len(packed) != CURSOR_BYTES or base64.urlsafe_b64encode(packed).decode() != cursor:
+        raise ValueError("a cursor has another length, and one form")
+    try:
+        return Position.from_bytes(packed[: _POSITION.size]), packed[_POSITION.size :]
+    except OverflowError:
+        raise ValueError("no moment") from None

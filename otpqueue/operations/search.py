@@ -55,7 +55,7 @@ class SearchRequests:
     def _read(self, cursor: str, reader: UUID, filters: Filters) -> Position:
         try:
             position, signature = from_cursor(cursor)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise _no_cursor() from None
         if not hmac.compare_digest(signature, self._sign(position, reader, filters)):
             raise _no_cursor()

@@ -2,7 +2,8 @@
 
 A lease on a row, and no advisory lock, since a check of a code holds no transaction while the provider is
 asked. No statement here waits for a twin's work: a key is taken by an insert of its own, in autocommit, which
-does nothing where there is a row, and the update that keeps the answer is the last one of its transaction.
+does nothing where a row is seen (`ON CONFLICT DO NOTHING` alone would wait for a transaction that is updating
+it), and the update that keeps the answer is the last one of its transaction.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, delete, exists, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
@@ -60,11 +61,14 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
     any call after its time.
     """
     lease_until = func.statement_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
-    values = {"lease_until": lease_until, "created_at": now, "expires_at": expires_at}
+    columns = {**vars(key), "created_at": now, "expires_at": expires_at}
+    values: dict[str, ColumnElement[Any]] = {
+        name: literal(value, idempotency_keys.c[name].type) for name, value in columns.items()
+    } | {"lease_until": lease_until}
     for _ in range(_TRIES):
         taken = conn.execute(
             insert(idempotency_keys)
-            .values(client_id=key.client_id, key_hash=key.key_hash, fingerprint=key.fingerprint, **values)
+            .from_select(list(values), select(*values.values()).where(~exists().where(_is(key))))
             .on_conflict_do_nothing()
             .returning(_k.lease_until)
         ).scalar_one_or_none()
@@ -85,7 +89,7 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
         taken = conn.execute(
             update(idempotency_keys)
             .where(_is(key), _free(key, now))
-            .values(fingerprint=key.fingerprint, request_id=None, answer=None, **values)
+            .values(request_id=None, answer=None, **values)
             .returning(_k.lease_until)
         ).scalar_one_or_none()
         if taken:

@@ -288,7 +288,7 @@ idempotency_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     # The request that the answer speaks of; null before there is one, and after it was erased.
     Column("request_id", ForeignKey("otp_requests.id", ondelete="SET NULL")),
-    Column("answer", JSONB),
+    Column("answer", JSONB(none_as_null=True)),
     # While the first call runs, by Postgres's clock.
     Column("lease_until", Time),
     Column("created_at", Time, nullable=False),

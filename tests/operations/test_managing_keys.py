@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from otpqueue import clock
 from otpqueue.domain.errors import InvalidRequest, Unauthenticated
-from otpqueue.operations.keys import Keys, prefix_of
+from otpqueue.operations.keys import prefix_of
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import api_keys
 from otpqueue.wiring import Parts
