@@ -130,7 +130,7 @@ def test_nothing_asked_for(guest: Caller) -> None:
 
 
 def test_other_session(guest: Caller) -> None:
-    """A right code from another session, or from none, is a wrong one, and the same answer; it costs no check."""
+    """A right code from another session, or from none, is answered as a wrong one, and costs no check."""
     code = sent(guest, sessionId="a")
 
     foreign = [check(guest, code, sessionId="b"), check(guest, code)]

@@ -146,7 +146,7 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
 
 
 def test_newest_for_prefers_the_session(store: Store) -> None:
-    """The session's own request, ended or not, comes before a live one of another; ended ones of others never."""
+    """The session's own request comes first, also if it has ended, then a live one of another session."""
     foreign = store.insert(session_id="one", created_at=later(10))
     own = store.insert(session_id="two")
     number_hash = store.vault.number_hash(NUMBER)
