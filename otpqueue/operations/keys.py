@@ -76,6 +76,7 @@ class Keys:
             raise InvalidRequest(
                 [FieldError("note", f"must be at most {_LONGEST_NOTE} printable characters")]
             )
+        expires_at = None if expires_in is None else _end(now, expires_in, "expires_in")
         key = key or new_key()
         with connection(self.engine) as conn:
             clients.add_key(
@@ -86,7 +87,7 @@ class Keys:
                 key_hash=self.vault.key_hash(key),
                 scopes=scopes,
                 now=now,
-                expires_at=None if expires_in is None else _end(now, expires_in, "expires_in"),
+                expires_at=expires_at,
                 note=note,
             )
         return key
