@@ -370,6 +370,13 @@ class Settings(BaseModel):
         alias="OTPQUEUE_STOP_WITHIN_S",
         description="how long a worker told to stop finishes what it is sending; a second SIGTERM ends that",
     )
+    idempotency_keep_s: Seconds = Field(
+        86_400,
+        alias="OTPQUEUE_IDEMPOTENCY_KEEP_S",
+        ge=60,
+        le=604_800,
+        description="the answer to a call with an `Idempotency-Key` is replayed for so long",
+    )
     sweep_every_s: Seconds = Field(5, alias="OTPQUEUE_SWEEP_EVERY_S", description="how often `sweep` runs")
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"

@@ -29,8 +29,10 @@ from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.receive_receipts import ReceiveReceipts
+from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.sweep import Sweep
@@ -220,6 +222,22 @@ class Parts:
             max_checks=self.settings.max_checks,
             allow_documentation=self.settings.allow_documentation_numbers,
         )
+
+    @cached_property
+    def once(self) -> Once:
+        """Replays answers."""
+        return Once(
+            engine=self.engine,
+            vault=self.vault,
+            keep=timedelta(seconds=self.settings.idempotency_keep_s),
+            # The longest that a call takes is a check; the others are over long before.
+            lease_s=self.settings.check_lease_s,
+        )
+
+    @cached_property
+    def search(self) -> SearchRequests:
+        """Searches requests."""
+        return SearchRequests(engine=self.engine, vault=self.vault)
 
     @cached_property
     def status(self) -> ReadStatus:

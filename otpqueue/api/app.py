@@ -18,6 +18,7 @@ from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
+from otpqueue.api.search import SearchByNumber
 from otpqueue.api.waiting import Waiters
 from otpqueue.wiring import Parts
 
@@ -40,16 +41,23 @@ def create_app(parts: Parts) -> App:
     waiters = Waiters(read=parts.status.of_many, places=threads // 4)
     health = Health(check=parts.health)
 
-    app.add_route("/v1/otp-requests", OtpRequests(door=door, request=parts.request))
+    app.add_route(
+        "/v1/otp-requests",
+        OtpRequests(door=door, request=parts.request, search=parts.search, once=parts.once),
+    )
+    app.add_route("/v1/otp-requests/search", SearchByNumber(door=door, search=parts.search))
     app.add_route(
         "/v1/otp-requests/{request_id}",
         OneOtpRequest(door=door, status=parts.status, cancel=parts.cancel, waiters=waiters),
     )
     app.add_route(
         "/v1/otp-requests/{request_id}/verify",
-        Verification(door=door, verify=parts.verify, room=checking),
+        Verification(door=door, verify=parts.verify, room=checking, once=parts.once),
     )
-    app.add_route("/v1/otp-requests/{request_id}/resend", Resending(door=door, resend=parts.resend))
+    app.add_route(
+        "/v1/otp-requests/{request_id}/resend",
+        Resending(door=door, resend=parts.resend, once=parts.once),
+    )
     app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))

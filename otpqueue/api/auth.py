@@ -9,6 +9,7 @@ from uuid import UUID
 import falcon
 import structlog
 
+from otpqueue import clock
 from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.keys import Keys
 
@@ -32,7 +33,7 @@ class Door:
         api_key = api_key.strip()
         if word.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
             raise Unauthenticated
-        key = self.keys.authenticate(api_key)
+        key = self.keys.authenticate(api_key, now=clock.now())
         structlog.contextvars.bind_contextvars(client=key.client_name)
         if not key.scopes.intersection(scopes):
             raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
 
 import falcon
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from otpqueue.api.problems import Refused
 from otpqueue.domain.checking import is_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.request import SHOWN
 
 MAX_BODY_BYTES = 16 * 1024
+
+_EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
+"""In any time zone a moment that can be reckoned with."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -44,6 +49,24 @@ def _country(text: str) -> str:
     return text.upper()
 
 
+def _status(text: str) -> str:
+    if text not in SHOWN:
+        raise ValueError(f"must be one of {', '.join(sorted(SHOWN))}")
+    return text
+
+
+def _moment(text: object) -> datetime:
+    try:
+        # In a query a plus that was not encoded reads as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+")) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not _EARLIEST_YEAR <= moment.year <= _LATEST_YEAR:
+        raise ValueError("must be ISO 8601 with a time zone, e.g. 2026-03-01T12:00:00Z")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Number = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_printable)]
 Code = Annotated[str, AfterValidator(_code)]
@@ -93,6 +116,37 @@ class ResendWanted(Body):
     channel: Literal["sms", "voice"] | None = Field(None, description="as the first time unless given")
 
 
+class Filtered(BaseModel):
+    """What both searches take."""
+
+    status: Annotated[str, AfterValidator(_status)] | None = Field(
+        None, description="as it is shown, `sending` included", examples=["failed"]
+    )
+    created_after: Moment | None = Field(
+        None, description="this moment or later, ISO 8601 with a time zone", examples=["2026-03-01T12:00:00Z"]
+    )
+    created_before: Moment | None = Field(None, description="before this moment")
+    client: Text | None = Field(None, description="name of a client; of every one unless given")
+    cursor: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="`next_cursor` of the page before, with the same filters"
+    )
+
+
+class SearchQuery(Filtered):
+    """The query of `GET /v1/otp-requests`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+
+
+class SearchWanted(Filtered, Body):
+    """Find the requests for a number."""
+
+    phone_number: Number = Field(description="E.164", examples=["+447700900123"])
+    limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+
+
 class GuideRequest(Body):
     """The guide's `POST /request-otp`."""
 
@@ -115,6 +169,14 @@ def read(req: falcon.Request, model: type[Model]) -> Model:
     """
     try:
         return model.model_validate_json(read_json(req, limit=MAX_BODY_BYTES))
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def read_query(req: falcon.Request, model: type[Model]) -> Model:
+    """Return the request's query as `model`. Raises InvalidRequest."""
+    try:
+        return model.model_validate(req.params)
     except ValidationError as error:
         raise _refusal(error) from None
 

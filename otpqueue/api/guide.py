@@ -15,7 +15,7 @@ import falcon
 from otpqueue import clock
 from otpqueue.api import bodies, problems
 from otpqueue.api.auth import Door
-from otpqueue.api.requests import path_of
+from otpqueue.api.representations import path_of
 from otpqueue.api.room import Room
 from otpqueue.domain import errors
 from otpqueue.operations.request import CodeWanted, RequestCode

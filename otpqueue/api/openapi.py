@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history
+from otpqueue.api import bodies, history, idempotency
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
-from otpqueue.domain.request import Reason, Status
+from otpqueue.domain.request import SHOWN, Reason
 
 _ID = {
     "name": "request_id",
@@ -32,6 +32,14 @@ _IF_NONE_MATCH = {
     "description": "the `ETag` of the state you have seen: any other state is answered at once",
     "schema": {"type": "string"},
 }
+_IDEMPOTENCY_KEY = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "description": "1 to 255 printable ASCII characters, a fresh one for each wish. The call may be repeated "
+    "with it for 24 hours: once accepted, it is answered as the first time, with `Idempotent-Replayed: true`",
+    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
+}
+_REPEATED = ("idempotency_in_progress", "idempotency_key_reused")
 _OPEN = ("not_found", "bad_http", "internal_error")
 _KEYED = ("unauthenticated", "missing_scope", "database_unavailable", "too_busy", *_OPEN)
 _BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
@@ -90,6 +98,18 @@ class Operation:
     guide: bool = False
 
 
+def _query(model: type[BaseModel]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "name": name,
+            "in": "query",
+            "description": field["description"],
+            "schema": {key: value for key, value in field.items() if key not in {"description", "title"}},
+        }
+        for name, field in model.model_json_schema()["properties"].items()
+    )
+
+
 OPERATIONS = (
     Operation(
         method="POST",
@@ -97,10 +117,40 @@ OPERATIONS = (
         summary="Ask for a code to be sent",
         description="Answers at once; a worker sends the code. A newer request for the same number and "
         "session replaces the older one.",
+        parameters=(_IDEMPOTENCY_KEY,),
         body=bodies.NewOtpRequest,
         answers={202: ("Accepted; `Location` is where to poll", "OtpRequest")},
-        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        problems=(
+            *_KEYED,
+            *_BODY,
+            *_REPEATED,
+            "request_not_found",
+            "invalid_phone_number",
+            "number_not_allowed",
+        ),
         key="send",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/otp-requests",
+        summary="List requests (for operators)",
+        description="Newest first, of every client; each also says whose it is. `next_cursor` leads to the "
+        "next page and is null at the end. A page may be short, even empty, before the end: so many requests "
+        "are looked at for one page, and no more.",
+        parameters=_query(bodies.SearchQuery),
+        answers={200: ("A page of requests", "Found")},
+        problems=(*_KEYED, "invalid_request"),
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/otp-requests/search",
+        summary="Find the requests for a number (for operators)",
+        description="As the list, for one number, which stands in no URL.",
+        body=bodies.SearchWanted,
+        answers={200: ("A page of requests", "Found")},
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        key="admin",
     ),
     Operation(
         method="GET",
@@ -120,11 +170,13 @@ OPERATIONS = (
         method="POST",
         path="/v1/otp-requests/{request_id}/verify",
         summary="Check a code",
-        description="Only a 200 means that the code is right, and it comes once. A wrong code costs a check.",
-        parameters=(_ID,),
+        description="Only a 200 means that the code is right, and it comes once; a repetition with the same "
+        "`Idempotency-Key` gets it again. A wrong code costs a check. With another `session_id` than "
+        "the one it was asked for with, any code is answered like a wrong one, and costs none.",
+        parameters=(_ID, _IDEMPOTENCY_KEY),
         body=bodies.CodeToVerify,
         answers={200: ("The code is right", "Verified")},
-        problems=(*_KEYED, *_BODY, *_CHECK),
+        problems=(*_KEYED, *_BODY, *_CHECK, *_REPEATED),
         key="verify",
     ),
     Operation(
@@ -134,11 +186,11 @@ OPERATIONS = (
         description="By SMS or voice, five sends in all, 30 seconds after the first, then 60, 120, 240. The "
         "code in hand stays good meanwhile; a resend that fails shows in `resend` and changes nothing else. "
         "The body may be left out.",
-        parameters=(_ID,),
+        parameters=(_ID, _IDEMPOTENCY_KEY),
         body=bodies.ResendWanted,
         optional_body=True,
         answers={202: ("Accepted; poll as before", "OtpRequest")},
-        problems=(*_KEYED, *_BODY, *_RESEND),
+        problems=(*_KEYED, *_BODY, *_RESEND, *_REPEATED),
         key="send",
     ),
     Operation(
@@ -246,17 +298,20 @@ def _time(description: str) -> dict[str, Any]:
 
 
 def _request() -> dict[str, Any]:
-    statuses = sorted({"sending", *(status.value for status in Status)})
     return {
         "id": _text("UUIDv7", format="uuid"),
-        "status": _text("how it stands", enum=statuses),
+        "status": _text("how it stands", enum=sorted(SHOWN)),
         "reason": {
             "type": ["string", "null"],
             "enum": [*(reason.value for reason in Reason), None],
             "description": "why it ended",
         },
         "provider_code": {"type": ["string", "null"], "description": "Infobip's word for the last failure"},
-        "phone_number": _text("masked", examples=["+44********23"]),
+        "phone_number": {
+            "type": ["string", "null"],
+            "description": "masked",
+            "examples": ["+44********23"],
+        },
         "channel": _text("how the code travels", enum=["sms", "voice"]),
         "client_reference": {"type": ["string", "null"]},
         "created_at": _text("when it was accepted", format="date-time"),
@@ -307,6 +362,12 @@ def _shown_schemas() -> dict[str, Any]:
     health = ("status", "redis", "infobip", "database", "workers", "timestamp")
     return {
         "OtpRequest": _object(request),
+        "Found": _object(
+            {
+                "requests": {"type": "array", "items": _object({**request, "client": _text("who asked")})},
+                "next_cursor": {"type": ["string", "null"], "description": "leads to the next page"},
+            }
+        ),
         "Verified": _object({"verified": yes, **request}),
         "Problem": _object(problem, optional=optional),
         "GuideProblem": _object({**problem, **guides_own}, optional=optional),

@@ -5,65 +5,31 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import falcon
 import structlog
 
 from otpqueue import clock
-from otpqueue.api import bodies
+from otpqueue.api import bodies, idempotency
 from otpqueue.api.auth import Door
+from otpqueue.api.representations import path_of, representation, retry_after_s
 from otpqueue.api.room import Room
+from otpqueue.api.search import found_by_query
 from otpqueue.api.waiting import Waiters
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
-from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState, Status
+from otpqueue.domain.replay import Answer
+from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.operations.cancel import CancelRequest
+from otpqueue.operations.replay import Once, Remember
 from otpqueue.operations.request import CodeWanted, RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.verify import Attempted, VerifyCode
 
 MAX_WAIT_S = 30
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def representation(request: OtpRequest) -> dict[str, Any]:
-    """Return a request as callers see it."""
-    return {
-        "id": str(request.id),
-        "status": request.shown_status,
-        "reason": request.reason,
-        "provider_code": request.provider_code,
-        "phone_number": request.phone_number,
-        "channel": request.channel,
-        "client_reference": request.client_reference,
-        "created_at": _text(request.created_at),
-        "send_by": _text(request.send_by),
-        "sent_at": _text(request.sent_at),
-        "expires_at": _text(request.expires_at),
-        "verified_at": _text(request.verified_at),
-        "checks_left": request.checks_left,
-        "sends_left": 0 if request.is_final else MAX_SENDS - request.sends,
-        "resend_after": None if request.is_final else _text(request.resend_after),
-        "resend": _resend(request),
-    }
-
-
-def _resend(request: OtpRequest) -> dict[str, Any] | None:
-    if request.resend is None:
-        return None
-    return {
-        "status": request.resend,
-        "channel": request.resend_channel,
-        "reason": request.resend_reason,
-    }
-
-
-def path_of(request: OtpRequest) -> str:
-    """Return where a request is found."""
-    return f"/v1/otp-requests/{request.id}"
 
 
 def parse_id(text: str) -> UUID:
@@ -78,16 +44,20 @@ def parse_id(text: str) -> UUID:
     return request_id
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _etag(request: OtpRequest) -> str:
     return f"{request.shown_status}-{int(request.updated_at.timestamp() * 1_000_000):x}"
 
 
-def _retry_after_s(request: OtpRequest) -> int:
-    return 1 if request.status is Status.QUEUED or request.send_state is not SendState.IDLE else 5
+def _accepted(request: OtpRequest) -> Answer:
+    return Answer(
+        status=202,
+        headers={"Location": path_of(request), "Retry-After": str(retry_after_s(request))},
+        body=json.dumps(representation(request)),
+    )
+
+
+def _verified(request: OtpRequest) -> Answer:
+    return Answer(status=200, body=json.dumps({"verified": True, **representation(request)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +66,25 @@ class OtpRequests:
 
     door: Door
     request: RequestCode
+    search: SearchRequests
+    once: Once
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer requests of every client, newest first."""
+        resp.text = found_by_query(req, door=self.door, search=self.search)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Accept a request and answer 202 with its id at once."""
         client_id = self.door.enter(req, "send")
         body = bodies.read(req, bodies.NewOtpRequest)
+        call = idempotency.call_of(req, "POST /v1/otp-requests", body)
         wanted = CodeWanted(**body.model_dump() | {"channel": Channel(body.channel)})
-        request = self.request(wanted, client_id=client_id, now=clock.now())
-        resp.status = falcon.HTTP_202
-        resp.location = path_of(request)
-        resp.set_header("Retry-After", str(_retry_after_s(request)))
-        resp.text = json.dumps(representation(request))
+        now = clock.now()
+
+        def accept(remember: Remember | None) -> OtpRequest:
+            return self.request(wanted, client_id=client_id, now=now, remember=remember)
+
+        idempotency.send(resp, self.once(call, accept, answer=_accepted, client_id=client_id, now=now))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +107,7 @@ class OneOtpRequest:
             request = self.status(known, client_id=client_id)
         resp.etag = _etag(request)
         if not request.is_final:
-            resp.set_header("Retry-After", str(_retry_after_s(request)))
+            resp.set_header("Retry-After", str(retry_after_s(request)))
         if req.if_none_match and _knows(req, request):
             resp.status = falcon.HTTP_304
             return
@@ -149,16 +127,23 @@ class Verification:
     door: Door
     verify: VerifyCode
     room: Room
+    once: Once
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Check a code; 200 only if it is the right one."""
         client_id = self.door.enter(req, "verify")
         body = bodies.read(req, bodies.CodeToVerify)
-        with self.room.place():
-            request = self.verify(
-                parse_id(request_id), Attempted(**body.model_dump()), client_id=client_id, now=clock.now()
-            )
-        resp.text = json.dumps({"verified": True, **representation(request)})
+        known, now = parse_id(request_id), clock.now()
+        call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/verify", body)
+
+        def check(remember: Remember | None) -> OtpRequest:
+            attempted = Attempted(**body.model_dump())
+            with self.room.place():
+                return self.verify(known, attempted, client_id=client_id, now=now, remember=remember)
+
+        # A code that was accepted is, whatever became of the key: a person cannot type it again.
+        answer = self.once(call, check, answer=_verified, client_id=client_id, now=now, undoable=False)
+        idempotency.send(resp, answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +152,7 @@ class Resending:
 
     door: Door
     resend: ResendCode
+    once: Once
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Accept the wish to send the same code once more; the body may be left out."""
@@ -174,11 +160,13 @@ class Resending:
         given = req.content_length or req.get_header("Transfer-Encoding")
         body = bodies.read(req, bodies.ResendWanted) if given else bodies.ResendWanted()
         channel = Channel(body.channel) if body.channel else None
-        request = self.resend(parse_id(request_id), client_id=client_id, channel=channel, now=clock.now())
-        resp.status = falcon.HTTP_202
-        resp.location = path_of(request)
-        resp.set_header("Retry-After", str(_retry_after_s(request)))
-        resp.text = json.dumps(representation(request))
+        known, now = parse_id(request_id), clock.now()
+        call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/resend", body)
+
+        def accept(remember: Remember | None) -> OtpRequest:
+            return self.resend(known, client_id=client_id, channel=channel, now=now, remember=remember)
+
+        idempotency.send(resp, self.once(call, accept, answer=_accepted, client_id=client_id, now=now))
 
 
 def _knows(req: falcon.Request, request: OtpRequest) -> bool:

@@ -8,6 +8,9 @@ OtpqueueError
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
+├── IdempotencyRefused
+│   ├── IdempotencyKeyReused
+│   └── IdempotencyInProgress
 ├── ResendRefused
 │   ├── ResendTooSoon
 │   ├── ResendInProgress
@@ -96,7 +99,7 @@ class NumberNotAllowed(NotAdmitted):
 
 
 class Unauthenticated(OtpqueueError):
-    """The API key is missing, unknown or revoked; send `Authorization: Bearer <api key>`."""
+    """The API key is missing, unknown, expired or revoked; send `Authorization: Bearer <api key>`."""
 
     code = "unauthenticated"
 
@@ -111,6 +114,22 @@ class RequestNotFound(OtpqueueError):
     """There is no OTP request with this id that belongs to this API key's client."""
 
     code = "request_not_found"
+
+
+class IdempotencyRefused(OtpqueueError):
+    """The idempotency key does not go with this call."""
+
+
+class IdempotencyKeyReused(IdempotencyRefused):
+    """This Idempotency-Key came with another body before; a new wish needs a new key."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInProgress(IdempotencyRefused):
+    """The first call with this Idempotency-Key is still running; try again in a moment."""
+
+    code = "idempotency_in_progress"
 
 
 class ResendRefused(OtpqueueError):

@@ -126,10 +126,16 @@ def sources(target: Status) -> frozenset[Status]:
 CHECKABLE = sources(Status.VERIFIED)
 
 
+SENDING = "sending"
+"""What the caller sees while a worker holds a request that is still queued."""
+
+SHOWN = frozenset({SENDING, *(status.value for status in Status)})
+
+
 def shown_status(status: Status, send_state: SendState) -> str:
     """Return the status for the caller: `sending` while a worker holds a request that is still queued."""
     if status is Status.QUEUED and send_state is SendState.CLAIMED:
-        return "sending"
+        return SENDING
     return status.value
 
 
@@ -139,8 +145,8 @@ class OtpRequest:
 
     id: UUID
     client_id: UUID
-    phone_number: str
-    """Masked."""
+    phone_number: str | None
+    """Masked; None where the key that opens it was taken away."""
     channel: Channel
     status: Status
     send_state: SendState

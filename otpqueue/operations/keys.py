@@ -1,23 +1,29 @@
-"""API keys: made and shown once, stored as keyed hashes, looked up, revoked."""
+"""API keys: made and shown once, stored as keyed hashes, looked up, rotated, revoked."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from uuid_utils.compat import uuid7
 
-from otpqueue.domain.errors import FieldError, InvalidRequest, Unauthenticated
+from otpqueue.domain.errors import DatabaseUnavailable, FieldError, InvalidRequest, Unauthenticated
+from otpqueue.domain.keys import SCOPES, KeyState
+from otpqueue.logs import get_logger
 from otpqueue.store import clients
 from otpqueue.store.clients import ApiKey
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 
-SCOPES = frozenset({"send", "verify", "admin"})
+log = get_logger(__name__)
+
 _LONGEST_NAME = 64
+_LONGEST_NOTE = 200
 _PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 def new_key() -> str:
@@ -32,30 +38,57 @@ def prefix_of(api_key: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rotated:
+    """A key, shown this once, and the one whose place it takes."""
+
+    key: str
+    old: ApiKey
+    """As it is now: it works until its `expires_at`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keys:
     """Manages API keys."""
 
     engine: Engine
     vault: Vault
 
-    def create(self, *, client: str, scopes: frozenset[str], now: datetime, key: str | None = None) -> str:
+    def create(
+        self,
+        *,
+        client: str,
+        scopes: frozenset[str],
+        now: datetime,
+        key: str | None = None,
+        expires_in: timedelta | None = None,
+        note: str | None = None,
+    ) -> str:
         """Store a key (a fresh one unless given) for a client, made if there is none; return the key.
 
-        Raises InvalidRequest for a scope that does not exist or an odd name, DatabaseUnavailable.
+        It works for ever unless `expires_in` is given. Raises InvalidRequest for a scope that does not exist,
+        an odd name or note, or a time that is no time; DatabaseUnavailable.
         """
         if not scopes or not scopes <= SCOPES:
             raise InvalidRequest([FieldError("scopes", f"must be among {', '.join(sorted(SCOPES))}")])
         if not client.strip() or len(client) > _LONGEST_NAME or not client.isprintable():
             raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
+        if note is not None and (len(note) > _LONGEST_NOTE or not note.isprintable()):
+            raise InvalidRequest(
+                [FieldError("note", f"must be at most {_LONGEST_NOTE} printable characters")]
+            )
+        expires_at = None if expires_in is None else _end(now, expires_in, "expires_in")
         key = key or new_key()
         with connection(self.engine) as conn:
             clients.add_key(
                 conn,
+                key_id=uuid7(),
                 client_id=clients.ensure_client(conn, client, now=now),
                 prefix=prefix_of(key),
                 key_hash=self.vault.key_hash(key),
                 scopes=scopes,
                 now=now,
+                expires_at=expires_at,
+                note=note,
             )
         return key
 
@@ -64,23 +97,99 @@ class Keys:
         with connection(self.engine) as conn:
             return clients.list_keys(conn)
 
-    def revoke(self, prefix: str, *, now: datetime) -> int:
-        """Revoke the keys with this prefix; return how many that were."""
+    def rotate(
+        self, prefix: str, *, overlap: timedelta, now: datetime, expires_in: timedelta | None = None
+    ) -> Rotated:
+        """Make a key in the place of another, with its client, scopes and note; both work for `overlap`.
+
+        The new key lives as long as the old one was made for, unless `expires_in` is given. `prefix` may be
+        the key's id, too. Raises InvalidRequest for one that is not of exactly one key in force, and for a
+        key that has been replaced before; DatabaseUnavailable.
+        """
+        until = _end(now, overlap, "overlap")
+        key, new_id = new_key(), uuid7()
+
+        def work(conn: Connection) -> ApiKey:
+            # Locked: of two rotations at once the second finds the key replaced.
+            old = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False)
+            if old.replaced_by:
+                raise InvalidRequest(
+                    [FieldError("prefix", f"{old.prefix} has been rotated before; rotate its successor")]
+                )
+            lifetime = expires_in or (old.expires_at - old.created_at if old.expires_at else None)
+            clients.add_key(
+                conn,
+                key_id=new_id,
+                client_id=old.client_id,
+                prefix=prefix_of(key),
+                key_hash=self.vault.key_hash(key),
+                scopes=old.scopes,
+                now=now,
+                expires_at=_end(now, lifetime, "expires_in") if lifetime else None,
+                note=old.note,
+            )
+            clients.replace_key(conn, old.id, by=new_id, expires_at=until)
+            (changed,) = clients.keys_named(conn, str(old.id))
+            return changed
+
+        return Rotated(old=transaction(self.engine, work), key=key)
+
+    def revoke(self, prefix: str, *, now: datetime) -> ApiKey:
+        """Revoke the key with this prefix or id, at once, and return it as it was.
+
+        Raises InvalidRequest for one that is not of exactly one key; DatabaseUnavailable.
+        """
         with connection(self.engine) as conn:
-            return clients.revoke_key(conn, prefix, now=now)
+            key = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            clients.revoke_key(conn, key.id, now=now)
+        return key
 
     def client_id(self, name: str, *, now: datetime) -> UUID:
         """Return the id of the client with this name, made if there is none."""
         with connection(self.engine) as conn:
             return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
 
-    def authenticate(self, api_key: str) -> ApiKey:
-        """Return what is known of a key.
+    def authenticate(self, api_key: str, *, now: datetime) -> ApiKey:
+        """Return what is known of a key, and note that it was used.
 
-        Raises Unauthenticated when it is unknown or revoked.
+        Raises Unauthenticated when it is unknown, revoked or expired; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            found = clients.find_key(conn, self.vault.key_hash(api_key))
+            found = clients.find_key(conn, self.vault.key_hash(api_key), now=now)
         if found is None:
             raise Unauthenticated
+        if found.last_used_at is None or found.last_used_at < now - _USE_NOTED_EVERY:
+            self._note_use(found, now)
         return found
+
+    def _note_use(self, key: ApiKey, now: datetime) -> None:
+        try:
+            with connection(self.engine) as conn:
+                clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
+        except DatabaseUnavailable:
+            # No call is refused because of it: the next one tries again.
+            log.warning("key_use_not_noted", prefix=key.prefix)
+
+
+def _the_one(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
+    """Return the only key of those found, of the ended ones only if `ended`. Raises InvalidRequest."""
+    shown = prefix_of(named)
+    usable = [key for key in found if ended or key.state(now) is not KeyState.EXPIRED]
+    if not usable:
+        raise InvalidRequest([FieldError("prefix", f"{shown} is of no key in force (`otpqueue keys list`)")])
+    if len(usable) > 1:
+        ids = ", ".join(f"{key.id} ({key.client_name}, {key.created_at:%Y-%m-%d %H:%M})" for key in usable)
+        raise InvalidRequest(
+            [FieldError("prefix", f"{shown} is of {len(usable)} keys; give the id of one instead: {ids}")]
+        )
+    return usable[0]
+
+
+def _end(now: datetime, duration: timedelta, field: str) -> datetime:
+    # An overlap may be none: the old key ends at once.
+    if duration < timedelta(0) or (field == "expires_in" and not duration):
+        raise InvalidRequest([FieldError(field, "must be more than nothing")])
+    try:
+        return now + duration
+    except OverflowError:
+        raise InvalidRequest([FieldError(field, "is too long")]) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
@@ -16,6 +16,7 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
+from otpqueue.operations.replay import Remember
 from otpqueue.store import requests
 from otpqueue.store.engine import transaction
 from otpqueue.store.vault import Vault
@@ -48,8 +49,12 @@ class RequestCode:
     max_checks: int
     allow_documentation: bool
 
-    def __call__(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> OtpRequest:
+    def __call__(
+        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, remember: Remember | None = None
+    ) -> OtpRequest:
         """Store a request as due and wake a worker; an older live one for the same person is cancelled.
+
+        `remember` is called in the same transaction.
 
         Raises InvalidPhoneNumber, NotAdmitted (noted as a refusal), DatabaseUnavailable.
         """
@@ -76,10 +81,15 @@ class RequestCode:
             created_at=now,
             send_by=now + self.send_within,
         )
+
+        def store(conn: Connection) -> OtpRequest:
+            stored = requests.insert_newest(conn, new, vault=self.vault)
+            if remember:
+                remember(conn, stored)
+            return stored
+
         try:
-            accepted = transaction(
-                self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault)
-            )
+            accepted = transaction(self.engine, store)
         except Exception:
             self.admission.give_back(applicant)
             raise

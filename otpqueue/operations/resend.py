@@ -23,9 +23,10 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
+from otpqueue.operations.replay import Remember
 from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
-from otpqueue.store.engine import run
+from otpqueue.store.engine import run, transaction
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -42,9 +43,17 @@ class ResendCode:
     send_within: timedelta
 
     def __call__(
-        self, request_id: UUID, *, client_id: UUID, channel: Channel | None, now: datetime
+        self,
+        request_id: UUID,
+        *,
+        client_id: UUID,
+        channel: Channel | None,
+        now: datetime,
+        remember: Remember | None = None,
     ) -> OtpRequest:
         """Make the request due once more and wake a worker; `channel` is the first one's unless given.
+
+        `remember` is called in the same transaction.
 
         Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
         CheckRefused errors for a request that has ended, NotAdmitted, DatabaseUnavailable.
@@ -79,10 +88,13 @@ class ResendCode:
                 send_by=now + self.send_within,
                 now=now,
             )
-            return taken, requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+            request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+            if taken and request and remember:
+                remember(conn, request)
+            return taken, request
 
         try:
-            taken, after = run(self.engine, work)
+            taken, after = (transaction if remember else run)(self.engine, work)
             if after is None:
                 raise RequestNotFound
             if not taken:

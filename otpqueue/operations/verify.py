@@ -26,9 +26,10 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.logs import get_logger
+from otpqueue.operations.replay import Remember
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck
-from otpqueue.store.engine import connection, run
+from otpqueue.store.engine import connection, run, transaction
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -67,9 +68,15 @@ class VerifyCode:
     """How long a check waits for another one of the same request that is in progress."""
 
     def __call__(
-        self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime
+        self,
+        request_id: UUID,
+        attempted: Attempted,
+        *,
+        client_id: UUID,
+        now: datetime,
+        remember: Remember | None = None,
     ) -> OtpRequest:
-        """Return the request, verified.
+        """Return the request, verified; `remember` is called in the transaction that records it.
 
         Raises RequestNotFound, InvalidPhoneNumber, one of the CheckRefused errors, ProviderUnavailable,
         DatabaseUnavailable.
@@ -88,9 +95,12 @@ class VerifyCode:
                 latency_ms=round((answered - asked) * 1000),
                 now=now + timedelta(seconds=answered - start),
             )
-            return status, self._find(conn, request_id, client_id)
+            request = self._find(conn, request_id, client_id)
+            if status is Status.VERIFIED and remember:
+                remember(conn, request)
+            return status, request
 
-        status, request = run(self.engine, record)
+        status, request = (transaction if remember else run)(self.engine, record)
         _report(request, judgement, status)
         if status is Status.VERIFIED:
             return request
@@ -132,6 +142,8 @@ class VerifyCode:
                 return check
             request = self._find(conn, request_id, client_id)
             belongs = requests.matches(conn, request_id, number_hash=number_hash, session_hash=session_hash)
+            if not belongs:
+                log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
             return _why_not(request, belongs=belongs, now=now)
 
         while True:
@@ -166,8 +178,9 @@ def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefus
     if request.check_in_flight:
         return CheckInProgress(retry_after_s=1)
     if not belongs:
-        # The answer of a wrong code, at no cost: no guess has reached the provider.
-        return CodeIncorrect(request.checks_left)
+        # The answer of a wrong code that had cost a check, at no cost: whatever the code was, it has not been
+        # looked at, and the owner keeps his checks.
+        return CodeIncorrect(max(request.checks_left - 1, 0))
     if request.checks_left <= 0:
         return RequestLocked()
     return CheckInProgress(retry_after_s=1)

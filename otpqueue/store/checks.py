@@ -19,6 +19,8 @@ _r = otp_requests.c
 GIVEN_BACK_AT_MOST = 3
 """How many checks of one request may be given back because the provider could not judge."""
 
+# Session and number are compared here, in Postgres, byte by byte until they differ. The time of that tells
+# nothing: both sides are HMACs, and without their key nobody can choose bytes, nor find a prefix by its time.
 # A check whose process died leaves its lease behind: the next check takes over and closes its row.
 _BEGIN = text(
     """

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, Row, Text, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.keys import KeyState, key_state
 from otpqueue.store.schema import api_keys, clients
+
+_k = api_keys.c
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +27,22 @@ class ApiKey:
     client_id: UUID
     client_name: str
     scopes: frozenset[str]
+    note: str | None = None
     created_at: datetime
-    revoked_at: datetime | None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """A minute exact, at best."""
+    revoked_at: datetime | None = None
+    replaced_by: UUID | None = None
+
+    def state(self, now: datetime) -> KeyState:
+        """Return how the key stands."""
+        return key_state(
+            expires_at=self.expires_at,
+            revoked_at=self.revoked_at,
+            replaced=self.replaced_by is not None,
+            now=now,
+        )
 
 
 _SELECT = select(api_keys, clients.c.name.label("client_name")).join(clients)
@@ -49,54 +67,98 @@ def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
 
 
 def add_key(
-    conn: Connection, *, client_id: UUID, prefix: str, key_hash: bytes, scopes: frozenset[str], now: datetime
+    conn: Connection,
+    *,
+    key_id: UUID,
+    client_id: UUID,
+    prefix: str,
+    key_hash: bytes,
+    scopes: frozenset[str],
+    now: datetime,
+    expires_at: datetime | None = None,
+    note: str | None = None,
 ) -> None:
     """Store a key's hash; a key that is stored already stays as it is."""
     conn.execute(
         insert(api_keys)
         .values(
-            id=uuid7(),
+            id=key_id,
             client_id=client_id,
             prefix=prefix,
             key_hash=key_hash,
             scopes=sorted(scopes),
             created_at=now,
+            expires_at=expires_at,
+            note=note,
         )
         .on_conflict_do_nothing(index_elements=["key_hash"])
     )
 
 
-def find_key(conn: Connection, key_hash: bytes) -> ApiKey | None:
-    """Return the key with this hash unless it is revoked."""
+def find_key(conn: Connection, key_hash: bytes, *, now: datetime) -> ApiKey | None:
+    """Return the key with this hash unless it is revoked or has expired."""
     row = conn.execute(
-        _SELECT.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+        _SELECT.where(
+            _k.key_hash == key_hash,
+            _k.revoked_at.is_(None),
+            or_(_k.expires_at.is_(None), _k.expires_at > now),
+        )
     ).one_or_none()
-    return _to_key(row._mapping) if row else None
+    return _to_key(row) if row else None
+
+
+def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:
+    """Note that a key was used, unless that was noted since `unless_since`. Waits for nobody."""
+    stale = (
+        select(_k.id)
+        .where(_k.id == key_id, or_(_k.last_used_at.is_(None), _k.last_used_at < unless_since))
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    conn.execute(update(api_keys).where(_k.id == stale).values(last_used_at=now))
 
 
 def list_keys(conn: Connection) -> list[ApiKey]:
     """Return all keys, oldest first."""
-    rows = conn.execute(_SELECT.order_by(api_keys.c.created_at, api_keys.c.id))
-    return [_to_key(row._mapping) for row in rows]
+    return [_to_key(row) for row in conn.execute(_SELECT.order_by(_k.created_at, _k.id))]
 
 
-def revoke_key(conn: Connection, prefix: str, *, now: datetime) -> int:
-    """Revoke the keys with this prefix that are not revoked yet; return how many."""
-    result = conn.execute(
+def keys_named(conn: Connection, prefix_or_id: str, *, lock: bool = False) -> list[ApiKey]:
+    """Return the keys with this prefix or id that are not revoked, oldest first; `lock` them if told to."""
+    named = or_(_k.prefix == prefix_or_id, cast(_k.id, Text) == prefix_or_id.lower())
+    found = _SELECT.where(named, _k.revoked_at.is_(None)).order_by(_k.created_at, _k.id)
+    return [_to_key(row) for row in conn.execute(found.with_for_update(of=api_keys) if lock else found)]
+
+
+def replace_key(conn: Connection, key_id: UUID, *, by: UUID, expires_at: datetime) -> None:
+    """Let a key work until `expires_at`, or until its own end if that comes first, with `by` in its place."""
+    conn.execute(
         update(api_keys)
-        .where(api_keys.c.prefix == prefix, api_keys.c.revoked_at.is_(None))
-        .values(revoked_at=now)
+        .where(_k.id == key_id)
+        # LEAST passes over null.
+        .values(replaced_by=by, expires_at=func.least(_k.expires_at, expires_at))
     )
-    return result.rowcount
 
 
-def _to_key(row: RowMapping) -> ApiKey:
+def revoke_key(conn: Connection, key_id: UUID, *, now: datetime) -> bool:
+    """Revoke a key; return whether it was not before."""
+    result = conn.execute(
+        update(api_keys).where(_k.id == key_id, _k.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    return bool(result.rowcount)
+
+
+def _to_key(row: Row[Any]) -> ApiKey:
     return ApiKey(
-        id=row["id"],
-        prefix=row["prefix"],
-        client_id=row["client_id"],
-        client_name=row["client_name"],
-        scopes=frozenset(row["scopes"]),
-        created_at=row["created_at"],
-        revoked_at=row["revoked_at"],
+        id=row.id,
+        prefix=row.prefix,
+        client_id=row.client_id,
+        client_name=row.client_name,
+        scopes=frozenset(row.scopes),
+        note=row.note,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        revoked_at=row.revoked_at,
+        replaced_by=row.replaced_by,
     )

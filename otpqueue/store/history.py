@@ -6,12 +6,11 @@ from dataclasses import fields
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
-from sqlalchemy import Column, Connection, Row, Table, select
+from sqlalchemy import Column, Connection, Table, select
 
 from otpqueue.domain.history import Attempt, Check, History, Move, MoveOf, Report
-from otpqueue.domain.phone import masked
 from otpqueue.domain.request import SendState, Status
+from otpqueue.store.requests import masked_number
 from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts
 from otpqueue.store.vault import Vault
 
@@ -52,20 +51,12 @@ def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
     return History(
         **told | {"status": Status(row.status), "send_state": SendState(row.send_state)},
         client=row.name,
-        phone_number=_masked(row, vault),
+        phone_number=masked_number(row, vault),
         attempts=_parts(conn, Attempt, send_attempts, request_id, send_attempts.c.number),
         checks=_parts(conn, Check, checks, request_id, checks.c.number),
         receipts=_parts(conn, Report, receipts, request_id, receipts.c.id),
         moves=_parts(conn, Move, moves, request_id, moves.c.number),
     )
-
-
-def _masked(row: Row[Any], vault: Vault) -> str | None:
-    try:
-        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
-    except (KeyError, InvalidTag):
-        # The key was taken away; what happened can be told all the same.
-        return None
 
 
 def _parts(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
@@ -113,7 +114,7 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
         )
         .returning(otp_requests)
     ).one()
-    return _to_domain(row, vault)
+    return to_domain(row, vault)
 
 
 def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
@@ -121,7 +122,7 @@ def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -
     row = conn.execute(
         select(otp_requests).where(_r.id == request_id, _r.client_id == client_id)
     ).one_or_none()
-    return _to_domain(row, vault) if row else None
+    return to_domain(row, vault) if row else None
 
 
 def find_with_number(
@@ -133,21 +134,26 @@ def find_with_number(
     ).one_or_none()
     if row is None:
         return None
-    return _to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+    return to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
 
 
 def newest_for(
     conn: Connection, *, client_id: UUID, number_hash: bytes, session_hash: bytes | None
 ) -> UUID | None:
-    """Return the id of this client's newest request for the number and session, a live one first."""
+    """Return the id of this client's newest request for the number and session, a live one first.
+
+    Where there is none, a live one of another session: its check is answered like that of a wrong code, and a
+    session that does not match like one whose code is mistyped.
+    """
+    of_session = _r.session_hash.is_not_distinct_from(session_hash)
     return conn.execute(
         select(_r.id)
         .where(
             _r.client_id == client_id,
             _r.number_hash == number_hash,
-            _r.session_hash.is_not_distinct_from(session_hash),
+            or_(of_session, in_status(LIVE)),
         )
-        .order_by(in_status(LIVE).desc(), _r.created_at.desc())
+        .order_by(of_session.desc(), in_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
 
@@ -282,11 +288,20 @@ def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
     return rows.with_for_update(skip_locked=True).cte("batch")
 
 
-def _to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
+def masked_number(row: Row[Any], vault: Vault) -> str | None:
+    """Return the number of a request's row, masked; None when the key that opens it was taken away."""
+    try:
+        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
+    except (KeyError, InvalidTag):
+        return None
+
+
+def to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
+    """Return a request's row as a request."""
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,
-        phone_number=masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)),
+        phone_number=masked_number(row, vault),
         channel=Channel(row.channel),
         status=Status(row.status),
         send_state=SendState(row.send_state),

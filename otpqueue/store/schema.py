@@ -74,8 +74,13 @@ api_keys = Table(
     Column("prefix", Text, nullable=False),
     Column("key_hash", LargeBinary, nullable=False, unique=True),
     Column("scopes", ARRAY(Text), nullable=False),
+    Column("note", Text),
     Column("created_at", Time, nullable=False),
+    Column("expires_at", Time),
+    Column("last_used_at", Time),
     Column("revoked_at", Time),
+    # The key that took its place; this one works until `expires_at`.
+    Column("replaced_by", ForeignKey("api_keys.id")),
 )
 
 otp_requests = Table(
@@ -157,6 +162,7 @@ otp_requests = Table(
         postgresql_where=text(f"{_one_of('status', LIVE)} AND expires_at IS NOT NULL"),
     ),
     Index("otp_requests_number", "number_hash", "created_at"),
+    Index("otp_requests_created", "created_at", "id"),
     # A row is updated three to five times in its short life: room on the page keeps those updates in place.
     postgresql_with={"fillfactor": "70"},
 )
@@ -274,6 +280,43 @@ moves = Table(
     Column("reason", Text),
     CheckConstraint(_one_of("of", MoveOf), name="of"),
 )
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client_id", ForeignKey("clients.id"), primary_key=True),
+    # Keyed hashes: of the path and the key that was sent with it, and of the body.
+    Column("key_hash", LargeBinary, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    # The request that the answer speaks of; null before there is one, and after it was erased.
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="SET NULL")),
+    Column("answer", JSONB(none_as_null=True)),
+    # While the first call runs, by Postgres's clock.
+    Column("lease_until", Time),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    CheckConstraint("lease_until IS NULL OR answer IS NULL", name="answered_is_free"),
+    Index("idempotency_keys_expiring", "expires_at"),
+    Index("idempotency_keys_request", "request_id"),
+)
+
+# An answer goes when its request goes, whoever deletes that; the row stays, so that a late repetition of the
+# call does not ask for the same code anew.
+FORGET_ANSWER = """
+CREATE FUNCTION idempotency_keys_forget_answer() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.answer := NULL;
+    RETURN NEW;
+END
+$$
+"""
+FORGET_TRIGGER = """
+CREATE TRIGGER idempotency_keys_forget BEFORE UPDATE ON idempotency_keys FOR EACH ROW
+WHEN (NEW.request_id IS NULL AND OLD.request_id IS NOT NULL)
+EXECUTE FUNCTION idempotency_keys_forget_answer()
+"""
+for _statement in (FORGET_ANSWER, FORGET_TRIGGER):
+    event.listen(idempotency_keys, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 NOTE_MOVES = """
 CREATE FUNCTION otp_requests_note_moves() RETURNS trigger LANGUAGE plpgsql AS $$

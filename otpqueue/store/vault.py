@@ -1,8 +1,8 @@
 """Sealed columns and keyed hashes: what of a person is stored, and how.
 
 A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
-another row does not open. Numbers, sessions, addresses and API keys are found again by HMAC-SHA256; each kind
-has a label of its own, so that equal texts of two kinds do not have equal hashes.
+another row does not open. Numbers, sessions, addresses, API keys and idempotency keys are found again by
+HMAC-SHA256; each kind has a label of its own, so that equal texts of two kinds do not have equal hashes.
 """
 
 from __future__ import annotations
@@ -56,6 +56,18 @@ class Vault:
     def key_hash(self, api_key: str) -> bytes:
         """Return the look-up hash of an API key."""
         return self._hash("key", api_key)
+
+    def idempotency_hash(self, call: str, key: str) -> bytes:
+        """Return the look-up hash of an idempotency key that came with `call`, one line."""
+        return self._hash("idempotency", f"{call}\n{key}")
+
+    def body_hash(self, body: str) -> bytes:
+        """Return the fingerprint of a call's body."""
+        return self._hash("body", body)
+
+    def cursor_hash(self, position: str) -> bytes:
+        """Return what shows that a position in a list was given out by us."""
+        return self._hash("cursor", position)
 
     def _hash(self, label: str, text: str) -> bytes:
         return hmac.new(self._hashing_key, f"{label}:{text}".encode(), hashlib.sha256).digest()

@@ -214,8 +214,8 @@ def test_wrong_session(caller: Caller, session: str | None) -> None:
     answer = caller.verify(path, code, **fields)
 
     assert (answer.status_code, answer.json["code"]) == (422, "code_incorrect")
-    assert answer.json["checks_left"] == 5
     assert checks(caller, path) == []
+    assert caller.get(path).json["checks_left"] == 5
     assert caller.verify(path, code, session_id="a").status_code == 200
 
 
@@ -228,14 +228,47 @@ def test_session_where_none_was_given(caller: Caller) -> None:
 
 
 def test_wrong_session_reads_like_a_wrong_code(caller: Caller) -> None:
-    """But for the checks left, nothing tells a wrong session from a wrong code."""
+    """Nothing in an answer tells a wrong session from a wrong code, whatever code came with it."""
     path, code = caller.sent(session_id="a")
 
-    session = caller.verify(path, code, session_id="b")
+    sessions = [
+        caller.verify(path, tried, **fields)
+        for tried in (code, wrong(code))
+        for fields in ({"session_id": "b"}, {})
+    ]
     guess = caller.verify(path, wrong(code), session_id="a")
 
-    assert session.status_code == guess.status_code
-    assert {**session.json, "checks_left": 0} == {**guess.json, "checks_left": 0}
+    for answer in sessions:
+        assert answer.status_code == guess.status_code == 422
+        assert answer.json == guess.json
+        assert sorted(answer.headers) == sorted(guess.headers)
+
+
+def test_wrong_sessions_never_reach_the_provider_nor_lock(caller: Caller) -> None:
+    """However often: nothing is judged, nothing counted, and the owner's code stays good."""
+    path, code = caller.sent(session_id="a")
+    caller.provider.fault(match={"path": "/verify"}, status=500)
+
+    answers = [caller.verify(path, code, session_id=f"b{n}") for n in range(20)]
+    caller.provider.clear_faults()
+
+    assert {(one.status_code, one.json["code"], one.json["checks_left"]) for one in answers} == {
+        (422, "code_incorrect", 4)
+    }
+    assert checks(caller, path) == []
+    assert caller.verify(path, code, session_id="a").status_code == 200
+
+
+def test_wrong_session_on_the_last_check(caller: Caller) -> None:
+    """It reads like the wrong code that locks, and does not lock."""
+    path, code = caller.sent(session_id="a")
+    for _ in range(4):
+        caller.verify(path, wrong(code), session_id="a")
+
+    answer = caller.verify(path, code, session_id="b")
+
+    assert (answer.status_code, answer.json["checks_left"]) == (422, 0)
+    assert caller.verify(path, code, session_id="a").status_code == 200
 
 
 def test_number_that_is_given(caller: Caller) -> None:
@@ -244,7 +277,8 @@ def test_number_that_is_given(caller: Caller) -> None:
 
     answer = caller.verify(path, code, phone_number="+447911123456")
 
-    assert (answer.status_code, answer.json["checks_left"]) == (422, 5)
+    assert (answer.status_code, answer.json["code"]) == (422, "code_incorrect")
+    assert caller.get(path).json["checks_left"] == 5
     spaced = f"{caller.number[:3]} {caller.number[3:]}"
     assert caller.verify(path, code, phone_number=spaced, client_ip="192.0.2.1").status_code == 200
 

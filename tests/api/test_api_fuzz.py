@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -132,6 +133,57 @@ def test_any_query(caller: Caller, query: str, tags: str) -> None:
     query = query.replace("wait", "w").replace("#", "").lstrip("?")
 
     unharmed(caller, "GET", ID, query_string=query, headers={"If-None-Match": header})
+
+
+@pytest.fixture
+def operator(caller: Caller) -> Caller:
+    """Return a caller who may search."""
+    caller.key = caller.new_key("admin")
+    return caller
+
+
+FILTERS = st.dictionaries(
+    st.sampled_from(["status", "created_after", "created_before", "client", "cursor", "limit", "x"]),
+    st.sampled_from(["sent", "sending", "5", "100", "2026-03-01T12:00:00Z", "2026-03-01 12:00", "A" * 56])
+    | TEXTS.map(lambda text: text.encode("utf-8", "replace").decode()),
+    max_size=4,
+)
+
+
+SEARCHES = st.fixed_dictionaries({"phone_number": LIKELY}, optional={"limit": VALUES, "cursor": VALUES})
+
+
+@quickly
+@given(filters=FILTERS)
+def test_any_search(operator: Caller, filters: dict[str, str]) -> None:
+    """Any query of the list, and the same in a search by number, is answered with what is documented."""
+    unharmed(operator, "GET", "/v1/otp-requests", query_string=urlencode(filters))
+    body = {"phone_number": "+447700900123", **filters}
+    unharmed(operator, "POST", "/v1/otp-requests/search", json=body)
+
+
+@quickly
+@given(
+    body=BODIES
+    | st.fixed_dictionaries({"phone_number": LIKELY}, optional={"limit": VALUES, "cursor": VALUES})
+)
+def test_any_search_body(operator: Caller, body: object) -> None:
+    """Any JSON value as the body of a search is answered with what is documented."""
+    headers = {"Content-Type": "application/json"}
+
+    unharmed(operator, "POST", "/v1/otp-requests/search", body=json.dumps(body), headers=headers)
+
+
+@quickly
+@given(key=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=260))
+def test_any_idempotency_key(caller: Caller, key: str) -> None:
+    """Any idempotency key is refused or replayed, and never an error of ours."""
+    body = {"phone_number": caller.number}
+
+    answers = [caller.post("/v1/otp-requests", json=body, headers={"Idempotency-Key": key}) for _ in range(2)]
+
+    assert {answer.status_code for answer in answers} in ({202}, {400})
+    assert answers[0].json.get("id") == answers[1].json.get("id")
 
 
 @quickly

@@ -125,13 +125,29 @@ def test_second_time(guest: Caller) -> None:
 
 
 def test_nothing_asked_for(guest: Caller) -> None:
-    """A number without a request, or with one of another session, has no code."""
-    unasked = check(guest, "123456")
+    """A number without a request has no code."""
+    assert refused(check(guest, "123456"), 400, "PIN_NOT_FOUND")
+
+
+def test_other_session(guest: Caller) -> None:
+    """A right code from another session, or from none, is answered as a wrong one, and costs no check."""
     code = sent(guest, sessionId="a")
 
-    assert refused(unasked, 400, "PIN_NOT_FOUND")
+    foreign = [check(guest, code, sessionId="b"), check(guest, code)]
+    guess = check(guest, wrong(code), sessionId="a")
+
+    for answer in (*foreign, guess):
+        assert refused(answer, 400, "WRONG_PIN")
+    assert foreign[0].json == foreign[1].json == guess.json
+    assert check(guest, code, sessionId="a").status_code == 200
+
+
+def test_session_without_a_request_beside_ended_ones(guest: Caller) -> None:
+    """Only a live request of another session makes a code wrong: of ended ones nothing is told."""
+    code = sent(guest, sessionId="a")
+    check(guest, code, sessionId="a")
+
     assert refused(check(guest, code, sessionId="b"), 400, "PIN_NOT_FOUND")
-    assert refused(check(guest, code), 400, "PIN_NOT_FOUND")
 
 
 @pytest.mark.parametrize(

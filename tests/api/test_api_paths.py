@@ -95,9 +95,9 @@ def test_paths_that_are_not_there(caller: Caller, path: str, with_key: bool) -> 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/v1/otp-requests", {"POST"}),
-        ("DELETE", "/v1/otp-requests", {"POST"}),
-        ("PATCH", "/v1/otp-requests", {"POST"}),
+        ("GET", "/v1/otp-requests/search", {"POST"}),
+        ("DELETE", "/v1/otp-requests", {"GET", "POST"}),
+        ("PATCH", "/v1/otp-requests", {"GET", "POST"}),
         ("POST", f"/v1/otp-requests/{NIL}", {"GET", "DELETE"}),
         ("PUT", f"/v1/otp-requests/{NIL}", {"GET", "DELETE"}),
         ("GET", f"/v1/otp-requests/{NIL}/verify", {"POST"}),
@@ -124,7 +124,7 @@ def test_options(caller: Caller) -> None:
     answer = caller.call("OPTIONS", "/v1/otp-requests", headers={"Origin": "https://example.com"})
 
     assert answer.status_code == 200
-    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Allow"] == "GET, POST"
     assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 

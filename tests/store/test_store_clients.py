@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.store import clients, provider_ids
@@ -16,6 +16,7 @@ def add(store: Store, prefix: str, key_hash: bytes, *, at_s: float = 0) -> None:
     """Store a key that may send and verify."""
     clients.add_key(
         store.conn,
+        key_id=uuid4(),
         client_id=store.client_id,
         prefix=prefix,
         key_hash=key_hash,
@@ -42,7 +43,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
     """A stored key says whose it is and what it may do."""
     add(store, "oq_abc", b"hash")
 
-    found = clients.find_key(store.conn, b"hash")
+    found = clients.find_key(store.conn, b"hash", now=NOW)
 
     assert found
     assert found == ApiKey(
@@ -54,7 +55,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
         created_at=NOW,
         revoked_at=None,
     )
-    assert clients.find_key(store.conn, b"other") is None
+    assert clients.find_key(store.conn, b"other", now=NOW) is None
 
 
 def test_key_that_is_stored_already_stays(store: Store) -> None:
@@ -72,12 +73,13 @@ def test_revoked_key_is_not_found(store: Store) -> None:
     add(store, "oq_abc", b"1")
     add(store, "oq_xyz", b"2", at_s=-1)
 
-    assert clients.revoke_key(store.conn, "oq_abc", now=later(7)) == 1
-    assert clients.revoke_key(store.conn, "oq_abc", now=later(8)) == 0
-    assert clients.revoke_key(store.conn, "oq_", now=later(8)) == 0
+    (revoked,) = clients.keys_named(store.conn, "oq_abc")
 
-    assert clients.find_key(store.conn, b"1") is None
-    assert clients.find_key(store.conn, b"2")
+    assert clients.revoke_key(store.conn, revoked.id, now=later(7))
+    assert not clients.revoke_key(store.conn, revoked.id, now=later(8))
+
+    assert clients.find_key(store.conn, b"1", now=NOW) is None
+    assert clients.find_key(store.conn, b"2", now=NOW)
     listed = [(key.prefix, key.revoked_at) for key in clients.list_keys(store.conn)]
     assert listed == [("oq_xyz", None), ("oq_abc", later(7))]
 
@@ -85,11 +87,11 @@ def test_revoked_key_is_not_found(store: Store) -> None:
 def test_revoked_key_does_not_come_back(store: Store) -> None:
     """Storing a revoked key again does not bring it to life."""
     add(store, "oq_abc", b"1")
-    clients.revoke_key(store.conn, "oq_abc", now=NOW)
+    clients.revoke_key(store.conn, clients.keys_named(store.conn, "oq_abc")[0].id, now=NOW)
 
     add(store, "oq_abc", b"1")
 
-    assert clients.find_key(store.conn, b"1") is None
+    assert clients.find_key(store.conn, b"1", now=NOW) is None
 
 
 def test_provider_ids_are_kept_by_account_and_application(store: Store) -> None:

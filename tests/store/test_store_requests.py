@@ -145,8 +145,30 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
     assert [nobody, only, replaced, live_though_older, none_live] == [None, old.id, new.id, new.id, old.id]
 
 
-def test_newest_for_keeps_sessions_and_clients_apart(store: Store) -> None:
-    """Without a session only requests without one are meant, and only this client's."""
+def test_newest_for_prefers_the_session(store: Store) -> None:
+    """The session's own request comes first, also if it has ended, then a live one of another session."""
+    foreign = store.insert(session_id="one", created_at=later(10))
+    own = store.insert(session_id="two")
+    number_hash = store.vault.number_hash(NUMBER)
+
+    def newest(session: str | None) -> UUID | None:
+        return requests.newest_for(
+            store.conn,
+            client_id=store.client_id,
+            number_hash=number_hash,
+            session_hash=store.vault.session_hash(session),
+        )
+
+    assert newest("two") == own.id
+    store.change(own.id, status="expired", send_state="idle", next_attempt_at=None)
+    assert newest("two") == own.id
+    assert newest("three") == newest(None) == foreign.id
+    store.change(foreign.id, status="expired", send_state="idle", next_attempt_at=None)
+    assert newest("three") is None
+
+
+def test_newest_for_keeps_clients_apart(store: Store) -> None:
+    """Only this client's requests are meant."""
     one = store.insert(session_id="one")
     number_hash = store.vault.number_hash(NUMBER)
 
@@ -157,7 +179,7 @@ def test_newest_for_keeps_sessions_and_clients_apart(store: Store) -> None:
             number_hash=number_hash,
             session_hash=store.vault.session_hash(session),
         )
-        for client_id, session in ((store.client_id, "one"), (store.client_id, None), (uuid4(), "one"))
+        for client_id, session in ((store.client_id, "one"), (uuid4(), "one"), (uuid4(), None))
     ]
 
     assert found == [one.id, None, None]

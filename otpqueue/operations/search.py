@@ -1,0 +1,80 @@
+"""Find requests of all clients, newest first, page by page: this is for operators."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.search import SIGNATURE_BYTES, Filters, Page, Position, from_cursor, to_cursor
+from otpqueue.store import clients, search
+from otpqueue.store.engine import connection
+from otpqueue.store.search import Sought
+from otpqueue.store.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequests:
+    """Searches."""
+
+    engine: Engine
+    vault: Vault
+    window: int = search.WINDOW
+
+    def __call__(self, filters: Filters, *, reader: UUID, cursor: str | None, limit: int) -> Page:
+        """Return a page of what the filters let through; it may be short while there is a `next_cursor`.
+
+        A cursor is good for the reader (a client) and the filters that it was given for, and for no others.
+        Raises InvalidRequest for any other cursor and for a client that does not exist, InvalidPhoneNumber,
+        NumberNotAllowed, DatabaseUnavailable.
+        """
+        number_hash = None
+        if filters.phone_number is not None:
+            number_hash = self.vault.number_hash(
+                phone.parse(filters.phone_number, allow_documentation=True).e164
+            )
+        after = self._read(cursor, reader, filters) if cursor else None
+        with connection(self.engine) as conn:
+            sought = Sought(
+                number_hash=number_hash,
+                status=filters.status,
+                created_after=filters.created_after,
+                created_before=filters.created_before,
+                client_id=_client_id(conn, filters.client) if filters.client else None,
+            )
+            found, last = search.newest(
+                conn, sought, after=after, limit=limit, window=self.window, vault=self.vault
+            )
+        next_cursor = to_cursor(last, self._sign(last, reader, filters)) if last else None
+        return Page(found=tuple(found), next_cursor=next_cursor)
+
+    def _read(self, cursor: str, reader: UUID, filters: Filters) -> Position:
+        try:
+            position, signature = from_cursor(cursor)
+        except ValueError:
+            raise _no_cursor() from None
+        if not hmac.compare_digest(signature, self._sign(position, reader, filters)):
+            raise _no_cursor()
+        return position
+
+    def _sign(self, position: Position, reader: UUID, filters: Filters) -> bytes:
+        signed = f"{reader}\n{position.to_bytes().hex()}\n{filters.text()}"
+        return self.vault.cursor_hash(signed)[:SIGNATURE_BYTES]
+
+
+def _no_cursor() -> InvalidRequest:
+    return InvalidRequest(
+        [FieldError("cursor", "must be the `next_cursor` of a search with the same filters and key's client")]
+    )
+
+
+def _client_id(conn: Connection, name: str) -> UUID:
+    client_id = clients.find_client(conn, name)
+    if client_id is None:
+        # Nothing found would read like: this client asks for nothing.
+        raise InvalidRequest([FieldError("client", "is the name of no client")])
+    return client_id

@@ -1,0 +1,167 @@
+"""Queries on idempotency keys: the first call holds a key under a lease, its answer is kept with what it did.
+
+A lease on a row, and no advisory lock, since a check of a code holds no transaction while the provider is
+asked. No statement here waits for a twin's work: a key is taken by an insert of its own, in autocommit, which
+does nothing where a row is seen (`ON CONFLICT DO NOTHING` alone would wait for a transaction that is updating
+it), and the update that keeps the answer is the last one of its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, delete, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import ColumnElement
+
+from otpqueue.domain.replay import Answer
+from otpqueue.store.schema import idempotency_keys
+
+_k = idempotency_keys.c
+
+_TRIES = 3
+"""A row that is in the way of the insert may be gone when it is read: its call was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key of a client, and the body that came with it."""
+
+    client_id: UUID
+    key_hash: bytes = field(repr=False)
+    fingerprint: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A key that this call holds."""
+
+    key: Key
+    lease_until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """A key that another call holds or has used."""
+
+    fingerprint: bytes = field(repr=False)
+    in_progress: bool
+    answer: Answer | None
+    """None while the call is in progress, and when what it speaks of has been erased."""
+
+
+def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_at: datetime) -> Held | Used:
+    """Hold a key for `lease_s` seconds, or tell who has it. Call in autocommit.
+
+    A key is taken over from a call with the same body whose lease ran out (its process was killed), and from
+    any call after its time.
+    """
+    lease_until = func.statement_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+    columns = {**vars(key), "created_at": now, "expires_at": expires_at}
+    values: dict[str, ColumnElement[Any]] = {
+        name: literal(value, idempotency_keys.c[name].type) for name, value in columns.items()
+    } | {"lease_until": lease_until}
+    for _ in range(_TRIES):
+        taken = conn.execute(
+            insert(idempotency_keys)
+            .from_select(list(values), select(*values.values()).where(~exists().where(_is(key))))
+            .on_conflict_do_nothing()
+            .returning(_k.lease_until)
+        ).scalar_one_or_none()
+        if taken:
+            return Held(key=key, lease_until=taken)
+        found = conn.execute(
+            select(
+                _k.fingerprint,
+                _k.answer,
+                _k.lease_until.is_not(None).label("in_progress"),
+                _free(key, now).label("free"),
+            ).where(_is(key))
+        ).one_or_none()
+        if found is None:
+            continue
+        if not found.free:
+            return _used(found)
+        taken = conn.execute(
+            update(idempotency_keys)
+            .where(_is(key), _free(key, now))
+            .values(request_id=None, answer=None, **values)
+            .returning(_k.lease_until)
+        ).scalar_one_or_none()
+        if taken:
+            return Held(key=key, lease_until=taken)
+    return Used(fingerprint=key.fingerprint, in_progress=True, answer=None)
+
+
+def keep(
+    conn: Connection, held: Held, answer: Answer, *, request_id: UUID, now: datetime, expires_at: datetime
+) -> bool:
+    """Keep the answer to the call that holds a key, as the last statement of the transaction of its work.
+
+    Also when the lease ran out meanwhile. False when it did and another call has used the key: undo the work.
+    """
+    stored = {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
+    new = insert(idempotency_keys).values(
+        client_id=held.key.client_id,
+        key_hash=held.key.key_hash,
+        fingerprint=held.key.fingerprint,
+        request_id=request_id,
+        answer=stored,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    kept = conn.execute(
+        new.on_conflict_do_update(
+            index_elements=[_k.client_id, _k.key_hash],
+            set_={"request_id": request_id, "answer": stored, "lease_until": None},
+            where=and_(_k.lease_until.is_not(None), _k.fingerprint == held.key.fingerprint),
+        ).returning(_k.request_id)
+    )
+    return kept.first() is not None
+
+
+def release(conn: Connection, held: Held) -> None:
+    """Let go of a key whose call was refused, unless another call has taken it over."""
+    conn.execute(delete(idempotency_keys).where(_is(held.key), _k.lease_until == held.lease_until))
+
+
+def forget(conn: Connection, request_ids: Iterable[UUID]) -> int:
+    """Erase the answers that speak of these requests; return how many. Their keys stay used."""
+    result = conn.execute(
+        update(idempotency_keys).where(_k.request_id == func.any(list(request_ids))).values(request_id=None)
+    )
+    return result.rowcount
+
+
+def delete_expired(conn: Connection, *, now: datetime, limit: int) -> int:
+    """Delete keys whose time is over, at most `limit`, oldest first; return how many."""
+    batch = (
+        select(_k.client_id, _k.key_hash)
+        .where(_k.expires_at <= now)
+        .order_by(_k.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("batch")
+    )
+    rows = select(batch.c.client_id, batch.c.key_hash)
+    result = conn.execute(delete(idempotency_keys).where(tuple_(_k.client_id, _k.key_hash).in_(rows)))
+    return result.rowcount
+
+
+def _is(key: Key) -> ColumnElement[bool]:
+    return and_(_k.client_id == key.client_id, _k.key_hash == key.key_hash)
+
+
+def _free(key: Key, now: datetime) -> ColumnElement[bool]:
+    lapsed = func.coalesce(_k.lease_until < func.statement_timestamp(), False)
+    same = and_(lapsed, _k.fingerprint == key.fingerprint)
+    return or_(same, and_(_k.expires_at <= now, or_(lapsed, _k.lease_until.is_(None))))
+
+
+def _used(row: Row[Any]) -> Used:
+    answer = Answer(**row.answer, replayed=True) if row.answer else None
+    return Used(fingerprint=row.fingerprint, in_progress=row.in_progress, answer=answer)

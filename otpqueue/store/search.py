@@ -1,0 +1,93 @@
+"""Queries that list requests, newest first, whoever's they are; each reads a bounded number of rows.
+
+A list is read along an index: of the number's requests if one is given, else of all by their time. What no
+index serves, status and client, is looked at row by row, and not further than a window: a page may be short,
+and its reader goes on from where the window ended. An index for each filter would cost every request its five
+updates in one place more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Subquery, select, tuple_
+
+from otpqueue.domain.request import SENDING, SendState, Status
+from otpqueue.domain.search import Found, Position
+from otpqueue.store.requests import to_domain
+from otpqueue.store.schema import clients, otp_requests
+from otpqueue.store.vault import Vault
+
+WINDOW = 10_000
+"""Rows that are looked at for a page."""
+
+_r = otp_requests.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sought:
+    """Which requests are looked for; None is any."""
+
+    number_hash: bytes | None
+    status: str | None
+    """As it is shown: `sending` is a status of its own."""
+    created_after: datetime | None
+    created_before: datetime | None
+    client_id: UUID | None
+
+
+def newest(
+    conn: Connection, sought: Sought, *, after: Position | None, limit: int, window: int, vault: Vault
+) -> tuple[list[Found], Position | None]:
+    """Return up to `limit` requests that come after a position, and where to go on, None at the end."""
+    scanned = _scanned(sought, after, window)
+    name = select(clients.c.name).where(clients.c.id == scanned.c.client_id).scalar_subquery()
+    rows = conn.execute(
+        select(scanned, name.label("client"))
+        .where(*_looked_at(sought, scanned))
+        .order_by(scanned.c.created_at.desc(), scanned.c.id.desc())
+        .limit(limit + 1)
+    ).all()
+    found = [Found(request=to_domain(row, vault), client=row.client) for row in rows[:limit]]
+    if len(rows) > limit:
+        return found, Position(rows[limit - 1].created_at, rows[limit - 1].id)
+    if not _looked_at(sought, scanned):
+        return found, None
+    # Requests made since the first query push the end of the window up: some are looked at twice, none never.
+    ordered = select(scanned.c.created_at, scanned.c.id)
+    ordered = ordered.order_by(scanned.c.created_at.desc(), scanned.c.id.desc())
+    last = conn.execute(ordered.offset(window - 1).limit(1)).one_or_none()
+    return found, Position(last.created_at, last.id) if last else None
+
+
+def _scanned(sought: Sought, after: Position | None, window: int) -> Subquery:
+    conditions: list[ColumnElement[bool]] = []
+    if sought.number_hash is not None:
+        conditions.append(_r.number_hash == sought.number_hash)
+    if sought.created_after:
+        conditions.append(_r.created_at >= sought.created_after)
+    if sought.created_before:
+        conditions.append(_r.created_at < sought.created_before)
+    if after:
+        # The first is implied by the second, and all that the index of a number's requests can use.
+        conditions += [
+            _r.created_at <= after.created_at,
+            tuple_(_r.created_at, _r.id) < tuple_(after.created_at, after.id),
+        ]
+    rows = select(otp_requests).where(*conditions).order_by(_r.created_at.desc(), _r.id.desc())
+    return rows.limit(window).subquery("scanned")
+
+
+def _looked_at(sought: Sought, scanned: Subquery) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if sought.client_id:
+        conditions.append(scanned.c.client_id == sought.client_id)
+    if sought.status == SENDING:
+        conditions += [scanned.c.status == Status.QUEUED, scanned.c.send_state == SendState.CLAIMED]
+    elif sought.status == Status.QUEUED:
+        conditions += [scanned.c.status == Status.QUEUED, scanned.c.send_state != SendState.CLAIMED]
+    elif sought.status:
+        conditions.append(scanned.c.status == sought.status)
+    return conditions

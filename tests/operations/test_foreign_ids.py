@@ -1,0 +1,63 @@
+"""Another client's request, and one that does not exist: the same refusal, by the same queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event
+
+from otpqueue import clock
+from otpqueue.domain.errors import RequestNotFound
+from otpqueue.operations.verify import Attempted
+from otpqueue.wiring import Parts
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows
+
+Act = Callable[[Parts, UUID, UUID], object]
+
+ACTS: dict[str, Act] = {
+    "status": lambda parts, request_id, client_id: parts.status(request_id, client_id=client_id),
+    "cancel": lambda parts, request_id, client_id: parts.cancel(
+        request_id, client_id=client_id, now=clock.now()
+    ),
+    "resend": lambda parts, request_id, client_id: parts.resend(
+        request_id, client_id=client_id, channel=None, now=clock.now()
+    ),
+    "verify": lambda parts, request_id, client_id: parts.verify(
+        request_id, Attempted(code="123456"), client_id=client_id, now=clock.now()
+    ),
+    "verify from a session": lambda parts, request_id, client_id: parts.verify(
+        request_id, Attempted(code="123456", session_id="a"), client_id=client_id, now=clock.now()
+    ),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_foreign_is_unknown(parts: Parts, ask_sent: AskSent, rows: Rows, act: Act) -> None:
+    """Nothing tells the two apart, the work they cost included, and nothing happens to the request."""
+    request = ask_sent(session_id="a")
+    stranger = parts.keys.client_id("stranger", now=clock.now())
+    before = rows.request(request.id)
+    seen: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    refusals, queries = [], []
+    event.listen(parts.engine, "before_cursor_execute", note)
+    try:
+        for request_id in (request.id, uuid4()):
+            seen.clear()
+            with pytest.raises(RequestNotFound) as refused:
+                act(parts, request_id, stranger)
+            refusals.append(str(refused.value))
+            queries.append(list(seen))
+    finally:
+        event.remove(parts.engine, "before_cursor_execute", note)
+
+    assert queries[0] == queries[1] != []
+    assert refusals[0] == refusals[1]
+    assert rows.request(request.id) == before

@@ -1,0 +1,223 @@
+"""Idempotency keys: one holder at a time, answers that stay, rows that go."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+
+from otpqueue.domain.replay import Answer
+from otpqueue.store import idempotency
+from otpqueue.store.engine import connection
+from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.schema import idempotency_keys, otp_requests
+from tests.store.conftest import NOW, RUN_OUT_S, Store, later
+
+ANSWER = Answer(status=202, headers={"Location": "/x"}, body='{"b": 1, "a": 2}')
+DAY_S = 86_400
+
+
+def key_of(store: Store, name: bytes = b"key", body: bytes = b"body") -> Key:
+    """Return a key of the store's client."""
+    return Key(client_id=store.client_id, key_hash=name, fingerprint=body)
+
+
+def take(store: Store, key: Key, *, lease_s: float = 20, at_s: float = 0) -> Held | Used:
+    """Take a key on a connection of its own."""
+    with connection(store.engine) as conn:
+        return idempotency.take(conn, key, lease_s=lease_s, now=later(at_s), expires_at=later(at_s + DAY_S))
+
+
+def held(store: Store, key: Key, *, lease_s: float = 20) -> Held:
+    """Take a key that nobody has."""
+    taken = take(store, key, lease_s=lease_s)
+    assert isinstance(taken, Held)
+    return taken
+
+
+def keep(store: Store, held: Held, request_id: UUID, answer: Answer = ANSWER) -> bool:
+    """Keep an answer."""
+    return idempotency.keep(store.conn, held, answer, request_id=request_id, now=NOW, expires_at=later(DAY_S))
+
+
+def rows(store: Store) -> list[Any]:
+    """Return what is stored."""
+    return list(store.conn.execute(select(idempotency_keys)).all())
+
+
+def test_first_call_holds_the_key(store: Store) -> None:
+    """While it does, no other gets it, whatever its body; another name or client is another key."""
+    key = key_of(store)
+    first = take(store, key)
+
+    assert isinstance(first, Held)
+    assert take(store, key) == Used(fingerprint=b"body", in_progress=True, answer=None)
+    assert take(store, key_of(store, body=b"other")) == Used(
+        fingerprint=b"body", in_progress=True, answer=None
+    )
+    assert isinstance(take(store, key_of(store, b"another")), Held)
+
+
+def test_of_many_at_once_one_holds(store: Store) -> None:
+    """Of callers that take one key at the same moment one gets it."""
+    with ThreadPoolExecutor(12) as threads:
+        taken = list(threads.map(lambda _: take(store, key_of(store)), range(60)))
+
+    assert sum(isinstance(one, Held) for one in taken) == 1
+    assert len(rows(store)) == 1
+
+
+def test_answer_stays(store: Store) -> None:
+    """The answer is given back word for word, in the order of its words."""
+    request = store.insert()
+    key = key_of(store)
+
+    assert keep(store, held(store, key), request.id)
+
+    again = take(store, key, at_s=DAY_S - 1)
+    assert isinstance(again, Used)
+    assert (again.in_progress, again.fingerprint) == (False, b"body")
+    assert again.answer == Answer(status=202, headers={"Location": "/x"}, body=ANSWER.body, replayed=True)
+
+
+def test_taking_waits_for_no_twin(store: Store) -> None:
+    """While the transaction that keeps an answer is not over, another caller is told at once."""
+    request = store.insert()
+    key = key_of(store)
+    first = held(store, key)
+    with store.engine.execution_options(isolation_level="READ COMMITTED").connect() as own, own.begin():
+        assert idempotency.keep(own, first, ANSWER, request_id=request.id, now=NOW, expires_at=later(DAY_S))
+        with connection(store.engine) as conn:
+            conn.exec_driver_sql("SET lock_timeout = '100ms'")
+            assert idempotency.take(conn, key, lease_s=20, now=NOW, expires_at=later(DAY_S)) == Used(
+                fingerprint=b"body", in_progress=True, answer=None
+            )
+            conn.exec_driver_sql("RESET lock_timeout")
+
+
+def test_released_key_is_free(store: Store) -> None:
+    """After a refusal the key may be used for anything."""
+    idempotency.release(store.conn, held(store, key_of(store)))
+
+    assert rows(store) == []
+    assert isinstance(take(store, key_of(store, body=b"other")), Held)
+
+
+def test_lease_that_ran_out_is_taken_over_by_the_same_call(store: Store) -> None:
+    """A killed process holds a key for its lease; then the same call may be made again, no other."""
+    key = key_of(store)
+    first = held(store, key, lease_s=RUN_OUT_S)
+
+    other = take(store, key_of(store, body=b"other"))
+    second = take(store, key)
+
+    assert isinstance(other, Used)
+    assert isinstance(second, Held)
+    assert second.lease_until > first.lease_until
+    assert isinstance(take(store, key), Used)
+
+
+def test_late_refusal_does_not_release_the_successors_key(store: Store) -> None:
+    """Who lost a key cannot let go of it."""
+    key = key_of(store)
+    first = held(store, key, lease_s=RUN_OUT_S)
+    second = held(store, key)
+
+    idempotency.release(store.conn, first)
+    assert isinstance(take(store, key), Used)
+    idempotency.release(store.conn, second)
+    assert rows(store) == []
+
+
+def test_of_two_holders_one_keeps_its_answer(store: Store) -> None:
+    """Whoever is first of a late call and its successor; the other one is told."""
+    one, two = store.insert_many(2)
+    key = key_of(store)
+    first, second = held(store, key, lease_s=RUN_OUT_S), held(store, key)
+
+    assert keep(store, first, one.id)
+    assert not keep(store, second, two.id)
+    assert [row.request_id for row in rows(store)] == [one.id]
+
+
+def test_late_answer_is_kept_when_the_successor_was_refused(store: Store) -> None:
+    """The key is free then; but not when another wish has taken it."""
+    one, two = store.insert_many(2)
+    key = key_of(store)
+    first = held(store, key, lease_s=RUN_OUT_S)
+    idempotency.release(store.conn, held(store, key))
+
+    assert keep(store, first, one.id)
+    assert not keep(store, first, two.id)
+    late = held(store, key_of(store, b"third"), lease_s=RUN_OUT_S)
+    idempotency.release(store.conn, held(store, key_of(store, b"third")))
+    held(store, key_of(store, b"third", b"other body"))
+    assert not keep(store, late, two.id)
+
+
+@pytest.mark.parametrize("at_s", [DAY_S, DAY_S + 1])
+def test_key_is_free_after_its_time(store: Store, at_s: float) -> None:
+    """After a day a key may be used for anything, and nothing of its first use is left."""
+    request = store.insert()
+    keep(store, held(store, key_of(store)), request.id)
+
+    taken = take(store, key_of(store, body=b"other"), at_s=at_s)
+
+    assert isinstance(taken, Held)
+    (row,) = rows(store)
+    assert (row.request_id, row.answer, row.fingerprint) == (None, None, b"other")
+    assert row.expires_at == later(at_s + DAY_S)
+
+
+def test_deleted_request_takes_its_answer_along(store: Store) -> None:
+    """Whoever deletes a request: what was answered of it is gone, and its key stays used."""
+    request = store.insert()
+    keep(store, held(store, key_of(store)), request.id)
+
+    store.conn.execute(delete(otp_requests).where(otp_requests.c.id == request.id))
+
+    (row,) = rows(store)
+    assert (row.request_id, row.answer) == (None, None)
+    assert take(store, key_of(store)) == Used(fingerprint=b"body", in_progress=False, answer=None)
+
+
+def test_answers_are_forgotten(store: Store) -> None:
+    """The answers of requests that are made anonymous go, others stay."""
+    one, two = store.insert_many(2)
+    keep(store, held(store, key_of(store, b"1")), one.id)
+    keep(store, held(store, key_of(store, b"2")), two.id)
+
+    assert idempotency.forget(store.conn, [one.id]) == 1
+    assert idempotency.forget(store.conn, [one.id]) == 0
+
+    assert {row.key_hash: row.answer is None for row in rows(store)} == {b"1": True, b"2": False}
+
+
+def test_keys_are_deleted_after_their_time(store: Store) -> None:
+    """In batches, oldest first, and none before its time."""
+    for number in range(5):
+        idempotency.take(
+            store.conn,
+            key_of(store, str(number).encode()),
+            lease_s=20,
+            now=NOW,
+            expires_at=later(DAY_S + number),
+        )
+
+    assert idempotency.delete_expired(store.conn, now=later(DAY_S - 1), limit=10) == 0
+    assert idempotency.delete_expired(store.conn, now=later(DAY_S + 3), limit=3) == 3
+    assert {row.key_hash for row in rows(store)} == {b"3", b"4"}
+    assert idempotency.delete_expired(store.conn, now=later(DAY_S + 3), limit=3) == 1
+
+
+def test_answer_under_a_lease_is_impossible(store: Store) -> None:
+    """A key is held or answered."""
+    request = store.insert()
+    keep(store, held(store, key_of(store)), request.id)
+
+    with pytest.raises(IntegrityError):
+        store.conn.execute(idempotency_keys.update().values(lease_until=NOW))

@@ -1,0 +1,181 @@
+"""Lists of requests: order, pages, and what a page may cost."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event, text
+
+from otpqueue.domain.search import Position
+from otpqueue.store import clients, search
+from otpqueue.store.search import Sought
+from tests.store.conftest import NOW, NUMBER, Store, later
+
+MANY = 30_000
+
+# Two requests each second, as many at the same moment; each hundredth failed.
+FILL = text(
+    """
+    INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash, channel, status, reason,
+                              send_state, checks_allowed, created_at, updated_at, send_by, finished_at)
+    SELECT gen_random_uuid(), :client_id, '\\x00', 'gone', decode(md5((n % 5000)::text), 'hex'), 'sms',
+           CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'expired' END, 'code_lifetime', 'idle', 5,
+           CAST(:now AS timestamptz) - make_interval(secs => n / 2), :now, :now, :now
+    FROM generate_series(1, :many) AS n
+    """
+)
+
+
+def sought(**given: Any) -> Sought:
+    """Return what is looked for: everything but for what is given."""
+    anything: dict[str, Any] = dict.fromkeys(
+        ("number_hash", "status", "created_after", "created_before", "client_id")
+    )
+    return Sought(**(anything | given))
+
+
+def page(
+    store: Store, *, after: Position | None = None, limit: int = 20, window: int = 10_000, **given: Any
+) -> tuple[list[UUID], Position | None]:
+    """Return the ids on a page, and where to go on."""
+    found, last = search.newest(
+        store.conn, sought(**given), after=after, limit=limit, window=window, vault=store.vault
+    )
+    return [one.request.id for one in found], last
+
+
+def all_pages(store: Store, **given: Any) -> list[list[UUID]]:
+    """Return the ids on all pages."""
+    pages, after = [], None
+    while True:
+        ids, after = page(store, after=after, **given)
+        pages.append(ids)
+        if after is None:
+            return pages
+        assert len(pages) < 1000
+
+
+def test_newest_first(store: Store) -> None:
+    """In the order of their times and, of one time, of their ids; whose each is, is said."""
+    requests = [store.insert(f"+4477009001{n:02}", created_at=later(n // 3)) for n in range(10)]
+    expected = [one.id for one in sorted(requests, key=lambda one: (one.created_at, one.id), reverse=True)]
+
+    found, last = search.newest(store.conn, sought(), after=None, limit=100, window=1000, vault=store.vault)
+
+    assert [one.request.id for one in found] == expected
+    assert {one.client for one in found} == {"shop"}
+    assert last is None
+    assert all_pages(store, limit=4) == [expected[:4], expected[4:8], expected[8:]]
+    assert all_pages(store, limit=5) == [expected[:5], expected[5:]]
+    assert list(chain(*all_pages(store, limit=1))) == expected
+
+
+def test_new_requests_do_not_shift_pages(store: Store) -> None:
+    """What comes while somebody reads is not on his pages, and hides nothing from him."""
+    old = store.insert_many(6)
+    first, after = page(store, limit=3)
+    store.insert("+447700900999", created_at=later(5))
+
+    second, last = page(store, after=after, limit=3)
+
+    assert first + second == [one.id for one in reversed(old)]
+    assert last is None
+
+
+def test_filters(store: Store) -> None:
+    """Status as it is shown, time, client and number let through what they say, alone and together."""
+    other_client = clients.ensure_client(store.conn, "bank", now=NOW)
+    queued = store.insert(created_at=later(1))
+    failed = store.insert(NUMBER, session_id="b", created_at=later(2))
+    store.change(failed.id, status="failed", send_state="idle", next_attempt_at=None)
+    foreign = store.insert("+447700900200", client_id=other_client, created_at=later(3))
+    claimed = store.insert("+447700900201", created_at=later(4))
+    store.change(claimed.id, send_state="claimed", next_attempt_at=None, lease_until=later(60))
+    number_hash = store.vault.number_hash(NUMBER)
+
+    def ids(**given: Any) -> list[UUID]:
+        return page(store, **given)[0]
+
+    assert ids() == [claimed.id, foreign.id, failed.id, queued.id]
+    assert ids(status="queued") == [foreign.id, queued.id]
+    assert ids(status="sending") == [claimed.id]
+    assert ids(status="failed") == [failed.id]
+    assert ids(status="verified") == []
+    assert ids(client_id=other_client) == [foreign.id]
+    assert ids(client_id=uuid4()) == []
+    assert ids(created_after=later(2)) == [claimed.id, foreign.id, failed.id]
+    assert ids(created_before=later(2)) == [queued.id]
+    assert ids(created_after=later(2), created_before=later(4)) == [foreign.id, failed.id]
+    assert ids(number_hash=number_hash) == [failed.id, queued.id]
+    assert ids(number_hash=number_hash, status="failed", client_id=store.client_id) == [failed.id]
+    assert ids(number_hash=b"unknown") == []
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 10, 11])
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_window(store: Store, window: int, limit: int) -> None:
+    """However little is looked at for a page, all that is sought is on the pages, once, in order."""
+    requests = store.insert_many(10)
+    wanted = [one.id for one in reversed(requests)][::3]
+    for one in wanted:
+        store.change(one, status="failed", send_state="idle", next_attempt_at=None)
+
+    pages = all_pages(store, status="failed", window=window, limit=limit)
+
+    assert list(chain(*pages)) == wanted
+
+
+def test_number_that_cannot_be_opened(store: Store) -> None:
+    """A row whose key was taken away is listed without its number."""
+    request = store.insert()
+    store.change(request.id, seal_key_id="gone")
+
+    found, _ = search.newest(store.conn, sought(), after=None, limit=1, window=10, vault=store.vault)
+
+    assert found[0].request.phone_number is None
+
+
+@pytest.mark.parametrize(
+    ("given", "index", "deep"),
+    [
+        ({}, "otp_requests_created", False),
+        ({}, "otp_requests_created", True),
+        ({"status": "failed"}, "otp_requests_created", True),
+        ({"status": "locked"}, "otp_requests_created", False),
+        ({"client_id": UUID(int=1)}, "otp_requests_created", True),
+        ({"status": "locked", "client_id": UUID(int=1), "created_before": NOW}, "otp_requests_created", True),
+        ({"number_hash": b"x" * 16}, "otp_requests_number", False),
+        ({"number_hash": b"x" * 16, "status": "locked"}, "otp_requests_number", True),
+    ],
+    ids=str,
+)
+def test_cost_of_a_page(store: Store, given: dict[str, Any], index: str, deep: bool) -> None:
+    """Whatever is sought, no statement reads more rows than the window has."""
+    window = 500
+    store.conn.execute(FILL, {"client_id": store.client_id, "now": NOW, "many": MANY})
+    store.conn.execute(text("ANALYZE otp_requests"))
+    plans: list[str] = []
+
+    def explain(_conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "otp_requests" in statement:
+            cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", parameters)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    after = Position(later(-1000), uuid4()) if deep else None
+    event.listen(store.engine, "before_cursor_execute", explain)
+    try:
+        page(store, after=after, window=window, **given)
+    finally:
+        event.remove(store.engine, "before_cursor_execute", explain)
+
+    assert plans
+    for plan in plans:
+        assert "Seq Scan on otp_requests" not in plan, plan
+        assert index in plan, plan
+        read = [int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan)]
+        removed = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+        assert max(read + removed) <= window, plan
