@@ -25,9 +25,11 @@ class ApiKey:
     scopes: frozenset[str]
     created_at: datetime
     revoked_at: datetime | None
+    settings: ClientSettings
+    """Its client's."""
 
 
-_SELECT = select(api_keys, clients.c.name.label("client_name")).join(clients)
+_SELECT = select(api_keys, clients.c.name.label("client_name"), clients.c.settings).join(clients)
 
 
 def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
@@ -99,4 +101,5 @@ def _to_key(row: RowMapping) -> ApiKey:
         scopes=frozenset(row["scopes"]),
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        settings=ClientSettings.from_stored(row["settings"]),
     )
