@@ -1,8 +1,8 @@
 """Counting in Redis: moving windows of the `limits` library, several of them at once, all or nothing.
 
 A window is a list of the times of what it admitted, as the library keeps it. The library counts one window
-at a time and by the clock of the host that asks; ours is one script over all windows of a try, by Redis's own
-clock, so that hosts whose clocks disagree share one window and nothing need be undone when one of them is full.
+at a time, by the clock of the host that asks. Ours is one script over all windows of a try, by Redis's own
+clock: hosts whose clocks disagree share a window, and nothing need be undone when one of several is full.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Limiter:
     def __init__(self, redis: Redis) -> None:
         # The address is not used: the pool has connections, with the time-outs of ours.
         self._storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix=_PREFIX)
-        self._take = self._storage.get_connection().register_script(_TAKE)
+        self._redis, self._take = redis, redis.register_script(_TAKE)
 
     def take(self, windows: Sequence[Window]) -> Taken:
         """Count a try in all windows, or in none if one of them is full. One round trip.
@@ -111,9 +111,9 @@ class Limiter:
         return Taken(admitted=bool(answer[0]), standings=standings, stamp=answer[1].decode())
 
     def give_back(self, windows: Sequence[Window], taken: Taken) -> None:
-        """Count the try no more. A failure is logged: it costs its client one try until the window is over."""
+        """Count the try no more. A failure is logged: it costs a try until the window is over."""
         try:
-            with self._storage.get_connection().pipeline(transaction=False) as pipe:
+            with self._redis.pipeline(transaction=False) as pipe:
                 for key in self._keys(windows):
                     pipe.lrem(key, 1, taken.stamp)
                 pipe.execute()

@@ -44,7 +44,7 @@ def _quota(text: str) -> str:
 PATHS: Mapping[str, Callable[[str], Any]] = {
     f"limits.{limit.name}": _quota for limit in LIMITS.values() if limit.per_client
 }
-"""What can be set, each with what reads its text into JSON; that raises ValueError for a text it cannot take."""
+"""What can be set, each with what reads its text into JSON, and raises ValueError for one it cannot take."""
 
 
 def flat(stored: Stored) -> dict[str, Any]:

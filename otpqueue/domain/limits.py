@@ -194,7 +194,7 @@ class GuessPolicy:
     """For one number, by one client, without a right one between: NIST SP 800-63B allows at most 100."""
     max_checks: int
     """Checks that a new request brings."""
-    share: WrongShare | None
+    share: WrongShare
 
     def locks(self, wrong_in_a_row: int) -> bool:
         """Return whether the checks of one more request might exceed `in_a_row`."""

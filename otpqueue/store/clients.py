@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, Row, RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -29,6 +31,17 @@ class ApiKey:
     """Its client's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client as it is stored."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    settings: dict[str, Any]
+    """As JSON, with what another version may have put there."""
+
+
 _SELECT = select(api_keys, clients.c.name.label("client_name"), clients.c.settings).join(clients)
 
 
@@ -42,6 +55,29 @@ def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
 def find_client(conn: Connection, name: str) -> UUID | None:
     """Return the id of the client with this name, None if there is none."""
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
+
+
+def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
+    """Store a client; return whether there was none of this name."""
+    new = insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing()
+    return bool(conn.execute(new).rowcount)
+
+
+def list_clients(conn: Connection) -> list[Client]:
+    """Return all clients by name."""
+    return [_to_client(row) for row in conn.execute(select(clients).order_by(clients.c.name))]
+
+
+def read_client(conn: Connection, name: str, *, lock: bool = False) -> Client | None:
+    """Return the client with this name, None if there is none; `lock` it until the transaction ends."""
+    query = select(clients).where(clients.c.name == name)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return _to_client(row) if row else None
+
+
+def store_settings(conn: Connection, client_id: UUID, settings: Mapping[str, Any]) -> None:
+    """Store what is set for a client alone, all of it."""
+    conn.execute(update(clients).where(clients.c.id == client_id).values(settings=dict(settings)))
 
 
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
@@ -90,6 +126,10 @@ def revoke_key(conn: Connection, prefix: str, *, now: datetime) -> int:
         .values(revoked_at=now)
     )
     return result.rowcount
+
+
+def _to_client(row: Row[Any]) -> Client:
+    return Client(id=row.id, name=row.name, created_at=row.created_at, settings=row.settings)
 
 
 def _to_key(row: RowMapping) -> ApiKey:
