@@ -60,7 +60,7 @@ def find_client(conn: Connection, name: str) -> UUID | None:
 def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
     """Store a client; return whether there was none of this name."""
     new = insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing()
-    return bool(conn.execute(new).rowcount)
+    return conn.execute(new.returning(clients.c.id)).first() is not None
 
 
 def list_clients(conn: Connection) -> list[Client]:

@@ -58,7 +58,7 @@ def test_what_clients_share_is_not_told(caller: Caller) -> None:
 
 
 def test_other_calls_tell_the_rate(caller: Caller) -> None:
-    """A call that sends nothing is counted against the rate of its key alone; one without a key, not at all."""
+    """A call that sends nothing is counted against its key's rate alone; one without a key, not at all."""
     path = caller.ask()
 
     assert set(items(caller.get(path), "RateLimit")) == {"key_rate"}
@@ -220,9 +220,8 @@ def test_locked_number(make_caller: MakeCaller) -> None:
     """A number that was guessed at too often is a 403 that no waiting mends, at this client alone."""
     caller = make_caller(**NO_LIMITS)
     guess(caller, 1)
-    caller.execute(
-        "UPDATE number_guesses SET wrong_in_a_row = 100 WHERE client_id = :id", id=caller.client_id
-    )
+    guessed = "UPDATE number_guesses SET wrong_in_a_row = 100 WHERE client_id = :id"
+    caller.execute(guessed, id=caller.client_id)
 
     refused = ask(caller)
 

@@ -6,11 +6,9 @@ import json
 import subprocess
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.cli import main
 from otpqueue.domain.errors import NumberLocked
 from otpqueue.operations.request import CodeWanted
 from otpqueue.store.engine import connection
@@ -55,7 +53,7 @@ def test_life_of_a_client(shell: Shell, parts: Parts) -> None:
         (("set", "shop", "limits.number_day=many"), "limits.number_day must be like `3/15m`"),
         (
             ("set", "shop", "limits.number_day_all=5/d"),
-            "limits.number_day_all is not a setting; there are limits",
+            "limits.number_day_all is not a setting",
         ),
         (("unset", "shop", "limits.number_day"), "limits.number_day is not set"),
     ],
@@ -87,10 +85,8 @@ def test_settings_of_a_newer_version(shell: Shell, parts: Parts) -> None:
 
 def typed(shell: Shell, *arguments: str, number: str = NUMBER) -> tuple[int, str, str]:
     """Run a command that asks for a number; return its exit code, and what it printed where."""
-    result = CliRunner().invoke(
-        main, arguments, prog_name="otpqueue", env=shell.environment, input=f"{number}\n"
-    )
-    return result.exit_code, result.stdout, result.stderr
+    result = shell.run(*arguments, typed=f"{number}\n")
+    return result.returncode, result.stdout, result.stderr
 
 
 def lock(parts: Parts, client: str) -> None:
@@ -113,7 +109,7 @@ def test_locked_number(shell: Shell, parts: Parts) -> None:
     shop = parts.keys.client_id("shop", now=clock.now())
 
     code, out, err = typed(shell, "numbers", "status")
-    assert (code, err) == (0, f"Phone number: {NUMBER}\n" if NUMBER in err else "Phone number: ")
+    assert (code, err) == (0, "Phone number: ")
     assert out.splitlines() == ["bank  100 wrong in a row  locked", "shop  100 wrong in a row  locked"]
     with pytest.raises(NumberLocked):
         parts.request(wanted, client_id=shop, now=clock.now())
