@@ -23,7 +23,8 @@ log = get_logger(__name__)
 _WITHOUT_REDIS_S = 2.0
 """So long the rate of calls is not counted after Redis failed: else each call would wait for it."""
 
-_standings: ContextVar[tuple[Standing, ...]] = ContextVar("standings", default=())
+_standings: ContextVar[tuple[Standing, ...] | None] = ContextVar("standings", default=None)
+"""None where nobody wants to know: outside the API."""
 
 
 def forget_standings() -> None:
@@ -33,11 +34,13 @@ def forget_standings() -> None:
 
 def standings() -> tuple[Standing, ...]:
     """Return how the limits stand that were counted in this call, but for those that clients share."""
-    return _standings.get()
+    return _standings.get() or ()
 
 
 def _note(taken: Taken) -> None:
-    _standings.set((*standings(), *(one for one in taken.standings if one.limit.per_client)))
+    before = _standings.get()
+    if before is not None:
+        _standings.set((*before, *(one for one in taken.standings if one.limit.per_client)))
 
 
 def _refusal(standings: Iterable[Standing]) -> LimitExceeded:
