@@ -30,6 +30,7 @@ from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 from otpqueue import clock, jobs, logs
+from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.request import CodeWanted
@@ -203,6 +204,8 @@ def main() -> None:
             "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
             "OTPQUEUE_SEND_WITHIN_S": "600",
             "OTPQUEUE_LOG_LEVEL": "WARNING",
+            # What they cost: benchmarks.limits.
+            **{limit.setting: "off" for limit in LIMITS.values()},
         }
         simulator = ChildProcess(
             "simulator",

@@ -26,6 +26,7 @@ log = get_logger(__name__)
 SOCKET_TIMEOUT_S = 0.25
 """A Redis or a broker that hangs must not hold up the answer to a caller."""
 
+_CONNECTIONS_AT_MOST = 4096
 _WORKER_TIMEOUT_S = 10
 _HEARTBEAT_S = 10
 _RECONNECT_S = 2
@@ -142,6 +143,8 @@ def connect_redis(url: str) -> Redis:
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        # A thread has one at most, and threads are bounded; past the default of 100 the others would fail.
+        max_connections=_CONNECTIONS_AT_MOST,
     )
 
 

@@ -102,6 +102,7 @@ def _from_json(value: object) -> object:
 Optional = BeforeValidator(_none_if_blank)
 FromJson = BeforeValidator(_from_json)
 _LIMIT = r"^[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)$"
+_QUOTA = r"^(off|[1-9][0-9]{0,4}/([1-9][0-9]{0,4})?[smhd])$"
 
 
 class Settings(BaseModel):
@@ -291,6 +292,78 @@ class Settings(BaseModel):
         description="serve `/try`, a page that reads the simulator's inbox (on in `otpqueue dev`)",
     )
 
+    limit_number_15m: str = Field(
+        "3/15m",
+        alias="OTPQUEUE_LIMIT_NUMBER_15M",
+        pattern=_QUOTA,
+        description="requests for one number, per client: `3/15m` (units s, m, h, d), as all limits here, or "
+        "`off`; docs/limits.md",
+    )
+    limit_number_day: str = Field(
+        "10/d",
+        alias="OTPQUEUE_LIMIT_NUMBER_DAY",
+        pattern=_QUOTA,
+        description="codes to one number, resends too, per client",
+    )
+    limit_number_day_all: str = Field(
+        "20/d",
+        alias="OTPQUEUE_LIMIT_NUMBER_DAY_ALL",
+        pattern=_QUOTA,
+        description="codes to one number, resends too, over all clients",
+    )
+    limit_client_ip_15m: str = Field(
+        "10/15m",
+        alias="OTPQUEUE_LIMIT_CLIENT_IP_15M",
+        pattern=_QUOTA,
+        description="requests from one `client_ip`, per client",
+    )
+    limit_key_rate: str = Field(
+        "100/s", alias="OTPQUEUE_LIMIT_KEY_RATE", pattern=_QUOTA, description="calls with one API key"
+    )
+    wrong_codes_number: str = Field(
+        "10/h",
+        alias="OTPQUEUE_WRONG_CODES_NUMBER",
+        pattern=_QUOTA,
+        description="wrong codes for one number, per client; then no new request for it is taken",
+    )
+    wrong_codes_client_ip: str = Field(
+        "20/h",
+        alias="OTPQUEUE_WRONG_CODES_CLIENT_IP",
+        pattern=_QUOTA,
+        description="wrong codes from one `client_ip`, per client; then no new request of it is taken",
+    )
+    wrong_codes_in_a_row: int = Field(
+        100,
+        alias="OTPQUEUE_WRONG_CODES_IN_A_ROW",
+        ge=20,
+        le=100,
+        description="wrong codes in a row that lock a number, per client; NIST SP 800-63B allows 100 at most",
+    )
+    wrong_share: float = Field(
+        0.5,
+        alias="OTPQUEUE_WRONG_SHARE",
+        gt=0,
+        le=1,
+        description="ceiling of the share of wrong codes among a client's checks",
+    )
+    wrong_share_window_s: int = Field(
+        3600,
+        alias="OTPQUEUE_WRONG_SHARE_WINDOW_S",
+        ge=60,
+        le=86400,
+        description="the time over which that share is looked at",
+    )
+    wrong_share_min_checks: int = Field(
+        100,
+        alias="OTPQUEUE_WRONG_SHARE_MIN_CHECKS",
+        ge=1,
+        description="with fewer checks in that time nothing is concluded",
+    )
+    wrong_share_refuses: bool = Field(
+        False,
+        alias="OTPQUEUE_WRONG_SHARE_REFUSES",
+        description="take no new requests of a client above that ceiling",
+    )
     send_within_s: Seconds = Field(
         90, alias="OTPQUEUE_SEND_WITHIN_S", le=600, description="a code that has not left by then is given up"
     )

@@ -16,17 +16,23 @@ from sqlalchemy.exc import ArgumentError
 from otpqueue import clock, jobs
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.circuit import CircuitPolicy
+from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.sending import SendingPolicy
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
-from otpqueue.operations.admission import Admission
+from otpqueue.limiter import Limiter
+from otpqueue.operations.admission import Admission, Rule
 from otpqueue.operations.cancel import CancelRequest
+from otpqueue.operations.clients import Clients
 from otpqueue.operations.expire import Expire
+from otpqueue.operations.guessing import WrongCodes, WrongShareRule, policy_in
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
+from otpqueue.operations.limits import KeyRate, RequestLimits, quotas_in
+from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
@@ -208,7 +214,36 @@ class Parts:
     @cached_property
     def admission(self) -> Admission:
         """Decides who is sent a code."""
-        return Admission(engine=self.engine)
+        rules: list[Rule] = [WrongCodes(policy=self.guess_policy)]
+        if self.settings.wrong_share_refuses:
+            rules.append(WrongShareRule(share=self.guess_policy.share))
+        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
+        return Admission(engine=self.engine, rules=tuple(rules), counters=(limits,))
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        """Counts in Redis."""
+        return Limiter(self.redis)
+
+    @cached_property
+    def key_rate(self) -> KeyRate:
+        """Counts calls with one API key."""
+        return KeyRate(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
+
+    @cached_property
+    def guess_policy(self) -> GuessPolicy:
+        """How many wrong codes there may be."""
+        return policy_in(self.settings)
+
+    @cached_property
+    def clients(self) -> Clients:
+        """Clients and their settings."""
+        return Clients(engine=self.engine)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """What operators do about one number."""
+        return Numbers(engine=self.engine, vault=self.vault, policy=self.guess_policy)
 
     @cached_property
     def request(self) -> RequestCode:

@@ -18,6 +18,7 @@ import redis
 import requests
 
 from otpqueue import clock
+from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import OtpRequest
 from otpqueue.embedded import EngineHome, Postgres, Valkey
 from otpqueue.operations.request import CodeWanted
@@ -37,6 +38,8 @@ for _name in ("DATABASE_URL", "REDIS_URL", "PORT"):
 INFOBIP_KEY = "test-infobip-key"
 NUMBER = "+447700900123"
 TEMPLATE = "template_otpqueue"
+NO_LIMITS = {limit.setting: "off" for limit in LIMITS.values()}
+"""For tests whose subject is something else, and that ask more often than a person would."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,13 @@ def database_url(engines: Engines) -> Iterator[str]:
     found = leaks.in_clear(leaks.every_row(url))
     engines.postgres.drop_database(name)
     assert found == []
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Yield a Valkey that the test may stop."""
+    with EngineHome(tmp_path / "own") as home, Valkey(home.path / "valkey", durable=False) as valkey:
+        yield valkey
 
 
 @pytest.fixture

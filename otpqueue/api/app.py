@@ -15,6 +15,7 @@ from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
 from otpqueue.api.middleware import RequestId, SafeHeaders
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
+from otpqueue.api.ratelimit import RateLimitHeaders
 from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
@@ -29,14 +30,24 @@ def create_app(parts: Parts) -> App:
     """Return the WSGI application over these parts."""
     threads = parts.settings.api_threads
     # The last one: what refuses a call is logged, and its answer has an id and safe headers.
-    middleware: Any = [RequestId(), SafeHeaders(), Gate(places=threads, open_to=(Health,))]
+    middleware: Any = [
+        RequestId(),
+        SafeHeaders(),
+        RateLimitHeaders(),
+        Gate(places=threads, open_to=(Health,)),
+    ]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     problems.install(app)
 
-    door = Door(keys=parts.keys, guide_client=parts.settings.guide_client)
+    door = Door(
+        keys=parts.keys,
+        clients=parts.clients,
+        rate=parts.key_rate,
+        guide_client=parts.settings.guide_client,
+    )
     checking = Room(threads // 2)
     waiters = Waiters(read=parts.status.of_many, places=threads // 4)
     health = Health(check=parts.health)

@@ -11,7 +11,9 @@ import structlog
 
 from otpqueue import clock
 from otpqueue.domain.errors import MissingScope, Unauthenticated
+from otpqueue.operations.clients import Clients
 from otpqueue.operations.keys import Keys
+from otpqueue.operations.limits import KeyRate
 
 _LONGEST_KEY = 200
 
@@ -21,13 +23,15 @@ class Door:
     """Lets callers in."""
 
     keys: Keys
+    clients: Clients
+    rate: KeyRate
     guide_client: str | None
     """The client that keyless calls of the guide's two endpoints count as."""
 
     def enter(self, req: falcon.Request, *scopes: str) -> UUID:
         """Return the caller's client id; its key must have at least one of `scopes`.
 
-        Raises Unauthenticated, MissingScope, DatabaseUnavailable.
+        Raises Unauthenticated, MissingScope, LimitExceeded, DatabaseUnavailable.
         """
         word, _, api_key = (req.get_header("Authorization") or "").partition(" ")
         api_key = api_key.strip()
@@ -35,6 +39,7 @@ class Door:
             raise Unauthenticated
         key = self.keys.authenticate(api_key, now=clock.now())
         structlog.contextvars.bind_contextvars(client=key.client_name)
+        self.rate(key.id, key.settings)
         if not key.scopes.intersection(scopes):
             raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
         return key.client_id
@@ -44,4 +49,6 @@ class Door:
         if self.guide_client is None or req.get_header("Authorization") is not None:
             return self.enter(req, scope)
         structlog.contextvars.bind_contextvars(client=self.guide_client)
-        return self.keys.client_id(self.guide_client, now=now)
+        client_id = self.keys.client_id(self.guide_client, now=now)
+        self.rate(client_id, self.clients.settings_of(client_id))
+        return client_id

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from otpqueue.api import bodies, history, idempotency
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
+from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import SHOWN, Reason
 
 _ID = {
@@ -41,7 +42,15 @@ _IDEMPOTENCY_KEY = {
 }
 _REPEATED = ("idempotency_in_progress", "idempotency_key_reused")
 _OPEN = ("not_found", "bad_http", "internal_error")
-_KEYED = ("unauthenticated", "missing_scope", "database_unavailable", "too_busy", *_OPEN)
+_KEYED = (
+    "unauthenticated",
+    "missing_scope",
+    "limit_exceeded",
+    "database_unavailable",
+    "too_busy",
+    *_OPEN,
+)
+_NEW = ("number_not_allowed", "too_many_wrong_codes", "number_locked", "limits_unavailable")
 _BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
 _RESEND = (
     "request_not_found",
@@ -54,6 +63,7 @@ _RESEND = (
     "locked",
     "cancelled",
     "failed",
+    "limits_unavailable",
 )
 _CHECK = (
     "request_not_found",
@@ -126,7 +136,7 @@ OPERATIONS = (
             *_REPEATED,
             "request_not_found",
             "invalid_phone_number",
-            "number_not_allowed",
+            *_NEW,
         ),
         key="send",
     ),
@@ -241,7 +251,7 @@ OPERATIONS = (
         "`success`, `error` and `errorCode` beside the problem details.",
         body=bodies.GuideRequest,
         answers={202: ("Accepted", "GuideAccepted")},
-        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", *_NEW),
         key="send",
         guide=True,
     ),
@@ -348,11 +358,12 @@ def _problem() -> dict[str, Any]:
         "code": _text("stable; decide on this", enum=sorted(KINDS)),
         "errors": {"type": "array", "items": field_error, "description": "one per field that is wrong"},
         "checks_left": {"type": "integer", "description": "with `code_incorrect`"},
+        "limit": _text("with `limit_exceeded`", enum=sorted(LIMITS)),
     }
 
 
 def _shown_schemas() -> dict[str, Any]:
-    request, problem, optional = _request(), _problem(), ("errors", "checks_left")
+    request, problem, optional = _request(), _problem(), ("errors", "checks_left", "limit")
     guides_own = {
         "success": {"type": "boolean", "const": False},
         "error": {"type": "string"},
@@ -391,7 +402,34 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+_HEADERS = {
+    "RateLimit-Policy": {
+        "description": "the limits that the call was counted against: quota `q`, window `w` in seconds "
+        "(draft-ietf-httpapi-ratelimit-headers-11)",
+        "schema": {"type": "string"},
+        "example": '"key_rate";q=100;w=1, "number_15m";q=3;w=900',
+    },
+    "RateLimit": {
+        "description": "how they stand: `r` left, more in `t` seconds",
+        "schema": {"type": "string"},
+        "example": '"key_rate";r=99;t=1, "number_15m";r=2;t=900',
+    },
+}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "try again after so many seconds", "schema": {"type": "integer"}}
+}
+
+
 def _responses(operation: Operation) -> dict[str, Any]:
+    responses = _without_headers(operation)
+    for status, response in responses.items():
+        headers = _HEADERS if operation.key and status != "401" else {}
+        if shown := headers | (_RETRY_AFTER if status in {"429", "503"} else {}):
+            response["headers"] = shown
+    return responses
+
+
+def _without_headers(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (description, schema) in operation.answers.items():
         content = {"content": {"application/json": {"schema": _ref(schema)}}} if schema else {}

@@ -50,9 +50,13 @@ KINDS: dict[str, Kind] = dict(
         _kind(errors.ResendsExhausted, 409, "No resends left"),
         _kind(errors.ResendTooSoon, 429, "Resend too soon"),
         _kind(errors.NumberNotAllowed, 422, "Number not allowed"),
+        _kind(errors.LimitExceeded, 429, "Limit exceeded"),
+        _kind(errors.TooManyWrongCodes, 429, "Too many wrong codes"),
+        _kind(errors.NumberLocked, 403, "Number locked"),
         _kind(errors.CodeIncorrect, 422, "Code incorrect"),
         _kind(errors.ProviderUnavailable, 503, "Provider unavailable"),
         _kind(errors.DatabaseUnavailable, 503, "Database unavailable"),
+        _kind(errors.LimitsUnavailable, 503, "Limits unavailable"),
         _kind(errors.TooBusy, 503, "Too busy"),
     ]
 ) | {
@@ -103,6 +107,8 @@ def of(error: errors.OtpqueueError) -> dict[str, Any]:
         members["errors"] = [{"field": one.field, "message": one.message} for one in error.errors]
     if isinstance(error, errors.CodeIncorrect):
         members["checks_left"] = error.checks_left
+    if isinstance(error, errors.LimitExceeded):
+        members["limit"] = error.limit
     return document(error.code, detail=error.detail, **members)
 
 

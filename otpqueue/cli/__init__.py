@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import codes, dev, keys, requests, services
+from otpqueue.cli import clients, codes, dev, keys, numbers, requests, services
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -14,7 +14,9 @@ _COMMANDS: tuple[click.Command, ...] = (
     services.beat,
     services.migrate,
     services.provision,
+    clients.clients,
     keys.keys,
+    numbers.numbers,
     requests.requests,
     codes.send,
     codes.status,

@@ -4,7 +4,10 @@ OtpqueueError
 ├── InvalidRequest
 │   └── InvalidPhoneNumber
 ├── NotAdmitted
-│   └── NumberNotAllowed
+│   ├── NumberNotAllowed
+│   ├── LimitExceeded
+│   ├── TooManyWrongCodes
+│   └── NumberLocked
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
@@ -27,6 +30,7 @@ OtpqueueError
 └── Unavailable
     ├── ProviderUnavailable
     ├── DatabaseUnavailable
+    ├── LimitsUnavailable
     └── TooBusy
 """
 
@@ -96,6 +100,29 @@ class NumberNotAllowed(NotAdmitted):
     def __init__(self, reason: str, detail: str, *, e164: str) -> None:
         self.e164 = e164
         super().__init__(reason, detail)
+
+
+class LimitExceeded(NotAdmitted):
+    """This has been asked for too often; try again after the seconds of `Retry-After`."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, limit: str, detail: str, *, retry_after_s: int) -> None:
+        self.limit = limit
+        """The limit's name in the table of limits."""
+        super().__init__(f"limit_{limit}", detail, retry_after_s=retry_after_s)
+
+
+class TooManyWrongCodes(NotAdmitted):
+    """There were too many wrong codes; codes in hand stay good, new ones are sent again later."""
+
+    code = "too_many_wrong_codes"
+
+
+class NumberLocked(NotAdmitted):
+    """There were so many wrong codes in a row for this number that only an operator can let it in again."""
+
+    code = "number_locked"
 
 
 class Unauthenticated(OtpqueueError):
@@ -224,6 +251,12 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be reached; try again."""
 
     code = "database_unavailable"
+
+
+class LimitsUnavailable(Unavailable):
+    """What was asked for before cannot be counted, so no code is sent now; try again."""
+
+    code = "limits_unavailable"
 
 
 class TooBusy(Unavailable):

@@ -7,7 +7,7 @@ those that count in Redis come last, without one, and are given back what they c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +24,10 @@ from otpqueue.store.engine import connection
 log = get_logger(__name__)
 
 
+Undo = Callable[[], None]
+"""Counts somebody no more: nothing came of it. Never raises."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Applicant:
     """Who asks for a code, and for which number."""
@@ -37,6 +41,8 @@ class Applicant:
     resend: bool
     """Whether it is the code in hand that is to be sent once more."""
     now: datetime
+    counted: list[Undo] = field(default_factory=list, compare=False, repr=False)
+    """What undoes each count of him."""
 
 
 Rule = Callable[[Connection, Applicant], None]
@@ -46,11 +52,8 @@ Rule = Callable[[Connection, Applicant], None]
 class Counter(Protocol):
     """A rule that counts whom it admits."""
 
-    def take(self, applicant: Applicant) -> None:
+    def take(self, applicant: Applicant) -> Undo:
         """Count the applicant. Raises NotAdmitted, having counted nothing, or Unavailable."""
-
-    def give_back(self, applicant: Applicant) -> None:
-        """Count the applicant no more: nothing came of it. Never raises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,20 +112,17 @@ class Admission:
         return None
 
     def _count(self, applicant: Applicant) -> None:
-        taken: list[Counter] = []
         try:
             for counter in self.counters:
-                counter.take(applicant)
-                taken.append(counter)
+                applicant.counted.append(counter.take(applicant))
         except Exception:
-            for counter in taken:
-                counter.give_back(applicant)
+            self.give_back(applicant)
             raise
 
     def give_back(self, applicant: Applicant) -> None:
         """Undo what was counted: nothing came of it."""
-        for counter in self.counters:
-            counter.give_back(applicant)
+        while applicant.counted:
+            applicant.counted.pop()()
 
     def note(
         self,

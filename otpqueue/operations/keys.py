@@ -37,6 +37,12 @@ def prefix_of(api_key: str) -> str:
     return "_".join(api_key.split("_")[:2])
 
 
+def check_client_name(name: str) -> None:
+    """Raise InvalidRequest for a name that no client may have."""
+    if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rotated:
     """A key, shown this once, and the one whose place it takes."""
@@ -70,8 +76,7 @@ class Keys:
         """
         if not scopes or not scopes <= SCOPES:
             raise InvalidRequest([FieldError("scopes", f"must be among {', '.join(sorted(SCOPES))}")])
-        if not client.strip() or len(client) > _LONGEST_NAME or not client.isprintable():
-            raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
+        check_client_name(client)
         if note is not None and (len(note) > _LONGEST_NOTE or not note.isprintable()):
             raise InvalidRequest(
                 [FieldError("note", f"must be at most {_LONGEST_NOTE} printable characters")]

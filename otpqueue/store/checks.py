@@ -7,14 +7,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, case, null, or_, text, update
+from sqlalchemy import CTE, Connection, and_, case, delete, func, literal, null, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.checking import Judgement, Verdict
 from otpqueue.domain.request import CHECKABLE, Reason, Status, sources
+from otpqueue.store import guesses
 from otpqueue.store.requests import ending, in_status
-from otpqueue.store.schema import checks, otp_requests
+from otpqueue.store.schema import check_counts, checks, number_guesses, otp_requests
 
 _r = otp_requests.c
+_g = number_guesses.c
+
+_GUESSED = frozenset({Verdict.CORRECT, Verdict.WRONG, Verdict.UNKNOWN})
+"""Verdicts on a code that was compared, or may have been."""
 
 GIVEN_BACK_AT_MOST = 3
 """How many checks of one request may be given back because the provider could not judge."""
@@ -34,13 +40,18 @@ _BEGIN = text(
           AND r.status = ANY(CAST(:checkable AS text[])) AND r.pin_id IS NOT NULL AND r.expires_at > :now
           AND r.checks_used < r.checks_allowed
           AND (r.check_lease_until IS NULL OR r.check_lease_until < statement_timestamp())
-        RETURNING r.id, r.pin_id, r.check_number
+        RETURNING r.id, r.pin_id, r.check_number, r.client_id, r.number_hash, r.client_ip_hash
     ), abandoned AS (
         UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
         FROM taken WHERE c.request_id = taken.id AND c.number < taken.check_number AND c.verdict IS NULL
     ), opened AS (
         INSERT INTO checks (request_id, number, client_ip_hash, started_at)
-        SELECT id, check_number, :client_ip_hash, :now FROM taken
+        SELECT id, check_number, coalesce(:client_ip_hash, client_ip_hash), :now FROM taken
+    ), guessed AS (
+        INSERT INTO number_guesses AS g (client_id, number_hash, wrong_in_a_row, updated_at)
+        SELECT client_id, number_hash, 1, :now FROM taken
+        ON CONFLICT (client_id, number_hash)
+        DO UPDATE SET wrong_in_a_row = g.wrong_in_a_row + 1, updated_at = :now
     )
     SELECT pin_id, check_number FROM taken
     """
@@ -87,7 +98,8 @@ def begin(
 ) -> OpenCheck | None:
     """Count a check and hold back any other for `lease_s` seconds; None if the request cannot be checked now.
 
-    One statement: the check is counted before anybody compares the code.
+    One statement: the check is counted before anybody compares the code, as a wrong one of its number, too.
+    It is taken to come from where the request came from unless `client_ip_hash` says otherwise.
     """
     row = conn.execute(
         _BEGIN,
@@ -127,6 +139,7 @@ def record(
             latency_ms=latency_ms,
             finished_at=now,
         )
+        .returning(checks.c.request_id)
         .cte("noted")
     )
     conditions = [_r.id == check.request_id, in_status(CHECKABLE)]
@@ -134,13 +147,59 @@ def record(
         conditions.append(_r.check_number == check.number)
     moved = (
         update(otp_requests)
-        .add_cte(noted)
         .where(*conditions)
         .values(check_lease_until=None, **_consequence(judgement.verdict, now))
-        .returning(_r.status)
+        .returning(_r.status, _r.client_id, _r.number_hash)
+        .cte("moved")
     )
-    status = conn.execute(moved).scalar_one_or_none()
+    counts = _counts(check, judgement.verdict, noted=noted, moved=moved, now=now)
+    status = conn.execute(select(moved.c.status).add_cte(noted, *counts)).scalar_one_or_none()
     return Status(status) if status else None
+
+
+def _counts(check: OpenCheck, verdict: Verdict, *, noted: CTE, moved: CTE, now: datetime) -> list[CTE]:
+    """Return what a judgement changes in the counts of guesses: `begin` has counted a wrong one."""
+    if verdict not in _GUESSED:
+        return [_not_guessed(noted, now)]
+    counted = _count_in_its_minute(check, wrong=verdict is not Verdict.CORRECT, noted=noted, now=now)
+    if verdict is not Verdict.CORRECT:
+        return [counted]
+    # Only if it was accepted: a right code that came too late proves nothing.
+    its = and_(_g.client_id == moved.c.client_id, _g.number_hash == moved.c.number_hash)
+    forgotten = delete(number_guesses).where(its, _g.unlocked_at.is_(None))
+    # What an operator has forgiven stays forgiven.
+    kept = update(number_guesses).where(its, _g.unlocked_at.is_not(None))
+    kept = kept.values(wrong_in_a_row=0, updated_at=now)
+    return [counted, forgotten.cte("forgotten"), kept.cte("kept")]
+
+
+def _not_guessed(noted: CTE, now: datetime) -> CTE:
+    return (
+        update(number_guesses)
+        .where(
+            _r.id == noted.c.request_id,
+            _g.client_id == _r.client_id,
+            _g.number_hash == _r.number_hash,
+        )
+        .values(wrong_in_a_row=func.greatest(_g.wrong_in_a_row - 1, 0), updated_at=now)
+        .cte("not_guessed")
+    )
+
+
+def _count_in_its_minute(check: OpenCheck, *, wrong: bool, noted: CTE, now: datetime) -> CTE:
+    new = select(
+        _r.client_id,
+        literal(now.replace(second=0, microsecond=0)),
+        literal(check.request_id.int % guesses.SHARDS),
+        literal(1),
+        literal(int(wrong)),
+    ).where(_r.id == noted.c.request_id)
+    columns = ["client_id", "minute", "shard", "checks", "wrong"]
+    adding = insert(check_counts).from_select(columns, new)
+    return adding.on_conflict_do_update(
+        index_elements=columns[:3],
+        set_={name: check_counts.c[name] + adding.excluded[name] for name in columns[3:]},
+    ).cte("counted")
 
 
 def sweep(conn: Connection, *, now: datetime, limit: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -44,8 +45,22 @@ class ApiKey:
             now=now,
         )
 
+    settings: ClientSettings = field(default_factory=ClientSettings)
+    """Its client's."""
 
-_SELECT = select(api_keys, clients.c.name.label("client_name")).join(clients)
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client as it is stored."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    settings: dict[str, Any]
+    """As JSON, with what another version may have put there."""
+
+
+_SELECT = select(api_keys, clients.c.name.label("client_name"), clients.c.settings).join(clients)
 
 
 def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
@@ -58,6 +73,29 @@ def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
 def find_client(conn: Connection, name: str) -> UUID | None:
     """Return the id of the client with this name, None if there is none."""
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
+
+
+def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
+    """Store a client; return whether there was none of this name."""
+    new = insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing()
+    return conn.execute(new.returning(clients.c.id)).first() is not None
+
+
+def list_clients(conn: Connection) -> list[Client]:
+    """Return all clients by name."""
+    return [_to_client(row) for row in conn.execute(select(clients).order_by(clients.c.name))]
+
+
+def read_client(conn: Connection, name: str, *, lock: bool = False) -> Client | None:
+    """Return the client with this name, None if there is none; `lock` it until the transaction ends."""
+    query = select(clients).where(clients.c.name == name)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return _to_client(row) if row else None
+
+
+def store_settings(conn: Connection, client_id: UUID, settings: Mapping[str, Any]) -> None:
+    """Store what is set for a client alone, all of it."""
+    conn.execute(update(clients).where(clients.c.id == client_id).values(settings=dict(settings)))
 
 
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
@@ -148,6 +186,10 @@ def revoke_key(conn: Connection, key_id: UUID, *, now: datetime) -> bool:
     return bool(result.rowcount)
 
 
+def _to_client(row: Row[Any]) -> Client:
+    return Client(id=row.id, name=row.name, created_at=row.created_at, settings=row.settings)
+
+
 def _to_key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         id=row.id,
@@ -161,4 +203,5 @@ def _to_key(row: Row[Any]) -> ApiKey:
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
         replaced_by=row.replaced_by,
+        settings=ClientSettings.from_stored(row.settings),
     )

@@ -1,11 +1,12 @@
-"""Queries on refused requests: a small row each, so that they can be counted and alerted on."""
+"""Queries on refused requests: a small row a minute, so that they can be counted and alerted on."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.store.schema import refusals
@@ -20,14 +21,20 @@ def add(
     client_ip_hash: bytes | None,
     now: datetime,
 ) -> None:
-    """Store that a request of this client was refused."""
+    """Store that a request of this client was refused; those alike within a minute are counted in one row."""
+    first = insert(refusals).values(
+        id=uuid7(),
+        client_id=client_id,
+        reason=reason,
+        number_hash=number_hash,
+        client_ip_hash=client_ip_hash,
+        created_at=now,
+        minute=now.replace(second=0, microsecond=0),
+    )
     conn.execute(
-        insert(refusals).values(
-            id=uuid7(),
-            client_id=client_id,
-            reason=reason,
-            number_hash=number_hash,
-            client_ip_hash=client_ip_hash,
-            created_at=now,
+        first.on_conflict_do_update(
+            index_elements=["client_id", "number_hash", "reason", "minute"],
+            index_where=text("minute IS NOT NULL"),
+            set_={"count": refusals.c.count + 1},
         )
     )

@@ -56,6 +56,9 @@ def _one_of(column: str, values: Iterable[StrEnum]) -> str:
     return f"{column} IN ({_listed(values)})"
 
 
+WRONG = "(verdict IS NULL OR verdict IN ('unknown', 'wrong'))"
+"""A guess counts as wrong until the provider has said otherwise, or that it did not look."""
+
 clients = Table(
     "clients",
     metadata,
@@ -216,6 +219,38 @@ checks = Table(
     Column("http_status", SmallInteger),
     Column("latency_ms", Integer),
     CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', Verdict)}", name="verdict"),
+    # Guesses that were wrong, or may have been: few, and looked for by address.
+    Index(
+        "checks_wrong_of_address",
+        "client_ip_hash",
+        "started_at",
+        postgresql_where=text(f"client_ip_hash IS NOT NULL AND {WRONG}"),
+    ),
+)
+
+number_guesses = Table(
+    "number_guesses",
+    metadata,
+    # Only numbers whose last code was wrong, or that were unlocked: a right one deletes the row.
+    Column("client_id", ForeignKey("clients.id"), primary_key=True),
+    Column("number_hash", LargeBinary, primary_key=True),
+    Column("wrong_in_a_row", Integer, nullable=False),
+    # Wrong codes before that are forgiven.
+    Column("unlocked_at", Time),
+    Column("updated_at", Time, nullable=False),
+    CheckConstraint("wrong_in_a_row >= 0", name="wrong_in_a_row"),
+    Index("number_guesses_number", "number_hash"),
+)
+
+check_counts = Table(
+    "check_counts",
+    metadata,
+    # Codes that were judged, by the minute. Several rows, so that one client's checks do not wait in line.
+    Column("client_id", ForeignKey("clients.id"), primary_key=True),
+    Column("minute", Time, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("checks", Integer, nullable=False),
+    Column("wrong", Integer, nullable=False),
 )
 
 refusals = Table(
@@ -226,8 +261,22 @@ refusals = Table(
     Column("reason", Text, nullable=False),
     Column("number_hash", LargeBinary),
     Column("client_ip_hash", LargeBinary),
+    # The first one's; a flood is one row a minute.
     Column("created_at", Time, nullable=False),
+    Column("minute", Time),
+    Column("count", Integer, nullable=False, server_default="1"),
     Index("refusals_number", "number_hash", "created_at"),
+    Index(
+        "refusals_minute",
+        "client_id",
+        "number_hash",
+        "reason",
+        "minute",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        # Rows of before there was a minute stand for one refusal each.
+        postgresql_where=text("minute IS NOT NULL"),
+    ),
 )
 
 receipts = Table(

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -50,8 +51,12 @@ class Vault:
         return None if session_id is None else self._hash("session", session_id)
 
     def address_hash(self, address: str | None) -> bytes | None:
-        """Return the look-up hash of an IP address, None for none."""
-        return None if address is None else self._hash("address", address)
+        """Return the look-up hash of an IP address, None for none.
+
+        Of IPv6 it is the network's (/64), which is the least that a subscriber gets (RFC 6177): who has one
+        has addresses without end.
+        """
+        return None if address is None else self._hash("address", _subscriber(address))
 
     def key_hash(self, api_key: str) -> bytes:
         """Return the look-up hash of an API key."""
@@ -69,5 +74,18 @@ class Vault:
         """Return what shows that a position in a list was given out by us."""
         return self._hash("cursor", position)
 
+    def limit_hash(self, *parts: bytes) -> str:
+        """Return what a count in Redis is found by: of these parts, and of no use anywhere else."""
+        return self._hash("limit", "/".join(part.hex() for part in parts)).hex()[:32]
+
     def _hash(self, label: str, text: str) -> bytes:
         return hmac.new(self._hashing_key, f"{label}:{text}".encode(), hashlib.sha256).digest()
+
+
+def _subscriber(address: str) -> str:
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False))

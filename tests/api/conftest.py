@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import copy
@@ -190,3 +191,10 @@ def served(module_settings: dict[str, str], tmp_path_factory: pytest.TempPathFac
     folder: Path = tmp_path_factory.mktemp("served")
     with serving(module_settings, folder) as running:
         yield running
+
+
+@pytest.fixture
+def hung() -> Iterator[int]:
+    """Yield a port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]

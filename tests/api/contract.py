@@ -20,6 +20,10 @@ SAFE_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+LIMIT_HEADERS = {
+    "ratelimit-policy": r'"[a-z0-9_]+";q=[1-9]\d*;w=[1-9]\d*',
+    "ratelimit": r'"[a-z0-9_]+";r=\d+;t=[1-9]\d*',
+}
 PROBLEM = "application/problem+json"
 PAGES = re.compile(r"/(docs|try|openapi\.json|assets/.*)?")
 
@@ -57,6 +61,7 @@ def check(method: str, path: str, status: int, headers: Mapping[str, str], text:
     media_type = named.get("content-type", "").partition(";")[0]
     if status >= 400 and media_type != "application/json":
         check_problem(path, status, named, text)
+    check_limits(status, named)
     described = operation(method, path)
     if described is None or (status == 404 and json.loads(text).get("code") == "not_found"):
         assert status in {404, 405} or PAGES.fullmatch(path.partition("?")[0]) or method == "OPTIONS"
@@ -68,6 +73,15 @@ def check(method: str, path: str, status: int, headers: Mapping[str, str], text:
         return
     schema = promised["content"][media_type]["schema"]["$ref"].rpartition("/")[2]
     _validator(schema).validate(json.loads(text))
+
+
+def check_limits(status: int, headers: Mapping[str, str]) -> None:
+    """Fail unless a 429 says when to try again, and the limits are told in the draft's form, both headers."""
+    if status == 429:
+        assert int(headers["retry-after"]) >= 1
+    assert ("ratelimit" in headers) == ("ratelimit-policy" in headers)
+    for name, form in LIMIT_HEADERS.items():
+        assert all(re.fullmatch(form, item) for item in headers.get(name, "").split(", ") if item), headers
 
 
 def check_problem(path: str, status: int, headers: Mapping[str, str], text: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts, wrong
 from tests.api.contract import TIME_TEXT
+from tests.conftest import NO_LIMITS
 
 EXPIRED = "expires_at = now() - interval '1 second'"
 
@@ -364,7 +365,7 @@ def test_check_in_progress(caller: Caller) -> None:
 
 def test_room_is_full(make_caller: MakeCaller) -> None:
     """Half of the threads may check codes; past that a check is 503 at once, and costs nothing."""
-    caller = make_caller(OTPQUEUE_API_THREADS="8")  # four places to check
+    caller = make_caller(**NO_LIMITS, OTPQUEUE_API_THREADS="8")  # four places to check
     paths = [caller.ask(session_id=f"s{number}") for number in range(5)]
     caller.parts.pump.run()
     caller.provider.fault(match={"path": "/verify"}, times=4, latency_ms=2000)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import Caller
+from tests.conftest import NO_LIMITS
 
 ID = "/v1/otp-requests/00000000-0000-7000-8000-000000000000"
 PATHS = ("/v1/otp-requests", f"{ID}/verify", f"{ID}/resend", "/request-otp", "/verify-otp")
@@ -58,6 +59,12 @@ NEARLY_JSON = st.binary(max_size=200) | BODIES.map(json.dumps).map(str.encode).f
 quickly = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+@pytest.fixture(scope="module")
+def module_settings(module_settings: dict[str, str]) -> dict[str, str]:
+    """Return settings under which one caller may ask as often as these tests do."""
+    return module_settings | NO_LIMITS
 
 
 def unharmed(caller: Caller, method: str, path: str, **call: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from otpqueue.domain.errors import DatabaseUnavailable
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.api.contract import TIME_TEXT
-from tests.conftest import Engines
+from tests.conftest import NO_LIMITS, Engines
 
 ASK = "/v1/otp-requests"
 NIL = "00000000-0000-7000-8000-000000000000"
@@ -58,8 +58,8 @@ def test_database_is_dropped(lonely: Caller, engines: Engines) -> None:
 
 
 def test_redis_down(make_caller: MakeCaller, nowhere: str) -> None:
-    """Without Redis requests are accepted and codes are checked; a sweep sees to the sending."""
-    caller = make_caller(REDIS_URL=f"redis://:hunter2@{nowhere}/0")
+    """Where no limit needs Redis requests are accepted without it; a sweep sees to the sending."""
+    caller = make_caller(**NO_LIMITS, REDIS_URL=f"redis://:hunter2@{nowhere}/0")
 
     started = time.monotonic()
     path, code = caller.sent()

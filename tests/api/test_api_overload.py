@@ -16,7 +16,7 @@ import structlog
 from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller
 from tests.api.serving import Served, serving, settings_over_a_database
-from tests.conftest import Engines
+from tests.conftest import NO_LIMITS, Engines
 
 ASK = "/v1/otp-requests"
 PLACES = 8
@@ -34,7 +34,7 @@ def small(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFa
             "OTPQUEUE_DATABASE_LOCK_TIMEOUT_S": "10",
             "OTPQUEUE_DATABASE_STATEMENT_TIMEOUT_S": "15",
         }
-        with serving(settings | few, tmp_path_factory.mktemp("small")) as served:
+        with serving(settings | few | NO_LIMITS, tmp_path_factory.mktemp("small")) as served:
             yield served
 
 

@@ -14,9 +14,16 @@ import requests
 
 from tests.api import contract
 from tests.api.serving import Served
+from tests.conftest import NO_LIMITS
 
 ASK = "/v1/otp-requests"
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def module_settings(module_settings: dict[str, str]) -> dict[str, str]:
+    """Return settings under which one caller may ask as often as these tests do."""
+    return module_settings | NO_LIMITS
 
 
 def raw(served: Served, request: bytes, *later: bytes) -> bytes:

@@ -23,12 +23,18 @@ class Shell:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
 
-    def run(self, *arguments: str, **differing: str) -> subprocess.CompletedProcess[str]:
-        """Run `otpqueue` as a process of its own; keyword arguments are environment variables that differ."""
+    def run(
+        self, *arguments: str, typed: str | None = None, **differing: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `otpqueue` as a process of its own, with what is `typed` into it.
+
+        Keyword arguments are environment variables that differ.
+        """
         return subprocess.run(
             [sys.executable, "-m", "otpqueue", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.environment, **differing},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=60,

@@ -15,7 +15,7 @@ from otpqueue.domain.request import Channel
 from otpqueue.operations.request import CodeWanted
 from otpqueue.settings import SettingsError, load
 from otpqueue.wiring import Parts
-from tests.conftest import MakeParts, Provider
+from tests.conftest import NO_LIMITS, MakeParts, Provider
 from tests.operations.looking import Rows
 
 TEXTS = {"de": "Ihr Code ist {{pin}}.", "pt": "O código é {{pin}}.", "pt-br": "Seu código é {{pin}}."}
@@ -64,7 +64,9 @@ def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> Ma
         values = {
             name: json.dumps(value) if isinstance(value, dict) else value for name, value in differing.items()
         }
-        parts = make_parts(INFOBIP_MESSAGE_TEMPLATE=ENGLISH, INFOBIP_APP_NAME="languages", **values)
+        parts = make_parts(
+            INFOBIP_MESSAGE_TEMPLATE=ENGLISH, INFOBIP_APP_NAME="languages", **NO_LIMITS, **values
+        )
         parts.provision(parts.transport, now=clock.now())
         return House(parts, client_id, provider)
 

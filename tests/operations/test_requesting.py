@@ -10,12 +10,12 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
-from otpqueue.domain.request import SendState, Status
+from otpqueue.domain.request import OtpRequest, SendState, Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from tests.conftest import NUMBER, Ask, MakeParts
+from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts
 from tests.operations.looking import Rows, at_once, numbers
 
 PREMIUM = "+449012345678"
@@ -71,8 +71,14 @@ def test_sent_request_is_replaced_too(parts: Parts, ask: Ask, rows: Rows) -> Non
     assert rows.request(newer.id)["status"] == "queued"
 
 
-def test_others_are_not_replaced(parts: Parts, ask: Ask, rows: Rows) -> None:
+def test_others_are_not_replaced(make_parts: MakeParts, client_id: UUID, rows: Rows) -> None:
     """A request of another session, without a session, of another number or client is left alone."""
+    parts = make_parts(**NO_LIMITS)
+
+    def ask(number: str = NUMBER, session_id: str | None = None) -> OtpRequest:
+        wanted = CodeWanted(phone_number=number, session_id=session_id)
+        return parts.request(wanted, client_id=client_id, now=clock.now())
+
     with connection(parts.engine) as conn:
         other_client = clients.ensure_client(conn, "other", now=clock.now())
     kept = [ask(session_id="a"), ask(session_id="b"), ask(), ask(numbers(1)[0], session_id="a")]
@@ -141,8 +147,8 @@ def test_many_requests_publish_one_wake_up(parts: Parts, ask: Ask) -> None:
 def test_redis_down_holds_up_nobody(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
-    """With Redis gone a request is accepted all the same, and quickly."""
-    parts = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
+    """Where no limit needs Redis, a request is accepted without it all the same, and quickly."""
+    parts = make_parts(**NO_LIMITS, REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
     start = time.monotonic()
 
     accepted = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
@@ -156,7 +162,7 @@ def test_hung_redis_holds_up_nobody(
     make_parts: MakeParts, client_id: UUID, rows: Rows, hung_port: int, setting: str
 ) -> None:
     """A Redis or a broker that takes the connection and never answers delays a request by 2 s at most."""
-    parts = make_parts(**{setting: f"redis://127.0.0.1:{hung_port}/0"})
+    parts = make_parts(**NO_LIMITS, **{setting: f"redis://127.0.0.1:{hung_port}/0"})
     start = time.monotonic()
 
     accepted = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
@@ -179,10 +185,15 @@ def test_dead_broker_holds_up_nobody(
 
 
 @pytest.mark.parametrize(("at_a_time", "rounds"), [(2, 20), (4, 8), (16, 6)])
-def test_concurrent_requests_leave_one_live(ask: Ask, rows: Rows, at_a_time: int, rounds: int) -> None:
+def test_concurrent_requests_leave_one_live(
+    make_parts: MakeParts, client_id: UUID, rows: Rows, at_a_time: int, rounds: int
+) -> None:
     """Of concurrent requests for one number and session exactly one stays live; the others are replaced."""
+    request = make_parts(**NO_LIMITS).request
     for number in numbers(rounds):
-        accepted = at_once([partial(ask, number, session_id="s")] * at_a_time)
+        wanted = CodeWanted(phone_number=number, session_id="s")
+        ask = partial(request, wanted, client_id=client_id, now=clock.now())
+        accepted = at_once([ask] * at_a_time)
 
         stored = [rows.request(request.id) for request in accepted]
         assert sorted(row["status"] for row in stored) == ["cancelled"] * (at_a_time - 1) + [Status.QUEUED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
+from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.store import clients, provider_ids
 from otpqueue.store.clients import ApiKey
@@ -54,6 +55,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
         scopes=frozenset({"send", "verify"}),
         created_at=NOW,
         revoked_at=None,
+        settings=ClientSettings(),
     )
     assert clients.find_key(store.conn, b"other", now=NOW) is None
 

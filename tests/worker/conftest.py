@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from otpqueue.embedded import ChildProcess, EngineHome, Valkey
+from otpqueue.embedded import ChildProcess, Valkey
 from otpqueue.embedded.process import bare_environment
 from otpqueue.wiring import Parts
-from tests.conftest import MakeParts
+from tests.conftest import NO_LIMITS, MakeParts
 from tests.operations.looking import Rows
 
 Start = Callable[..., ChildProcess]
@@ -63,16 +63,6 @@ def logged(tmp_path: Path) -> Callable[[], str]:
 
 
 @pytest.fixture
-def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """Yield a Valkey that only this test uses, to be stopped and started at will; it forgets all then."""
-    with (
-        EngineHome(tmp_path_factory.mktemp("own")) as home,
-        Valkey(home.path / "valkey", durable=False) as valkey,
-    ):
-        yield valkey
-
-
-@pytest.fixture
 def parts_of(make_parts: MakeParts) -> Callable[[Valkey], Parts]:
-    """Return a function that wires parts to a Valkey of its own."""
-    return lambda valkey: make_parts(REDIS_URL=valkey.url)
+    """Return a function that wires parts to a Valkey of its own, which no limit of theirs needs."""
+    return lambda valkey: make_parts(**NO_LIMITS, REDIS_URL=valkey.url)

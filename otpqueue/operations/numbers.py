@@ -1,0 +1,94 @@
+"""What operators do about one number: see its wrong codes, and let it in again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.limits import GuessPolicy
+from otpqueue.logs import get_logger
+from otpqueue.store import guesses
+from otpqueue.store.engine import connection
+from otpqueue.store.guesses import OfNumber
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberStanding:
+    """How one client's wrong codes for a number stand."""
+
+    client: str
+    in_a_row: int
+    locked: bool
+    """Whether only `unlock` lets it in again."""
+    refused_until: datetime | None
+    """Until when no new request is taken because of the last hour's; None if one is."""
+    unlocked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Looks after numbers. Numbers are given in E.164; operators type them, and nothing keeps them."""
+
+    engine: Engine
+    vault: Vault
+    policy: GuessPolicy
+
+    def status(self, number: str, *, now: datetime) -> list[NumberStanding]:
+        """Return how the number stands with each client that has wrong codes for it.
+
+        Raises InvalidPhoneNumber, NumberNotAllowed, DatabaseUnavailable.
+        """
+        number_hash = self._hash(number)
+        with connection(self.engine) as conn:
+            return [
+                self._standing(conn, one, number_hash, now) for one in guesses.of_number(conn, number_hash)
+            ]
+
+    def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
+        """Forgive the wrong codes for a number, of one client or of all; return the clients' names.
+
+        Raises InvalidRequest when the client, or whichever, has none; else as `status`.
+        """
+        number_hash = self._hash(number)
+        with connection(self.engine) as conn:
+            found = [one for one in guesses.of_number(conn, number_hash) if client in {None, one.client}]
+            if not found:
+                raise InvalidRequest([FieldError("number", "has no wrong codes that could be forgiven")])
+            for one in found:
+                guesses.unlock(conn, client_id=one.client_id, number_hash=number_hash, now=now)
+                log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
+        return [one.client for one in found]
+
+    def _standing(self, conn: Connection, one: OfNumber, number_hash: bytes, now: datetime) -> NumberStanding:
+        quota = self.policy.number
+        refused_until = None
+        if quota:
+            window = timedelta(seconds=quota.window_s)
+            recent = guesses.recent(
+                conn,
+                client_id=one.client_id,
+                number_hash=number_hash,
+                client_ip_hash=None,
+                number_since=now - window,
+                number_count=quota.amount,
+                address_since=now,
+                address_count=1,
+            )
+            refused_until = recent.number_nth and recent.number_nth + window
+        return NumberStanding(
+            client=one.client,
+            in_a_row=one.in_a_row,
+            locked=self.policy.locks(one.in_a_row),
+            refused_until=refused_until,
+            unlocked_at=one.unlocked_at,
+        )
+
+    def _hash(self, number: str) -> bytes:
+        return self.vault.number_hash(phone.parse(number, allow_documentation=True).e164)

@@ -1,0 +1,138 @@
+"""Queries on wrong codes: how many there were, for a number, from an address, of a client.
+
+A guess is counted when its check begins, before anybody compares it, and taken back when the provider says
+that it did not look at it. `checks` counts them; here they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from otpqueue.store.schema import WRONG, check_counts, clients, number_guesses
+
+SHARDS = 8
+"""Rows of `check_counts` for one client and minute."""
+
+_LONGEST_LIFE = timedelta(minutes=30)
+"""From a request to its last check, and more: twice 10 minutes at most, and a check's lease."""
+
+# The n-th newest wrong code: while it is in the window there are n in it. Few rows are looked at, however
+# large the tables are: `otp_requests_number` and `checks_wrong_of_address` lead to them.
+_RECENT = text(
+    f"""
+    WITH row AS (
+        SELECT wrong_in_a_row, unlocked_at FROM number_guesses
+        WHERE client_id = :client_id AND number_hash = :number_hash
+    )
+    SELECT
+        coalesce((SELECT wrong_in_a_row FROM row), 0) AS in_a_row,
+        (
+            SELECT c.started_at FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
+            WHERE r.number_hash = :number_hash AND r.client_id = :client_id
+              AND r.created_at > CAST(:number_since AS timestamptz) - CAST(:life AS interval)
+              AND c.started_at > greatest(:number_since, (SELECT unlocked_at FROM row)) AND {WRONG}
+            ORDER BY c.started_at DESC OFFSET :number_before LIMIT 1
+        ) AS number_nth,
+        (
+            SELECT c.started_at FROM checks AS c JOIN otp_requests AS r ON r.id = c.request_id
+            WHERE c.client_ip_hash = :client_ip_hash AND c.started_at > :address_since AND {WRONG}
+              AND r.client_id = :client_id
+            ORDER BY c.started_at DESC OFFSET :address_before LIMIT 1
+        ) AS address_nth
+    """  # noqa: S608 - a constant
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recent:
+    """What is known of wrong codes for a number and from an address."""
+
+    in_a_row: int
+    number_nth: datetime | None
+    """When the n-th newest for the number was checked; None if there are fewer in the window."""
+    address_nth: datetime | None
+    """The same of the address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfNumber:
+    """One client's wrong codes for a number."""
+
+    client_id: UUID
+    client: str
+    in_a_row: int
+    unlocked_at: datetime | None
+
+
+def recent(
+    conn: Connection,
+    *,
+    client_id: UUID,
+    number_hash: bytes,
+    client_ip_hash: bytes | None,
+    number_since: datetime,
+    number_count: int,
+    address_since: datetime,
+    address_count: int,
+) -> Recent:
+    """Return the wrong codes since then that matter to a new request. One statement."""
+    row = conn.execute(
+        _RECENT,
+        {
+            "client_id": client_id,
+            "number_hash": number_hash,
+            "client_ip_hash": client_ip_hash,
+            "life": _LONGEST_LIFE,
+            "number_since": number_since,
+            "number_before": number_count - 1,
+            "address_since": address_since,
+            "address_before": address_count - 1,
+        },
+    ).one()
+    return Recent(in_a_row=row.in_a_row, number_nth=row.number_nth, address_nth=row.address_nth)
+
+
+def judged(conn: Connection, client_id: UUID, *, since: datetime) -> tuple[int, int]:
+    """Return how many of a client's codes were judged since then, in whole minutes, and how many wrong."""
+    counts = check_counts.c
+    row = conn.execute(
+        select(func.coalesce(func.sum(counts.checks), 0), func.coalesce(func.sum(counts.wrong), 0)).where(
+            counts.client_id == client_id, counts.minute > since
+        )
+    ).one()
+    return row[0], row[1]
+
+
+def of_number(conn: Connection, number_hash: bytes) -> Sequence[OfNumber]:
+    """Return what each client has of wrong codes for a number, by the clients' names."""
+    rows = conn.execute(
+        select(number_guesses, clients.c.name)
+        .join(clients)
+        .where(number_guesses.c.number_hash == number_hash)
+        .order_by(clients.c.name)
+    )
+    return [
+        OfNumber(
+            client_id=row.client_id,
+            client=row.name,
+            in_a_row=row.wrong_in_a_row,
+            unlocked_at=row.unlocked_at,
+        )
+        for row in rows
+    ]
+
+
+def unlock(conn: Connection, *, client_id: UUID, number_hash: bytes, now: datetime) -> None:
+    """Forgive a client's wrong codes for a number, up to now."""
+    forgiven = {"wrong_in_a_row": 0, "unlocked_at": now, "updated_at": now}
+    conn.execute(
+        insert(number_guesses)
+        .values(client_id=client_id, number_hash=number_hash, **forgiven)
+        .on_conflict_do_update(index_elements=["client_id", "number_hash"], set_=forgiven)
+    )

@@ -1,0 +1,180 @@
+"""Moving windows in a real Redis: exact under many threads, several at once or none, by Redis's own clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from freezegun import freeze_time
+from limits import RateLimitItemPerSecond
+from limits.storage import RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+from redis import Redis
+
+from otpqueue import clock, jobs
+from otpqueue.domain.errors import LimitsUnavailable
+from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Quota
+from otpqueue.limiter import Limiter, Taken, Window
+
+THREE = Quota(3, 900)
+FIRST, SECOND = REQUEST_LIMITS[0], REQUEST_LIMITS[1]
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    """Return an empty Redis as our processes reach it."""
+    return jobs.connect_redis(redis_url)
+
+
+@pytest.fixture
+def limiter(redis: Redis) -> Limiter:
+    """Return a limiter."""
+    return Limiter(redis)
+
+
+def window(quota: Quota = THREE, whom: str = "ann", limit: object = FIRST) -> Window:
+    """Return a window."""
+    return Window(limit=limit, quota=quota, whom=whom)  # type: ignore[arg-type]
+
+
+def grow_older(redis: Redis, seconds: float) -> None:
+    """Let so much time pass for everything that was counted."""
+    for key in redis.scan_iter("otpqueue:limits:*"):
+        times = [f"{float(one) - seconds:.6f}" for one in redis.lrange(key, 0, -1)]
+        redis.delete(key)
+        redis.rpush(key, *times)
+
+
+def at_once(threads: int, work: Callable[[int], Taken]) -> list[Taken]:
+    """Do something in so many threads at the same moment."""
+    barrier = threading.Barrier(threads)
+
+    def one(index: int) -> Taken:
+        barrier.wait()
+        return work(index)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, range(threads)))
+
+
+def test_two_hundred_at_once_admit_three(limiter: Limiter) -> None:
+    """Of 200 threads that try at once exactly three are admitted, and each is told a place of its own."""
+    taken = at_once(200, lambda _: limiter.take([window()]))
+
+    admitted = [one for one in taken if one.admitted]
+    assert sorted(one.standings[0].left for one in admitted) == [0, 1, 2]
+    refused = [one.standings[0] for one in taken if not one.admitted]
+    assert len(refused) == 197
+    assert {one.left for one in refused} == {0}
+    assert {one.retry_after_s for one in refused} <= {899, 900}
+
+
+def test_a_window_that_is_full_leaves_the_others_alone(limiter: Limiter) -> None:
+    """200 threads try a window of three and one of a hundred at once: both have counted the same three."""
+    pair = [window(Quota(100, 900), limit=FIRST), window(THREE, limit=SECOND)]
+
+    taken = at_once(200, lambda _: limiter.take(pair))
+
+    assert sum(one.admitted for one in taken) == 3
+    assert limiter.take([pair[0]]).standings[0].left == 100 - 3 - 1
+
+
+def test_many_windows_at_once_never_refuse_without_reason(limiter: Limiter) -> None:
+    """Tries that share one window and have one each of their own are refused by the shared one alone."""
+    shared = window(Quota(50, 900), whom="all", limit=SECOND)
+
+    taken = at_once(200, lambda index: limiter.take([window(Quota(1, 900), whom=str(index)), shared]))
+
+    assert sum(one.admitted for one in taken) == 50
+    refused = [one for one in taken if not one.admitted]
+    assert {one.standings[0].left for one in refused} == {1}
+
+
+def test_retry_after_is_exact(limiter: Limiter, redis: Redis) -> None:
+    """A window is full until its oldest entry has left it: not a second sooner, not a second later."""
+    limiter.take([window()])
+    grow_older(redis, 100)
+    for _ in range(2):
+        assert limiter.take([window()]).admitted
+
+    refused = limiter.take([window()]).standings[0]
+    assert refused.retry_after_s in {799, 800}
+    grow_older(redis, refused.more_in_s - 5)
+    early = limiter.take([window()])
+    assert (early.admitted, early.standings[0].retry_after_s in {4, 5}) == (False, True)
+    grow_older(redis, 5)
+    late = limiter.take([window()])
+    assert (late.admitted, late.standings[0].left) == (True, 0)
+
+
+def test_a_burst_over_the_edge_of_a_window_is_refused(limiter: Limiter, redis: Redis) -> None:
+    """It is a moving window: three at its end leave no room for three at the start of the next."""
+    for _ in range(3):
+        limiter.take([window()])
+    grow_older(redis, 899)
+
+    assert not limiter.take([window()]).admitted
+    grow_older(redis, 1)
+    assert [limiter.take([window()]).admitted for _ in range(4)] == [True, True, True, False]
+
+
+def test_given_back_makes_room(limiter: Limiter) -> None:
+    """A try that came to nothing leaves no trace in any window, and another's stays."""
+    pair = [window(limit=FIRST), window(limit=SECOND)]
+    limiter.take(pair)
+    second = limiter.take(pair)
+
+    limiter.give_back(pair, second)
+    limiter.give_back(pair, second)
+
+    assert [one.left for one in limiter.take(pair).standings] == [1, 1]
+
+
+def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
+    """The clock is Redis's: a host an hour ahead or behind neither gets more nor takes others' share."""
+    admitted = []
+    for hours in (0, 1, -1, 2, -2):
+        with freeze_time(clock.now() + timedelta(hours=hours)):
+            admitted.append(limiter.take([window()]).admitted)
+
+    assert admitted == [True, True, True, False, False]
+
+
+def test_windows_are_the_librarys(limiter: Limiter, redis: Redis) -> None:
+    """The library's own strategy reads the windows that are kept here."""
+    for _ in range(2):
+        limiter.take([window(Quota(5, 900))])
+
+    storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix="otpqueue:limits")
+    item = RateLimitItemPerSecond(5, 900, namespace=FIRST.name)
+    assert MovingWindowRateLimiter(storage).get_window_stats(item, "ann").remaining == 3
+
+
+def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
+    """What nobody asks for again leaves Redis by itself, and a window never holds more than its quota."""
+    quota = Quota(2, 7)
+    for _ in range(5):
+        limiter.take([window(quota)])
+
+    (key,) = redis.keys("otpqueue:limits:*")
+    assert 0 < redis.ttl(key) <= 8
+    assert redis.llen(key) == 2
+
+
+def test_a_restarted_redis_is_asked_again(own_valkey: object) -> None:
+    """Connections and scripts that a restart of Redis has lost are made anew, unseen by callers."""
+    limiter = Limiter(jobs.connect_redis(own_valkey.url))  # type: ignore[attr-defined]
+    assert limiter.take([window()]).admitted
+
+    own_valkey.stop()  # type: ignore[attr-defined]
+    with pytest.raises(LimitsUnavailable):
+        limiter.take([window()])
+    own_valkey.start()  # type: ignore[attr-defined]
+
+    assert limiter.take([window(KEY_RATE_QUOTA, limit=KEY_RATE)]).admitted
+
+
+KEY_RATE_QUOTA = Quota(100, 1)

@@ -1,0 +1,101 @@
+"""What is set for one client: read, changed by path, and not broken by what another version has stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otpqueue.domain.client_settings import (
+    PATHS,
+    ClientSettings,
+    flat,
+    not_understood,
+    with_setting,
+    without_setting,
+)
+from otpqueue.domain.errors import InvalidRequest
+from otpqueue.domain.limits import Quota
+
+NEWER: dict[str, Any] = {
+    "limits": {"number_15m": "5/15m", "number_week": "7/7d", "number_day": {"soft": 3}, "key_rate": 12},
+    "webhooks": ["https://example.org"],
+    "colour": None,
+}
+
+
+def test_nothing_set() -> None:
+    """A client without settings of its own has those of the deployment."""
+    assert ClientSettings.from_stored({}) == ClientSettings()
+
+
+def test_limits_are_read() -> None:
+    """A quota of its own, and one that is off."""
+    stored = {"limits": {"number_15m": "5/15m", "key_rate": "off"}}
+
+    assert ClientSettings.from_stored(stored).limits == {"number_15m": Quota(5, 900), "key_rate": None}
+
+
+def test_settings_of_a_newer_version_are_passed_over() -> None:
+    """What this version cannot read is not heeded, is named, and breaks nothing."""
+    assert ClientSettings.from_stored(NEWER).limits == {"number_15m": Quota(5, 900)}
+    assert set(not_understood(NEWER)) == {
+        "limits.number_week",
+        "limits.number_day.soft",
+        "limits.key_rate",
+        "webhooks",
+        "colour",
+    }
+
+
+def test_settings_of_a_newer_version_are_kept() -> None:
+    """Setting and unsetting one leaves all others as they are stored."""
+    changed = with_setting(NEWER, "limits.client_ip_15m", "1/15m")
+
+    assert flat(changed) == flat(NEWER) | {"limits.client_ip_15m": "1/15m"}
+    assert without_setting(changed, "limits.client_ip_15m") == NEWER
+
+
+@pytest.mark.parametrize(("text", "stored"), [("5/15m", "5/15m"), ("48/24h", "48/d"), ("off", "off")])
+def test_what_is_set_is_stored_in_one_form(text: str, stored: str) -> None:
+    """However a quota is written, it is stored in its shortest form."""
+    assert with_setting({}, "limits.number_day", text) == {"limits": {"number_day": stored}}
+
+
+def test_the_last_one_unset_leaves_nothing() -> None:
+    """A section without settings is not kept."""
+    assert without_setting({"limits": {"number_day": "5/d"}}, "limits.number_day") == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("limits.number_15m", "5", "must be like"),
+        ("limits.number_15m", "0/m", "must admit"),
+        ("limits.number_day_all", "5/d", "is not a setting; there are limits"),
+        ("limits", "5/d", "is not a setting"),
+        ("webhook_url", "https://example.org", "is not a setting"),
+        ("", "", "is not a setting"),
+    ],
+)
+def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
+    """A path that is none, and a value that does not fit, are told; what clients share is nobody's to set."""
+    with pytest.raises(InvalidRequest) as refused:
+        with_setting({}, path, text)
+
+    assert refused.value.errors[0].field == path
+    assert message in refused.value.errors[0].message
+
+
+def test_what_is_not_set_cannot_be_unset() -> None:
+    """Unsetting what is not set is told."""
+    with pytest.raises(InvalidRequest) as refused:
+        without_setting({"limits": {"number_day": "5/d"}}, "limits.number_15m")
+
+    assert refused.value.errors[0].message == "is not set"
+
+
+def test_every_path_takes_what_it_gives() -> None:
+    """What a path's reader has made, it reads again."""
+    for path, read in PATHS.items():
+        assert read(read("5/15m")) == read("5/15m"), path
