@@ -169,6 +169,21 @@ def test_migrations_can_be_undone_and_redone(empty: Engine, project: Path) -> No
     assert catalogue(engine) == before
 
 
+def test_index_that_was_built_by_hand_is_found(empty: Engine, project: Path, engine: Engine) -> None:
+    """On a large table it is built before the migration and beside the traffic; the result is the same."""
+    config = Config()
+    config.set_main_option("script_location", str(project / "migrations"))
+    with connection(empty) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0003")
+    with connection(empty) as conn:
+        conn.execute(text("CREATE INDEX CONCURRENTLY otp_requests_created ON otp_requests (created_at, id)"))
+
+    migrate.upgrade(empty)
+
+    assert catalogue(empty) == catalogue(engine)
+
+
 def test_upgrade_of_an_unreachable_database_says_so(other_engine: MakeEngine) -> None:
     """Where no Postgres listens, that is what is said."""
     with pytest.raises(DatabaseUnavailable):
