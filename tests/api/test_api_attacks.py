@@ -52,7 +52,11 @@ def at_once(count: int, call: Any) -> list[Result]:
 def unlimited(make_caller: MakeCaller) -> Caller:
     """Return a caller whom only the rules against guessing hold back."""
     return make_caller(
-        OTPQUEUE_LIMIT_NUMBER_15M="off", OTPQUEUE_LIMIT_NUMBER_DAY="off", OTPQUEUE_LIMIT_NUMBER_ALL_DAY="off"
+        OTPQUEUE_LIMIT_NUMBER_15M="off",
+        OTPQUEUE_LIMIT_NUMBER_DAY="off",
+        OTPQUEUE_LIMIT_NUMBER_DAY_ALL="off",
+        OTPQUEUE_LIMIT_CLIENT_IP_15M="off",
+        OTPQUEUE_LIMIT_KEY_RATE="off",
     )
 
 
@@ -95,7 +99,7 @@ def test_guess_with_many_threads(caller: Caller) -> None:
     answers = at_once(200, lambda: caller.verify(path, wrong(right)))
 
     assert judged(caller) <= 5
-    assert {answer.status_code for answer in answers} <= {422, 409, 410, 503}
+    assert {answer.status_code for answer in answers} <= {422, 409, 410, 503}, codes(answers)
 
 
 # Locking a stranger out
@@ -374,13 +378,15 @@ def test_sql_in_path_and_headers(caller: Caller, text: str) -> None:
     assert caller.post(ASK, json=body, headers={"Idempotency-Key": text}).status_code == 202
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "OPTIONS", "HEAD", "CONNECT", "PROPFIND"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "TRACE", "OPTIONS"])
 def test_verbs(caller: Caller, method: str) -> None:
     """Other verbs do nothing."""
     path, _code = caller.sent()
 
-    for place in (ASK, path, f"{path}/verify"):
-        assert caller.call(method, place).status_code in {200, 204, 400, 401, 403, 405}
+    for place in (f"{path}/resend", f"{path}/verify"):
+        answer = caller.call(method, place)
+        assert answer.status_code == (200 if method == "OPTIONS" else 405)
+        assert answer.headers["Allow"] == "POST" if method == "OPTIONS" else "POST, OPTIONS"
     assert caller.get(path).json["status"] == "sent"
     assert len(caller.stored("otp_requests")) == 1
 
@@ -390,7 +396,6 @@ def test_verbs(caller: Caller, method: str) -> None:
     [
         "/v1/../v1/otp-requests",
         "/v1/./otp-requests",
-        "/v1%2fotp-requests",
         "/V1/OTP-REQUESTS",
         "/v1/otp-requests/..%2f..%2fmetrics",
         "/assets/..%2f..%2fsettings.py",
@@ -407,9 +412,9 @@ def test_path_tricks(caller: Caller, path: str) -> None:
     assert (answer.status_code, answer.json["code"]) == (404, "not_found")
 
 
-def test_time_tells_no_number(make_caller: MakeCaller) -> None:
+def test_time_tells_no_number(unlimited: Caller) -> None:
     """A request for a number with a past takes as long as one for a number without: medians, alternating."""
-    caller = make_caller(OTPQUEUE_LIMITS="off")
+    caller = unlimited
     known = caller.number
     for session in range(5):
         caller.ask(session_id=str(session))
