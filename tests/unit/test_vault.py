@@ -113,3 +113,29 @@ def test_vault_prints_no_key(vault: Vault) -> None:
     """Printing the vault shows nothing."""
     assert "oooo" not in repr(vault)
     assert "hhhh" not in str(vault)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("2001:db8::1", "2001:0db8:0:0:ffff::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_an_address_stands_for_its_subscriber(vault: Vault, one: str, other: str, same: bool) -> None:
+    """An IPv4 address is one subscriber's, however it is written; of IPv6 he has a whole /64."""
+    assert (vault.address_hash(one) == vault.address_hash(other)) is same
+
+
+def test_what_limits_are_counted_by(vault: Vault) -> None:
+    """A count has a hash of all its parts in order, which is no hash that the tables hold."""
+    parts = (b"client", vault.number_hash("+447700900123"))
+
+    found = vault.limit_hash(*parts)
+
+    assert len({found, vault.limit_hash(*reversed(parts)), vault.limit_hash(b"".join(parts))}) == 3
+    assert found not in parts[1].hex()
+    assert vault.number_hash("+447700900123").hex()[:32] != found
