@@ -89,7 +89,13 @@ class Parts:
     @cached_property
     def vault(self) -> Vault:
         """What seals and hashes."""
-        return Vault(sealing_keys=self.settings.sealing_keys(), hashing_key=self.settings.hashing_key())
+        hashing_key, *others = self.settings.hashing_keys()
+        try:
+            return Vault(
+                sealing_keys=self.settings.sealing_keys(), hashing_key=hashing_key, other_hashing_keys=others
+            )
+        except ValueError as problem:
+            raise SettingsError([f"OTPQUEUE_HASH_KEY: {problem}"]) from None
 
     @cached_property
     def redis(self) -> Redis:

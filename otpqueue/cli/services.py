@@ -18,7 +18,7 @@ def _complete_settings() -> Settings:
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
         current.require(needed)
     current.sealing_keys()
-    current.hashing_key()
+    current.hashing_keys()
     return current
 
 

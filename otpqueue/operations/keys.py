@@ -79,8 +79,11 @@ class Keys:
 
         Raises Unauthenticated when it is unknown or revoked.
         """
+        hashes = self.vault.key_hashes(api_key)
         with connection(self.engine) as conn:
-            found = clients.find_key(conn, self.vault.key_hash(api_key))
+            found = clients.find_key(conn, hashes)
+            if found and len(hashes) > 1:
+                clients.rehash_key(conn, found.id, hashes[0])
         if found is None:
             raise Unauthenticated
         return found

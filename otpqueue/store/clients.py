@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -59,12 +60,21 @@ def add_key(
     )
 
 
-def find_key(conn: Connection, key_hash: bytes) -> ApiKey | None:
-    """Return the key with this hash unless it is revoked."""
+def find_key(conn: Connection, key_hashes: Sequence[bytes]) -> ApiKey | None:
+    """Return the key with one of these hashes unless it is revoked."""
     row = conn.execute(
-        _SELECT.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+        _SELECT.where(api_keys.c.key_hash.in_(key_hashes), api_keys.c.revoked_at.is_(None))
     ).one_or_none()
     return _to_key(row._mapping) if row else None
+
+
+def rehash_key(conn: Connection, key_id: UUID, key_hash: bytes) -> None:
+    """Store another hash of a key: this is the moment when the key itself is known."""
+    conn.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.key_hash != key_hash)
+        .values(key_hash=key_hash)
+    )
 
 
 def list_keys(conn: Connection) -> list[ApiKey]:

@@ -42,7 +42,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
     """A stored key says whose it is and what it may do."""
     add(store, "oq_abc", b"hash")
 
-    found = clients.find_key(store.conn, b"hash")
+    found = clients.find_key(store.conn, [b"hash"])
 
     assert found
     assert found == ApiKey(
@@ -54,7 +54,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
         created_at=NOW,
         revoked_at=None,
     )
-    assert clients.find_key(store.conn, b"other") is None
+    assert clients.find_key(store.conn, [b"other"]) is None
 
 
 def test_key_that_is_stored_already_stays(store: Store) -> None:
@@ -76,8 +76,8 @@ def test_revoked_key_is_not_found(store: Store) -> None:
     assert clients.revoke_key(store.conn, "oq_abc", now=later(8)) == 0
     assert clients.revoke_key(store.conn, "oq_", now=later(8)) == 0
 
-    assert clients.find_key(store.conn, b"1") is None
-    assert clients.find_key(store.conn, b"2")
+    assert clients.find_key(store.conn, [b"1"]) is None
+    assert clients.find_key(store.conn, [b"2"])
     listed = [(key.prefix, key.revoked_at) for key in clients.list_keys(store.conn)]
     assert listed == [("oq_xyz", None), ("oq_abc", later(7))]
 
@@ -89,7 +89,7 @@ def test_revoked_key_does_not_come_back(store: Store) -> None:
 
     add(store, "oq_abc", b"1")
 
-    assert clients.find_key(store.conn, b"1") is None
+    assert clients.find_key(store.conn, [b"1"]) is None
 
 
 def test_provider_ids_are_kept_by_account_and_application(store: Store) -> None:

@@ -127,10 +127,12 @@ def test_request_of_another_client_is_not_found(store: Store) -> None:
 
 def test_newest_for_prefers_the_live_one(store: Store) -> None:
     """The guide's clients name a number, not an id: they mean the live request, else the newest."""
-    hashes = {"number_hash": store.vault.number_hash(NUMBER), "session_hash": None}
+    hashes = store.vault.number_hashes(NUMBER)
 
     def newest() -> UUID | None:
-        return requests.newest_for(store.conn, client_id=store.client_id, **hashes)
+        return requests.newest_for(
+            store.conn, client_id=store.client_id, number_hashes=hashes, session_hashes=None
+        )
 
     nobody = newest()
     old = store.insert()
@@ -148,14 +150,14 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
 def test_newest_for_keeps_sessions_and_clients_apart(store: Store) -> None:
     """Without a session only requests without one are meant, and only this client's."""
     one = store.insert(session_id="one")
-    number_hash = store.vault.number_hash(NUMBER)
+    number_hashes = store.vault.number_hashes(NUMBER)
 
     found = [
         requests.newest_for(
             store.conn,
             client_id=client_id,
-            number_hash=number_hash,
-            session_hash=store.vault.session_hash(session),
+            number_hashes=number_hashes,
+            session_hashes=store.vault.session_hashes(session),
         )
         for client_id, session in ((store.client_id, "one"), (store.client_id, None), (uuid4(), "one"))
     ]
@@ -186,8 +188,8 @@ def test_match_is_of_session_and_of_a_number_if_given(
     matched = requests.matches(
         store.conn,
         made.id,
-        number_hash=store.vault.number_hash(number) if number else None,
-        session_hash=store.vault.session_hash(session),
+        number_hashes=store.vault.number_hashes(number) if number else None,
+        session_hashes=store.vault.session_hashes(session),
     )
 
     assert matched == expected
