@@ -22,14 +22,18 @@ from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.operations.cancel import CancelRequest
+from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.provision import Provision
+from otpqueue.operations.purge import Purge
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.rotate_hash import RotateHash
+from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.sweep import Sweep
@@ -289,6 +293,26 @@ class Parts:
                 senders=self.senders,
             ),
         )
+
+    @cached_property
+    def erase(self) -> EraseNumber:
+        """Erases numbers."""
+        return EraseNumber(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def rotate_seal(self) -> RotateSeal:
+        """Replaces sealing keys."""
+        return RotateSeal(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def rotate_hash(self) -> RotateHash:
+        """Replaces the look-up key."""
+        return RotateHash(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def purge(self) -> Purge:
+        """Deletes what is too old."""
+        return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import codes, dev, keys, requests, services
+from otpqueue.cli import codes, dev, keys, privacy, requests, rotation, services
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -16,6 +16,8 @@ _COMMANDS: tuple[click.Command, ...] = (
     services.provision,
     keys.keys,
     requests.requests,
+    privacy.erase,
+    privacy.purge,
     codes.send,
     codes.status,
     codes.verify,
@@ -65,3 +67,5 @@ def main() -> None:
 
 for _command in _COMMANDS:
     main.add_command(_command)
+for _command in rotation.COMMANDS:
+    keys.keys.add_command(_command)

@@ -8,18 +8,33 @@ import click
 
 from otpqueue import clock, logs, settings
 from otpqueue.cli.errors import explained
-from otpqueue.settings import Settings
+from otpqueue.operations.rotate_seal import refusal_to_start
+from otpqueue.settings import Settings, SettingsError
 from otpqueue.wiring import Parts
 
 
 def _complete_settings() -> Settings:
-    """Return the settings. Raises SettingsError when one is missing that API and workers need."""
+    """Return the settings.
+
+    Raises SettingsError when one is missing that API and workers need, or a key that stored numbers need.
+    """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
         current.require(needed)
     current.sealing_keys()
     current.hashing_keys()
+    _refuse_lost_keys(current)
     return current
+
+
+def _refuse_lost_keys(current: Settings) -> None:
+    parts = Parts(current)
+    try:
+        why = refusal_to_start(parts.rotate_seal)
+    finally:
+        parts.close()
+    if why:
+        raise SettingsError([why])
 
 
 @click.command()
@@ -38,7 +53,7 @@ def api(host: str | None, port: int | None) -> None:
 
 @click.command()
 @click.option(
-    "--queues", "-Q", default="send,periodic", show_default=True, help="Queues to serve, commas between."
+    "--queues", "-Q", default="send,periodic,slow", show_default=True, help="Queues to serve, commas between."
 )
 @click.option(
     "--jobs",

@@ -155,6 +155,9 @@ otp_requests = Table(
         postgresql_where=text(f"{_one_of('status', LIVE)} AND expires_at IS NOT NULL"),
     ),
     Index("otp_requests_number", "number_hash", "created_at"),
+    # What the key's replacement re-seals, and at every start: which keys are needed.
+    Index("otp_requests_sealed_with", "seal_key_id", "id"),
+    Index("otp_requests_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     # A row is updated three to five times in its short life: room on the page keeps those updates in place.
     postgresql_with={"fillfactor": "70"},
 )
@@ -220,6 +223,7 @@ refusals = Table(
     Column("client_ip_hash", LargeBinary),
     Column("created_at", Time, nullable=False),
     Index("refusals_number", "number_hash", "created_at"),
+    Index("refusals_created", "created_at"),
 )
 
 receipts = Table(
@@ -271,6 +275,17 @@ moves = Table(
     Column("became", Text, nullable=False),
     Column("reason", Text),
     CheckConstraint(_one_of("of", MoveOf), name="of"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    # That a number was erased, by whom and how much that was; never which number.
+    Column("id", Uuid, primary_key=True),
+    Column("at", Time, nullable=False, index=True),
+    # Null for the operator at the command line.
+    Column("client_id", ForeignKey("clients.id")),
+    Column("counts", JSONB, nullable=False),
 )
 
 NOTE_MOVES = """

@@ -1,0 +1,41 @@
+"""`otpqueue erase` and `otpqueue purge`: what is stored of persons goes, at their wish or for its age."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from otpqueue import clock, settings
+from otpqueue.cli.errors import explained
+from otpqueue.wiring import Parts
+
+
+@click.command()
+@click.option("--country", help="Country of a national number, e.g. GB.")
+@explained
+def erase(country: str | None) -> None:
+    """Erase all that concerns a phone number, for every client.
+
+    The number is asked for, or read from stdin: `otpqueue erase < number.txt`. It is no argument, since every
+    user of the machine sees those.
+    """
+    parts = Parts(settings.load())
+    number = click.prompt("Phone number") if sys.stdin.isatty() else sys.stdin.readline()
+    counts = parts.erase(
+        number.strip(), country=country.upper() if country else None, client_id=None, now=clock.now()
+    )
+    for table, count in counts.items():
+        click.echo(f"{table}: {count}")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say how many rows are too old, and delete none.")
+@explained
+def purge(*, dry_run: bool) -> None:
+    """Delete what has been kept long enough. Workers do so every hour; this is for the impatient."""
+    parts = Parts(settings.load())
+    now = clock.now()
+    counts = parts.purge.due(now=now) if dry_run else parts.purge(now=now)
+    for table, count in counts.items():
+        click.echo(f"{table}: {count} {'too old' if dry_run else 'deleted'}")
