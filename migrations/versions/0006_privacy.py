@@ -1,7 +1,7 @@
 """What purging and re-sealing find their rows by, and the record of erasures.
 
-An index takes about a second for each million requests, in which none is accepted. Where that is too long, make
-it beforehand, with the same words and CONCURRENTLY: one that is there already is left as it is.
+An index takes about a second for each million requests, in which none is accepted. Where that is too long,
+make it beforehand, with the same words and CONCURRENTLY: one that is there already is left as it is.
 """
 
 import sqlalchemy as sa

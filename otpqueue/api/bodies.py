@@ -47,6 +47,7 @@ def _country(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Number = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_printable)]
 Code = Annotated[str, AfterValidator(_code)]
+Country = Annotated[str, AfterValidator(_country)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
 
 
@@ -62,7 +63,7 @@ class NewOtpRequest(Body):
     phone_number: Number = Field(
         description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
     )
-    country: Annotated[str, AfterValidator(_country)] | None = Field(
+    country: Country | None = Field(
         None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
     )
     channel: Literal["sms", "voice"] = Field("sms", description="`sms`, or `voice`: a call that reads it out")
@@ -91,6 +92,17 @@ class ResendWanted(Body):
     """Ask for the same code once more."""
 
     channel: Literal["sms", "voice"] | None = Field(None, description="as the first time unless given")
+
+
+class NumberToErase(Body):
+    """Erase all that concerns a phone number."""
+
+    phone_number: Number = Field(
+        description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
+    )
+    country: Country | None = Field(
+        None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
+    )
 
 
 class GuideRequest(Body):

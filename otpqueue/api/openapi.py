@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history
+from otpqueue.api import bodies, history, numbers
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.request import Reason, Status
@@ -160,6 +160,18 @@ OPERATIONS = (
         parameters=(_ID,),
         answers={200: ("The history", "History")},
         problems=(*_KEYED, "request_not_found"),
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/phone-numbers/erase",
+        summary="Erase a phone number (for operators)",
+        description="Erases all that concerns a number, for every client here, in one transaction, and "
+        "answers how many rows of each kind that were. Its live requests end first; afterwards its requests are not "
+        "found. Idempotent: the second time there is nothing left. docs/privacy.md says what Infobip keeps.",
+        body=bodies.NumberToErase,
+        answers={200: ("Erased", "Erased")},
+        problems=(*_KEYED, *_BODY, "invalid_phone_number"),
         key="admin",
     ),
     Operation(
@@ -321,6 +333,7 @@ def _shown_schemas() -> dict[str, Any]:
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
         "Health": _object({name: {"type": "string"} for name in health}),
         "History": history.schema(),
+        "Erased": numbers.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
     }

@@ -98,8 +98,12 @@ def migrate() -> None:
     """Bring the database's tables to this version. Safe to run twice at once."""
     from otpqueue.store.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to import
 
-    upgrade(Parts(settings.load()).engine)
+    parts = Parts(settings.load())
+    upgrade(parts.engine)
     click.echo("the database is up to date")
+    # Migrating needs no keys; where they are given, this is a good moment to say that one is missing.
+    if parts.settings.seal_keys and parts.settings.hash_key and (why := refusal_to_start(parts.rotate_seal)):
+        click.echo(f"API and workers will not start: {why}", err=True)
 
 
 @click.command()

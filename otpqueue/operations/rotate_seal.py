@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.logs import get_logger
@@ -134,8 +135,9 @@ def refusal_to_start(rotate: RotateSeal) -> str | None:
     """
     try:
         missing = rotate.missing()
-    except DatabaseUnavailable:
-        log.warning("seal_keys_not_checked", reason="database_unavailable")
+    except (DatabaseUnavailable, ProgrammingError) as error:
+        # Away, or without tables yet: health says so, and neither needs a restart afterwards.
+        log.warning("seal_keys_not_checked", error=type(error).__name__)
         return None
     if not missing:
         return None

@@ -16,6 +16,12 @@ from otpqueue.store.schema import erasures, otp_requests, receipts, send_attempt
 
 _r = otp_requests.c
 
+_CONCERNED = tuple(
+    holding for holding in HOLDINGS if holding.on_erase in {OnErase.DELETED, OnErase.FORGOTTEN}
+)
+COUNTED: tuple[str, ...] = tuple(holding.name for holding in _CONCERNED)
+"""What an erasure counts."""
+
 
 def lock_requests(conn: Connection, number_hashes: Sequence[bytes]) -> list[UUID]:
     """Return the ids of a number's requests, locked until the transaction's end: no worker takes them now."""
@@ -39,12 +45,10 @@ def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUI
     early = _erase_unmatched_reports(conn, ids)
     # From the last table to the first: what belongs to a request before the request.
     counts = {
-        holding.name: _erase_from(conn, holding, number_hashes, ids)
-        for holding in reversed(HOLDINGS)
-        if holding.on_erase in {OnErase.DELETED, OnErase.FORGOTTEN}
+        holding.name: _erase_from(conn, holding, number_hashes, ids) for holding in reversed(_CONCERNED)
     }
     counts["receipts"] += early
-    return dict(reversed(counts.items()))
+    return {name: counts[name] for name in COUNTED}
 
 
 def note(conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime) -> None:

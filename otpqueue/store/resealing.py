@@ -57,10 +57,14 @@ def keys_in_use(conn: Connection) -> list[str]:
 
 def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
     """Return how many numbers are sealed with each of these keys, or with each that there is."""
-    rows = select(_r.seal_key_id, func.count()).group_by(_r.seal_key_id).order_by(_r.seal_key_id)
+    rows = (
+        select(_r.seal_key_id, func.count().label("numbers"))
+        .group_by(_r.seal_key_id)
+        .order_by(_r.seal_key_id)
+    )
     if key_ids is not None:
         rows = rows.where(_r.seal_key_id.in_(key_ids))
-    return {row.seal_key_id: row.count for row in conn.execute(rows)}
+    return {row.seal_key_id: row.numbers for row in conn.execute(rows)}
 
 
 def reseal(conn: Connection, *, key_id: str, after: UUID | None, limit: int, vault: Vault) -> Step:
