@@ -167,8 +167,9 @@ OPERATIONS = (
         path="/v1/phone-numbers/erase",
         summary="Erase a phone number (for operators)",
         description="Erases all that concerns a number, for every client here, in one transaction, and "
-        "answers how many rows of each kind that were. Its live requests end first; afterwards its requests are not "
-        "found. Idempotent: the second time there is nothing left. docs/privacy.md says what Infobip keeps.",
+        "answers how many rows of each kind that were. Its live requests end first; afterwards none of its "
+        "requests is found. Idempotent: the second time there is nothing left. docs/privacy.md says what "
+        "Infobip keeps.",
         body=bodies.NumberToErase,
         answers={200: ("Erased", "Erased")},
         problems=(*_KEYED, *_BODY, "invalid_phone_number"),

@@ -112,9 +112,12 @@ def read_e164(text: str, *, country: str | None = None) -> str:
     """Read a number as `parse` does and return it in E.164, whether or not it may be sent to or is given out.
 
     Numbering plans change: what was stored must be found again under rules that no longer allow it. Raises
-    InvalidPhoneNumber for what cannot be a number.
+    InvalidPhoneNumber for what cannot be a number, by its form and its length.
     """
-    return _e164(_read(text, country))
+    number = _read(text, country)
+    if not phonenumbers.is_possible_number(number) and not documentation_country(_e164(number)):
+        raise InvalidPhoneNumber(_why_invalid(number))
+    return _e164(number)
 
 
 def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
