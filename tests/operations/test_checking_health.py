@@ -11,7 +11,7 @@ from tests.conftest import MakeParts
 
 def test_everything_works(parts: Parts) -> None:
     """With Postgres, Redis, a provisioned provider and a worker for each queue the service is whole."""
-    parts.presence.announce("host:1", "periodic,send")
+    parts.presence.announce("host:1", "periodic,send,slow")
 
     healthy = parts.health()
 
@@ -35,7 +35,7 @@ def test_missing_workers_are_named(parts: Parts) -> None:
 
 def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
     """Before provisioning the provider counts as down."""
-    parts.presence.announce("host:1", "periodic,send")
+    parts.presence.announce("host:1", "periodic,send,slow")
 
     healthy = make_parts(INFOBIP_APP_NAME="other").health()
 

@@ -116,7 +116,7 @@ def test_vault_prints_no_key(vault: Vault) -> None:
 
 
 def test_two_look_up_keys() -> None:
-    """What is stored is hashed with the first key, what is looked up is by both, and each hash tells its key."""
+    """What is stored is hashed with the first key and looked up by both, and each hash tells its key."""
     old = Vault(sealing_keys={"old": OLD}, hashing_key=HASH)
     both = Vault(sealing_keys={"old": OLD}, hashing_key=b"i" * 32, other_hashing_keys=[HASH])
 
