@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import click
 
@@ -20,11 +21,12 @@ def erase(country: str | None) -> None:
     The number is asked for, or read from stdin: `otpqueue erase < number.txt`. It is no argument, since every
     user of the machine sees those.
     """
-    parts = Parts(settings.load())
+    current = settings.load()
     number = click.prompt("Phone number") if sys.stdin.isatty() else sys.stdin.readline()
-    counts = parts.erase(
-        number.strip(), country=country.upper() if country else None, client_id=None, now=clock.now()
-    )
+    with closing(Parts(current)) as parts:
+        counts = parts.erase(
+            number.strip(), country=country.upper() if country else None, client_id=None, now=clock.now()
+        )
     for table, count in counts.items():
         click.echo(f"{table}: {count}")
 
@@ -34,8 +36,8 @@ def erase(country: str | None) -> None:
 @explained
 def purge(*, dry_run: bool) -> None:
     """Delete what has been kept long enough. Workers do so every hour; this is for the impatient."""
-    parts = Parts(settings.load())
     now = clock.now()
-    counts = parts.purge.due(now=now) if dry_run else parts.purge(now=now)
+    with closing(Parts(settings.load())) as parts:
+        counts = parts.purge.due(now=now) if dry_run else parts.purge(now=now)
     for table, count in counts.items():
         click.echo(f"{table}: {count} {'too old' if dry_run else 'deleted'}")

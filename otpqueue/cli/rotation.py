@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from otpqueue import settings
@@ -30,8 +32,9 @@ def rotate_seal(batch: int, *, dry_run: bool) -> None:
 
     May be interrupted and run again. docs/privacy.md has the whole procedure.
     """
-    rotate = Parts(settings.load()).rotate_seal
-    sealed = rotate.look() if dry_run else rotate(progress=_say, batch=batch)
+    with closing(Parts(settings.load())) as parts:
+        rotate = parts.rotate_seal
+        sealed = rotate.look() if dry_run else rotate(progress=_say, batch=batch)
     _tell_sealed(sealed, rotate.vault.seal_key_ids)
 
 
@@ -66,12 +69,13 @@ def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
 
     May be interrupted and run again. docs/privacy.md has the whole procedure.
     """
-    rotate = Parts(settings.load()).rotate_hash
-    if not rotate.replacing:
-        raise click.ClickException(
-            "OTPQUEUE_HASH_KEY holds one key; to replace it, put the new one before it, a comma between"
-        )
-    left = rotate.look() if dry_run else rotate(progress=_say, batch=batch, drop_unknown=drop_unknown)
+    with closing(Parts(settings.load())) as parts:
+        rotate = parts.rotate_hash
+        if not rotate.replacing:
+            raise click.ClickException(
+                "OTPQUEUE_HASH_KEY holds one key; to replace it, put the new one before it, a comma between"
+            )
+        left = rotate.look() if dry_run else rotate(progress=_say, batch=batch, drop_unknown=drop_unknown)
     _tell_hashed(left)
 
 
@@ -94,7 +98,8 @@ def _tell_hashed(left: Hashed) -> None:
 def drop_sealed(key_id: str) -> None:
     """Delete the requests whose number is sealed with KEY_ID, a sealing key that is lost for good."""
     try:
-        count = Parts(settings.load()).rotate_seal.drop(key_id)
+        with closing(Parts(settings.load())) as parts:
+            count = parts.rotate_seal.drop(key_id)
     except ValueError as refusal:
         raise click.ClickException(str(refusal)) from None
     click.echo(f"deleted {count} requests")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 import click
 
@@ -28,11 +29,8 @@ def _complete_settings() -> Settings:
 
 
 def _refuse_lost_keys(current: Settings) -> None:
-    parts = Parts(current)
-    try:
+    with closing(Parts(current)) as parts:
         why = refusal_to_start(parts.rotate_seal)
-    finally:
-        parts.close()
     if why:
         raise SettingsError([why])
 

@@ -19,7 +19,7 @@ def erase(caller: Caller, **body: Any) -> Any:
 
 
 def test_erasure(caller: Caller) -> None:
-    """A live request and its trail go, the request is a 404 from then on, and the second time counts nothing."""
+    """A live request and its trail go, it is a 404 from then on, and the second time counts nothing."""
     path, code = caller.sent(session_id="s")
     caller.verify(path, wrong(code), session_id="s")
 

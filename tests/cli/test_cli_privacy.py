@@ -188,5 +188,5 @@ def test_drop_sealed(shell: Shell, ask: Ask, rows: Rows) -> None:
 
     assert (kept.exit_code, asked.exit_code, left) == (1, 1, 1)
     assert "k1 is in OTPQUEUE_SEAL_KEYS" in kept.output
-    assert (dropped.exit_code, dropped.output) == (0, "deleted 1 requests\n")
+    assert (dropped.exit_code, dropped.stdout) == (0, "deleted 1 requests\n")
     assert rows.requests() == []

@@ -27,8 +27,8 @@ def test_missing_workers_are_named(parts: Parts) -> None:
     parts.presence.announce("host:1", "send")
     some = parts.health()
 
-    assert nobody.workers_missing == ("send", "periodic")
-    assert some.workers_missing == ("periodic",)
+    assert nobody.workers_missing == ("send", "periodic", "slow")
+    assert some.workers_missing == ("periodic", "slow")
     assert some.serves
     assert not some.whole
 
