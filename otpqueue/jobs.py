@@ -49,7 +49,8 @@ SEND_CODES = Job("send_codes", "send", 10)
 SWEEP = Job("sweep", "periodic", 10)
 EXPIRE = Job("expire", "periodic", 30)
 POLL_RECEIPTS = Job("poll_receipts", "periodic", 30)
-ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS)
+PURGE = Job("purge", "slow", 600)
+ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, PURGE)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 

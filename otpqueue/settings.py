@@ -224,7 +224,8 @@ class Settings(BaseModel):
     hash_key: Annotated[SecretStr | None, Optional] = Field(
         None,
         alias="OTPQUEUE_HASH_KEY",
-        description="key of the look-up hashes of numbers, sessions and API keys: 32 bytes in base64",
+        description="key of the look-up hashes of numbers, sessions and API keys: 32 bytes in base64; while "
+        "it is replaced two, a comma between: docs/privacy.md",
     )
 
     host: str = Field("127.0.0.1", alias="OTPQUEUE_HOST", description="address the API listens on")
@@ -454,6 +455,16 @@ class Settings(BaseModel):
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"
     )
+    retention_days: int = Field(
+        30,
+        alias="OTPQUEUE_RETENTION_DAYS",
+        ge=1,
+        le=90,
+        description="requests are deleted, with all that belongs to them, so long after they ended",
+    )
+    purge_every_s: Seconds = Field(
+        3600, alias="OTPQUEUE_PURGE_EVERY_S", description="how often `purge` deletes what is too old"
+    )
 
     log_format: Literal["json", "readable"] = Field(
         "json", alias="OTPQUEUE_LOG_FORMAT", description="`json` or `readable`"
@@ -534,7 +545,7 @@ class Settings(BaseModel):
         problems = []
         for name, read in (
             ("OTPQUEUE_SEAL_KEYS", self.sealing_keys),
-            ("OTPQUEUE_HASH_KEY", self.hashing_key),
+            ("OTPQUEUE_HASH_KEY", self.hashing_keys),
         ):
             try:
                 read()
@@ -557,9 +568,15 @@ class Settings(BaseModel):
             keys[key_id] = _decode_key(encoded)
         return keys
 
-    def hashing_key(self) -> bytes:
-        """Return the key of the look-up hashes. Raises as `sealing_keys` does."""
-        return _decode_key(self.require("hash_key"))
+    def hashing_keys(self) -> list[bytes]:
+        """Return the keys of the look-up hashes, the one that new hashes are made with first.
+
+        Raises SettingsError when none is given, ValueError when they are not one or two of 32 bytes.
+        """
+        keys = [_decode_key(encoded.strip()) for encoded in self.require("hash_key").split(",")]
+        if len(keys) > 2 or len(set(keys)) < len(keys):
+            raise ValueError("must be one key, or two that differ with a comma between")
+        return keys
 
     def require(self, field: str) -> str:
         """Return the value of an optional setting, secrets unwrapped.

@@ -26,6 +26,7 @@ from otpqueue.limiter import Limiter
 from otpqueue.operations.admission import Admission, Rule
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
+from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule, policy_in
 from otpqueue.operations.health import CheckHealth
@@ -34,10 +35,13 @@ from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits, quotas_in
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.provision import Provision
+from otpqueue.operations.purge import Purge
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.rotate_hash import RotateHash
+from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.status import ReadStatus
@@ -98,7 +102,13 @@ class Parts:
     @cached_property
     def vault(self) -> Vault:
         """What seals and hashes."""
-        return Vault(sealing_keys=self.settings.sealing_keys(), hashing_key=self.settings.hashing_key())
+        hashing_key, *others = self.settings.hashing_keys()
+        try:
+            return Vault(
+                sealing_keys=self.settings.sealing_keys(), hashing_key=hashing_key, other_hashing_keys=others
+            )
+        except ValueError as problem:
+            raise SettingsError([f"OTPQUEUE_HASH_KEY: {problem}"]) from None
 
     @cached_property
     def redis(self) -> Redis:
@@ -344,6 +354,26 @@ class Parts:
                 senders=self.senders,
             ),
         )
+
+    @cached_property
+    def erase(self) -> EraseNumber:
+        """Erases numbers."""
+        return EraseNumber(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def rotate_seal(self) -> RotateSeal:
+        """Replaces sealing keys."""
+        return RotateSeal(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def rotate_hash(self) -> RotateHash:
+        """Replaces the look-up key."""
+        return RotateHash(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def purge(self) -> Purge:
+        """Deletes what is too old."""
+        return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:

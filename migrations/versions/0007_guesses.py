@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("client_id", "number_hash", name=op.f("number_guesses_pkey")),
     )
     op.create_index("number_guesses_number", "number_guesses", ["number_hash"])
+    op.create_index("number_guesses_updated", "number_guesses", ["updated_at"])
     op.create_table(
         "check_counts",
         sa.Column("client_id", sa.Uuid(), nullable=False),
@@ -35,6 +36,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("check_counts_client_id_fkey")),
         sa.PrimaryKeyConstraint("client_id", "minute", "shard", name=op.f("check_counts_pkey")),
     )
+    op.create_index("check_counts_minute", "check_counts", ["minute"])
     # Neither rewrites a row: one is null, the other a constant.
     op.add_column("refusals", sa.Column("minute", TIME))
     op.add_column("refusals", sa.Column("count", sa.Integer(), server_default="1", nullable=False))

@@ -14,6 +14,7 @@ from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
 from otpqueue.api.middleware import RequestId, SafeHeaders
+from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.ratelimit import RateLimitHeaders
 from otpqueue.api.receipts import Receipts
@@ -70,6 +71,7 @@ def create_app(parts: Parts) -> App:
         Resending(door=door, resend=parts.resend, once=parts.once),
     )
     app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
+    app.add_route("/v1/phone-numbers/erase", Erasure(door=door, erase=parts.erase))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))

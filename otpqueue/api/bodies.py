@@ -70,6 +70,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Number = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_printable)]
 Code = Annotated[str, AfterValidator(_code)]
+Country = Annotated[str, AfterValidator(_country)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
 
 
@@ -85,7 +86,7 @@ class NewOtpRequest(Body):
     phone_number: Number = Field(
         description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
     )
-    country: Annotated[str, AfterValidator(_country)] | None = Field(
+    country: Country | None = Field(
         None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
     )
     channel: Literal["sms", "voice"] = Field("sms", description="`sms`, or `voice`: a call that reads it out")
@@ -145,6 +146,17 @@ class SearchWanted(Filtered, Body):
 
     phone_number: Number = Field(description="E.164", examples=["+447700900123"])
     limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+
+
+class NumberToErase(Body):
+    """Erase all that concerns a phone number."""
+
+    phone_number: Number = Field(
+        description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
+    )
+    country: Country | None = Field(
+        None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
+    )
 
 
 class GuideRequest(Body):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history, idempotency
+from otpqueue.api import bodies, history, idempotency, numbers
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -226,6 +226,19 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
+        path="/v1/phone-numbers/erase",
+        summary="Erase a phone number (for operators)",
+        description="Erases all that concerns a number, for every client here, in one transaction, and "
+        "answers how many rows of each kind that were. Its live requests end first; afterwards none of its "
+        "requests is found. Idempotent: the second time there is nothing left. docs/privacy.md says what "
+        "Infobip keeps.",
+        body=bodies.NumberToErase,
+        answers={200: ("Erased", "Erased")},
+        problems=(*_KEYED, *_BODY, "invalid_phone_number"),
+        key="admin",
+    ),
+    Operation(
+        method="POST",
         path="/v1/infobip/receipts",
         summary="Take delivery reports (for Infobip)",
         description="Called by Infobip, with the Basic credentials of OTPQUEUE_RECEIPTS_USER. Both shapes of "
@@ -393,6 +406,7 @@ def _shown_schemas() -> dict[str, Any]:
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
         "Health": _object({name: {"type": "string"} for name in health}),
         "History": history.schema(),
+        "Erased": numbers.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
     }

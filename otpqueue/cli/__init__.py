@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import clients, codes, dev, keys, numbers, requests, services
+from otpqueue.cli import clients, codes, dev, keys, numbers, privacy, requests, rotation, services
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -18,6 +18,8 @@ _COMMANDS: tuple[click.Command, ...] = (
     keys.keys,
     numbers.numbers,
     requests.requests,
+    privacy.erase,
+    privacy.purge,
     codes.send,
     codes.status,
     codes.verify,
@@ -67,3 +69,5 @@ def main() -> None:
 
 for _command in _COMMANDS:
     main.add_command(_command)
+for _command in rotation.COMMANDS:
+    keys.keys.add_command(_command)

@@ -68,7 +68,7 @@ class Instance:
         for name, command in (
             ("api", ["api"]),
             ("worker", ["worker", "--queues=send"]),
-            ("periodic", ["worker", "--queues=periodic", "--jobs=2"]),
+            ("periodic", ["worker", "--queues=periodic,slow", "--jobs=3"]),
             ("beat", ["beat"]),
         ):
             self._spawn(name, command)

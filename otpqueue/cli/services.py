@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 import click
 
 from otpqueue import clock, logs, settings
 from otpqueue.cli.errors import explained
-from otpqueue.settings import Settings
+from otpqueue.operations.rotate_seal import refusal_to_start
+from otpqueue.settings import Settings, SettingsError
 from otpqueue.wiring import Parts
 
 
 def _complete_settings() -> Settings:
-    """Return the settings. Raises SettingsError when one is missing that API and workers need."""
+    """Return the settings.
+
+    Raises SettingsError when one is missing that API and workers need, or a key that stored numbers need.
+    """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
         current.require(needed)
     current.sealing_keys()
-    current.hashing_key()
+    current.hashing_keys()
+    _refuse_lost_keys(current)
     return current
+
+
+def _refuse_lost_keys(current: Settings) -> None:
+    with closing(Parts(current)) as parts:
+        why = refusal_to_start(parts.rotate_seal)
+    if why:
+        raise SettingsError([why])
 
 
 @click.command()
@@ -38,7 +51,7 @@ def api(host: str | None, port: int | None) -> None:
 
 @click.command()
 @click.option(
-    "--queues", "-Q", default="send,periodic", show_default=True, help="Queues to serve, commas between."
+    "--queues", "-Q", default="send,periodic,slow", show_default=True, help="Queues to serve, commas between."
 )
 @click.option(
     "--jobs",
@@ -83,8 +96,12 @@ def migrate() -> None:
     """Bring the database's tables to this version. Safe to run twice at once."""
     from otpqueue.store.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to import
 
-    upgrade(Parts(settings.load()).engine)
+    parts = Parts(settings.load())
+    upgrade(parts.engine)
     click.echo("the database is up to date")
+    # Migrating needs no keys; where they are given, this is a good moment to say that one is missing.
+    if parts.settings.seal_keys and parts.settings.hash_key and (why := refusal_to_start(parts.rotate_seal)):
+        click.echo(f"API and workers will not start: {why}", err=True)
 
 
 @click.command()

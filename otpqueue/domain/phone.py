@@ -86,19 +86,8 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
 
     Raises InvalidPhoneNumber for what cannot be a number, NumberNotAllowed for one that is not sent to.
     """
-    if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
-        raise InvalidPhoneNumber(
-            "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
-        )
-    if not _ALLOWED_CHARACTERS.fullmatch(text.strip()):
-        raise InvalidPhoneNumber(
-            "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
-        )
-    try:
-        number = phonenumbers.parse(text, country)
-    except NumberParseException as error:
-        raise InvalidPhoneNumber(_why_unparsed(error, country)) from None
-    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    number = _read(text, country)
+    e164 = _e164(number)
     set_aside_in = documentation_country(e164)
     if set_aside_in:
         if not allow_documentation:
@@ -117,6 +106,37 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
         raise NumberNotAllowed(f"{kind}_number", detail, e164=e164)
     region = phonenumbers.region_code_for_number(number)
     return PhoneNumber(e164, region if region != "001" else None, kind)
+
+
+def read_e164(text: str, *, country: str | None = None) -> str:
+    """Read a number as `parse` does and return it in E.164, whether or not it may be sent to or is given out.
+
+    Numbering plans change: what was stored must be found again under rules that no longer allow it. Raises
+    InvalidPhoneNumber for what cannot be a number, by its form and its length.
+    """
+    number = _read(text, country)
+    if not phonenumbers.is_possible_number(number) and not documentation_country(_e164(number)):
+        raise InvalidPhoneNumber(_why_invalid(number))
+    return _e164(number)
+
+
+def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
+    if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidPhoneNumber(
+            "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
+        )
+    if not _ALLOWED_CHARACTERS.fullmatch(text.strip()):
+        raise InvalidPhoneNumber(
+            "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
+        )
+    try:
+        return phonenumbers.parse(text, country)
+    except NumberParseException as error:
+        raise InvalidPhoneNumber(_why_unparsed(error, country)) from None
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _why_unparsed(error: NumberParseException, country: str | None) -> str:

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     """A newer request for the same client, number and session took its place."""
     CODE_CORRECT = "code_correct"
     CANCELLED_BY_CLIENT = "cancelled_by_client"
+    ERASED = "erased"
+    """All that concerned the number was erased."""
     SEND_DEADLINE = "send_deadline"
     """The code could not leave before `send_by`."""
     CODE_LIFETIME = "code_lifetime"

@@ -6,7 +6,7 @@ those that count in Redis come last, without one, and are given back what they c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -35,14 +35,25 @@ class Applicant:
     client_id: UUID
     settings: ClientSettings
     number: PhoneNumber
-    number_hash: bytes
-    client_ip_hash: bytes | None
+    number_hashes: Sequence[bytes]
+    """The one that is stored first; another while the look-up key is being replaced."""
+    client_ip_hashes: Sequence[bytes] | None
     language: str | None
     resend: bool
     """Whether it is the code in hand that is to be sent once more."""
     now: datetime
     counted: list[Undo] = field(default_factory=list, compare=False, repr=False)
     """What undoes each count of him."""
+
+    @property
+    def number_hash(self) -> bytes:
+        """The hash that is stored of the number."""
+        return self.number_hashes[0]
+
+    @property
+    def client_ip_hash(self) -> bytes | None:
+        """The hash that is stored of the end user's address."""
+        return self.client_ip_hashes[0] if self.client_ip_hashes else None
 
 
 Rule = Callable[[Connection, Applicant], None]
@@ -69,8 +80,8 @@ class Admission:
         *,
         client_id: UUID,
         number: PhoneNumber,
-        number_hash: bytes,
-        client_ip_hash: bytes | None,
+        number_hashes: Sequence[bytes],
+        client_ip_hashes: Sequence[bytes] | None,
         language: str | None,
         resend: bool,
         now: datetime,
@@ -84,8 +95,8 @@ class Admission:
                 client_id=client_id,
                 settings=clients.settings_of(conn, client_id),
                 number=number,
-                number_hash=number_hash,
-                client_ip_hash=client_ip_hash,
+                number_hashes=number_hashes,
+                client_ip_hashes=client_ip_hashes,
                 language=language,
                 resend=resend,
                 now=now,
@@ -97,7 +108,11 @@ class Admission:
             self._count(applicant)
         except NotAdmitted as error:
             self.note(
-                error, client_id=client_id, number_hash=number_hash, client_ip_hash=client_ip_hash, now=now
+                error,
+                client_id=client_id,
+                number_hash=applicant.number_hash,
+                client_ip_hash=applicant.client_ip_hash,
+                now=now,
             )
             raise
         return applicant

@@ -51,8 +51,8 @@ class WrongCodes:
         recent = guesses.recent(
             conn,
             client_id=applicant.client_id,
-            number_hash=applicant.number_hash,
-            client_ip_hash=applicant.client_ip_hash,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
             number_since=_since(number, now),
             number_count=number.amount,
             address_since=_since(address, now),

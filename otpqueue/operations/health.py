@@ -35,7 +35,7 @@ class Healthy:
 
     @property
     def whole(self) -> bool:
-        """Whether codes asked for now will leave."""
+        """Whether codes asked for now will leave, and what is too old will be deleted."""
         return self.serves and self.redis and self.infobip and self.workers_missing == ()
 
 

@@ -159,8 +159,11 @@ class Keys:
 
         Raises Unauthenticated when it is unknown, revoked or expired; DatabaseUnavailable.
         """
+        hashes = self.vault.key_hashes(api_key)
         with connection(self.engine) as conn:
-            found = clients.find_key(conn, self.vault.key_hash(api_key), now=now)
+            found = clients.find_key(conn, hashes, now=now)
+            if found and len(hashes) > 1:
+                clients.rehash_key(conn, found.id, hashes[0])
         if found is None:
             raise Unauthenticated
         if found.last_used_at is None or found.last_used_at < now - _USE_NOTED_EVERY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,10 +46,11 @@ class Numbers:
 
         Raises InvalidPhoneNumber, NumberNotAllowed, DatabaseUnavailable.
         """
-        number_hash = self._hash(number)
+        number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
             return [
-                self._standing(conn, one, number_hash, now) for one in guesses.of_number(conn, number_hash)
+                self._standing(conn, one, number_hashes, now)
+                for one in guesses.of_number(conn, number_hashes)
             ]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
@@ -56,17 +58,19 @@ class Numbers:
 
         Raises InvalidRequest when the client, or whichever, has none; else as `status`.
         """
-        number_hash = self._hash(number)
+        number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            found = [one for one in guesses.of_number(conn, number_hash) if client in {None, one.client}]
+            found = [one for one in guesses.of_number(conn, number_hashes) if client in {None, one.client}]
             if not found:
                 raise InvalidRequest([FieldError("number", "has no wrong codes that could be forgiven")])
             for one in found:
-                guesses.unlock(conn, client_id=one.client_id, number_hash=number_hash, now=now)
+                guesses.unlock(conn, client_id=one.client_id, number_hashes=number_hashes, now=now)
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
         return [one.client for one in found]
 
-    def _standing(self, conn: Connection, one: OfNumber, number_hash: bytes, now: datetime) -> NumberStanding:
+    def _standing(
+        self, conn: Connection, one: OfNumber, number_hashes: Sequence[bytes], now: datetime
+    ) -> NumberStanding:
         quota = self.policy.number
         refused_until = None
         if quota:
@@ -74,8 +78,8 @@ class Numbers:
             recent = guesses.recent(
                 conn,
                 client_id=one.client_id,
-                number_hash=number_hash,
-                client_ip_hash=None,
+                number_hashes=number_hashes,
+                client_ip_hashes=None,
                 number_since=now - window,
                 number_count=quota.amount,
                 address_since=now,
@@ -90,5 +94,5 @@ class Numbers:
             unlocked_at=one.unlocked_at,
         )
 
-    def _hash(self, number: str) -> bytes:
-        return self.vault.number_hash(phone.parse(number, allow_documentation=True).e164)
+    def _hashes(self, number: str) -> Sequence[bytes]:
+        return self.vault.number_hashes(phone.parse(number, allow_documentation=True).e164)

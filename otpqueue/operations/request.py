@@ -62,8 +62,8 @@ class RequestCode:
         applicant = self.admission.admit(
             client_id=client_id,
             number=number,
-            number_hash=self.vault.number_hash(number.e164),
-            client_ip_hash=self.vault.address_hash(wanted.client_ip),
+            number_hashes=self.vault.number_hashes(number.e164),
+            client_ip_hashes=self.vault.address_hashes(wanted.client_ip),
             language=wanted.language,
             resend=False,
             now=now,

@@ -72,8 +72,8 @@ class ResendCode:
             client_id=client_id,
             # Whether such a number may be sent to was decided when the request was made.
             number=phone.parse(e164, allow_documentation=True),
-            number_hash=self.vault.number_hash(e164),
-            client_ip_hash=None,
+            number_hashes=self.vault.number_hashes(e164),
+            client_ip_hashes=None,
             language=None,
             resend=True,
             now=now,

@@ -32,15 +32,15 @@ class SearchRequests:
         Raises InvalidRequest for any other cursor and for a client that does not exist, InvalidPhoneNumber,
         NumberNotAllowed, DatabaseUnavailable.
         """
-        number_hash = None
+        number_hashes = None
         if filters.phone_number is not None:
-            number_hash = self.vault.number_hash(
+            number_hashes = self.vault.number_hashes(
                 phone.parse(filters.phone_number, allow_documentation=True).e164
             )
         after = self._read(cursor, reader, filters) if cursor else None
         with connection(self.engine) as conn:
             sought = Sought(
-                number_hash=number_hash,
+                number_hashes=number_hashes,
                 status=filters.status,
                 created_after=filters.created_after,
                 created_before=filters.created_before,

@@ -115,16 +115,16 @@ class VerifyCode:
             request_id = requests.newest_for(
                 conn,
                 client_id=client_id,
-                number_hash=self._number_hash(attempted) or b"",
-                session_hash=self.vault.session_hash(attempted.session_id),
+                number_hashes=self._number_hashes(attempted) or [],
+                session_hashes=self.vault.session_hashes(attempted.session_id),
             )
         if request_id is None:
             raise RequestNotFound
         return self(request_id, attempted, client_id=client_id, now=now)
 
     def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
-        number_hash = self._number_hash(attempted)
-        session_hash = self.vault.session_hash(attempted.session_id)
+        number_hashes = self._number_hashes(attempted)
+        session_hashes = self.vault.session_hashes(attempted.session_id)
         give_up = time.monotonic() + self.patience_s
 
         def begin(conn: Connection) -> OpenCheck | CheckRefused:
@@ -132,8 +132,8 @@ class VerifyCode:
                 conn,
                 request_id=request_id,
                 client_id=client_id,
-                session_hash=session_hash,
-                number_hash=number_hash,
+                session_hashes=session_hashes,
+                number_hashes=number_hashes,
                 client_ip_hash=self.vault.address_hash(attempted.client_ip),
                 lease_s=self.lease_s,
                 now=now,
@@ -141,7 +141,9 @@ class VerifyCode:
             if check:
                 return check
             request = self._find(conn, request_id, client_id)
-            belongs = requests.matches(conn, request_id, number_hash=number_hash, session_hash=session_hash)
+            belongs = requests.matches(
+                conn, request_id, number_hashes=number_hashes, session_hashes=session_hashes
+            )
             if not belongs:
                 log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
             return _why_not(request, belongs=belongs, now=now)
@@ -160,12 +162,12 @@ class VerifyCode:
             raise RequestNotFound
         return request
 
-    def _number_hash(self, attempted: Attempted) -> bytes | None:
+    def _number_hashes(self, attempted: Attempted) -> list[bytes] | None:
         if attempted.phone_number is None:
             return None
         # Whether such a number may be sent to was decided when it was; here it is only compared.
         number = phone.parse(attempted.phone_number, allow_documentation=True)
-        return self.vault.number_hash(number.e164)
+        return self.vault.number_hashes(number.e164)
 
 
 def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,8 +36,10 @@ _BEGIN = text(
         SET checks_used = r.checks_used + 1, check_number = r.check_number + 1,
             check_lease_until = statement_timestamp() + make_interval(secs => :lease_s), updated_at = :now
         WHERE r.id = :id AND r.client_id = :client_id
-          AND r.session_hash IS NOT DISTINCT FROM CAST(:session_hash AS bytea)
-          AND (CAST(:number_hash AS bytea) IS NULL OR r.number_hash = :number_hash)
+          AND (CAST(:session_hashes AS bytea[]) IS NULL AND r.session_hash IS NULL
+               OR r.session_hash = ANY(CAST(:session_hashes AS bytea[])))
+          AND (CAST(:number_hashes AS bytea[]) IS NULL
+               OR r.number_hash = ANY(CAST(:number_hashes AS bytea[])))
           AND r.status = ANY(CAST(:checkable AS text[])) AND r.pin_id IS NOT NULL AND r.expires_at > :now
           AND r.checks_used < r.checks_allowed
           AND (r.check_lease_until IS NULL OR r.check_lease_until < statement_timestamp())
@@ -90,8 +93,8 @@ def begin(
     *,
     request_id: UUID,
     client_id: UUID,
-    session_hash: bytes | None,
-    number_hash: bytes | None,
+    session_hashes: Sequence[bytes] | None,
+    number_hashes: Sequence[bytes] | None,
     client_ip_hash: bytes | None,
     lease_s: float,
     now: datetime,
@@ -106,8 +109,8 @@ def begin(
         {
             "id": request_id,
             "client_id": client_id,
-            "session_hash": session_hash,
-            "number_hash": number_hash,
+            "session_hashes": session_hashes,
+            "number_hashes": number_hashes,
             "client_ip_hash": client_ip_hash,
             "lease_s": lease_s,
             "now": now,

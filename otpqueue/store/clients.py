@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -133,11 +133,11 @@ def add_key(
     )
 
 
-def find_key(conn: Connection, key_hash: bytes, *, now: datetime) -> ApiKey | None:
-    """Return the key with this hash unless it is revoked or has expired."""
+def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) -> ApiKey | None:
+    """Return the key with one of these hashes unless it is revoked or has expired."""
     row = conn.execute(
         _SELECT.where(
-            _k.key_hash == key_hash,
+            _k.key_hash.in_(key_hashes),
             _k.revoked_at.is_(None),
             or_(_k.expires_at.is_(None), _k.expires_at > now),
         )
@@ -154,6 +154,15 @@ def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: dat
         .scalar_subquery()
     )
     conn.execute(update(api_keys).where(_k.id == stale).values(last_used_at=now))
+
+
+def rehash_key(conn: Connection, key_id: UUID, key_hash: bytes) -> None:
+    """Store another hash of a key: this is the moment when the key itself is known."""
+    conn.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.key_hash != key_hash)
+        .values(key_hash=key_hash)
+    )
 
 
 def list_keys(conn: Connection) -> list[ApiKey]:

@@ -27,22 +27,23 @@ _LONGEST_LIFE = timedelta(minutes=30)
 _RECENT = text(
     f"""
     WITH row AS (
-        SELECT wrong_in_a_row, unlocked_at FROM number_guesses
-        WHERE client_id = :client_id AND number_hash = :number_hash
+        SELECT coalesce(sum(wrong_in_a_row), 0) AS in_a_row, max(unlocked_at) AS unlocked_at
+        FROM number_guesses
+        WHERE client_id = :client_id AND number_hash = ANY(CAST(:number_hashes AS bytea[]))
     )
     SELECT
-        coalesce((SELECT wrong_in_a_row FROM row), 0) AS in_a_row,
+        (SELECT in_a_row FROM row) AS in_a_row,
         (
             SELECT c.started_at FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
-            WHERE r.number_hash = :number_hash AND r.client_id = :client_id
+            WHERE r.number_hash = ANY(CAST(:number_hashes AS bytea[])) AND r.client_id = :client_id
               AND r.created_at > CAST(:number_since AS timestamptz) - CAST(:life AS interval)
               AND c.started_at > greatest(:number_since, (SELECT unlocked_at FROM row)) AND {WRONG}
             ORDER BY c.started_at DESC OFFSET :number_before LIMIT 1
         ) AS number_nth,
         (
             SELECT c.started_at FROM checks AS c JOIN otp_requests AS r ON r.id = c.request_id
-            WHERE c.client_ip_hash = :client_ip_hash AND c.started_at > :address_since AND {WRONG}
-              AND r.client_id = :client_id
+            WHERE c.client_ip_hash = ANY(CAST(:client_ip_hashes AS bytea[]))
+              AND c.started_at > :address_since AND {WRONG} AND r.client_id = :client_id
             ORDER BY c.started_at DESC OFFSET :address_before LIMIT 1
         ) AS address_nth
     """  # noqa: S608 - a constant
@@ -74,8 +75,8 @@ def recent(
     conn: Connection,
     *,
     client_id: UUID,
-    number_hash: bytes,
-    client_ip_hash: bytes | None,
+    number_hashes: Sequence[bytes],
+    client_ip_hashes: Sequence[bytes] | None,
     number_since: datetime,
     number_count: int,
     address_since: datetime,
@@ -86,8 +87,8 @@ def recent(
         _RECENT,
         {
             "client_id": client_id,
-            "number_hash": number_hash,
-            "client_ip_hash": client_ip_hash,
+            "number_hashes": list(number_hashes),
+            "client_ip_hashes": list(client_ip_hashes or ()),
             "life": _LONGEST_LIFE,
             "number_since": number_since,
             "number_before": number_count - 1,
@@ -109,30 +110,32 @@ def judged(conn: Connection, client_id: UUID, *, since: datetime) -> tuple[int, 
     return row[0], row[1]
 
 
-def of_number(conn: Connection, number_hash: bytes) -> Sequence[OfNumber]:
+def of_number(conn: Connection, number_hashes: Sequence[bytes]) -> Sequence[OfNumber]:
     """Return what each client has of wrong codes for a number, by the clients' names."""
     rows = conn.execute(
-        select(number_guesses, clients.c.name)
-        .join(clients)
-        .where(number_guesses.c.number_hash == number_hash)
+        select(
+            clients.c.id,
+            clients.c.name,
+            func.sum(number_guesses.c.wrong_in_a_row).label("in_a_row"),
+            func.max(number_guesses.c.unlocked_at).label("unlocked_at"),
+        )
+        .join(number_guesses)
+        .where(number_guesses.c.number_hash.in_(number_hashes))
+        .group_by(clients.c.id)
         .order_by(clients.c.name)
     )
     return [
-        OfNumber(
-            client_id=row.client_id,
-            client=row.name,
-            in_a_row=row.wrong_in_a_row,
-            unlocked_at=row.unlocked_at,
-        )
+        OfNumber(client_id=row.id, client=row.name, in_a_row=row.in_a_row, unlocked_at=row.unlocked_at)
         for row in rows
     ]
 
 
-def unlock(conn: Connection, *, client_id: UUID, number_hash: bytes, now: datetime) -> None:
+def unlock(conn: Connection, *, client_id: UUID, number_hashes: Sequence[bytes], now: datetime) -> None:
     """Forgive a client's wrong codes for a number, up to now."""
     forgiven = {"wrong_in_a_row": 0, "unlocked_at": now, "updated_at": now}
+    rows = [{"client_id": client_id, "number_hash": one, **forgiven} for one in number_hashes]
     conn.execute(
         insert(number_guesses)
-        .values(client_id=client_id, number_hash=number_hash, **forgiven)
+        .values(rows)
         .on_conflict_do_update(index_elements=["client_id", "number_hash"], set_=forgiven)
     )

@@ -8,13 +8,12 @@ it), and the update that keeps the answer is the last one of its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
@@ -127,29 +126,6 @@ def keep(
 def release(conn: Connection, held: Held) -> None:
     """Let go of a key whose call was refused, unless another call has taken it over."""
     conn.execute(delete(idempotency_keys).where(_is(held.key), _k.lease_until == held.lease_until))
-
-
-def forget(conn: Connection, request_ids: Iterable[UUID]) -> int:
-    """Erase the answers that speak of these requests; return how many. Their keys stay used."""
-    result = conn.execute(
-        update(idempotency_keys).where(_k.request_id == func.any(list(request_ids))).values(request_id=None)
-    )
-    return result.rowcount
-
-
-def delete_expired(conn: Connection, *, now: datetime, limit: int) -> int:
-    """Delete keys whose time is over, at most `limit`, oldest first; return how many."""
-    batch = (
-        select(_k.client_id, _k.key_hash)
-        .where(_k.expires_at <= now)
-        .order_by(_k.expires_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("batch")
-    )
-    rows = select(batch.c.client_id, batch.c.key_hash)
-    result = conn.execute(delete(idempotency_keys).where(tuple_(_k.client_id, _k.key_hash).in_(rows)))
-    return result.rowcount
 
 
 def _is(key: Key) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,19 +72,25 @@ def in_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
     return _r.status.in_(sorted(status.value for status in statuses))
 
 
+def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
+    """Return the condition that a request was made for the session with one of these hashes, or for none."""
+    return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
+
+
 def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequest:
     """Store a request as due, and end the live one of the same client, number and session, if there is one.
 
     Call in a transaction. Raises IntegrityError when another session stores one first: run it again.
     """
-    number_hash = vault.number_hash(new.phone.e164)
-    session_hash = vault.session_hash(new.session_id)
+    number_hashes = vault.number_hashes(new.phone.e164)
+    if len(number_hashes) > 1:
+        _one_at_a_time(conn, number_hashes)
     conn.execute(
         update(otp_requests)
         .where(
             _r.client_id == new.client_id,
-            _r.number_hash == number_hash,
-            _r.session_hash.is_not_distinct_from(session_hash),
+            _r.number_hash.in_(number_hashes),
+            of_session(vault.session_hashes(new.session_id)),
             in_status(LIVE),
         )
         .values(ending(Status.CANCELLED, Reason.REPLACED, new.created_at))
@@ -97,9 +103,9 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             client_id=new.client_id,
             number_sealed=sealed,
             seal_key_id=key_id,
-            number_hash=number_hash,
+            number_hash=number_hashes[0],
             country=new.phone.country,
-            session_hash=session_hash,
+            session_hash=vault.session_hash(new.session_id),
             client_ip_hash=vault.address_hash(new.client_ip),
             client_reference=new.client_reference,
             channel=new.channel.value,
@@ -115,6 +121,13 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
         .returning(otp_requests)
     ).one()
     return to_domain(row, vault)
+
+
+def _one_at_a_time(conn: Connection, number_hashes: Sequence[bytes]) -> None:
+    # While the look-up key is being replaced, some processes store the one hash and some the other: the index
+    # on live rows does not see that both are the same number.
+    key = int.from_bytes(min(number_hashes)[-8:], signed=True)
+    conn.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
@@ -138,33 +151,41 @@ def find_with_number(
 
 
 def newest_for(
-    conn: Connection, *, client_id: UUID, number_hash: bytes, session_hash: bytes | None
+    conn: Connection,
+    *,
+    client_id: UUID,
+    number_hashes: Sequence[bytes],
+    session_hashes: Sequence[bytes] | None,
 ) -> UUID | None:
     """Return the id of this client's newest request for the number and session, a live one first.
 
     Where there is none, a live one of another session: its check is answered like that of a wrong code, and a
     session that does not match like one whose code is mistyped.
     """
-    of_session = _r.session_hash.is_not_distinct_from(session_hash)
+    mine = of_session(session_hashes)
     return conn.execute(
         select(_r.id)
         .where(
             _r.client_id == client_id,
-            _r.number_hash == number_hash,
-            or_(of_session, in_status(LIVE)),
+            _r.number_hash.in_(number_hashes),
+            or_(mine, in_status(LIVE)),
         )
-        .order_by(of_session.desc(), in_status(LIVE).desc(), _r.created_at.desc())
+        .order_by(mine.desc(), in_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
 
 
 def matches(
-    conn: Connection, request_id: UUID, *, number_hash: bytes | None, session_hash: bytes | None
+    conn: Connection,
+    request_id: UUID,
+    *,
+    number_hashes: Sequence[bytes] | None,
+    session_hashes: Sequence[bytes] | None,
 ) -> bool:
     """Return whether the request was made for this session, and for this number if one is given."""
-    condition = [_r.id == request_id, _r.session_hash.is_not_distinct_from(session_hash)]
-    if number_hash is not None:
-        condition.append(_r.number_hash == number_hash)
+    condition = [_r.id == request_id, of_session(session_hashes)]
+    if number_hashes is not None:
+        condition.append(_r.number_hash.in_(number_hashes))
     return conn.execute(select(literal(1)).where(*condition)).first() is not None
 
 

@@ -166,6 +166,9 @@ otp_requests = Table(
     ),
     Index("otp_requests_number", "number_hash", "created_at"),
     Index("otp_requests_created", "created_at", "id"),
+    # What the key's replacement re-seals, and at every start: which keys are needed.
+    Index("otp_requests_sealed_with", "seal_key_id", "id"),
+    Index("otp_requests_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     # A row is updated three to five times in its short life: room on the page keeps those updates in place.
     postgresql_with={"fillfactor": "70"},
 )
@@ -240,6 +243,7 @@ number_guesses = Table(
     Column("updated_at", Time, nullable=False),
     CheckConstraint("wrong_in_a_row >= 0", name="wrong_in_a_row"),
     Index("number_guesses_number", "number_hash"),
+    Index("number_guesses_updated", "updated_at"),
 )
 
 check_counts = Table(
@@ -251,6 +255,7 @@ check_counts = Table(
     Column("shard", SmallInteger, primary_key=True),
     Column("checks", Integer, nullable=False),
     Column("wrong", Integer, nullable=False),
+    Index("check_counts_minute", "minute"),
 )
 
 refusals = Table(
@@ -277,6 +282,7 @@ refusals = Table(
         # Rows of before there was a minute stand for one refusal each.
         postgresql_where=text("minute IS NOT NULL"),
     ),
+    Index("refusals_created", "created_at"),
 )
 
 receipts = Table(
@@ -366,6 +372,18 @@ EXECUTE FUNCTION idempotency_keys_forget_answer()
 """
 for _statement in (FORGET_ANSWER, FORGET_TRIGGER):
     event.listen(idempotency_keys, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+
+erasures = Table(
+    "erasures",
+    metadata,
+    # That a number was erased, by whom and how much that was; never which number.
+    Column("id", Uuid, primary_key=True),
+    Column("at", Time, nullable=False, index=True),
+    # Null for the operator at the command line.
+    Column("client_id", ForeignKey("clients.id")),
+    Column("counts", JSONB, nullable=False),
+)
 
 NOTE_MOVES = """
 CREATE FUNCTION otp_requests_note_moves() RETURNS trigger LANGUAGE plpgsql AS $$

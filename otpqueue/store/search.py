@@ -8,6 +8,7 @@ updates in one place more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -30,7 +31,7 @@ _r = otp_requests.c
 class Sought:
     """Which requests are looked for; None is any."""
 
-    number_hash: bytes | None
+    number_hashes: Sequence[bytes] | None
     status: str | None
     """As it is shown: `sending` is a status of its own."""
     created_after: datetime | None
@@ -64,8 +65,8 @@ def newest(
 
 def _scanned(sought: Sought, after: Position | None, window: int) -> Subquery:
     conditions: list[ColumnElement[bool]] = []
-    if sought.number_hash is not None:
-        conditions.append(_r.number_hash == sought.number_hash)
+    if sought.number_hashes is not None:
+        conditions.append(_r.number_hash.in_(sought.number_hashes))
     if sought.created_after:
         conditions.append(_r.created_at >= sought.created_after)
     if sought.created_before:

@@ -3,6 +3,9 @@
 A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
 another row does not open. Numbers, sessions, addresses, API keys and idempotency keys are found again by
 HMAC-SHA256; each kind has a label of its own, so that equal texts of two kinds do not have equal hashes.
+
+A hash begins with the mark of its key, so that whatever table it stands in tells which key it was made with.
+While a key is being replaced there are two: what is stored is hashed with the first, and looked up by both.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
@@ -19,14 +22,51 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 _NONCE_BYTES = 12
 """NIST SP 800-38D: a 96-bit nonce."""
 
+_MARK_BYTES = 2
+_HASH_BYTES = 32
+
+
+class _Hasher:
+    """Hashes with one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.mark = self._mac(b"mark")[:_MARK_BYTES]
+
+    def hash(self, label: str, text: str) -> bytes:
+        """Return the key's mark and, of what follows it, 240 bits: as good as none can be guessed."""
+        return (self.mark + self._mac(f"{label}:{text}".encode()))[:_HASH_BYTES]
+
+    def _mac(self, text: bytes) -> bytes:
+        return hmac.new(self._key, text, hashlib.sha256).digest()
+
 
 class Vault:
     """Seals and hashes with keys that it keeps to itself."""
 
-    def __init__(self, *, sealing_keys: Mapping[str, bytes], hashing_key: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        sealing_keys: Mapping[str, bytes],
+        hashing_key: bytes,
+        other_hashing_keys: Sequence[bytes] = (),
+    ) -> None:
+        """Keep the keys. Raises ValueError when two look-up keys cannot be told apart by their marks."""
         self._seals = {key_id: AESGCM(key) for key_id, key in sealing_keys.items()}
         self._current = next(iter(sealing_keys))
-        self._hashing_key = hashing_key
+        self._hashers = [_Hasher(key) for key in (hashing_key, *other_hashing_keys)]
+        if len(set(self.marks)) < len(self._hashers):
+            raise ValueError("two of the keys look alike; make another one")
+
+    @property
+    def seal_key_ids(self) -> tuple[str, ...]:
+        """The ids of the sealing keys, that of the one that seals first."""
+        return tuple(self._seals)
+
+    @property
+    def marks(self) -> tuple[bytes, ...]:
+        """What the hashes under each look-up key begin with, those that are stored now first."""
+        return tuple(hasher.mark for hasher in self._hashers)
 
     def seal(self, number: str, *, row_id: UUID) -> tuple[str, bytes]:
         """Return the id of the key used and the sealed number."""
@@ -43,43 +83,61 @@ class Vault:
         return self._seals[key_id].decrypt(nonce, body, row_id.bytes).decode()
 
     def number_hash(self, e164: str) -> bytes:
-        """Return the look-up hash of a phone number."""
-        return self._hash("number", e164)
+        """Return the hash to store of a phone number."""
+        return self.number_hashes(e164)[0]
+
+    def number_hashes(self, e164: str) -> list[bytes]:
+        """Return the hashes to look a phone number up by, the one to store first."""
+        return self._hashes("number", e164)
 
     def session_hash(self, session_id: str | None) -> bytes | None:
-        """Return the look-up hash of a session id, None for none."""
-        return None if session_id is None else self._hash("session", session_id)
+        """Return the hash to store of a session id, None for none."""
+        hashes = self.session_hashes(session_id)
+        return None if hashes is None else hashes[0]
+
+    def session_hashes(self, session_id: str | None) -> list[bytes] | None:
+        """Return the hashes to look a session id up by, None for none."""
+        return None if session_id is None else self._hashes("session", session_id)
 
     def address_hash(self, address: str | None) -> bytes | None:
-        """Return the look-up hash of an IP address, None for none.
+        """Return the hash to store of an IP address, None for none."""
+        hashes = self.address_hashes(address)
+        return None if hashes is None else hashes[0]
+
+    def address_hashes(self, address: str | None) -> list[bytes] | None:
+        """Return the hashes to look an IP address up by, None for none.
 
         Of IPv6 it is the network's (/64), which is the least that a subscriber gets (RFC 6177): who has one
         has addresses without end.
         """
-        return None if address is None else self._hash("address", _subscriber(address))
+        return None if address is None else self._hashes("address", _subscriber(address))
 
     def key_hash(self, api_key: str) -> bytes:
-        """Return the look-up hash of an API key."""
-        return self._hash("key", api_key)
+        """Return the hash to store of an API key."""
+        return self.key_hashes(api_key)[0]
+
+    def key_hashes(self, api_key: str) -> list[bytes]:
+        """Return the hashes to look an API key up by, the one to store first."""
+        return self._hashes("key", api_key)
 
     def idempotency_hash(self, call: str, key: str) -> bytes:
         """Return the look-up hash of an idempotency key that came with `call`, one line."""
-        return self._hash("idempotency", f"{call}\n{key}")
+        return self._hashes("idempotency", f"{call}\n{key}")[0]
 
     def body_hash(self, body: str) -> bytes:
         """Return the fingerprint of a call's body."""
-        return self._hash("body", body)
+        return self._hashes("body", body)[0]
 
     def cursor_hash(self, position: str) -> bytes:
         """Return what shows that a position in a list was given out by us."""
-        return self._hash("cursor", position)
+        return self._hashes("cursor", position)[0]
 
     def limit_hash(self, *parts: bytes) -> str:
         """Return what a count in Redis is found by: of these parts, and of no use anywhere else."""
-        return self._hash("limit", "/".join(part.hex() for part in parts)).hex()[:32]
+        return self._hashes("limit", "/".join(part.hex() for part in parts))[0].hex()[:32]
 
-    def _hash(self, label: str, text: str) -> bytes:
-        return hmac.new(self._hashing_key, f"{label}:{text}".encode(), hashlib.sha256).digest()
+    def _hashes(self, label: str, text: str) -> list[bytes]:
+        return [hasher.hash(label, text) for hasher in self._hashers]
 
 
 def _subscriber(address: str) -> str:

@@ -10,7 +10,11 @@ from otpqueue.settings import Settings
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return Celery's beat schedule. Messages expire: a worker that was stopped finds no hour of them."""
-    every = {jobs.SWEEP: settings.sweep_every_s, jobs.EXPIRE: settings.expire_every_s}
+    every = {
+        jobs.SWEEP: settings.sweep_every_s,
+        jobs.EXPIRE: settings.expire_every_s,
+        jobs.PURGE: settings.purge_every_s,
+    }
     if settings.poll_receipts_every_s:
         every[jobs.POLL_RECEIPTS] = settings.poll_receipts_every_s
     return {

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from otpqueue.logs import get_logger
+from otpqueue.operations.purge import Purge
 from otpqueue.operations.send import Pump
 
 log = get_logger(__name__)
@@ -20,8 +21,8 @@ class Stopping:
     With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
     """
 
-    def __init__(self, pump: Pump, *, within_s: float) -> None:
-        self._pump, self._within_s = pump, within_s
+    def __init__(self, pump: Pump, *, also: Purge, within_s: float) -> None:
+        self._pump, self._purge, self._within_s = pump, also, within_s
         self._told = False
 
     def __call__(self, **_: Any) -> None:
@@ -29,6 +30,7 @@ class Stopping:
         reason, pause_s = ("told_twice", 0.0) if self._told else ("out_of_time", self._within_s)
         self._told = True
         self._pump.stop()
+        self._purge.stop()
         # In a thread, since this runs inside a signal handler, which must not wait.
         last_call = threading.Timer(pause_s, self._end, [reason])
         last_call.daemon = True

@@ -96,7 +96,7 @@ def announce(caller: Caller, *queues: str) -> None:
         caller.parts.presence.announce("here", queue)
 
 
-@pytest.mark.parametrize("queues", [("send,periodic",), ("send", "periodic")])
+@pytest.mark.parametrize("queues", [("send,periodic,slow",), ("send", "periodic,slow")])
 def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
     """With every part there the service is ok, in the guide's shape, and needs no key to say so."""
     announce(caller, *queues)
@@ -118,7 +118,12 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("queues", "workers"),
-    [((), "silent: send, periodic"), (("send",), "silent: periodic"), (("periodic",), "silent: send")],
+    [
+        ((), "silent: send, periodic, slow"),
+        (("send", "slow"), "silent: periodic"),
+        (("periodic,slow",), "silent: send"),
+        (("send,periodic",), "silent: slow"),
+    ],
 )
 def test_silent_workers(caller: Caller, queues: tuple[str, ...], workers: str) -> None:
     """A queue that no worker serves degrades the service, and is named."""
@@ -143,7 +148,7 @@ def test_health_without_redis(make_caller: MakeCaller, nowhere: str) -> None:
 
 def test_health_before_provisioning(caller: Caller, make_other_parts: MakeOtherParts) -> None:
     """Without a 2FA application no code can leave: degraded."""
-    announce(caller, "send,periodic")
+    announce(caller, "send,periodic,slow")
     fresh = caller.over(make_other_parts(INFOBIP_APP_NAME="another"))
 
     answer = fresh.get("/health")

@@ -223,8 +223,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/store/checks.py",
-                old="AND r.session_hash IS NOT DISTINCT FROM CAST(:session_hash AS bytea)",
-                new="AND CAST(:session_hash AS bytea) IS NOT NULL",
+                old="OR r.session_hash = ANY(CAST(:session_hashes AS bytea[]))",
+                new="OR CAST(:session_hashes AS bytea[]) IS NOT NULL",
             ),
         ),
         run=_CALM,

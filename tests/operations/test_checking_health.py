@@ -11,7 +11,7 @@ from tests.conftest import MakeParts
 
 def test_everything_works(parts: Parts) -> None:
     """With Postgres, Redis, a provisioned provider and a worker for each queue the service is whole."""
-    parts.presence.announce("host:1", "periodic,send")
+    parts.presence.announce("host:1", "periodic,send,slow")
 
     healthy = parts.health()
 
@@ -27,15 +27,15 @@ def test_missing_workers_are_named(parts: Parts) -> None:
     parts.presence.announce("host:1", "send")
     some = parts.health()
 
-    assert nobody.workers_missing == ("send", "periodic")
-    assert some.workers_missing == ("periodic",)
+    assert nobody.workers_missing == ("send", "periodic", "slow")
+    assert some.workers_missing == ("periodic", "slow")
     assert some.serves
     assert not some.whole
 
 
 def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
     """Before provisioning the provider counts as down."""
-    parts.presence.announce("host:1", "periodic,send")
+    parts.presence.announce("host:1", "periodic,send,slow")
 
     healthy = make_parts(INFOBIP_APP_NAME="other").health()
 

@@ -47,7 +47,7 @@ def explained(parts: Parts) -> Iterator[list[tuple[str, str]]]:
 def test_nothing_periodic_reads_the_whole_table(
     parts: Parts, client_id: UUID, ask: Ask, provider: Provider, explained: list[tuple[str, str]]
 ) -> None:
-    """Claims, sweeps and expiry find their rows by an index, however many requests have ended."""
+    """Claims, sweeps, expiry and purges find their rows by an index, however many requests have ended."""
     with connection(parts.engine) as conn:
         conn.execute(FILL, {"client_id": client_id, "now": clock.now(), "ended": ENDED})
         conn.execute(text("ANALYZE otp_requests"))
@@ -55,7 +55,7 @@ def test_nothing_periodic_reads_the_whole_table(
         ask(number)
     explained.clear()
 
-    jobs: list[Callable[..., object]] = [parts.sweep, parts.expire]
+    jobs: list[Callable[..., object]] = [parts.sweep, parts.expire, parts.purge]
     for job in jobs:
         job(now=clock.now())
     parts.pump.run()

@@ -188,8 +188,8 @@ class Store:
         values: dict[str, Any] = {
             "request_id": request.id,
             "client_id": self.client_id,
-            "session_hash": None,
-            "number_hash": None,
+            "session_hashes": None,
+            "number_hashes": None,
             "client_ip_hash": None,
             "lease_s": 20,
         }

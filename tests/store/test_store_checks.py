@@ -93,28 +93,29 @@ def test_guesses_at_once_never_exceed_what_is_allowed(store: Store) -> None:
     [
         {"request_id": UUID(int=1)},
         {"client_id": UUID(int=1)},
-        {"session_hash": None},
-        {"session_hash": b"other"},
-        {"number_hash": b"other"},
+        {"session_hashes": None},
+        {"session_hashes": [b"other"]},
+        {"number_hashes": [b"other"]},
     ],
     ids=str,
 )
 def test_foreign_check_does_not_begin(store: Store, differing: dict[str, Any]) -> None:
     """Another client's, session's or number's check costs the request nothing."""
     request = store.insert_sent(session_id="one")
-    session_hash = store.vault.session_hash("one")
+    session_hashes = store.vault.session_hashes("one")
+    number_hashes = store.vault.number_hashes(NUMBER)
 
-    assert store.begin(request, **({"session_hash": session_hash} | differing)) is None
+    assert store.begin(request, **({"session_hashes": session_hashes} | differing)) is None
 
     assert store.find(request.id).checks_used == 0
-    assert begun(store, request, session_hash=session_hash, number_hash=store.vault.number_hash(NUMBER))
+    assert begun(store, request, session_hashes=session_hashes, number_hashes=number_hashes)
 
 
 def test_session_where_none_was_asked_for_does_not_match(store: Store) -> None:
     """A request without a session is not checked from within one."""
     request = store.insert_sent()
 
-    assert store.begin(request, session_hash=store.vault.session_hash("one")) is None
+    assert store.begin(request, session_hashes=store.vault.session_hashes("one")) is None
 
 
 @pytest.mark.parametrize("status", list(Status))

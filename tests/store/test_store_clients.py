@@ -44,7 +44,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
     """A stored key says whose it is and what it may do."""
     add(store, "oq_abc", b"hash")
 
-    found = clients.find_key(store.conn, b"hash", now=NOW)
+    found = clients.find_key(store.conn, [b"hash"], now=NOW)
 
     assert found
     assert found == ApiKey(
@@ -57,7 +57,7 @@ def test_key_is_found_by_its_hash(store: Store) -> None:
         revoked_at=None,
         settings=ClientSettings(),
     )
-    assert clients.find_key(store.conn, b"other", now=NOW) is None
+    assert clients.find_key(store.conn, [b"other"], now=NOW) is None
 
 
 def test_key_that_is_stored_already_stays(store: Store) -> None:
@@ -80,8 +80,8 @@ def test_revoked_key_is_not_found(store: Store) -> None:
     assert clients.revoke_key(store.conn, revoked.id, now=later(7))
     assert not clients.revoke_key(store.conn, revoked.id, now=later(8))
 
-    assert clients.find_key(store.conn, b"1", now=NOW) is None
-    assert clients.find_key(store.conn, b"2", now=NOW)
+    assert clients.find_key(store.conn, [b"1"], now=NOW) is None
+    assert clients.find_key(store.conn, [b"2"], now=NOW)
     listed = [(key.prefix, key.revoked_at) for key in clients.list_keys(store.conn)]
     assert listed == [("oq_xyz", None), ("oq_abc", later(7))]
 
@@ -93,7 +93,7 @@ def test_revoked_key_does_not_come_back(store: Store) -> None:
 
     add(store, "oq_abc", b"1")
 
-    assert clients.find_key(store.conn, b"1", now=NOW) is None
+    assert clients.find_key(store.conn, [b"1"], now=NOW) is None
 
 
 def test_provider_ids_are_kept_by_account_and_application(store: Store) -> None:

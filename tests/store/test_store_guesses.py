@@ -42,8 +42,8 @@ def recent(store: Store, *, number: int = 1, address: int = 1, ip: bytes | None 
     return guesses.recent(
         store.conn,
         client_id=store.client_id,
-        number_hash=store.vault.number_hash(NUMBER),
-        client_ip_hash=ip,
+        number_hashes=store.vault.number_hashes(NUMBER),
+        client_ip_hashes=ip and [ip],
         number_since=NOW - HOUR,
         number_count=number,
         address_since=NOW - HOUR,
@@ -105,7 +105,7 @@ def test_a_right_code_keeps_what_was_forgiven(store: Store) -> None:
     for _ in range(3):
         store.check(store.insert_sent(session_id=None), Verdict.WRONG)
     number_hash = store.vault.number_hash(NUMBER)
-    guesses.unlock(store.conn, client_id=store.client_id, number_hash=number_hash, now=later(1))
+    guesses.unlock(store.conn, client_id=store.client_id, number_hashes=[number_hash], now=later(1))
     assert recent(store) == Recent(in_a_row=0, number_nth=None, address_nth=None)
 
     store.check(store.insert_sent(), Verdict.CORRECT)
@@ -177,7 +177,7 @@ def test_other_clients_are_passed_over(store: Store) -> None:
     store.judge(check, Verdict.WRONG)
 
     assert recent(store, ip=b"ip") == Recent(in_a_row=0, number_nth=None, address_nth=None)
-    (one,) = guesses.of_number(store.conn, store.vault.number_hash(NUMBER))
+    (one,) = guesses.of_number(store.conn, store.vault.number_hashes(NUMBER))
     assert (one.client, one.in_a_row, one.unlocked_at) == ("other", 1, None)
 
 

@@ -185,35 +185,6 @@ def test_deleted_request_takes_its_answer_along(store: Store) -> None:
     assert take(store, key_of(store)) == Used(fingerprint=b"body", in_progress=False, answer=None)
 
 
-def test_answers_are_forgotten(store: Store) -> None:
-    """The answers of requests that are made anonymous go, others stay."""
-    one, two = store.insert_many(2)
-    keep(store, held(store, key_of(store, b"1")), one.id)
-    keep(store, held(store, key_of(store, b"2")), two.id)
-
-    assert idempotency.forget(store.conn, [one.id]) == 1
-    assert idempotency.forget(store.conn, [one.id]) == 0
-
-    assert {row.key_hash: row.answer is None for row in rows(store)} == {b"1": True, b"2": False}
-
-
-def test_keys_are_deleted_after_their_time(store: Store) -> None:
-    """In batches, oldest first, and none before its time."""
-    for number in range(5):
-        idempotency.take(
-            store.conn,
-            key_of(store, str(number).encode()),
-            lease_s=20,
-            now=NOW,
-            expires_at=later(DAY_S + number),
-        )
-
-    assert idempotency.delete_expired(store.conn, now=later(DAY_S - 1), limit=10) == 0
-    assert idempotency.delete_expired(store.conn, now=later(DAY_S + 3), limit=3) == 3
-    assert {row.key_hash for row in rows(store)} == {b"3", b"4"}
-    assert idempotency.delete_expired(store.conn, now=later(DAY_S + 3), limit=3) == 1
-
-
 def test_answer_under_a_lease_is_impossible(store: Store) -> None:
     """A key is held or answered."""
     request = store.insert()

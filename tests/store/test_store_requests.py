@@ -127,10 +127,12 @@ def test_request_of_another_client_is_not_found(store: Store) -> None:
 
 def test_newest_for_prefers_the_live_one(store: Store) -> None:
     """The guide's clients name a number, not an id: they mean the live request, else the newest."""
-    hashes = {"number_hash": store.vault.number_hash(NUMBER), "session_hash": None}
+    hashes = store.vault.number_hashes(NUMBER)
 
     def newest() -> UUID | None:
-        return requests.newest_for(store.conn, client_id=store.client_id, **hashes)
+        return requests.newest_for(
+            store.conn, client_id=store.client_id, number_hashes=hashes, session_hashes=None
+        )
 
     nobody = newest()
     old = store.insert()
@@ -149,14 +151,14 @@ def test_newest_for_prefers_the_session(store: Store) -> None:
     """The session's own request comes first, also if it has ended, then a live one of another session."""
     foreign = store.insert(session_id="one", created_at=later(10))
     own = store.insert(session_id="two")
-    number_hash = store.vault.number_hash(NUMBER)
+    number_hashes = store.vault.number_hashes(NUMBER)
 
     def newest(session: str | None) -> UUID | None:
         return requests.newest_for(
             store.conn,
             client_id=store.client_id,
-            number_hash=number_hash,
-            session_hash=store.vault.session_hash(session),
+            number_hashes=number_hashes,
+            session_hashes=store.vault.session_hashes(session),
         )
 
     assert newest("two") == own.id
@@ -170,14 +172,14 @@ def test_newest_for_prefers_the_session(store: Store) -> None:
 def test_newest_for_keeps_clients_apart(store: Store) -> None:
     """Only this client's requests are meant."""
     one = store.insert(session_id="one")
-    number_hash = store.vault.number_hash(NUMBER)
+    number_hashes = store.vault.number_hashes(NUMBER)
 
     found = [
         requests.newest_for(
             store.conn,
             client_id=client_id,
-            number_hash=number_hash,
-            session_hash=store.vault.session_hash(session),
+            number_hashes=number_hashes,
+            session_hashes=store.vault.session_hashes(session),
         )
         for client_id, session in ((store.client_id, "one"), (uuid4(), "one"), (uuid4(), None))
     ]
@@ -208,8 +210,8 @@ def test_match_is_of_session_and_of_a_number_if_given(
     matched = requests.matches(
         store.conn,
         made.id,
-        number_hash=store.vault.number_hash(number) if number else None,
-        session_hash=store.vault.session_hash(session),
+        number_hashes=store.vault.number_hashes(number) if number else None,
+        session_hashes=store.vault.session_hashes(session),
     )
 
     assert matched == expected

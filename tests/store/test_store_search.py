@@ -110,9 +110,9 @@ def test_filters(store: Store) -> None:
     assert ids(created_after=later(2)) == [claimed.id, foreign.id, failed.id]
     assert ids(created_before=later(2)) == [queued.id]
     assert ids(created_after=later(2), created_before=later(4)) == [foreign.id, failed.id]
-    assert ids(number_hash=number_hash) == [failed.id, queued.id]
-    assert ids(number_hash=number_hash, status="failed", client_id=store.client_id) == [failed.id]
-    assert ids(number_hash=b"unknown") == []
+    assert ids(number_hashes=[number_hash]) == [failed.id, queued.id]
+    assert ids(number_hashes=[number_hash], status="failed", client_id=store.client_id) == [failed.id]
+    assert ids(number_hashes=[b"unknown"]) == []
 
 
 @pytest.mark.parametrize("window", [1, 3, 7, 10, 11])

@@ -241,7 +241,7 @@ def test_secrets_can_be_unwrapped() -> None:
 
     assert settings.require("database_url") == SECRETS["DATABASE_URL"]
     assert settings.broker == SECRETS["OTPQUEUE_BROKER_URL"]
-    assert settings.hashing_key() == b"b" * 32
+    assert settings.hashing_keys() == [b"b" * 32]
 
 
 def test_missing_setting_is_asked_for_by_name() -> None:

@@ -139,3 +139,27 @@ def test_what_limits_are_counted_by(vault: Vault) -> None:
     assert len({found, vault.limit_hash(*reversed(parts)), vault.limit_hash(b"".join(parts))}) == 3
     assert found not in parts[1].hex()
     assert vault.number_hash("+447700900123").hex()[:32] != found
+
+
+def test_two_look_up_keys() -> None:
+    """What is stored is hashed with the first key and looked up by both, and each hash tells its key."""
+    old = Vault(sealing_keys={"old": OLD}, hashing_key=HASH)
+    both = Vault(sealing_keys={"old": OLD}, hashing_key=b"i" * 32, other_hashing_keys=[HASH])
+
+    assert both.number_hash(NUMBER) != old.number_hash(NUMBER)
+    assert both.number_hashes(NUMBER) == [both.number_hash(NUMBER), old.number_hash(NUMBER)]
+    assert both.session_hashes("s") == [both.session_hash("s"), old.session_hash("s")]
+    assert both.address_hashes("::1") == [both.address_hash("::1"), old.address_hash("::1")]
+    assert both.key_hashes("oq") == [both.key_hash("oq"), old.key_hash("oq")]
+    assert both.session_hashes(None) is both.address_hashes(None) is None
+    assert both.marks[1:] == old.marks
+    for vault in (old, both):
+        hashes = [vault.number_hash(NUMBER), vault.session_hash("s") or b"", vault.key_hash("oq")]
+        assert {one[:2] for one in hashes} == {vault.marks[0]}
+        assert {len(one) for one in hashes} == {32}
+
+
+def test_look_up_keys_that_cannot_be_told_apart_are_refused() -> None:
+    """Two keys with one mark would be taken for one another."""
+    with pytest.raises(ValueError, match="look alike"):
+        Vault(sealing_keys={"old": OLD}, hashing_key=HASH, other_hashing_keys=[HASH])

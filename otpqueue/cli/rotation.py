@@ -1,0 +1,108 @@
+"""`otpqueue keys rotate-seal | rotate-hash | drop-sealed`: the keys of the vault are replaced."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from otpqueue import settings
+from otpqueue.cli.errors import explained
+from otpqueue.operations import rotate_seal as seals
+from otpqueue.operations.rotate_hash import Hashed
+from otpqueue.operations.rotate_seal import Sealed
+from otpqueue.wiring import Parts
+
+_batch = click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=seals.BATCH,
+    show_default=True,
+    help="Rows a step: so many are locked at a time, for some milliseconds.",
+)
+_dry_run = click.option("--dry-run", is_flag=True, help="Say how things stand, and change nothing.")
+
+
+@click.command(name="rotate-seal")
+@_batch
+@_dry_run
+@explained
+def rotate_seal(batch: int, *, dry_run: bool) -> None:
+    """Seal all stored numbers anew with the first of OTPQUEUE_SEAL_KEYS.
+
+    May be interrupted and run again. docs/privacy.md has the whole procedure.
+    """
+    with closing(Parts(settings.load())) as parts:
+        rotate = parts.rotate_seal
+        sealed = rotate.look() if dry_run else rotate(progress=_say, batch=batch)
+    _tell_sealed(sealed, rotate.vault.seal_key_ids)
+
+
+def _say(key: str, done: int, of: int) -> None:
+    click.echo(f"{key}: {done} of {of}, {of - done} left")
+
+
+def _tell_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
+    for key_id, count in sealed.counts.items():
+        role = "not in OTPQUEUE_SEAL_KEYS" if key_id not in configured else ""
+        role = "seals" if key_id == configured[0] else role or "older"
+        click.echo(f"{key_id} ({role}): {count} numbers")
+    for key_id, count in sealed.unopened.items():
+        click.echo(f"{key_id} does not open {count} of them: is it another key of the same name?", err=True)
+    if sealed.removable:
+        click.echo(f"may be removed from OTPQUEUE_SEAL_KEYS: {', '.join(sealed.removable)}")
+    else:
+        click.echo("no key may be removed from OTPQUEUE_SEAL_KEYS")
+
+
+@click.command(name="rotate-hash")
+@_batch
+@_dry_run
+@click.option(
+    "--drop-unknown",
+    is_flag=True,
+    help="Forget numbers that stand in a table as a hash alone, of which no request is stored.",
+)
+@explained
+def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
+    """Hash all stored numbers anew with the first key of OTPQUEUE_HASH_KEY.
+
+    May be interrupted and run again. docs/privacy.md has the whole procedure.
+    """
+    with closing(Parts(settings.load())) as parts:
+        rotate = parts.rotate_hash
+        if not rotate.replacing:
+            raise click.ClickException(
+                "OTPQUEUE_HASH_KEY holds one key; to replace it, put the new one before it, a comma between"
+            )
+        left = rotate.look() if dry_run else rotate(progress=_say, batch=batch, drop_unknown=drop_unknown)
+    _tell_hashed(left)
+
+
+def _tell_hashed(left: Hashed) -> None:
+    for table, count in left.numbers.items():
+        click.echo(f"{table}: {count} numbers under the old key")
+    click.echo(f"live requests bound to a session under the old key: {left.live_sessions}")
+    for prefix in left.api_keys:
+        click.echo(f"API key {prefix} has not been used yet: its next call moves it to the new key")
+    if left.needed:
+        click.echo("the old key is still needed")
+    else:
+        click.echo("the old key may be removed from OTPQUEUE_HASH_KEY")
+
+
+@click.command(name="drop-sealed")
+@click.argument("key_id")
+@click.confirmation_option(prompt="Delete every request whose number this key has sealed?")
+@explained
+def drop_sealed(key_id: str) -> None:
+    """Delete the requests whose number is sealed with KEY_ID, a sealing key that is lost for good."""
+    try:
+        with closing(Parts(settings.load())) as parts:
+            count = parts.rotate_seal.drop(key_id)
+    except ValueError as refusal:
+        raise click.ClickException(str(refusal)) from None
+    click.echo(f"deleted {count} requests")
+
+
+COMMANDS = (rotate_seal, rotate_hash, drop_sealed)

@@ -1,0 +1,171 @@
+"""What each table holds of persons, how long, and how it goes: one entry for every table of the schema.
+
+Erasing, purging and replacing the look-up key read nothing else, so a table that is entered here takes part
+in all three. Tests hold the entries against the schema and against the table in docs/privacy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Column, Table, func
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from otpqueue.domain.request import FINAL
+from otpqueue.store import schema
+
+Columns = ReadOnlyColumnCollection[str, Any]
+Merge = Callable[[Columns, Columns], Mapping[str, Any]]
+"""Takes the columns of the row that stays and of the row that joins it; returns new values by column."""
+
+
+class OnErase(StrEnum):
+    """What becomes of a number's rows when the number is erased."""
+
+    DELETED = "deleted"
+    FORGOTTEN = "made anonymous"
+    """The row stays for statistics; the columns in `forgets` are emptied."""
+    KEPT = "kept"
+    """Because the person, or the law, wants it so: docs/privacy.md says why."""
+    UNCONCERNED = "not concerned"
+    """Nothing in it leads to a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """One table, as far as persons are concerned. Columns are given by name."""
+
+    table: Table
+    on_erase: OnErase
+    counted_as: str | None = None
+    """The table's name in what an erasure answers; its own unless given."""
+
+    number_hash: str | None = None
+    """The look-up hash of a phone number."""
+    request_id: str | None = None
+    """The request that a row belongs to: it goes with it."""
+    sealed: bool = False
+    """Whether rows hold the number itself, as `number_sealed` under `seal_key_id`."""
+    other_hashes: tuple[str, ...] = ()
+    """Other columns that are hashed with the look-up key: of sessions, addresses, API keys."""
+    forgets: tuple[str, ...] = ()
+    """The columns that are emptied where `on_erase` is FORGOTTEN, `number_hash` among them."""
+    frees: tuple[str, ...] = ()
+    """Columns that are unique together with `number_hash`: emptied when that is replaced or forgotten."""
+    merge: Merge | None = None
+    """Where there is one row a number: what becomes of its columns when a number's two rows become one."""
+
+    age: str | None = None
+    """The time from which a row is kept; None where it goes with its request, or is kept while in force."""
+    kept: timedelta | None = None
+    """For how long; None stands for OTPQUEUE_RETENTION_DAYS, which bounds it in any case but `evidence`."""
+    only: ColumnElement[bool] | None = None
+    """Which rows may be purged at all."""
+    evidence: bool = False
+    """Whether rows show what was done about persons' data, without any: they outlast the retention."""
+
+    @property
+    def name(self) -> str:
+        """The table's name in what an erasure answers."""
+        return self.counted_as or self.table.name
+
+    def column(self, name: str) -> Column[Any]:
+        """Return a column of the table."""
+        return self.table.c[name]
+
+    def kept_for(self, retention: timedelta) -> timedelta:
+        """Return how long rows are kept."""
+        if self.kept is None:
+            return retention
+        return self.kept if self.evidence else min(self.kept, retention)
+
+    @property
+    def said_to_be_kept(self) -> str:
+        """How long rows are kept, in the words of docs/privacy.md."""
+        if self.request_id is not None:
+            return "with its request"
+        if self.age is None:
+            return "while in force"
+        if self.kept is None:
+            return "`OTPQUEUE_RETENTION_DAYS`"
+        if not self.kept:
+            return "until it expires"
+        hours = round(self.kept / timedelta(hours=1))
+        return f"{hours // 24} days" if hours % 24 == 0 and hours > 24 else f"{hours} h"
+
+
+HOLDINGS: tuple[Holding, ...] = (
+    Holding(table=schema.clients, on_erase=OnErase.UNCONCERNED),
+    Holding(table=schema.api_keys, on_erase=OnErase.UNCONCERNED, other_hashes=("key_hash",)),
+    Holding(
+        table=schema.otp_requests,
+        counted_as="requests",
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        sealed=True,
+        other_hashes=("session_hash", "client_ip_hash"),
+        age="finished_at",
+        only=schema.otp_requests.c.status.in_(sorted(status.value for status in FINAL)),
+    ),
+    Holding(
+        table=schema.send_attempts,
+        counted_as="attempts",
+        on_erase=OnErase.DELETED,
+        request_id="request_id",
+    ),
+    Holding(
+        table=schema.checks,
+        on_erase=OnErase.DELETED,
+        request_id="request_id",
+        other_hashes=("client_ip_hash",),
+    ),
+    # Those that no attempt has claimed are forgotten by `expire`, after an hour.
+    Holding(table=schema.receipts, on_erase=OnErase.DELETED, request_id="request_id"),
+    Holding(table=schema.moves, on_erase=OnErase.DELETED, request_id="request_id"),
+    # A trigger takes the answer away when its request goes.
+    Holding(
+        table=schema.idempotency_keys,
+        on_erase=OnErase.UNCONCERNED,
+        other_hashes=("key_hash", "fingerprint"),
+        age="expires_at",
+        kept=timedelta(0),
+    ),
+    # Kept, or an erasure would be a way to guess on. A few wrong codes are forgiven in time, a lock never is:
+    # 15 is the fewest that any setting locks at.
+    Holding(
+        table=schema.number_guesses,
+        on_erase=OnErase.KEPT,
+        number_hash="number_hash",
+        merge=lambda row, joining: {
+            "wrong_in_a_row": row.wrong_in_a_row + joining.wrong_in_a_row,
+            "unlocked_at": func.greatest(row.unlocked_at, joining.unlocked_at),
+            "updated_at": func.greatest(row.updated_at, joining.updated_at),
+        },
+        age="updated_at",
+        only=schema.number_guesses.c.wrong_in_a_row < 15,
+    ),
+    Holding(table=schema.check_counts, on_erase=OnErase.UNCONCERNED, age="minute"),
+    Holding(
+        table=schema.refusals,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        frees=("minute",),
+        other_hashes=("client_ip_hash",),
+        age="created_at",
+        kept=timedelta(days=7),
+    ),
+    Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
+    Holding(
+        table=schema.erasures,
+        on_erase=OnErase.UNCONCERNED,
+        age="at",
+        kept=timedelta(days=1096),
+        evidence=True,
+    ),
+)
+"""In the order in which migrations make the tables: what belongs to another stands after it."""

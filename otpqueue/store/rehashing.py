@@ -1,0 +1,172 @@
+"""Which look-up key stored hashes were made with, and how a number's hashes are replaced in every table.
+
+A hash begins with the mark of its key, so that all hashes of one key stand together in an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import (
+    Column,
+    Connection,
+    LargeBinary,
+    and_,
+    column,
+    delete,
+    func,
+    null,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.selectable import Values
+
+from otpqueue.domain.request import LIVE
+from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
+from otpqueue.store.requests import in_status
+from otpqueue.store.schema import api_keys, otp_requests
+from otpqueue.store.vault import Vault
+
+_r = otp_requests.c
+
+OTHERS: tuple[Holding, ...] = tuple(
+    holding for holding in HOLDINGS if holding.number_hash is not None and not holding.sealed
+)
+"""The tables that know a number by its hash alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step did."""
+
+    rehashed: int
+    unopened: int
+    """Numbers that cannot be read, so that their hash cannot be made anew."""
+    last: bytes | None
+    """The hash where the next step begins after; None when there was nothing left."""
+
+
+def count(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
+    """Return how many rows of a table know a number by a hash under one of these keys."""
+    hashes = holding.column(holding.number_hash or "")
+    return sum(_count(conn, [_marked(hashes, mark)]) for mark in marks)
+
+
+def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
+    """Return how many live requests are bound to a session whose hash was made with one of these keys."""
+    return sum(_count(conn, [in_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
+
+
+def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> list[str]:
+    """Return the prefixes of the API keys in force that have not been used since these keys were replaced."""
+    found: list[str] = []
+    for mark in marks:
+        rows = select(api_keys.c.prefix).where(
+            api_keys.c.revoked_at.is_(None), _marked(api_keys.c.key_hash, mark)
+        )
+        found += conn.execute(rows).scalars()
+    return sorted(found)
+
+
+def rehash(conn: Connection, *, mark: bytes, after: bytes | None, limit: int, vault: Vault) -> Step:
+    """Replace the hash of up to `limit` requests by that of the first key, and with it those in other tables.
+
+    Call in a transaction. Rows that somebody else has locked are passed over.
+    """
+    rows = conn.execute(
+        select(_r.id, _r.number_sealed, _r.seal_key_id, _r.number_hash)
+        .where(_marked(_r.number_hash, mark), *([_r.number_hash > after] if after else []))
+        .order_by(_r.number_hash)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    pairs: dict[bytes, bytes] = {}
+    ids = []
+    for row in rows:
+        try:
+            number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+        except (KeyError, InvalidTag):
+            continue
+        pairs[row.number_hash] = vault.number_hash(number)
+        ids.append(row.id)
+    if pairs:
+        for holding in OTHERS:
+            replace(conn, holding, pairs)
+        known = _as_rows(pairs)
+        conn.execute(
+            update(otp_requests)
+            .where(_r.id.in_(ids), _r.number_hash == known.c.old)
+            .values(number_hash=known.c.new)
+        )
+    return Step(rehashed=len(ids), unopened=len(rows) - len(ids), last=rows[-1].number_hash if rows else None)
+
+
+def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) -> None:
+    """Replace hashes in a table that knows numbers by their hash alone, old by new.
+
+    Where there is one row a number and the new hash has one already, the two become one.
+    """
+    known, table = _as_rows(pairs), holding.table
+    old = holding.column(holding.number_hash or "")
+    if holding.merge is None:
+        replaced = {old.name: known.c.new, **_freed(holding)}
+        conn.execute(update(table).where(old == known.c.old).values(replaced))
+        return
+    names = [one.name for one in table.columns]
+    taken = (
+        delete(table)
+        .where(old == known.c.old)
+        .returning(*(known.c.new.label(name) if name == old.name else table.c[name] for name in names))
+        .cte("taken")
+    )
+    joining = insert(table).from_select(names, select(*taken.c))
+    conn.execute(
+        joining.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns), set_=holding.merge(table.c, joining.excluded)
+        )
+    )
+
+
+def drop(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
+    """Forget numbers that a table knows by a hash of one of these keys alone; return how many rows that were.
+
+    What is kept even when a number is erased stays.
+    """
+    if holding.on_erase is OnErase.KEPT:
+        return 0
+    hashes = holding.column(holding.number_hash or "")
+    return sum(conn.execute(_forget(holding, hashes, mark)).rowcount for mark in marks)
+
+
+def _forget(holding: Holding, hashes: Column[Any], mark: bytes) -> Any:
+    if hashes.nullable:
+        forgotten = {hashes.name: null(), **_freed(holding)}
+        return update(holding.table).where(_marked(hashes, mark)).values(forgotten)
+    return delete(holding.table).where(_marked(hashes, mark))
+
+
+def _freed(holding: Holding) -> dict[str, Any]:
+    return dict.fromkeys(holding.frees, null())
+
+
+def _marked(hashes: ColumnElement[Any], mark: bytes) -> ColumnElement[bool]:
+    following = int.from_bytes(mark) + 1
+    if following == 256 ** len(mark):
+        return hashes >= mark
+    return and_(hashes >= mark, hashes < following.to_bytes(len(mark)))
+
+
+def _count(conn: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:
+    found: int = conn.execute(select(func.count()).where(*conditions)).scalar_one()
+    return found
+
+
+def _as_rows(pairs: Mapping[bytes, bytes]) -> Values:
+    rows = values(column("old", LargeBinary), column("new", LargeBinary), name="known")
+    return rows.data(sorted(pairs.items()))

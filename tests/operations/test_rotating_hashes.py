@@ -1,0 +1,334 @@
+"""The look-up key is replaced: a number is one and the same under both keys, and no count begins anew."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
+
+from otpqueue import clock
+from otpqueue.domain.errors import CodeIncorrect, Unauthenticated
+from otpqueue.domain.request import Status
+from otpqueue.operations.keys import prefix_of
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.verify import Attempted
+from otpqueue.settings import SettingsError
+from otpqueue.store import refusals, rehashing
+from otpqueue.store.engine import connection
+from otpqueue.store.holdings import Holding, OnErase
+from otpqueue.store.schema import api_keys
+from otpqueue.wiring import Parts
+from tests.conftest import NUMBER, Ask, MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows, at_once, numbers
+
+OLD = base64.b64encode(b"h" * 32).decode()
+NEW = base64.b64encode(b"i" * 32).decode()
+CLEAN = {"otp_requests": 0, "refusals": 0}
+
+
+def silent(_key: str, _done: int, _of: int) -> None:
+    """Take no notice of progress."""
+
+
+@pytest.fixture
+def prepared(make_parts: MakeParts) -> Parts:
+    """Return parts that know the new key and hash with the old one yet."""
+    return make_parts(OTPQUEUE_HASH_KEY=f"{OLD},{NEW}")
+
+
+@pytest.fixture
+def switched(make_parts: MakeParts) -> Parts:
+    """Return parts that hash with the new key and still know the old one."""
+    return make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+
+@pytest.fixture
+def after(make_parts: MakeParts) -> Parts:
+    """Return parts that know the new key alone."""
+    return make_parts(OTPQUEUE_HASH_KEY=NEW)
+
+
+def wanted(number: str = NUMBER, **more: Any) -> CodeWanted:
+    """Return what a caller asks for."""
+    return CodeWanted(phone_number=number, **more)
+
+
+def verify(parts: Parts, request_id: UUID, client_id: UUID, code: str, **more: Any) -> Status:
+    """Check a code and return the request's status."""
+    attempted = Attempted(code=code, **more)
+    return parts.verify(request_id, attempted, client_id=client_id, now=clock.now()).status
+
+
+def test_whole_procedure(
+    ask_sent: AskSent,
+    parts: Parts,
+    prepared: Parts,
+    switched: Parts,
+    after: Parts,
+    provider: Provider,
+    rows: Rows,
+) -> None:
+    """A request outlives the change of the key: its number and session are recognised at each step."""
+    key = parts.keys.create(client="test", scopes=frozenset({"send"}), now=clock.now())
+    request = ask_sent(session_id="one")
+    told = {"session_id": "one", "phone_number": NUMBER}
+    foreign = {"session_id": "two", "phone_number": NUMBER}
+
+    for step in (prepared, switched):
+        assert step.keys.authenticate(key).client_id == request.client_id
+        with pytest.raises(CodeIncorrect):
+            verify(step, request.id, request.client_id, "000000", **foreign)
+    left = switched.rotate_hash(progress=silent)
+
+    assert left.numbers == CLEAN
+    assert (left.live_sessions, left.api_keys) == (1, ())
+    assert left.needed
+    assert verify(switched, request.id, request.client_id, provider.code(), **told) is Status.VERIFIED
+    assert not switched.rotate_hash.look().needed
+    assert after.keys.authenticate(key).prefix == prefix_of(key)
+    with pytest.raises(Unauthenticated):
+        parts.keys.authenticate(key)
+    (row,) = rows.requests()
+    assert row["number_hash"] == after.vault.number_hash(NUMBER)
+
+
+@pytest.mark.parametrize("session", [None, "one"])
+def test_newest_wins_across_the_change(
+    prepared: Parts, switched: Parts, client_id: UUID, rows: Rows, session: str | None
+) -> None:
+    """Whichever process hashes with whichever key, a newer request replaces the live one."""
+    for parts in (prepared, switched, prepared, switched):
+        parts.request(wanted(session_id=session), client_id=client_id, now=clock.now())
+
+    assert [row["status"] for row in rows.requests()] == ["cancelled"] * 3 + ["queued"]
+    assert {row["reason"] for row in rows.requests()[:3]} == {"replaced"}
+    hashes = prepared.vault.number_hashes(NUMBER)
+    assert [row["number_hash"] for row in rows.requests()] == hashes * 2
+
+
+def test_one_is_live_however_many_ask_at_once(
+    prepared: Parts, switched: Parts, client_id: UUID, rows: Rows
+) -> None:
+    """Two generations of processes that accept the same number at the same moment leave one live request."""
+    calls = [
+        lambda one=one: one.request(wanted(), client_id=client_id, now=clock.now())
+        for one in (prepared, switched) * 6
+    ]
+
+    answers = at_once(calls)
+
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    statuses = [row["status"] for row in rows.requests()]
+    assert (statuses.count("queued"), statuses.count("cancelled")) == (1, 11)
+
+
+def test_guides_calls_find_the_number_across_the_change(
+    ask_sent: AskSent, switched: Parts, provider: Provider
+) -> None:
+    """Who names a number and no id is understood under both keys."""
+    request = ask_sent()
+
+    attempted = Attempted(code=provider.code(), phone_number=NUMBER)
+    verified = switched.verify.newest(attempted, client_id=request.client_id, now=clock.now())
+
+    assert (verified.id, verified.status) == (request.id, Status.VERIFIED)
+
+
+def test_number_is_erased_under_both_keys(prepared: Parts, switched: Parts, client_id: UUID) -> None:
+    """An erasure in the middle of the change leaves nothing under either key."""
+    for parts in (prepared, switched):
+        parts.request(wanted(session_id=uuid4().hex), client_id=client_id, now=clock.now())
+
+    counts = switched.erase(NUMBER, country=None, client_id=None, now=clock.now())
+
+    assert counts["requests"] == 2
+
+
+def test_steps_beside_traffic(
+    ask: Ask, switched: Parts, client_id: UUID, rows: Rows, background: ThreadPoolExecutor
+) -> None:
+    """Rows are hashed anew in steps while newer requests of the same numbers replace them."""
+    many = numbers(40)
+    for number in many:
+        ask(number)
+
+    steps: list[tuple[str, int, int]] = []
+    work = background.submit(switched.rotate_hash, progress=lambda *step: steps.append(step), batch=7)
+    newer = [
+        background.submit(switched.request, wanted(number), client_id=client_id, now=clock.now())
+        for number in many[:20]
+    ]
+    for future in newer:
+        future.result()
+    left = work.result()
+
+    assert left.numbers == CLEAN
+    assert sum(1 for _ in steps) >= 6
+    live = [row["number_hash"] for row in rows.requests() if row["status"] == "queued"]
+    assert sorted(live) == sorted(switched.vault.number_hash(number) for number in many)
+
+
+def test_interrupted_and_run_again(ask: Ask, switched: Parts) -> None:
+    """What was done before an interruption stays done; the next run does the rest."""
+    for number in numbers(20):
+        ask(number)
+
+    def interrupt(_key: str, _done: int, _of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        switched.rotate_hash(progress=interrupt, batch=5)
+
+    assert switched.rotate_hash.look().numbers["otp_requests"] == 15
+    assert switched.rotate_hash(progress=silent, batch=5).numbers == CLEAN
+
+
+def refuse(parts: Parts, client_id: UUID, number: str) -> None:
+    """Note that a request was refused."""
+    with connection(parts.engine) as conn:
+        refusals.add(
+            conn,
+            client_id=client_id,
+            reason="limited",
+            number_hash=parts.vault.number_hash(number),
+            client_ip_hash=None,
+            now=clock.now(),
+        )
+
+
+def test_tables_without_numbers(parts: Parts, ask: Ask, switched: Parts, client_id: UUID, rows: Rows) -> None:
+    """A hash alone is made anew where a request of the number is stored; else it is kept, or dropped."""
+    ask()
+    refuse(parts, client_id, NUMBER)
+    refuse(parts, client_id, "+447700900999")
+    refuse(switched, client_id, "+447700900998")
+
+    left = switched.rotate_hash(progress=silent)
+    dropped = switched.rotate_hash(progress=silent, drop_unknown=True)
+
+    assert left.numbers == {"otp_requests": 0, "refusals": 1}
+    assert left.needed
+    assert dropped.numbers == CLEAN
+    assert [row["number_hash"] for row in rows.refusals()] == [
+        switched.vault.number_hash(NUMBER),
+        None,
+        switched.vault.number_hash("+447700900998"),
+    ]
+
+
+def test_number_that_cannot_be_read_keeps_the_old_key(
+    ask: Ask, switched: Parts, rows: Rows, parts: Parts
+) -> None:
+    """Such a number is passed over, and the old key is not called needless."""
+    request = ask()
+    ask("+447700900124")
+    rows.change(request.id, number_sealed=b"\0" * 40)
+
+    left = switched.rotate_hash(progress=silent)
+
+    assert left.numbers["otp_requests"] == 1
+    assert left.needed
+
+
+def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: Parts) -> None:
+    """A key is recognised under the old hash, stored anew on its first call, and named until then."""
+    used, unused = (
+        parts.keys.create(client="test", scopes=frozenset({"send"}), now=clock.now()) for _ in range(2)
+    )
+    revoked = parts.keys.create(client="test", scopes=frozenset({"send"}), now=clock.now())
+    parts.keys.revoke(prefix_of(revoked), now=clock.now())
+
+    known = [switched.keys.authenticate(used) for _ in range(2)]
+
+    assert known[0] == known[1] == after.keys.authenticate(used)
+    assert switched.rotate_hash.look().api_keys == (prefix_of(unused),)
+    for parts_ in (switched, after):
+        with pytest.raises(Unauthenticated):
+            parts_.keys.authenticate(revoked)
+    with connection(parts.engine) as conn:
+        hashes = set(conn.execute(select(api_keys.c.key_hash)).scalars())
+    assert hashes == {
+        switched.vault.key_hash(used),
+        parts.vault.key_hash(unused),
+        parts.vault.key_hash(revoked),
+    }
+
+
+@pytest.mark.parametrize(
+    "keys", [f"{OLD},{OLD}", f"{OLD},{NEW},{base64.b64encode(b'j' * 32).decode()}", f"{OLD},", "x"]
+)
+def test_keys_that_make_no_sense_are_refused(make_parts: MakeParts, keys: str) -> None:
+    """One key, or two that differ."""
+    with pytest.raises(SettingsError, match="OTPQUEUE_HASH_KEY"):
+        make_parts(OTPQUEUE_HASH_KEY=keys)
+
+
+COUNTS = Table(
+    "counts_of_a_test",
+    MetaData(),
+    Column("number_hash", LargeBinary, primary_key=True),
+    Column("wrong", Integer, nullable=False),
+)
+
+
+@pytest.fixture
+def counting(parts: Parts) -> Iterator[Holding]:
+    """Yield a table with one row a number, as counts are kept."""
+    COUNTS.create(parts.engine)
+    yield Holding(
+        table=COUNTS,
+        on_erase=OnErase.KEPT,
+        number_hash="number_hash",
+        merge=lambda row, joining: {"wrong": row.wrong + joining.wrong},
+    )
+    COUNTS.drop(parts.engine)
+
+
+def test_counts_of_one_number_become_one(parts: Parts, switched: Parts, counting: Holding) -> None:
+    """Where a number has a row under each key, the two are added up: no count begins anew."""
+    (one_new, one_old), (two_new, two_old) = map(switched.vault.number_hashes, numbers(2))
+    with connection(parts.engine) as conn:
+        conn.execute(
+            COUNTS.insert(),
+            [
+                {"number_hash": one_old, "wrong": 90},
+                {"number_hash": one_new, "wrong": 9},
+                {"number_hash": two_old, "wrong": 5},
+            ],
+        )
+
+        rehashing.replace(conn, counting, {one_old: one_new, two_old: two_new})
+
+        rows = conn.execute(select(COUNTS)).all()
+        assert {row.number_hash: row.wrong for row in rows} == {one_new: 99, two_new: 5}
+        assert rehashing.count(conn, counting, switched.vault.marks[1:]) == 0
+        assert rehashing.drop(conn, counting, switched.vault.marks[:1]) == 0
+
+
+def test_hashes_are_found_by_their_mark(parts: Parts, switched: Parts) -> None:
+    """The hashes of a key stand together: none of another key is counted, whatever its mark."""
+    marks = [b"\0\0", b"\0\1", b"\xfe\xff", b"\xff\xff"]
+    with connection(parts.engine) as conn:
+        client_id = parts.keys.client_id("test", now=clock.now())
+        for mark in marks:
+            for tail in (b"\0" * 30, b"\xff" * 30):
+                refusals.add(
+                    conn,
+                    client_id=client_id,
+                    reason="x",
+                    number_hash=mark + tail,
+                    client_ip_hash=None,
+                    now=clock.now(),
+                )
+        conn.execute(text("ANALYZE refusals"))
+        (holding,) = rehashing.OTHERS
+
+        assert [rehashing.count(conn, holding, [mark]) for mark in marks] == [2, 2, 2, 2]
+        assert rehashing.count(conn, holding, marks) == 8
+        assert rehashing.count(conn, holding, [b"\1\0"]) == 0
