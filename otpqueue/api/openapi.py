@@ -32,9 +32,18 @@ _IF_NONE_MATCH = {
     "description": "the `ETag` of the state you have seen: any other state is answered at once",
     "schema": {"type": "string"},
 }
-_OPEN = ("not_found", "bad_http", "internal_error")
-_KEYED = ("unauthenticated", "missing_scope", "database_unavailable", "too_busy", *_OPEN)
-_BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+_OPEN = ("not_found", "uri_too_long", "headers_too_large", "internal_error")
+_ANY = ("bad_http", *_OPEN)
+_KEYED = (
+    "invalid_request",
+    "unauthenticated",
+    "missing_scope",
+    "https_required",
+    "database_unavailable",
+    "too_busy",
+    *_ANY,
+)
+_BODY = ("malformed_json", "body_timeout", "body_too_large", "unsupported_media_type")
 _RESEND = (
     "request_not_found",
     "not_sent_yet",
@@ -113,7 +122,7 @@ OPERATIONS = (
             200: ("The request", "OtpRequest"),
             304: ("Nothing has changed since the state of `If-None-Match`", None),
         },
-        problems=(*_KEYED, "invalid_request", "request_not_found"),
+        problems=(*_KEYED, "request_not_found"),
         key="send or verify",
     ),
     Operation(
@@ -171,13 +180,13 @@ OPERATIONS = (
         body=Reports,
         answers={200: ("Taken", "Taken")},
         problems=(
-            "malformed_json",
-            "body_too_large",
-            "unsupported_media_type",
+            "invalid_request",
             "unauthenticated",
+            "https_required",
             "database_unavailable",
             "too_busy",
-            *_OPEN,
+            *_BODY,
+            *_ANY,
         ),
         basic=True,
     ),
@@ -211,7 +220,7 @@ OPERATIONS = (
         summary="How every part does",
         description="200 while calls can be answered (`ok`, `degraded`), 503 when not.",
         answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
     Operation(
         method="GET",
@@ -219,7 +228,7 @@ OPERATIONS = (
         summary="Whether to send calls here",
         description="As `/health`.",
         answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
     Operation(
         method="GET",
@@ -227,7 +236,7 @@ OPERATIONS = (
         summary="Whether the process lives",
         description="Touches nothing else.",
         answers={200: ("It does", "Alive")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
 )
 
@@ -374,6 +383,15 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 _NO_BRACES = str.maketrans("", "", "{}")
+
+
+def query_parameters() -> dict[tuple[str, str], frozenset[str]]:
+    """Return what may stand in the query of each call but the open ones, by method and path."""
+    return {
+        (one.method, one.path): frozenset(known["name"] for known in one.parameters if known["in"] == "query")
+        for one in OPERATIONS
+        if one.key or one.basic
+    }
 
 
 def build() -> dict[str, Any]:
