@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from granian.rsgi import Scope
 
+from otpqueue.api import sockets
 from otpqueue.api.bodies import MAX_BODY_BYTES
 
 REFUSED = "otpqueue.refused"
@@ -36,8 +36,8 @@ UNREAD_ANSWER_S = 30
 """A connection whose peer takes nothing of what we send for so long is cut."""
 
 _ONCE = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
-_BYTES_READ_AND_DROPPED = 1024 * 1024
-_SECONDS_TO_DROP_THEM = 2.0
+_BYTES_TO_DROP = 1024 * 1024
+_SECONDS_TO_DROP = 2.0
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
@@ -79,14 +79,14 @@ class Bridge:
         """Answer one call."""
         if not self._has_served:
             self._has_served = True
-            limit_unread_answers(UNREAD_ANSWER_S)
+            sockets.limit_unread_answers(UNREAD_ANSWER_S)
         headers = scope.headers.items()
         names = Counter(name for name, _ in headers)
-        environ, body, refusal = _environ(scope, headers), b"", None
+        environ, incoming, body, refusal = _environ(scope, headers), _Incoming(protocol), b"", None
         try:
             _judge_head(scope, headers, names)
             if "content-length" in names or "transfer-encoding" in names:
-                body = await self._body(scope, protocol, environ)
+                body = await self._body(scope, incoming, environ)
         except _Refusal as reason:
             refusal = reason
             environ[REFUSED] = (reason.code, reason.detail)
@@ -99,8 +99,8 @@ class Bridge:
         # granian names itself unless something else stands there.
         answered.append(("Server", ""))
         protocol.response_bytes(status, answered, text)
-        if refusal:
-            await _drop_the_rest(protocol)
+        if refusal and not await incoming.end():
+            sockets.cut(scope.client)
 
     def _call(self, environ: Environ) -> Answer:
         status, answered = 500, Headers()
@@ -112,27 +112,75 @@ class Bridge:
         parts = self._app(environ, start)
         return status, answered, b"".join(parts)
 
-    async def _body(self, scope: Scope, protocol: HttpProtocol, environ: Environ) -> bytes:
+    async def _body(self, scope: Scope, incoming: _Incoming, environ: Environ) -> bytes:
         most = self._large_bodies.get(scope.path, MAX_BODY_BYTES)
         length = _length(environ)
         if length is not None and length > most:
             raise _Refusal("body_too_large")
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                body = await self._read(protocol, most, length)
-        except TimeoutError:
-            raise _Refusal("body_timeout") from None
+        is_large = most > MAX_BODY_BYTES and (length is None or length > MAX_BODY_BYTES)
+        if is_large and self._large.locked():
+            raise _Refusal("too_busy")
+        async with self._large if is_large else nullcontext():
+            body = await incoming.read(most, seconds=self._body_timeout_s)
         if length is not None and len(body) < length:
             raise _Refusal("bad_http", "The body is shorter than its Content-Length.")
         return body
 
-    async def _read(self, protocol: HttpProtocol, most: int, length: int | None) -> bytes:
-        if most <= MAX_BODY_BYTES or (length is not None and length <= MAX_BODY_BYTES):
-            return await _collect(protocol, most)
-        if self._large.locked():
-            raise _Refusal("too_busy")
-        async with self._large:
-            return await _collect(protocol, most)
+
+class _Incoming:
+    """The body of one call as it comes in.
+
+    Reading is a task that is waited for, not awaited: granian does not always end a read that is cancelled.
+    """
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._task: asyncio.Task[bytes] | None = None
+
+    async def read(self, most: int, *, seconds: float) -> bytes:
+        """Return the body. Raises _Refusal when it is over `most` bytes, or not there in time."""
+        if not await self._run(self._collect(most), seconds=seconds):
+            raise _Refusal("body_timeout")
+        assert self._task is not None  # noqa: S101 - for mypy
+        return self._task.result()
+
+    async def end(self) -> bool:
+        """Take what still comes, within bounds, after the answer: return whether nothing is being read then.
+
+        A connection that is closed with bytes unread takes the answer with it on its way to the caller.
+        """
+        if self._task is None or self._task.done():
+            await self._run(self._drop(), seconds=_SECONDS_TO_DROP)
+        return self._task is None or bool((await asyncio.wait({self._task}, timeout=1))[0])
+
+    async def _run(self, reading: Coroutine[Any, Any, bytes], *, seconds: float) -> bool:
+        self._task = asyncio.get_running_loop().create_task(reading)
+        # What became of it is asked for, or does not matter any more; asyncio would report it.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        done, _ = await asyncio.wait({self._task}, timeout=seconds)
+        if not done:
+            self._task.cancel()
+        return bool(done)
+
+    async def _collect(self, most: int) -> bytes:
+        body = bytearray()
+        while piece := await self._next():
+            body += piece
+            if len(body) > most:
+                raise _Refusal("body_too_large")
+        return bytes(body)
+
+    async def _drop(self) -> bytes:
+        dropped = 0
+        while dropped < _BYTES_TO_DROP and (piece := await self._next()):
+            dropped += len(piece)
+        return b""
+
+    async def _next(self) -> bytes:
+        if self._pieces is None:
+            self._pieces = aiter(self._protocol)
+        return await anext(self._pieces, b"")
 
 
 def _judge_head(scope: Scope, headers: Headers, names: Counter[str]) -> None:
@@ -163,28 +211,6 @@ def _length(environ: Environ) -> int | None:
     return int(text)
 
 
-async def _collect(protocol: HttpProtocol, most: int) -> bytes:
-    body = bytearray()
-    async for piece in protocol:
-        body += piece
-        if len(body) > most:
-            raise _Refusal("body_too_large")
-    return bytes(body)
-
-
-async def _drop_the_rest(protocol: HttpProtocol) -> None:
-    # A connection that is closed with bytes unread takes the answer with it on its way to the caller.
-    dropped = 0
-    try:
-        async with asyncio.timeout(_SECONDS_TO_DROP_THEM):
-            async for piece in protocol:
-                dropped += len(piece)
-                if dropped > _BYTES_READ_AND_DROPPED:
-                    return
-    except TimeoutError:
-        return
-
-
 def _environ(scope: Scope, headers: Headers) -> Environ:
     address, _, port = scope.server.rpartition(":")
     environ: Environ = {
@@ -213,37 +239,3 @@ def _environ(scope: Scope, headers: Headers) -> Environ:
     # The body is whole when the application gets it.
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return environ
-
-
-def limit_unread_answers(seconds: int) -> None:
-    """Have the kernel cut connections of this process's servers whose peers take nothing for `seconds`.
-
-    granian opens its sockets itself and has no option for it. Connections inherit the listener's; Linux
-    alone has one, tcp(7).
-    """
-    if sys.platform != "linux":
-        return
-    found = [sock for sock in map(_socket, os.listdir("/proc/self/fd")) if sock is not None]  # noqa: PTH208
-    try:
-        ours = [sock for sock in found if sock.family in {socket.AF_INET, socket.AF_INET6}]
-        ports = {
-            sock.getsockname()[1] for sock in ours if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        }
-        for sock in ours:
-            if sock.type == socket.SOCK_STREAM and sock.getsockname()[1] in ports:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
-    finally:
-        for sock in found:
-            sock.close()
-
-
-def _socket(descriptor: str) -> socket.socket | None:
-    try:
-        copy = os.dup(int(descriptor))
-    except OSError:  # closed since it was listed
-        return None
-    try:
-        return socket.socket(fileno=copy)
-    except OSError:  # no socket
-        os.close(copy)
-        return None
