@@ -38,6 +38,7 @@ UNREAD_ANSWER_S = 30
 _ONCE = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
 _BYTES_TO_DROP = 1024 * 1024
 _SECONDS_TO_DROP = 2.0
+_CUT_AFTER_S = 1.0
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
@@ -70,6 +71,7 @@ class Bridge:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._large = asyncio.Semaphore(LARGE_BODIES)
         self._has_served = False
+        self._to_cut: set[str] = set()
 
     def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
         """Let the threads end; granian calls this last."""
@@ -82,10 +84,11 @@ class Bridge:
             sockets.limit_unread_answers(UNREAD_ANSWER_S)
         headers = scope.headers.items()
         names = Counter(name for name, _ in headers)
+        has_body = "content-length" in names or "transfer-encoding" in names
         environ, incoming, body, refusal = _environ(scope, headers), _Incoming(protocol), b"", None
         try:
             _judge_head(scope, headers, names)
-            if "content-length" in names or "transfer-encoding" in names:
+            if has_body:
                 body = await self._body(scope, incoming, environ)
         except _Refusal as reason:
             refusal = reason
@@ -99,8 +102,19 @@ class Bridge:
         # granian names itself unless something else stands there.
         answered.append(("Server", ""))
         protocol.response_bytes(status, answered, text)
-        if refusal and not await incoming.end():
-            sockets.cut(scope.client)
+        if refusal and has_body and not await incoming.end():
+            self._cut(scope.client)
+
+    def _cut(self, peer: str) -> None:
+        # One look at all sockets serves all that are to be cut.
+        if not self._to_cut:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_CUT_AFTER_S, loop.run_in_executor, self._threads, self._cut_all)
+        self._to_cut.add(peer)
+
+    def _cut_all(self) -> None:
+        peers, self._to_cut = self._to_cut, set()
+        sockets.cut(peers)
 
     def _call(self, environ: Environ) -> Answer:
         status, answered = 500, Headers()
@@ -130,13 +144,15 @@ class Bridge:
 class _Incoming:
     """The body of one call as it comes in.
 
-    Reading is a task that is waited for, not awaited: granian does not always end a read that is cancelled.
+    Reading is a task that is waited for, not awaited, and a connection with bytes unread is cut: whether
+    granian ends a read that is cancelled, and hyper a connection whose body nobody wants, is not certain.
     """
 
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
         self._pieces: AsyncIterator[bytes] | None = None
         self._task: asyncio.Task[bytes] | None = None
+        self._ended = False
 
     async def read(self, most: int, *, seconds: float) -> bytes:
         """Return the body. Raises _Refusal when it is over `most` bytes, or not there in time."""
@@ -146,13 +162,13 @@ class _Incoming:
         return self._task.result()
 
     async def end(self) -> bool:
-        """Take what still comes, within bounds, after the answer: return whether nothing is being read then.
+        """Take what still comes, within bounds, after the answer: return whether that was all.
 
         A connection that is closed with bytes unread takes the answer with it on its way to the caller.
         """
         if self._task is None or self._task.done():
             await self._run(self._drop(), seconds=_SECONDS_TO_DROP)
-        return self._task is None or bool((await asyncio.wait({self._task}, timeout=1))[0])
+        return self._ended
 
     async def _run(self, reading: Coroutine[Any, Any, bytes], *, seconds: float) -> bool:
         self._task = asyncio.get_running_loop().create_task(reading)
@@ -173,14 +189,17 @@ class _Incoming:
 
     async def _drop(self) -> bytes:
         dropped = 0
-        while dropped < _BYTES_TO_DROP and (piece := await self._next()):
+        while not self._ended and dropped < _BYTES_TO_DROP:
+            piece = await self._next()
             dropped += len(piece)
         return b""
 
     async def _next(self) -> bytes:
         if self._pieces is None:
             self._pieces = aiter(self._protocol)
-        return await anext(self._pieces, b"")
+        piece = await anext(self._pieces, b"")
+        self._ended = not piece
+        return piece
 
 
 def _judge_head(scope: Scope, headers: Headers, names: Counter[str]) -> None:

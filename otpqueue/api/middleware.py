@@ -122,6 +122,9 @@ class WellFormed:
             code = "uri_too_long"
         if code in {"uri_too_long", "headers_too_large"}:
             raise Refused(code)
+        # The router takes no notice of some slashes; what stands before us may.
+        if "//" in req.path or (req.path.endswith("/") and req.path != "/"):
+            raise Refused("not_found")
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]

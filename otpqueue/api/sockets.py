@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -27,13 +27,13 @@ def limit_unread_answers(seconds: int) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
 
 
-def cut(peer: str) -> None:
-    """Shut the connection to `peer` down, `address:port`."""
+def cut(peers: Collection[str]) -> None:
+    """Shut the connections to these down, each `address:port`; what is closed already is let be."""
     with _open() as found:
         for sock in found:
             try:
                 address, port = sock.getpeername()[:2]
-                if peer in {f"{address}:{port}", f"[{address}]:{port}"}:
+                if f"{address}:{port}" in peers or f"[{address}]:{port}" in peers:
                     sock.shutdown(socket.SHUT_RDWR)
             except OSError:  # a listener, or closed by now
                 continue
