@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 MASK = "***"
@@ -56,8 +57,9 @@ _NUMBER = rf"\+{_BETWEEN}\d(?:{_BETWEEN}\d){{6,}}|\d(?:{_BETWEEN}\d){{8,}}"
 
 _ALL = re.compile(rf"(?P<secret>{_SECRETS})|(?P<kept>{_KEPT})|(?P<named>{_NAMED})|(?P<number>{_NUMBER})")
 _SUSPECT = re.compile(
-    r"\d{6}|\d\D{1,3}\d|://|(?i:bearer|basic|app |session|pin|password|passwd|key|secret|auth)"
+    r"\d\D{0,3}\d|oq_|://|[bB]asic|[bB]earer|App|[sS]ess|[pP]in|[pP]ass|[kK]ey|[sS]ecret|[aA]uth|[A-Z]{4}"
 )
+_HARMLESS = re.compile(rf"[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|{_DAY}T{_TIME}")
 _CODE_KEY = re.compile(r"(?i)(?:code|pin|otp|passcode)s?$")
 _SECRET_KEY = re.compile(
     r"(?i)session(?:[_-]?id)?$|pin_?id$|passw(?:or)?d$|secret$|api_?key$|authorization$|cookie$"
@@ -68,7 +70,9 @@ _DEEPEST = 8
 
 def text(value: str) -> str:
     """Return `value` with all that must not be read in it masked."""
-    return _ALL.sub(_masked, value) if _SUSPECT.search(value) else value
+    if _HARMLESS.fullmatch(value) or not _SUSPECT.search(value):
+        return value
+    return _ALL.sub(_masked, value)
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -86,20 +90,29 @@ def _masked(found: re.Match[str]) -> str:
 
 def values(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record whose values, nested ones too, are plain and masked."""
-    return {text(str(key)): _field(str(key), value, _DEEPEST) for key, value in event.items()}
+    return _fields(event, _DEEPEST)
 
 
-def _field(key: str, value: object, depth: int) -> Any:
+def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    return {_name(str(name))[0]: _field(str(name), value, depth) for name, value in fields.items()}
+
+
+@lru_cache(maxsize=512)
+def _name(name: str) -> tuple[str, bool, bool]:
+    """Return a field's name, masked, whether it names a secret, and whether it may name a code."""
+    return text(name), _SECRET_KEY.search(name) is not None, _CODE_KEY.search(name) is not None
+
+
+def _field(name: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    if _SECRET_KEY.search(key):
+    _, is_secret, is_code = _name(name)
+    if is_secret or (is_code and isinstance(value, str | int) and _CODE.fullmatch(str(value))):
         return MASK
-    if _CODE_KEY.search(key) and isinstance(value, str | int) and _CODE.fullmatch(str(value)):
-        return MASK
-    return _value(value, depth, key)
+    return _value(value, depth, name)
 
 
-def _value(value: object, depth: int, key: str = "") -> Any:
+def _value(value: object, depth: int, name: str) -> Any:
     if isinstance(value, str):
         return text(value)
     if value is None or isinstance(value, bool):
@@ -108,9 +121,9 @@ def _value(value: object, depth: int, key: str = "") -> Any:
         # Ten million seconds and more are no duration; nine digits may be a number.
         return MASK if abs(value) >= 100_000_000 else value
     if depth and isinstance(value, Mapping):
-        return {text(str(name)): _field(str(name), one, depth - 1) for name, one in value.items()}
+        return _fields(value, depth - 1)
     if depth and isinstance(value, list | tuple | set | frozenset):
-        return [_field(key, one, depth - 1) for one in value]
+        return [_field(name, one, depth - 1) for one in value]
     return text(_plain(value))
 
 

@@ -262,10 +262,7 @@ class Settings(BaseModel):
         description="certificate (PEM, with its chain): the API serves HTTPS itself",
     )
     tls_key_file: Annotated[Path | None, Optional] = Field(
-        None, alias="OTPQUEUE_TLS_KEY_FILE", description="its private key (PEM, PKCS#8)"
-    )
-    tls_key_password: Annotated[SecretStr | None, Optional] = Field(
-        None, alias="OTPQUEUE_TLS_KEY_PASSWORD", description="password of that key, if it has one"
+        None, alias="OTPQUEUE_TLS_KEY_FILE", description="its private key (PEM, without a password)"
     )
     header_timeout_s: Seconds = Field(
         30,

@@ -37,7 +37,6 @@ def create_from_environment() -> Bridge:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. A process that dies is replaced. The TLS files must be checked."""
-    password = settings.tls_key_password
     Server(
         "otpqueue.api.server:create_from_environment",
         factory=True,
@@ -51,7 +50,6 @@ def serve(settings: Settings) -> None:
         websockets=False,
         ssl_cert=settings.tls_cert_file,
         ssl_key=settings.tls_key_file,
-        ssl_key_password=password.get_secret_value() if password else None,
         ssl_protocol_min=SSLProtocols.tls12,
         address=settings.host,
         port=settings.port,
