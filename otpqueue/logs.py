@@ -1,16 +1,21 @@
 """Structured logs: static event names with fields, as JSON for machines or readable for people.
 
-Log identifiers, never objects; a phone number, a code, a key or a pinId is never a field.
+Log identifiers, never objects; a phone number, a code, a key or a pinId is never a field. Should one be there
+all the same, `masks` hides it: in our records, in those of libraries, and in what ends a process or a thread.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
 from structlog.types import Processor
+
+from otpqueue import masks
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -29,14 +34,31 @@ class _Stderr(logging.Handler):
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001 - a record that cannot be written must not stop the work
-            self.handleError(record)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be written must not stop the work
+            # The base class would print the record as it is.
+            sys.stderr.write(f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}\n')
 
 
 def _tracebacks_without_locals() -> Processor:
     # Local variables hold numbers and keys.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return structlog.processors.ExceptionRenderer(transformer)
+
+
+def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return masks.values(event)
+
+
+def _log_what_ends(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_what_ends_a_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        _log_what_ends(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
@@ -65,12 +87,14 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         cache_logger_on_first_use=False,
     )
     if style == "json":
-        ending: list[Processor] = [_tracebacks_without_locals(), structlog.processors.JSONRenderer()]
+        ending: list[Processor] = [_tracebacks_without_locals(), _mask, structlog.processors.JSONRenderer()]
     else:
         ending = [
+            structlog.processors.ExceptionRenderer(),
+            _mask,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     handler = _Stderr()
     handler.setFormatter(
@@ -83,6 +107,8 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
+    # Python itself would print an error and its text.
+    sys.excepthook, threading.excepthook = _log_what_ends, _log_what_ends_a_thread
     for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")
     # It logs URLs, which hold pinIds, and what of an answer it could not read.

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -99,7 +100,23 @@ def _from_json(value: object) -> object:
         raise ValueError("must be a JSON object") from None
 
 
+def _proxies(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.strip().isdecimal():
+        return int(value)
+    try:
+        networks = tuple(ip_network(text.strip()) for text in value.split(",") if text.strip())
+    except ValueError:
+        raise ValueError("must be a number of proxies, or their networks: `10.0.0.0/8, ::1`") from None
+    if any(network.prefixlen == 0 for network in networks):
+        raise ValueError("must not be everybody")
+    return networks
+
+
 Optional = BeforeValidator(_none_if_blank)
+TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
+"""How many proxies stand before us, or in which networks they are."""
 FromJson = BeforeValidator(_from_json)
 _LIMIT = r"^[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)$"
 _QUOTA = r"^(off|[1-9][0-9]{0,4}/([1-9][0-9]{0,4})?[smhd])$"
@@ -230,6 +247,37 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", alias="OTPQUEUE_HOST", description="address the API listens on")
     port: int = Field(8000, alias="PORT", ge=1, le=65535, description="port the API listens on")
+    require_https: bool = Field(
+        False,
+        alias="OTPQUEUE_REQUIRE_HTTPS",
+        description="refuse calls over plain HTTP, but for `/health`, and send HSTS",
+    )
+    trusted_proxies: Annotated[TrustedProxies, BeforeValidator(_proxies)] = Field(
+        (),
+        alias="OTPQUEUE_TRUSTED_PROXIES",
+        description="whose `X-Forwarded-Proto` and `-For` count: how many proxies stand before the API "
+        "(`1`), or their networks (`10.0.0.0/8, ::1`)",
+    )
+    tls_cert_file: Annotated[Path | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_TLS_CERT_FILE",
+        description="certificate (PEM, with its chain): the API serves HTTPS itself",
+    )
+    tls_key_file: Annotated[Path | None, Optional] = Field(
+        None, alias="OTPQUEUE_TLS_KEY_FILE", description="its private key (PEM, without a password)"
+    )
+    header_timeout_s: Seconds = Field(
+        30,
+        alias="OTPQUEUE_HEADER_TIMEOUT_S",
+        le=60,
+        description="a connection that brings no whole request head in that time is cut, an idle one too",
+    )
+    body_timeout_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_BODY_TIMEOUT_S",
+        le=60,
+        description="a call whose body is not there in that time is answered 408 and cut",
+    )
     api_processes: int = Field(
         1, alias="OTPQUEUE_API_PROCESSES", ge=1, description="API processes on this machine"
     )
@@ -514,10 +562,21 @@ class Settings(BaseModel):
             )
             if wrong
         ]
-        problems += [*self._key_problems(), *self._message_problems()]
+        problems += [*self._key_problems(), *self._message_problems(), *self._https_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _https_problems(self) -> list[str]:
+        problems = []
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            problems.append("OTPQUEUE_TLS_CERT_FILE and OTPQUEUE_TLS_KEY_FILE must be given together")
+        if self.require_https and not (self.tls_cert_file or self.trusted_proxies):
+            problems.append(
+                "OTPQUEUE_REQUIRE_HTTPS would refuse every call: set OTPQUEUE_TRUSTED_PROXIES, or "
+                "OTPQUEUE_TLS_CERT_FILE"
+            )
+        return problems
 
     def _message_problems(self) -> list[str]:
         problems = []

@@ -6,16 +6,16 @@ from typing import Any
 
 import falcon
 
-from otpqueue import logs, settings
-from otpqueue.api import problems
+from otpqueue.api import openapi, problems
 from otpqueue.api.auth import Door
 from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
-from otpqueue.api.middleware import RequestId, SafeHeaders
+from otpqueue.api.middleware import Https, RequestId, SafeHeaders, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
+from otpqueue.api.peers import Peers
 from otpqueue.api.ratelimit import RateLimitHeaders
 from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
@@ -30,11 +30,17 @@ App = falcon.App[falcon.Request, falcon.Response]
 def create_app(parts: Parts) -> App:
     """Return the WSGI application over these parts."""
     threads = parts.settings.api_threads
-    # The last one: what refuses a call is logged, and its answer has an id and safe headers.
+    # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),
+        Https(
+            Peers(parts.settings.trusted_proxies),
+            required=parts.settings.require_https,
+            open_to=(Health,),
+        ),
+        WellFormed(openapi.query_parameters()),
         Gate(places=threads, open_to=(Health,)),
     ]
     app = falcon.App(middleware=middleware)
@@ -93,10 +99,3 @@ def _receipts(parts: Parts) -> Receipts:
         user=parts.settings.receipts_user,
         password=password.get_secret_value() if password else None,
     )
-
-
-def create_from_environment() -> App:
-    """Return the application as the environment says: what a WSGI server loads, as a factory."""
-    current = settings.load()
-    logs.configure(process="api", style=current.log_format, level=current.log_level)
-    return create_app(Parts(current))

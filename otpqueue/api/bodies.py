@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import unicodedata
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -16,6 +18,8 @@ from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_DEPTH = 16
+"""So deep may objects and lists stand in one another."""
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
 """In any time zone a moment that can be reckoned with."""
@@ -179,8 +183,10 @@ def read(req: falcon.Request, model: type[Model]) -> Model:
 
     Raises Refused for what is not a JSON object of bearable size, InvalidRequest for what breaks a rule.
     """
+    text = _text(req, limit=MAX_BODY_BYTES)
+    _parse(text)
     try:
-        return model.model_validate_json(read_json(req, limit=MAX_BODY_BYTES))
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise _refusal(error) from None
 
@@ -193,19 +199,79 @@ def read_query(req: falcon.Request, model: type[Model]) -> Model:
         raise _refusal(error) from None
 
 
-def read_json(req: falcon.Request, *, limit: int) -> bytes:
-    """Return the bytes of a JSON body of at most `limit` bytes; whether they are JSON is not looked at.
+def read_json(req: falcon.Request, *, limit: int) -> object:
+    """Return the value of a JSON body of at most `limit` bytes.
 
     Raises Refused.
     """
-    if (req.content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused("unsupported_media_type")
+    return _parse(_text(req, limit=limit))
+
+
+def _text(req: falcon.Request, *, limit: int) -> str:
+    _check_media_type(req)
     if (req.content_length or 0) > limit:
         raise Refused("body_too_large")
     body = req.stream.read(limit + 1)
     if len(body) > limit:
         raise Refused("body_too_large")
-    return bytes(body)
+    try:
+        return bytes(body).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("malformed_json", "The body is not in UTF-8.") from None
+
+
+def _check_media_type(req: falcon.Request) -> None:
+    media_type, *parameters = (req.content_type or "").split(";")
+    if media_type.strip().lower() != "application/json":
+        raise Refused("unsupported_media_type")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in {"utf-8", "utf8"}:
+            raise Refused("unsupported_media_type", "JSON is in UTF-8 and in no other charset.")
+    if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise Refused("unsupported_media_type", "A body that is compressed is not taken.")
+
+
+def _parse(text: str) -> object:
+    """Return the value of a JSON text that every reader of JSON reads alike: no field twice, no NaN."""
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite
+        )
+    except (ValueError, RecursionError):
+        raise Refused("malformed_json") from None
+    if not _is_shallow(value):
+        raise Refused("malformed_json", f"The body is nested more than {MAX_DEPTH} deep.")
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise Refused("malformed_json", "A field of the body is given twice.")
+    return fields
+
+
+def _no_number(_name: str) -> float:
+    raise Refused("malformed_json", "NaN and Infinity are no numbers of JSON.")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
+
+
+def _is_shallow(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = inner
+    return not level
 
 
 def _refusal(error: ValidationError) -> Exception:

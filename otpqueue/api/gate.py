@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import falcon
 
+from otpqueue.api import problems
 from otpqueue.api.room import Room
 from otpqueue.domain.errors import TooBusy
-
-
-@runtime_checkable
-class Refuser(Protocol):
-    """A resource that answers a refusal in words of its own."""
-
-    def refuse(self, resp: falcon.Response, error: TooBusy) -> None:
-        """Make the refusal the response."""
 
 
 class Gate:
@@ -36,10 +29,7 @@ class Gate:
         try:
             self._room.take()
         except TooBusy as error:
-            if not isinstance(resource, Refuser):
-                raise
-            resource.refuse(resp, error)
-            resp.complete = True
+            problems.refuse(resource, resp, error)
             return
         req.context.has_place = True
 

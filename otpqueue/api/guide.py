@@ -68,8 +68,8 @@ class RequestOtp:
                 }
             )
 
-    def refuse(self, resp: falcon.Response, error: errors.TooBusy) -> None:
-        """Answer that there are too many calls."""
+    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
+        """Answer a call that is refused before it gets here."""
         with _in_the_guides_words(resp):
             raise error
 
@@ -93,8 +93,8 @@ class VerifyOtp:
                 self.verify.newest(attempted, client_id=client_id, now=now)
             resp.text = json.dumps({"success": True, "message": "The phone number is verified."})
 
-    def refuse(self, resp: falcon.Response, error: errors.TooBusy) -> None:
-        """Answer that there are too many calls."""
+    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
+        """Answer a call that is refused before it gets here."""
         with _in_the_guides_words(resp):
             raise error
 

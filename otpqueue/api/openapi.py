@@ -41,17 +41,20 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
 }
 _REPEATED = ("idempotency_in_progress", "idempotency_key_reused")
-_OPEN = ("not_found", "bad_http", "internal_error")
+_OPEN = ("not_found", "uri_too_long", "headers_too_large", "internal_error")
+_ANY = ("bad_http", *_OPEN)
 _KEYED = (
+    "invalid_request",
     "unauthenticated",
     "missing_scope",
+    "https_required",
     "limit_exceeded",
     "database_unavailable",
     "too_busy",
-    *_OPEN,
+    *_ANY,
 )
 _NEW = ("number_not_allowed", "too_many_wrong_codes", "number_locked", "limits_unavailable")
-_BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+_BODY = ("malformed_json", "body_timeout", "body_too_large", "unsupported_media_type")
 _RESEND = (
     "request_not_found",
     "not_sent_yet",
@@ -149,7 +152,7 @@ OPERATIONS = (
         "are looked at for one page, and no more.",
         parameters=_query(bodies.SearchQuery),
         answers={200: ("A page of requests", "Found")},
-        problems=(*_KEYED, "invalid_request"),
+        problems=_KEYED,
         key="admin",
     ),
     Operation(
@@ -173,7 +176,7 @@ OPERATIONS = (
             200: ("The request", "OtpRequest"),
             304: ("Nothing has changed since the state of `If-None-Match`", None),
         },
-        problems=(*_KEYED, "invalid_request", "request_not_found"),
+        problems=(*_KEYED, "request_not_found"),
         key="send or verify",
     ),
     Operation(
@@ -246,13 +249,13 @@ OPERATIONS = (
         body=Reports,
         answers={200: ("Taken", "Taken")},
         problems=(
-            "malformed_json",
-            "body_too_large",
-            "unsupported_media_type",
+            "invalid_request",
             "unauthenticated",
+            "https_required",
             "database_unavailable",
             "too_busy",
-            *_OPEN,
+            *_BODY,
+            *_ANY,
         ),
         basic=True,
     ),
@@ -286,7 +289,7 @@ OPERATIONS = (
         summary="How every part does",
         description="200 while calls can be answered (`ok`, `degraded`), 503 when not.",
         answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
     Operation(
         method="GET",
@@ -294,7 +297,7 @@ OPERATIONS = (
         summary="Whether to send calls here",
         description="As `/health`.",
         answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
     Operation(
         method="GET",
@@ -302,7 +305,7 @@ OPERATIONS = (
         summary="Whether the process lives",
         description="Touches nothing else.",
         answers={200: ("It does", "Alive")},
-        problems=_OPEN,
+        problems=_ANY,
     ),
 )
 
@@ -487,6 +490,15 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 _NO_BRACES = str.maketrans("", "", "{}")
+
+
+def query_parameters() -> dict[tuple[str, str], frozenset[str]]:
+    """Return what may stand in the query of each call but the open ones, by method and path."""
+    return {
+        (one.method, one.path): frozenset(known["name"] for known in one.parameters if known["in"] == "query")
+        for one in OPERATIONS
+        if one.key or one.basic
+    }
 
 
 def build() -> dict[str, Any]:

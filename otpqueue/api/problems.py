@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import falcon
 
@@ -62,11 +62,20 @@ KINDS: dict[str, Kind] = dict(
 ) | {
     kind.code: kind
     for kind in (
+        Kind("https_required", 403, "HTTPS required", "Call by HTTPS; replace the key, which came in clear."),
         Kind("malformed_json", 400, "Malformed JSON", "The body is not one JSON object in UTF-8."),
         Kind("not_found", 404, "Not found", "There is nothing at this path."),
         Kind("method_not_allowed", 405, "Method not allowed", "This path does not take this method."),
+        Kind("body_timeout", 408, "Body too slow", "The body did not come in time."),
         Kind("body_too_large", 413, "Body too large", "The body is larger than 16 KiB (reports: 4 MiB)."),
         Kind("unsupported_media_type", 415, "Unsupported media type", "Send `application/json`."),
+        Kind("uri_too_long", 414, "URI too long", "Path and query together are over 8 KiB."),
+        Kind(
+            "headers_too_large",
+            431,
+            "Headers too large",
+            "There are over 64 headers, or over 16 KiB.",
+        ),
         Kind("bad_http", 400, "Bad HTTP request", "The HTTP request itself is not valid."),
         Kind("internal_error", 500, "Internal error", "This is our fault; it has been logged."),
     )
@@ -85,6 +94,22 @@ class Refused(Exception):
     def __init__(self, code: str, detail: str | None = None) -> None:
         self.code, self.detail = code, detail
         super().__init__(code)
+
+
+@runtime_checkable
+class Refuser(Protocol):
+    """A resource that answers a refusal in words of its own."""
+
+    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | Refused) -> None:
+        """Make the refusal the response."""
+
+
+def refuse(resource: object, resp: falcon.Response, error: errors.OtpqueueError | Refused) -> None:
+    """Answer a call before it reaches its resource: raise `error`, unless the resource has own words."""
+    if not isinstance(resource, Refuser):
+        raise error
+    resource.refuse(resp, error)
+    resp.complete = True
 
 
 def document(code: str, *, detail: str | None = None, **members: Any) -> dict[str, Any]:

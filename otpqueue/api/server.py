@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.server import Server
 
-from otpqueue.settings import Settings
+from otpqueue import logs
+from otpqueue.api import receipts
+from otpqueue.api.app import create_app
+from otpqueue.api.bridge import Bridge
+from otpqueue.settings import Settings, load
+from otpqueue.wiring import Parts
 
 SPARE_THREADS = 8
 """Beside those for calls in flight: for refusals, which take no time, and for health."""
 
 _CONNECTIONS_AT_MOST = 4096
+_HEAD_BYTES_AT_MOST = 64 * 1024
+"""What granian refuses by itself, with an empty answer; `bridge` refuses less, in our words."""
+
+
+def create_from_environment() -> Bridge:
+    """Return the application as the environment says: what granian loads in each of its processes."""
+    current = load()
+    logs.configure(process="api", style=current.log_format, level=current.log_level)
+    return Bridge(
+        create_app(Parts(current)),
+        threads=current.api_threads + SPARE_THREADS,
+        body_timeout_s=current.body_timeout_s,
+        large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+    )
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. A process that dies is replaced."""
-    # It warns of many threads; ours wait for Postgres and the provider, and are bounded on purpose.
-    logging.getLogger("_granian").addFilter(
-        lambda record: not record.getMessage().startswith("Configuration allows spawning")
-    )
+    """Serve until SIGTERM or SIGINT. A process that dies is replaced. The TLS files must be checked."""
     Server(
-        "otpqueue.api.app:create_from_environment",
+        "otpqueue.api.server:create_from_environment",
         factory=True,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        # HTTP/2 has bounds of its own to get right, and no timeout for a head; services that call have no use
+        # for it, and a proxy speaks it for those who want it.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(settings.header_timeout_s * 1000), max_buffer_size=_HEAD_BYTES_AT_MOST
+        ),
+        websockets=False,
+        ssl_cert=settings.tls_cert_file,
+        ssl_key=settings.tls_key_file,
+        ssl_protocol_min=SSLProtocols.tls12,
         address=settings.host,
         port=settings.port,
         workers=settings.api_processes,
-        blocking_threads=settings.api_threads + SPARE_THREADS,
         # Of connections, idle ones that are kept alive among them: so many more than threads, or the idle
         # ones of a load balancer keep everybody else out. `Gate` bounds what is in flight.
         backpressure=_connections(settings.api_threads),

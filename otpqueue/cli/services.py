@@ -41,10 +41,12 @@ def _refuse_lost_keys(current: Settings) -> None:
 @explained
 def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
-    from otpqueue.api.server import serve  # noqa: PLC0415 - the other commands need no web server
+    from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
+    from otpqueue.api.server import serve  # noqa: PLC0415
 
     current = _complete_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
+    tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
     serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
 

@@ -35,11 +35,14 @@ class Served:
     parts: Parts
     provider: Provider
     log: Path
+    verify: bool | str = True
 
     def call(self, method: str, path: str, *, checked: bool = True, **kwargs: Any) -> requests.Response:
         """Make one call with the key unless told otherwise, and hold the answer against the contract."""
         headers = {"Authorization": f"Bearer {self.key}", **kwargs.pop("headers", {})}
-        answer = requests.request(method, self.url + path, headers=headers, timeout=30, **kwargs)
+        answer = requests.request(
+            method, self.url + path, headers=headers, timeout=30, verify=self.verify, **kwargs
+        )
         if checked:
             contract.check(method, path, answer.status_code, answer.headers, answer.text)
         return answer
@@ -104,15 +107,19 @@ def parts_of(settings: Mapping[str, str]) -> Iterator[Parts]:
 
 
 @contextmanager
-def serving(settings: Mapping[str, str], folder: Path) -> Iterator[Served]:
-    """Serve the API over a migrated database until the block ends."""
+def serving(settings: Mapping[str, str], folder: Path, *, authority: Path | None = None) -> Iterator[Served]:
+    """Serve the API over a migrated database until the block ends.
+
+    With an `authority`, the file of a certificate that is to be trusted, it is called by HTTPS.
+    """
     port, log = free_port(), folder / "api.log"
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}" if authority is None else f"https://localhost:{port}"
+    verify = True if authority is None else str(authority)
     provider = Provider(settings["INFOBIP_BASE_URL"])
     child = ChildProcess(
         "api",
         [sys.executable, "-m", "otpqueue", "api", "--port", str(port)],
-        ready=lambda: requests.get(f"{url}/health/live", timeout=1).raise_for_status(),
+        ready=lambda: requests.get(f"{url}/health/live", timeout=1, verify=verify).raise_for_status(),
         env={**os.environ, **settings},
         log=log,
         cwd=folder,
@@ -123,6 +130,6 @@ def serving(settings: Mapping[str, str], folder: Path) -> Iterator[Served]:
         try:
             child.start()
             child.wait_ready(30)
-            yield Served(url, key, parts, provider, log)
+            yield Served(url, key, parts, provider, log, verify)
         finally:
             child.stop()

@@ -206,15 +206,107 @@ def test_unknown_fields(caller: Caller, field: str) -> None:
     assert nothing_stored(caller)
 
 
-def test_field_given_twice(caller: Caller) -> None:
-    """Of a field given twice the last one counts, for its rules as for what is stored."""
-    taken = caller.send_bytes(ASK, f'{{"phone_number": "x", "phone_number": "{NUMBER}"}}')
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"phone_number": "x", "phone_number": "{NUMBER}"}}',
+        f'{{"phone_number": "{NUMBER}", "phone_number": "{NUMBER}"}}',
+        f'{{"phone_number": "{NUMBER}", "phone\\u005fnumber": "x"}}',
+        f'{{"phone_number": "{NUMBER}", "surprise": {{"a": 1, "a": 2}}}}',
+    ],
+)
+def test_field_given_twice(caller: Caller, body: str) -> None:
+    """Which of two counts, readers of JSON do not agree on: none does."""
+    answer = caller.send_bytes(ASK, body)
 
-    answer = caller.send_bytes(ASK, f'{{"phone_number": "{NUMBER}", "phone_number": "x"}}')
+    assert refused(answer, "malformed_json")
+    assert "twice" in answer.json["detail"]
+    assert NUMBER not in answer.text
+    assert nothing_stored(caller)
 
-    assert taken.status_code == 202
-    assert refused(answer, "invalid_phone_number", "phone_number")
-    assert len(caller.stored("otp_requests")) == 1
+
+@pytest.mark.parametrize(
+    "nested", ["[" * 17 + "]" * 17, '{"a":' * 17 + "1" + "}" * 17, "[" * 5000 + "]" * 5000], ids=len
+)
+def test_deep_body(caller: Caller, nested: str) -> None:
+    """Lists and objects stand at most 16 deep in one another."""
+    answer = caller.send_bytes(ASK, f'{{"phone_number": "{NUMBER}", "surprise": {nested}}}')
+
+    assert answer.status_code == 400
+    assert refused(answer, "malformed_json")
+
+
+def test_body_as_deep_as_may_be(caller: Caller) -> None:
+    """Fifteen lists in an object are refused for what they are, not for their depth."""
+    answer = caller.send_bytes(ASK, f'{{"phone_number": "{NUMBER}", "surprise": {"[" * 15 + "]" * 15}}}')
+
+    assert refused(answer, "invalid_request", "surprise")
+
+
+@pytest.mark.parametrize("path", [ASK, "/request-otp", "/verify-otp", f"{ASK}/x/verify", f"{ASK}/x/resend"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json; charset=iso-8859-1"},
+        {"Content-Type": 'application/json; x=y; CharSet="UTF-16"'},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Type": "application/json", "Content-Encoding": "identity, deflate"},
+        {"Content-Type": "text/plain"},
+    ],
+    ids=str,
+)
+def test_bodies_in_other_codings(caller: Caller, path: str, headers: dict[str, str]) -> None:
+    """Every call takes JSON in UTF-8 as it is, also where a body is optional."""
+    answer = caller.post(path, body=b"{}", headers=headers)
+
+    assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_body_where_none_belongs(caller: Caller, method: str) -> None:
+    """A body on a call that has none is refused: somebody meant something by it."""
+    path = caller.ask()
+
+    answer = caller.call(method, path, body=b"{}", headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_http")
+    assert caller.get(path).json["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ASK),
+        ("DELETE", f"{ASK}/x"),
+        ("POST", f"{ASK}/x/verify"),
+        ("POST", f"{ASK}/x/resend"),
+        ("GET", f"{ASK}/x/history"),
+        ("POST", "/v1/infobip/receipts"),
+        ("POST", "/request-otp"),
+        ("POST", "/verify-otp"),
+    ],
+)
+@pytest.mark.parametrize("query", ["phone_number=%2B447700900123", "wait=1", "a&b", "=x"])
+def test_query_parameters_that_are_none(caller: Caller, method: str, path: str, query: str) -> None:
+    """A parameter that a call has not is refused, and its value does not come back."""
+    answer = caller.call(method, path, query_string=query)
+
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
+    assert answer.json["errors"][0]["message"] == "is not a parameter of this call"
+    assert "7700" not in answer.text
+
+
+def test_query_of_a_probe(caller: Caller) -> None:
+    """Probes may carry what they like in their query."""
+    assert caller.get("/health/live", query_string="t=17").status_code == 200
+
+
+@pytest.mark.parametrize("path", [ASK, "/request-otp", "/nowhere"])
+def test_long_query(caller: Caller, path: str) -> None:
+    """Path and query over 8 KiB are refused, whatever they are of."""
+    answer = caller.post(path, query_string="a=" + "x" * 8192)
+
+    assert (answer.status_code, answer.json["code"]) == (414, "uri_too_long")
 
 
 @pytest.mark.parametrize(
