@@ -35,7 +35,9 @@ _IF_NONE_MATCH = {
 _OPEN = ("not_found", "bad_http", "internal_error")
 _KEYED = ("unauthenticated", "missing_scope", "database_unavailable", "too_busy", *_OPEN)
 _BODY = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+_POLICY = ("number_not_allowed", "country_not_allowed", "sending_stopped", "daily_cap_reached")
 _RESEND = (
+    *_POLICY,
     "request_not_found",
     "not_sent_yet",
     "resend_in_progress",
@@ -50,7 +52,6 @@ _RESEND = (
 _CHECK = (
     "request_not_found",
     "invalid_phone_number",
-    "number_not_allowed",
     "code_incorrect",
     "not_sent_yet",
     "check_in_progress",
@@ -99,7 +100,7 @@ OPERATIONS = (
         "session replaces the older one.",
         body=bodies.NewOtpRequest,
         answers={202: ("Accepted; `Location` is where to poll", "OtpRequest")},
-        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", *_POLICY),
         key="send",
     ),
     Operation(
@@ -189,7 +190,7 @@ OPERATIONS = (
         "`success`, `error` and `errorCode` beside the problem details.",
         body=bodies.GuideRequest,
         answers={202: ("Accepted", "GuideAccepted")},
-        problems=(*_KEYED, *_BODY, "invalid_phone_number", "number_not_allowed"),
+        problems=(*_KEYED, *_BODY, "invalid_phone_number", *_POLICY),
         key="send",
         guide=True,
     ),
@@ -304,7 +305,7 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "timestamp")
+    health = ("status", "redis", "infobip", "database", "workers", "sending", "timestamp")
     return {
         "OtpRequest": _object(request),
         "Verified": _object({"verified": yes, **request}),

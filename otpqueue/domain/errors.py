@@ -96,7 +96,7 @@ class NumberNotAllowed(NotAdmitted):
 
     code = "number_not_allowed"
 
-    def __init__(self, reason: str, detail: str | None = None, *, e164: str | None = None) -> None:
+    def __init__(self, reason: str, detail: str | None = None, *, e164: str) -> None:
         self.e164 = e164
         super().__init__(reason, detail)
 

@@ -31,7 +31,7 @@ class NumberPolicy:
         if not self._takes(number.country or WORLD, client):
             return CountryNotAllowed()
         if number.kind in self.lines_refused:
-            return NumberNotAllowed(f"{number.kind}_number")
+            return NumberNotAllowed(f"{number.kind}_number", e164=number.e164)
         return None
 
     def _takes(self, country: str, client: ClientSettings) -> bool:

@@ -2,6 +2,7 @@
 
 A rule looks at an applicant and raises NotAdmitted. Rules that only read come first, and share a connection;
 those that count in Redis come last, without one, and are given back what they counted if nothing is stored.
+Test numbers, to which nothing is sent, are looked at by `rules_for_all` alone.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Applicant:
     language: str | None
     resend: bool
     """Whether it is the code in hand that is to be sent once more."""
+    is_test: bool
+    """Whether the number is a test number."""
     now: datetime
 
 
@@ -58,6 +61,7 @@ class Admission:
     """Decides who is sent a code."""
 
     engine: Engine
+    rules_for_all: tuple[Rule, ...] = ()
     rules: tuple[Rule, ...] = ()
     counters: tuple[Counter, ...] = ()
 
@@ -71,6 +75,7 @@ class Admission:
         language: str | None,
         resend: bool,
         now: datetime,
+        is_test: bool = False,
     ) -> Applicant:
         """Return the applicant, counted; call `give_back` with it if nothing comes of it.
 
@@ -85,6 +90,7 @@ class Admission:
                 client_ip_hash=client_ip_hash,
                 language=language,
                 resend=resend,
+                is_test=is_test,
                 now=now,
             )
             refused = self._broken(conn, applicant)
@@ -102,7 +108,7 @@ class Admission:
     def _broken(self, conn: Connection, applicant: Applicant) -> NotAdmitted | None:
         """Return the first refusal, as a value: raised, it would undo what a rule has stored of it."""
         try:
-            for rule in self.rules:
+            for rule in self.rules_for_all if applicant.is_test else self.rules_for_all + self.rules:
                 rule(conn, applicant)
         except NotAdmitted as refused:
             return refused
@@ -111,7 +117,7 @@ class Admission:
     def _count(self, applicant: Applicant) -> None:
         taken: list[Counter] = []
         try:
-            for counter in self.counters:
+            for counter in self._counters(applicant):
                 counter.take(applicant)
                 taken.append(counter)
         except Exception:
@@ -121,8 +127,11 @@ class Admission:
 
     def give_back(self, applicant: Applicant) -> None:
         """Undo what was counted: nothing came of it."""
-        for counter in self.counters:
+        for counter in self._counters(applicant):
             counter.give_back(applicant)
+
+    def _counters(self, applicant: Applicant) -> tuple[Counter, ...]:
+        return () if applicant.is_test else self.counters
 
     def note(
         self,

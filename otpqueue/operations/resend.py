@@ -61,12 +61,13 @@ class ResendCode:
             raise refused
         applicant = self.admission.admit(
             client_id=client_id,
-            # Whether such a number may be sent to was decided when the request was made.
+            # That nobody has such a number was no obstacle when the request was made.
             number=phone.parse(e164, allow_documentation=True),
             number_hash=self.vault.number_hash(e164),
             client_ip_hash=None,
             language=None,
             resend=True,
+            is_test=request.is_test,
             now=now,
         )
 

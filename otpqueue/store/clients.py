@@ -42,6 +42,11 @@ def find_client(conn: Connection, name: str) -> UUID | None:
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
 
 
+def names(conn: Connection) -> dict[UUID, str]:
+    """Return the names of all clients by their ids."""
+    return {row.id: row.name for row in conn.execute(select(clients.c.id, clients.c.name))}
+
+
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
     """Return what is set for this client alone."""
     stored = conn.execute(select(clients.c.settings).where(clients.c.id == client_id)).scalar_one()
