@@ -521,15 +521,14 @@ class Settings(BaseModel):
             for place, number in enumerate(self.test_numbers, 1)
             if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number)
         ]
-        if not all(
-            re.fullmatch(r"[0-9]{6}", one.code.get_secret_value()) for one in self.test_numbers.values()
-        ):
+        codes = (one.code.get_secret_value() for one in self.test_numbers.values())
+        if not all(re.fullmatch(r"[0-9]{6}", code) for code in codes):
             problems.append("OTPQUEUE_TEST_NUMBERS: each code must be six digits")
         is_local = (self.infobip_base_url or "http:").startswith("http:")
         if self.test_numbers and not is_local and not self.allow_test_numbers:
             problems.append(
-                "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true beside a real provider: whoever "
-                "knows such a number and its code passes for its owner"
+                "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true beside a real provider: "
+                "whoever knows such a number and its code passes for its owner"
             )
         return problems
 

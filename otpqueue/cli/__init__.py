@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import codes, dev, keys, requests, services
+from otpqueue.cli import codes, dev, keys, numbers, requests, sending, services
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -16,6 +16,10 @@ _COMMANDS: tuple[click.Command, ...] = (
     services.provision,
     keys.keys,
     requests.requests,
+    numbers.numbers,
+    sending.stop_sending,
+    sending.resume_sending,
+    sending.sending_status,
     codes.send,
     codes.status,
     codes.verify,

@@ -5,6 +5,7 @@ A number is asked for, or read from standard input: an argument would stay in th
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 import click
@@ -20,9 +21,9 @@ def numbers() -> None:
 
 
 def _ask_number() -> str:
-    if click.get_text_stream("stdin").isatty():
+    if sys.stdin.isatty():
         return str(click.prompt("phone number (E.164)", hide_input=True))
-    return click.get_text_stream("stdin").readline().strip()
+    return sys.stdin.readline().strip()
 
 
 @numbers.command()

@@ -24,7 +24,10 @@ class ClientSettings:
     def from_stored(cls, stored: Mapping[str, Any]) -> ClientSettings:
         """Return the settings that `stored` says, as `to_stored` gave them."""
         # JSON has no tuples.
-        return cls(**{name: tuple(one) if isinstance(one, list) else one for name, one in stored.items()})
+        values: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in stored.items()
+        }
+        return cls(**values)
 
     def to_stored(self) -> dict[str, Any]:
         """Return the settings as JSON has them, without those that are not set."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
@@ -96,9 +95,9 @@ class SendingSwitch:
         with connection(self.engine) as conn:
             found = stops.in_force(conn)
             counts = send_counts.of_day(conn, day_of(now))
-            names = clients.names(conn)
-            own = {str(one): clients.settings_of(conn, one) for one in names}
-        caps = {str(one): self.caps.of_client(own[str(one)]) for one in names}
+            known = clients.names_and_settings(conn)
+        names = {str(client_id): name for client_id, (name, _) in known.items()}
+        caps = {str(client_id): self.caps.of_client(own) for client_id, (_, own) in known.items()}
         if not any(count.scope is Scope.ALL for count in counts):
             counts = [SendCount(scope=Scope.ALL, subject="", taken=0), *counts]
         return SendingStatus(
@@ -143,9 +142,9 @@ class SendingSwitch:
         return send_counts.ALL
 
 
-def _what(scope: Scope, subject: str, names: dict[UUID, str]) -> str:
+def _what(scope: Scope, subject: str, names: dict[str, str]) -> str:
     if scope is Scope.ALL:
         return "everything"
     if scope is Scope.CLIENT:
-        return f"client {names.get(UUID(subject), subject)}"
+        return f"client {names.get(subject, subject)}"
     return f"country {subject}"

@@ -42,9 +42,10 @@ def find_client(conn: Connection, name: str) -> UUID | None:
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
 
 
-def names(conn: Connection) -> dict[UUID, str]:
-    """Return the names of all clients by their ids."""
-    return {row.id: row.name for row in conn.execute(select(clients.c.id, clients.c.name))}
+def names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
+    """Return the name of each client, and what is set for it alone."""
+    rows = conn.execute(select(clients.c.id, clients.c.name, clients.c.settings))
+    return {row.id: (row.name, ClientSettings.from_stored(row.settings)) for row in rows}
 
 
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:

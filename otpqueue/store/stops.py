@@ -77,7 +77,16 @@ def in_force(conn: Connection) -> list[Stop]:
         .where(_IN_FORCE)
         .order_by(_s.stopped_at, _s.id)
     )
-    return [Stop(**row._mapping | {"scope": Scope(row.scope)}) for row in rows]
+    return [
+        Stop(
+            scope=Scope(row.scope),
+            subject=row.subject,
+            reason=row.reason,
+            stopped_by=row.stopped_by,
+            stopped_at=row.stopped_at,
+        )
+        for row in rows
+    ]
 
 
 def is_stopped(conn: Connection, *, client_id: UUID, country: str | None) -> bool:
