@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, RowMapping, select, text, update
 
 from otpqueue.domain import phone
+from otpqueue.domain.caps import Caps
 from otpqueue.domain.checking import Judgement, Verdict
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
@@ -133,11 +134,23 @@ class Store:
         ]
 
     def claim(
-        self, slots: int = 100, *, lease_s: float = 30, now: datetime = NOW, conn: Connection | None = None
+        self,
+        slots: int = 100,
+        *,
+        lease_s: float = 30,
+        now: datetime = NOW,
+        conn: Connection | None = None,
+        caps: Caps | None = None,
     ) -> list[Claim]:
         """Claim what is due."""
         return claims.claim(
-            conn or self.conn, slots=slots, lease_s=lease_s, worker="w", now=now, vault=self.vault
+            conn or self.conn,
+            slots=slots,
+            lease_s=lease_s,
+            worker="w",
+            now=now,
+            vault=self.vault,
+            caps=caps,
         )
 
     def record(
