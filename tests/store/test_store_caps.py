@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Barrier
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,7 @@ from otpqueue.store.engine import connection, run
 from otpqueue.store.schema import clients as client_rows
 from otpqueue.store.schema import otp_requests, send_attempts
 from otpqueue.store.send_counts import ALL
-from tests.store.conftest import NOW, REFUSED, RUN_OUT_S, SENT, Store, a_result, accepted, again, later
+from tests.store.conftest import NOW, REFUSED, RUN_OUT_S, SENT, Store, a_result, accepted, again
 
 UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
@@ -80,7 +80,7 @@ def test_over_the_cap_ends_at_once(store: Store, caps: Caps) -> None:
     claimed = store.claim(caps=caps)
     left = store.claim(caps=caps)
 
-    assert [claim.request_id for claim in claimed] and {one.request_id for one in claimed} == set(ids[:3])
+    assert {one.request_id for one in claimed} == set(ids[:3])
     assert left == []
     assert statuses(store) == {("queued", "claimed", None): 3, ("failed", "idle", "daily_cap"): 2}
     row = store.row(ids[4])
@@ -193,7 +193,7 @@ def test_an_attempt_is_given_back_once(store: Store) -> None:
 
 
 def test_midnight_begins_a_new_count(store: Store) -> None:
-    """A cap is the day's (UTC); what was claimed before midnight is given back to the day it was taken from."""
+    """A cap is the day's (UTC); what was claimed before midnight is given back to its day."""
     caps = Caps(overall=1)
     before = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=NOW.tzinfo)
     after = before + timedelta(seconds=0.2)
@@ -238,9 +238,8 @@ def test_caps_are_exact_under_concurrency(store: Store) -> None:
                 a_result(claim, *chance.choice([(accepted(), SENT), (UNKNOWN, SENT), (REFUSED, again())]))
                 for claim in claims
             ]
-            results = [replace(result, finished_at=later(1)) for result in results]
             if results:
-                run(store.engine, lambda conn: attempts.record(conn, results))
+                run(store.engine, partial(attempts.record, results=results))
 
     with ThreadPoolExecutor(8) as threads:
         for done in [threads.submit(work, seed) for seed in range(8)]:
