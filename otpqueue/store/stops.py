@@ -45,7 +45,7 @@ class Stop:
 
 def stop(conn: Connection, new: Stop) -> bool:
     """Store a stop; return whether there was none like it in force."""
-    result = conn.execute(
+    made = conn.execute(
         insert(sending_stops)
         .values(
             id=uuid7(),
@@ -56,8 +56,9 @@ def stop(conn: Connection, new: Stop) -> bool:
             stopped_at=new.stopped_at,
         )
         .on_conflict_do_nothing()
+        .returning(_s.id)
     )
-    return bool(result.rowcount)
+    return made.first() is not None
 
 
 def resume(conn: Connection, *, scope: Scope, subject: str, by: str, now: datetime) -> bool:

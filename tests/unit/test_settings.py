@@ -223,7 +223,7 @@ SECRETS = {
 
 
 def test_caps_and_lists_are_read() -> None:
-    """`none` is no cap, which must be said; lists have commas between; numbers with fixed codes do not print."""
+    """`none` is no cap, which must be said; lists have commas between; fixed codes do not print."""
     settings = load(
         {
             "OTPQUEUE_DAILY_CAP": "none",
