@@ -64,7 +64,8 @@ BEFORE = text(
 FILL = text(
     """
     INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash, country, channel,
-                              status, send_state, next_attempt_at, checks_allowed, created_at, updated_at, send_by)
+                              status, send_state, next_attempt_at, checks_allowed, created_at, updated_at,
+                              send_by)
     VALUES (:id, :client_id, :sealed, :key_id, :hash, :country, 'sms', 'queued', 'due', :now, 5, :now, :now,
             :send_by)
     """
