@@ -27,8 +27,9 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.store import attempts, checks, clients, migrate, requests
-from otpqueue.store.attempts import Claim, Result
+from otpqueue.store import attempts, checks, claims, clients, migrate, requests
+from otpqueue.store.attempts import Result
+from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, make_engine, transaction
 from otpqueue.store.requests import NewRequest
 from otpqueue.store.vault import Vault
@@ -61,10 +62,10 @@ def accept(engine: Engine, client_id: UUID, number: int) -> UUID:
 def send_all(engine: Engine) -> None:
     """Send what is due."""
     with connection(engine) as conn:
-        while claims := attempts.claim(
+        while taken := claims.claim(
             conn, slots=BATCH, lease_s=30, worker="benchmark", now=clock.now(), vault=VAULT
         ):
-            attempts.record(conn, [_taken(claim) for claim in claims])
+            attempts.record(conn, [_taken(claim) for claim in taken])
 
 
 def _taken(claim: Claim) -> Result:

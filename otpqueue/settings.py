@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -114,12 +115,33 @@ def _proxies(value: object) -> object:
     return networks
 
 
+def _words(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _none_if_none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
+
+
 Optional = BeforeValidator(_none_if_blank)
 TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
 """How many proxies stand before us, or in which networks they are."""
 FromJson = BeforeValidator(_from_json)
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Cap = Annotated[int | None, Field(ge=0, le=1_000_000_000), BeforeValidator(_none_if_none)]
 _LIMIT = r"^[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)$"
 _QUOTA = r"^(off|[1-9][0-9]{0,4}/([1-9][0-9]{0,4})?[smhd])$"
+
+
+class GivenTestNumber(BaseModel):
+    """One of OTPQUEUE_TEST_NUMBERS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    code: SecretStr
+    until: date
 
 
 class Settings(BaseModel):
@@ -334,6 +356,49 @@ class Settings(BaseModel):
         False,
         alias="OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS",
         description="accept numbers set aside for documentation and drama (on in `otpqueue dev`)",
+    )
+    daily_cap: Cap = Field(
+        10_000,
+        alias="OTPQUEUE_DAILY_CAP",
+        description="codes sent a day (UTC), at most; `none` for no cap",
+    )
+    daily_cap_per_client: Cap = Field(
+        None,
+        alias="OTPQUEUE_DAILY_CAP_PER_CLIENT",
+        description="the same for each client that has no `daily_cap` of its own; no cap unless set",
+    )
+    daily_caps_by_country: Annotated[dict[str, Annotated[int, Field(ge=0)]], FromJson] = Field(
+        {},
+        alias="OTPQUEUE_DAILY_CAPS_BY_COUNTRY",
+        description='the same by country, JSON: `{"GB": 5000, "*": 200}`; `*` is each one not named, `001` '
+        "numbers of no one country",
+    )
+    countries_allowed: Words = Field(
+        (),
+        alias="OTPQUEUE_COUNTRIES_ALLOWED",
+        description="the only countries codes are sent to, commas between, `001` for numbers of no one "
+        "country; every country, but not `001`, unless set",
+    )
+    countries_blocked: Words = Field(
+        (), alias="OTPQUEUE_COUNTRIES_BLOCKED", description="countries no code is sent to, commas between"
+    )
+    refused_lines: Words = Field(
+        ("pager", "premium_rate", "shared_cost", "toll_free", "uan", "voicemail"),
+        alias="OTPQUEUE_REFUSED_LINES",
+        description="kinds of line no code is sent to, commas between; also `fixed_line`, `mobile`, "
+        "`fixed_line_or_mobile`, `voip`, `personal_number`, `unknown`; `none` refuses none",
+    )
+    test_numbers: Annotated[dict[str, GivenTestNumber], FromJson] = Field(
+        {},
+        alias="OTPQUEUE_TEST_NUMBERS",
+        repr=False,
+        description="numbers with a fixed code, to which nothing is sent, JSON: "
+        '`{"+447700900001": {"code": "123456", "until": "2027-01-31"}}`; 90 days at most',
+    )
+    allow_test_numbers: bool = Field(
+        False,
+        alias="OTPQUEUE_ALLOW_TEST_NUMBERS",
+        description="take OTPQUEUE_TEST_NUMBERS although the provider is not a local simulator",
     )
     try_page: bool = Field(
         False,
@@ -562,7 +627,12 @@ class Settings(BaseModel):
             )
             if wrong
         ]
-        problems += [*self._key_problems(), *self._message_problems(), *self._https_problems()]
+        problems += [
+            *self._key_problems(),
+            *self._message_problems(),
+            *self._https_problems(),
+            *self._test_number_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -598,6 +668,23 @@ class Settings(BaseModel):
                 problems.append(
                     f"OTPQUEUE_SENDERS: {sender!r} must be a number or at most 11 letters and digits"
                 )
+        return problems
+
+    def _test_number_problems(self) -> list[str]:
+        problems = [
+            f"OTPQUEUE_TEST_NUMBERS: each number must be in E.164, unlike number {place}"
+            for place, number in enumerate(self.test_numbers, 1)
+            if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number)
+        ]
+        codes = (one.code.get_secret_value() for one in self.test_numbers.values())
+        if not all(re.fullmatch(r"[0-9]{6}", code) for code in codes):
+            problems.append("OTPQUEUE_TEST_NUMBERS: each code must be six digits")
+        is_local = (self.infobip_base_url or "http:").startswith("http:")
+        if self.test_numbers and not is_local and not self.allow_test_numbers:
+            problems.append(
+                "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true beside a real provider: "
+                "whoever knows such a number and its code passes for its owner"
+            )
         return problems
 
     def _key_problems(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -15,19 +16,26 @@ from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs
 from otpqueue.circuit import SharedCircuit
+from otpqueue.domain import phone
+from otpqueue.domain.caps import OTHERS, Caps
 from otpqueue.domain.circuit import CircuitPolicy
+from otpqueue.domain.errors import InvalidPhoneNumber
+from otpqueue.domain.fixed_codes import LONGEST_DAYS, FixedCode, FixedCodes
 from otpqueue.domain.limits import GuessPolicy
+from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
-from otpqueue.operations.admission import Admission, Rule
+from otpqueue.operations.admission import Admission
+from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.expire import Expire
+from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule, policy_in
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
@@ -44,7 +52,9 @@ from otpqueue.operations.rotate_hash import RotateHash
 from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
 from otpqueue.operations.status import ReadStatus
+from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
 from otpqueue.operations.verify import VerifyCode
 from otpqueue.settings import Settings, SettingsError
@@ -222,13 +232,91 @@ class Parts:
         )
 
     @cached_property
+    def caps(self) -> Caps:
+        """How many codes may be sent a day."""
+        settings = self.settings
+        unknown = settings.daily_caps_by_country.keys() - phone.COUNTRIES - {OTHERS}
+        self._refuse("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", unknown, "is not a country (ISO 3166 alpha-2)")
+        return Caps(
+            overall=settings.daily_cap,
+            per_client=settings.daily_cap_per_client,
+            by_country=settings.daily_caps_by_country,
+        )
+
+    @cached_property
+    def number_policy(self) -> NumberPolicy:
+        """Which numbers codes are sent to."""
+        settings = self.settings
+        allowed, blocked = set(settings.countries_allowed), set(settings.countries_blocked)
+        lines = set(settings.refused_lines) - {"none"}
+        for name, countries in (("ALLOWED", allowed), ("BLOCKED", blocked)):
+            self._refuse(
+                f"OTPQUEUE_COUNTRIES_{name}",
+                countries - phone.COUNTRIES,
+                "is not a country (ISO 3166 alpha-2)",
+            )
+        self._refuse("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a kind of line")
+        return NumberPolicy(
+            countries_allowed=frozenset(allowed) if allowed else None,
+            countries_blocked=frozenset(blocked),
+            lines_refused=frozenset(lines),
+        )
+
+    def _refuse(self, name: str, unknown: Iterable[str], because: str) -> None:
+        if problems := [f"{name}: {one!r} {because}" for one in sorted(unknown)]:
+            raise SettingsError(problems)
+
+    @cached_property
+    def fixed_codes(self) -> FixedCodes:
+        """The test numbers. Those that have ended are let be: a restart must not fail over them."""
+        last = clock.now().date() + timedelta(days=LONGEST_DAYS)
+        given, codes = self.settings.test_numbers, {}
+        for place, (number, one) in enumerate(given.items(), 1):
+            try:
+                e164 = phone.parse(number, allow_documentation=True).e164
+            except InvalidPhoneNumber as error:
+                problem = f"number {place} {error.errors[0].message}"
+                raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"]) from None
+            if one.until > last:
+                problem = f"number {place} must end by {last}, {LONGEST_DAYS} days from now"
+                raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"])
+            codes[e164] = FixedCode(code=one.code.get_secret_value(), until=one.until)
+        return FixedCodes(codes)
+
+    @cached_property
+    def sms(self) -> WithTestNumbers:
+        """The provider for codes: to test numbers nothing is sent."""
+        return WithTestNumbers(
+            provider=self.infobip,
+            checker=self.infobip,
+            codes=self.fixed_codes,
+            vault=self.vault,
+            clock=clock.now,
+        )
+
+    @cached_property
     def admission(self) -> Admission:
-        """Decides who is sent a code."""
-        rules: list[Rule] = [WrongCodes(policy=self.guess_policy)]
-        if self.settings.wrong_share_refuses:
-            rules.append(WrongShareRule(share=self.guess_policy.share))
-        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
-        return Admission(engine=self.engine, rules=tuple(rules), counters=(limits,))
+        """Decides who is sent a code.
+
+        First the stop: while it holds everybody hears the same, test numbers included. Then what will not
+        change by waiting, without a look at the database before with one, so that nobody is told to come back
+        for what he will not get. Last what passes by itself, and what is counted.
+        """
+        share = (WrongShareRule(share=self.guess_policy.share),) if self.settings.wrong_share_refuses else ()
+        return Admission(
+            engine=self.engine,
+            rules_for_all=(while_sending,),
+            rules=(
+                NumbersAllowed(policy=self.number_policy),
+                not_blocked,
+                WrongCodes(policy=self.guess_policy),
+                *share,
+                WithinCaps(caps=self.caps),
+            ),
+            counters=(
+                RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings)),
+            ),
+        )
 
     @cached_property
     def limiter(self) -> Limiter:
@@ -256,6 +344,16 @@ class Parts:
         return Numbers(engine=self.engine, vault=self.vault, policy=self.guess_policy)
 
     @cached_property
+    def switch(self) -> SendingSwitch:
+        """The kill switch."""
+        return SendingSwitch(engine=self.engine, caps=self.caps, wake=self.waker.wake)
+
+    @cached_property
+    def blocklist(self) -> Blocklist:
+        """The do-not-send list."""
+        return Blocklist(engine=self.engine, vault=self.vault)
+
+    @cached_property
     def request(self) -> RequestCode:
         """Accepts requests."""
         return RequestCode(
@@ -266,6 +364,7 @@ class Parts:
             send_within=timedelta(seconds=self.settings.send_within_s),
             max_checks=self.settings.max_checks,
             allow_documentation=self.settings.allow_documentation_numbers,
+            fixed_codes=self.fixed_codes,
         )
 
     @cached_property
@@ -300,7 +399,7 @@ class Parts:
         return VerifyCode(
             engine=self.engine,
             vault=self.vault,
-            checker=self.infobip,
+            checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
         )
@@ -339,7 +438,7 @@ class Parts:
         return Pump(
             engine=self.engine,
             vault=self.vault,
-            sms=self.infobip,
+            sms=self.sms,
             provider_ids=self.provision.ids,
             breaker=self.circuit,
             wake=self.waker.wake,
@@ -352,6 +451,7 @@ class Parts:
                 code_lifetime_s=self.settings.code_lifetime_s,
                 policy=self.policy,
                 senders=self.senders,
+                caps=self.caps,
             ),
         )
 

@@ -37,6 +37,7 @@ _ANSWERS: dict[str, tuple[str, int]] = {
     "number_locked": ("NUMBER_LOCKED", 403),
     "invalid_phone_number": ("INVALID_PHONE_NUMBER", 400),
     "number_not_allowed": ("INVALID_PHONE_NUMBER", 400),
+    "country_not_allowed": ("INVALID_PHONE_NUMBER", 400),
     "invalid_request": ("BAD_REQUEST", 400),
     "unauthenticated": ("UNAUTHORIZED", 401),
     "missing_scope": ("FORBIDDEN", 403),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import falcon
 
 from otpqueue import clock
+from otpqueue.domain.caps import Scope
 from otpqueue.operations.health import CheckHealth, Healthy
 
 
@@ -43,6 +44,9 @@ def _representation(healthy: Healthy) -> dict[str, str]:
         workers = "silent: " + ", ".join(healthy.workers_missing)
     else:
         workers = "running"
+    sending = "stopped in part" if healthy.stopped else "on"
+    if Scope.ALL in healthy.stopped:
+        sending = "stopped"
     status = "ok" if healthy.whole else "degraded" if healthy.serves else "unavailable"
     return {
         "status": status,
@@ -50,5 +54,6 @@ def _representation(healthy: Healthy) -> dict[str, str]:
         "infobip": "configured" if healthy.infobip else "not configured",
         "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
         "workers": workers,
+        "sending": sending,
         "timestamp": clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }

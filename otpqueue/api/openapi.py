@@ -53,9 +53,11 @@ _KEYED = (
     "too_busy",
     *_ANY,
 )
-_NEW = ("number_not_allowed", "too_many_wrong_codes", "number_locked", "limits_unavailable")
+_POLICY = ("number_not_allowed", "country_not_allowed", "sending_stopped", "daily_cap_reached")
+_NEW = (*_POLICY, "too_many_wrong_codes", "number_locked", "limits_unavailable")
 _BODY = ("malformed_json", "body_timeout", "body_too_large", "unsupported_media_type")
 _RESEND = (
+    *_POLICY,
     "request_not_found",
     "not_sent_yet",
     "resend_in_progress",
@@ -71,7 +73,6 @@ _RESEND = (
 _CHECK = (
     "request_not_found",
     "invalid_phone_number",
-    "number_not_allowed",
     "code_incorrect",
     "not_sent_yet",
     "check_in_progress",
@@ -386,7 +387,7 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "timestamp")
+    health = ("status", "redis", "infobip", "database", "workers", "sending", "timestamp")
     return {
         "OtpRequest": _object(request),
         "Found": _object(

@@ -5,7 +5,18 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import clients, codes, dev, keys, numbers, privacy, requests, rotation, services
+from otpqueue.cli import (
+    clients,
+    codes,
+    dev,
+    keys,
+    numbers,
+    privacy,
+    requests,
+    rotation,
+    sending,
+    services,
+)
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -20,6 +31,9 @@ _COMMANDS: tuple[click.Command, ...] = (
     requests.requests,
     privacy.erase,
     privacy.purge,
+    sending.stop_sending,
+    sending.resume_sending,
+    sending.sending_status,
     codes.send,
     codes.status,
     codes.verify,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from otpqueue.domain.sending import Outcome, OutcomeKind
+from otpqueue.domain.sending import Outcome
 
 
 class Sign(StrEnum):
@@ -128,7 +128,7 @@ class Circuit:
 
 def sign_of(outcome: Outcome) -> Sign:
     """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life."""
-    if outcome.kind is OutcomeKind.RETURNED:
+    if not outcome.asked:
         return Sign.NONE
     if outcome.misconfigured:
         return Sign.MISCONFIGURED

@@ -6,14 +6,17 @@ version has stored is kept, and passed over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.limits import LIMITS, OFF, Quota, Quotas
+from otpqueue.domain.phone import COUNTRIES
 
 Stored = Mapping[str, Any]
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +25,30 @@ class ClientSettings:
 
     limits: Quotas = field(default_factory=dict)
     """Quotas that take the place of the deployment's."""
+    daily_cap: int | None = None
+    """How many codes may be sent for it on one day (UTC)."""
+    countries_allowed: tuple[str, ...] | None = None
+    """Instead of the deployment's; ISO 3166 alpha-2, or `001` for numbers of no one country."""
+    countries_blocked: tuple[str, ...] | None = None
+    """Beside the deployment's, which nothing here can lift."""
+    languages: tuple[str, ...] | None = None
+    """The only ones that may be asked for, e.g. `de`, which stands for `de-AT` too."""
 
     @classmethod
     def from_stored(cls, stored: Stored) -> ClientSettings:
         """Return the settings that `stored` says; what this version cannot read counts as not set."""
-        understood = {path: text for path, text in flat(stored).items() if not _problem(path, text)}
+        understood = {
+            path: PATHS[path](value) for path, value in flat(stored).items() if not _problem(path, value)
+        }
+        limits = {
+            path.removeprefix("limits."): Quota.parse(understood.pop(path))
+            for path in list(understood)
+            if path.startswith("limits.")
+        }
+        # JSON has no tuples.
         return cls(
-            limits={
-                path.removeprefix("limits."): Quota.parse(text)
-                for path, text in understood.items()
-                if path.startswith("limits.")
-            }
+            limits=limits,
+            **{path: tuple(one) if isinstance(one, list) else one for path, one in understood.items()},
         )
 
 
@@ -41,8 +57,38 @@ def _quota(text: str) -> str:
     return OFF if quota is None else str(quota)
 
 
-PATHS: Mapping[str, Callable[[str], Any]] = {
-    f"limits.{limit.name}": _quota for limit in LIMITS.values() if limit.per_client
+def _whole(value: str | int) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise ValueError("must be a whole number, 0 to 999999999")
+    return int(text)
+
+
+def _words(value: str | list[str]) -> list[str]:
+    words = value.split(",") if isinstance(value, str) else value
+    return [word.strip() for word in words if word.strip()]
+
+
+def _countries(value: str | list[str]) -> list[str]:
+    countries = [word.upper() for word in _words(value)]
+    if unknown := sorted(set(countries) - COUNTRIES):
+        raise ValueError(f"must be countries, ISO 3166 alpha-2, like `GB,US`; {', '.join(unknown)} is none")
+    return countries
+
+
+def _languages(value: str | list[str]) -> list[str]:
+    languages = _words(value)
+    if not languages or not all(_LANGUAGE.fullmatch(language) for language in languages):
+        raise ValueError("must be languages, like `de,en-GB`")
+    return languages
+
+
+PATHS: Mapping[str, Callable[[Any], Any]] = {
+    **{f"limits.{limit.name}": _quota for limit in LIMITS.values() if limit.per_client},
+    "daily_cap": _whole,
+    "countries_allowed": _countries,
+    "countries_blocked": _countries,
+    "languages": _languages,
 }
 """What can be set, each with what reads its text into JSON, and raises ValueError for one it cannot take."""
 

@@ -7,7 +7,10 @@ OtpqueueError
 │   ├── NumberNotAllowed
 │   ├── LimitExceeded
 │   ├── TooManyWrongCodes
-│   └── NumberLocked
+│   ├── NumberLocked
+│   ├── CountryNotAllowed
+│   ├── SendingStopped
+│   └── DailyCapReached
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
@@ -93,11 +96,14 @@ class NotAdmitted(OtpqueueError):
 
 
 class NumberNotAllowed(NotAdmitted):
-    """The phone number is valid, but this kind of number is not sent to."""
+    """The phone number is valid, but codes are not sent to it.
+
+    The answer is the same whatever the reason: it must not tell that somebody asked to be left alone.
+    """
 
     code = "number_not_allowed"
 
-    def __init__(self, reason: str, detail: str, *, e164: str) -> None:
+    def __init__(self, reason: str, detail: str | None = None, *, e164: str) -> None:
         self.e164 = e164
         super().__init__(reason, detail)
 
@@ -123,6 +129,30 @@ class NumberLocked(NotAdmitted):
     """There were so many wrong codes in a row for this number that only an operator can let it in again."""
 
     code = "number_locked"
+
+
+class CountryNotAllowed(NotAdmitted):
+    """Codes are not sent to numbers of this country."""
+
+    code = "country_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("country_not_allowed")
+
+
+class SendingStopped(NotAdmitted):
+    """The operator has stopped sending for now; codes that were sent can still be verified."""
+
+    code = "sending_stopped"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("sending_stopped", retry_after_s=retry_after_s)
+
+
+class DailyCapReached(NotAdmitted):
+    """As many codes as may be sent in a day (UTC) have been sent."""
+
+    code = "daily_cap_reached"
 
 
 class Unauthenticated(OtpqueueError):

@@ -10,6 +10,9 @@ from phonenumbers import NumberParseException, PhoneNumberType
 
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
 
+WORLD = "001"
+"""The region of numbers that belong to no one country (UN M49, as libphonenumber has it)."""
+
 _ALLOWED_CHARACTERS = re.compile(r"[+0-9 ().\-/]{2,32}")
 
 _KINDS = {
@@ -25,7 +28,8 @@ _KINDS = {
     PhoneNumberType.UAN: "uan",
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
-_REFUSED_KINDS = frozenset({"toll_free", "premium_rate", "shared_cost", "pager", "uan", "voicemail"})
+KINDS = frozenset({*_KINDS.values(), "documentation", "unknown"})
+COUNTRIES = frozenset({*phonenumbers.SUPPORTED_REGIONS, WORLD})
 
 _DOCUMENTATION_NUMBERS = (
     # Ofcom, "Telephone numbers for use in TV and radio drama programmes".
@@ -84,7 +88,8 @@ def documentation_country(e164: str) -> str | None:
 def parse(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:
     """Read a number in E.164, or in national form when `country` (ISO 3166 alpha-2) is given.
 
-    Raises InvalidPhoneNumber for what cannot be a number, NumberNotAllowed for one that is not sent to.
+    Raises InvalidPhoneNumber for what cannot be a number, NumberNotAllowed for one that nobody has. Whether
+    codes are sent to it is for `NumberPolicy` to say.
     """
     number = _read(text, country)
     e164 = _e164(number)
@@ -101,11 +106,8 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
     if not phonenumbers.is_valid_number(number):
         raise InvalidPhoneNumber(_why_invalid(number))
     kind = _KINDS.get(phonenumbers.number_type(number), "unknown")
-    if kind in _REFUSED_KINDS:
-        detail = f"This is a {kind.replace('_', ' ')} number; codes are not sent to those."
-        raise NumberNotAllowed(f"{kind}_number", detail, e164=e164)
     region = phonenumbers.region_code_for_number(number)
-    return PhoneNumber(e164, region if region != "001" else None, kind)
+    return PhoneNumber(e164, region if region != WORLD else None, kind)
 
 
 def read_e164(text: str, *, country: str | None = None) -> str:

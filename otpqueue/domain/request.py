@@ -80,6 +80,12 @@ class Reason(StrEnum):
     CHECKS_EXHAUSTED = "checks_exhausted"
     PROVIDER_LOCKED = "provider_locked"
     """The provider takes no more checks of this code."""
+    DAILY_CAP = "daily_cap"
+    """When its turn came, as many codes as may be sent in a day had been sent."""
+    SENDING_STOPPED = "sending_stopped"
+    """The operator had stopped sending, and `send_by` passed meanwhile."""
+    NUMBER_NOT_ALLOWED = "number_not_allowed"
+    """The number was put on the do-not-send list after the request was accepted."""
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
@@ -172,6 +178,8 @@ class OtpRequest:
     resend_after: datetime | None
     """When the next resend may be asked for; None before the first send has left."""
     updated_at: datetime
+    is_test: bool = False
+    """Whether it is for a test number, to which nothing is sent."""
 
     @property
     def shown_status(self) -> str:

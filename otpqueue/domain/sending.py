@@ -36,9 +36,11 @@ class Outcome:
     """What delivery reports call this message; only where reports were asked for."""
     pin_unknown: bool = False
     """A resend of a code that the provider does not know any more: only a fresh one can help."""
+    asked: bool = True
+    """Whether the provider was asked: what was not put to it says nothing of it."""
 
 
-RETURNED = Outcome(kind=OutcomeKind.RETURNED, code="given_back")
+RETURNED = Outcome(kind=OutcomeKind.RETURNED, code="given_back", asked=False)
 LEASE_RAN_OUT = Outcome(kind=OutcomeKind.UNKNOWN, code="lease_ran_out")
 
 
@@ -96,6 +98,8 @@ class Message:
     sender: str | None
     pin_id: str | None = field(default=None, repr=False)
     """Set for a resend: the code to send once more."""
+    is_test: bool = False
+    """Whether it is for a test number: then nothing is sent."""
 
 
 class Sms(Protocol):

@@ -2,6 +2,7 @@
 
 A rule looks at an applicant and raises NotAdmitted. Rules that only read come first, and share a connection;
 those that count in Redis come last, without one, and are given back what they counted if nothing is stored.
+Test numbers, to which nothing is sent, are looked at by `rules_for_all` alone.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Applicant:
     language: str | None
     resend: bool
     """Whether it is the code in hand that is to be sent once more."""
+    is_test: bool
+    """Whether the number is a test number."""
     now: datetime
     counted: list[Undo] = field(default_factory=list, compare=False, repr=False)
     """What undoes each count of him."""
@@ -72,6 +75,7 @@ class Admission:
     """Decides who is sent a code."""
 
     engine: Engine
+    rules_for_all: tuple[Rule, ...] = ()
     rules: tuple[Rule, ...] = ()
     counters: tuple[Counter, ...] = ()
 
@@ -85,6 +89,7 @@ class Admission:
         language: str | None,
         resend: bool,
         now: datetime,
+        is_test: bool = False,
     ) -> Applicant:
         """Return the applicant, counted; call `give_back` with it if nothing comes of it.
 
@@ -99,6 +104,7 @@ class Admission:
                 client_ip_hashes=client_ip_hashes,
                 language=language,
                 resend=resend,
+                is_test=is_test,
                 now=now,
             )
             refused = self._broken(conn, applicant)
@@ -120,7 +126,7 @@ class Admission:
     def _broken(self, conn: Connection, applicant: Applicant) -> NotAdmitted | None:
         """Return the first refusal, as a value: raised, it would undo what a rule has stored of it."""
         try:
-            for rule in self.rules:
+            for rule in self.rules_for_all if applicant.is_test else self.rules_for_all + self.rules:
                 rule(conn, applicant)
         except NotAdmitted as refused:
             return refused
@@ -128,7 +134,7 @@ class Admission:
 
     def _count(self, applicant: Applicant) -> None:
         try:
-            for counter in self.counters:
+            for counter in () if applicant.is_test else self.counters:
                 applicant.counted.append(counter.take(applicant))
         except Exception:
             self.give_back(applicant)

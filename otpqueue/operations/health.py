@@ -9,9 +9,11 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
+from otpqueue.domain.caps import Scope
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES, Presence
+from otpqueue.store import stops
 from otpqueue.store.engine import connection
 
 
@@ -27,6 +29,8 @@ class Healthy:
     """Whether the provider is set up; whether it answers shows in traffic, not in a probe."""
     workers_missing: tuple[str, ...] | None
     """Queues that no living worker serves; None when nobody can tell."""
+    stopped: frozenset[Scope] = frozenset()
+    """For what an operator has stopped sending: that is a wish, not an illness."""
 
     @property
     def serves(self) -> bool:
@@ -50,10 +54,13 @@ class CheckHealth:
     def __call__(self) -> Healthy:
         """Look at each part; never raises for a part that is down."""
         database = migrated = infobip = False
+        stopped: frozenset[Scope] = frozenset()
         try:
             with connection(self.engine) as conn:
                 conn.execute(text("SELECT 1"))
             database = True
+            with connection(self.engine) as conn:
+                stopped = frozenset(one.scope for one in stops.in_force(conn))
             infobip = self.provider_ids() is not None
             migrated = True
         except (DatabaseUnavailable, ProgrammingError):
@@ -65,5 +72,10 @@ class CheckHealth:
         except RedisError:
             redis = False
         return Healthy(
-            database=database, migrated=migrated, redis=redis, infobip=infobip, workers_missing=missing
+            database=database,
+            migrated=migrated,
+            redis=redis,
+            infobip=infobip,
+            workers_missing=missing,
+            stopped=stopped,
         )

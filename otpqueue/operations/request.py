@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
+from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.logs import get_logger
@@ -48,6 +49,7 @@ class RequestCode:
     send_within: timedelta
     max_checks: int
     allow_documentation: bool
+    fixed_codes: FixedCodes = field(default_factory=FixedCodes)
 
     def __call__(
         self, wanted: CodeWanted, *, client_id: UUID, now: datetime, remember: Remember | None = None
@@ -59,6 +61,7 @@ class RequestCode:
         Raises InvalidPhoneNumber, NotAdmitted (noted as a refusal), DatabaseUnavailable.
         """
         number = self._number(wanted, client_id=client_id, now=now)
+        is_test = self.fixed_codes.of(number.e164, now=now) is not None
         applicant = self.admission.admit(
             client_id=client_id,
             number=number,
@@ -66,6 +69,7 @@ class RequestCode:
             client_ip_hashes=self.vault.address_hashes(wanted.client_ip),
             language=wanted.language,
             resend=False,
+            is_test=is_test,
             now=now,
         )
         new = requests.NewRequest(
@@ -80,6 +84,7 @@ class RequestCode:
             checks_allowed=self.max_checks,
             created_at=now,
             send_by=now + self.send_within,
+            is_test=is_test,
         )
 
         def store(conn: Connection) -> OtpRequest:
@@ -103,6 +108,8 @@ class RequestCode:
                 wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
             )
         except NumberNotAllowed as error:
+            if self.fixed_codes.of(error.e164, now=now):
+                return phone.parse(error.e164, allow_documentation=True)
             self.admission.note(
                 error,
                 client_id=client_id,

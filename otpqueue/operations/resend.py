@@ -70,12 +70,13 @@ class ResendCode:
             raise refused
         applicant = self.admission.admit(
             client_id=client_id,
-            # Whether such a number may be sent to was decided when the request was made.
+            # That nobody has such a number was no obstacle when the request was made.
             number=phone.parse(e164, allow_documentation=True),
             number_hashes=self.vault.number_hashes(e164),
             client_ip_hashes=None,
             language=None,
             resend=True,
+            is_test=request.is_test,
             now=now,
         )
 

@@ -12,20 +12,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
 from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.logs import get_logger
-from otpqueue.store import attempts, receipts
-from otpqueue.store.attempts import Claim, Result
+from otpqueue.store import attempts, claims, receipts
+from otpqueue.store.attempts import Result
+from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
 from otpqueue.store.vault import Vault
 
@@ -93,6 +95,7 @@ class PumpSettings:
     code_lifetime_s: float
     policy: SendingPolicy
     senders: Senders
+    caps: Caps = field(default_factory=Caps)
 
 
 class Pump:
@@ -203,23 +206,24 @@ class Pump:
 
     def _claim_up_to(self, slots: int, ids: ProviderIds, in_flight: InFlight, *, probe: bool) -> int:
         held = Held(self._clock(), time.monotonic())
-        claims = run(
+        claimed = run(
             self._engine,
-            lambda conn: attempts.claim(
+            lambda conn: claims.claim(
                 conn,
                 slots=slots,
                 lease_s=self._settings.lease_s,
                 worker=self._settings.worker,
                 now=held.since,
                 vault=self._vault,
+                caps=self._settings.caps,
             ),
         )
-        if len(claims) == slots and not probe:
+        if len(claimed) == slots and not probe:
             self._wake()
         with self._busy_lock:
-            self._busy += len(claims)
-        in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claims)
-        return len(claims)
+            self._busy += len(claimed)
+        in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claimed)
+        return len(claimed)
 
     def _sleep_until_due(self, end: float) -> bool:
         with connection(self._engine) as conn:
@@ -253,7 +257,8 @@ class Pump:
         finished_at = held.now
         expires_at = resend_after = None
         if outcome.kind is OutcomeKind.ACCEPTED:
-            resend_after = finished_at + timedelta(seconds=cool_down_s(claim.sends))
+            cool_down = 0 if claim.is_test else cool_down_s(claim.sends)
+            resend_after = finished_at + timedelta(seconds=cool_down)
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
@@ -286,6 +291,7 @@ class Pump:
             message_id=ids.message_id(language=claim.language, country=claim.country),
             sender=self._settings.senders.sender(claim.country),
             pin_id=claim.pin_id,
+            is_test=claim.is_test,
         )
 
     def _evidence(self, claim: Claim, ids: ProviderIds, started_at: datetime, held: Held) -> Evidence | None:

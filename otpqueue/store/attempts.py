@@ -1,4 +1,4 @@
-"""Queries of the pump: requests are claimed, and what became of each attempt is recorded.
+"""Queries on what became of attempts: each is recorded, and those whose worker was lost are found.
 
 Leases are set and compared by Postgres's own clock, since hosts disagree; all other times are arguments.
 That clock is `statement_timestamp()`: no index can be searched for the volatile `clock_timestamp()`.
@@ -7,53 +7,26 @@ That clock is `statement_timestamp()`: no index can be searched for the volatile
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, func, select, text
 
-from otpqueue.domain.request import FINAL, LIVE, Channel, Resend, SendKind, SendState, Status
+from otpqueue.domain.phone import WORLD
+from otpqueue.domain.request import FINAL, LIVE, Resend, SendState, Status
 from otpqueue.domain.sending import LEASE_RAN_OUT, Decision, Evidence, Outcome, OutcomeKind, Progress
-from otpqueue.logs import get_logger
 from otpqueue.store.schema import otp_requests
-from otpqueue.store.vault import Vault
-
-log = get_logger(__name__)
+from otpqueue.store.stops import not_stopped
 
 _r = otp_requests.c
-
-_CLAIM = text(
-    """
-    WITH due AS MATERIALIZED (
-        SELECT id FROM otp_requests
-        WHERE send_state = 'due' AND next_attempt_at <= :now AND send_by > :now
-        ORDER BY next_attempt_at
-        LIMIT :slots
-        FOR UPDATE SKIP LOCKED
-    ), claimed AS (
-        UPDATE otp_requests AS r
-        SET send_state = 'claimed', next_attempt_at = NULL, updated_at = :now,
-            lease_until = statement_timestamp() + make_interval(secs => :lease_s),
-            attempt = r.attempt + 1, tries = r.tries + 1
-        FROM due WHERE r.id = due.id
-        RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
-                  r.send_kind, r.sends, r.pin_id, coalesce(r.resend_channel, r.channel) AS channel,
-                  r.number_sealed, r.seal_key_id
-    ), numbered AS (
-        INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
-        SELECT id, attempt, :worker, :now, send_kind, channel FROM claimed
-    )
-    SELECT * FROM claimed
-    """
-)
 
 # Rows are locked in id order, so that two of these statements cannot deadlock. The outcome is written on the
 # attempt always; on the request only while no later attempt has been claimed. A late `accepted` of the latest
 # attempt wins over a lease that ran out ('due' again). A request that ended meanwhile only becomes idle, and
-# the status of one whose code has left before stays what it is: a resend has a word of its own.
+# the status of one whose code has left before stays what it is: a resend has a word of its own. An attempt
+# that nothing left with is given back to the day's counts, once: `noted` sees an outcome once.
 _RECORD = text(
     """
     WITH result AS MATERIALIZED (
@@ -79,6 +52,23 @@ _RECORD = text(
         FROM result, locked
         WHERE a.request_id = result.id AND a.number = result.attempt AND locked.id = result.id
           AND (a.outcome IS NULL OR (a.code = :lease_ran_out AND result.code <> :lease_ran_out))
+        RETURNING a.request_id, a.outcome, (a.claimed_at AT TIME ZONE 'UTC')::date AS day
+    ), unsent AS (
+        SELECT noted.day, of.scope, of.subject, count(*) AS number
+        FROM noted JOIN otp_requests AS r ON r.id = noted.request_id CROSS JOIN LATERAL (
+            VALUES ('all', ''), ('client', r.client_id::text), ('country', coalesce(r.country, :world))
+        ) AS of (scope, subject)
+        WHERE noted.outcome IN ('refused', 'returned') AND NOT r.is_test
+        GROUP BY noted.day, of.scope, of.subject
+    ), counts AS MATERIALIZED (
+        SELECT c.day, c.scope, c.subject, unsent.number
+        FROM send_counts AS c
+        JOIN unsent ON unsent.day = c.day AND unsent.scope = c.scope AND unsent.subject = c.subject
+        ORDER BY c.day, c.scope, c.subject
+        FOR UPDATE OF c
+    ), given_back AS (
+        UPDATE send_counts AS c SET taken = greatest(c.taken - counts.number, 0)
+        FROM counts WHERE c.day = counts.day AND c.scope = counts.scope AND c.subject = counts.subject
     )
     UPDATE otp_requests AS r
     SET status = CASE WHEN r.status = 'queued' THEN coalesce(result.status, r.status) ELSE r.status END,
@@ -112,22 +102,12 @@ _RECORD = text(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A request that this worker may send now, and the number of the attempt."""
-
-    request_id: UUID
-    attempt: int
-    progress: Progress
-    sends: int
-    """Which send of the request this is, the first is 1."""
-    country: str | None
-    language: str | None
-    channel: Channel
-    digits: str = field(repr=False)
-    """The number as the provider wants it."""
-    pin_id: str | None = field(repr=False)
-    """The code to send once more; None for a fresh one."""
+_NEXT_DUE = text(
+    f"""
+    SELECT min(r.next_attempt_at) FROM otp_requests AS r
+    WHERE r.send_state = 'due' AND r.send_by > :now AND {not_stopped("r")}
+    """  # noqa: S608 - a condition of ours
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,37 +137,6 @@ class Result:
     resend_after: datetime | None = None
     """When the next resend may be asked for; only for an accepted attempt."""
     evidence: Evidence | None = None
-
-
-def claim(
-    conn: Connection, *, slots: int, lease_s: float, worker: str, now: datetime, vault: Vault
-) -> list[Claim]:
-    """Claim up to `slots` requests that are due, oldest first, each for `lease_s` seconds.
-
-    Requests that another worker is claiming at this moment are passed over. One statement.
-    """
-    rows = conn.execute(_CLAIM, {"slots": slots, "lease_s": lease_s, "worker": worker, "now": now})
-    return [claimed for row in rows if (claimed := _opened(row, vault)) is not None]
-
-
-def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
-    try:
-        number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
-    except (KeyError, InvalidTag):
-        # One row whose key was taken away must not take the attempts of the others along.
-        log.warning("number_not_opened", otp_id=str(row.id), seal_key_id=row.seal_key_id)
-        return None
-    return Claim(
-        request_id=row.id,
-        attempt=row.attempt,
-        progress=_progress(row),
-        sends=row.sends,
-        country=row.country,
-        language=row.language,
-        channel=Channel(row.channel),
-        pin_id=row.pin_id if row.send_kind == SendKind.RESEND else None,
-        digits=number.removeprefix("+"),
-    )
 
 
 def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]:
@@ -221,6 +170,7 @@ def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]
         "live": sorted(status.value for status in LIVE),
         "final": sorted(status.value for status in FINAL),
         "lease_ran_out": LEASE_RAN_OUT.code,
+        "world": WORLD,
     }
     return {(row.id, row.attempt) for row in conn.execute(_RECORD, columns)}
 
@@ -245,9 +195,7 @@ def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
 
 def next_due(conn: Connection, *, now: datetime) -> datetime | None:
     """Return when the next request that can still be sent falls due, None if there is none."""
-    earliest: datetime | None = conn.execute(
-        select(func.min(_r.next_attempt_at)).where(_r.send_state == SendState.DUE, _r.send_by > now)
-    ).scalar_one()
+    earliest: datetime | None = conn.execute(_NEXT_DUE, {"now": now}).scalar_one()
     return earliest
 
 

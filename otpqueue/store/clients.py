@@ -98,6 +98,12 @@ def store_settings(conn: Connection, client_id: UUID, settings: Mapping[str, Any
     conn.execute(update(clients).where(clients.c.id == client_id).values(settings=dict(settings)))
 
 
+def names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
+    """Return the name of each client, and what is set for it alone."""
+    rows = conn.execute(select(clients.c.id, clients.c.name, clients.c.settings))
+    return {row.id: (row.name, ClientSettings.from_stored(row.settings)) for row in rows}
+
+
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
     """Return what is set for this client alone."""
     stored = conn.execute(select(clients.c.settings).where(clients.c.id == client_id)).scalar_one()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, or_, select, update
+from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.phone import PhoneNumber, masked
@@ -27,9 +27,16 @@ from otpqueue.domain.request import (
     sources,
 )
 from otpqueue.store.schema import otp_requests
+from otpqueue.store.stops import not_stopped
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
+
+_WHY_UNSENT: ColumnElement[str] = case(
+    (literal_column(not_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
+    else_=Reason.SENDING_STOPPED.value,
+)
+"""Why a code that is still due at its deadline did not leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +54,25 @@ class NewRequest:
     checks_allowed: int
     created_at: datetime
     send_by: datetime
+    is_test: bool = False
 
 
-def ending(status: Status, reason: Reason, now: datetime) -> dict[str, Any]:
+def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
     """Return the columns of a request that ends. A worker that holds it keeps its claim and records late.
 
     A resend that has not left will not: it has failed, for the reason that the request ended.
     """
+    why = reason.value if isinstance(reason, Reason) else reason
     unsent = (_r.send_state == SendState.DUE) & (_r.resend == Resend.PENDING)
     return {
         "status": status.value,
-        "reason": reason.value,
+        "reason": why,
         "finished_at": now,
         "updated_at": now,
         "next_attempt_at": None,
         "send_state": case((_r.send_state == SendState.DUE, SendState.IDLE.value), else_=_r.send_state),
         "resend": case((unsent, Resend.FAILED.value), else_=_r.resend),
-        "resend_reason": case((unsent, reason.value), else_=_r.resend_reason),
+        "resend_reason": case((unsent, why), else_=_r.resend_reason),
     }
 
 
@@ -117,6 +126,7 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             created_at=new.created_at,
             updated_at=new.created_at,
             send_by=new.send_by,
+            is_test=new.is_test,
         )
         .returning(otp_requests)
     ).one()
@@ -249,7 +259,7 @@ def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
             send_state=SendState.IDLE.value,
             next_attempt_at=None,
             resend=Resend.FAILED.value,
-            resend_reason=Reason.SEND_DEADLINE.value,
+            resend_reason=_WHY_UNSENT,
             updated_at=now,
         )
     )
@@ -271,7 +281,7 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
-        Reason.SEND_DEADLINE,
+        _WHY_UNSENT,
         now=now,
         limit=limit,
     )
@@ -293,7 +303,12 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
 
 
 def _expire(
-    conn: Connection, conditions: list[ColumnElement[bool]], reason: Reason, *, now: datetime, limit: int
+    conn: Connection,
+    conditions: list[ColumnElement[bool]],
+    reason: Reason | ColumnElement[str],
+    *,
+    now: datetime,
+    limit: int,
 ) -> int:
     batch = _batch(conditions, limit)
     result = conn.execute(
@@ -338,6 +353,7 @@ def to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
         checks_used=row.checks_used,
         check_in_flight=row.check_lease_until is not None,
         updated_at=row.updated_at,
+        is_test=row.is_test,
         sends=row.sends,
         resend=Resend(row.resend) if row.resend else None,
         resend_channel=Channel(row.resend_channel) if row.resend_channel else None,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     Identity,
     Index,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
@@ -126,6 +128,8 @@ otp_requests = Table(
     Column("checks_given_back", SmallInteger, nullable=False, server_default="0"),
     Column("check_number", SmallInteger, nullable=False, server_default="0"),
     Column("check_lease_until", Time),
+    # For a test number: nothing is sent, and no count has it.
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
     # Times.
     Column("created_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
@@ -383,6 +387,56 @@ erasures = Table(
     # Null for the operator at the command line.
     Column("client_id", ForeignKey("clients.id")),
     Column("counts", JSONB, nullable=False),
+)
+
+send_counts = Table(
+    "send_counts",
+    metadata,
+    # How many attempts of a day (UTC) have left, may have left, or are about to: what daily caps hold down.
+    Column("day", Date, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    # Empty for `all`, the id of a client, a country.
+    Column("subject", Text, primary_key=True),
+    Column("taken", Integer, nullable=False, server_default="0"),
+    CheckConstraint(_one_of("scope", Scope), name="scope"),
+    CheckConstraint("taken >= 0", name="taken"),
+    # Every claim updates three of these few rows: room on the page keeps that in place.
+    postgresql_with={"fillfactor": "50"},
+)
+
+sending_stops = Table(
+    "sending_stops",
+    metadata,
+    # The kill switch, and when it was used before. `subject` as in `send_counts`.
+    Column("id", Uuid, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text),
+    Column("stopped_by", Text, nullable=False),
+    Column("stopped_at", Time, nullable=False),
+    Column("resumed_by", Text),
+    Column("resumed_at", Time),
+    CheckConstraint(_one_of("scope", Scope), name="scope"),
+    Index(
+        "sending_stops_in_force",
+        "scope",
+        "subject",
+        unique=True,
+        postgresql_where=text("resumed_at IS NULL"),
+    ),
+)
+
+do_not_send = Table(
+    "do_not_send",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # Sealed too, or the list could not outlive the key of the hashes.
+    Column("number_sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", Text, nullable=False),
+    Column("number_hash", LargeBinary, nullable=False, unique=True),
+    Column("reason", Text),
+    Column("until", Time),
+    Column("created_at", Time, nullable=False),
 )
 
 NOTE_MOVES = """

@@ -134,7 +134,7 @@ def test_row_committed_between_last_look_and_end_is_sent(
     late: list[OtpRequest] = []
 
     def commit_meanwhile(*call: Any) -> None:
-        if "min(otp_requests.next_attempt_at)" in call[2] and not late:
+        if "min(r.next_attempt_at)" in call[2] and not late:
             late.append(ask(numbers(1)[0]))
             background.submit(pump.run).result(10)
 

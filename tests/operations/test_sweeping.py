@@ -15,8 +15,9 @@ from otpqueue.domain.request import Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import attempts, checks
-from otpqueue.store.attempts import Claim, Result
+from otpqueue.store import attempts, checks, claims
+from otpqueue.store.attempts import Result
+from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
@@ -32,11 +33,11 @@ def take_and_die(parts: Parts) -> TakeAndDie:
 
     def take_and_die(*, lease_s: float = 0.05) -> list[Claim]:
         with connection(parts.engine) as conn:
-            claims = attempts.claim(
+            taken = claims.claim(
                 conn, slots=100, lease_s=lease_s, worker="killed", now=clock.now(), vault=parts.vault
             )
         time.sleep(lease_s + 0.01)
-        return claims
+        return taken
 
     return take_and_die
 
@@ -84,7 +85,7 @@ def test_lease_that_runs_is_respected(
     """While a worker may still be sending nobody else takes its request, however often woken."""
     request = ask()
     with connection(parts.engine) as conn:
-        attempts.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
+        claims.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
 
     swept = parts.sweep(now=clock.now())
     parts.pump.run()
@@ -228,9 +229,7 @@ def test_held_request_does_not_expire_under_the_worker(
     """At its deadline a request that a worker holds is left to it: the code may be on its way."""
     request = ask()
     with connection(parts.engine) as conn:
-        (claim,) = attempts.claim(
-            conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault
-        )
+        (claim,) = claims.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
     rows.change(request.id, send_by=clock.now())
 
     swept = parts.sweep(now=clock.now())

@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import Connection, Engine, RowMapping, select, text, update
 
 from otpqueue.domain import phone
+from otpqueue.domain.caps import Caps
 from otpqueue.domain.checking import Judgement, Verdict
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
-from otpqueue.store import attempts, checks, clients, requests
-from otpqueue.store.attempts import Claim, Overdue, Result
+from otpqueue.store import attempts, checks, claims, clients, requests
+from otpqueue.store.attempts import Overdue, Result
 from otpqueue.store.checks import OpenCheck
+from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, make_engine, transaction
 from otpqueue.store.requests import NewRequest
 from otpqueue.store.schema import checks as check_rows
@@ -132,11 +134,23 @@ class Store:
         ]
 
     def claim(
-        self, slots: int = 100, *, lease_s: float = 30, now: datetime = NOW, conn: Connection | None = None
+        self,
+        slots: int = 100,
+        *,
+        lease_s: float = 30,
+        now: datetime = NOW,
+        conn: Connection | None = None,
+        caps: Caps | None = None,
     ) -> list[Claim]:
         """Claim what is due."""
-        return attempts.claim(
-            conn or self.conn, slots=slots, lease_s=lease_s, worker="w", now=now, vault=self.vault
+        return claims.claim(
+            conn or self.conn,
+            slots=slots,
+            lease_s=lease_s,
+            worker="w",
+            now=now,
+            vault=self.vault,
+            caps=caps,
         )
 
     def record(

@@ -20,7 +20,7 @@ from otpqueue.domain.sending import (
     Progress,
 )
 from otpqueue.store import attempts, requests
-from otpqueue.store.attempts import Claim
+from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import otp_requests, send_attempts
 from tests.store.conftest import (

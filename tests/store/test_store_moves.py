@@ -19,8 +19,9 @@ from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.request import FINAL, MOVES, OtpRequest, Reason, Status
 from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome
 from otpqueue.store import attempts, checks, receipts, requests
-from otpqueue.store.attempts import Claim, Overdue
+from otpqueue.store.attempts import Overdue
 from otpqueue.store.checks import OpenCheck
+from otpqueue.store.claims import Claim
 from otpqueue.store.schema import moves
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
 

@@ -12,6 +12,7 @@ from otpqueue.settings import Settings, SettingsError, load
 
 KEY_A = base64.b64encode(b"a" * 32).decode()
 KEY_B = base64.b64encode(b"b" * 32).decode()
+TEST_NUMBERS = '{"+447700900001": {"code": "314159", "until": "2027-01-01"}}'
 
 
 def problems_of(environment: dict[str, str], **kwargs: Any) -> list[str]:
@@ -102,6 +103,13 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_SEAL_KEYS", "k1:c2hvcnQ=", "32 bytes"),
         ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},", "id:base64"),
         ("INFOBIP_API_KEY", "with space", "printable ASCII"),
+        ("OTPQUEUE_DAILY_CAP", "-1", "greater than or equal to 0"),
+        ("OTPQUEUE_DAILY_CAP", "many", "valid integer"),
+        ("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", "GB=5", "must be a JSON object"),
+        ("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", '{"GB": -5}', "greater than or equal to 0"),
+        ("OTPQUEUE_TEST_NUMBERS", '{"07911": {"code": "123456", "until": "2027-01-01"}}', "in E.164"),
+        ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "1234", "until": "2027-01-01"}}', "six digits"),
+        ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "123456"}}', "required"),
         ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
         ("INFOBIP_API_KEY", "schlüssel", "printable ASCII"),
     ],
@@ -140,6 +148,10 @@ def test_base_url_is_https_or_local(url: str) -> None:
         ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}"),
         ({"INFOBIP_APPLICATION_ID": "A"}, "must be given together"),
         ({"INFOBIP_MESSAGE_ID": "M"}, "must be given together"),
+        (
+            {"INFOBIP_BASE_URL": "https://x.api.infobip.com", "OTPQUEUE_TEST_NUMBERS": TEST_NUMBERS},
+            "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true",
+        ),
     ],
 )
 def test_combination_that_cannot_work_is_named(environment: dict[str, str], problem: str) -> None:
@@ -208,6 +220,25 @@ SECRETS = {
     "OTPQUEUE_SEAL_KEYS": f"k1:{KEY_A}",
     "OTPQUEUE_HASH_KEY": KEY_B,
 }
+
+
+def test_caps_and_lists_are_read() -> None:
+    """`none` is no cap, which must be said; lists have commas between; fixed codes do not print."""
+    settings = load(
+        {
+            "OTPQUEUE_DAILY_CAP": "none",
+            "OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"GB": 5, "*": 1}',
+            "OTPQUEUE_COUNTRIES_ALLOWED": "GB, DE,",
+            "OTPQUEUE_TEST_NUMBERS": TEST_NUMBERS,
+        },
+        dotenv=None,
+    )
+
+    assert load({}, dotenv=None).daily_cap == 10_000
+    assert settings.daily_cap is settings.daily_cap_per_client is None
+    assert settings.daily_caps_by_country == {"GB": 5, "*": 1}
+    assert settings.countries_allowed == ("GB", "DE")
+    assert "314159" not in f"{settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_secrets_do_not_print() -> None:

@@ -1,0 +1,57 @@
+"""Which numbers and languages codes are sent to: countries, kinds of line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.errors import (
+    CountryNotAllowed,
+    FieldError,
+    InvalidRequest,
+    NotAdmitted,
+    NumberNotAllowed,
+)
+from otpqueue.domain.phone import WORLD, PhoneNumber
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberPolicy:
+    """The deployment's lists. Countries are ISO 3166 alpha-2, or `001` for numbers of no one country."""
+
+    countries_allowed: frozenset[str] | None = None
+    """None for every country, which numbers of no one country are not in."""
+    countries_blocked: frozenset[str] = frozenset()
+    lines_refused: frozenset[str] = frozenset()
+    """Kinds of line, in the words of `PhoneNumber.kind`."""
+
+    def refusal(self, number: PhoneNumber, client: ClientSettings) -> NotAdmitted | None:
+        """Return why no code is sent to `number` for a client with these settings, None if one is."""
+        if not self._takes(number.country or WORLD, client):
+            return CountryNotAllowed()
+        if number.kind in self.lines_refused:
+            return NumberNotAllowed(f"{number.kind}_number", e164=number.e164)
+        return None
+
+    def _takes(self, country: str, client: ClientSettings) -> bool:
+        if country in self.countries_blocked or country in (client.countries_blocked or ()):
+            return False
+        allowed: Iterable[str] | None = client.countries_allowed
+        if allowed is None:
+            allowed = self.countries_allowed
+        return country != WORLD if allowed is None else country in allowed
+
+
+def check_language(language: str | None, client: ClientSettings) -> None:
+    """Raise InvalidRequest for a language that is not among the client's. No language is always right."""
+    if language is None or client.languages is None:
+        return
+    wanted, listed = _tag(language), {_tag(one) for one in client.languages}
+    if wanted not in listed and wanted.partition("-")[0] not in listed:
+        among = ", ".join(sorted(listed)) or "none"
+        raise InvalidRequest([FieldError("language", f"must be one of this client's languages: {among}")])
+
+
+def _tag(language: str) -> str:
+    return language.lower().replace("_", "-")

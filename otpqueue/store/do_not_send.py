@@ -1,0 +1,89 @@
+"""Queries on the do-not-send list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import Connection, Row, delete, literal, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.phone import masked
+from otpqueue.store.schema import do_not_send
+from otpqueue.store.vault import Vault
+
+_d = do_not_send.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """A number that nothing is sent to."""
+
+    phone_number: str | None
+    """Masked; None where it cannot be opened any more."""
+    reason: str | None
+    until: datetime | None
+    """None for good."""
+    created_at: datetime
+
+
+def block(
+    conn: Connection, e164: str, *, reason: str | None, until: datetime | None, now: datetime, vault: Vault
+) -> None:
+    """Put a number on the list; one that is on it gets the new reason and end."""
+    row_id: UUID = uuid7()
+    key_id, sealed = vault.seal(e164, row_id=row_id)
+    values = {
+        "id": row_id,
+        "number_sealed": sealed,
+        "seal_key_id": key_id,
+        "reason": reason,
+        "until": until,
+        "created_at": now,
+    }
+    conn.execute(
+        insert(do_not_send)
+        .values(number_hash=vault.number_hash(e164), **values)
+        .on_conflict_do_update(index_elements=["number_hash"], set_=values)
+    )
+
+
+def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
+    """Take a number off the list; return whether it was on it."""
+    return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
+
+
+def is_blocked(conn: Connection, number_hashes: Sequence[bytes], *, now: datetime) -> bool:
+    """Return whether nothing may be sent to a number at this moment."""
+    found = select(literal(1)).where(
+        _d.number_hash.in_(number_hashes), or_(_d.until.is_(None), _d.until > now)
+    )
+    return conn.execute(found).first() is not None
+
+
+def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[Blocked]:
+    """Return the numbers on the list whose time is not over, newest first."""
+    rows = conn.execute(
+        select(do_not_send)
+        .where(or_(_d.until.is_(None), _d.until > now))
+        .order_by(_d.created_at.desc(), _d.id)
+    )
+    return [
+        Blocked(
+            phone_number=_masked(row, vault), reason=row.reason, until=row.until, created_at=row.created_at
+        )
+        for row in rows
+    ]
+
+
+def _masked(row: Row[*tuple[Any, ...]], vault: Vault) -> str | None:
+    try:
+        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
+    except (KeyError, InvalidTag):
+        # The key was taken away; the hash still keeps the number safe.
+        return None

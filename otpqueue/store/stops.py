@@ -1,0 +1,100 @@
+"""Queries on the kill switch: for what sending is stopped, by whom and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.caps import Scope
+from otpqueue.domain.phone import WORLD
+from otpqueue.store.schema import sending_stops
+
+_s = sending_stops.c
+_IN_FORCE = _s.resumed_at.is_(None)
+
+_STOPPED = "SELECT s.subject FROM sending_stops AS s WHERE s.resumed_at IS NULL AND s.scope"
+
+
+def not_stopped(requests: str) -> str:
+    """Return the SQL condition that sending goes on for a row of `requests`, a table's name or alias.
+
+    Each part is read once per statement, not once per row.
+    """
+    return f"""(
+        NOT EXISTS ({_STOPPED} = 'all')
+        AND coalesce({requests}.country, '{WORLD}') <> ALL (ARRAY({_STOPPED} = 'country'))
+        AND {requests}.client_id::text <> ALL (ARRAY({_STOPPED} = 'client'))
+    )"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Sending is stopped: for all, for one client's id, or for one country."""
+
+    scope: Scope
+    subject: str
+    reason: str | None
+    stopped_by: str
+    stopped_at: datetime
+
+
+def stop(conn: Connection, new: Stop) -> bool:
+    """Store a stop; return whether there was none like it in force."""
+    made = conn.execute(
+        insert(sending_stops)
+        .values(
+            id=uuid7(),
+            scope=new.scope.value,
+            subject=new.subject,
+            reason=new.reason,
+            stopped_by=new.stopped_by,
+            stopped_at=new.stopped_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(_s.id)
+    )
+    return made.first() is not None
+
+
+def resume(conn: Connection, *, scope: Scope, subject: str, by: str, now: datetime) -> bool:
+    """End a stop; return whether it was in force."""
+    result = conn.execute(
+        update(sending_stops)
+        .where(_s.scope == scope.value, _s.subject == subject, _IN_FORCE)
+        .values(resumed_by=by, resumed_at=now)
+    )
+    return bool(result.rowcount)
+
+
+def in_force(conn: Connection) -> list[Stop]:
+    """Return the stops that are in force, oldest first."""
+    rows = conn.execute(
+        select(_s.scope, _s.subject, _s.reason, _s.stopped_by, _s.stopped_at)
+        .where(_IN_FORCE)
+        .order_by(_s.stopped_at, _s.id)
+    )
+    return [
+        Stop(
+            scope=Scope(row.scope),
+            subject=row.subject,
+            reason=row.reason,
+            stopped_by=row.stopped_by,
+            stopped_at=row.stopped_at,
+        )
+        for row in rows
+    ]
+
+
+def is_stopped(conn: Connection, *, client_id: UUID, country: str | None) -> bool:
+    """Return whether sending is stopped for this client or country, or for all."""
+    concerned = [
+        (Scope.ALL, ""),
+        (Scope.CLIENT, str(client_id)),
+        (Scope.COUNTRY, country or WORLD),
+    ]
+    return any((one.scope, one.subject) in concerned for one in in_force(conn))

@@ -1,0 +1,158 @@
+"""The sending policy as values: countries, lines, languages, caps, test numbers."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+
+from otpqueue.domain import phone
+from otpqueue.domain.caps import Caps, day_of, seconds_to_midnight
+from otpqueue.domain.circuit import Sign, sign_of
+from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.errors import CountryNotAllowed, InvalidRequest, NumberNotAllowed
+from otpqueue.domain.fixed_codes import FixedCode, FixedCodes
+from otpqueue.domain.number_policy import NumberPolicy, check_language
+from otpqueue.domain.sending import Outcome, OutcomeKind
+
+LONDON, TORONTO, KINGSTON, NEW_YORK = "+447400123456", "+14165550123", "+18765550123", "+12125550123"
+NO_COUNTRY = "+883510000000093"
+NOBODY = ClientSettings()
+
+
+def refused(policy: NumberPolicy, e164: str, client: ClientSettings = NOBODY) -> str | None:
+    """Return the reason why no code is sent to a number, None if one is."""
+    refusal = policy.refusal(phone.parse(e164, allow_documentation=True), client)
+    return refusal.reason if refusal else None
+
+
+def allowing(*countries: str) -> NumberPolicy:
+    """Return a policy that allows these countries only."""
+    return NumberPolicy(countries_allowed=frozenset(countries))
+
+
+@pytest.mark.parametrize(
+    ("policy", "client", "e164", "taken"),
+    [
+        (NumberPolicy(), NOBODY, LONDON, True),
+        (NumberPolicy(), NOBODY, NO_COUNTRY, False),
+        (allowing("001"), NOBODY, NO_COUNTRY, True),
+        (allowing("GB"), NOBODY, LONDON, True),
+        (allowing("GB"), NOBODY, "+33612345678", False),
+        # One calling code, many countries.
+        (allowing("US"), NOBODY, "+12125551234", True),
+        (allowing("US"), NOBODY, "+14165551234", False),
+        (allowing("US"), NOBODY, "+18765551234", False),
+        (allowing("CA"), NOBODY, "+14165551234", True),
+        (allowing("JM"), NOBODY, "+18765551234", True),
+        (NumberPolicy(countries_blocked=frozenset({"GB"})), NOBODY, LONDON, False),
+        # A client's own list replaces the deployment's; what the deployment blocks stays blocked.
+        (allowing("GB"), ClientSettings(countries_allowed=("FR",)), "+33612345678", True),
+        (allowing("GB"), ClientSettings(countries_allowed=("FR",)), LONDON, False),
+        (allowing("GB"), ClientSettings(countries_allowed=()), LONDON, False),
+        (
+            NumberPolicy(countries_blocked=frozenset({"GB"})),
+            ClientSettings(countries_allowed=("GB",)),
+            LONDON,
+            False,
+        ),
+        (NumberPolicy(), ClientSettings(countries_blocked=("GB",)), LONDON, False),
+    ],
+)
+def test_countries(policy: NumberPolicy, client: ClientSettings, e164: str, taken: bool) -> None:
+    """A number goes by its own country, and a number of none only where that is allowed by name."""
+    assert refused(policy, e164, client) == (None if taken else "country_not_allowed")
+
+
+def test_lines() -> None:
+    """Kinds of line that are listed are refused; the answer is the same for all, the reason is not."""
+    policy = NumberPolicy(lines_refused=frozenset({"premium_rate", "fixed_line"}))
+
+    first = policy.refusal(phone.parse("+449012345678"), NOBODY)
+    second = policy.refusal(phone.parse("+441212345678"), NOBODY)
+
+    assert isinstance(first, NumberNotAllowed)
+    assert isinstance(second, NumberNotAllowed)
+    assert (first.reason, second.reason) == ("premium_rate_number", "fixed_line_number")
+    assert str(first) == str(second)
+    assert refused(policy, LONDON) is None
+
+
+def test_country_goes_before_line() -> None:
+    """A country that is not allowed is said as such."""
+    policy = NumberPolicy(countries_blocked=frozenset({"GB"}), lines_refused=frozenset({"premium_rate"}))
+
+    assert isinstance(policy.refusal(phone.parse("+449012345678"), NOBODY), CountryNotAllowed)
+
+
+@pytest.mark.parametrize("language", [None, "de", "DE", "de-AT", "de_AT", "pt-BR"])
+def test_language_of_the_client(language: str | None) -> None:
+    """A listed language stands for its regional forms, and none at all is right."""
+    check_language(language, ClientSettings(languages=("de", "pt-br")))
+    check_language(language, NOBODY)
+
+
+@pytest.mark.parametrize("language", ["en", "pt", "pt-PT", "d"])
+def test_other_language(language: str) -> None:
+    """Another language is an error of the caller, and the answer names those there are."""
+    with pytest.raises(InvalidRequest) as caught:
+        check_language(language, ClientSettings(languages=("de", "pt-br")))
+
+    (error,) = caught.value.errors
+    assert (error.field, error.message) == ("language", "must be one of this client's languages: de, pt-br")
+
+
+def test_which_cap() -> None:
+    """A client's own cap goes before the deployment's; a named country before `*`; none is none."""
+    caps = Caps(overall=100, per_client=10, by_country={"GB": 0, "001": 2, "*": 7})
+
+    assert [caps.of_client(NOBODY), caps.of_client(ClientSettings(daily_cap=0))] == [10, 0]
+    assert [caps.of_country(one) for one in ("GB", None, "DE")] == [0, 2, 7]
+    assert [Caps().of_client(NOBODY), Caps().of_country("GB")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        (datetime(2026, 3, 1, 0, 0, 0, tzinfo=UTC), 86_400),
+        (datetime(2026, 3, 1, 23, 59, 59, 1, tzinfo=UTC), 1),
+        (datetime(2026, 3, 2, 1, 0, 0, tzinfo=timezone(timedelta(hours=2))), 3600),
+    ],
+)
+def test_midnight_is_utc(moment: datetime, seconds: int) -> None:
+    """The day ends at midnight UTC, wherever the clock stands."""
+    assert seconds_to_midnight(moment) == seconds
+    assert day_of(moment) == date(2026, 3, 1)
+    assert day_of(moment + timedelta(seconds=seconds)) == date(2026, 3, 2)
+
+
+def test_fixed_code_ends_with_its_day() -> None:
+    """A number is a test number until the day begins, and prints no code."""
+    code = FixedCode(code="123456", until=date(2026, 3, 2))
+    codes = FixedCodes({LONDON: code})
+
+    assert codes.of(LONDON, now=datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)) is code
+    assert codes.of(LONDON, now=datetime(2026, 3, 2, tzinfo=UTC)) is None
+    assert codes.of(TORONTO, now=datetime(2026, 3, 1, tzinfo=UTC)) is None
+    assert (code.matches("123456"), code.matches("123457"), code.matches("")) == (True, False, False)
+    assert "123456" not in repr(code) + repr(codes)
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.ACCEPTED, OutcomeKind.REFUSED])
+def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> None:
+    """An attempt for a test number neither opens nor closes the circuit."""
+    assert sign_of(Outcome(kind=kind, code="test_number", asked=False)) is Sign.NONE
+
+
+def test_client_settings_survive_json() -> None:
+    """What is stored of a client's settings comes back as it was, and only what is set is stored."""
+    settings = ClientSettings(daily_cap=0, countries_allowed=("GB", "001"), languages=())
+
+    stored = settings.to_stored()
+
+    assert stored == {"daily_cap": 0, "countries_allowed": ("GB", "001"), "languages": ()}
+    assert ClientSettings.from_stored({name: _as_json(value) for name, value in stored.items()}) == settings
+
+
+def _as_json(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,36 @@
+"""Real workers while sending is stopped: they claim nothing, and go on at once when it is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+from otpqueue import clock
+from otpqueue.operations.admission import Admission
+from otpqueue.operations.request import CodeWanted
+from otpqueue.wiring import Parts
+from tests.conftest import NUMBER, Ask, Provider
+from tests.operations.looking import Rows, until
+from tests.worker.conftest import Start
+
+PARIS = "+33612345678"
+
+
+def test_stop_and_resume_under_workers(
+    start: Start, parts: Parts, ask: Ask, client_id: UUID, provider: Provider, rows: Rows
+) -> None:
+    """What is due waits while others are sent; resuming wakes a worker, no sweep is needed."""
+    start("worker", "--queues=send")
+    until(lambda: "send" in parts.presence.queues_served(), within_s=60)
+    parts.switch.stop(country="FR", client=None, reason=None, by="ann", now=clock.now())
+    # As if it had been admitted a moment before the stop.
+    request = replace(parts.request, admission=Admission(engine=parts.engine))
+    held = request(CodeWanted(phone_number=PARIS), client_id=client_id, now=clock.now())
+    other = ask(NUMBER)
+    until(lambda: rows.request(other.id)["status"] == "sent")
+
+    assert rows.request(held.id)["send_state"] == "due"
+    parts.switch.resume(country="FR", client=None, by="ann", now=clock.now())
+
+    until(lambda: rows.request(held.id)["status"] == "sent")
+    assert len(provider.messages()) == 2
