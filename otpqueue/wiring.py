@@ -302,6 +302,7 @@ class Parts:
         change by waiting, without a look at the database before with one, so that nobody is told to come back
         for what he will not get. Last what passes by itself, and what is counted.
         """
+        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
         share = (WrongShareRule(share=self.guess_policy.share),) if self.settings.wrong_share_refuses else ()
         return Admission(
             engine=self.engine,
@@ -313,9 +314,7 @@ class Parts:
                 *share,
                 WithinCaps(caps=self.caps),
             ),
-            counters=(
-                RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings)),
-            ),
+            counters=(limits,),
         )
 
     @cached_property

@@ -37,7 +37,7 @@ class ClientSettings:
     @classmethod
     def from_stored(cls, stored: Stored) -> ClientSettings:
         """Return the settings that `stored` says; what this version cannot read counts as not set."""
-        understood = {
+        understood: dict[str, Any] = {
             path: PATHS[path](value) for path, value in flat(stored).items() if not _problem(path, value)
         }
         limits = {
@@ -46,10 +46,10 @@ class ClientSettings:
             if path.startswith("limits.")
         }
         # JSON has no tuples.
-        return cls(
-            limits=limits,
-            **{path: tuple(one) if isinstance(one, list) else one for path, one in understood.items()},
-        )
+        others: dict[str, Any] = {
+            path: tuple(one) if isinstance(one, list) else one for path, one in understood.items()
+        }
+        return cls(limits=limits, **others)
 
 
 def _quota(text: str) -> str:
