@@ -159,6 +159,25 @@ HOLDINGS: tuple[Holding, ...] = (
         age="created_at",
         kept=timedelta(days=7),
     ),
+    Holding(table=schema.send_counts, on_erase=OnErase.UNCONCERNED, age="day"),
+    Holding(
+        table=schema.sending_stops,
+        on_erase=OnErase.UNCONCERNED,
+        age="resumed_at",
+        only=schema.sending_stops.c.resumed_at.is_not(None),
+        kept=timedelta(days=1096),
+        evidence=True,
+    ),
+    # He who wants to be forgotten does not want to be written to either.
+    Holding(
+        table=schema.do_not_send,
+        on_erase=OnErase.KEPT,
+        number_hash="number_hash",
+        sealed=True,
+        age="until",
+        only=schema.do_not_send.c.until.is_not(None),
+        kept=timedelta(0),
+    ),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,
