@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from otpqueue import clock, jobs
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.circuit import CircuitPolicy
+from otpqueue.domain.guard import Mode, Policy
 from otpqueue.domain.sending import SendingPolicy
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
 from otpqueue.infobip.client import InfobipClient
@@ -24,6 +25,8 @@ from otpqueue.infobip.transport import Transport
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.expire import Expire
+from otpqueue.operations.guard import PumpingGuard
+from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
@@ -206,7 +209,31 @@ class Parts:
     @cached_property
     def admission(self) -> Admission:
         """Decides who is sent a code."""
-        return Admission(engine=self.engine)
+        counters = [] if self.guard.mode is Mode.OFF else [self.guard]
+        return Admission(engine=self.engine, counters=tuple(counters))
+
+    @cached_property
+    def guard(self) -> PumpingGuard:
+        """Holds sends that nobody verifies against what was verified."""
+        settings = self.settings
+        return PumpingGuard(
+            engine=self.engine,
+            mode=Mode(settings.guard),
+            policy=Policy(
+                share=settings.guard_share,
+                block_floor=settings.guard_block_floor,
+                country_floor_hour=settings.guard_country_floor_hour,
+                country_floor_day=settings.guard_country_floor_day,
+                total_floor_hour=settings.guard_total_floor_hour,
+                total_floor_day=settings.guard_total_floor_day,
+                address_floor=settings.guard_address_floor,
+            ),
+        )
+
+    @cached_property
+    def guard_desk(self) -> GuardDesk:
+        """What an operator asks and tells the pumping guard."""
+        return GuardDesk(engine=self.engine, policy=self.guard.policy)
 
     @cached_property
     def request(self) -> RequestCode:

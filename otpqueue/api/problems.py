@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = dict(
         _kind(errors.ResendsExhausted, 409, "No resends left"),
         _kind(errors.ResendTooSoon, 429, "Resend too soon"),
         _kind(errors.NumberNotAllowed, 422, "Number not allowed"),
+        _kind(errors.DestinationPaused, 429, "Destination paused"),
         _kind(errors.CodeIncorrect, 422, "Code incorrect"),
         _kind(errors.ProviderUnavailable, 503, "Provider unavailable"),
         _kind(errors.DatabaseUnavailable, 503, "Database unavailable"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from otpqueue import logs
-from otpqueue.cli import codes, dev, keys, requests, services
+from otpqueue.cli import codes, dev, guard, keys, requests, services
 
 _COMMANDS: tuple[click.Command, ...] = (
     dev.dev,
@@ -15,6 +15,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     services.migrate,
     services.provision,
     keys.keys,
+    guard.guard,
     requests.requests,
     codes.send,
     codes.status,

@@ -4,7 +4,8 @@ OtpqueueError
 ├── InvalidRequest
 │   └── InvalidPhoneNumber
 ├── NotAdmitted
-│   └── NumberNotAllowed
+│   ├── NumberNotAllowed
+│   └── DestinationPaused
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
@@ -93,6 +94,12 @@ class NumberNotAllowed(NotAdmitted):
     def __init__(self, reason: str, detail: str, *, e164: str) -> None:
         self.e164 = e164
         super().__init__(reason, detail)
+
+
+class DestinationPaused(NotAdmitted):
+    """Codes to numbers like this one are paused for now; try again later, or prove the person another way."""
+
+    code = "destination_paused"
 
 
 class Unauthenticated(OtpqueueError):

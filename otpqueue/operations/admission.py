@@ -7,7 +7,7 @@ those that count in Redis come last, without one, and are given back what they c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -16,12 +16,20 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import NotAdmitted
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.logs import get_logger
 from otpqueue.store import clients, refusals
 from otpqueue.store.engine import connection
 
 log = get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class Notes:
+    """What counters note of an applicant: some of it is stored with his request."""
+
+    guard: Counted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,7 @@ class Applicant:
     resend: bool
     """Whether it is the code in hand that is to be sent once more."""
     now: datetime
+    notes: Notes = field(default_factory=Notes)
 
 
 Rule = Callable[[Connection, Applicant], None]

@@ -75,6 +75,7 @@ class RequestCode:
             checks_allowed=self.max_checks,
             created_at=now,
             send_by=now + self.send_within,
+            guard=applicant.notes.guard,
         )
         try:
             accepted = transaction(

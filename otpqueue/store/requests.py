@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.phone import PhoneNumber, masked
 from otpqueue.domain.request import (
     CHECKABLE,
@@ -46,6 +47,7 @@ class NewRequest:
     checks_allowed: int
     created_at: datetime
     send_by: datetime
+    guard: Counted | None = None
 
 
 def ending(status: Status, reason: Reason, now: datetime) -> dict[str, Any]:
@@ -110,6 +112,8 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             created_at=new.created_at,
             updated_at=new.created_at,
             send_by=new.send_by,
+            guard_block=new.guard.block if new.guard else None,
+            guard_as=new.guard.standing.value if new.guard else None,
         )
         .returning(otp_requests)
     ).one()
