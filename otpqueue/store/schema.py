@@ -367,7 +367,7 @@ CREATE FUNCTION otp_requests_count_ends() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     at timestamptz := date_trunc('hour', NEW.created_at, 'UTC');
     ended boolean := NEW.finished_at IS NOT NULL;
-    good integer := CASE WHEN NEW.status = 'verified' THEN NEW.sends ELSE 0 END;
+    good integer := 0;
     back integer := 0;
 BEGIN
     IF NEW.unknowns = 0 THEN
@@ -378,13 +378,18 @@ BEGIN
             back := 1;
         END IF;
     END IF;
+    IF NEW.status = 'verified' THEN
+        good := NEW.sends - back;
+    END IF;
     IF good > 0 OR back > 0 THEN
         IF NEW.guard_as = 'new' THEN
             UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified), verified = least(sent, verified + good)
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
             WHERE subject = '*' AND hour = at;
             UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified), verified = least(sent, verified + good)
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
             WHERE subject = coalesce(NEW.country, 'ZZ') AND hour = at;
             UPDATE guard_addresses SET verified = verified + 1
             WHERE address_hash = NEW.client_ip_hash AND hour = at AND good > 0;
@@ -396,7 +401,8 @@ BEGIN
             WHERE subject = NEW.guard_block AND hour = at;
         ELSE
             UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified), verified = least(sent, verified + good)
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
             WHERE subject = NEW.guard_block AND hour = at;
         END IF;
     END IF;
