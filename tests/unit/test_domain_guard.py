@@ -1,4 +1,4 @@
-"""The pumping guard's rule: what is let through, what is not, and that no history but verified sends buys room."""
+"""The pumping guard's rule: what is let through, and that nothing but verified sends buys room."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ KNOWN = Tally(best_day=4)
 
 
 def sends(at_risk: int, verified: int = 0) -> Window:
+    """Return sends, so many of them unverified."""
     return Window(sent=at_risk + verified, verified=verified)
 
 
@@ -42,6 +43,7 @@ def chance(
     total: Tally = EMPTY,
     address: Window | None = None,
 ) -> Decision:
+    """Decide on a new block where nothing is counted but what is given."""
     return decide_new(POLICY, number, block, country=country, total=total, address=address)
 
 
@@ -152,7 +154,7 @@ numbers = st.builds(Number, verified=st.just(value=False), own=st.integers(0, 5)
 
 @given(numbers, all_tallies)
 def test_known_block_never_passes_its_budget(number: Number, block: Tally) -> None:
-    """Whatever is allowed leaves room for itself, and more at risk never turns a refusal into an allowance."""
+    """What is allowed leaves room for itself; more at risk never makes an allowance of a refusal."""
     decision = decide_known(POLICY, number, block, allowed=False)
     if decision is None:
         assert block.best_day == 0
