@@ -579,6 +579,49 @@ class Settings(BaseModel):
         3600, alias="OTPQUEUE_PURGE_EVERY_S", description="how often `purge` deletes what is too old"
     )
 
+    guard: Literal["off", "shadow", "enforce"] = Field(
+        "shadow",
+        alias="OTPQUEUE_GUARD",
+        description="the pumping guard: `off`, `shadow` (only says what it would refuse) or `enforce`",
+    )
+    guard_share: float = Field(
+        0.5,
+        alias="OTPQUEUE_GUARD_SHARE",
+        ge=0,
+        le=10,
+        description="budgets of sends that nobody verifies: a floor, and this share of the verified ones",
+    )
+    guard_block_floor: int = Field(
+        3,
+        alias="OTPQUEUE_GUARD_BLOCK_FLOOR",
+        ge=0,
+        description="floor a day of a block of 10 000 numbers in which somebody verified in the last 14 days",
+    )
+    guard_country_floor_hour: int = Field(
+        5,
+        alias="OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR",
+        ge=0,
+        description="floor an hour of the other blocks of one country, all together",
+    )
+    guard_country_floor_day: int = Field(
+        10, alias="OTPQUEUE_GUARD_COUNTRY_FLOOR_DAY", ge=0, description="the same a day"
+    )
+    guard_total_floor_hour: int = Field(
+        15,
+        alias="OTPQUEUE_GUARD_TOTAL_FLOOR_HOUR",
+        ge=0,
+        description="floor an hour of the other blocks of all countries, all together",
+    )
+    guard_total_floor_day: int = Field(
+        40, alias="OTPQUEUE_GUARD_TOTAL_FLOOR_DAY", ge=0, description="the same a day"
+    )
+    guard_address_floor: int = Field(
+        2,
+        alias="OTPQUEUE_GUARD_ADDRESS_FLOOR",
+        ge=0,
+        description="floor a day of the other blocks for one `client_ip`",
+    )
+
     log_format: Literal["json", "readable"] = Field(
         "json", alias="OTPQUEUE_LOG_FORMAT", description="`json` or `readable`"
     )

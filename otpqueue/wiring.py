@@ -21,6 +21,7 @@ from otpqueue.domain.caps import OTHERS, Caps
 from otpqueue.domain.circuit import CircuitPolicy
 from otpqueue.domain.errors import InvalidPhoneNumber
 from otpqueue.domain.fixed_codes import LONGEST_DAYS, FixedCode, FixedCodes
+from otpqueue.domain.guard import Mode, Policy
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -36,6 +37,8 @@ from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
+from otpqueue.operations.guard import PumpingGuard
+from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule, policy_in
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
@@ -314,7 +317,7 @@ class Parts:
                 *share,
                 WithinCaps(caps=self.caps),
             ),
-            counters=(limits,),
+            counters=(limits, *((self.guard,) if self.guard.mode is not Mode.OFF else ())),
         )
 
     @cached_property
@@ -351,6 +354,29 @@ class Parts:
     def blocklist(self) -> Blocklist:
         """The do-not-send list."""
         return Blocklist(engine=self.engine, vault=self.vault)
+
+    @cached_property
+    def guard(self) -> PumpingGuard:
+        """Holds sends that nobody verifies against what was verified."""
+        settings = self.settings
+        return PumpingGuard(
+            engine=self.engine,
+            mode=Mode(settings.guard),
+            policy=Policy(
+                share=settings.guard_share,
+                block_floor=settings.guard_block_floor,
+                country_floor_hour=settings.guard_country_floor_hour,
+                country_floor_day=settings.guard_country_floor_day,
+                total_floor_hour=settings.guard_total_floor_hour,
+                total_floor_day=settings.guard_total_floor_day,
+                address_floor=settings.guard_address_floor,
+            ),
+        )
+
+    @cached_property
+    def guard_desk(self) -> GuardDesk:
+        """What an operator asks and tells the pumping guard."""
+        return GuardDesk(engine=self.engine, policy=self.guard.policy)
 
     @cached_property
     def request(self) -> RequestCode:

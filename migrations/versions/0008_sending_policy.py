@@ -49,6 +49,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("resumed_at IS NULL"),
     )
+    op.create_index("sending_stops_resumed_at_idx", "sending_stops", ["resumed_at"])
     op.create_table(
         "do_not_send",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -61,6 +62,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("do_not_send_pkey")),
         sa.UniqueConstraint("number_hash", name=op.f("do_not_send_number_hash_key")),
     )
+    op.create_index("do_not_send_until_idx", "do_not_send", ["until"])
 
 
 def downgrade() -> None:

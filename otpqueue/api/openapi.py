@@ -54,7 +54,7 @@ _KEYED = (
     *_ANY,
 )
 _POLICY = ("number_not_allowed", "country_not_allowed", "sending_stopped", "daily_cap_reached")
-_NEW = (*_POLICY, "too_many_wrong_codes", "number_locked", "limits_unavailable")
+_NEW = (*_POLICY, "destination_paused", "too_many_wrong_codes", "number_locked", "limits_unavailable")
 _BODY = ("malformed_json", "body_timeout", "body_too_large", "unsupported_media_type")
 _RESEND = (
     *_POLICY,
@@ -63,6 +63,7 @@ _RESEND = (
     "resend_in_progress",
     "resends_exhausted",
     "resend_too_soon",
+    "destination_paused",
     "already_verified",
     "expired",
     "locked",

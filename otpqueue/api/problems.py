@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = dict(
         _kind(errors.CountryNotAllowed, 422, "Country not allowed"),
         _kind(errors.SendingStopped, 503, "Sending stopped"),
         _kind(errors.DailyCapReached, 503, "Daily cap reached"),
+        _kind(errors.DestinationPaused, 429, "Destination paused"),
         _kind(errors.CodeIncorrect, 422, "Code incorrect"),
         _kind(errors.ProviderUnavailable, 503, "Provider unavailable"),
         _kind(errors.DatabaseUnavailable, 503, "Database unavailable"),

@@ -10,7 +10,8 @@ OtpqueueError
 │   ├── NumberLocked
 │   ├── CountryNotAllowed
 │   ├── SendingStopped
-│   └── DailyCapReached
+│   ├── DailyCapReached
+│   └── DestinationPaused
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
@@ -153,6 +154,12 @@ class DailyCapReached(NotAdmitted):
     """As many codes as may be sent in a day (UTC) have been sent."""
 
     code = "daily_cap_reached"
+
+
+class DestinationPaused(NotAdmitted):
+    """Codes to numbers like this one are paused for now; try again later, or prove the person another way."""
+
+    code = "destination_paused"
 
 
 class Unauthenticated(OtpqueueError):

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import NotAdmitted
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.logs import get_logger
 from otpqueue.store import clients, refusals
@@ -27,6 +28,13 @@ log = get_logger(__name__)
 
 Undo = Callable[[], None]
 """Counts somebody no more: nothing came of it. Never raises."""
+
+
+@dataclass(kw_only=True)
+class Notes:
+    """What counters note of an applicant: some of it is stored with his request."""
+
+    guard: Counted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class Applicant:
     is_test: bool
     """Whether the number is a test number."""
     now: datetime
+    notes: Notes = field(default_factory=Notes)
     counted: list[Undo] = field(default_factory=list, compare=False, repr=False)
     """What undoes each count of him."""
 

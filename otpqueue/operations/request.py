@@ -85,6 +85,7 @@ class RequestCode:
             created_at=now,
             send_by=now + self.send_within,
             is_test=is_test,
+            guard=applicant.notes.guard,
         )
 
         def store(conn: Connection) -> OtpRequest:

@@ -178,6 +178,16 @@ HOLDINGS: tuple[Holding, ...] = (
         only=schema.do_not_send.c.until.is_not(None),
         kept=timedelta(0),
     ),
+    Holding(table=schema.guard_tallies, on_erase=OnErase.UNCONCERNED, age="hour"),
+    Holding(
+        table=schema.guard_addresses,
+        on_erase=OnErase.UNCONCERNED,
+        other_hashes=("address_hash",),
+        age="hour",
+        kept=timedelta(days=2),
+    ),
+    Holding(table=schema.guard_decisions, on_erase=OnErase.UNCONCERNED, age="minute"),
+    Holding(table=schema.guard_exceptions, on_erase=OnErase.UNCONCERNED, age="until", kept=timedelta(0)),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,

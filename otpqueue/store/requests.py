@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.phone import PhoneNumber, masked
 from otpqueue.domain.request import (
     CHECKABLE,
@@ -55,6 +56,7 @@ class NewRequest:
     created_at: datetime
     send_by: datetime
     is_test: bool = False
+    guard: Counted | None = None
 
 
 def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
@@ -127,6 +129,8 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             updated_at=new.created_at,
             send_by=new.send_by,
             is_test=new.is_test,
+            guard_block=new.guard.block if new.guard else None,
+            guard_as=new.guard.standing.value if new.guard else None,
         )
         .returning(otp_requests)
     ).one()

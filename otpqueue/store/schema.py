@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -32,6 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
+from otpqueue.domain.guard import Mode
 from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
@@ -138,6 +140,9 @@ otp_requests = Table(
     Column("expires_at", Time),
     Column("verified_at", Time),
     Column("finished_at", Time),
+    # What the pumping guard counts it as; the block is forgotten when the request ends.
+    Column("guard_block", Text),
+    Column("guard_as", Text),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(_one_of("send_state", SendState), name="send_state"),
     CheckConstraint(_one_of("send_kind", SendKind), name="send_kind"),
@@ -415,7 +420,7 @@ sending_stops = Table(
     Column("stopped_by", Text, nullable=False),
     Column("stopped_at", Time, nullable=False),
     Column("resumed_by", Text),
-    Column("resumed_at", Time),
+    Column("resumed_at", Time, index=True),
     CheckConstraint(_one_of("scope", Scope), name="scope"),
     Index(
         "sending_stops_in_force",
@@ -435,7 +440,62 @@ do_not_send = Table(
     Column("seal_key_id", Text, nullable=False),
     Column("number_hash", LargeBinary, nullable=False, unique=True),
     Column("reason", Text),
-    Column("until", Time),
+    Column("until", Time, index=True),
+    Column("created_at", Time, nullable=False),
+)
+
+guard_tallies = Table(
+    "guard_tallies",
+    metadata,
+    # A block of numbers (digits), the chances of new blocks in a country (its two letters), or in all ('*').
+    # No row is about one person: the smallest subject is 10 000 numbers.
+    Column("subject", Text, primary_key=True),
+    Column("hour", Time, primary_key=True),
+    Column("country", Text, nullable=False),
+    Column("sent", Integer, nullable=False, server_default="0"),
+    Column("verified", Integer, nullable=False, server_default="0"),
+    Column("refused", Integer, nullable=False, server_default="0"),
+    # In shadow mode: sent although it would have been refused. One that is verified is in `sent`, too.
+    Column("shadowed", Integer, nullable=False, server_default="0"),
+    Column("shadowed_verified", Integer, nullable=False, server_default="0"),
+    CheckConstraint("verified BETWEEN 0 AND sent", name="verified_of_sent"),
+    Index("guard_tallies_hour", "hour"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+guard_addresses = Table(
+    "guard_addresses",
+    metadata,
+    # Tries at new blocks alone, by the keyed hash of who asks; of use for a day.
+    Column("address_hash", LargeBinary, primary_key=True),
+    Column("hour", Time, primary_key=True),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("verified", Integer, nullable=False, server_default="0"),
+    Index("guard_addresses_hour", "hour"),
+)
+
+guard_decisions = Table(
+    "guard_decisions",
+    metadata,
+    # A flood of refusals is one row a minute: block and figures are the first one's, `tries` counts all.
+    Column("minute", Time, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), primary_key=True),
+    Column("country", Text, primary_key=True),
+    Column("mode", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("block", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("at_risk", Integer, nullable=False),
+    Column("budget", Float, nullable=False),
+    CheckConstraint(_one_of("mode", Mode), name="mode"),
+)
+
+guard_exceptions = Table(
+    "guard_exceptions",
+    metadata,
+    # A country's two letters, or the first digits of numbers.
+    Column("subject", Text, primary_key=True),
+    Column("until", Time, nullable=False, index=True),
     Column("created_at", Time, nullable=False),
 )
 
@@ -462,3 +522,66 @@ EXECUTE FUNCTION otp_requests_note_moves()
 """
 for _statement in (NOTE_MOVES, TRIGGER):
     event.listen(moves, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+# The tallies follow what becomes of requests whatever statement ends them, in its own transaction: verified
+# sends count, and those that certainly never left are given back. Chances come before blocks, so that two
+# statements about chances cannot deadlock.
+COUNT_ENDS = """
+CREATE FUNCTION otp_requests_count_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz := date_trunc('hour', NEW.created_at, 'UTC');
+    ended boolean := NEW.finished_at IS NOT NULL;
+    good integer := 0;
+    back integer := 0;
+BEGIN
+    IF NEW.unknowns = 0 THEN
+        IF OLD.resend = 'pending' AND NEW.resend = 'failed' AND NEW.send_state = 'idle' THEN
+            back := 1;
+        END IF;
+        IF ended AND OLD.status = 'queued' AND NEW.send_state = 'idle' THEN
+            back := 1;
+        END IF;
+    END IF;
+    IF NEW.status = 'verified' THEN
+        good := NEW.sends - back;
+    END IF;
+    IF good > 0 OR back > 0 THEN
+        IF NEW.guard_as = 'new' THEN
+            UPDATE guard_tallies
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
+            WHERE subject = '*' AND hour = at;
+            UPDATE guard_tallies
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
+            WHERE subject = coalesce(NEW.country, 'ZZ') AND hour = at;
+            UPDATE guard_addresses SET verified = verified + 1
+            WHERE address_hash = NEW.client_ip_hash AND hour = at AND good > 0;
+        END IF;
+        IF NEW.guard_as = 'refused' THEN
+            UPDATE guard_tallies
+            SET sent = sent + good, verified = verified + good, shadowed = greatest(shadowed - back, 0),
+                shadowed_verified = shadowed_verified + good
+            WHERE subject = NEW.guard_block AND hour = at;
+        ELSE
+            UPDATE guard_tallies
+            SET sent = greatest(sent - back, verified),
+                verified = least(greatest(sent - back, verified), verified + good)
+            WHERE subject = NEW.guard_block AND hour = at;
+        END IF;
+    END IF;
+    IF ended THEN
+        NEW.guard_block := NULL;
+    END IF;
+    RETURN NEW;
+END
+$$
+"""
+GUARD_TRIGGER = """
+CREATE TRIGGER otp_requests_guard BEFORE UPDATE ON otp_requests FOR EACH ROW
+WHEN (OLD.guard_block IS NOT NULL AND (NEW.status IS DISTINCT FROM OLD.status
+                                       OR NEW.resend IS DISTINCT FROM OLD.resend))
+EXECUTE FUNCTION otp_requests_count_ends()
+"""
+for _statement in (COUNT_ENDS, GUARD_TRIGGER):
+    event.listen(otp_requests, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]

@@ -1,0 +1,366 @@
+"""The pumping guard at the door: what it counts, gives back, refuses, and lets through in shadow mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import RowMapping, insert, text
+
+from otpqueue import clock
+from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
+from otpqueue.domain.request import Channel, OtpRequest, Status
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.verify import Attempted
+from otpqueue.store import guard as tallies
+from otpqueue.store.engine import connection
+from otpqueue.store.guard import hour_of
+from otpqueue.store.schema import guard_tallies
+from otpqueue.wiring import Parts
+from tests.conftest import MakeParts, Provider
+from tests.operations.looking import Rows, at_once
+
+BLOCK = "44770090"
+LONG_AGO = timedelta(days=3)
+
+
+class Door:
+    """A door with a guard, and what it has counted."""
+
+    def __init__(self, parts: Parts, client_id: UUID) -> None:
+        self.parts, self.client_id = parts, client_id
+
+    def ask(self, number: str = "+447700900001", **wanted: Any) -> OtpRequest:
+        """Ask for a code."""
+        return self.parts.request(
+            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+        )
+
+    def verify(self, request: OtpRequest, code: str) -> OtpRequest:
+        """Check a code."""
+        return self.parts.verify(request.id, Attempted(code=code), client_id=self.client_id, now=clock.now())
+
+    def counted(self, subject: str = BLOCK) -> tuple[int, int, int]:
+        """Return what is sent, verified and refused of a subject."""
+        with connection(self.parts.engine) as conn:
+            row = conn.execute(
+                text(
+                    "SELECT coalesce(sum(sent), 0), coalesce(sum(verified), 0), coalesce(sum(refused), 0) "
+                    "FROM guard_tallies WHERE subject = :subject AND hour > :since"
+                ),
+                {"subject": subject, "since": clock.now() - timedelta(hours=2)},
+            ).one()
+            return (row[0], row[1], row[2])
+
+    def learn(self, subject: str = BLOCK, *, verified: int, at: datetime | None = None) -> None:
+        """Let so many have been verified some days ago."""
+        at = hour_of(at or clock.now() - LONG_AGO)
+        row = {"subject": subject, "hour": at, "country": "GB", "sent": verified, "verified": verified}
+        with connection(self.parts.engine) as conn:
+            conn.execute(insert(guard_tallies).values(row))
+
+    def decisions(self) -> list[RowMapping]:
+        """Return the refusals that are stored."""
+        with connection(self.parts.engine) as conn:
+            return list(conn.execute(text("SELECT * FROM guard_decisions ORDER BY reason")).mappings())
+
+    def spread(self, count: int) -> list[str]:
+        """Return valid numbers of as many blocks."""
+        return [f"+4474{i:04}0001"[:13] for i in range(1000, 1000 + count)]
+
+
+MakeDoor = Callable[..., Door]
+
+
+@pytest.fixture
+def make_door(make_parts: MakeParts, parts: Parts, client_id: UUID) -> MakeDoor:
+    """Return a function that makes a door with settings that differ."""
+    return lambda mode="enforce", **differing: Door(make_parts(OTPQUEUE_GUARD=mode, **differing), client_id)
+
+
+def test_send_is_counted_and_verified(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
+    """A chance counts for block, country and all; a right code gives it back, a wrong one does not."""
+    door = make_door()
+    request = door.ask()
+    door.parts.pump.run()
+
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(1, 0, 0)] * 3
+    code = provider.code("+447700900001")
+    with pytest.raises(CodeIncorrect):
+        door.verify(request, f"{(int(code) + 1) % 1_000_000:06}")
+    assert door.counted() == (1, 0, 0)
+    assert door.verify(request, code).status is Status.VERIFIED
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(1, 1, 0)] * 3
+    assert rows.request(request.id)["guard_block"] is None
+
+
+def test_second_number_of_a_new_block_is_refused(make_door: MakeDoor, rows: Rows) -> None:
+    """A new block has one chance; the refusal is stored twice: for the alerts, and with its figures."""
+    door = make_door()
+    door.ask()
+
+    with pytest.raises(DestinationPaused) as refused:
+        door.ask("+447700900002")
+
+    assert refused.value.retry_after_s == 3600
+    assert [row["reason"] for row in rows.refusals()] == ["pumping_guard"]
+    (decision,) = door.decisions()
+    assert (decision["reason"], decision["block"], decision["mode"]) == ("chance_used", BLOCK, "enforce")
+    assert (decision["tries"], decision["at_risk"], decision["budget"]) == (1, 1, 1)
+    assert door.counted() == (1, 0, 1)
+
+
+def test_block_is_known_once_verified(make_door: MakeDoor, provider: Provider) -> None:
+    """After a right code others of the block are sent to."""
+    door = make_door()
+    request = door.ask()
+    door.parts.pump.run()
+    door.verify(request, provider.code("+447700900001"))
+
+    for last in range(2, 5):
+        door.ask(f"+44770090000{last}")
+
+    assert door.counted("GB") == (1, 1, 0)
+
+
+def test_verified_number_goes_on_while_its_block_is_refused(make_door: MakeDoor, provider: Provider) -> None:
+    """Who has verified is sent to, while strangers in his block are not."""
+    door = make_door(OTPQUEUE_GUARD_BLOCK_FLOOR="1", OTPQUEUE_GUARD_SHARE="0")
+    request = door.ask()
+    door.parts.pump.run()
+    door.verify(request, provider.code("+447700900001"))
+    door.ask("+447700900002")
+
+    with pytest.raises(DestinationPaused):
+        door.ask("+447700900003")
+    assert door.ask("+447700900001").status is Status.QUEUED
+
+
+def test_asking_again_is_not_refused(make_door: MakeDoor) -> None:
+    """Whose first code did not come asks again: his own send does not count against him, three times."""
+    door = make_door()
+    for _ in range(3):
+        door.ask()
+        door.parts.pump.run()
+
+    with pytest.raises(DestinationPaused):
+        door.ask()
+
+
+def test_shadow_refuses_nothing(make_door: MakeDoor, provider: Provider) -> None:
+    """In shadow mode the same is decided, all is sent, and people who would be lost are counted."""
+    door = make_door("shadow")
+    door.ask()
+    second = door.ask("+447700900002")
+    door.parts.pump.run()
+    assert door.counted() == (1, 0, 1)
+    assert [(one["mode"], one["reason"]) for one in door.decisions()] == [("shadow", "chance_used")]
+
+    door.verify(second, provider.code("+447700900002"))
+
+    report = door.parts.guard_desk.report(since=clock.now() - timedelta(hours=1), now=clock.now())
+    (block,) = report.blocks
+    assert (block.sent, block.verified, block.refused, block.refused_verified) == (2, 1, 1, 1)
+
+
+def test_off_counts_nothing(make_door: MakeDoor, rows: Rows) -> None:
+    """With the guard off nothing is counted or refused."""
+    door = make_door("off")
+    for last in range(3):
+        door.ask(f"+44770090000{last}")
+
+    assert door.counted() == (0, 0, 0)
+    assert door.decisions() == []
+    assert {row["guard_as"] for row in rows.requests()} == {None}
+
+
+def test_code_that_never_left_is_given_back(make_door: MakeDoor, provider: Provider) -> None:
+    """A send that the provider refuses, or that is replaced before it left, counts no more."""
+    door = make_door()
+    door.ask()
+    door.ask()
+    assert door.counted() == (1, 0, 0)
+    provider.fault(status=400, match={"path": "/2fa/2/pin"})
+
+    door.parts.pump.run()
+
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(0, 0, 0)] * 3
+    provider.clear_faults()
+    door.ask("+447700900002")
+
+
+def test_request_that_is_not_stored_is_given_back(make_door: MakeDoor, rows: Rows) -> None:
+    """When the row cannot be stored nothing stays counted."""
+    door = make_door()
+    with connection(door.parts.engine) as conn:
+        conn.execute(text("ALTER TABLE otp_requests ADD CONSTRAINT no_more CHECK (false) NOT VALID"))
+    try:
+        with pytest.raises(Exception, match="no_more"):
+            door.ask()
+        door.learn("44740010", verified=1)
+        with pytest.raises(Exception, match="no_more"):
+            door.ask("+447400100001")
+    finally:
+        with connection(door.parts.engine) as conn:
+            conn.execute(text("ALTER TABLE otp_requests DROP CONSTRAINT no_more"))
+
+    assert [door.counted(of) for of in (BLOCK, "GB", "*", "44740010")] == [(0, 0, 0)] * 4
+
+
+def test_resends_count_and_are_verified_together(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
+    """A resend is a send more; a right code settles all of its request's."""
+    door = make_door()
+    request = door.ask()
+    door.parts.pump.run()
+    rows.change(request.id, resend_after=clock.now())
+    door.parts.resend(request.id, client_id=door.client_id, channel=Channel.SMS, now=clock.now())
+    door.parts.pump.run()
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(2, 0, 0)] * 3
+
+    door.verify(request, provider.code("+447700900001"))
+
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(2, 2, 0)] * 3
+
+
+def test_resend_is_refused_too(make_door: MakeDoor, rows: Rows) -> None:
+    """A code in hand is not sent again when no budget covers it, and it stays good."""
+    door = make_door(OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="1")
+    request = door.ask()
+    door.parts.pump.run()
+    rows.change(request.id, resend_after=clock.now())
+
+    with pytest.raises(DestinationPaused):
+        door.parts.resend(request.id, client_id=door.client_id, channel=None, now=clock.now())
+
+    row = rows.request(request.id)
+    assert (row["status"], row["send_state"], row["sends"]) == ("sent", "idle", 1)
+
+
+def test_address_of_vain_tries_gets_no_chance(make_door: MakeDoor) -> None:
+    """An address that tried two new blocks in vain is refused a third; another one is not."""
+    door = make_door()
+    first, second, third = door.spread(3)
+    for number in (first, second):
+        door.ask(number, client_ip="203.0.113.7")
+
+    with pytest.raises(DestinationPaused):
+        door.ask(third, client_ip="203.0.113.7")
+
+    assert [one["reason"] for one in door.decisions()] == ["address_budget"]
+
+
+def test_refused_block_waits(make_door: MakeDoor) -> None:
+    """A block that was refused does not get the place that comes free, a block that asks first does."""
+    door = make_door(OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="1")
+    first, second, third = door.spread(3)
+    door.ask(first)
+    with pytest.raises(DestinationPaused):
+        door.ask(second)
+    with connection(door.parts.engine) as conn:
+        conn.execute(text("UPDATE guard_tallies SET sent = 0 WHERE subject IN ('GB', '*')"))
+
+    with pytest.raises(DestinationPaused):
+        door.ask(second)
+    door.ask(third)
+
+    assert {one["reason"] for one in door.decisions()} == {"country_hour", "refused_before"}
+
+
+def test_operator_lets_through(make_door: MakeDoor) -> None:
+    """What an operator allows is sent to, until he ends it."""
+    door = make_door()
+    desk = door.parts.guard_desk
+    door.ask()
+    desk.allow("+4477009", lasting=timedelta(hours=1), now=clock.now())
+    door.ask("+447700900002")
+    desk.allow("gb", lasting=timedelta(hours=1), now=clock.now())
+    assert [one.subject for one in desk.exceptions(now=clock.now())] == ["4477009", "GB"]
+    assert desk.disallow("4477009")
+    door.ask("+447700900003")
+    assert desk.disallow("GB")
+
+    with pytest.raises(DestinationPaused):
+        door.ask("+447700900004")
+
+
+def test_flood_is_one_row_a_minute(make_door: MakeDoor) -> None:
+    """Refusals of a minute for one reason are one row that counts them."""
+    door = make_door()
+    door.ask()
+    for last in range(2, 12):
+        with pytest.raises(DestinationPaused):
+            door.ask(f"+4477009000{last:02}")
+
+    found = door.decisions()
+    assert sum(one["tries"] for one in found) == 10
+    assert len(found) <= 2
+
+
+@pytest.mark.parametrize("callers", [50])
+def test_known_block_is_not_overrun(make_door: MakeDoor, callers: int) -> None:
+    """Of concurrent callers for one known block exactly its budget is sent to: 3 + 0.5 * 10 = 8."""
+    door = make_door()
+    door.learn(verified=10)
+    calls = [partial(door.ask, f"+4477009001{last:02}") for last in range(callers)]
+
+    answers = at_once(calls)
+
+    assert sum(isinstance(one, OtpRequest) for one in answers) == 8
+    assert sum(isinstance(one, DestinationPaused) for one in answers) == callers - 8
+    assert door.counted() == (8, 0, callers - 8)
+
+
+def test_country_is_not_overrun(make_door: MakeDoor) -> None:
+    """Of concurrent callers for as many new blocks exactly the country's floor is sent to."""
+    door = make_door()
+
+    answers = at_once([partial(door.ask, number) for number in door.spread(50)])
+
+    assert sum(isinstance(one, OtpRequest) for one in answers) == 5
+    assert door.counted("GB") == door.counted("*") == (5, 0, 0)
+
+
+def test_new_block_gets_one_chance_from_many_at_once(make_door: MakeDoor) -> None:
+    """Of concurrent callers for one new block one is sent to."""
+    door = make_door()
+
+    answers = at_once([partial(door.ask, f"+4477009002{last:02}") for last in range(30)])
+
+    assert sum(isinstance(one, OtpRequest) for one in answers) == 1
+    assert door.counted()[0] == 1
+
+
+def test_launch_grows(make_door: MakeDoor, provider: Provider) -> None:
+    """Where chances are verified more are given: a launch in a country without history is not held up."""
+    door = make_door()
+    sent = 0
+    for number in door.spread(40):
+        request = door.ask(number)
+        door.parts.pump.run()
+        door.verify(request, provider.code(number))
+        sent += 1
+
+    assert door.counted("GB") == (sent, sent, 0)
+
+
+def test_old_rows_go(make_door: MakeDoor) -> None:
+    """What is older is deleted in batches; what the guard learns from stays."""
+    door = make_door()
+    old = clock.now() - timedelta(days=40)
+    for hours in range(5):
+        door.learn(verified=1, at=old + timedelta(hours=hours))
+    door.ask(client_ip="203.0.113.7")
+    with pytest.raises(DestinationPaused):
+        door.ask("+447700900002")
+    before = clock.now() - timedelta(days=30)
+
+    with connection(door.parts.engine) as conn:
+        deleted = [tallies.delete_old(conn, before=before, limit=3) for _ in range(3)]
+
+    assert deleted == [3, 2, 0]
+    assert door.counted() == (1, 0, 1)
+    assert len(door.decisions()) == 1

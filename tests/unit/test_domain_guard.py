@@ -1,0 +1,206 @@
+"""The pumping guard's rule: what is let through, and that nothing but verified sends buys room."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otpqueue.domain.guard import (
+    EMPTY,
+    OWN_SENDS,
+    Decision,
+    Number,
+    Policy,
+    Standing,
+    Tally,
+    Why,
+    Window,
+    block_of,
+    budget,
+    decide_known,
+    decide_new,
+)
+
+POLICY = Policy()
+STRANGER = Number()
+KNOWN = Tally(best_day=4)
+
+
+def sends(at_risk: int, verified: int = 0) -> Window:
+    """Return sends, so many of them unverified."""
+    return Window(sent=at_risk + verified, verified=verified)
+
+
+def chance(
+    number: Number = STRANGER,
+    block: Tally = EMPTY,
+    *,
+    country: Tally = EMPTY,
+    total: Tally = EMPTY,
+    address: Window | None = None,
+) -> Decision:
+    """Decide on a new block where nothing is counted but what is given."""
+    return decide_new(POLICY, number, block, country=country, total=total, address=address)
+
+
+@pytest.mark.parametrize("digits", ["447911123456", "12025550123", "49151123456789", "2905555", "68940000"])
+def test_block_is_ten_thousand_numbers(digits: str) -> None:
+    """A block leaves four digits open, in every country."""
+    assert block_of(digits) == digits[: len(digits) - 4]
+
+
+@pytest.mark.parametrize(("at_risk", "allowed"), [(0, True), (4, True), (5, False), (50, False)])
+def test_known_block_has_a_budget(at_risk: int, allowed: bool) -> None:
+    """A block where 4 were verified on its best day may have 3 + 0.5 * 4 = 5 unverified sends a day."""
+    decision = decide_known(POLICY, STRANGER, replace(KNOWN, day=sends(at_risk)), allowed=False)
+
+    assert decision
+    assert decision.budget == 5
+    assert decision.allowed is allowed
+    assert decision.why is (Why.KNOWN_BLOCK if allowed else Why.BLOCK_BUDGET)
+    assert decision.standing is (Standing.KNOWN if allowed else Standing.REFUSED)
+
+
+def test_verified_number_goes_on() -> None:
+    """Who has verified lately is sent to, whatever is done to his block."""
+    decision = decide_known(POLICY, Number(verified=True), Tally(day=sends(10_000)), allowed=False)
+
+    assert decision
+    assert (decision.allowed, decision.why, decision.room) == (True, Why.NUMBER_VERIFIED, math.inf)
+
+
+def test_operator_wins() -> None:
+    """What an operator lets through is let through."""
+    decision = decide_known(POLICY, STRANGER, Tally(day=sends(10_000)), allowed=True)
+
+    assert decision
+    assert (decision.allowed, decision.why) == (True, Why.OPERATOR)
+
+
+def test_new_block_is_looked_at_more_closely() -> None:
+    """A block where nobody verified is not decided on by itself."""
+    assert decide_known(POLICY, STRANGER, Tally(day=sends(0)), allowed=False) is None
+
+
+def test_new_block_gets_one_chance() -> None:
+    """The first send to a new block is allowed, the second is not while the first is not verified."""
+    assert chance().standing is Standing.NEW
+    assert chance(block=Tally(day=sends(1))).why is Why.CHANCE_USED
+
+
+@pytest.mark.parametrize(("own", "allowed"), [(1, True), (OWN_SENDS - 1, True), (OWN_SENDS, False)])
+def test_own_sends_do_not_stand_in_the_way(own: int, allowed: bool) -> None:
+    """Who asks again, or for a resend, is not refused for his own first code, a few times."""
+    assert chance(Number(own=own), Tally(day=sends(own))).allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("country", "total", "why"),
+    [
+        (Tally(hour=sends(4)), EMPTY, None),
+        (Tally(hour=sends(5)), EMPTY, Why.COUNTRY_HOUR),
+        (Tally(hour=sends(5), best_hour=4), EMPTY, None),
+        (Tally(hour=sends(5, verified=2)), EMPTY, None),
+        (Tally(day=sends(10)), EMPTY, Why.COUNTRY_DAY),
+        (Tally(day=sends(10), best_day=10), EMPTY, None),
+        (EMPTY, Tally(hour=sends(15)), Why.TOTAL_HOUR),
+        (EMPTY, Tally(hour=sends(15), best_hour=80), None),
+        (EMPTY, Tally(day=sends(40)), Why.TOTAL_DAY),
+    ],
+)
+def test_all_chances_together_are_bounded(country: Tally, total: Tally, why: Why | None) -> None:
+    """Chances are bounded by floors and by what was verified, in the country and over all."""
+    decision = chance(country=country, total=total)
+
+    assert decision.why is (why or Why.CHANCE)
+    assert decision.allowed is (why is None)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (None, Why.CHANCE),
+        (sends(1), Why.CHANCE),
+        (sends(2), Why.ADDRESS_BUDGET),
+        (sends(20), Why.ADDRESS_BUDGET),
+        (sends(20, verified=80), Why.CHANCE),
+    ],
+)
+def test_address_has_a_budget(address: Window | None, why: Why) -> None:
+    """An address that tried two new blocks in vain gets no other; one that many people share goes on."""
+    assert chance(address=address).why is why
+
+
+def test_refused_block_waits_for_a_launch() -> None:
+    """A block that was refused gets its chance only while chances in its country are verified."""
+    refused = Tally(refused=3)
+
+    assert chance(block=refused).why is Why.REFUSED_BEFORE
+    assert chance(block=refused, country=Tally(hour=sends(1, verified=8))).why is Why.CHANCE
+    assert chance(block=refused, country=Tally(hour=sends(4, verified=8))).why is Why.REFUSED_BEFORE
+
+
+small = st.integers(0, 60)
+windows = st.builds(lambda verified, more: Window(sent=verified + more, verified=verified), small, small)
+all_tallies = st.builds(
+    Tally, hour=windows, day=windows, best_hour=small, best_day=small, refused=st.integers(0, 3)
+)
+numbers = st.builds(Number, verified=st.just(value=False), own=st.integers(0, 5))
+
+
+@given(numbers, all_tallies)
+def test_known_block_never_passes_its_budget(number: Number, block: Tally) -> None:
+    """What is allowed leaves room for itself; more at risk never makes an allowance of a refusal."""
+    decision = decide_known(POLICY, number, block, allowed=False)
+    if decision is None:
+        assert block.best_day == 0
+        return
+    assert decision.budget == budget(POLICY.block_floor, POLICY.share, block.best_day)
+    assert decision.allowed is (decision.room > 0)
+    worse = replace(block, day=Window(sent=block.day.sent + 1, verified=block.day.verified))
+    after = decide_known(POLICY, number, worse, allowed=False)
+    assert after
+    assert decision.allowed or not after.allowed
+
+
+@given(numbers, all_tallies, all_tallies, all_tallies, windows)
+def test_chance_needs_every_budget(
+    number: Number, block: Tally, country: Tally, total: Tally, address: Window
+) -> None:
+    """A chance is given only where block, country, all countries and address have room."""
+    decision = chance(number, block, country=country, total=total, address=address)
+
+    if not decision.allowed:
+        assert decision.standing is Standing.REFUSED
+        return
+    assert max(block.day.at_risk - number.own, 0) == 0
+    for window, floor, best in (
+        (country.hour, POLICY.country_floor_hour, country.best_hour),
+        (country.day, POLICY.country_floor_day, country.best_day),
+        (total.hour, POLICY.total_floor_hour, total.best_hour),
+        (total.day, POLICY.total_floor_day, total.best_day),
+    ):
+        assert window.at_risk < floor + POLICY.share * max(window.verified, best)
+    assert number.own or address.at_risk < POLICY.address_floor + POLICY.share * address.verified
+
+
+@given(all_tallies, all_tallies, all_tallies, st.sampled_from(["country", "total", "block"]))
+def test_unverified_sends_buy_nothing(block: Tally, country: Tally, total: Tally, where: str) -> None:
+    """However long somebody sends without verifying, nothing that was refused is allowed for it."""
+    before = {"block": block, "country": country, "total": total}
+    tally = before[where]
+    worse = replace(
+        tally,
+        hour=Window(sent=tally.hour.sent + 3, verified=tally.hour.verified),
+        day=Window(sent=tally.day.sent + 3, verified=tally.day.verified),
+    )
+    after = before | {where: worse}
+
+    first = chance(block=before["block"], country=before["country"], total=before["total"])
+    second = chance(block=after["block"], country=after["country"], total=after["total"])
+
+    assert first.allowed or not second.allowed
