@@ -72,7 +72,7 @@ class Holding:
     @property
     def name(self) -> str:
         """The table's name in what an erasure answers."""
-        return self.counted_as or self.table.name
+        return self.counted_as or str(self.table.name)
 
     def column(self, name: str) -> Column[Any]:
         """Return a column of the table."""

@@ -221,7 +221,7 @@ def test_spoof_the_address(caller: Caller, header: str) -> None:
 
 def test_forwarded_proto_from_anybody(make_caller: MakeCaller) -> None:
     """`X-Forwarded-Proto` from a peer that is no trusted proxy makes no call a secure one."""
-    caller = make_caller(OTPQUEUE_REQUIRE_HTTPS="true")
+    caller = make_caller(OTPQUEUE_REQUIRE_HTTPS="true", OTPQUEUE_TRUSTED_PROXIES="198.51.100.0/24")
 
     answer = caller.post(ASK, json={"phone_number": caller.number}, headers={"X-Forwarded-Proto": "https"})
 

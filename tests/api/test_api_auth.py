@@ -101,7 +101,8 @@ def test_missing_scope(
     before = len(caller.stored("otp_requests"))
     caller.key = caller.new_key(*scopes)
 
-    answer = caller.call(method, path, json={"phone_number": caller.number, "code": "123456"})
+    body = {"json": {"phone_number": caller.number, "code": "123456"}} if method == "POST" else {}
+    answer = caller.call(method, path, **body)
 
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
     assert f"scope {needed}." in answer.json["detail"]
@@ -125,8 +126,10 @@ def test_requests_of_another_client(caller: Caller, method: str) -> None:
     own, caller.key = caller.key, caller.new_key("send", "verify", client=f"other-{uuid4().hex}")
     suffix = "/verify" if method == "POST" else ""
 
-    theirs = caller.call(method, path + suffix, json={"code": code})
-    unknown = caller.call(method, f"{ASK}/{NIL}{suffix}", json={"code": code})
+    body = {"json": {"code": code}} if method == "POST" else {}
+
+    theirs = caller.call(method, path + suffix, **body)
+    unknown = caller.call(method, f"{ASK}/{NIL}{suffix}", **body)
 
     assert theirs.status_code == unknown.status_code == 404
     assert theirs.json == unknown.json

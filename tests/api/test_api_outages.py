@@ -109,6 +109,7 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
     assert TIME_TEXT.fullmatch(body.pop("timestamp"))
     assert body == {
         "status": "ok",
+        "sending": "on",
         "redis": "connected",
         "infobip": "configured",
         "database": "connected",

@@ -32,7 +32,7 @@ def test_stopped_sending(stopped: Caller) -> None:
     assert answer.headers["Retry-After"] == guide.headers["Retry-After"] == "60"
     assert (guide.status_code, guide.json["errorCode"]) == (503, "SERVICE_UNAVAILABLE")
     assert (health.status_code, health.json["sending"]) == (200, "stopped in part")
-    assert stopped.stored("refusals", "reason") == [("sending_stopped",), ("sending_stopped",)]
+    assert stopped.stored("refusals", "min(reason), sum(count)") == [("sending_stopped", 2)]
     assert not stopped.stored("otp_requests")
 
 

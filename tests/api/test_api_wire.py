@@ -261,7 +261,7 @@ def test_head_and_options(served: Served) -> None:
     ((status, _, _),) = say(served, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
     assert heads == [200, 200, 405, 405]
-    assert served.call("OPTIONS", ASK).headers["Allow"] == "POST"
+    assert served.call("OPTIONS", ASK).headers["Allow"] == "GET, POST"
     assert status == 404
 
 
