@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -14,18 +13,15 @@ from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs
+from otpqueue import clock, jobs, policies
 from otpqueue.circuit import SharedCircuit
-from otpqueue.domain import phone
-from otpqueue.domain.caps import OTHERS, Caps
-from otpqueue.domain.circuit import CircuitPolicy
-from otpqueue.domain.errors import InvalidPhoneNumber
-from otpqueue.domain.fixed_codes import LONGEST_DAYS, FixedCode, FixedCodes
-from otpqueue.domain.guard import Mode, Policy
+from otpqueue.domain.caps import Caps
+from otpqueue.domain.fixed_codes import FixedCodes
+from otpqueue.domain.guard import Mode
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
-from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders, sender_problem
+from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
@@ -39,11 +35,11 @@ from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
-from otpqueue.operations.guessing import WrongCodes, WrongShareRule, policy_in
+from otpqueue.operations.guessing import WrongCodes, WrongShareRule
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
-from otpqueue.operations.limits import KeyRate, RequestLimits, quotas_in
+from otpqueue.operations.limits import KeyRate, RequestLimits
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
@@ -162,34 +158,17 @@ class Parts:
     @cached_property
     def senders(self) -> Senders:
         """Whom messages come from."""
-        common = {"*": self.settings.infobip_sender_id} if self.settings.infobip_sender_id else {}
-        by_country = common | self.settings.senders
-        problems = filter(None, (sender_problem(*pair) for pair in by_country.items()))
-        if found := [f"OTPQUEUE_SENDERS: {problem}" for problem in problems]:
-            raise SettingsError(found)
-        return Senders(by_country)
+        return policies.senders(self.settings)
 
     @cached_property
     def policy(self) -> SendingPolicy:
         """How stubbornly a code is sent."""
-        return SendingPolicy(
-            max_attempts=self.settings.max_attempts,
-            unknown_resends=self.settings.unknown_resends,
-            backoff_base_s=self.settings.backoff_base_s,
-            backoff_max_s=self.settings.backoff_max_s,
-        )
+        return policies.sending(self.settings)
 
     @cached_property
     def circuit(self) -> SharedCircuit:
         """The circuit breaker between all workers and the provider."""
-        policy = CircuitPolicy(
-            failures=self.settings.circuit_failures,
-            pause_s=self.settings.circuit_pause_s,
-            pause_max_s=self.settings.circuit_pause_max_s,
-            # As long as the claim of the request that probes may be held.
-            probe_s=self.settings.send_lease_s,
-        )
-        return SharedCircuit(redis=self.redis, policy=policy)
+        return SharedCircuit(redis=self.redis, policy=policies.circuit(self.settings))
 
     @cached_property
     def keys(self) -> Keys:
@@ -237,54 +216,17 @@ class Parts:
     @cached_property
     def caps(self) -> Caps:
         """How many codes may be sent a day."""
-        settings = self.settings
-        unknown = settings.daily_caps_by_country.keys() - phone.COUNTRIES - {OTHERS}
-        self._refuse("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", unknown, "is not a country (ISO 3166 alpha-2)")
-        return Caps(
-            overall=settings.daily_cap,
-            per_client=settings.daily_cap_per_client,
-            by_country=settings.daily_caps_by_country,
-        )
+        return policies.caps(self.settings)
 
     @cached_property
     def number_policy(self) -> NumberPolicy:
         """Which numbers codes are sent to."""
-        settings = self.settings
-        allowed, blocked = set(settings.countries_allowed), set(settings.countries_blocked)
-        lines = set(settings.refused_lines) - {"none"}
-        for name, countries in (("ALLOWED", allowed), ("BLOCKED", blocked)):
-            self._refuse(
-                f"OTPQUEUE_COUNTRIES_{name}",
-                countries - phone.COUNTRIES,
-                "is not a country (ISO 3166 alpha-2)",
-            )
-        self._refuse("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a kind of line")
-        return NumberPolicy(
-            countries_allowed=frozenset(allowed) if allowed else None,
-            countries_blocked=frozenset(blocked),
-            lines_refused=frozenset(lines),
-        )
-
-    def _refuse(self, name: str, unknown: Iterable[str], because: str) -> None:
-        if problems := [f"{name}: {one!r} {because}" for one in sorted(unknown)]:
-            raise SettingsError(problems)
+        return policies.numbers(self.settings)
 
     @cached_property
     def fixed_codes(self) -> FixedCodes:
         """The test numbers. Those that have ended are let be: a restart must not fail over them."""
-        last = clock.now().date() + timedelta(days=LONGEST_DAYS)
-        given, codes = self.settings.test_numbers, {}
-        for place, (number, one) in enumerate(given.items(), 1):
-            try:
-                e164 = phone.parse(number, allow_documentation=True).e164
-            except InvalidPhoneNumber as error:
-                problem = f"number {place} {error.errors[0].message}"
-                raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"]) from None
-            if one.until > last:
-                problem = f"number {place} must end by {last}, {LONGEST_DAYS} days from now"
-                raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"])
-            codes[e164] = FixedCode(code=one.code.get_secret_value(), until=one.until)
-        return FixedCodes(codes)
+        return policies.fixed_codes(self.settings, today=clock.now().date())
 
     @cached_property
     def sms(self) -> WithTestNumbers:
@@ -305,7 +247,7 @@ class Parts:
         change by waiting, without a look at the database before with one, so that nobody is told to come back
         for what he will not get. Last what passes by itself, and what is counted.
         """
-        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
+        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings))
         share = (WrongShareRule(share=self.guess_policy.share),) if self.settings.wrong_share_refuses else ()
         return Admission(
             engine=self.engine,
@@ -328,12 +270,12 @@ class Parts:
     @cached_property
     def key_rate(self) -> KeyRate:
         """Counts calls with one API key."""
-        return KeyRate(limiter=self.limiter, vault=self.vault, quotas=quotas_in(self.settings))
+        return KeyRate(limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings))
 
     @cached_property
     def guess_policy(self) -> GuessPolicy:
         """How many wrong codes there may be."""
-        return policy_in(self.settings)
+        return policies.guesses(self.settings)
 
     @cached_property
     def clients(self) -> Clients:
@@ -358,19 +300,10 @@ class Parts:
     @cached_property
     def guard(self) -> PumpingGuard:
         """Holds sends that nobody verifies against what was verified."""
-        settings = self.settings
         return PumpingGuard(
             engine=self.engine,
-            mode=Mode(settings.guard),
-            policy=Policy(
-                share=settings.guard_share,
-                block_floor=settings.guard_block_floor,
-                country_floor_hour=settings.guard_country_floor_hour,
-                country_floor_day=settings.guard_country_floor_day,
-                total_floor_hour=settings.guard_total_floor_hour,
-                total_floor_day=settings.guard_total_floor_day,
-                address_floor=settings.guard_address_floor,
-            ),
+            mode=Mode(self.settings.guard),
+            policy=policies.guard(self.settings),
         )
 
     @cached_property

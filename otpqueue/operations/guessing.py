@@ -15,26 +15,9 @@ from sqlalchemy import Connection
 from otpqueue.domain.errors import NumberLocked, TooManyWrongCodes
 from otpqueue.domain.limits import GuessPolicy, Quota, WrongShare
 from otpqueue.operations.admission import Applicant
-from otpqueue.operations.limits import quota_in
-from otpqueue.settings import Settings
 from otpqueue.store import guesses
 
 _OFF = Quota(1, 1)
-
-
-def policy_in(settings: Settings) -> GuessPolicy:
-    """Return the rules that the settings say. Raises SettingsError for a quota that cannot be."""
-    return GuessPolicy(
-        number=quota_in(settings, "wrong_codes_number"),
-        client_ip=quota_in(settings, "wrong_codes_client_ip"),
-        in_a_row=settings.wrong_codes_in_a_row,
-        max_checks=settings.max_checks,
-        share=WrongShare(
-            ceiling=settings.wrong_share,
-            window_s=settings.wrong_share_window_s,
-            min_checks=settings.wrong_share_min_checks,
-        ),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

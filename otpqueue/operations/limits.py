@@ -11,11 +11,10 @@ from uuid import UUID
 
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
-from otpqueue.domain.limits import KEY_RATE, LIMITS, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
+from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
 from otpqueue.limiter import Limiter, Taken, Window
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Applicant, Undo
-from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -51,19 +50,6 @@ def _refusal(standings: Iterable[Standing]) -> LimitExceeded:
         f"Try again in {longest.retry_after_s} seconds.",
         retry_after_s=longest.retry_after_s,
     )
-
-
-def quota_in(settings: Settings, field: str) -> Quota | None:
-    """Return the quota of a setting. Raises SettingsError for one that cannot be."""
-    try:
-        return Quota.parse(getattr(settings, field))
-    except ValueError as problem:
-        raise SettingsError([f"{Settings.model_fields[field].alias} {problem}"]) from None
-
-
-def quotas_in(settings: Settings) -> Quotas:
-    """Return what the deployment admits, by limit. Raises SettingsError as `quota_in`."""
-    return {name: quota_in(settings, f"limit_{name}") for name in LIMITS}
 
 
 def in_force(limit: Limit, deployment: Quotas, own: Quotas) -> Quota | None:

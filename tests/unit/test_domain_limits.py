@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otpqueue import policies
 from otpqueue.domain.limits import (
     KEY_RATE,
     LIMITS,
@@ -15,7 +16,6 @@ from otpqueue.domain.limits import (
     WithoutRedis,
     WrongShare,
 )
-from otpqueue.operations.limits import quotas_in
 from otpqueue.settings import Settings, SettingsError, load
 
 
@@ -79,7 +79,7 @@ def test_defaults_stand_in_the_table() -> None:
     for limit in LIMITS.values():
         field = Settings.model_fields[f"limit_{limit.name}"]
         assert (field.alias, field.default) == (limit.setting, limit.default)
-    assert quotas_in(load({}, dotenv=None)) == {
+    assert policies.quotas(load({}, dotenv=None)) == {
         name: Quota.parse(one.default) for name, one in LIMITS.items()
     }
 
@@ -95,7 +95,7 @@ def test_impossible_quota_is_a_settings_error() -> None:
     settings = load({"OTPQUEUE_LIMIT_NUMBER_DAY": "3/31d"}, dotenv=None)
 
     with pytest.raises(SettingsError, match="OTPQUEUE_LIMIT_NUMBER_DAY must be of a window"):
-        quotas_in(settings)
+        policies.quotas(settings)
 
 
 @pytest.mark.parametrize(
