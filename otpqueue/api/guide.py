@@ -32,6 +32,7 @@ _ANSWERS: dict[str, tuple[str, int]] = {
     "failed": ("PIN_NOT_SENT", 400),
     "locked": ("MAX_ATTEMPTS_EXCEEDED", 400),
     "check_in_progress": ("TOO_MANY_REQUESTS", 429),
+    "destination_paused": ("TOO_MANY_REQUESTS", 429),
     "invalid_phone_number": ("INVALID_PHONE_NUMBER", 400),
     "number_not_allowed": ("INVALID_PHONE_NUMBER", 400),
     "invalid_request": ("BAD_REQUEST", 400),

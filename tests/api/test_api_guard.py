@@ -12,8 +12,8 @@ PROBLEM = {
     "type": "/docs#destination_paused",
     "title": "Destination paused",
     "status": 429,
-    "detail": "Codes to numbers like this one are paused for now; try again later, or prove the person another "
-    "way.",
+    "detail": "Codes to numbers like this one are paused for now; try again later, or prove the person "
+    "another way.",
     "code": "destination_paused",
 }
 
@@ -27,7 +27,7 @@ def guarded(make_caller: MakeCaller) -> Caller:
 
 
 def test_refused_request(guarded: Caller) -> None:
-    """A new block's second number is a 429 with Retry-After; no figure, no budget, no other reason is told."""
+    """A new block's second number is a 429 with Retry-After, without a figure or a reason."""
     guarded.ask(phone_number=FIRST)
 
     answer = guarded.post("/v1/otp-requests", json={"phone_number": SECOND})
@@ -80,7 +80,7 @@ def test_guides_call(guarded: Caller) -> None:
     answer = guarded.post("/request-otp", json={"phoneNumber": SECOND})
 
     assert answer.status_code == 429
-    assert (answer.json["success"], answer.json["errorCode"]) == (False, "destination_paused")
+    assert (answer.json["success"], answer.json["errorCode"]) == (False, "TOO_MANY_REQUESTS")
 
 
 def test_shadow_is_unseen(make_caller: MakeCaller) -> None:
