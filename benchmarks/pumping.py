@@ -278,6 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="hidden")
     parser.add_argument("--all", action="store_true", help="every variant, in enforce alone")
+    parser.add_argument("--calm", action="store_true", help="first a day without an attack")
     parser.add_argument("--daily", type=int, default=20_000, help="honest requests a day")
     parser.add_argument("--numbers", type=int, default=10_000)
     parser.add_argument("--prefixes", type=int, default=200)
@@ -299,11 +300,9 @@ def main() -> None:
         engine = make_engine(postgres.url, pool_size=2)
         migrate.upgrade(engine)
         replay = Replay(engine, World(daily=given.daily, seed=given.seed))
-        nothing = replay.guarded(None, Mode.ENFORCE)
-        print(
-            f"no attack: {nothing.flagged[False]} of {given.daily} lost, {nothing.honest_lost:.3%}",
-            flush=True,
-        )
+        if given.calm:
+            nothing = replay.guarded(None, Mode.ENFORCE)
+            print(f"no attack: {nothing.flagged[False]} honest lost, {nothing.honest_lost:.3%}", flush=True)
         for name in VARIANTS if given.all else [given.variant]:
             report(replay, name, replace(VARIANTS[name], **own), shadow=not given.all)
         engine.dispose()

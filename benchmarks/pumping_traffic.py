@@ -84,10 +84,11 @@ class Attack:
 
 
 class World:
-    """People, as many requests a day as asked for."""
+    """People, as many requests a day as asked for, in as large a share of the blocks."""
 
-    def __init__(self, *, daily: int, seed: int = 1) -> None:
+    def __init__(self, *, daily: int, share_of_blocks: float = 1, seed: int = 1) -> None:
         self.rng = random.Random(seed)
+        self._share_of_blocks = share_of_blocks
         self.daily = daily
         self.countries = [self._country(index) for index in range(len(_CODES))]
         self._weights = list(itertools.accumulate(country.share for country in self.countries))
@@ -95,6 +96,7 @@ class World:
     def _country(self, index: int) -> Country:
         name, rng = _CODES[index], self.rng
         blocks = _BLOCKS[index] if index < len(_BLOCKS) else rng.choice([300, 600, 1000])
+        blocks = max(1, round(blocks * self._share_of_blocks))
         weights = list(itertools.accumulate(math.exp(rng.gauss(0, 1.2)) for _ in range(blocks)))
         return Country(name[:2], name[2:], _SHARES[index], weights, rng.uniform(0.7, 0.9))
 

@@ -35,6 +35,7 @@ _ANSWERS: dict[str, tuple[str, int]] = {
     "limit_exceeded": ("TOO_MANY_REQUESTS", 429),
     "too_many_wrong_codes": ("TOO_MANY_REQUESTS", 429),
     "number_locked": ("NUMBER_LOCKED", 403),
+    "destination_paused": ("TOO_MANY_REQUESTS", 429),
     "invalid_phone_number": ("INVALID_PHONE_NUMBER", 400),
     "number_not_allowed": ("INVALID_PHONE_NUMBER", 400),
     "country_not_allowed": ("INVALID_PHONE_NUMBER", 400),
