@@ -8,13 +8,21 @@ import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explained
-from otpqueue.domain.client_settings import PATHS, flat, not_understood
+from otpqueue.domain.client_settings import PATHS, Stored, flat, not_understood
 from otpqueue.operations.clients import Clients
 from otpqueue.wiring import Parts
 
 
 def _clients() -> Clients:
     return Parts(settings.load()).clients
+
+
+def _lines(stored: Stored) -> list[str]:
+    """Return stored settings as `set` takes them."""
+    return [
+        f"{path}={','.join(value) if isinstance(value, list) else value}"
+        for path, value in sorted(flat(stored).items())
+    ]
 
 
 @click.group()
@@ -36,7 +44,7 @@ def create(name: str) -> None:
 def list_() -> None:
     """List clients with what is set for them."""
     for client in _clients().list():
-        own = " ".join(f"{path}={value}" for path, value in sorted(flat(client.settings).items()))
+        own = " ".join(_lines(client.settings))
         click.echo(f"{client.name}  {client.created_at:%Y-%m-%d %H:%M}  {own}".rstrip())
 
 
@@ -50,8 +58,8 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(client.settings, indent=2))
         return
-    for path, value in sorted(flat(client.settings).items()):
-        click.echo(f"{path}={value}")
+    for line in _lines(client.settings):
+        click.echo(line)
     for path in not_understood(client.settings):
         click.echo(f"{path} is not heeded: this version cannot read it", err=True)
 
