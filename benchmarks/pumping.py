@@ -1,7 +1,7 @@
 """What an attack of artificially inflated traffic costs without the pumping guard and with it.
 
     python -m benchmarks.pumping [--variant hidden] [--daily 20000] ...
-    python -m benchmarks.pumping --all
+    python -m benchmarks.pumping --all --enforce-only
 
 Replays 24 hours at speed. Real: Postgres, the admission with the guard, the request's row, the trigger that
 counts what is verified; `now` is the replay's. Not real: numbers are taken as parsed, no code is sent (a
@@ -276,8 +276,9 @@ def _line(name: str, outcome: Outcome, sent: int, lost: int) -> None:
 def main() -> None:
     """Start Postgres, replay, stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--variant", choices=sorted(VARIANTS), default="hidden")
-    parser.add_argument("--all", action="store_true", help="every variant, in enforce alone")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), action="append", help="may be given again")
+    parser.add_argument("--all", action="store_true", help="every variant")
+    parser.add_argument("--enforce-only", action="store_true", help="leave shadow mode out: half the time")
     parser.add_argument("--calm", action="store_true", help="first a day without an attack")
     parser.add_argument("--daily", type=int, default=20_000, help="honest requests a day")
     parser.add_argument("--numbers", type=int, default=10_000)
@@ -303,8 +304,8 @@ def main() -> None:
         if given.calm:
             nothing = replay.guarded(None, Mode.ENFORCE)
             print(f"no attack: {nothing.flagged[False]} honest lost, {nothing.honest_lost:.3%}", flush=True)
-        for name in VARIANTS if given.all else [given.variant]:
-            report(replay, name, replace(VARIANTS[name], **own), shadow=not given.all)
+        for name in VARIANTS if given.all else given.variant or ["hidden"]:
+            report(replay, name, replace(VARIANTS[name], **own), shadow=not given.enforce_only)
         engine.dispose()
 
 
