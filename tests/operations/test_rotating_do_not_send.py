@@ -8,17 +8,18 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, select, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.operations.rotate_seal import refusal_to_start
 from otpqueue.store import do_not_send as queries
-from otpqueue.store.engine import connection, transaction
+from otpqueue.store import rehashing
+from otpqueue.store.engine import connection
 from otpqueue.store.schema import do_not_send
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts
-from tests.operations.looking import at_once, numbers
+from tests.operations.looking import at_once, numbers, until
 from tests.operations.test_rotating_hashes import NEW, OLD, refuse
 from tests.operations.test_rotating_seals import K1, K2, silent
 
@@ -205,15 +206,25 @@ def test_unblocked_while_it_is_hashed_anew(
     """Who takes a number off finds it, though its row is just going from one hash to the other."""
     block(parts)
 
-    def halfway(conn: Any) -> bool:
-        rotating = background.submit(switched.rotate_hash, progress=silent)
-        removed = queries.unblock(conn, switched.vault.number_hashes(NUMBER))
-        assert not rotating.done()
-        return removed
+    (mark,) = switched.vault.marks[1:]
+    (holding,) = (one for one in rehashing.SEALED if one.table is do_not_send)
 
-    assert transaction(switched.engine, halfway)
-    assert not switched.rotate_hash(progress=silent).needed
+    with switched.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn, conn.begin():
+        step = rehashing.rehash(conn, holding, mark=mark, after=None, limit=9, vault=switched.vault)
+        unblocking = background.submit(switched.blocklist.unblock, NUMBER)
+        until(lambda: waiting(parts))
+    _, removed = unblocking.result()
+
+    assert step.rehashed == 1
+    assert removed
     assert listed(parts) == []
+
+
+def waiting(parts: Parts) -> int:
+    """Return how many sessions wait for their turn to change the list."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with connection(parts.engine) as conn:
+        return int(conn.execute(text(held)).scalar_one())
 
 
 def test_entry_that_cannot_be_read_keeps_the_old_key(parts: Parts, ask: Ask, make_parts: MakeParts) -> None:

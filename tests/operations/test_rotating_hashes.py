@@ -246,7 +246,7 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
 
     known = [switched.keys.authenticate(used, now=clock.now()) for _ in range(2)]
 
-    assert known[0] == known[1] == after.keys.authenticate(used, now=clock.now())
+    assert {key.id for key in known} == {after.keys.authenticate(used, now=clock.now()).id}
     assert switched.rotate_hash.look().api_keys == (prefix_of(unused),)
     for parts_ in (switched, after):
         with pytest.raises(Unauthenticated):
