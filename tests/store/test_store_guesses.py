@@ -121,9 +121,9 @@ def test_checks_at_once_are_all_counted(store: Store) -> None:
         assert store.record(claim, accepted(f"pin-{claim.request_id}"), SENT, expires_at=later(300))
 
     def guess(index: int) -> None:
-        session = store.vault.session_hash(f"s{index}")
+        sessions = store.vault.session_hashes(f"s{index}")
         for _ in range(4):
-            check = store.begin(requests[index], session_hash=session)
+            check = store.begin(requests[index], session_hashes=sessions)
             assert check
             with connection(store.engine) as conn:
                 wrong = Judgement(verdict=Verdict.WRONG, code="WRONG", http_status=200)
@@ -167,8 +167,8 @@ def test_other_clients_are_passed_over(store: Store) -> None:
         store.conn,
         request_id=request.id,
         client_id=other,
-        session_hash=None,
-        number_hash=None,
+        session_hashes=None,
+        number_hashes=None,
         client_ip_hash=b"ip",
         lease_s=20,
         now=NOW,
@@ -203,8 +203,8 @@ def test_no_table_is_read_as_a_whole(store: Store) -> None:
     store.conn.execute(text("ANALYZE otp_requests, checks, number_guesses"))
     values = {
         "client_id": store.client_id,
-        "number_hash": b"7",
-        "client_ip_hash": b"7",
+        "number_hashes": [b"7"],
+        "client_ip_hashes": [b"7"],
         "life": timedelta(minutes=30),
         "number_since": NOW - HOUR,
         "number_before": 9,

@@ -33,7 +33,7 @@ FILL = text(
 def sought(**given: Any) -> Sought:
     """Return what is looked for: everything but for what is given."""
     anything: dict[str, Any] = dict.fromkeys(
-        ("number_hash", "status", "created_after", "created_before", "client_id")
+        ("number_hashes", "status", "created_after", "created_before", "client_id")
     )
     return Sought(**(anything | given))
 
@@ -148,8 +148,8 @@ def test_number_that_cannot_be_opened(store: Store) -> None:
         ({"status": "locked"}, "otp_requests_created", False),
         ({"client_id": UUID(int=1)}, "otp_requests_created", True),
         ({"status": "locked", "client_id": UUID(int=1), "created_before": NOW}, "otp_requests_created", True),
-        ({"number_hash": b"x" * 16}, "otp_requests_number", False),
-        ({"number_hash": b"x" * 16, "status": "locked"}, "otp_requests_number", True),
+        ({"number_hashes": [b"x" * 16]}, "otp_requests_number", False),
+        ({"number_hashes": [b"x" * 16], "status": "locked"}, "otp_requests_number", True),
     ],
     ids=str,
 )
