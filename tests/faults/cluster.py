@@ -31,6 +31,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from otpqueue import clock
+from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.engine import Engine
 from otpqueue.embedded.home import free_port
@@ -46,6 +47,16 @@ INFOBIP_KEY = "cluster-infobip-key"
 RECEIPTS_LOGIN = ("infobip", "reports")
 READY_WITHIN_S = 60.0
 
+UNLIMITED: Mapping[str, str] = {
+    # Few callers ask more often than people would, guess, and do so while Redis is down.
+    **dict.fromkeys((limit.setting for limit in LIMITS.values()), "off"),
+    "OTPQUEUE_WRONG_CODES_NUMBER": "off",
+    "OTPQUEUE_WRONG_CODES_CLIENT_IP": "off",
+    "OTPQUEUE_DAILY_CAP": "none",
+    "OTPQUEUE_GUARD": "off",
+}
+"""Without limits, caps and the pumping guard, which other tests are about."""
+
 SETTINGS: Mapping[str, str] = {
     # As in production, but for the times: short enough to be waited for, and in the same proportions.
     "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S": "1",
@@ -53,7 +64,6 @@ SETTINGS: Mapping[str, str] = {
     "OTPQUEUE_SEND_LEASE_S": "6",
     "OTPQUEUE_CHECK_LEASE_S": "5",
     "OTPQUEUE_SEND_WITHIN_S": "60",
-    "OTPQUEUE_DAILY_CAP": "none",
     "OTPQUEUE_CODE_LIFETIME_S": "120",
     "OTPQUEUE_SWEEP_EVERY_S": "1",
     "OTPQUEUE_EXPIRE_EVERY_S": "2",
@@ -66,13 +76,7 @@ SETTINGS: Mapping[str, str] = {
     "OTPQUEUE_SENDER_THREADS": "16",
     "OTPQUEUE_API_THREADS": "64",
     "OTPQUEUE_DATABASE_POOL": "10",
-    # Its few callers ask more often than a person would, and while Redis is down.
-    "OTPQUEUE_LIMIT_NUMBER_15M": "off",
-    "OTPQUEUE_LIMIT_NUMBER_DAY": "off",
-    "OTPQUEUE_LIMIT_NUMBER_DAY_ALL": "off",
-    "OTPQUEUE_LIMIT_CLIENT_IP_15M": "off",
-    "OTPQUEUE_LIMIT_KEY_RATE": "off",
-    "OTPQUEUE_WRONG_CODES_NUMBER": "off",
+    **UNLIMITED,
     "OTPQUEUE_SEAL_KEYS": "k1:" + base64.b64encode(b"s" * 32).decode(),
     "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
 }
@@ -279,8 +283,8 @@ class Cluster:
         elif role == "beat":
             self._spawn(name, role, ["beat"], lambda _pid, at: time.time() > at + _BEAT_STARTS_S)
         else:
-            jobs = ["--jobs=2"] if role == "periodic" else []
-            self._spawn(name, role, ["worker", f"--queues={role}", *jobs], lambda pid, _at: self._shown(pid))
+            served = ["--queues=periodic,slow", "--jobs=3"] if role == "periodic" else ["--queues=send"]
+            self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shown(pid))
 
     def _spawn(
         self, name: str, role: str, command: Sequence[str], ready: Callable[[int, float], bool]

@@ -20,12 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults import web
-from tests.faults.cluster import SETTINGS, Cluster
+from tests.faults.cluster import SETTINGS, UNLIMITED, Cluster
 
 PRODUCTION: Mapping[str, str | None] = {
-    name: None for name in SETTINGS if name not in {"OTPQUEUE_SEAL_KEYS", "OTPQUEUE_HASH_KEY"}
+    name: None
+    for name in SETTINGS
+    if name not in {"OTPQUEUE_SEAL_KEYS", "OTPQUEUE_HASH_KEY"} and name not in UNLIMITED
 }
-"""The defaults that users get, in place of the cluster's short times."""
+"""The defaults that users get, in place of the cluster's short times; but no limits."""
 
 Figures = dict[str, object]
 
