@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import allow_time, connection
 from otpqueue.wiring import Parts
 from tests.conftest import Ask
 from tests.operations.looking import Rows, numbers, until
@@ -51,6 +51,7 @@ def test_worker_that_is_told_to_stop_leaves_the_rest(
     """A purge of an hour's worth does not hold a worker up: it ends after the batch in hand, exit code 0."""
     ask(numbers(1)[0])
     with connection(parts.engine) as conn:
+        allow_time(conn, 60)
         conn.execute(MANY, {"ended": clock.now() - timedelta(days=31), "count": 60_000})
     worker = start(*SLOW)
     start(*BEAT, **OFTEN)
