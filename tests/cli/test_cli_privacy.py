@@ -77,10 +77,26 @@ def test_purge(shell: Shell, ask: Ask, rows: Rows) -> None:
     left = len(rows.requests())
     deleted = shell.invoke("purge")
 
-    assert counted.output == "otp_requests: 1 too old\nrefusals: 0 too old\nerasures: 0 too old\n"
+    ageing = (
+        "otp_requests",
+        "idempotency_keys",
+        "number_guesses",
+        "check_counts",
+        "refusals",
+        "send_counts",
+        "sending_stops",
+        "do_not_send",
+        "guard_tallies",
+        "guard_addresses",
+        "guard_decisions",
+        "guard_exceptions",
+        "erasures",
+    )
+    told = [f"{table}: {int(table == 'otp_requests')}" for table in ageing]
+    assert counted.output.splitlines() == [f"{line} too old" for line in told]
     assert kept.output.startswith("otp_requests: 0 deleted\n")
     assert left == 1
-    assert deleted.output == "otp_requests: 1 deleted\nrefusals: 0 deleted\nerasures: 0 deleted\n"
+    assert deleted.output.splitlines() == [f"{line} deleted" for line in told]
     assert rows.requests() == []
 
 
@@ -132,7 +148,9 @@ def test_rotate_hash(shell: Shell, ask: Ask, parts: Parts) -> None:
     unused = f"API key {prefix_of(key)} has not been used yet: its next call moves it to the new key"
     assert looked.output.splitlines() == [
         "otp_requests: 1 numbers under the old key",
+        "number_guesses: 0 numbers under the old key",
         "refusals: 0 numbers under the old key",
+        "do_not_send: 0 numbers under the old key",
         "live requests bound to a session under the old key: 0",
         unused,
         "the old key is still needed",
@@ -159,7 +177,7 @@ def test_start_without_a_key_that_is_needed(shell: Shell, ask: Ask, command: str
 
     assert result.returncode == 1
     assert (
-        "OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: k1 (1 requests)" in result.stderr
+        "OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: k1 (1 numbers)" in result.stderr
     )
     assert "Traceback" not in result.stderr
 
