@@ -13,7 +13,7 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.logs import get_logger
 from otpqueue.store import do_not_send
 from otpqueue.store.do_not_send import Blocked
-from otpqueue.store.engine import connection, run
+from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -42,7 +42,7 @@ class Blocklist:
             raise InvalidRequest(
                 [FieldError("reason", f"must be at most {_LONGEST_REASON} printable characters")]
             )
-        run(
+        transaction(
             self.engine,
             lambda conn: do_not_send.block(
                 conn, number.e164, reason=reason, until=until, now=now, vault=self.vault
@@ -55,7 +55,7 @@ class Blocklist:
         """Take a number off the list; return it and whether it was on it. Raises as `block` does."""
         number = phone.parse(phone_number, allow_documentation=True)
         number_hashes = self.vault.number_hashes(number.e164)
-        removed = run(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
+        removed = transaction(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
         if removed:
             log.info("number_unblocked", country=number.country)
         return number, removed

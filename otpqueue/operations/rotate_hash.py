@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,6 +15,7 @@ from otpqueue.operations.rotate_seal import Progress
 from otpqueue.store import rehashing
 from otpqueue.store.engine import allow_time, transaction
 from otpqueue.store.holdings import HOLDINGS
+from otpqueue.store.rehashing import Step
 from otpqueue.store.vault import Vault
 
 Result = TypeVar("Result")
@@ -59,9 +60,10 @@ class RotateHash:
     def __call__(self, *, progress: Progress, batch: int = BATCH, drop_unknown: bool = False) -> Hashed:
         """Hash every number anew that is under the old key, in every table; return what needs that key yet.
 
-        In steps of `batch` requests, a transaction each; traffic goes on beside it. A number that stands in
-        another table and of which no request is stored is not known: such rows are left, or forgotten with
-        `drop_unknown`, but for what is kept even when a number is erased. Raises DatabaseUnavailable.
+        In steps of `batch` rows, a transaction each; traffic goes on beside it. A number that stands
+        in another table, and neither in a request nor on the do-not-send list, is not known: such rows are
+        left, or forgotten with `drop_unknown`, but for what is kept even when a number is erased. Raises
+        DatabaseUnavailable.
         """
         old = self.vault.marks[1:]
         for mark in old:
@@ -91,21 +93,28 @@ class RotateHash:
         return self._long(work)
 
     def _rehash(self, mark: bytes, batch: int, progress: Progress) -> None:
-        """Pass over the requests until none is left but those whose number cannot be read."""
-        done, found = 0, self.look().numbers["otp_requests"]
+        """Pass over what is sealed until none is left but those whose number cannot be read."""
+        done, found = 0, self._sealed_under_old()
         for _ in range(_PASSES):
-            last, unopened = None, 0
-            while True:
-                work = partial(rehashing.rehash, mark=mark, after=last, limit=batch, vault=self.vault)
-                step = transaction(self.engine, work)
+            unopened = 0
+            for step in self._steps(mark, batch):
                 done, unopened = done + step.rehashed, unopened + step.unopened
-                if step.last is None:
-                    break
-                last = step.last
                 progress("old", done, max(found, done))
-            if self.look().numbers["otp_requests"] <= unopened:
+            if self._sealed_under_old() <= unopened:
                 return
             time.sleep(_PAUSE_S)
+
+    def _steps(self, mark: bytes, batch: int) -> Iterator[Step]:
+        for holding in rehashing.SEALED:
+            work = partial(rehashing.rehash, holding=holding, mark=mark, limit=batch, vault=self.vault)
+            step = transaction(self.engine, partial(work, after=None))
+            while step.last is not None:
+                yield step
+                step = transaction(self.engine, partial(work, after=step.last))
+
+    def _sealed_under_old(self) -> int:
+        numbers = self.look().numbers
+        return sum(numbers[holding.table.name] for holding in rehashing.SEALED)
 
     def _long(self, work: Callable[[Connection], Result]) -> Result:
         def patient(conn: Connection) -> Result:

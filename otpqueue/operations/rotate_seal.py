@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
@@ -89,36 +88,38 @@ class RotateSeal:
     def drop(self, key_id: str, *, batch: int = BATCH) -> int:
         """Delete the requests whose number is sealed with a key that is lost; return how many.
 
-        Raises ValueError when the key is not lost, DatabaseUnavailable.
+        Numbers of the do-not-send list stay on it by their hashes alone. Raises ValueError when the key is
+        not lost, DatabaseUnavailable.
         """
         if key_id in self.vault.seal_key_ids:
             raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS: what it seals can be read")
         total = 0
         while dropped := transaction(self.engine, partial(resealing.drop, key_id=key_id, limit=batch)):
             total += dropped
-        log.warning("sealed_numbers_dropped", key_id=key_id, requests=total)
+        unread = transaction(self.engine, partial(resealing.take_away, key_id=key_id))
+        log.warning("sealed_numbers_dropped", key_id=key_id, requests=total, do_not_send_unread=unread)
         return total
 
     def _reseal(self, key_id: str, found: int, batch: int, progress: Progress) -> int:
         """Seal a key's numbers anew, pass by pass until none is left; return how many it does not open."""
         done = 0
         for _ in range(_PASSES):
-            last, unopened = None, 0
-            while True:
-                step = self._step(key_id, last, batch)
+            unopened = 0
+            for step in self._steps(key_id, batch):
                 done, unopened = done + step.resealed, unopened + step.unopened
-                if step.last is None:
-                    break
-                last = step.last
                 progress(key_id, done, max(found, done))
             if self._counts({key_id}).get(key_id, 0) <= unopened:
                 break
             time.sleep(_PAUSE_S)
         return unopened
 
-    def _step(self, key_id: str, last: UUID | None, batch: int) -> Step:
-        work = partial(resealing.reseal, key_id=key_id, after=last, limit=batch, vault=self.vault)
-        return transaction(self.engine, work)
+    def _steps(self, key_id: str, batch: int) -> Iterator[Step]:
+        for table in resealing.SEALED:
+            work = partial(resealing.reseal, table=table, key_id=key_id, limit=batch, vault=self.vault)
+            step = transaction(self.engine, partial(work, after=None))
+            while step.last is not None:
+                yield step
+                step = transaction(self.engine, partial(work, after=step.last))
 
     def _counts(self, key_ids: set[str] | None = None) -> dict[str, int]:
         def work(conn: Connection) -> dict[str, int]:
@@ -141,9 +142,9 @@ def refusal_to_start(rotate: RotateSeal) -> str | None:
         return None
     if not missing:
         return None
-    lacking = ", ".join(f"{key_id} ({count} requests)" for key_id, count in sorted(missing.items()))
+    lacking = ", ".join(f"{key_id} ({count} numbers)" for key_id, count in sorted(missing.items()))
     return (
         f"OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: {lacking}. Put them back, after "
         "the first; `otpqueue keys rotate-seal` then makes them needless. If one is lost for good, "
-        "`otpqueue keys drop-sealed ID` deletes what it sealed"
+        "`otpqueue keys drop-sealed ID` deletes the requests that it sealed"
     )

@@ -42,6 +42,10 @@ log = get_logger(__name__)
 # to commit. That is what makes the caps exact. Ranks count the older ones of the batch as sent, whatever
 # their own fate, so one that does not fit is only left for later; the oldest has rank 1 everywhere, so each
 # claim brings something forward.
+#
+# `blocked` compares hashes as they are stored. While the look-up key is being replaced, a request that was
+# accepted under the one key does not match an entry that was made since under the other, until both are
+# hashed anew. Acceptance looks by both: only a number that is blocked while its code waits is sent that code.
 _CLAIM = text(
     f"""
     WITH due AS MATERIALIZED (

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Row, delete, literal, or_, select
+from sqlalchemy import Connection, Row, delete, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -18,6 +18,9 @@ from otpqueue.store.schema import do_not_send
 from otpqueue.store.vault import Vault
 
 _d = do_not_send.c
+
+_ADVISORY_LOCK = 0x6F7470_0003
+"""Beside those of migrations and purges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,14 @@ class Blocked:
 def block(
     conn: Connection, e164: str, *, reason: str | None, until: datetime | None, now: datetime, vault: Vault
 ) -> None:
-    """Put a number on the list; one that is on it gets the new reason and end."""
+    """Put a number on the list; one that is on it gets the new reason and end.
+
+    Call in a transaction. The number has one row afterwards, also while a look-up key is being replaced.
+    """
+    take_turn(conn)
+    current, *older = vault.number_hashes(e164)
+    if older:
+        conn.execute(delete(do_not_send).where(_d.number_hash.in_(older)))
     row_id: UUID = uuid7()
     key_id, sealed = vault.seal(e164, row_id=row_id)
     values = {
@@ -48,13 +58,22 @@ def block(
     }
     conn.execute(
         insert(do_not_send)
-        .values(number_hash=vault.number_hash(e164), **values)
+        .values(number_hash=current, **values)
         .on_conflict_do_update(index_elements=["number_hash"], set_=values)
     )
 
 
+def take_turn(conn: Connection) -> None:
+    """Wait until nobody else changes the list or its hashes; nobody else will until this transaction ends.
+
+    A row must not be found under neither of its hashes while it goes from one to the other.
+    """
+    conn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
 def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
-    """Take a number off the list; return whether it was on it."""
+    """Take a number off the list; return whether it was on it. Call in a transaction."""
+    take_turn(conn)
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
 
 

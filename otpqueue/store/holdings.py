@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Table, func
+from sqlalchemy import Column, Table, and_, case, func, or_
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
@@ -99,6 +99,14 @@ class Holding:
         return f"{hours // 24} days" if hours % 24 == 0 and hours > 24 else f"{hours} h"
 
 
+def _longer(row: Columns, joining: Columns) -> Mapping[str, Any]:
+    """Of two entries of the do-not-send list, take the one without an end, or with the later one."""
+    longer = and_(row.until.is_not(None), or_(joining.until.is_(None), joining.until > row.until))
+    return {
+        name: case((longer, joining[name]), else_=row[name]) for name in ("reason", "until", "created_at")
+    }
+
+
 HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.clients, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.api_keys, on_erase=OnErase.UNCONCERNED, other_hashes=("key_hash",)),
@@ -174,6 +182,7 @@ HOLDINGS: tuple[Holding, ...] = (
         on_erase=OnErase.KEPT,
         number_hash="number_hash",
         sealed=True,
+        merge=_longer,
         age="until",
         only=schema.do_not_send.c.until.is_not(None),
         kept=timedelta(0),

@@ -28,6 +28,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import Values
 
 from otpqueue.domain.request import LIVE
+from otpqueue.store import do_not_send
 from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.requests import in_status
 from otpqueue.store.schema import api_keys, otp_requests
@@ -35,10 +36,11 @@ from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 
-OTHERS: tuple[Holding, ...] = tuple(
-    holding for holding in HOLDINGS if holding.number_hash is not None and not holding.sealed
-)
-"""The tables that know a number by its hash alone."""
+_HASHED = tuple(holding for holding in HOLDINGS if holding.number_hash is not None)
+SEALED: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.sealed)
+"""The tables whose rows hold the number itself, from which its hash can be made anew."""
+OTHERS: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.table is not otp_requests)
+"""All tables that know a number but the requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +76,19 @@ def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> list[str]:
     return sorted(found)
 
 
-def rehash(conn: Connection, *, mark: bytes, after: bytes | None, limit: int, vault: Vault) -> Step:
-    """Replace the hash of up to `limit` requests by that of the first key, and with it those in other tables.
+def rehash(
+    conn: Connection, holding: Holding, *, mark: bytes, after: bytes | None, limit: int, vault: Vault
+) -> Step:
+    """Replace the hash of up to `limit` sealed numbers by that of the first key, and so in the other tables.
 
     Call in a transaction. Rows that somebody else has locked are passed over.
     """
+    do_not_send.take_turn(conn)
+    of = holding.table.c
     rows = conn.execute(
-        select(_r.id, _r.number_sealed, _r.seal_key_id, _r.number_hash)
-        .where(_marked(_r.number_hash, mark), *([_r.number_hash > after] if after else []))
-        .order_by(_r.number_hash)
+        select(of.id, of.number_sealed, of.seal_key_id, of.number_hash)
+        .where(_marked(of.number_hash, mark), *([of.number_hash > after] if after else []))
+        .order_by(of.number_hash)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
@@ -96,19 +102,20 @@ def rehash(conn: Connection, *, mark: bytes, after: bytes | None, limit: int, va
         pairs[row.number_hash] = vault.number_hash(number)
         ids.append(row.id)
     if pairs:
-        for holding in OTHERS:
-            replace(conn, holding, pairs)
-        known = _as_rows(pairs)
-        conn.execute(
-            update(otp_requests)
-            .where(_r.id.in_(ids), _r.number_hash == known.c.old)
-            .values(number_hash=known.c.new)
-        )
+        for other in OTHERS:
+            replace(conn, other, pairs)
+        if holding not in OTHERS:
+            known = _as_rows(pairs)
+            conn.execute(
+                update(holding.table)
+                .where(of.id.in_(ids), of.number_hash == known.c.old)
+                .values(number_hash=known.c.new)
+            )
     return Step(rehashed=len(ids), unopened=len(rows) - len(ids), last=rows[-1].number_hash if rows else None)
 
 
 def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) -> None:
-    """Replace hashes in a table that knows numbers by their hash alone, old by new.
+    """Replace hashes in a table other than the requests, old by new.
 
     Where there is one row a number and the new hash has one already, the two become one.
     """
@@ -128,7 +135,7 @@ def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) ->
     joining = insert(table).from_select(names, select(*taken.c))
     conn.execute(
         joining.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns), set_=holding.merge(table.c, joining.excluded)
+            index_elements=_unique(holding), set_=holding.merge(table.c, joining.excluded)
         )
     )
 
@@ -149,6 +156,12 @@ def _forget(holding: Holding, hashes: Column[Any], mark: bytes) -> Any:
         forgotten = {hashes.name: null(), **_freed(holding)}
         return update(holding.table).where(_marked(hashes, mark)).values(forgotten)
     return delete(holding.table).where(_marked(hashes, mark))
+
+
+def _unique(holding: Holding) -> list[Column[Any]]:
+    key = list(holding.table.primary_key.columns)
+    own = holding.column(holding.number_hash or "")
+    return key if own.primary_key else [own]
 
 
 def _freed(holding: Holding) -> dict[str, Any]:

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, Table, TextClause, delete, func, select, text, update
 
-from otpqueue.store.schema import otp_requests
+from otpqueue.store.holdings import HOLDINGS
+from otpqueue.store.schema import do_not_send, otp_requests
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 _LOWEST = UUID(int=0)
+_NO_KEY = ""
+"""Stands where a number that could not be read any more was taken away."""
 
-# One look into the index for each key, however many rows there are.
-_KEYS_IN_USE = text(
-    """
-    WITH RECURSIVE found (key_id) AS (
-        (SELECT seal_key_id FROM otp_requests ORDER BY seal_key_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT seal_key_id FROM otp_requests WHERE seal_key_id > found.key_id
-                ORDER BY seal_key_id LIMIT 1)
-        FROM found WHERE found.key_id IS NOT NULL
+SEALED: tuple[Table, ...] = tuple(holding.table for holding in HOLDINGS if holding.sealed)
+"""The tables that hold sealed numbers."""
+
+
+def look_for_keys(table: Table) -> TextClause:
+    """Return the query for a table's keys: one look into its index for each, however many rows there are."""
+    return text(
+        f"""
+        WITH RECURSIVE found (key_id) AS (
+            (SELECT seal_key_id FROM {table.name} WHERE seal_key_id > '{_NO_KEY}'
+             ORDER BY seal_key_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT seal_key_id FROM {table.name} WHERE seal_key_id > found.key_id
+                    ORDER BY seal_key_id LIMIT 1)
+            FROM found WHERE found.key_id IS NOT NULL
+        )
+        SELECT key_id FROM found WHERE key_id IS NOT NULL
+        """  # noqa: S608 - a table of ours
     )
-    SELECT key_id FROM found WHERE key_id IS NOT NULL
-    """
-)
 
-# Nothing else of a row changes: `updated_at` is when its state changed, and callers see it.
-_STORE = text(
-    """
-    UPDATE otp_requests AS r SET number_sealed = t.sealed, seal_key_id = :key_id
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:sealed AS bytea[])) AS t (id, sealed)
-    WHERE r.id = t.id
-    """
-)
+
+def _store(table: Table) -> TextClause:
+    # Nothing else of a row changes: `updated_at` is when its state changed, and callers see it.
+    return text(
+        f"""
+        UPDATE {table.name} AS r SET number_sealed = t.sealed, seal_key_id = :key_id
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:sealed AS bytea[])) AS t (id, sealed)
+        WHERE r.id = t.id
+        """  # noqa: S608 - a table of ours
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,30 +64,32 @@ class Step:
 
 def keys_in_use(conn: Connection) -> list[str]:
     """Return the ids of the keys that stored numbers are sealed with."""
-    return list(conn.execute(_KEYS_IN_USE).scalars())
+    return sorted({key_id for table in SEALED for key_id in conn.execute(look_for_keys(table)).scalars()})
 
 
 def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
     """Return how many numbers are sealed with each of these keys, or with each that there is."""
-    rows = (
-        select(_r.seal_key_id, func.count().label("numbers"))
-        .group_by(_r.seal_key_id)
-        .order_by(_r.seal_key_id)
-    )
-    if key_ids is not None:
-        rows = rows.where(_r.seal_key_id.in_(key_ids))
-    return {row.seal_key_id: row.numbers for row in conn.execute(rows)}
+    found: Counter[str] = Counter()
+    for table in SEALED:
+        key = table.c.seal_key_id
+        rows = select(key, func.count().label("numbers")).where(key != _NO_KEY).group_by(key)
+        if key_ids is not None:
+            rows = rows.where(key.in_(key_ids))
+        found.update({row.seal_key_id: row.numbers for row in conn.execute(rows)})
+    return dict(sorted(found.items()))
 
 
-def reseal(conn: Connection, *, key_id: str, after: UUID | None, limit: int, vault: Vault) -> Step:
-    """Seal up to `limit` numbers of a key anew with the first one, in the order of ids.
+def reseal(
+    conn: Connection, table: Table, *, key_id: str, after: UUID | None, limit: int, vault: Vault
+) -> Step:
+    """Seal up to `limit` numbers of a table and a key anew with the first one, in the order of ids.
 
     Call in a transaction. Rows that somebody else has locked, a claim or a check, are passed over.
     """
     rows = conn.execute(
-        select(_r.id, _r.number_sealed)
-        .where(_r.seal_key_id == key_id, _r.id > (after or _LOWEST))
-        .order_by(_r.id)
+        select(table.c.id, table.c.number_sealed)
+        .where(table.c.seal_key_id == key_id, table.c.id > (after or _LOWEST))
+        .order_by(table.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
@@ -88,7 +102,7 @@ def reseal(conn: Connection, *, key_id: str, after: UUID | None, limit: int, vau
             continue
         sealed[row.id] = vault.seal(number, row_id=row.id)[1]
     if sealed:
-        conn.execute(_STORE, {"key_id": current, "ids": list(sealed), "sealed": list(sealed.values())})
+        conn.execute(_store(table), {"key_id": current, "ids": list(sealed), "sealed": list(sealed.values())})
     return Step(resealed=len(sealed), unopened=len(rows) - len(sealed), last=rows[-1].id if rows else None)
 
 
@@ -102,3 +116,12 @@ def drop(conn: Connection, *, key_id: str, limit: int) -> int:
         .all()
     )
     return conn.execute(delete(otp_requests).where(_r.id.in_(batch))).rowcount if batch else 0
+
+
+def take_away(conn: Connection, *, key_id: str) -> int:
+    """Take what a key has sealed off the do-not-send list; return how many numbers that were.
+
+    They stay on it by their hashes, and nothing is sent to them.
+    """
+    unread = update(do_not_send).where(do_not_send.c.seal_key_id == key_id)
+    return conn.execute(unread.values(number_sealed=b"", seal_key_id=_NO_KEY)).rowcount

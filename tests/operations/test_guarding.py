@@ -21,7 +21,7 @@ from otpqueue.store.engine import connection
 from otpqueue.store.guard import hour_of
 from otpqueue.store.schema import guard_tallies
 from otpqueue.wiring import Parts
-from tests.conftest import MakeParts, Provider
+from tests.conftest import NO_LIMITS, MakeParts, Provider
 from tests.operations.looking import Rows, at_once
 
 BLOCK = "44770090"
@@ -142,7 +142,7 @@ def test_verified_number_goes_on_while_its_block_is_refused(make_door: MakeDoor,
 
 def test_asking_again_is_not_refused(make_door: MakeDoor) -> None:
     """Whose first code did not come asks again: his own send does not count against him, three times."""
-    door = make_door()
+    door = make_door(**NO_LIMITS)
     for _ in range(3):
         door.ask()
         door.parts.pump.run()

@@ -16,6 +16,7 @@ from otpqueue.domain.request import FINAL, LIVE
 from otpqueue.operations.purge import Purge
 from otpqueue.store import erasing, purging, refusals
 from otpqueue.store.engine import connection
+from otpqueue.store.holdings import HOLDINGS
 from otpqueue.store.schema import otp_requests
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts
@@ -23,7 +24,7 @@ from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, numbers
 
 DAY = timedelta(days=1)
-NOTHING = {"otp_requests": 0, "refusals": 0, "erasures": 0}
+NOTHING = {holding.table.name: 0 for holding in HOLDINGS if holding.age is not None}
 
 
 @pytest.fixture

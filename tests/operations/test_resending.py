@@ -37,7 +37,7 @@ from otpqueue.simulator.server import running
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from tests.conftest import INFOBIP_KEY, NUMBER, Ask, MakeParts, Provider
+from tests.conftest import INFOBIP_KEY, NO_LIMITS, NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, at_once, until
 
@@ -711,13 +711,16 @@ def test_ended_while_a_resend_is_due(
     assert resends.rows.outcomes(request.id) == ["accepted"]
 
 
-def test_sixteen_at_once(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
+def test_sixteen_at_once(
+    resends: Resends, ask_sent: AskSent, make_parts: MakeParts, provider: Provider
+) -> None:
     """Of sixteen resends at the same moment one is taken and the code is sent once more, once."""
     request = ask_sent()
     resends.ready(request)
+    unlimited = make_parts(**NO_LIMITS)
 
     def ask() -> OtpRequest:
-        return resends.parts.resend(request.id, client_id=request.client_id, channel=None, now=clock.now())
+        return unlimited.resend(request.id, client_id=request.client_id, channel=None, now=clock.now())
 
     answers = at_once([ask] * 16)
     resends.parts.pump.run()

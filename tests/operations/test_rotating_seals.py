@@ -14,6 +14,8 @@ from otpqueue.domain.request import Status
 from otpqueue.operations.rotate_seal import refusal_to_start
 from otpqueue.operations.verify import Attempted
 from otpqueue.store.engine import connection
+from otpqueue.store.resealing import look_for_keys
+from otpqueue.store.schema import otp_requests
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -158,7 +160,7 @@ def test_start_is_refused_while_a_key_is_missing(ask: Ask, rotated: Parts, make_
     why = refusal_to_start(bereft.rotate_seal)
 
     assert why is not None
-    assert "k1 (3 requests)" in why
+    assert "k1 (3 numbers)" in why
     assert refusal_to_start(rotated.rotate_seal) is None
     rotated.rotate_seal(progress=silent)
     assert refusal_to_start(bereft.rotate_seal) is None
@@ -201,14 +203,11 @@ def test_keys_are_found_without_reading_the_table(parts: Parts, client_id: UUID)
            'expired', 'idle', 5, now(), now(), now(), now()
     FROM generate_series(1, 20000) AS n
     """
-    from otpqueue.store.resealing import _KEYS_IN_USE
-
     with connection(parts.engine) as conn:
         conn.execute(text(fill), {"client_id": client_id})
         conn.execute(text("VACUUM ANALYZE otp_requests"))
-        plan = "\n".join(
-            conn.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {_KEYS_IN_USE.text}")).scalars()
-        )
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {look_for_keys(otp_requests).text}"
+        plan = "\n".join(conn.execute(text(explain)).scalars())
         missing = parts.rotate_seal.missing()
 
     assert "Seq Scan on otp_requests" not in plan

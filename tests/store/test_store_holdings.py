@@ -60,8 +60,9 @@ def test_number_is_kept_for_a_time(holding: Holding) -> None:
 
 @pytest.mark.parametrize("holding", AGEING, ids=[holding.table.name for holding in AGEING])
 def test_old_rows_are_found_by_an_index(holding: Holding) -> None:
-    """A purge must not read the whole table: an index begins with the age."""
-    first = {next(iter(index.columns)).name for index in holding.table.indexes}
+    """A purge must not read the whole table: an index, or the primary key, begins with the age."""
+    indexes = [index.columns for index in holding.table.indexes]
+    first = {next(iter(columns)).name for columns in (*indexes, holding.table.primary_key.columns)}
 
     assert holding.age in first
 
@@ -69,19 +70,22 @@ def test_old_rows_are_found_by_an_index(holding: Holding) -> None:
 def test_merging_is_declared_where_a_number_has_one_row() -> None:
     """Two hashes of one number cannot stand in a column that is unique, unless it is said how to merge."""
     for holding in HOLDINGS:
-        key = {column.name for column in holding.table.primary_key.columns}
-        if holding.number_hash in key:
-            assert holding.merge is not None, holding.table.name
+        if holding.number_hash is not None:
+            own = holding.column(holding.number_hash)
+            assert (own.primary_key or bool(own.unique)) == (holding.merge is not None), holding.table.name
 
 
 def test_retention_bounds_all_but_evidence() -> None:
     """A shorter retention shortens everything that is about persons."""
     day = timedelta(days=1)
 
-    kept = {holding.table.name: holding.kept_for(day) for holding in AGEING}
+    longer = {holding.table.name: holding.kept_for(day) for holding in AGEING if holding.kept_for(day) > day}
 
-    assert kept == {"otp_requests": day, "refusals": day, "erasures": timedelta(days=1096)}
+    assert longer == {"sending_stops": timedelta(days=1096), "erasures": timedelta(days=1096)}
+    assert BY_NAME["otp_requests"].kept_for(day) == BY_NAME["refusals"].kept_for(day) == day
     assert BY_NAME["refusals"].kept_for(30 * day) == 7 * day
+    assert BY_NAME["guard_addresses"].kept_for(30 * day) == 2 * day
+    assert BY_NAME["do_not_send"].kept_for(30 * day) == timedelta(0)
 
 
 def test_docs_say_what_is_held(project: Path) -> None:

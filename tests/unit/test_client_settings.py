@@ -97,5 +97,14 @@ def test_what_is_not_set_cannot_be_unset() -> None:
 
 def test_every_path_takes_what_it_gives() -> None:
     """What a path's reader has made, it reads again."""
+    texts = {
+        "daily_cap": "100",
+        "countries_allowed": "gb, 001",
+        "countries_blocked": "",
+        "languages": "de,en-GB",
+    }
+
+    assert all(path in texts or path.startswith("limits.") for path in PATHS)
     for path, read in PATHS.items():
-        assert read(read("5/15m")) == read("5/15m"), path
+        once = read(texts.get(path, "5/15m"))
+        assert read(once) == once, path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps, day_of, seconds_to_midnight
 from otpqueue.domain.circuit import Sign, sign_of
-from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.client_settings import ClientSettings, with_setting
 from otpqueue.domain.errors import CountryNotAllowed, InvalidRequest, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCode, FixedCodes
 from otpqueue.domain.number_policy import NumberPolicy, check_language
@@ -146,13 +148,11 @@ def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> No
 
 def test_client_settings_survive_json() -> None:
     """What is stored of a client's settings comes back as it was, and only what is set is stored."""
-    settings = ClientSettings(daily_cap=0, countries_allowed=("GB", "001"), languages=())
+    stored: dict[str, Any] = {}
+    for path, given in {"daily_cap": "0", "countries_allowed": "gb, 001", "languages": "de,en-GB"}.items():
+        stored = with_setting(stored, path, given)
 
-    stored = settings.to_stored()
-
-    assert stored == {"daily_cap": 0, "countries_allowed": ("GB", "001"), "languages": ()}
-    assert ClientSettings.from_stored({name: _as_json(value) for name, value in stored.items()}) == settings
-
-
-def _as_json(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    assert stored == {"daily_cap": 0, "countries_allowed": ["GB", "001"], "languages": ["de", "en-GB"]}
+    assert ClientSettings.from_stored(json.loads(json.dumps(stored))) == ClientSettings(
+        daily_cap=0, countries_allowed=("GB", "001"), languages=("de", "en-GB")
+    )
