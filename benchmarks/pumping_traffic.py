@@ -17,6 +17,7 @@ import random
 from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 DAY_S = 86_400
 HISTORY_DAYS = 14
@@ -109,7 +110,7 @@ class World:
         country = rng.choices(self.countries, cum_weights=self._weights)[0]
         block = bisect(country.weights, rng.random() * country.weights[-1])
         shared = rng.random() < 0.3
-        address = f"s{rng.randrange(300)}" if shared else f"o{rng.randrange(10**9)}"
+        address = _address(10, rng.randrange(300)) if shared else _address(11, rng.randrange(2**24))
         typed = rng.random() < country.verified
         return Try(
             self._time(),
@@ -165,7 +166,7 @@ class World:
                 at,
                 country,
                 f"+{block}{next(last) % 10_000:04}",
-                f"a{rng.randrange(attack.addresses)}",
+                _address(12, rng.randrange(attack.addresses)),
                 None,
                 attack=True,
                 returning=False,
@@ -194,6 +195,10 @@ class World:
             else:
                 iso, code = where[index % len(where)]
                 yield iso, f"{code}{ATTACKERS_BLOCK + index:05}"
+
+
+def _address(network: int, number: int) -> str:
+    return str(IPv4Address(network * 2**24 + number))
 
 
 def _add(counts: list[int], verified: int) -> None:

@@ -32,7 +32,7 @@ from otpqueue.store import send_counts
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import clients
 from otpqueue.wiring import Parts
-from tests.conftest import NUMBER, Ask, MakeParts, Provider
+from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, at_once, numbers
 
@@ -133,7 +133,7 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """Never a code more than the cap, whoever asks and whoever sends at once; and not one fewer."""
-    capped = [make_parts(OTPQUEUE_DAILY_CAP="37") for _ in range(4)]
+    capped = [make_parts(OTPQUEUE_DAILY_CAP="37", **NO_LIMITS) for _ in range(4)]
     done = threading.Event()
 
     def pump(one: Parts) -> None:

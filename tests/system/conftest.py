@@ -89,10 +89,11 @@ class Dev:
         """Check a code."""
         return self.call("POST", f"/v1/otp-requests/{request_id}/verify", json={"code": code, **fields})
 
-    def messages(self, phone_number: str) -> list[dict[str, Any]]:
-        """Return what the simulator sent to a number, newest first."""
+    def messages(self, phone_number: str | None = None) -> list[dict[str, Any]]:
+        """Return what the simulator sent (to one number), newest first."""
         url = f"{self.about['simulator_url']}/_simulator/messages"
-        answer = requests.get(url, params={"to": phone_number.removeprefix("+")}, timeout=10)
+        query = {"to": phone_number.removeprefix("+")} if phone_number else {}
+        answer = requests.get(url, params=query, timeout=10)
         found: list[dict[str, Any]] = answer.json()["messages"]
         return found
 

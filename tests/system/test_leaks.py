@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +15,7 @@ import redis
 import requests
 
 from tests.leaks import Secrets, every_key, every_row
-from tests.system.conftest import Dev, until
+from tests.system.conftest import COMMAND, Dev, until
 
 pytestmark = pytest.mark.system
 
@@ -19,6 +23,22 @@ SESSION = "session-Qx7vTz"
 REFERENCE = "order-of-the-test"
 ADDRESS = "198.51.100.77"
 IDEMPOTENCY_KEY = "idempotency-Jm3kWp"
+TEST_NUMBER, TEST_CODE = "+447700900820", "571839"
+FRENCH = "+33612345678"
+KEYS = {
+    "OTPQUEUE_SEAL_KEYS": "k1:" + base64.b64encode(b"sealing key of the test of leaks").decode(),
+    "OTPQUEUE_HASH_KEY": base64.b64encode(b"hashing key of the test of leaks").decode(),
+}
+SETTINGS = {
+    **KEYS,
+    "OTPQUEUE_LOG_LEVEL": "DEBUG",
+    "OTPQUEUE_SWEEP_EVERY_S": "1",
+    "OTPQUEUE_TEST_NUMBERS": json.dumps(
+        {TEST_NUMBER: {"code": TEST_CODE, "until": f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"}}
+    ),
+    "OTPQUEUE_COUNTRIES_BLOCKED": "FR",
+    "OTPQUEUE_WRONG_CODES_NUMBER": "2/h",
+}
 
 
 class Monitor:
@@ -64,6 +84,8 @@ class Traffic:
             "API key": about["api_key"].rpartition("_")[2],
             "admin's API key": about["admin_api_key"].rpartition("_")[2],
             "provider's key": about["infobip_api_key"],
+            "sealing key": KEYS["OTPQUEUE_SEAL_KEYS"].partition(":")[2],
+            "hashing key": KEYS["OTPQUEUE_HASH_KEY"],
         }
         self.pin_ids: set[str] = set()
         self.answers: list[bytes] = []
@@ -95,11 +117,22 @@ class Traffic:
         self.pin_ids.add(message["pinId"])
         return f"/v1/otp-requests/{answer.json()['id']}", message["pin"]
 
+    def ask(self, number: str, **fields: str) -> requests.Response:
+        """Ask for a code from the address of this test."""
+        body = {"phone_number": number, "session_id": SESSION, "client_ip": ADDRESS, **fields}
+        return self.call("POST", "/v1/otp-requests", json=body)
+
     def everything(self) -> None:
         """Make the calls."""
         self._good_calls()
         self._refused_calls()
+        self._repeated_calls()
+        self._calls_beyond_the_limits()
+        self._calls_for_numbers_that_get_nothing()
+        self._calls_of_an_operator()
         self._calls_while_the_provider_fails()
+        for message in self.dev.messages():
+            self.secrets.codes.add(message["pin"])
 
     def _good_calls(self) -> None:
         path, code = self.sent(
@@ -143,6 +176,96 @@ class Traffic:
         self.call("GET", path, headers={"Authorization": f"Bearer {self.dev.about['api_key']}x"})
         self.call("GET", path, headers={"X-Request-Id": f"id {number}"})
 
+    def _repeated_calls(self) -> None:
+        number = self.number(810)
+        headers = {"Idempotency-Key": IDEMPOTENCY_KEY}
+        body = {"phone_number": number, "session_id": SESSION, "client_ip": ADDRESS}
+        first, again, other = (
+            self.call("POST", "/v1/otp-requests", json=body | more, headers=headers)
+            for more in ({}, {}, {"client_reference": "another"})
+        )
+        assert first.status_code == again.status_code == 202
+        assert first.text == again.text
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert other.json()["code"] == "idempotency_key_reused"
+        until(lambda: bool(self.dev.messages(number)), seconds=10)
+        code = self.dev.messages(number)[0]["pin"]
+        self.secrets.codes.add(code)
+        path = f"/v1/otp-requests/{first.json()['id']}"
+        self.dev.becomes(first.json()["id"], "sent")
+        for key in (number, code, IDEMPOTENCY_KEY, IDEMPOTENCY_KEY):
+            self.call("POST", f"{path}/resend", headers={"Idempotency-Key": key})
+        verify = {"code": code, "session_id": SESSION, "phone_number": number, "client_ip": ADDRESS}
+        for _ in range(2):
+            answer = self.call("POST", f"{path}/verify", json=verify, headers=headers)
+            assert answer.status_code == 200, answer.text
+
+    def _calls_beyond_the_limits(self) -> None:
+        number = self.number(811)
+        answers = [self.ask(number) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+        assert answers[-1].json()["code"] == "limit_exceeded"
+        path, code = self.sent(812, session_id=SESSION, client_ip=ADDRESS)
+        for _ in range(2):
+            wrong = {"code": _wrong(code), "session_id": SESSION, "client_ip": ADDRESS}
+            assert self.call("POST", f"{path}/verify", json=wrong).json()["code"] == "code_incorrect"
+        assert self.ask(self.number(812)).json()["code"] == "too_many_wrong_codes"
+
+    def _calls_for_numbers_that_get_nothing(self) -> None:
+        self.secrets.add_number(FRENCH)
+        assert self.ask(FRENCH).json()["code"] == "country_not_allowed"
+        blocked = self.number(813)
+        about = self.dev.about
+        subprocess.run(
+            [COMMAND, "numbers", "block", "--reason", "asked to be left alone"],
+            cwd=self.dev.folder,
+            env=KEYS | {"DATABASE_URL": about["database_url"], "REDIS_URL": about["redis_url"]},
+            input=blocked,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        assert self.ask(blocked).json()["code"] == "number_not_allowed"
+        self.secrets.add_number(TEST_NUMBER)
+        self.secrets.codes.add(TEST_CODE)
+        answer = self.ask(TEST_NUMBER)
+        assert answer.status_code == 202, answer.text
+        self.dev.becomes(answer.json()["id"], "sent")
+        assert self.dev.messages(TEST_NUMBER) == []
+        ((pin_id,),) = self.dev.rows("SELECT pin_id FROM otp_requests WHERE id = %s", answer.json()["id"])
+        self.secrets.texts["pin id of the test number"] = pin_id
+        self.pin_ids.add(pin_id)
+        path = f"/v1/otp-requests/{answer.json()['id']}"
+        self.call("GET", f"{path}/history", admin=True)
+        right = {"code": TEST_CODE, "session_id": SESSION, "client_ip": ADDRESS}
+        for code, status in ((_wrong(TEST_CODE), 422), (TEST_CODE, 200)):
+            assert self.call("POST", f"{path}/verify", json=right | {"code": code}).status_code == status
+
+    def _calls_of_an_operator(self) -> None:
+        _path, _code = self.sent(814, session_id=SESSION, client_ip=ADDRESS)
+        assert self.ask(self.number(814)).status_code == 202
+        sought = {"phone_number": self.number(814), "limit": 1}
+        found = self.call("POST", "/v1/otp-requests/search", json=sought, admin=True).json()
+        assert len(found["requests"]) == 1
+        for body in (
+            sought | {"cursor": found["next_cursor"]},
+            sought | {"cursor": self.number(814)},
+            {"phone_number": "0" + self.number(814)[3:]},
+            {self.number(814): SESSION},
+        ):
+            self.call("POST", "/v1/otp-requests/search", json=body, admin=True)
+        self.call("POST", "/v1/otp-requests/search", json=sought)
+        listed = self.call("GET", "/v1/otp-requests?limit=1", admin=True).json()
+        self.call("GET", f"/v1/otp-requests?cursor={listed['next_cursor']}", admin=True)
+        number = {"phone_number": self.number(814)}
+        for body in ({"phone_number": self.number(814)[:-1] + "x"}, number | {"code": SESSION}):
+            assert self.call("POST", "/v1/phone-numbers/erase", json=body, admin=True).status_code == 400
+        assert self.call("POST", "/v1/phone-numbers/erase", json=number).status_code == 403
+        erased = self.call("POST", "/v1/phone-numbers/erase", json=number, admin=True)
+        assert erased.json()["requests"] == 2
+        # From now on it is to be found in no row.
+        self.pin_ids.discard(self.secrets.texts["pin id of ..814"])
+
     def _calls_while_the_provider_fails(self) -> None:
         for last, fault in ((806, {"status": 400}), (807, {"status": 500}), (808, {"form": "broken"})):
             number = self.number(last)
@@ -161,7 +284,7 @@ def _wrong(code: str) -> str:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Traffic, Monitor]]:
     """Yield all that traffic, once it is over, and what Redis was told meanwhile."""
     folder = tmp_path_factory.mktemp("leaks")
-    dev = Dev(folder, OTPQUEUE_LOG_LEVEL="DEBUG", OTPQUEUE_SWEEP_EVERY_S="1").start()
+    dev = Dev(folder, **SETTINGS).start()
     try:
         with Monitor(dev.about["redis_url"]) as monitor:
             traffic = Traffic(dev)
@@ -217,8 +340,9 @@ def test_postgres(watched: Watched) -> None:
     assert all(pin_id.encode() in rows for pin_id in traffic.pin_ids)
     assert REFERENCE.encode() in rows
     assert secrets.found_in(rows) == []
-    # In pages of many small values six digits stand alone by chance.
+    # In pages of many small values six digits stand alone by chance, and what was erased has yet to be wiped.
     secrets.codes.clear()
+    secrets.texts = {name: text for name, text in secrets.texts.items() if not name.startswith("pin id")}
     for path in sorted((traffic.dev.folder / ".otpqueue" / "postgres").rglob("*")):
         if path.is_file():
             assert secrets.found_in(path.read_bytes()) == [], path
