@@ -160,10 +160,11 @@ class Replay:
             applicant = admission.admit(
                 client_id=client_id,
                 number=number,
-                number_hash=VAULT.number_hash(one.number),
-                client_ip_hash=VAULT.address_hash(address),
+                number_hashes=VAULT.number_hashes(one.number),
+                client_ip_hashes=VAULT.address_hashes(address),
                 language=None,
                 resend=False,
+                is_test=False,
                 now=now,
             )
         except DestinationPaused:

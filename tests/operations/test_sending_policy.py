@@ -133,7 +133,9 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """Never a code more than the cap, whoever asks and whoever sends at once; and not one fewer."""
-    capped = [make_parts(OTPQUEUE_DAILY_CAP="37", **NO_LIMITS) for _ in range(4)]
+    capped = [
+        make_parts(OTPQUEUE_DAILY_CAP="37", OTPQUEUE_DATABASE_WAIT_S="30", **NO_LIMITS) for _ in range(4)
+    ]
     done = threading.Event()
 
     def pump(one: Parts) -> None:
