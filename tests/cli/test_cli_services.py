@@ -72,7 +72,7 @@ def test_help_names_every_command(bare_shell: Shell) -> None:
     """The help of `otpqueue` lists all commands, each with a line of its own."""
     output = bare_shell.invoke("--help").output
 
-    listed = re.findall(r"^  ([a-z-]+)  +\S", output, flags=re.MULTILINE)
+    listed = re.findall(r"^  ([a-z][a-z-]*)  +\S", output, flags=re.MULTILINE)
     assert set(listed) == {*main.commands, "simulator"}
 
 
