@@ -18,6 +18,7 @@ from otpqueue import clock
 from otpqueue.domain.errors import (
     CountryNotAllowed,
     DailyCapReached,
+    DatabaseUnavailable,
     InvalidPhoneNumber,
     InvalidRequest,
     NumberNotAllowed,
@@ -155,7 +156,8 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
 
     accepted = [answer for answer in answers if isinstance(answer, OtpRequest)]
     refused = [answer for answer in answers if isinstance(answer, OtpqueueError)]
-    assert {type(refusal) for refusal in refused} <= {DailyCapReached}
+    # On a busy machine a caller may wait too long for Postgres: that costs him his code, and the cap nothing.
+    assert {type(refusal) for refusal in refused} <= {DailyCapReached, DatabaseUnavailable}
     stands = Counter(row["status"] for row in rows.requests())
     assert len(provider.messages()) == stands["sent"] == 37
     assert stands["sent"] + stands["failed"] == len(accepted) == 200 - len(refused)
