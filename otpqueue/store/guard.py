@@ -13,14 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, text
+from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.guard import EMPTY, LEARNT_DAYS, Decision, Mode, Number, Tally, Window
 from otpqueue.store.schema import (
     guard_addresses,
     guard_decisions,
-    guard_exceptions,
     guard_tallies,
 )
 
@@ -30,7 +29,6 @@ TOTAL = "*"
 NO_COUNTRY = "ZZ"
 """What stands for the country of a number that belongs to none (ISO 3166 leaves it to users)."""
 
-_ADDRESS_DAYS = 2
 _LOCK = int.from_bytes(b"guard", "big")
 _AMPLE = 1_000_000_000
 
@@ -250,34 +248,6 @@ def note_decision(
             index_elements=[d.minute, d.client_id, d.country, d.mode, d.reason], set_={"tries": d.tries + 1}
         )
     )
-
-
-def delete_old(conn: Connection, *, before: datetime, limit: int) -> int:
-    """Delete up to `limit` rows of each table that are older; return how many.
-
-    `before` should leave the 14 days that the guard learns from. Addresses go after two days in any case.
-    """
-    newest = select(func.max(guard_addresses.c.hour)).scalar_subquery()
-    conditions = (
-        (guard_tallies, guard_tallies.c.hour < before),
-        (
-            guard_addresses,
-            or_(
-                guard_addresses.c.hour < before,
-                guard_addresses.c.hour < newest - timedelta(days=_ADDRESS_DAYS),
-            ),
-        ),
-        (guard_decisions, guard_decisions.c.minute < before),
-        (guard_exceptions, guard_exceptions.c.until < before),
-    )
-    deleted = 0
-    for table, old in conditions:
-        keys = table.primary_key.columns
-        batch = select(*keys).where(old).limit(limit).with_for_update(skip_locked=True)
-        rows = conn.execute(batch).all()
-        if rows:
-            deleted += conn.execute(delete(table).where(func.row(*keys).in_(rows), old)).rowcount
-    return deleted
 
 
 def _tally(row: Row[Any]) -> Tally:

@@ -16,7 +16,7 @@ from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import guard as tallies
+from otpqueue.store import purging
 from otpqueue.store.engine import connection
 from otpqueue.store.guard import hour_of
 from otpqueue.store.schema import guard_tallies
@@ -356,10 +356,14 @@ def test_old_rows_go(make_door: MakeDoor) -> None:
     door.ask(client_ip="203.0.113.7")
     with pytest.raises(DestinationPaused):
         door.ask("+447700900002")
-    before = clock.now() - timedelta(days=30)
+    ours = [one for one in purging.AGEING if one.table.name.startswith("guard_")]
+    kept, now = timedelta(days=30), clock.now()
 
     with connection(door.parts.engine) as conn:
-        deleted = [tallies.delete_old(conn, before=before, limit=3) for _ in range(3)]
+        deleted = [
+            sum(purging.delete_batch(conn, one, retention=kept, now=now, limit=3) for one in ours)
+            for _ in range(3)
+        ]
 
     assert deleted == [3, 2, 0]
     assert door.counted() == (1, 0, 1)
