@@ -231,30 +231,41 @@ def test_forwarded_proto_from_anybody(make_caller: MakeCaller) -> None:
 # Races
 
 
-def test_race_the_limit_of_a_number(caller: Caller) -> None:
+@pytest.fixture
+def patient(make_caller: MakeCaller) -> Caller:
+    """Return a caller of an API with a place for each of two hundred, and time for all of them."""
+    return make_caller(
+        OTPQUEUE_API_THREADS="256",
+        OTPQUEUE_DATABASE_WAIT_S="30",
+        OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="15",
+        OTPQUEUE_DATABASE_STATEMENT_TIMEOUT_S="15",
+    )
+
+
+def test_race_the_limit_of_a_number(patient: Caller) -> None:
     """Of two hundred requests for one number at once exactly three are accepted."""
-    answers = at_once(200, lambda: caller.post(ASK, json={"phone_number": caller.number}))
+    answers = at_once(200, lambda: patient.post(ASK, json={"phone_number": patient.number}))
 
     assert codes(answers) == {"202": 3, "limit_exceeded": 197}
-    assert len(caller.stored("otp_requests")) == 3
+    assert len(patient.stored("otp_requests")) == 3
 
 
-def test_race_a_right_code(caller: Caller) -> None:
+def test_race_a_right_code(patient: Caller) -> None:
     """A right code from fifty threads opens once."""
-    path, code = caller.sent()
+    path, code = patient.sent()
 
-    answers = at_once(50, lambda: caller.verify(path, code))
+    answers = at_once(50, lambda: patient.verify(path, code))
 
     assert [answer.status_code for answer in answers].count(200) == 1
 
 
-def test_race_one_idempotency_key(caller: Caller) -> None:
+def test_race_one_idempotency_key(patient: Caller) -> None:
     """Two hundred calls at once with one key make one request."""
     key = {"Idempotency-Key": uuid4().hex}
 
-    answers = at_once(200, lambda: caller.post(ASK, json={"phone_number": caller.number}, headers=key))
+    answers = at_once(200, lambda: patient.post(ASK, json={"phone_number": patient.number}, headers=key))
 
-    assert len(caller.stored("otp_requests")) == 1
+    assert len(patient.stored("otp_requests")) == 1
     assert set(codes(answers)) <= {"202", "idempotency_in_progress"}
 
 
