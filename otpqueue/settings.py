@@ -316,7 +316,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; an API process has one more, for health",
+        description="Postgres connections per process, at most; an API process has one more for health, and "
+        "three for the console",
     )
     database_wait_s: Seconds = Field(
         2,
@@ -404,6 +405,9 @@ class Settings(BaseModel):
         False,
         alias="OTPQUEUE_TRY_PAGE",
         description="serve `/try`, a page that reads the simulator's inbox (on in `otpqueue dev`)",
+    )
+    console: bool = Field(
+        True, alias="OTPQUEUE_CONSOLE", description="serve `/console`, the operators' pages (docs/console.md)"
     )
 
     limit_number_15m: str = Field(

@@ -42,7 +42,8 @@ def _note(taken: Taken) -> None:
         _standings.set((*before, *(one for one in taken.standings if one.limit.per_client)))
 
 
-def _refusal(standings: Iterable[Standing]) -> LimitExceeded:
+def refusal(standings: Iterable[Standing]) -> LimitExceeded:
+    """Return what a try is told that was not admitted: of the full windows the one that stays so longest."""
     longest = max((one for one in standings if one.left <= 0), key=lambda one: one.more_in_s)
     return LimitExceeded(
         longest.limit.name,
@@ -76,7 +77,7 @@ class RequestLimits:
         taken = self.limiter.take(windows)
         _note(taken)
         if not taken.admitted:
-            raise _refusal(taken.standings)
+            raise refusal(taken.standings)
         return partial(self.limiter.give_back, windows, taken)
 
     def _windows(self, applicant: Applicant) -> Iterable[Window]:
@@ -114,4 +115,4 @@ class KeyRate:
             return
         _note(taken)
         if not taken.admitted:
-            raise _refusal(taken.standings)
+            raise refusal(taken.standings)

@@ -37,6 +37,10 @@ class _Hasher:
         """Return the key's mark and, of what follows it, 240 bits: as good as none can be guessed."""
         return (self.mark + self._mac(f"{label}:{text}".encode()))[:_HASH_BYTES]
 
+    def derive(self, purpose: str) -> bytes:
+        """Return a key for one purpose; no hash that is stored begins or ends like it."""
+        return self._mac(f"derive:{purpose}".encode())
+
     def _mac(self, text: bytes) -> bytes:
         return hmac.new(self._key, text, hashlib.sha256).digest()
 
@@ -135,6 +139,10 @@ class Vault:
     def limit_hash(self, *parts: bytes) -> str:
         """Return what a count in Redis is found by: of these parts, and of no use anywhere else."""
         return self._hashes("limit", "/".join(part.hex() for part in parts))[0].hex()[:32]
+
+    def keys_for(self, purpose: str) -> list[bytes]:
+        """Return keys of 32 bytes made from ours for one purpose alone, the one to sign with first."""
+        return [hasher.derive(purpose) for hasher in self._hashers]
 
     def _hashes(self, label: str, text: str) -> list[bytes]:
         return [hasher.hash(label, text) for hasher in self._hashers]
