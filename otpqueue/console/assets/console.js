@@ -162,11 +162,4 @@
   tell();
   window.setInterval(look, 1000);
   document.addEventListener("visibilitychange", look);
-
-  // A filter that is chosen is applied; without this there is a button for it.
-  for (const form of document.querySelectorAll("form[data-apply]")) {
-    form.addEventListener("change", (event) => {
-      if (event.target.matches("select")) form.requestSubmit();
-    });
-  }
 })();
