@@ -316,7 +316,7 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; an API process has one more, for health",
+        description="Postgres connections per process, at most; one more is for health and heartbeats",
     )
     database_wait_s: Seconds = Field(
         2,

@@ -205,5 +205,7 @@ HOLDINGS: tuple[Holding, ...] = (
         kept=timedelta(days=1096),
         evidence=True,
     ),
+    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""
