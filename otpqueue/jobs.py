@@ -32,8 +32,6 @@ _HEARTBEAT_S = 10
 _RECONNECT_S = 2
 _FLAG = "otpqueue:wake:send"
 _FLAG_MS = 1000
-_WORKERS = "otpqueue:workers"
-_SILENT_AFTER_S = 15
 
 
 @dataclass(frozen=True)
@@ -202,27 +200,3 @@ class Waker:
             self._redis.delete(_FLAG)
         except RedisError as error:
             log.warning("wake_flag_not_cleared", error=type(error).__name__)
-
-
-class Presence:
-    """Which workers have shown a sign of life."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def announce(self, worker: str, queues: str) -> None:
-        """Say that a worker of these queues lives. A failure is logged: the next sign is two seconds away."""
-        now = time.time()
-        try:
-            self._redis.zadd(_WORKERS, {f"{queues}|{worker}": now})
-            self._redis.zremrangebyscore(_WORKERS, 0, now - 60)
-        except RedisError as error:
-            log.warning("presence_not_announced", error=type(error).__name__)
-
-    def queues_served(self) -> set[str]:
-        """Return the queues that some worker served within the last seconds.
-
-        Raises RedisError when Redis does not answer.
-        """
-        seen: Any = self._redis.zrangebyscore(_WORKERS, time.time() - _SILENT_AFTER_S, "+inf")
-        return {queue for name in seen for queue in name.decode().split("|")[0].split(",")}

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from importlib.metadata import version
 
 from celery import Celery
 from redis import Redis
@@ -18,6 +19,7 @@ from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
+from otpqueue.domain.heartbeats import Kind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -37,6 +39,7 @@ from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule
 from otpqueue.operations.health import CheckHealth
+from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
@@ -66,6 +69,10 @@ CHECK_PATIENCE_S = 1.0
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 @dataclass(frozen=True)
 class Parts:
     """The parts of one process, each made when it is first asked for.
@@ -89,7 +96,7 @@ class Parts:
 
     @cached_property
     def health_engine(self) -> Engine:
-        """One connection of health's own: when all others are lent out, Postgres is not unreachable."""
+        """One connection for health and heartbeats: when all others are lent out, Postgres is not away."""
         return self._engine(1, HEALTH_LIMITS)
 
     def _engine(self, pool_size: int, limits: TimeLimits) -> Engine:
@@ -134,11 +141,6 @@ class Parts:
     def waker(self) -> jobs.Waker:
         """What wakes a worker."""
         return jobs.Waker(redis=self.redis, celery=self.publisher)
-
-    @cached_property
-    def presence(self) -> jobs.Presence:
-        """Which workers live."""
-        return jobs.Presence(self.redis)
 
     @cached_property
     def transport(self) -> Transport:
@@ -389,7 +391,18 @@ class Parts:
         """Checks health."""
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
-        return CheckHealth(engine=engine, presence=self.presence, provider_ids=ids)
+        return CheckHealth(engine=engine, redis=self.redis, provider_ids=ids)
+
+    def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
+        """Return what shows that this process lives."""
+        return Heart(
+            engine=self.health_engine,
+            kind=kind,
+            name=_this_process(),
+            version=version("otpqueue"),
+            clock=clock.now,
+            in_touch_for_s=in_touch_for_s,
+        )
 
     @cached_property
     def pump(self) -> Pump:
@@ -403,7 +416,7 @@ class Parts:
             wake=self.waker.wake,
             clock=clock.now,
             settings=PumpSettings(
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=_this_process(),
                 threads=self.settings.sender_threads,
                 lease_s=self.settings.send_lease_s,
                 job_s=self.settings.job_s,

@@ -388,7 +388,11 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "sending", "timestamp")
+    health = ("status", "redis", "infobip", "database", "workers", "beat", "sending", "timestamp")
+    skew = {
+        "type": ["number", "null"],
+        "description": "how far the clock of a host is ahead of Postgres's, of the host that is off most",
+    }
     return {
         "OtpRequest": _object(request),
         "Found": _object(
@@ -409,7 +413,7 @@ def _shown_schemas() -> dict[str, Any]:
             }
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
-        "Health": _object({name: {"type": "string"} for name in health}),
+        "Health": _object({name: {"type": "string"} for name in health} | {"clock_skew_s": skew}),
         "History": history.schema(),
         "Erased": numbers.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),

@@ -8,10 +8,12 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import Server
 
-from otpqueue import logs
+from otpqueue import clock, logs
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
+from otpqueue.api.watchdog import Watchdog
+from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
 from otpqueue.wiring import Parts
 
@@ -27,11 +29,16 @@ def create_from_environment() -> Bridge:
     """Return the application as the environment says: what granian loads in each of its processes."""
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
+    parts = Parts(current)
+    app = create_app(parts)
+    watchdog = Watchdog(heart=parts.heart(Kind.API), watch=None, clock=clock.now)
+    watchdog.start()
     return Bridge(
-        create_app(Parts(current)),
+        app,
         threads=current.api_threads + SPARE_THREADS,
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+        at_end=watchdog.stop,
     )
 
 

@@ -210,5 +210,7 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.stat_events, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.stats_minutes, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
     Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
+    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

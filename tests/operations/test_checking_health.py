@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from sqlalchemy import text
 
+from otpqueue.domain.heartbeats import Kind, Life
+from otpqueue.operations.health import MOST_SKEW_S
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts
+from tests.operations.looking import show_life
+
+
+def staff(parts: Parts) -> None:
+    """Let all processes live that are needed."""
+    show_life(parts, "host:1", "periodic", "send", "slow")
+    show_life(parts, "host:2", kind=Kind.BEAT)
 
 
 def test_everything_works(parts: Parts) -> None:
-    """With Postgres, Redis, a provisioned provider and a worker for each queue the service is whole."""
-    parts.presence.announce("host:1", "periodic,send,slow")
+    """With Postgres, Redis, a provisioned provider, beat and a worker for each queue the service is whole."""
+    staff(parts)
 
     healthy = parts.health()
 
     assert (healthy.database, healthy.redis, healthy.infobip) == (True, True, True)
-    assert healthy.workers_missing == ()
+    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.RUNNING, "slow": Life.RUNNING}
+    assert healthy.beat is Life.RUNNING
     assert healthy.serves
     assert healthy.whole
 
@@ -24,18 +37,59 @@ def test_everything_works(parts: Parts) -> None:
 def test_missing_workers_are_named(parts: Parts) -> None:
     """Queues that nobody serves are named: calls are answered, but codes would not leave."""
     nobody = parts.health()
-    parts.presence.announce("host:1", "send")
+    show_life(parts, "host:1", "send")
+    show_life(parts, "host:2", kind=Kind.BEAT)
     some = parts.health()
 
-    assert nobody.workers_missing == ("send", "periodic", "slow")
-    assert some.workers_missing == ("periodic", "slow")
+    assert nobody.queues == {"send": Life.SILENT, "periodic": Life.SILENT, "slow": Life.SILENT}
+    assert some.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.SILENT}
     assert some.serves
     assert not some.whole
 
 
+def test_worker_is_no_beat(parts: Parts) -> None:
+    """Workers of all queues do not make up for beat: nothing would be swept."""
+    show_life(parts, "host:1", "periodic", "send", "slow")
+
+    healthy = parts.health()
+
+    assert healthy.beat is Life.SILENT
+    assert not healthy.whole
+
+
+def test_silent_and_cut_off_processes_do_not_count(parts: Parts) -> None:
+    """A process without a sign of life for a quarter of a minute is gone; one without its broker is told."""
+    show_life(parts, "host:1", "send", ago_s=10)
+    show_life(parts, "host:2", "periodic", ago_s=20)
+    show_life(parts, "host:3", "slow", in_touch=False)
+    show_life(parts, "host:4", kind=Kind.BEAT, in_touch=False)
+
+    healthy = parts.health()
+
+    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.CUT_OFF}
+    assert healthy.beat is Life.CUT_OFF
+    assert not healthy.whole
+
+
+@pytest.mark.parametrize("ahead", [1, -1])
+def test_clocks_that_disagree(parts: Parts, ahead: int) -> None:
+    """A host whose clock is far off Postgres's is told: its deadlines are kept by others' clocks."""
+    staff(parts)
+    healthy = parts.health()
+    assert healthy.heartbeats
+    one, *others = healthy.heartbeats
+
+    def off_by(seconds: float) -> bool:
+        return replace(healthy, heartbeats=(replace(one, skew_s=seconds * ahead), *others)).whole
+
+    assert healthy.skew_s is None
+    assert off_by(MOST_SKEW_S - 0.1)
+    assert not off_by(MOST_SKEW_S + 0.1)
+
+
 def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
     """Before provisioning the provider counts as down."""
-    parts.presence.announce("host:1", "periodic,send,slow")
+    staff(parts)
 
     healthy = make_parts(INFOBIP_APP_NAME="other").health()
 
@@ -45,21 +99,25 @@ def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
 
 
 def test_redis_down(parts: Parts, make_parts: MakeParts, closed_port: int) -> None:
-    """Without Redis calls are still answered; nobody can tell about the workers."""
+    """Without Redis calls are still answered, and workers are still seen."""
+    staff(parts)
+
     healthy = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").health()
 
     assert (healthy.database, healthy.redis, healthy.infobip) == (True, False, True)
-    assert healthy.workers_missing is None
+    assert healthy.beat is Life.RUNNING
     assert healthy.serves
     assert not healthy.whole
 
 
 def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
-    """Without Postgres nothing can be answered."""
+    """Without Postgres nothing can be answered, and nobody can tell about the workers."""
     healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health()
 
     assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, False)
+    assert (healthy.queues, healthy.beat, healthy.skew_s) == (None, None, None)
     assert not healthy.serves
+    assert not healthy.whole
 
 
 def test_database_without_tables_does_not_serve(parts: Parts) -> None:
