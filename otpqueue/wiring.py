@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from celery import Celery
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
@@ -43,7 +44,9 @@ from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
+from otpqueue.operations.log_in import LogIn
 from otpqueue.operations.numbers import Numbers
+from otpqueue.operations.overview import TellOverview
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
 from otpqueue.operations.receive_receipts import ReceiveReceipts
@@ -56,6 +59,7 @@ from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
+from otpqueue.operations.standing import TellStanding
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
@@ -67,6 +71,8 @@ from otpqueue.store.vault import Vault
 
 CHECK_PATIENCE_S = 1.0
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
+CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
+CONSOLE_POOL = 3
 
 
 def _this_process() -> str:
@@ -81,11 +87,20 @@ class Parts:
     """
 
     settings: Settings
+    for_console: bool = False
+    """Whether they are those of the console: with few connections of their own, and little patience."""
+
+    @cached_property
+    def aside(self) -> Parts:
+        """The same parts for the console: it answers when the API's connections are all lent out."""
+        return Parts(self.settings, for_console=True)
 
     @cached_property
     def engine(self) -> Engine:
         """The pool of Postgres connections."""
         settings = self.settings
+        if self.for_console:
+            return self._engine(CONSOLE_POOL, CONSOLE_LIMITS)
         limits = TimeLimits(
             wait_s=settings.database_wait_s,
             statement_s=settings.database_statement_timeout_s,
@@ -109,7 +124,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher"):
+        for name in ("transport", "redis", "publisher", "aside"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine"):
@@ -403,6 +418,30 @@ class Parts:
             clock=clock.now,
             in_touch_for_s=in_touch_for_s,
         )
+
+    @cached_property
+    def log_in(self) -> LogIn:
+        """Lets operators in."""
+        return LogIn(keys=self.keys, limiter=self.limiter, vault=self.vault)
+
+    @cached_property
+    def standing(self) -> TellStanding:
+        """Tells what no operator may overlook."""
+        return TellStanding(switch=self.switch)
+
+    @cached_property
+    def overview(self) -> TellOverview:
+        """Tells operators how everything is."""
+        return TellOverview(
+            engine=self.engine, switch=self.switch, health=self.health, circuit=self.circuit.state
+        )
+
+    def redis_answers(self) -> bool:
+        """Return whether Redis answers."""
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
 
     @cached_property
     def pump(self) -> Pump:

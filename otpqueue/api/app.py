@@ -22,9 +22,13 @@ from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verific
 from otpqueue.api.room import Room
 from otpqueue.api.search import SearchByNumber
 from otpqueue.api.waiting import Waiters
+from otpqueue.console import routes as console
 from otpqueue.wiring import Parts
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+CONSOLE_PLACES = 4
+"""Fewer than the threads that the server has to spare: what is refused needs some, and health."""
 
 
 def create_app(parts: Parts) -> App:
@@ -41,7 +45,8 @@ def create_app(parts: Parts) -> App:
             open_to=(Health,),
         ),
         WellFormed(openapi.query_parameters()),
-        Gate(places=threads, open_to=(Health,)),
+        # The console has places of its own: it is needed most when all of these are taken.
+        Gate(places=threads, open_to=(Health, *console.RESOURCES)),
     ]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
@@ -89,6 +94,8 @@ def create_app(parts: Parts) -> App:
     app.add_route("/assets/{name}", Assets())
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
+    if parts.settings.console:
+        console.mount(app, parts.aside, places=Room(CONSOLE_PLACES))
     return app
 
 

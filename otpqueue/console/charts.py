@@ -1,7 +1,7 @@
 """Charts as plain values: what a template needs to draw them in SVG, and to say the same in a table.
 
-The drawing is stretched to the width that there is, so nothing in it is text: labels of the axes stand beside it
-in HTML, evenly spaced. Units of the drawing are WIDTH by HEIGHT; y grows downwards.
+The drawing is stretched to the width that there is, so nothing in it is text: labels of the axes stand beside
+it in HTML, evenly spaced. Units of the drawing are WIDTH by HEIGHT; y grows downwards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
+
+from otpqueue.console.words import NONE
 
 WIDTH, HEIGHT = 600.0, 200.0
 
@@ -213,8 +215,8 @@ def _columns(series: Sequence[Series], width: float, top: float) -> tuple[Drawn,
 def _step(
     number: int, at: datetime, width: float, series: Sequence[Series], formatted: Format, *, daily: bool
 ) -> Step:
-    values = tuple("–" if (value := one.values[number]) is None else formatted(value) for one in series)
-    told = [f"{one.name} {value}" for one, value in zip(series, values, strict=True) if value != "–"]
+    values = tuple(NONE if (value := one.values[number]) is None else formatted(value) for one in series)
+    told = [f"{one.name} {value}" for one, value in zip(series, values, strict=True) if value != NONE]
     moment = f"{at:%d %b %H:%M}" if daily else f"{at:%H:%M}"
     return Step(
         at=at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import falcon
@@ -24,6 +24,7 @@ REFRESH_HEADER = "X-Console-Refresh"
 
 _NAME = "otpqueue_console"
 _INSIDE = re.compile(r"/console(?:[/?][!-~]*)?")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_KEY = 200
 _LONGEST_PLACE = 2000
 
@@ -132,16 +133,16 @@ class Door:
         return next((session for session in read if session is not None), None)
 
     def _keep(self, req: falcon.Request, resp: falcon.Response, session: Session) -> None:
-        self._set(req, resp, self.sessions.sign(session), lasting=IDLE)
+        self._set(req, resp, self.sessions.sign(session), expires=session.seen + IDLE)
 
     def _forget(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._set(req, resp, "", lasting=timedelta())
+        self._set(req, resp, "", expires=_LONG_AGO)
 
-    def _set(self, req: falcon.Request, resp: falcon.Response, text: str, *, lasting: timedelta) -> None:
+    def _set(self, req: falcon.Request, resp: falcon.Response, text: str, *, expires: datetime) -> None:
         resp.set_cookie(
             self._cookie(req),
             text,
-            max_age=int(lasting.total_seconds()),
+            expires=expires,
             path="/",
             secure=self._by_https(req),
             http_only=True,

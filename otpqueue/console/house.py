@@ -1,4 +1,4 @@
-"""What every page has in common: who may see it, how it is answered, and what it says when something is down."""
+"""What every page has in common: who may see it, how it is answered, what it says when something is down."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from otpqueue import clock
 from otpqueue.console import words
 from otpqueue.console.door import HOME, Door, FormRefused, LogInFirst, Operator, log_in_from
-from otpqueue.console.sessions import Session
 from otpqueue.domain.errors import (
     DatabaseUnavailable,
     InvalidRequest,
@@ -28,7 +27,7 @@ from otpqueue.domain.errors import (
     Unavailable,
 )
 from otpqueue.logs import get_logger
-from otpqueue.operations.standing import Standing
+from otpqueue.operations.standing import TellStanding
 
 log = get_logger(__name__)
 
@@ -156,7 +155,7 @@ class House:
 
     door: Door
     places: Places
-    standing: Standing
+    standing: TellStanding
     redis_answers: Callable[[], bool]
 
     def receive(
@@ -181,8 +180,8 @@ class House:
             self._ask_to_log_in(req, resp, wanted)
         except OtpqueueError as error:
             self.explain(resp, error)
-        except Exception as error:  # noqa: BLE001 - the API's own answer is no page
-            log.error("internal_error", exc_info=error)
+        except Exception as error:
+            log.error("internal_error", exc_info=error)  # noqa: TRY400 - as the API does
             self.render(resp, "wrong.html", status=500, title="This is our fault", said=None, errors=())
 
     def _ask_to_log_in(self, req: falcon.Request, resp: falcon.Response, wanted: str) -> None:
@@ -208,19 +207,29 @@ class House:
             said = "The console answers few calls at a time, and these places are taken. Try again."
         self.render(resp, "wrong.html", status=status, title=titles[status], said=said, errors=errors)
 
+    def nothing_here(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG002
+        """Answer a call for a page that there is not."""
+        self.explain(resp, RequestNotFound())
+
     def refuse(self, resp: falcon.Response, error: Exception) -> None:
         """Answer a call that the server refuses before it gets to a page."""
         if isinstance(error, OtpqueueError):
             self.explain(resp, error)
         elif getattr(error, "code", None) == "https_required":
-            said = "The console is served by HTTPS alone. Change the address to https://, and replace a key you typed here."
+            said = "Change the address to https://, and replace a key that was typed in here."
             self.render(resp, "wrong.html", status=403, title="Come by HTTPS", said=said, errors=())
         else:
-            said = getattr(error, "detail", None)
+            said = str(getattr(error, "detail", None) or "The call itself is not valid.")
             self.render(resp, "wrong.html", status=400, title="That cannot be", said=said, errors=())
 
     def render(
-        self, resp: falcon.Response, template: str, *, status: int = 200, now: datetime | None = None, **values: Any
+        self,
+        resp: falcon.Response,
+        template: str,
+        *,
+        status: int = 200,
+        now: datetime | None = None,
+        **values: Any,
     ) -> None:
         """Answer with a template, escaped, under a policy that runs and loads only what is ours."""
         resp.status = status

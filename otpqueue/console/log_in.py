@@ -39,14 +39,22 @@ class LogInPage(Page):
             resp.set_header("Retry-After", str(error.retry_after_s))
             self._show(req, resp, wanted=wanted, status=429, said=error.detail)
         except TooBusy:
-            self._show(req, resp, wanted=wanted, status=503, said="The console is busy. Try again in a moment.")
+            self._show(
+                req, resp, wanted=wanted, status=503, said="The console is busy. Try again in a moment."
+            )
         except OtpqueueError as error:
             self.house.explain(resp, error)
         else:
             redirect(resp, wanted)
 
     def _show(
-        self, req: falcon.Request, resp: falcon.Response, *, wanted: str, status: int = 200, said: str | None = None
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        *,
+        wanted: str,
+        status: int = 200,
+        said: str | None = None,
     ) -> None:
         now = clock.now()
         session = self.house.door.visitor(req, resp, now=now)

@@ -57,9 +57,13 @@ class RequestList(Page):
         more = None
         if page.next_cursor:
             # What is relative to now would be another filter on the next page, and end the list of this one.
-            kept = {name: value for name, value in given.items() if name in {"status", "client"}}
-            kept |= {"after": _text(filters.created_after), "before": _text(filters.created_before)}
-            kept["cursor"] = page.next_cursor
+            kept: dict[str, str | None] = {
+                "status": filters.status,
+                "client": filters.client,
+                "after": _text(filters.created_after),
+                "before": _text(filters.created_before),
+                "cursor": page.next_cursor,
+            }
             more = f"{HERE}?{urlencode({name: value for name, value in kept.items() if value})}"
         visit.show(
             "requests.html",
@@ -162,7 +166,7 @@ _IN_WORDS = {
     "sending": "A worker is sending the code.",
     "sent": "Infobip took the code; no report says yet whether it arrived.",
     "delivered": "The code reached the handset, Infobip reports.",
-    "undelivered": "Infobip reports that the code did not arrive. Reports can lie: it may be typed in all the same.",
+    "undelivered": "Infobip reports that the code did not arrive. Reports can lie: it may be typed in.",
     "verified": "The right code was typed in. This is over.",
     "failed": "The code could not be sent, and is not tried again.",
     "expired": "Nobody typed the right code in time.",

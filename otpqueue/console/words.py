@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-NONE = "–"
+NONE = "\u2013"
 """Where there is no value."""
 
 
@@ -75,7 +75,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 def offset(moment: datetime, since: datetime) -> str:
     """Return how long after another a moment was, exactly: `+0.041 s`, `+2 min 4 s`."""
     passed = (moment - since).total_seconds()
-    sign = "−" if passed < 0 else "+"
+    sign = "\u2212" if passed < 0 else "+"
     passed = abs(passed)
     return f"{sign}{passed:.3f}\u202fs" if passed < 60 else f"{sign}{span(passed)}"
 
