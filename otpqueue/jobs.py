@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from otpqueue import metrics
 from otpqueue.logs import get_logger
 
 log = get_logger(__name__)
@@ -166,7 +167,11 @@ class Waker:
             # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
             if self._redis.set(_FLAG, "1", nx=True, px=_FLAG_MS):
                 self._publish()
+                metrics.count(metrics.WAKE_UPS, "published")
+            else:
+                metrics.count(metrics.WAKE_UPS, "pending")
         except (RedisError, *_BROKER_FAILURES) as error:
+            metrics.count(metrics.WAKE_UPS, "failed")
             log.warning("wake_failed", error=type(error.__cause__ or error).__name__)
             return False
         return True
@@ -196,6 +201,7 @@ class Waker:
 
     def taken(self) -> None:
         """Let the next wake-up through; call before looking for work, so that none is missed."""
+        metrics.count(metrics.WAKE_UPS_TAKEN)
         try:
             self._redis.delete(_FLAG)
         except RedisError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, policies
+from otpqueue import clock, jobs, metrics, policies
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
@@ -49,6 +50,7 @@ from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.overview import TellOverview
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
+from otpqueue.operations.readings import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
@@ -107,6 +109,7 @@ class Parts:
             lock_s=settings.database_lock_timeout_s,
             idle_in_transaction_s=settings.database_idle_in_transaction_s,
         )
+        metrics.put(metrics.CONNECTIONS_MOST, settings.database_pool)
         return self._engine(settings.database_pool, limits)
 
     @cached_property
@@ -121,13 +124,26 @@ class Parts:
         except (ArgumentError, ValueError):
             raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
 
+    @cached_property
+    def readings(self) -> TakeReadings:
+        """What is read when metrics are asked for, with a connection of its own: health must not wait."""
+        look: Recent[Sequence[metrics.Reading]] = Recent(
+            lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
+        )
+        return TakeReadings(from_database=look, circuit=self.circuit.shared)
+
+    @cached_property
+    def readings_engine(self) -> Engine:
+        """The connection of those readings."""
+        return self._engine(1, HEALTH_LIMITS)
+
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
         for name in ("transport", "redis", "publisher", "aside"):
             if name in made:
                 made[name].close()
-        for name in ("engine", "health_engine"):
+        for name in ("engine", "health_engine", "readings_engine"):
             if name in made:
                 made[name].dispose()
 

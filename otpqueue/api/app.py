@@ -12,7 +12,8 @@ from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
-from otpqueue.api.middleware import Https, RequestId, SafeHeaders, WellFormed
+from otpqueue.api.metrics import Metrics
+from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -36,6 +37,7 @@ def create_app(parts: Parts) -> App:
     threads = parts.settings.api_threads
     # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
+        Measured(),
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),
@@ -46,7 +48,7 @@ def create_app(parts: Parts) -> App:
         ),
         WellFormed(openapi.query_parameters()),
         # The console has places of its own: it is needed most when all of these are taken.
-        Gate(places=threads, open_to=(Health, *console.RESOURCES)),
+        Gate(places=threads, open_to=(Health, Metrics, *console.RESOURCES)),
     ]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
@@ -89,6 +91,7 @@ def create_app(parts: Parts) -> App:
     app.add_route("/health", health)
     app.add_route("/health/ready", health, suffix="ready")
     app.add_route("/health/live", health, suffix="live")
+    app.add_route("/metrics", _metrics(parts, door))
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Docs())
     app.add_route("/assets/{name}", Assets())
@@ -97,6 +100,11 @@ def create_app(parts: Parts) -> App:
     if parts.settings.console:
         console.mount(app, parts.aside, places=Room(CONSOLE_PLACES))
     return app
+
+
+def _metrics(parts: Parts, door: Door) -> Metrics:
+    token = parts.settings.metrics_token
+    return Metrics(door=door, token=token.get_secret_value() if token else None, readings=parts.readings)
 
 
 def _receipts(parts: Parts) -> Receipts:

@@ -110,6 +110,8 @@ class Operation:
     basic: bool = False
     """Whether the call has Basic credentials of its own."""
     optional_body: bool = False
+    media_type: str = "application/json"
+    """What a success is answered in."""
     guide: bool = False
 
 
@@ -309,6 +311,18 @@ OPERATIONS = (
         answers={200: ("It does", "Alive")},
         problems=_ANY,
     ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="See how the service does, in figures (for Prometheus)",
+        description="Counters and times of this server's processes, and what Postgres and Redis say of the "
+        "whole service: docs/metrics.md. Where OTPQUEUE_METRICS_TOKEN is set, that is the bearer token, and "
+        "an API key is none.",
+        answers={200: ("All metrics", "Metrics")},
+        problems=_KEYED,
+        key="admin",
+        media_type="text/plain",
+    ),
 )
 
 
@@ -418,6 +432,7 @@ def _shown_schemas() -> dict[str, Any]:
         "Erased": numbers.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
+        "Metrics": _text("in Prometheus's text format, version 0.0.4"),
     }
 
 
@@ -455,7 +470,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 def _without_headers(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (description, schema) in operation.answers.items():
-        content = {"content": {"application/json": {"schema": _ref(schema)}}} if schema else {}
+        content = {"content": {operation.media_type: {"schema": _ref(schema)}}} if schema else {}
         responses[str(status)] = {"description": description, **content}
     guides_own = {410: 400, 409: 400, 422: 400, 404: 400}
     by_status: dict[int, list[str]] = {}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import Server
+from granian.server.common import AbstractServer
 
-from otpqueue import clock, logs
+from otpqueue import clock, logs, metrics
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
@@ -27,6 +33,7 @@ _HEAD_BYTES_AT_MOST = 64 * 1024
 
 def create_from_environment() -> Bridge:
     """Return the application as the environment says: what granian loads in each of its processes."""
+    metrics.share_processes()
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     parts = Parts(current)
@@ -44,7 +51,26 @@ def create_from_environment() -> Bridge:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. A process that dies is replaced. The TLS files must be checked."""
-    Server(
+    with _shared_metrics(settings.api_processes):
+        _server(settings).serve()
+
+
+@contextmanager
+def _shared_metrics(processes: int) -> Iterator[None]:
+    """Give several processes a folder to count in, so that any of them can answer for all."""
+    if processes == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="otpqueue-metrics-") as folder:
+        os.environ[metrics.FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[metrics.FOLDER]
+
+
+def _server(settings: Settings) -> AbstractServer[Any]:
+    return Server(
         "otpqueue.api.server:create_from_environment",
         factory=True,
         interface=Interfaces.RSGI,
@@ -70,7 +96,7 @@ def serve(settings: Settings) -> None:
         log_access=False,
         # Its own records go where all others go.
         log_dictconfig={"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}},
-    ).serve()
+    )
 
 
 def _connections(threads: int) -> int:

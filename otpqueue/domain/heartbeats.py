@@ -64,8 +64,9 @@ class Heartbeat:
         return self.lives and self.in_touch
 
 
-def _life(of: Iterable[Heartbeat]) -> Life:
-    living = [one for one in of if one.lives]
+def life_of(*heartbeats: Heartbeat) -> Life:
+    """Return how something does that any of these processes would do."""
+    living = [one for one in heartbeats if one.lives]
     if any(one.in_touch for one in living):
         return Life.RUNNING
     return Life.CUT_OFF if living else Life.SILENT
@@ -74,12 +75,12 @@ def _life(of: Iterable[Heartbeat]) -> Life:
 def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Life]:
     """Return how each of these queues is served."""
     workers = [one for one in heartbeats if one.kind is Kind.WORKER]
-    return {queue: _life(one for one in workers if queue in one.queues) for queue in queues}
+    return {queue: life_of(*(one for one in workers if queue in one.queues)) for queue in queues}
 
 
 def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Life:
     """Return how beat does."""
-    return _life(one for one in heartbeats if one.kind is Kind.BEAT)
+    return life_of(*(one for one in heartbeats if one.kind is Kind.BEAT))
 
 
 def widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:

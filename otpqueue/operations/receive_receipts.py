@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.receipts import Receipt
 from otpqueue.logs import get_logger
 from otpqueue.store import receipts
@@ -43,6 +44,7 @@ class ReceiveReceipts:
         # reports, or we see the attempt.
         moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now))
         for request_id, status in moved.items():
+            metrics.count(metrics.DELIVERIES, status)
             log.info("otp_delivery", otp_id=request_id, status=status)
         return new
 

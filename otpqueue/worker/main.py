@@ -12,6 +12,7 @@ from otpqueue.domain.heartbeats import Kind
 from otpqueue.operations.heart import Heart
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
+from otpqueue.worker.exposition import Exposition
 from otpqueue.worker.schedule import beat_schedule
 from otpqueue.worker.stopping import Stopping
 
@@ -46,6 +47,12 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
         configure_logs("worker-" + (queues if isinstance(queues, str) else "+".join(queues)))
         worker_heart.serve(tuple(queues.split(",") if isinstance(queues, str) else queues))
         begin(worker_heart)
+        if parts.settings.worker_metrics_port:
+            Exposition(
+                host=parts.settings.worker_metrics_host,
+                port=parts.settings.worker_metrics_port,
+                token=parts.settings.require("metrics_token"),
+            ).start()
 
     def begin_beat(**_: Any) -> None:
         configure_logs("beat")
