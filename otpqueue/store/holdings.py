@@ -197,6 +197,32 @@ HOLDINGS: tuple[Holding, ...] = (
     ),
     Holding(table=schema.guard_decisions, on_erase=OnErase.UNCONCERNED, age="minute"),
     Holding(table=schema.guard_exceptions, on_erase=OnErase.UNCONCERNED, age="until", kept=timedelta(0)),
+    # What is known of the deployment stays; that it was about this number goes.
+    Holding(
+        table=schema.alerts,
+        on_erase=OnErase.FORGOTTEN,
+        number_hash="number_hash",
+        forgets=("number_hash", "subject", "evidence"),
+        age="closed_at",
+        only=schema.alerts.c.closed_at.is_not(None),
+    ),
+    Holding(
+        table=schema.alert_pending,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        age="evaluated_at",
+        kept=timedelta(days=2),
+    ),
+    Holding(table=schema.alert_values, on_erase=OnErase.UNCONCERNED, age="at"),
+    Holding(table=schema.alert_history, on_erase=OnErase.UNCONCERNED, age="at"),
+    Holding(table=schema.alert_notices, on_erase=OnErase.UNCONCERNED, age="created_at"),
+    Holding(
+        table=schema.alert_silences,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        age="until",
+    ),
+    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,

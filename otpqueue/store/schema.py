@@ -31,6 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from otpqueue.domain.alerts import Channel as NoticeChannel
+from otpqueue.domain.alerts import State as AlertState
+from otpqueue.domain.alerts import Transition
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.guard import Mode
@@ -238,6 +241,8 @@ checks = Table(
         "started_at",
         postgresql_where=text(f"client_ip_hash IS NOT NULL AND {WRONG}"),
     ),
+    # Looked through for numbers that are guessed at; a right code costs it nothing.
+    Index("checks_wrong", "started_at", postgresql_where=text("verdict = 'wrong'")),
 )
 
 number_guesses = Table(
@@ -585,3 +590,119 @@ EXECUTE FUNCTION otp_requests_count_ends()
 """
 for _statement in (COUNT_ENDS, GUARD_TRIGGER):
     event.listen(otp_requests, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # `all`, a country, a client, a number masked with its tag; null once that number was erased.
+    Column("subject", Text),
+    # Only where the subject is a number: it finds the alert again whatever masks it, and is erased with it.
+    Column("number_hash", LargeBinary, index=True),
+    Column("state", Text, nullable=False),
+    # As they were looked at last.
+    Column("value", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("window_s", Integer, nullable=False),
+    Column("sample", BigInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False),
+    # Good evaluations in a row while it is open.
+    Column("good", SmallInteger, nullable=False, server_default="0"),
+    Column("opened_at", Time, nullable=False),
+    Column("closed_at", Time),
+    # What was found when it opened.
+    Column("evidence", JSONB(none_as_null=True)),
+    Column("acknowledged_at", Time),
+    Column("acknowledged_by", Text),
+    CheckConstraint(_one_of("state", AlertState), name="state"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_has_time"),
+    Index("alerts_one_open", "rule", "subject", unique=True, postgresql_where=text("state = 'open'")),
+    Index("alerts_opened", "opened_at", "id"),
+    Index("alerts_closed", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
+)
+
+alert_pending = Table(
+    "alert_pending",
+    metadata,
+    # What was bad at the last evaluation, and not yet often enough for an alert.
+    Column("rule", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("number_hash", LargeBinary, index=True),
+    Column("bad", SmallInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False, index=True),
+)
+
+alert_values = Table(
+    "alert_values",
+    metadata,
+    # What each evaluation of an open alert found, for its chart.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Time, primary_key=True),
+    # Null where there was nothing to judge by.
+    Column("value", Float),
+    Column("sample", BigInteger, nullable=False),
+    Index("alert_values_at", "at"),
+)
+
+alert_history = Table(
+    "alert_history",
+    metadata,
+    # What happened to an alert and who did it. No subject stands here: it could be a number.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Time, nullable=False, index=True),
+    Column("what", Text, nullable=False),
+    Column("actor", Text),
+    Column("detail", Text),
+)
+
+alert_notices = Table(
+    "alert_notices",
+    metadata,
+    # The outbox: one row for each alert, transition and channel. Its id goes with the notice, at every try.
+    Column("id", Uuid, primary_key=True),
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), nullable=False),
+    Column("transition", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("created_at", Time, nullable=False, index=True),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    # Null once it was delivered or given up.
+    Column("next_try_at", Time),
+    # By Postgres's clock, while somebody is delivering it.
+    Column("lease_until", Time),
+    Column("delivered_at", Time),
+    # Why the last try came to nothing, one word.
+    Column("problem", Text),
+    CheckConstraint(_one_of("transition", Transition), name="transition"),
+    CheckConstraint(_one_of("channel", NoticeChannel), name="channel"),
+    CheckConstraint("delivered_at IS NULL OR next_try_at IS NULL", name="delivered_is_done"),
+    UniqueConstraint("alert_id", "transition", "channel", name="alert_notices_once"),
+    Index("alert_notices_due", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+)
+
+alert_silences = Table(
+    "alert_silences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # Null for every subject of the rule.
+    Column("subject", Text),
+    Column("number_hash", LargeBinary, index=True),
+    Column("until", Time, nullable=False, index=True),
+    Column("reason", Text),
+    Column("silenced_by", Text, nullable=False),
+    Column("silenced_at", Time, nullable=False),
+)
+
+alert_evaluations = Table(
+    "alert_evaluations",
+    metadata,
+    # When rules were evaluated, so that two at once count as one, and what they look at has no gaps.
+    Column("at", Time, primary_key=True),
+    Column("watch", Text, primary_key=True),
+    Column("took_ms", Integer, nullable=False),
+    Column("measures", Integer, nullable=False),
+    Column("opened", Integer, nullable=False),
+    Column("closed", Integer, nullable=False),
+)
