@@ -50,7 +50,8 @@ SWEEP = Job("sweep", "periodic", 10)
 EXPIRE = Job("expire", "periodic", 30)
 POLL_RECEIPTS = Job("poll_receipts", "periodic", 30)
 PURGE = Job("purge", "slow", 600)
-ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, PURGE)
+ROLL_UP = Job("roll_up", "periodic", 10)
+ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, PURGE, ROLL_UP)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 

@@ -578,6 +578,11 @@ class Settings(BaseModel):
     purge_every_s: Seconds = Field(
         3600, alias="OTPQUEUE_PURGE_EVERY_S", description="how often `purge` deletes what is too old"
     )
+    roll_up_every_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_ROLL_UP_EVERY_S",
+        description="how often `roll_up` adds what happened to the statistics",
+    )
 
     guard: Literal["off", "shadow", "enforce"] = Field(
         "shadow",

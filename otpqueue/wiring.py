@@ -47,6 +47,7 @@ from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.roll_up import RollUp
 from otpqueue.operations.rotate_hash import RotateHash
 from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
@@ -432,6 +433,11 @@ class Parts:
     def purge(self) -> Purge:
         """Deletes what is too old."""
         return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
+
+    @cached_property
+    def roll_up(self) -> RollUp:
+        """Adds up what happened."""
+        return RollUp(engine=self.engine)
 
     @cached_property
     def sweep(self) -> Sweep:

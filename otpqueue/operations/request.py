@@ -116,6 +116,7 @@ class RequestCode:
                 client_id=client_id,
                 number_hash=self.vault.number_hash(error.e164),
                 client_ip_hash=self.vault.address_hash(wanted.client_ip),
+                country=phone.documentation_country(error.e164),
                 now=now,
             )
             raise

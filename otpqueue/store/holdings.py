@@ -231,5 +231,10 @@ HOLDINGS: tuple[Holding, ...] = (
         kept=timedelta(days=1096),
         evidence=True,
     ),
+    # Events go within seconds, to be added up. They and the sums are about nobody, so what was counted of a
+    # request stays when that is erased or purged.
+    Holding(table=schema.stat_events, on_erase=OnErase.UNCONCERNED),
+    Holding(table=schema.stats_minutes, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
+    Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

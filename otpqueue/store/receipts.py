@@ -57,7 +57,9 @@ _MATCH = text(
     ), noted AS (
         UPDATE send_attempts AS a
         SET delivery = known.delivery, delivery_status = known.status, delivery_error = known.error,
-            done_at = known.done_at, price = coalesce(known.price, a.price),
+            done_at = known.done_at,
+            reported_at = CASE WHEN a.delivery = known.delivery THEN a.reported_at ELSE :now END,
+            price = coalesce(known.price, a.price),
             currency = coalesce(known.currency, a.currency)
         FROM known, locked
         WHERE a.request_id = known.request_id AND a.number = known.number AND locked.id = a.request_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -41,6 +42,7 @@ from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
 from otpqueue.domain.sending import Evidence, OutcomeKind
+from otpqueue.domain.stats import BEYOND, BOUNDS_MS
 
 metadata = MetaData(
     naming_convention={
@@ -209,6 +211,8 @@ send_attempts = Table(
     Column("delivery_status", Text),
     Column("delivery_error", Text),
     Column("done_at", Time),
+    # When the report came that made `delivery` what it is.
+    Column("reported_at", Time),
     Column("price", Numeric),
     Column("currency", Text),
     CheckConstraint(f"evidence IS NULL OR {_one_of('evidence', Evidence)}", name="evidence"),
@@ -279,7 +283,10 @@ refusals = Table(
     Column("client_id", ForeignKey("clients.id"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("number_hash", LargeBinary),
+    Column("country", Text),
     Column("client_ip_hash", LargeBinary),
+    # For a test number, which no count has.
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
     # The first one's; a flood is one row a minute.
     Column("created_at", Time, nullable=False),
     Column("minute", Time),
@@ -590,6 +597,214 @@ EXECUTE FUNCTION otp_requests_count_ends()
 """
 for _statement in (COUNT_ENDS, GUARD_TRIGGER):
     event.listen(otp_requests, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+stat_events = Table(
+    "stat_events",
+    metadata,
+    # What happened and is not added to the statistics yet. Triggers write it in the transaction in which it
+    # happens; `roll_up` takes it away in the one that adds it up. What turns out otherwise is counted off.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    # A second metric that counts the same, and has the total then.
+    Column("also", Text),
+    Column("also_label", Text),
+    Column("n", Integer, nullable=False),
+    Column("total", Numeric, nullable=False),
+    # Every row is deleted within seconds. Its room is used again, so the file need not shrink: to make it
+    # smaller, vacuum would hold up who inserts.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_cost_delay": "0",
+        "vacuum_truncate": "false",
+    },
+)
+
+
+def _stats(name: str, fillfactor: int) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("at", Time, primary_key=True),
+        # No foreign key: what was counted of a client is added up, whatever became of him.
+        Column("client_id", Uuid, primary_key=True),
+        Column("country", Text, primary_key=True),
+        Column("channel", Text, primary_key=True),
+        Column("metric", Text, primary_key=True),
+        Column("label", Text, primary_key=True),
+        Column("n", BigInteger, nullable=False),
+        Column("total", Numeric, nullable=False),
+        # The rows of the running minute or hour are updated again and again: room keeps that in place.
+        postgresql_with={"fillfactor": str(fillfactor)},
+    )
+
+
+stats_minutes = _stats("stats_minutes", 80)
+stats_hours = _stats("stats_hours", 60)
+
+_BOUNDS = textwrap.fill(", ".join(map(str, BOUNDS_MS)), 90, initial_indent=" " * 8, subsequent_indent=" " * 8)
+STAT_BUCKET = f"""
+CREATE FUNCTION stat_bucket(ms bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce((ARRAY[
+{_BOUNDS}
+    ])[1 + width_bucket(greatest(ms, 1) - 1, ARRAY[
+{_BOUNDS}
+    ]::bigint[])]::text, '{BEYOND}')
+$$
+"""
+STAT_MS = """
+CREATE FUNCTION stat_ms(began timestamptz, ended timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT greatest(round(extract(epoch FROM ended - began) * 1000), 0)::bigint
+$$
+"""
+# A row of a request tells what its status makes it count for; what reports say of it is its attempts' affair.
+TELL_OF_REQUEST = """
+CREATE FUNCTION otp_requests_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz := coalesce(NEW.finished_at, NEW.updated_at);
+    metric text := NEW.status;
+    label text := coalesce(NEW.reason, '');
+    also text;
+    ms bigint;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        at := NEW.created_at;
+        metric := 'requested';
+        label := '';
+    ELSIF NEW.status = 'sent' THEN
+        at := coalesce(NEW.sent_at, NEW.updated_at);
+        label := '';
+        also := 'accept_to_sent';
+        ms := stat_ms(NEW.created_at, at);
+    ELSIF NEW.status = 'verified' THEN
+        at := coalesce(NEW.verified_at, at);
+        label := '';
+        also := 'sent_to_verified';
+        ms := stat_ms(coalesce(NEW.sent_at, NEW.created_at), at);
+    ELSIF NEW.status = 'expired' AND NEW.sent_at IS NOT NULL THEN
+        label := CASE WHEN NEW.check_number > 0 THEN 'checked' ELSE 'unchecked' END;
+    END IF;
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    VALUES (date_trunc('minute', at), NEW.client_id, coalesce(NEW.country, 'ZZ'), NEW.channel,
+            metric, label, also, CASE WHEN also IS NOT NULL THEN stat_bucket(ms) END, 1, coalesce(ms, 0));
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_REQUEST_MADE = """
+CREATE TRIGGER otp_requests_made_statistics AFTER INSERT ON otp_requests FOR EACH ROW
+WHEN (NOT NEW.is_test)
+EXECUTE FUNCTION otp_requests_tell_statistics()
+"""
+TELL_OF_REQUEST_MOVED = """
+CREATE TRIGGER otp_requests_moved_statistics AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status AND NOT NEW.is_test
+      AND NEW.status NOT IN ('queued', 'delivered', 'undelivered'))
+EXECUTE FUNCTION otp_requests_tell_statistics()
+"""
+# The other tables' rows change what they count for: a lease that ran out turns out to have sent the code, a
+# code that did not arrive arrives. So the difference is told of what a row counts for before and after. Of
+# attempts the whole statement's, which records dozens at a time: alike ones are one event.
+TELL_OF_ATTEMPTS = """
+CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    SELECT date_trunc('minute', told.at), r.client_id, coalesce(r.country, 'ZZ'), a.channel,
+           told.metric, told.label, told.also, told.also_label, sum(a.sign), sum(a.sign * told.total)
+    FROM (SELECT 1 AS sign, * FROM new_attempts UNION ALL SELECT -1, * FROM old_attempts) AS a
+    JOIN otp_requests AS r ON r.id = a.request_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(a.finished_at, a.claimed_at), 'attempts', a.outcome,
+               CASE WHEN a.latency_ms IS NOT NULL THEN 'provider_sends' END,
+               CASE WHEN a.latency_ms IS NOT NULL THEN coalesce(a.http_status::text, 'none') END,
+               coalesce(a.latency_ms, 0)::numeric
+        WHERE a.outcome IS NOT NULL
+        UNION ALL
+        SELECT coalesce(a.reported_at, a.finished_at, a.claimed_at), 'delivered', '', 'sent_to_delivered',
+               stat_bucket(stat_ms(a.finished_at, a.done_at)), stat_ms(a.finished_at, a.done_at)
+        WHERE a.delivery = 'delivered' AND a.done_at IS NOT NULL
+        UNION ALL
+        SELECT coalesce(a.reported_at, a.finished_at, a.claimed_at), a.delivery, '', NULL, NULL, 0
+        WHERE a.delivery = 'undelivered' OR (a.delivery = 'delivered' AND a.done_at IS NULL)
+        UNION ALL
+        SELECT coalesce(a.finished_at, a.claimed_at), 'cost', coalesce(a.currency, ''), NULL, NULL, a.price
+        WHERE a.price IS NOT NULL
+    ) AS told (at, metric, label, also, also_label, total)
+    WHERE NOT r.is_test
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    HAVING sum(a.sign) <> 0 OR sum(a.sign * told.total) <> 0;
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_ATTEMPTS_CHANGED = """
+CREATE TRIGGER send_attempts_statistics AFTER UPDATE ON send_attempts
+REFERENCING OLD TABLE AS old_attempts NEW TABLE AS new_attempts FOR EACH STATEMENT
+EXECUTE FUNCTION send_attempts_tell_statistics()
+"""
+TELL_OF_CHECK = """
+CREATE FUNCTION checks_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    SELECT date_trunc('minute', coalesce(c.finished_at, c.started_at)), r.client_id,
+           coalesce(r.country, 'ZZ'), r.channel, 'checks', c.verdict,
+           CASE WHEN c.latency_ms IS NOT NULL THEN 'provider_checks' END,
+           CASE WHEN c.latency_ms IS NOT NULL THEN coalesce(c.http_status::text, 'none') END,
+           c.sign, c.sign * coalesce(c.latency_ms, 0)
+    FROM (
+        VALUES (1, NEW.finished_at, NEW.started_at, NEW.verdict, NEW.http_status, NEW.latency_ms),
+               (-1, OLD.finished_at, OLD.started_at, OLD.verdict, OLD.http_status, OLD.latency_ms)
+    ) AS c (sign, finished_at, started_at, verdict, http_status, latency_ms)
+    JOIN otp_requests AS r ON r.id = NEW.request_id
+    WHERE c.verdict IS NOT NULL AND NOT r.is_test;
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_CHECK_OVER = """
+CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
+WHEN (NEW.verdict IS DISTINCT FROM OLD.verdict)
+EXECUTE FUNCTION checks_tell_statistics()
+"""
+TELL_OF_REFUSAL = """
+CREATE FUNCTION refusals_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    more integer := NEW.count;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        more := NEW.count - OLD.count;
+    END IF;
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'),
+            'none', 'refused', NEW.reason, more, 0);
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_REFUSAL_FIRST = """
+CREATE TRIGGER refusals_first_statistics AFTER INSERT ON refusals FOR EACH ROW
+WHEN (NOT NEW.is_test)
+EXECUTE FUNCTION refusals_tell_statistics()
+"""
+TELL_OF_REFUSAL_MORE = """
+CREATE TRIGGER refusals_more_statistics AFTER UPDATE ON refusals FOR EACH ROW
+WHEN (NEW.count <> OLD.count AND NOT NEW.is_test)
+EXECUTE FUNCTION refusals_tell_statistics()
+"""
+for _table, _statements in (
+    (otp_requests, (STAT_BUCKET, STAT_MS, TELL_OF_REQUEST, TELL_OF_REQUEST_MADE, TELL_OF_REQUEST_MOVED)),
+    (send_attempts, (TELL_OF_ATTEMPTS, TELL_OF_ATTEMPTS_CHANGED)),
+    (checks, (TELL_OF_CHECK, TELL_OF_CHECK_OVER)),
+    (refusals, (TELL_OF_REFUSAL, TELL_OF_REFUSAL_FIRST, TELL_OF_REFUSAL_MORE)),
+):
+    for _statement in _statements:
+        event.listen(_table, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 alerts = Table(
     "alerts",
