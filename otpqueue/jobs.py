@@ -49,9 +49,11 @@ SEND_CODES = Job("send_codes", "send", 10)
 SWEEP = Job("sweep", "periodic", 10)
 EXPIRE = Job("expire", "periodic", 30)
 POLL_RECEIPTS = Job("poll_receipts", "periodic", 30)
+EVALUATE_ALERTS = Job("evaluate_alerts", "slow", 60)
+NOTIFY = Job("notify", "slow", 20)
 PURGE = Job("purge", "slow", 600)
 ROLL_UP = Job("roll_up", "periodic", 10)
-ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, PURGE, ROLL_UP)
+ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, EVALUATE_ALERTS, NOTIFY, PURGE, ROLL_UP)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 

@@ -6,7 +6,8 @@ Most look at the roll-ups: which counts of a window, grouped by what, and agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import median
@@ -541,9 +542,11 @@ def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
     ]
 
 
-def top_reasons(watch: Watch, tally: Tally, *, most: int = 5) -> dict[str, int]:
+def top_reasons(watch: Watch, tallies: Iterable[Tally], *, most: int = 5) -> dict[str, int]:
     """Return the commonest labels of the metric that says why."""
-    counted = tally.by_label(watch.reasons) if watch.reasons else {}
+    counted: Counter[str] = Counter()
+    for tally in tallies:
+        counted.update(tally.by_label(watch.reasons) if watch.reasons else {})
     bad = [(label, n) for label, n in counted.items() if n > 0 and label != Verdict.CORRECT]
     return dict(sorted(bad, key=lambda one: (-one[1], one[0]))[:most])
 

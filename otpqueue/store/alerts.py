@@ -174,6 +174,15 @@ def pending_ones(conn: Connection, rules: Collection[str]) -> list[Pending]:
     return [Pending(**row) for row in rows.mappings()]
 
 
+def known_numbers(conn: Connection, rule: str) -> list[bytes]:
+    """Return the hashes of the numbers that a rule has an open alert about, or is about to."""
+    p = alert_pending.c
+    of_open = select(_a.number_hash).where(_a.state == State.OPEN, _a.rule == rule)
+    of_pending = select(p.number_hash).where(p.rule == rule)
+    found = conn.execute(of_open.union(of_pending)).scalars()
+    return [number_hash for number_hash in found if number_hash is not None]
+
+
 def keep_pending(conn: Connection, rule: Rule, measure: Measure, *, bad: int, now: datetime) -> None:
     """Store that a subject was bad for the `bad`-th time in a row."""
     row = {"number_hash": measure.number_hash, "bad": bad, "evaluated_at": now}
