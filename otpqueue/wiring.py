@@ -142,8 +142,8 @@ class Parts:
 
     @cached_property
     def waker(self) -> jobs.Waker:
-        """What wakes a worker."""
-        return jobs.Waker(redis=self.redis, celery=self.publisher)
+        """What wakes a worker that sends codes."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
 
     @cached_property
     def presence(self) -> jobs.Presence:

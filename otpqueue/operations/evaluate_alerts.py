@@ -24,7 +24,7 @@ from otpqueue.domain.stats import Tally
 from otpqueue.logs import get_logger
 from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
 from otpqueue.store import alert_facts, alerts, stat_reports
-from otpqueue.store.alert_facts import Queue
+from otpqueue.store.alert_facts import DisabledEndpoint, Queue
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.vault import Vault
 
@@ -109,6 +109,8 @@ class EvaluateAlerts:
                 return [_of_queue(alert_facts.queue(conn, now=now), now)]
             case "circuit_open":
                 return [_of_circuit(self.circuit())]
+            case "webhook_disabled":
+                return [_of_endpoint(one) for one in alert_facts.disabled_endpoints(conn)]
         raise ValueError(f"nobody looks at what {rule.name} needs")
 
 
@@ -120,6 +122,11 @@ def _of_queue(queue: Queue, now: datetime) -> Measure:
 def _of_circuit(state: State) -> Measure:
     value = 0 if state is State.CLOSED else 1
     return Measure(subject=ALL, value=value, sample=1, figures={"circuit": state.value})
+
+
+def _of_endpoint(one: DisabledEndpoint) -> Measure:
+    figures = {"reason": one.reason, "since": f"{one.disabled_at:%Y-%m-%d %H:%M:%S} UTC"}
+    return Measure(subject=one.client, value=1, sample=1, figures=figures)
 
 
 def _evidence(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> dict[str, Any]:

@@ -24,7 +24,14 @@ from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import SendState, Status
 from otpqueue.domain.stats import Dimension, Point, Sum, Tally
 from otpqueue.store import stat_reports
-from otpqueue.store.schema import checks, clients, otp_requests, send_attempts, stats_hours
+from otpqueue.store.schema import (
+    checks,
+    clients,
+    otp_requests,
+    send_attempts,
+    stats_hours,
+    webhook_endpoints,
+)
 from otpqueue.store.vault import Vault
 
 MOST_LOOKED_AT = 20_000
@@ -54,6 +61,15 @@ class Queue:
     """At most `_MOST_DUE` and one."""
     oldest: datetime | None
     """When the one that waits longest was to be sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisabledEndpoint:
+    """A client's webhook to which nothing is sent any more."""
+
+    client: str
+    disabled_at: datetime
+    reason: str
 
 
 def start_of(rule: Rule, now: datetime) -> datetime:
@@ -344,3 +360,15 @@ def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
         .limit(_MOST_EXAMPLES)
     )
     return list(rows.scalars())
+
+
+def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
+    """Return the clients' webhooks that were disabled."""
+    e = webhook_endpoints.c
+    rows = conn.execute(
+        select(clients.c.name.label("client"), e.disabled_at, e.disabled_reason.label("reason"))
+        .join(clients, clients.c.id == e.client_id)
+        .where(e.disabled_at.is_not(None))
+        .order_by(clients.c.name)
+    )
+    return [DisabledEndpoint(**row) for row in rows.mappings()]

@@ -43,6 +43,7 @@ from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
 from otpqueue.domain.sending import Evidence, OutcomeKind
 from otpqueue.domain.stats import BEYOND, BOUNDS_MS
+from otpqueue.domain.webhooks import Disabled, Event, State
 
 metadata = MetaData(
     naming_convention={
@@ -921,3 +922,86 @@ alert_evaluations = Table(
     Column("opened", Integer, nullable=False),
     Column("closed", Integer, nullable=False),
 )
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("events", ARRAY(Text), nullable=False),
+    # What deliveries are signed with, sealed: one secret, or while it is replaced two, the newer one first.
+    Column("secrets_sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", Text, nullable=False),
+    # So long the older one signs too.
+    Column("previous_until", Time),
+    Column("created_at", Time, nullable=False),
+    # Since then there was nothing but failures.
+    Column("failing_since", Time),
+    Column("disabled_at", Time),
+    Column("disabled_reason", Text),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"),
+    CheckConstraint(
+        f"disabled_reason IS NULL OR {_one_of('disabled_reason', Disabled)}", name="disabled_reason"
+    ),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    # What the receiver sees as `webhook-id`: the same at each try.
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), nullable=False),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    # What the row of the request forgets; all else is read from there.
+    Column("event", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("reason", Text),
+    Column("provider_code", Text),
+    Column("expires_at", Time),
+    # How it stands. While a worker holds it, `lease_until` says how long, by Postgres's clock.
+    Column("state", Text, nullable=False, server_default=State.PENDING.value),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    Column("next_try_at", Time),
+    Column("lease_until", Time),
+    # The newest try: an HTTP status, or why there was none.
+    Column("tried_at", Time),
+    Column("http_status", SmallInteger),
+    Column("problem", Text),
+    CheckConstraint(_one_of("event", Event), name="event"),
+    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint("(state = 'pending') = (next_try_at IS NOT NULL)", name="pending_has_time"),
+    CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
+    Index("webhook_deliveries_request", "request_id", "number"),
+    Index("webhook_deliveries_client", "client_id", "number"),
+    Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Whatever statement moves a request, its client is told: in the same transaction, where it wants to be. One
+# that waits for an earlier one of its request is not looked at before that one's next try.
+TELL_CLIENT = """
+CREATE FUNCTION otp_requests_tell_client() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO webhook_deliveries
+        (request_id, client_id, event, at, reason, provider_code, expires_at, next_try_at)
+    SELECT NEW.id, NEW.client_id, 'otp_request.' || NEW.status, NEW.updated_at, NEW.reason,
+           NEW.provider_code, NEW.expires_at,
+           greatest(NEW.updated_at, (SELECT max(d.next_try_at) FROM webhook_deliveries AS d
+                                     WHERE d.request_id = NEW.id AND d.state = 'pending'))
+    FROM webhook_endpoints AS e
+    WHERE e.client_id = NEW.client_id AND e.disabled_at IS NULL
+      AND 'otp_request.' || NEW.status = ANY(e.events);
+    RETURN NULL;
+END
+$$
+"""
+TELL_TRIGGER = """
+CREATE TRIGGER otp_requests_webhooks AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status)
+EXECUTE FUNCTION otp_requests_tell_client()
+"""
+for _statement in (TELL_CLIENT, TELL_TRIGGER):
+    event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete
 from otpqueue import clock
 from otpqueue.domain.alerts import Alert, State
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
-from otpqueue.domain.request import Channel, OtpRequest
+from otpqueue.domain.request import OtpRequest
 from otpqueue.operations.alert_book import Evaluated
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
@@ -22,7 +22,7 @@ from otpqueue.store import clients
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import metadata
 from otpqueue.wiring import Parts
-from tests.conftest import NO_LIMITS, TEMPLATE, Engines, MakeParts, Provider
+from tests.conftest import NO_LIMITS, TEMPLATE, Engines, Provider
 
 MINUTE = timedelta(minutes=1)
 
