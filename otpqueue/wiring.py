@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs, metrics, policies
 from otpqueue.circuit import SharedCircuit
+from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
@@ -30,11 +31,15 @@ from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
+from otpqueue.mail import Mailer, Server
 from otpqueue.operations.admission import Admission
+from otpqueue.operations.alert_book import AlertBook
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
+from otpqueue.operations.evaluate_alerts import EvaluateAlerts
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.guard import PumpingGuard
@@ -46,6 +51,7 @@ from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
 from otpqueue.operations.log_in import LogIn
+from otpqueue.operations.notify_alerts import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.overview import TellOverview
 from otpqueue.operations.provision import Provision
@@ -66,12 +72,15 @@ from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
 from otpqueue.operations.verify import VerifyCode
+from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
 
 CHECK_PATIENCE_S = 1.0
+ALERT_WEBHOOK_S = 10.0
+ALERT_MAIL_S = 30.0
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
 CONSOLE_POOL = 3
@@ -140,7 +149,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher", "aside"):
+        for name in ("transport", "redis", "publisher", "alert_outbound", "aside"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine", "readings_engine"):
@@ -170,8 +179,8 @@ class Parts:
 
     @cached_property
     def waker(self) -> jobs.Waker:
-        """What wakes a worker."""
-        return jobs.Waker(redis=self.redis, celery=self.publisher)
+        """What wakes a worker that sends codes."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
 
     @cached_property
     def transport(self) -> Transport:
@@ -506,6 +515,61 @@ class Parts:
     def roll_up(self) -> RollUp:
         """Adds up what happened."""
         return RollUp(engine=self.engine)
+
+    @cached_property
+    def alert_rules(self) -> Mapping[str, Rule]:
+        """The rules of alerts, as they are set."""
+        return policies.alert_rules(self.settings)
+
+    @cached_property
+    def evaluate_alerts(self) -> EvaluateAlerts:
+        """Evaluates the rules of alerts."""
+        every = timedelta(seconds=self.settings.evaluate_alerts_every_s)
+        book = AlertBook(
+            engine=self.engine,
+            watch="rules",
+            number=1,
+            apart=every / 2,
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateAlerts(
+            engine=self.engine,
+            rules=self.alert_rules,
+            vault=self.vault,
+            circuit=self.circuit.state,
+            book=book,
+        )
+
+    @cached_property
+    def alert_outbound(self) -> Outbound:
+        """Posts notices of alerts: the operator's own URL may be in his own network."""
+        return Outbound(allow_private=True, timeout_s=ALERT_WEBHOOK_S)
+
+    @cached_property
+    def notify_alerts(self) -> NotifyAlerts:
+        """Delivers notices of alerts."""
+        return NotifyAlerts(
+            engine=self.engine, couriers=self._couriers(), public_url=self.settings.public_url
+        )
+
+    def _couriers(self) -> tuple[Courier, ...]:
+        settings = self.settings
+        couriers: list[Courier] = [ToLog()]
+        if settings.alert_webhook_url:
+            couriers.append(ToWebhook(post=self.alert_outbound, url=settings.require("alert_webhook_url")))
+        if settings.alert_email_to:
+            mailer = Mailer(
+                server=Server.parse(settings.require("smtp_url")),
+                sender=settings.require("alert_email_from"),
+                timeout_s=ALERT_MAIL_S,
+            )
+            couriers.append(ToMail(mailer=mailer, to=settings.alert_email_to))
+        return tuple(couriers)
+
+    @cached_property
+    def alert_desk(self) -> AlertDesk:
+        """What operators ask of alerts and do about them."""
+        return AlertDesk(engine=self.engine, rules=self.alert_rules, clock=clock.now)
 
     @cached_property
     def sweep(self) -> Sweep:

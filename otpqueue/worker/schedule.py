@@ -13,6 +13,8 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     every = {
         jobs.SWEEP: settings.sweep_every_s,
         jobs.EXPIRE: settings.expire_every_s,
+        jobs.EVALUATE_ALERTS: settings.evaluate_alerts_every_s,
+        jobs.NOTIFY: settings.notify_every_s,
         jobs.PURGE: settings.purge_every_s,
         jobs.ROLL_UP: settings.roll_up_every_s,
     }
