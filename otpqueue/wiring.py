@@ -42,6 +42,7 @@ from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.evaluate_alerts import EvaluateAlerts
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
+from otpqueue.operations.groups import TellGroups
 from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule
@@ -452,14 +453,19 @@ class Parts:
     @cached_property
     def standing(self) -> TellStanding:
         """Tells what no operator may overlook."""
-        return TellStanding(switch=self.switch)
+        return TellStanding(switch=self.switch, alerts=self.alert_desk)
 
     @cached_property
     def overview(self) -> TellOverview:
         """Tells operators how everything is."""
         return TellOverview(
-            engine=self.engine, switch=self.switch, health=self.health, circuit=self.circuit.state
+            engine=self.engine, switch=self.switch, health=self.health, circuit=self.circuit.shared
         )
+
+    @cached_property
+    def groups(self) -> TellGroups:
+        """Tells operators how countries and clients do."""
+        return TellGroups(engine=self.engine, switch=self.switch, guard=Mode(self.settings.guard))
 
     def redis_answers(self) -> bool:
         """Return whether Redis answers."""

@@ -12,6 +12,7 @@ from otpqueue.domain.circuit import State
 from otpqueue.domain.heartbeats import Life
 from otpqueue.operations.health import MOST_SKEW_S
 from otpqueue.operations.overview import Overview
+from otpqueue.store.queue import MOST
 
 SLOW_S, STUCK_S = 10.0, 30.0
 """A code that has waited so long is late; one that has waited longer is a third of its life behind."""
@@ -52,7 +53,7 @@ class Verdict:
 
 def judge(overview: Overview, *, alerts: tuple[Finding, ...], now: datetime) -> Verdict:
     """Return how everything is."""
-    found = [*_of_parts(overview), *_of_sending(overview, now), *alerts, *_of_figures(overview, now)]
+    found = [*_of_parts(overview), *_of_sending(overview), *alerts, *_of_figures(overview, now)]
     found.sort(key=lambda one: list(Level).index(one.level))
     if not found:
         return Verdict(level=Level.GOOD, headline="All is well", findings=())
@@ -135,7 +136,7 @@ def _of_processes(overview: Overview) -> Iterator[Finding]:
         )
 
 
-def _of_sending(overview: Overview, now: datetime) -> Iterator[Finding]:
+def _of_sending(overview: Overview) -> Iterator[Finding]:
     for stop in overview.sending.stops:
         yield Finding(
             level=Level.BAD if stop.what == "everything" else Level.WARN,
@@ -143,9 +144,9 @@ def _of_sending(overview: Overview, now: datetime) -> Iterator[Finding]:
             means="An operator wanted it so: no code leaves for it. Codes in hand can be checked.",
             todo="otpqueue resume-sending lets it go on: docs/sending-policy.md",
         )
-    age_s = overview.backlog.age_s(now)
+    age_s = overview.waited_s
     if age_s is not None and age_s > SLOW_S:
-        count = number(overview.backlog.due) + (" or more" if overview.backlog.is_more else "")
+        count = number(overview.queue.due) + (" or more" if overview.queue.due >= MOST else "")
         yield Finding(
             level=Level.BAD if age_s > STUCK_S else Level.WARN,
             what="Codes wait to be sent",

@@ -14,11 +14,14 @@ from urllib.parse import parse_qsl
 
 import falcon
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from otpqueue import clock
 from otpqueue.console import words
 from otpqueue.console.door import HOME, Door, FormRefused, LogInFirst, Operator, log_in_from
+from otpqueue.domain.alerts import Rule, bound
 from otpqueue.domain.errors import (
+    AlertNotFound,
     DatabaseUnavailable,
     InvalidRequest,
     OtpqueueError,
@@ -51,6 +54,7 @@ _PAGES = (
 _FIELDS_AT_MOST = 20
 _STATUS: dict[type[OtpqueueError], int] = {
     RequestNotFound: 404,
+    AlertNotFound: 404,
     InvalidRequest: 400,
     FormRefused: 403,
     Unavailable: 503,
@@ -69,6 +73,17 @@ def version() -> str:
     return hashlib.sha256(b"".join(map(asset, ASSETS))).hexdigest()[:12]
 
 
+def _bound(rule: Rule) -> str:
+    return bound(rule, rule.threshold)
+
+
+def _code_marks(text: str) -> Markup:
+    """Return escaped HTML in which `marked` words stand in <code>."""
+    parts = str(escape(text)).split("`")
+    marked = (f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+    return Markup("".join(marked))  # noqa: S704 - every part was escaped above
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -78,7 +93,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"pages": _PAGES, "version": version()}
+    environment.globals |= {"pages": _PAGES, "version": version(), "bound": _bound}
     environment.filters |= {
         "number": words.number,
         "share": words.share,
@@ -89,6 +104,7 @@ def _templates() -> Environment:
         "offset": words.offset,
         "money": words.money,
         "iso": words.iso,
+        "code": _code_marks,
     }
     return environment
 
@@ -117,7 +133,7 @@ class Visit:
 
     def show(self, template: str, **values: Any) -> None:
         """Answer with a page."""
-        standing = self.house.standing(now=self.now)
+        standing = self.house.standing()
         self.house.render(
             self.resp,
             template,
@@ -202,7 +218,7 @@ class House:
             resp.set_header("Retry-After", str(error.retry_after_s))
         titles = {404: "There is no such thing", 403: "Not done", 503: "Too busy", 400: "That cannot be"}
         errors = error.errors if isinstance(error, InvalidRequest) else ()
-        said = "There is nothing at this address." if isinstance(error, RequestNotFound) else error.detail
+        said = "There is nothing at this address." if status == 404 else error.detail
         if isinstance(error, TooBusy):
             said = "The console answers few calls at a time, and these places are taken. Try again."
         self.render(resp, "wrong.html", status=status, title=titles[status], said=said, errors=errors)

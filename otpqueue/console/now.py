@@ -10,10 +10,13 @@ from datetime import datetime, timedelta
 import falcon
 
 from otpqueue.console import findings
+from otpqueue.console.alerts import found
 from otpqueue.console.charts import Chart, Kind, Series, Value, plot
 from otpqueue.console.house import Page, Visit
 from otpqueue.console.words import ms, number, share
+from otpqueue.domain.alerts import State
 from otpqueue.domain.stats import Expired, Metric, Point, Tally
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.overview import RECENT, Overview, Span, TellOverview
 
 _COLOURS = ("red", "orange", "violet", "teal", "slate")
@@ -36,6 +39,7 @@ class Now(Page):
     """`/console`."""
 
     overview: TellOverview
+    desk: AlertDesk
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show how everything is; `span=24h` for charts of a day."""
@@ -43,10 +47,11 @@ class Now(Page):
         def show(visit: Visit) -> None:
             span = next((one for one in Span if one.word == visit.query("span")), Span.HOUR)
             overview = self.overview(span, now=visit.now)
+            alerts = found(self.desk.list(state=State.OPEN), self.desk.rules)
             visit.show(
                 "now.html",
                 overview=overview,
-                verdict=findings.judge(overview, alerts=(), now=visit.now),
+                verdict=findings.judge(overview, alerts=alerts, now=visit.now),
                 tiles=tiles(overview),
                 charts=charts(overview.points, span, visit.now),
                 span=span,

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import falcon
 
+from otpqueue.console.alerts import shown
 from otpqueue.console.house import Page, Visit
 from otpqueue.domain.errors import FieldError, InvalidRequest, NotAdmitted, RequestNotFound
 from otpqueue.domain.history import Event, EventKind, History
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
 from otpqueue.domain.search import Filters
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.numbers import Numbers
@@ -118,6 +120,7 @@ class OneRequest(Page):
     """`/console/requests/{id}`: one request's whole life."""
 
     history: TellHistory
+    desk: AlertDesk
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Show it."""
@@ -133,6 +136,7 @@ class OneRequest(Page):
                 events=[(event, mood(event)) for event in history.events],
                 says=in_words(history, visit.now),
                 live=history.status not in FINAL,
+                alerts=[shown(one, self.desk.rules) for one in self.desk.naming(found)],
             )
 
         self.house.receive(req, resp, show)

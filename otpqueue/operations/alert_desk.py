@@ -66,6 +66,16 @@ class AlertDesk:
                 values=alerts.values(conn, alert_id, limit=_MOST_VALUES),
             )
 
+    def count_open(self) -> int:
+        """Return how many alerts are open. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.count_open(conn)
+
+    def naming(self, request_id: UUID) -> Sequence[Alert]:
+        """Return the alerts whose evidence names a request, the newest first. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.naming(conn, request_id, now=self.clock())
+
     def ack(self, alert_id: UUID, *, by: str) -> Alert:
         """Store who has seen an alert, if nobody had before; return it.
 

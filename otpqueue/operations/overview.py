@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from otpqueue.domain.circuit import State
 from otpqueue.domain.stats import Metric, Point, Tally
 from otpqueue.operations.health import CheckHealth, Healthy
 from otpqueue.operations.stop_sending import SendingStatus, SendingSwitch
-from otpqueue.store import backlog, stat_reports
-from otpqueue.store.backlog import Backlog
+from otpqueue.store import queue, stat_reports
 from otpqueue.store.engine import connection
+from otpqueue.store.queue import Depth
 
 RECENT = timedelta(minutes=10)
 """What counts as now: whole minutes, without the running one."""
@@ -54,7 +55,7 @@ class Overview:
     healthy: Healthy
     circuit: State | None
     """None where nobody can tell: Redis does not answer."""
-    backlog: Backlog
+    queue: Depth
     sending: SendingStatus
     recent: Tally
     before: Tally
@@ -63,6 +64,13 @@ class Overview:
     """What happened in the span's steps."""
     counted_until: datetime | None
     """What happened in this minute is not all in the figures yet; None if all is."""
+    at: datetime
+
+    @property
+    def waited_s(self) -> float | None:
+        """For how long the oldest has waited to be sent; None where none waits."""
+        since = self.queue.due_since
+        return None if since is None else max(0.0, (self.at - since).total_seconds())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,7 @@ class TellOverview:
     switch: SendingSwitch
     health: CheckHealth
     circuit: Callable[[], State]
+    """Raises RedisError."""
 
     def __call__(self, span: Span, *, now: datetime) -> Overview:
         """Return how everything stands. Raises DatabaseUnavailable."""
@@ -86,17 +95,22 @@ class TellOverview:
             points = stat_reports.series(
                 conn, since=times[0], until=times[-1] + span.step, step=span.step, metrics=_CHARTED
             )
-            waiting = backlog.read(conn, now=now)
+            depth = queue.depth(conn, now=now)
             counted_until = stat_reports.waiting_since(conn)
-        healthy = self.health()
         return Overview(
-            healthy=healthy,
-            # Without Redis each process has a circuit of its own; this one's says nothing of the workers'.
-            circuit=self.circuit() if healthy.redis else None,
-            backlog=waiting,
+            healthy=self.health(),
+            circuit=self._circuit(),
+            queue=depth,
             sending=self.switch.status(now=now),
             recent=recent,
             before=before,
             points=tuple(points),
             counted_until=counted_until,
+            at=now,
         )
+
+    def _circuit(self) -> State | None:
+        try:
+            return self.circuit()
+        except RedisError:
+            return None

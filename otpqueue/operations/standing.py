@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.stop_sending import SendingSwitch, StopShown
 
 
@@ -21,7 +21,8 @@ class TellStanding:
     """Tells what nobody may overlook."""
 
     switch: SendingSwitch
+    alerts: AlertDesk
 
-    def __call__(self, *, now: datetime) -> Standing:
+    def __call__(self) -> Standing:
         """Return it. Raises DatabaseUnavailable."""
-        return Standing(stops=self.switch.status(now=now).stops, alerts_open=0)
+        return Standing(stops=self.switch.stops(), alerts_open=self.alerts.count_open())
