@@ -53,7 +53,13 @@ class Verdict:
 
 def judge(overview: Overview, *, alerts: tuple[Finding, ...], now: datetime) -> Verdict:
     """Return how everything is."""
-    found = [*_of_parts(overview), *_of_sending(overview), *alerts, *_of_figures(overview, now)]
+    found = [
+        *_of_stops(overview),
+        *_of_parts(overview),
+        *_of_queue(overview),
+        *alerts,
+        *_of_figures(overview, now),
+    ]
     found.sort(key=lambda one: list(Level).index(one.level))
     if not found:
         return Verdict(level=Level.GOOD, headline="All is well", findings=())
@@ -136,7 +142,7 @@ def _of_processes(overview: Overview) -> Iterator[Finding]:
         )
 
 
-def _of_sending(overview: Overview) -> Iterator[Finding]:
+def _of_stops(overview: Overview) -> Iterator[Finding]:
     for stop in overview.sending.stops:
         yield Finding(
             level=Level.BAD if stop.what == "everything" else Level.WARN,
@@ -144,6 +150,9 @@ def _of_sending(overview: Overview) -> Iterator[Finding]:
             means="An operator wanted it so: no code leaves for it. Codes in hand can be checked.",
             todo="otpqueue resume-sending lets it go on: docs/sending-policy.md",
         )
+
+
+def _of_queue(overview: Overview) -> Iterator[Finding]:
     age_s = overview.waited_s
     if age_s is not None and age_s > SLOW_S:
         count = number(overview.queue.due) + (" or more" if overview.queue.due >= MOST else "")

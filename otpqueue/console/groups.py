@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import falcon
 
 from otpqueue.console.house import Page, Visit
+from otpqueue.domain.alerts import Rule
 from otpqueue.domain.guard import Mode
 from otpqueue.domain.stats import Dimension, Metric, Tally
 from otpqueue.operations.groups import Group, TellGroups
@@ -54,6 +55,8 @@ class Countries(Page):
     """`/console/countries`."""
 
     groups: TellGroups
+    conversion: Rule
+    """From when on too few verify: the rule of the alert on pumping."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show them: `by=client` clients instead, `span` of how long, `sort` by which column."""
@@ -79,10 +82,15 @@ class Countries(Page):
             columns=COLUMNS,
             link=link,
             guard=in_words,
+            hardly=self._hardly,
             mode=self.groups.guard,
             whole=_whole(groups),
             m=Metric,
         )
+
+    def _hardly(self, group: Group) -> bool:
+        share, sent = group.tally.verified_share, group.tally.n(Metric.SENT)
+        return share is not None and sent >= self.conversion.min_sample and share < self.conversion.threshold
 
 
 def in_words(group: Group, mode: Mode) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from otpqueue.operations.overview import RECENT, Overview, Span, TellOverview
 
 _COLOURS = ("red", "orange", "violet", "teal", "slate")
 _MINUTES = RECENT / timedelta(minutes=1)
+_TIME = "milliseconds and seconds"
 _RIGHT, _WRONG = "correct", "wrong"
 
 
@@ -77,9 +78,10 @@ def tiles(overview: Overview) -> list[Tile]:
         rate("sent", Metric.SENT),
         rate("verified", Metric.VERIFIED),
         figure("got out", lambda tally: share(tally.success_share)),
-        figure("arrived, of those reported", lambda tally: share(tally.delivered_share)),
-        figure("wrong, of codes checked", lambda tally: share(tally.wrong_share)),
+        figure("arrived", lambda tally: share(tally.delivered_share)),
+        figure("wrong codes", lambda tally: share(tally.wrong_share)),
         figure("time to send, p95", lambda tally: ms(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95))),
+        figure("time to deliver, p95", lambda tally: ms(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95))),
     ]
 
 
@@ -101,18 +103,18 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
             times=times,
             step=span.step,
             series=series,
-            formatted=ms if what == "milliseconds and seconds" else number,
+            formatted=ms if what == _TIME else number,
             nothing=nothing,
-            least_top=100 if what == "milliseconds and seconds" else 2,
+            least_top=100 if what == _TIME else 2,
         )
 
     def durations(metric: Metric) -> list[Series]:
         return [
             Series(name=name, colour=colour, values=tuple(tally.quantile_ms(metric, q) for tally in tallies))
-            for name, q, colour in (("half of them (p50)", 0.5, "blue"), ("95 of 100 (p95)", 0.95, "orange"))
+            for name, q, colour in (("half (p50)", 0.5, "blue"), ("95 of 100 (p95)", 0.95, "orange"))
         ]
 
-    time = "milliseconds and seconds"
+    time = _TIME
     return [
         chart(
             "flow",
@@ -159,7 +161,7 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
         ),
         chart(
             "refused",
-            "Refused before anything was sent, by reason",
+            "Refused tries, by reason",
             f"tries {unit}",
             Kind.COLUMNS,
             _by_reason(tallies, lambda tally: tally.by_label(Metric.REFUSED)),

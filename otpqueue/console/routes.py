@@ -51,7 +51,10 @@ def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places) -> None:
     app.add_route(f"{PATH}/alerts/{{alert_id}}/acknowledge", Acknowledge(house=house, desk=desk))
     app.add_route(f"{PATH}/alerts/{{alert_id}}/silence", SilenceAlert(house=house, desk=desk))
     app.add_route(f"{PATH}/silences/{{silence_id}}/end", EndSilence(house=house, desk=desk))
-    app.add_route(f"{PATH}/countries", Countries(house=house, groups=parts.groups))
+    app.add_route(
+        f"{PATH}/countries",
+        Countries(house=house, groups=parts.groups, conversion=parts.alert_rules["country_conversion"]),
+    )
     app.add_route(
         f"{PATH}/settings",
         SettingsPage(house=house, settings=parts.settings, clients=parts.clients),

@@ -34,6 +34,8 @@ def ms(value: float | None) -> str:
     """Return milliseconds as people say them: `120 ms`, `2.4 s`, `3 min`."""
     if value is None:
         return NONE
+    if value == 0:
+        return "0"
     if value < 1000:
         return f"{value:.0f}\u202fms"
     seconds = value / 1000
@@ -84,7 +86,7 @@ def money(amount: Decimal | None, currency: str | None) -> str:
     """Return an amount of money."""
     if amount is None:
         return NONE
-    digits = 2 if abs(amount) >= 100 else 4
+    digits = 2 if abs(amount) >= 1 else 4
     text = f"{amount:,.{digits}f}".replace(",", "\u202f")
     return f"{text} {currency or ''}".strip()
 

@@ -198,7 +198,9 @@ def test_forged_or_foreign_cookie_opens_nothing(caller: Caller, make_other_parts
 
     for bad in (good[:-2] + "xx", f"{body[:-2]}AA.{signature}", body, "", "x" * 5000, "[]." + signature):
         assert Browser(caller.app, cookies={COOKIE: bad}).get("/console").status_code == 303
-    elsewhere = caller.over(make_other_parts(OTPQUEUE_HASH_KEY="aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGg="))
+    elsewhere = caller.over(
+        make_other_parts(OTPQUEUE_HASH_KEY="aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGg=")
+    )
     assert Browser(elsewhere.app, cookies=dict(browser.cookies)).get("/console").status_code == 303
     assert Browser(caller.app, cookies={COOKIE: good}).get("/console/settings").status_code == 200
 
@@ -307,7 +309,9 @@ def test_switched_off(make_caller: MakeCaller) -> None:
         assert Browser(caller.app).get(path).status_code == 404
 
 
-def test_database_down(caller: Caller, operator: Browser, make_other_parts: MakeOtherParts, nowhere: str) -> None:
+def test_database_down(
+    caller: Caller, operator: Browser, make_other_parts: MakeOtherParts, nowhere: str
+) -> None:
     """Without Postgres a page says so, shows nothing, and tells what to do; logging in says it, too."""
     cut_off = caller.over(make_other_parts(DATABASE_URL=f"postgresql://someone:hunter2@{nowhere}/x"))
     browser = Browser(cut_off.app, cookies=dict(operator.cookies))
@@ -341,9 +345,7 @@ def test_form_that_is_none(operator: Browser) -> None:
         (b"\xff\xfe", "application/x-www-form-urlencoded"),
         (b"&".join(b"a=1" for _ in range(100)), "application/x-www-form-urlencoded"),
     ):
-        answer = operator.call(
-            "POST", "/console/log-out", body=body, headers={"Content-Type": content_type}
-        )
+        answer = operator.call("POST", "/console/log-out", body=body, headers={"Content-Type": content_type})
         assert answer.status_code == 400
         assert "<!doctype html>" in answer.text
 
