@@ -88,7 +88,7 @@ class Silencing:
     desk: AlertDesk
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Send no notices about an alert's subject, or its whole rule, for a time; the body may be left out."""
+        """Send no notices about an alert's subject, or its rule, for a time; the body may be left out."""
         key = self.door.admit(req, "admin")
         given = req.content_length or req.get_header("Transfer-Encoding")
         body = bodies.read(req, bodies.SilenceWanted) if given else bodies.SilenceWanted()
