@@ -14,6 +14,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         jobs.SWEEP: settings.sweep_every_s,
         jobs.EXPIRE: settings.expire_every_s,
         jobs.PURGE: settings.purge_every_s,
+        jobs.SEND_WEBHOOKS: settings.webhooks_every_s,
     }
     if settings.poll_receipts_every_s:
         every[jobs.POLL_RECEIPTS] = settings.poll_receipts_every_s

@@ -20,6 +20,7 @@ log = get_logger(__name__)
 def register(app: Celery, parts: Parts) -> None:
     """Give the application its tasks; the parts are made now, before threads could make them twice."""
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
+    send_webhooks_due = parts.send_webhooks
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
@@ -37,6 +38,11 @@ def register(app: Celery, parts: Parts) -> None:
     @app.task(name=jobs.PURGE.name)  # type: ignore[untyped-decorator]
     def purge(**_: Any) -> None:
         _attempt(jobs.PURGE, lambda: purge_once(now=clock.now()))
+
+    @app.task(name=jobs.SEND_WEBHOOKS.name)  # type: ignore[untyped-decorator]
+    def send_webhooks(**_: Any) -> None:
+        parts.webhook_waker.taken()
+        _attempt(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
 
     @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
     def poll_receipts(**_: Any) -> None:
