@@ -605,6 +605,29 @@ class Settings(BaseModel):
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"
     )
+    webhooks_every_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOKS_EVERY_S",
+        description="how often `send_webhooks` looks for webhooks that are due; new ones wake it besides",
+    )
+    webhook_timeout_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOK_TIMEOUT_S",
+        le=60,
+        description="how long a receiver of webhooks may take for its answer, all in all",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        alias="OTPQUEUE_WEBHOOK_ALLOW_PRIVATE",
+        description="send webhooks to private addresses, plain http and any port too "
+        "([docs/webhooks.md](docs/webhooks.md))",
+    )
+    webhook_disable_after_s: Seconds = Field(
+        86_400,
+        alias="OTPQUEUE_WEBHOOK_DISABLE_AFTER_S",
+        ge=60,
+        description="an endpoint is disabled after so long of nothing but failures",
+    )
     retention_days: int = Field(
         30,
         alias="OTPQUEUE_RETENTION_DAYS",

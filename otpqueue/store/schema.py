@@ -976,6 +976,7 @@ webhook_deliveries = Table(
     CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
     Index("webhook_deliveries_request", "request_id", "number"),
     Index("webhook_deliveries_client", "client_id", "number"),
+    Index("webhook_deliveries_left", "client_id", "number", postgresql_where=text("state <> 'delivered'")),
     Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
     postgresql_with={"fillfactor": "70"},
 )

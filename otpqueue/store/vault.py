@@ -3,7 +3,8 @@
 A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
 another row does not open. So are the secrets that webhooks are signed with.
 
-Numbers, sessions, addresses, API keys and idempotency keys are found again by HMAC-SHA256; each kind has a label of its own, so that equal texts of two kinds do not have equal hashes.
+Numbers, sessions, addresses, API keys and idempotency keys are found again by HMAC-SHA256; each kind has a
+label of its own, so that equal texts of two kinds do not have equal hashes.
 
 A hash begins with the mark of its key, so that whatever table it stands in tells which key it was made with.
 While a key is being replaced there are two: what is stored is hashed with the first, and looked up by both.

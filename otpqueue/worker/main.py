@@ -45,7 +45,9 @@ def _receive_signals(parts: Parts) -> None:
     signals.celeryd_init.connect(name_worker, weak=False)
     signals.beat_init.connect(lambda **_: configure_logs("beat"), weak=False)
     signals.heartbeat_sent.connect(show_life, weak=False)
-    stopping = Stopping(parts.pump, also=parts.purge, within_s=parts.settings.stop_within_s)
+    stopping = Stopping(
+        parts.pump, parts.send_webhooks, also=parts.purge, within_s=parts.settings.stop_within_s
+    )
     signals.worker_shutting_down.connect(stopping, weak=False)
 
 
