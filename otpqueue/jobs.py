@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from otpqueue import metrics
 from otpqueue.logs import get_logger
 
 log = get_logger(__name__)
@@ -32,8 +33,6 @@ _HEARTBEAT_S = 10
 _RECONNECT_S = 2
 _FLAG = "otpqueue:wake:"
 _FLAG_MS = 1000
-_WORKERS = "otpqueue:workers"
-_SILENT_AFTER_S = 15
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,11 @@ class Waker:
             # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
             if self._redis.set(self._flag, "1", nx=True, px=_FLAG_MS):
                 self._publish()
+                metrics.count(metrics.WAKE_UPS, "published")
+            else:
+                metrics.count(metrics.WAKE_UPS, "pending")
         except (RedisError, *_BROKER_FAILURES) as error:
+            metrics.count(metrics.WAKE_UPS, "failed")
             log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
             return False
         return True
@@ -212,31 +215,8 @@ class Waker:
 
     def taken(self) -> None:
         """Let the next wake-up through; call before looking for work, so that none is missed."""
+        metrics.count(metrics.WAKE_UPS_TAKEN)
         try:
             self._redis.delete(self._flag)
         except RedisError as error:
             log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)
-
-
-class Presence:
-    """Which workers have shown a sign of life."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def announce(self, worker: str, queues: str) -> None:
-        """Say that a worker of these queues lives. A failure is logged: the next sign is two seconds away."""
-        now = time.time()
-        try:
-            self._redis.zadd(_WORKERS, {f"{queues}|{worker}": now})
-            self._redis.zremrangebyscore(_WORKERS, 0, now - 60)
-        except RedisError as error:
-            log.warning("presence_not_announced", error=type(error).__name__)
-
-    def queues_served(self) -> set[str]:
-        """Return the queues that some worker served within the last seconds.
-
-        Raises RedisError when Redis does not answer.
-        """
-        seen: Any = self._redis.zrangebyscore(_WORKERS, time.time() - _SILENT_AFTER_S, "+inf")
-        return {queue for name in seen for queue in name.decode().split("|")[0].split(",")}

@@ -353,7 +353,7 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; an API process has one more, for health",
+        description="Postgres connections per process, at most; one more is for health and heartbeats",
     )
     database_wait_s: Seconds = Field(
         2,
@@ -722,6 +722,19 @@ class Settings(BaseModel):
         pattern=r"^https?://[^\s/?#@]+(/[\w.~/-]*)?$",
         description="where people reach this deployment, `https://otp.example`; for links in notices",
     )
+    metrics_token: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_METRICS_TOKEN",
+        description="bearer token of `/metrics`, 16 characters or more; unless set, an API key with `admin`",
+    )
+    worker_metrics_port: Annotated[int | None, Optional, Field(ge=1, le=65535)] = Field(
+        None,
+        alias="OTPQUEUE_WORKER_METRICS_PORT",
+        description="port on which a worker answers `/metrics`, each one its own; off unless set",
+    )
+    worker_metrics_host: str = Field(
+        "127.0.0.1", alias="OTPQUEUE_WORKER_METRICS_HOST", description="address it listens on for that"
+    )
 
     log_format: Literal["json", "readable"] = Field(
         "json", alias="OTPQUEUE_LOG_FORMAT", description="`json` or `readable`"
@@ -777,6 +790,7 @@ class Settings(BaseModel):
             *self._https_problems(),
             *self._test_number_problems(),
             *self._alert_problems(),
+            *self._metrics_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -791,6 +805,17 @@ class Settings(BaseModel):
                 "OTPQUEUE_REQUIRE_HTTPS would refuse every call: set OTPQUEUE_TRUSTED_PROXIES, or "
                 "OTPQUEUE_TLS_CERT_FILE"
             )
+        return problems
+
+    def _metrics_problems(self) -> list[str]:
+        problems = []
+        token = self.metrics_token
+        if not _is_one_word(token) or (token and len(token.get_secret_value()) < 16):
+            problems.append(
+                "OTPQUEUE_METRICS_TOKEN must be 16 or more characters of printable ASCII without spaces"
+            )
+        if self.worker_metrics_port and not token:
+            problems.append("OTPQUEUE_WORKER_METRICS_PORT needs OTPQUEUE_METRICS_TOKEN")
         return problems
 
     def _message_problems(self) -> list[str]:

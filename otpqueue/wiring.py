@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from importlib.metadata import version
 
 from celery import Celery
 from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, policies
+from otpqueue import clock, jobs, metrics, policies
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
+from otpqueue.domain.heartbeats import Kind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -43,6 +45,7 @@ from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule
 from otpqueue.operations.health import CheckHealth
+from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
@@ -50,6 +53,7 @@ from otpqueue.operations.notify_alerts import Courier, NotifyAlerts, ToLog, ToMa
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
+from otpqueue.operations.readings import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
@@ -82,6 +86,10 @@ WEBHOOK_LEASE_SPARE_S = 20.0
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 @dataclass(frozen=True)
 class Parts:
     """The parts of one process, each made when it is first asked for.
@@ -101,11 +109,12 @@ class Parts:
             lock_s=settings.database_lock_timeout_s,
             idle_in_transaction_s=settings.database_idle_in_transaction_s,
         )
+        metrics.put(metrics.CONNECTIONS_MOST, settings.database_pool)
         return self._engine(settings.database_pool, limits)
 
     @cached_property
     def health_engine(self) -> Engine:
-        """One connection of health's own: when all others are lent out, Postgres is not unreachable."""
+        """One connection for health and heartbeats: when all others are lent out, Postgres is not away."""
         return self._engine(1, HEALTH_LIMITS)
 
     def _engine(self, pool_size: int, limits: TimeLimits) -> Engine:
@@ -115,13 +124,26 @@ class Parts:
         except (ArgumentError, ValueError):
             raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
 
+    @cached_property
+    def readings(self) -> TakeReadings:
+        """What is read when metrics are asked for, with a connection of its own: health must not wait."""
+        look: Recent[Sequence[metrics.Reading]] = Recent(
+            lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
+        )
+        return TakeReadings(from_database=look, circuit=self.circuit.shared)
+
+    @cached_property
+    def readings_engine(self) -> Engine:
+        """The connection of those readings."""
+        return self._engine(1, HEALTH_LIMITS)
+
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
         for name in ("transport", "outbound", "alert_outbound", "redis", "publisher"):
             if name in made:
                 made[name].close()
-        for name in ("engine", "health_engine"):
+        for name in ("engine", "health_engine", "readings_engine"):
             if name in made:
                 made[name].dispose()
 
@@ -155,11 +177,6 @@ class Parts:
     def webhook_waker(self) -> jobs.Waker:
         """What wakes a worker that sends webhooks."""
         return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_WEBHOOKS)
-
-    @cached_property
-    def presence(self) -> jobs.Presence:
-        """Which workers live."""
-        return jobs.Presence(self.redis)
 
     @cached_property
     def transport(self) -> Transport:
@@ -411,7 +428,18 @@ class Parts:
         """Checks health."""
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
-        return CheckHealth(engine=engine, presence=self.presence, provider_ids=ids)
+        return CheckHealth(engine=engine, circuit=self.circuit.shared, provider_ids=ids)
+
+    def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
+        """Return what shows that this process lives."""
+        return Heart(
+            engine=self.health_engine,
+            kind=kind,
+            name=_this_process(),
+            version=version("otpqueue"),
+            clock=clock.now,
+            in_touch_for_s=in_touch_for_s,
+        )
 
     @cached_property
     def pump(self) -> Pump:
@@ -426,7 +454,7 @@ class Parts:
             clock=clock.now,
             tell=self.tell_clients,
             settings=PumpSettings(
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=_this_process(),
                 threads=self.settings.sender_threads,
                 lease_s=self.settings.send_lease_s,
                 job_s=self.settings.job_s,

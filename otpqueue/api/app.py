@@ -13,7 +13,8 @@ from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
-from otpqueue.api.middleware import Https, RequestId, SafeHeaders, WellFormed
+from otpqueue.api.metrics import Metrics
+from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -33,6 +34,7 @@ def create_app(parts: Parts) -> App:
     threads = parts.settings.api_threads
     # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
+        Measured(),
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),
@@ -42,7 +44,7 @@ def create_app(parts: Parts) -> App:
             open_to=(Health,),
         ),
         WellFormed(openapi.query_parameters()),
-        Gate(places=threads, open_to=(Health,)),
+        Gate(places=threads, open_to=(Health, Metrics)),
     ]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
@@ -88,12 +90,18 @@ def create_app(parts: Parts) -> App:
     app.add_route("/health", health)
     app.add_route("/health/ready", health, suffix="ready")
     app.add_route("/health/live", health, suffix="live")
+    app.add_route("/metrics", _metrics(parts, door))
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Docs())
     app.add_route("/assets/{name}", Assets())
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
     return app
+
+
+def _metrics(parts: Parts, door: Door) -> Metrics:
+    token = parts.settings.metrics_token
+    return Metrics(door=door, token=token.get_secret_value() if token else None, readings=parts.readings)
 
 
 def _receipts(parts: Parts) -> Receipts:

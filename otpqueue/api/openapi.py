@@ -117,6 +117,8 @@ class Operation:
     basic: bool = False
     """Whether the call has Basic credentials of its own."""
     optional_body: bool = False
+    media_type: str = "application/json"
+    """What a success is answered in."""
     guide: bool = False
 
 
@@ -350,6 +352,18 @@ OPERATIONS = (
         answers={200: ("It does", "Alive")},
         problems=_ANY,
     ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="See how the service does, in figures (for Prometheus)",
+        description="Counters and times of this server's processes, and what Postgres and Redis say of the "
+        "whole service: docs/metrics.md. Where OTPQUEUE_METRICS_TOKEN is set, that is the bearer token, and "
+        "an API key is none.",
+        answers={200: ("All metrics", "Metrics")},
+        problems=_KEYED,
+        key="admin",
+        media_type="text/plain",
+    ),
 )
 
 
@@ -429,7 +443,11 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "sending", "timestamp")
+    health = ("status", "redis", "infobip", "database", "workers", "beat", "sending", "timestamp")
+    skew = {
+        "type": ["number", "null"],
+        "description": "how far the clock of a host is ahead of Postgres's, of the host that is off most",
+    }
     return {
         "OtpRequest": _object(request),
         "Found": _object(
@@ -450,13 +468,14 @@ def _shown_schemas() -> dict[str, Any]:
             }
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
-        "Health": _object({name: {"type": "string"} for name in health}),
+        "Health": _object({name: {"type": "string"} for name in health} | {"clock_skew_s": skew}),
         "History": history.schema(),
         "Erased": numbers.schema(),
         "Alert": alerts.schema(),
         "Alerts": _object({"alerts": {"type": "array", "items": alerts.schema()}}),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
+        "Metrics": _text("in Prometheus's text format, version 0.0.4"),
     }
 
 
@@ -494,7 +513,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 def _without_headers(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (description, schema) in operation.answers.items():
-        content = {"content": {"application/json": {"schema": _ref(schema)}}} if schema else {}
+        content = {"content": {operation.media_type: {"schema": _ref(schema)}}} if schema else {}
         responses[str(status)] = {"description": description, **content}
     guides_own = {410: 400, 409: 400, 422: 400, 404: 400}
     by_status: dict[int, list[str]] = {}

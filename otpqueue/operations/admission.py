@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import NotAdmitted
 from otpqueue.domain.guard import Counted
@@ -179,4 +180,5 @@ class Admission:
                 is_test=is_test,
                 now=now,
             )
+        metrics.count(metrics.REFUSALS, error.reason)
         log.info("otp_refused", client_id=str(client_id), reason=error.reason)

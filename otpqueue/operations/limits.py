@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
@@ -42,7 +43,10 @@ def _note(taken: Taken) -> None:
         _standings.set((*before, *(one for one in taken.standings if one.limit.per_client)))
 
 
-def _refusal(standings: Iterable[Standing]) -> LimitExceeded:
+def _refusal(standings: Sequence[Standing]) -> LimitExceeded:
+    for full in standings:
+        if full.left <= 0:
+            metrics.count(metrics.LIMITS_HIT, full.limit.name)
     longest = max((one for one in standings if one.left <= 0), key=lambda one: one.more_in_s)
     return LimitExceeded(
         longest.limit.name,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
@@ -45,6 +46,7 @@ class ReceiveReceipts:
         # reports, or we see the attempt.
         moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now))
         for one in moved:
+            metrics.count(metrics.DELIVERIES, one.status.value)
             log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
         self.tell((one.client_id, one.status) for one in moved)
         return new

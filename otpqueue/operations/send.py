@@ -18,6 +18,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
@@ -127,6 +128,7 @@ class Pump:
         self._jobs = 0
         self._busy = 0
         self._busy_lock = threading.Lock()
+        metrics.put(metrics.SENDERS, settings.threads)
 
     def stop(self) -> None:
         """Claim no more: what is being sent is finished, what is claimed but not sent is given back."""
@@ -223,6 +225,8 @@ class Pump:
         )
         if len(claimed) == slots and not probe:
             self._wake()
+        metrics.count(metrics.CLAIMED, by=len(claimed))
+        metrics.change(metrics.IN_FLIGHT, len(claimed))
         with self._busy_lock:
             self._busy += len(claimed)
         in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claimed)
@@ -255,6 +259,7 @@ class Pump:
                 if outcome.kind is OutcomeKind.UNKNOWN:
                     evidence = self._evidence(claim, ids, started_at, held)
         finally:
+            metrics.change(metrics.IN_FLIGHT, -1)
             with self._busy_lock:
                 self._busy -= 1
         finished_at = held.now
@@ -362,6 +367,8 @@ class Pump:
 
 def _report(result: Result, *, moved: bool) -> None:
     outcome = result.outcome
+    answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
+    metrics.count(metrics.ATTEMPTS, outcome.kind.value, answer)
     event = {
         OutcomeKind.ACCEPTED: "otp_sent",
         OutcomeKind.REFUSED: "otp_send_refused",

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain import phone
 from otpqueue.domain.checking import Checker, Judgement, Verdict
 from otpqueue.domain.errors import (
@@ -207,6 +208,7 @@ def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUn
 
 def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
     verified = moved_to is Status.VERIFIED
+    metrics.count(metrics.CHECKS, judgement.verdict.value)
     log.info(
         "otp_verified" if verified else "otp_check_failed",
         otp_id=str(request.id),

@@ -238,5 +238,7 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
     Holding(table=schema.webhook_endpoints, on_erase=OnErase.UNCONCERNED, sealed="secrets_sealed"),
     Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
+    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

@@ -38,6 +38,7 @@ from otpqueue.domain.alerts import Transition
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.guard import Mode
+from otpqueue.domain.heartbeats import Kind as ProcessKind
 from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
@@ -1006,3 +1007,24 @@ EXECUTE FUNCTION otp_requests_tell_client()
 """
 for _statement in (TELL_CLIENT, TELL_TRIGGER):
     event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    # The last sign of life of each process: `worker|host:pid`.
+    Column("process", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    # With the broker.
+    Column("in_touch", Boolean, nullable=False),
+    Column("version", Text, nullable=False),
+    # How far the host's clock is ahead of Postgres's.
+    Column("skew_s", Float),
+    # By Postgres's clock.
+    Column("started_at", Time, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    CheckConstraint(_one_of("kind", ProcessKind), name="kind"),
+    # Few rows, each updated every few seconds: without an index on `seen_at`, and with room on the page,
+    # that happens in place.
+    postgresql_with={"fillfactor": "50"},
+)

@@ -5,11 +5,12 @@ They carry no arguments; `**_` lets a worker of this version take messages of a 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery import Celery
 
-from otpqueue import clock, jobs
+from otpqueue import clock, jobs, metrics
 from otpqueue.domain.errors import Unavailable
 from otpqueue.logs import get_logger
 from otpqueue.wiring import Parts
@@ -64,8 +65,14 @@ def register(app: Celery, parts: Parts) -> None:
 
 
 def _attempt(job: jobs.Job, operation: Any) -> None:
+    begun, result = time.monotonic(), "failed"
     try:
         operation()
+        result = "done"
     except Unavailable as error:
+        result = "put_off"
         # An outage is no bug: the next job comes within seconds, and rows wait.
         log.warning("job_put_off", job=job.name, reason=error.code)
+    finally:
+        metrics.observe(metrics.JOB_DURATION, time.monotonic() - begun, job.name)
+        metrics.count(metrics.JOBS, job.name, result)

@@ -17,7 +17,7 @@ from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Provider
-from tests.operations.looking import Rows, numbers, until
+from tests.operations.looking import Rows, heartbeats, numbers, served, until
 from tests.worker.conftest import Start
 
 SEND = ("worker", "--queues=send")
@@ -28,7 +28,7 @@ OFTEN = {"OTPQUEUE_SWEEP_EVERY_S": "1", "OTPQUEUE_EXPIRE_EVERY_S": "1"}
 
 def until_served(parts: Parts, *queues: str) -> None:
     """Wait until workers of these queues have shown life."""
-    until(lambda: set(queues) <= parts.presence.queues_served(), within_s=60)
+    until(lambda: set(queues) <= served(parts), within_s=60)
 
 
 def statuses(rows: Rows) -> Counter[str]:
@@ -158,7 +158,7 @@ def test_workers_share_a_backlog(
     }
 
     workers = [start(*SEND, **settings), start(*SEND, **settings)]
-    until(lambda: parts.redis.zcard("otpqueue:workers") == 2, within_s=60)
+    until(lambda: sum(one.works for one in heartbeats(parts)) == 2, within_s=60)
     parts.waker.taken()
     parts.waker.wake()
     until(lambda: statuses(rows) == {"sent": 200}, within_s=50)
