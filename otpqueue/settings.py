@@ -609,6 +609,29 @@ class Settings(BaseModel):
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"
     )
+    webhooks_every_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOKS_EVERY_S",
+        description="how often `send_webhooks` looks for webhooks that are due; new ones wake it besides",
+    )
+    webhook_timeout_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOK_TIMEOUT_S",
+        le=60,
+        description="how long a receiver of webhooks may take for its answer, all in all",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        alias="OTPQUEUE_WEBHOOK_ALLOW_PRIVATE",
+        description="send webhooks to private addresses, plain http and any port too "
+        "([docs/webhooks.md](docs/webhooks.md))",
+    )
+    webhook_disable_after_s: Seconds = Field(
+        86_400,
+        alias="OTPQUEUE_WEBHOOK_DISABLE_AFTER_S",
+        ge=60,
+        description="an endpoint is disabled after so long of nothing but failures",
+    )
     retention_days: int = Field(
         30,
         alias="OTPQUEUE_RETENTION_DAYS",
@@ -668,20 +691,6 @@ class Settings(BaseModel):
         description="floor a day of the other blocks for one `client_ip`",
     )
 
-    metrics_token: Annotated[SecretStr | None, Optional] = Field(
-        None,
-        alias="OTPQUEUE_METRICS_TOKEN",
-        description="bearer token of `/metrics`, 16 characters or more; unless set, an API key with `admin`",
-    )
-    worker_metrics_port: Annotated[int | None, Optional, Field(ge=1, le=65535)] = Field(
-        None,
-        alias="OTPQUEUE_WORKER_METRICS_PORT",
-        description="port on which a worker answers `/metrics`, each one its own; off unless set",
-    )
-    worker_metrics_host: str = Field(
-        "127.0.0.1", alias="OTPQUEUE_WORKER_METRICS_HOST", description="address it listens on for that"
-    )
-
     alert_rules: Annotated[dict[str, GivenAlertRule], FromJson] = Field(
         {},
         alias="OTPQUEUE_ALERT_RULES",
@@ -716,6 +725,19 @@ class Settings(BaseModel):
         alias="OTPQUEUE_PUBLIC_URL",
         pattern=r"^https?://[^\s/?#@]+(/[\w.~/-]*)?$",
         description="where people reach this deployment, `https://otp.example`; for links in notices",
+    )
+    metrics_token: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_METRICS_TOKEN",
+        description="bearer token of `/metrics`, 16 characters or more; unless set, an API key with `admin`",
+    )
+    worker_metrics_port: Annotated[int | None, Optional, Field(ge=1, le=65535)] = Field(
+        None,
+        alias="OTPQUEUE_WORKER_METRICS_PORT",
+        description="port on which a worker answers `/metrics`, each one its own; off unless set",
+    )
+    worker_metrics_host: str = Field(
+        "127.0.0.1", alias="OTPQUEUE_WORKER_METRICS_HOST", description="address it listens on for that"
     )
 
     log_format: Literal["json", "readable"] = Field(
@@ -771,8 +793,8 @@ class Settings(BaseModel):
             *self._message_problems(),
             *self._https_problems(),
             *self._test_number_problems(),
-            *self._metrics_problems(),
             *self._alert_problems(),
+            *self._metrics_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))

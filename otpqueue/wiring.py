@@ -22,7 +22,7 @@ from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import EVERY_S, Kind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -40,6 +40,7 @@ from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.evaluate_alerts import EvaluateAlerts
+from otpqueue.operations.evaluate_workers import EvaluateWorkers
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.groups import TellGroups
@@ -67,12 +68,15 @@ from otpqueue.operations.rotate_hash import RotateHash
 from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
 from otpqueue.operations.standing import TellStanding
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
+from otpqueue.operations.tell_clients import TellClients
 from otpqueue.operations.verify import VerifyCode
+from otpqueue.operations.webhooks import Webhooks
 from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
@@ -82,6 +86,9 @@ from otpqueue.store.vault import Vault
 CHECK_PATIENCE_S = 1.0
 ALERT_WEBHOOK_S = 10.0
 ALERT_MAIL_S = 30.0
+WEBHOOK_LEASE_SPARE_S = 20.0
+"""For recording, while Postgres is away for a moment."""
+
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
 CONSOLE_POOL = 3
@@ -150,7 +157,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher", "alert_outbound", "aside"):
+        for name in ("transport", "outbound", "alert_outbound", "redis", "publisher", "aside"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine", "readings_engine"):
@@ -182,6 +189,11 @@ class Parts:
     def waker(self) -> jobs.Waker:
         """What wakes a worker that sends codes."""
         return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
+
+    @cached_property
+    def webhook_waker(self) -> jobs.Waker:
+        """What wakes a worker that sends webhooks."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_WEBHOOKS)
 
     @cached_property
     def transport(self) -> Transport:
@@ -404,6 +416,7 @@ class Parts:
             checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
+            tell=self.tell_clients,
         )
 
     @cached_property
@@ -420,19 +433,19 @@ class Parts:
     @cached_property
     def receipts(self) -> ReceiveReceipts:
         """Receives delivery reports."""
-        return ReceiveReceipts(engine=self.engine)
+        return ReceiveReceipts(engine=self.engine, tell=self.tell_clients)
 
     @cached_property
     def cancel(self) -> CancelRequest:
         """Cancels requests."""
-        return CancelRequest(engine=self.engine, vault=self.vault)
+        return CancelRequest(engine=self.engine, vault=self.vault, tell=self.tell_clients)
 
     @cached_property
     def health(self) -> CheckHealth:
         """Checks health."""
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
-        return CheckHealth(engine=engine, redis=self.redis, provider_ids=ids)
+        return CheckHealth(engine=engine, circuit=self.circuit.shared, provider_ids=ids)
 
     def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
         """Return what shows that this process lives."""
@@ -485,6 +498,7 @@ class Parts:
             breaker=self.circuit,
             wake=self.waker.wake,
             clock=clock.now,
+            tell=self.tell_clients,
             settings=PumpSettings(
                 worker=_this_process(),
                 threads=self.settings.sender_threads,
@@ -547,6 +561,26 @@ class Parts:
         )
 
     @cached_property
+    def evaluate_workers(self) -> EvaluateWorkers:
+        """Notices that workers or beat are silent."""
+        book = AlertBook(
+            engine=self.engine,
+            watch="workers",
+            number=2,
+            # Every process of the API looks; a silence is counted as often as one of them would.
+            apart=timedelta(seconds=EVERY_S[Kind.API] / 2),
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateWorkers(
+            engine=self.engine,
+            rules=self.alert_rules,
+            book=book,
+            queues=jobs.QUEUES,
+            notify=self.notify_alerts,
+            began=clock.now(),
+        )
+
+    @cached_property
     def alert_outbound(self) -> Outbound:
         """Posts notices of alerts: the operator's own URL may be in his own network."""
         return Outbound(allow_private=True, timeout_s=ALERT_WEBHOOK_S)
@@ -586,3 +620,39 @@ class Parts:
     def expire(self) -> Expire:
         """Ends codes nobody typed in time."""
         return Expire(engine=self.engine)
+
+    @cached_property
+    def outbound(self) -> Outbound:
+        """What posts to clients' receivers."""
+        return Outbound(
+            allow_private=self.settings.webhook_allow_private, timeout_s=self.settings.webhook_timeout_s
+        )
+
+    @cached_property
+    def tell_clients(self) -> TellClients:
+        """Has clients told what became of their requests."""
+        return TellClients(engine=self.engine, wake=self.webhook_waker.wake)
+
+    @cached_property
+    def send_webhooks(self) -> SendWebhooks:
+        """Sends webhooks that are due."""
+        settings = self.settings
+        return SendWebhooks(
+            engine=self.engine,
+            vault=self.vault,
+            outbound=self.outbound,
+            wake=self.webhook_waker.wake,
+            clock=clock.now,
+            settings=SendWebhooksSettings(
+                lease_s=2 * settings.webhook_timeout_s + WEBHOOK_LEASE_SPARE_S,
+                job_s=settings.job_s,
+                disable_after=timedelta(seconds=settings.webhook_disable_after_s),
+            ),
+        )
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """What an operator does about webhooks."""
+        return Webhooks(
+            engine=self.engine, vault=self.vault, outbound=self.outbound, wake=self.webhook_waker.wake
+        )

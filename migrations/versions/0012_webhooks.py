@@ -109,6 +109,12 @@ def upgrade() -> None:
     op.create_index("webhook_deliveries_request", "webhook_deliveries", ["request_id", "number"])
     op.create_index("webhook_deliveries_client", "webhook_deliveries", ["client_id", "number"])
     op.create_index(
+        "webhook_deliveries_left",
+        "webhook_deliveries",
+        ["client_id", "number"],
+        postgresql_where=sa.text("state <> 'delivered'"),
+    )
+    op.create_index(
         "webhook_deliveries_due",
         "webhook_deliveries",
         ["client_id", "next_try_at"],

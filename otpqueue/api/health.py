@@ -24,7 +24,7 @@ class Health:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 while calls can be answered, 503 when not."""
-        healthy = self.check()
+        healthy = self.check(now=clock.now())
         resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
         resp.text = json.dumps(_representation(healthy))
 
@@ -49,7 +49,7 @@ def _representation(healthy: Healthy) -> dict[str, str | float | None]:
     return {
         "status": status,
         "redis": word(healthy.redis),
-        "infobip": "configured" if healthy.infobip else "not configured",
+        "infobip": healthy.infobip.value,
         "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
         "workers": _workers(healthy.queues),
         "beat": "unknown" if healthy.beat is None else _WORDS[healthy.beat],

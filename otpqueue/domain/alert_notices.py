@@ -54,7 +54,7 @@ def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) 
 def words(alert: Alert, transition: Transition, *, notice_id: UUID, public_url: str | None) -> Words:
     """Return what to say of an alert that has opened or closed."""
     opened = transition is Transition.OPENED
-    rule = RULES.get(alert.rule) or _unknown(alert.rule)
+    rule = rule_of(alert)
     subject = ERASED if alert.subject is None else alert.subject
     where = "" if subject == "all" else f": {subject}"
     sign = "OPEN" if opened else "closed"
@@ -78,9 +78,11 @@ def test_words(notice_id: UUID, *, by: str, at: datetime) -> Words:
     )
 
 
-def _unknown(name: str) -> Rule:
-    """Return what stands in for the rule of another version."""
-    return Rule(name=name, title=name, bad=Bad.FROM, unit=Unit.COUNT, threshold=0, window_s=0)
+def rule_of(alert: Alert) -> Rule:
+    """Return an alert's rule, or what stands in for one that this version does not know."""
+    name = alert.rule
+    unknown = Rule(name=name, title=name, bad=Bad.FROM, unit=Unit.COUNT, threshold=0, window_s=0)
+    return RULES.get(name, unknown)
 
 
 def _opened(alert: Alert, rule: Rule) -> list[str]:

@@ -24,8 +24,8 @@ HABIT_DAYS = 7
 """How far back a habit is learnt."""
 
 _DAYS_KNOWN = 3
-_HABIT_SAMPLE = 100
-"""Fewer in all the days before are no habit."""
+_HABIT_TIMES = 3
+"""So many times what a window must have, the days before must have to be a habit."""
 
 REFUSED_BY_CONFIGURATION = ("401", "403", "404")
 """HTTP statuses by which the provider says that our key, application or template is wrong."""
@@ -375,10 +375,14 @@ def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
     return Found(value=share(_unused(now), ended), sample=ended, figures=figures)
 
 
-def _verify_time(now: Tally, past: Sequence[Tally], _rule: Rule) -> Found:
+def _is_habit(past: Sequence[Tally], metric: Metric, rule: Rule) -> bool:
+    return bool(past) and past[0].n(metric) >= _HABIT_TIMES * rule.min_sample
+
+
+def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
     timed = Metric.SENT_TO_VERIFIED
     sample, mean = now.n(timed), _mean_s(now, timed)
-    usual = _mean_s(past[0], timed) if past and past[0].n(timed) >= _HABIT_SAMPLE else None
+    usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
     figures = {"mean_s": round(mean, 1)} if mean is not None else {}
     if mean is None or not usual:
         return Found(value=None, sample=sample, figures=figures)
@@ -399,9 +403,9 @@ def _cost_each(tally: Tally) -> float | None:
     return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
 
 
-def _cost(now: Tally, past: Sequence[Tally], _rule: Rule) -> Found:
+def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
     priced, each = now.n(Metric.COST), _cost_each(now)
-    usual = _cost_each(past[0]) if past and past[0].n(Metric.VERIFIED) >= _HABIT_SAMPLE else None
+    usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
     figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
     if each is not None:
         figures |= {"each": round(each, 4), "currency": ", ".join(sorted(now.totals(Metric.COST)))}

@@ -102,14 +102,23 @@ class AlertDesk:
 
         Raises InvalidRequest for a rule that is none, or a time that is over or too far; DatabaseUnavailable.
         """
-        now, by = self.clock(), _checked("by", by)
         self._check_rule(rule)
+        return self._silence(
+            rule=rule,
+            subject=subject if subject is None else _checked("subject", subject, typed=True),
+            until=until,
+            by=by,
+            reason=reason,
+        )
+
+    def _silence(
+        self, *, rule: str, subject: str | None, until: datetime, by: str, reason: str | None
+    ) -> Silence:
+        now, by = self.clock(), _checked("by", by)
         if not now < until <= now + LONGEST:
             raise InvalidRequest([FieldError("until", f"must be within the next {LONGEST.days} days")])
-        if subject is not None:
-            subject = _checked("subject", subject)
         if reason is not None:
-            reason = _checked("reason", reason)
+            reason = _checked("reason", reason, typed=True)
 
         def work(conn: Connection) -> Silence:
             made = alerts.silence(
@@ -122,6 +131,17 @@ class AlertDesk:
         made = transaction(self.engine, work)
         log.info("alert_silenced", silence_id=str(made.id), rule=rule, by=by, until=until.isoformat())
         return made
+
+    def silence_alert(
+        self, alert_id: UUID, *, until: datetime, by: str, reason: str | None, every_subject: bool
+    ) -> Silence:
+        """Silence the subject of an alert, or its whole rule. Raises AlertNotFound; else as `silence`."""
+        with connection(self.engine) as conn:
+            alert = self._find(conn, alert_id, self.clock())
+        if alert.subject is None and not every_subject:
+            raise InvalidRequest([FieldError("alert", "was about a number that has been erased")])
+        subject = None if every_subject else alert.subject
+        return self._silence(rule=alert.rule, subject=subject, until=until, by=by, reason=reason)
 
     def unsilence(self, silence_id: UUID, *, by: str | None = None) -> bool:
         """End a silence; return whether there was one in force. Raises DatabaseUnavailable."""
@@ -159,12 +179,13 @@ class AlertDesk:
             raise InvalidRequest([FieldError("rule", f"must be one of {', '.join(sorted(self.rules))}")])
 
 
-def _checked(field: str, text: str) -> str:
+def _checked(field: str, text: str, *, typed: bool = False) -> str:
+    """Return a text that may be stored and shown; what was typed must hold nothing secret."""
     text = text.strip()
-    if masks.text(text) != text:
-        raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
     if not text or len(text) > _LONGEST_TEXT or not text.isprintable():
         raise InvalidRequest([FieldError(field, f"must be 1 to {_LONGEST_TEXT} printable characters")])
+    if typed and masks.text(text) != text:
+        raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
     return text
 
 

@@ -98,7 +98,7 @@ class TellOverview:
             depth = queue.depth(conn, now=now)
             counted_until = stat_reports.waiting_since(conn)
         return Overview(
-            healthy=self.health(),
+            healthy=self.health(now=now),
             circuit=self._circuit(),
             queue=depth,
             sending=self.switch.status(now=now),

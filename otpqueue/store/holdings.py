@@ -222,7 +222,7 @@ HOLDINGS: tuple[Holding, ...] = (
         number_hash="number_hash",
         age="until",
     ),
-    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
+    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=2)),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,
@@ -236,9 +236,9 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.stat_events, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.stats_minutes, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
     Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
-    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
-    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.webhook_endpoints, on_erase=OnErase.UNCONCERNED, sealed="secrets_sealed"),
     Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
+    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

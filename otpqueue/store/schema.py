@@ -810,27 +810,6 @@ for _table, _statements in (
     for _statement in _statements:
         event.listen(_table, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
-heartbeats = Table(
-    "heartbeats",
-    metadata,
-    # The last sign of life of each process: `worker|host:pid`.
-    Column("process", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("queues", ARRAY(Text), nullable=False),
-    # With the broker.
-    Column("in_touch", Boolean, nullable=False),
-    Column("version", Text, nullable=False),
-    # How far the host's clock is ahead of Postgres's.
-    Column("skew_s", Float),
-    # By Postgres's clock.
-    Column("started_at", Time, nullable=False),
-    Column("seen_at", Time, nullable=False),
-    CheckConstraint(_one_of("kind", ProcessKind), name="kind"),
-    # Few rows, each updated every few seconds: without an index on `seen_at`, and with room on the page,
-    # that happens in place.
-    postgresql_with={"fillfactor": "50"},
-)
-
 alerts = Table(
     "alerts",
     metadata,
@@ -1000,6 +979,7 @@ webhook_deliveries = Table(
     CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
     Index("webhook_deliveries_request", "request_id", "number"),
     Index("webhook_deliveries_client", "client_id", "number"),
+    Index("webhook_deliveries_left", "client_id", "number", postgresql_where=text("state <> 'delivered'")),
     Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
     postgresql_with={"fillfactor": "70"},
 )
@@ -1029,3 +1009,24 @@ EXECUTE FUNCTION otp_requests_tell_client()
 """
 for _statement in (TELL_CLIENT, TELL_TRIGGER):
     event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    # The last sign of life of each process: `worker|host:pid`.
+    Column("process", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    # With the broker.
+    Column("in_touch", Boolean, nullable=False),
+    Column("version", Text, nullable=False),
+    # How far the host's clock is ahead of Postgres's.
+    Column("skew_s", Float),
+    # By Postgres's clock.
+    Column("started_at", Time, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    CheckConstraint(_one_of("kind", ProcessKind), name="kind"),
+    # Few rows, each updated every few seconds: without an index on `seen_at`, and with room on the page,
+    # that happens in place.
+    postgresql_with={"fillfactor": "50"},
+)

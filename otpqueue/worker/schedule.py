@@ -17,6 +17,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         jobs.NOTIFY: settings.notify_every_s,
         jobs.PURGE: settings.purge_every_s,
         jobs.ROLL_UP: settings.roll_up_every_s,
+        jobs.SEND_WEBHOOKS: settings.webhooks_every_s,
     }
     if settings.poll_receipts_every_s:
         every[jobs.POLL_RECEIPTS] = settings.poll_receipts_every_s

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,7 +24,7 @@ from otpqueue.store import clients
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import metadata
 from otpqueue.wiring import Parts
-from tests.conftest import NO_LIMITS, TEMPLATE, Engines, Provider
+from tests.conftest import NO_LIMITS, TEMPLATE, Engines, MakeParts, Provider
 
 MINUTE = timedelta(minutes=1)
 
@@ -60,6 +62,17 @@ class Deployment:
             self.parts.verify(request.id, Attempted(code=typed), client_id=self.client_id, now=clock.now())
         except CodeIncorrect:
             assert not right
+
+    def reports(self, *, wait_s: float = 120) -> None:
+        """Let what was sent be reported on: wait by the simulator's clock, and pull."""
+        self.provider.call("POST", "/_simulator/clock", json={"advance_s": wait_s})
+        self.parts.receipts.pull(self.parts.infobip, now=clock.now())
+
+    def report_as(self, **rule: Any) -> None:
+        """Say how what is sent from now on is reported."""
+        self.provider.call("DELETE", "/_simulator/receipts")
+        answer = self.provider.call("POST", "/_simulator/receipts", json={"match": {}, **rule})
+        assert answer.status_code < 300, answer.text
 
     def evaluate(self, times: int = 1) -> list[Evaluated]:
         """Add up what happened, and evaluate so many times, a minute apart."""
@@ -124,7 +137,23 @@ def client_id(parts: Parts) -> UUID:
         return clients.ensure_client(conn, "shop", now=clock.now())
 
 
+MakeDeployment = Callable[..., Deployment]
+
+
 @pytest.fixture
-def deployment(parts: Parts, provider: Provider, client_id: UUID) -> Deployment:
-    """Return a deployment under watch."""
-    return Deployment(parts, provider, client_id)
+def make_deployment(
+    parts: Parts, make_parts: MakeParts, provider: Provider, client_id: UUID
+) -> MakeDeployment:
+    """Return a function that makes a deployment whose rules, or other settings, differ."""
+
+    def make(rules: Mapping[str, Mapping[str, Any]] | None = None, **differing: str) -> Deployment:
+        other = make_parts(OTPQUEUE_ALERT_RULES=json.dumps(rules or {}), **differing)
+        return Deployment(other, provider, client_id)
+
+    return make
+
+
+@pytest.fixture
+def deployment(make_deployment: MakeDeployment) -> Deployment:
+    """Return a deployment under watch, with the rules as they are."""
+    return make_deployment()

@@ -115,7 +115,7 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
         "status": "ok",
         "sending": "on",
         "redis": "connected",
-        "infobip": "configured",
+        "infobip": "no recent traffic",
         "database": "connected",
         "workers": "running",
         "beat": "running",
