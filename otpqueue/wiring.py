@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs, metrics, policies
 from otpqueue.circuit import SharedCircuit
+from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
@@ -29,11 +30,15 @@ from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
+from otpqueue.mail import Mailer, Server
 from otpqueue.operations.admission import Admission
+from otpqueue.operations.alert_book import AlertBook
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
+from otpqueue.operations.evaluate_alerts import EvaluateAlerts
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.guard import PumpingGuard
@@ -44,6 +49,7 @@ from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
+from otpqueue.operations.notify_alerts import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
@@ -57,17 +63,26 @@ from otpqueue.operations.rotate_hash import RotateHash
 from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
+from otpqueue.operations.tell_clients import TellClients
 from otpqueue.operations.verify import VerifyCode
+from otpqueue.operations.webhooks import Webhooks
+from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
 
 CHECK_PATIENCE_S = 1.0
+ALERT_WEBHOOK_S = 10.0
+ALERT_MAIL_S = 30.0
+WEBHOOK_LEASE_SPARE_S = 20.0
+"""For recording, while Postgres is away for a moment."""
+
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 
 
@@ -125,7 +140,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher"):
+        for name in ("transport", "outbound", "alert_outbound", "redis", "publisher"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine", "readings_engine"):
@@ -155,8 +170,13 @@ class Parts:
 
     @cached_property
     def waker(self) -> jobs.Waker:
-        """What wakes a worker."""
-        return jobs.Waker(redis=self.redis, celery=self.publisher)
+        """What wakes a worker that sends codes."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
+
+    @cached_property
+    def webhook_waker(self) -> jobs.Waker:
+        """What wakes a worker that sends webhooks."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_WEBHOOKS)
 
     @cached_property
     def transport(self) -> Transport:
@@ -379,6 +399,7 @@ class Parts:
             checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
+            tell=self.tell_clients,
         )
 
     @cached_property
@@ -395,12 +416,12 @@ class Parts:
     @cached_property
     def receipts(self) -> ReceiveReceipts:
         """Receives delivery reports."""
-        return ReceiveReceipts(engine=self.engine)
+        return ReceiveReceipts(engine=self.engine, tell=self.tell_clients)
 
     @cached_property
     def cancel(self) -> CancelRequest:
         """Cancels requests."""
-        return CancelRequest(engine=self.engine, vault=self.vault)
+        return CancelRequest(engine=self.engine, vault=self.vault, tell=self.tell_clients)
 
     @cached_property
     def health(self) -> CheckHealth:
@@ -431,6 +452,7 @@ class Parts:
             breaker=self.circuit,
             wake=self.waker.wake,
             clock=clock.now,
+            tell=self.tell_clients,
             settings=PumpSettings(
                 worker=_this_process(),
                 threads=self.settings.sender_threads,
@@ -469,6 +491,61 @@ class Parts:
         return RollUp(engine=self.engine)
 
     @cached_property
+    def alert_rules(self) -> Mapping[str, Rule]:
+        """The rules of alerts, as they are set."""
+        return policies.alert_rules(self.settings)
+
+    @cached_property
+    def evaluate_alerts(self) -> EvaluateAlerts:
+        """Evaluates the rules of alerts."""
+        every = timedelta(seconds=self.settings.evaluate_alerts_every_s)
+        book = AlertBook(
+            engine=self.engine,
+            watch="rules",
+            number=1,
+            apart=every / 2,
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateAlerts(
+            engine=self.engine,
+            rules=self.alert_rules,
+            vault=self.vault,
+            circuit=self.circuit.state,
+            book=book,
+        )
+
+    @cached_property
+    def alert_outbound(self) -> Outbound:
+        """Posts notices of alerts: the operator's own URL may be in his own network."""
+        return Outbound(allow_private=True, timeout_s=ALERT_WEBHOOK_S)
+
+    @cached_property
+    def notify_alerts(self) -> NotifyAlerts:
+        """Delivers notices of alerts."""
+        return NotifyAlerts(
+            engine=self.engine, couriers=self._couriers(), public_url=self.settings.public_url
+        )
+
+    def _couriers(self) -> tuple[Courier, ...]:
+        settings = self.settings
+        couriers: list[Courier] = [ToLog()]
+        if settings.alert_webhook_url:
+            couriers.append(ToWebhook(post=self.alert_outbound, url=settings.require("alert_webhook_url")))
+        if settings.alert_email_to:
+            mailer = Mailer(
+                server=Server.parse(settings.require("smtp_url")),
+                sender=settings.require("alert_email_from"),
+                timeout_s=ALERT_MAIL_S,
+            )
+            couriers.append(ToMail(mailer=mailer, to=settings.alert_email_to))
+        return tuple(couriers)
+
+    @cached_property
+    def alert_desk(self) -> AlertDesk:
+        """What operators ask of alerts and do about them."""
+        return AlertDesk(engine=self.engine, rules=self.alert_rules, clock=clock.now)
+
+    @cached_property
     def sweep(self) -> Sweep:
         """Picks up what was dropped."""
         return Sweep(engine=self.engine, wake=self.waker.wake, policy=self.policy)
@@ -477,3 +554,39 @@ class Parts:
     def expire(self) -> Expire:
         """Ends codes nobody typed in time."""
         return Expire(engine=self.engine)
+
+    @cached_property
+    def outbound(self) -> Outbound:
+        """What posts to clients' receivers."""
+        return Outbound(
+            allow_private=self.settings.webhook_allow_private, timeout_s=self.settings.webhook_timeout_s
+        )
+
+    @cached_property
+    def tell_clients(self) -> TellClients:
+        """Has clients told what became of their requests."""
+        return TellClients(engine=self.engine, wake=self.webhook_waker.wake)
+
+    @cached_property
+    def send_webhooks(self) -> SendWebhooks:
+        """Sends webhooks that are due."""
+        settings = self.settings
+        return SendWebhooks(
+            engine=self.engine,
+            vault=self.vault,
+            outbound=self.outbound,
+            wake=self.webhook_waker.wake,
+            clock=clock.now,
+            settings=SendWebhooksSettings(
+                lease_s=2 * settings.webhook_timeout_s + WEBHOOK_LEASE_SPARE_S,
+                job_s=settings.job_s,
+                disable_after=timedelta(seconds=settings.webhook_disable_after_s),
+            ),
+        )
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """What an operator does about webhooks."""
+        return Webhooks(
+            engine=self.engine, vault=self.vault, outbound=self.outbound, wake=self.webhook_waker.wake
+        )

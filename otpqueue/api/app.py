@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 
 from otpqueue.api import openapi, problems
+from otpqueue.api.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.auth import Door
 from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
@@ -80,6 +81,9 @@ def create_app(parts: Parts) -> App:
     )
     app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
     app.add_route("/v1/phone-numbers/erase", Erasure(door=door, erase=parts.erase))
+    app.add_route("/v1/alerts", Alerts(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/alerts/{alert_id}/acknowledge", Acknowledgement(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/alerts/{alert_id}/silence", Silencing(door=door, desk=parts.alert_desk))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))

@@ -163,6 +163,24 @@ class NumberToErase(Body):
     )
 
 
+class AlertsQuery(BaseModel):
+    """The query of `GET /v1/alerts`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: Literal["open", "closed"] | None = Field(None, description="both unless given")
+    rule: Text | None = Field(None, description="name of a rule", examples=["success_rate"])
+    limit: int = Field(100, ge=1, le=500, description="alerts, at most; the newest")
+
+
+class SilenceWanted(Body):
+    """Send no notices about an alert for a time."""
+
+    for_s: int = Field(3600, ge=60, le=7_776_000, description="seconds, up to 90 days")
+    reason: Text | None = Field(None, description="why; it is kept and shown")
+    every_subject: bool = Field(False, description="silence the alert's whole rule, not its subject alone")
+
+
 class GuideRequest(Body):
     """The guide's `POST /request-otp`."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history, idempotency, numbers
+from otpqueue.api import alerts, bodies, history, idempotency, numbers
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -19,6 +19,13 @@ _ID = {
     "in": "path",
     "required": True,
     "description": "the `id` that the 202 answered",
+    "schema": {"type": "string", "format": "uuid"},
+}
+_ALERT_ID = {
+    "name": "alert_id",
+    "in": "path",
+    "required": True,
+    "description": "the `id` of an alert",
     "schema": {"type": "string", "format": "uuid"},
 }
 _WAIT = {
@@ -245,6 +252,40 @@ OPERATIONS = (
         key="admin",
     ),
     Operation(
+        method="GET",
+        path="/v1/alerts",
+        summary="List alerts (for operators)",
+        description="What is wrong now and what was, the newest first. docs/alerts.md says of each rule what "
+        "it means and what to do.",
+        parameters=_query(bodies.AlertsQuery),
+        answers={200: ("Alerts", "Alerts")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/alerts/{alert_id}/acknowledge",
+        summary="Acknowledge an alert (for operators)",
+        description="Notes that somebody has seen it; who was first stays. Its closing is still told of.",
+        parameters=(_ALERT_ID,),
+        answers={200: ("The alert", "Alert")},
+        problems=(*_KEYED, "alert_not_found"),
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/alerts/{alert_id}/silence",
+        summary="Silence an alert (for operators)",
+        description="Sends no notices about its subject, or its whole rule, for a time: an hour unless told "
+        "otherwise. The body may be left out. `otpqueue alerts unsilence` ends it.",
+        parameters=(_ALERT_ID,),
+        body=bodies.SilenceWanted,
+        optional_body=True,
+        answers={200: ("The alert", "Alert")},
+        problems=(*_KEYED, *_BODY, "alert_not_found"),
+        key="admin",
+    ),
+    Operation(
         method="POST",
         path="/v1/infobip/receipts",
         summary="Take delivery reports (for Infobip)",
@@ -430,6 +471,8 @@ def _shown_schemas() -> dict[str, Any]:
         "Health": _object({name: {"type": "string"} for name in health} | {"clock_skew_s": skew}),
         "History": history.schema(),
         "Erased": numbers.schema(),
+        "Alert": alerts.schema(),
+        "Alerts": _object({"alerts": {"type": "array", "items": alerts.schema()}}),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
         "Metrics": _text("in Prometheus's text format, version 0.0.4"),

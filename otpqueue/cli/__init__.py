@@ -6,6 +6,7 @@ import click
 
 from otpqueue import logs
 from otpqueue.cli import (
+    alerts,
     clients,
     codes,
     dev,
@@ -30,6 +31,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     keys.keys,
     numbers.numbers,
     guard.guard,
+    alerts.alerts,
     requests.requests,
     privacy.erase,
     privacy.purge,

@@ -25,6 +25,7 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
 from otpqueue.domain.templates import ProviderIds, Senders
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, claims, receipts
 from otpqueue.store.attempts import Result
@@ -113,9 +114,11 @@ class Pump:
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
+        self._tell = tell
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
@@ -269,6 +272,7 @@ class Pump:
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
         result = Result(
             request_id=claim.request_id,
+            client_id=claim.client_id,
             attempt=claim.attempt,
             outcome=outcome,
             decision=decide(
@@ -340,6 +344,11 @@ class Pump:
                 self._abandoned.wait(0.5)
         for result in results:
             _report(result, moved=(result.request_id, result.attempt) in moved)
+        self._tell(
+            (result.client_id, result.decision.status)
+            for result in results
+            if result.client_id and result.first and (result.request_id, result.attempt) in moved
+        )
         self._match_early_receipts(results)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
             self._wake()
@@ -349,9 +358,11 @@ class Pump:
         if not named:
             return
         try:
-            run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
+            moved = run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
         except DatabaseUnavailable:
             log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
+        else:
+            self._tell((one.client_id, one.status) for one in moved)
 
 
 def _report(result: Result, *, moved: bool) -> None:

@@ -25,7 +25,8 @@ from otpqueue.domain.errors import (
     RequestLocked,
     RequestNotFound,
 )
-from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.request import FINAL, OtpRequest, Status
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.operations.replay import Remember
 from otpqueue.store import checks, requests
@@ -67,6 +68,7 @@ class VerifyCode:
     lease_s: float
     patience_s: float
     """How long a check waits for another one of the same request that is in progress."""
+    tell: Tell = tell_nobody
 
     def __call__(
         self,
@@ -103,6 +105,8 @@ class VerifyCode:
 
         status, request = (transaction if remember else run)(self.engine, record)
         _report(request, judgement, status)
+        if status in FINAL:
+            self.tell([(client_id, status)])
         if status is Status.VERIFIED:
             return request
         raise _refusal(request, judgement.verdict)

@@ -32,6 +32,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from otpqueue.domain.alerts import Channel as NoticeChannel
+from otpqueue.domain.alerts import State as AlertState
+from otpqueue.domain.alerts import Transition
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.guard import Mode
@@ -41,6 +44,7 @@ from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
 from otpqueue.domain.sending import Evidence, OutcomeKind
 from otpqueue.domain.stats import BEYOND, BOUNDS_MS
+from otpqueue.domain.webhooks import Disabled, Event, State
 
 metadata = MetaData(
     naming_convention={
@@ -243,6 +247,8 @@ checks = Table(
         "started_at",
         postgresql_where=text(f"client_ip_hash IS NOT NULL AND {WRONG}"),
     ),
+    # Looked through for numbers that are guessed at; a right code costs it nothing.
+    Index("checks_wrong", "started_at", postgresql_where=text("verdict = 'wrong'")),
 )
 
 number_guesses = Table(
@@ -801,6 +807,207 @@ for _table, _statements in (
 ):
     for _statement in _statements:
         event.listen(_table, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # `all`, a country, a client, a number masked with its tag; null once that number was erased.
+    Column("subject", Text),
+    # Only where the subject is a number: it finds the alert again whatever masks it, and is erased with it.
+    Column("number_hash", LargeBinary, index=True),
+    Column("state", Text, nullable=False),
+    # As they were looked at last.
+    Column("value", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("window_s", Integer, nullable=False),
+    Column("sample", BigInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False),
+    # Good evaluations in a row while it is open.
+    Column("good", SmallInteger, nullable=False, server_default="0"),
+    Column("opened_at", Time, nullable=False),
+    Column("closed_at", Time),
+    # What was found when it opened.
+    Column("evidence", JSONB(none_as_null=True)),
+    Column("acknowledged_at", Time),
+    Column("acknowledged_by", Text),
+    CheckConstraint(_one_of("state", AlertState), name="state"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_has_time"),
+    Index("alerts_one_open", "rule", "subject", unique=True, postgresql_where=text("state = 'open'")),
+    Index("alerts_opened", "opened_at", "id"),
+    Index("alerts_closed", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
+)
+
+alert_pending = Table(
+    "alert_pending",
+    metadata,
+    # What was bad at the last evaluation, and not yet often enough for an alert.
+    Column("rule", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("number_hash", LargeBinary, index=True),
+    Column("bad", SmallInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False, index=True),
+)
+
+alert_values = Table(
+    "alert_values",
+    metadata,
+    # What each evaluation of an open alert found, for its chart.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Time, primary_key=True),
+    # Null where there was nothing to judge by.
+    Column("value", Float),
+    Column("sample", BigInteger, nullable=False),
+    Index("alert_values_at", "at"),
+)
+
+alert_history = Table(
+    "alert_history",
+    metadata,
+    # What happened to an alert and who did it. No subject stands here: it could be a number.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Time, nullable=False, index=True),
+    Column("what", Text, nullable=False),
+    Column("actor", Text),
+    Column("detail", Text),
+)
+
+alert_notices = Table(
+    "alert_notices",
+    metadata,
+    # The outbox: one row for each alert, transition and channel. Its id goes with the notice, at every try.
+    Column("id", Uuid, primary_key=True),
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), nullable=False),
+    Column("transition", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("created_at", Time, nullable=False, index=True),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    # Null once it was delivered or given up.
+    Column("next_try_at", Time),
+    # By Postgres's clock, while somebody is delivering it.
+    Column("lease_until", Time),
+    Column("delivered_at", Time),
+    # Why the last try came to nothing, one word.
+    Column("problem", Text),
+    CheckConstraint(_one_of("transition", Transition), name="transition"),
+    CheckConstraint(_one_of("channel", NoticeChannel), name="channel"),
+    CheckConstraint("delivered_at IS NULL OR next_try_at IS NULL", name="delivered_is_done"),
+    UniqueConstraint("alert_id", "transition", "channel", name="alert_notices_once"),
+    Index("alert_notices_due", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+)
+
+alert_silences = Table(
+    "alert_silences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # Null for every subject of the rule.
+    Column("subject", Text),
+    Column("number_hash", LargeBinary, index=True),
+    Column("until", Time, nullable=False, index=True),
+    Column("reason", Text),
+    Column("silenced_by", Text, nullable=False),
+    Column("silenced_at", Time, nullable=False),
+)
+
+alert_evaluations = Table(
+    "alert_evaluations",
+    metadata,
+    # When rules were evaluated, so that two at once count as one, and what they look at has no gaps.
+    Column("at", Time, primary_key=True),
+    Column("watch", Text, primary_key=True),
+    Column("took_ms", Integer, nullable=False),
+    Column("measures", Integer, nullable=False),
+    Column("opened", Integer, nullable=False),
+    Column("closed", Integer, nullable=False),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("events", ARRAY(Text), nullable=False),
+    # What deliveries are signed with, sealed: one secret, or while it is replaced two, the newer one first.
+    Column("secrets_sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", Text, nullable=False),
+    # So long the older one signs too.
+    Column("previous_until", Time),
+    Column("created_at", Time, nullable=False),
+    # Since then there was nothing but failures.
+    Column("failing_since", Time),
+    Column("disabled_at", Time),
+    Column("disabled_reason", Text),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"),
+    CheckConstraint(
+        f"disabled_reason IS NULL OR {_one_of('disabled_reason', Disabled)}", name="disabled_reason"
+    ),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    # What the receiver sees as `webhook-id`: the same at each try.
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), nullable=False),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    # What the row of the request forgets; all else is read from there.
+    Column("event", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("reason", Text),
+    Column("provider_code", Text),
+    Column("expires_at", Time),
+    # How it stands. While a worker holds it, `lease_until` says how long, by Postgres's clock.
+    Column("state", Text, nullable=False, server_default=State.PENDING.value),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    Column("next_try_at", Time),
+    Column("lease_until", Time),
+    # The newest try: an HTTP status, or why there was none.
+    Column("tried_at", Time),
+    Column("http_status", SmallInteger),
+    Column("problem", Text),
+    CheckConstraint(_one_of("event", Event), name="event"),
+    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint("(state = 'pending') = (next_try_at IS NOT NULL)", name="pending_has_time"),
+    CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
+    Index("webhook_deliveries_request", "request_id", "number"),
+    Index("webhook_deliveries_client", "client_id", "number"),
+    Index("webhook_deliveries_left", "client_id", "number", postgresql_where=text("state <> 'delivered'")),
+    Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Whatever statement moves a request, its client is told: in the same transaction, where it wants to be. One
+# that waits for an earlier one of its request is not looked at before that one's next try.
+TELL_CLIENT = """
+CREATE FUNCTION otp_requests_tell_client() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO webhook_deliveries
+        (request_id, client_id, event, at, reason, provider_code, expires_at, next_try_at)
+    SELECT NEW.id, NEW.client_id, 'otp_request.' || NEW.status, NEW.updated_at, NEW.reason,
+           NEW.provider_code, NEW.expires_at,
+           greatest(NEW.updated_at, (SELECT max(d.next_try_at) FROM webhook_deliveries AS d
+                                     WHERE d.request_id = NEW.id AND d.state = 'pending'))
+    FROM webhook_endpoints AS e
+    WHERE e.client_id = NEW.client_id AND e.disabled_at IS NULL
+      AND 'otp_request.' || NEW.status = ANY(e.events);
+    RETURN NULL;
+END
+$$
+"""
+TELL_TRIGGER = """
+CREATE TRIGGER otp_requests_webhooks AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status)
+EXECUTE FUNCTION otp_requests_tell_client()
+"""
+for _statement in (TELL_CLIENT, TELL_TRIGGER):
+    event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
 heartbeats = Table(
     "heartbeats",
     metadata,

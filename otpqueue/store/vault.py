@@ -1,8 +1,10 @@
 """Sealed columns and keyed hashes: what of a person is stored, and how.
 
 A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
-another row does not open. Numbers, sessions, addresses, API keys and idempotency keys are found again by
-HMAC-SHA256; each kind has a label of its own, so that equal texts of two kinds do not have equal hashes.
+another row does not open. So are the secrets that webhooks are signed with.
+
+Numbers, sessions, addresses, API keys and idempotency keys are found again by HMAC-SHA256; each kind has a
+label of its own, so that equal texts of two kinds do not have equal hashes.
 
 A hash begins with the mark of its key, so that whatever table it stands in tells which key it was made with.
 While a key is being replaced there are two: what is stored is hashed with the first, and looked up by both.
@@ -68,14 +70,14 @@ class Vault:
         """What the hashes under each look-up key begin with, those that are stored now first."""
         return tuple(hasher.mark for hasher in self._hashers)
 
-    def seal(self, number: str, *, row_id: UUID) -> tuple[str, bytes]:
-        """Return the id of the key used and the sealed number."""
+    def seal(self, text: str, *, row_id: UUID) -> tuple[str, bytes]:
+        """Return the id of the key used and the sealed text, a number or a webhook's secrets."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._seals[self._current].encrypt(nonce, number.encode(), row_id.bytes)
+        sealed = self._seals[self._current].encrypt(nonce, text.encode(), row_id.bytes)
         return self._current, nonce + sealed
 
     def unseal(self, sealed: bytes, *, key_id: str, row_id: UUID) -> str:
-        """Return the number.
+        """Return the text that was sealed.
 
         Raises KeyError when the key is not among ours, InvalidTag when the bytes are not this row's.
         """

@@ -72,7 +72,9 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     signals.celeryd_init.connect(begin_worker, weak=False)
     signals.beat_init.connect(begin_beat, weak=False)
     signals.heartbeat_sent.connect(hear, weak=False)
-    stopping = Stopping(parts.pump, also=parts.purge, within_s=parts.settings.stop_within_s)
+    stopping = Stopping(
+        parts.pump, parts.send_webhooks, also=parts.purge, within_s=parts.settings.stop_within_s
+    )
     signals.worker_shutting_down.connect(stopping, weak=False)
 
 

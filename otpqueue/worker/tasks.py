@@ -22,6 +22,8 @@ def register(app: Celery, parts: Parts) -> None:
     """Give the application its tasks; the parts are made now, before threads could make them twice."""
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
     roll_up_once = parts.roll_up
+    evaluate, notify_once = parts.evaluate_alerts, parts.notify_alerts
+    send_webhooks_due = parts.send_webhooks
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
@@ -43,6 +45,19 @@ def register(app: Celery, parts: Parts) -> None:
     @app.task(name=jobs.ROLL_UP.name)  # type: ignore[untyped-decorator]
     def roll_up(**_: Any) -> None:
         _attempt(jobs.ROLL_UP, roll_up_once)
+
+    @app.task(name=jobs.EVALUATE_ALERTS.name)  # type: ignore[untyped-decorator]
+    def evaluate_alerts(**_: Any) -> None:
+        _attempt(jobs.EVALUATE_ALERTS, lambda: evaluate(now=clock.now()))
+
+    @app.task(name=jobs.NOTIFY.name)  # type: ignore[untyped-decorator]
+    def notify(**_: Any) -> None:
+        _attempt(jobs.NOTIFY, lambda: notify_once(now=clock.now()))
+
+    @app.task(name=jobs.SEND_WEBHOOKS.name)  # type: ignore[untyped-decorator]
+    def send_webhooks(**_: Any) -> None:
+        parts.webhook_waker.taken()
+        _attempt(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
 
     @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
     def poll_receipts(**_: Any) -> None:
