@@ -15,10 +15,10 @@ class Scraped:
     samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
     kinds: Mapping[str, str]
 
-    def __call__(self, name: str, **labels: str) -> float:
+    def __call__(self, metric: str, /, **labels: str) -> float:
         """Return the sum of the samples of this name that have these labels."""
         wanted = labels.items()
-        return sum(value for (found, has), value in self.samples.items() if found == name and wanted <= has)
+        return sum(value for (found, has), value in self.samples.items() if found == metric and wanted <= has)
 
     def has(self, name: str) -> bool:
         """Return whether there is a sample of this name."""

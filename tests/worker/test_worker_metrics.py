@@ -36,7 +36,7 @@ def test_worker_shows_what_it_does(
     assert [look(token=token).status_code for token in (None, "", TOKEN[:-1], "ключ".encode())] == [401] * 4
     assert [look(path).status_code for path in ("/", "/metrics/", "/health")] == [404] * 3
     assert look(method="POST").status_code == 405
-    until(lambda: scraped(look().text)("otpqueue_jobs_total", job="send_codes", result="done") >= 1)
+    until(lambda: scraped(look().text)("otpqueue_jobs_total", name="send_codes", result="done") >= 1)
     answer = look()
     found = scraped(answer.text)
 
@@ -45,7 +45,7 @@ def test_worker_shows_what_it_does(
     assert found("otpqueue_send_attempts_total", outcome="accepted", answer="2xx") == 2
     assert found("otpqueue_send_attempts_total", outcome="refused", answer="4xx") == 1
     assert found("otpqueue_provider_request_duration_seconds_count", call="send") == 3
-    assert found("otpqueue_wake_ups_taken_total") >= 1
+    assert found("otpqueue_wake_ups_taken_total", name="send_codes") >= 1
     assert found("otpqueue_pump_in_flight") == 0
     assert found("otpqueue_pump_sender_threads") == 8
     assert found("process_cpu_seconds_total") > 0
