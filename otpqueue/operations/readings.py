@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 
 from otpqueue import metrics
+from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.circuit import State
 from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of, widest_skew_s
@@ -22,7 +23,7 @@ from otpqueue.domain.stats import HISTOGRAMS, Metric, Tally
 from otpqueue.jobs import QUEUES
 from otpqueue.logs import get_logger
 from otpqueue.metrics import Reading
-from otpqueue.store import heartbeats, queue, stat_reports, stops
+from otpqueue.store import alerts, heartbeats, queue, stat_reports, stops
 from otpqueue.store.engine import connection
 
 log = get_logger(__name__)
@@ -108,7 +109,8 @@ class TakeReadings:
 def of_database(engine: Engine, *, now: datetime) -> list[Reading]:
     """Return what Postgres says. Raises DatabaseUnavailable, and more where it was not migrated."""
     with connection(engine) as conn:
-        return [*_of_queue(conn, now), *_of_processes(conn), _of_stops(conn), *_of_statistics(conn, now)]
+        found = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
+        return [*found, _of_stops(conn), _of_alerts(conn)]
 
 
 def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
@@ -147,6 +149,11 @@ def _of_stops(conn: Connection) -> Reading:
     return metrics.STOPPED, {(scope.value,): float(scopes[scope]) for scope in Scope}
 
 
+def _of_alerts(conn: Connection) -> Reading:
+    counts = alerts.count_open(conn)
+    return metrics.ALERTS_OPEN, {(rule,): float(counts.get(rule, 0)) for rule in RULES}
+
+
 def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
     until = now.replace(second=0, microsecond=0)
     tally = Tally(stat_reports.sums(conn, since=until - WINDOW, until=until))
@@ -159,11 +166,18 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
         if (ms := tally.quantile_ms(span, q)) is not None
     }
     failures = {(reason,): float(count) for reason, count in tally.by_label(Metric.FAILED).items()}
+    shares = {
+        "sent": tally.success_share,
+        "delivered": tally.delivered_share,
+        "verified": tally.verified_share,
+        "wrong_codes": tally.wrong_share,
+    }
     # The provider's own word: it is shown if it is one that there may be only so many of.
     cost = {(word,): float(spent) for word, spent in tally.cost.items() if _CURRENCY.fullmatch(word)}
     return [
         (metrics.RECENT, {(event.value,): float(tally.n(event)) for event in _EVENTS}),
         (metrics.RECENT_FAILURES, failures),
+        (metrics.RECENT_RATIO, {(of,): share for of, share in shares.items() if share is not None}),
         (metrics.RECENT_COST, cost),
         (metrics.RECENT_LATENCY, quantiles),
         (metrics.STATISTICS_AGE, {(): max(waiting_s, 0.0)}),
