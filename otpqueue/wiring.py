@@ -53,6 +53,7 @@ from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
+from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
@@ -438,6 +439,11 @@ class Parts:
     def roll_up(self) -> RollUp:
         """Adds up what happened."""
         return RollUp(engine=self.engine)
+
+    @cached_property
+    def stats(self) -> TellStatistics:
+        """Tells statistics."""
+        return TellStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history, idempotency, numbers
+from otpqueue.api import bodies, history, idempotency, numbers, stats
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -243,6 +243,18 @@ OPERATIONS = (
         key="admin",
     ),
     Operation(
+        method="GET",
+        path="/v1/stats",
+        summary="See what was counted (for operators)",
+        description="Counts of a window that ends with the running minute (of more than six hours: with the "
+        "running hour), and what follows from them. Statistics follow what happens by some ten seconds. "
+        "docs/statistics.md says what each figure means.",
+        parameters=_query(bodies.StatsQuery),
+        answers={200: ("The counts", "Statistics")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
         method="POST",
         path="/v1/infobip/receipts",
         summary="Take delivery reports (for Infobip)",
@@ -412,6 +424,7 @@ def _shown_schemas() -> dict[str, Any]:
         "Health": _object({name: {"type": "string"} for name in health}),
         "History": history.schema(),
         "Erased": numbers.schema(),
+        "Statistics": stats.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
     }
