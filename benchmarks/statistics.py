@@ -4,12 +4,12 @@
 
 An embedded Postgres (durable, as in production), one session, no provider.
 
-1. Requests are accepted, sent, reported as delivered and verified in slices of 64, with the triggers and without
-   them by turns, so that what else the machine does hits both. Microseconds a request, medians of the slices.
+1. Requests are accepted, sent, reported as delivered and verified in slices of 64, with the triggers and
+   without them by turns, so that what else the machine does hits both. Microseconds a request, medians.
 2. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from clearing
    away what was deleted.
-3. Hours of so many days, and the minutes of a week's end, of so many combinations of client and country, in each
-   of which all is counted that can be, are summed up. Milliseconds, the median of 20.
+3. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
+   which all is counted that can be, are summed up. Milliseconds, the median of 20.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ FROM generate_series(1, :events) AS n
 SUMS = """
 INSERT INTO {table} (at, client_id, country, channel, metric, label, n, total)
 SELECT at, client, country, 'sms', m.metric, m.label, 7, 1234.5
-FROM generate_series(date_trunc('hour', now(), 'UTC') - CAST(:past AS interval), now(), CAST(:step AS interval)) AS at,
+FROM generate_series(
+         date_trunc('hour', now(), 'UTC') - CAST(:past AS interval), now(), CAST(:step AS interval)
+     ) AS at,
      unnest(CAST(:clients AS uuid[])) AS client,
      unnest(CAST(:countries AS text[])) AS country,
      (VALUES {metrics}) AS m (metric, label)
@@ -233,7 +235,7 @@ def reading(engine: Engine, *, combinations: int, days: int) -> None:
         conn.execute(text("VACUUM ANALYZE stats_hours, stats_minutes"))
         for table in ("stats_hours", "stats_minutes"):
             rows, size = conn.execute(
-                text(f"SELECT count(*), pg_size_pretty(pg_total_relation_size('{table}')) FROM {table}")
+                text(f"SELECT count(*), pg_size_pretty(pg_total_relation_size('{table}')) FROM {table}")  # noqa: S608
             ).one()
             print(f"{table}: {rows} rows, {size}")
     until = clock.now()

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from otpqueue.console.words import number, span
-from otpqueue.domain.circuit import State
 from otpqueue.domain.heartbeats import Life
-from otpqueue.operations.health import MOST_SKEW_S
+from otpqueue.operations.health import MOST_SKEW_S, Provider
 from otpqueue.operations.overview import Overview
 from otpqueue.store.queue import MOST
 
@@ -77,7 +76,7 @@ def _of_parts(overview: Overview) -> Iterator[Finding]:
             means="New requests are answered 503: nobody can count them. Codes are checked all the same.",
             todo="See to Redis. Nothing of ours needs a restart after it: docs/operations.md",
         )
-    if not healthy.infobip:
+    if healthy.infobip is Provider.NOT_CONFIGURED:
         yield Finding(
             level=Level.BAD,
             what="Infobip is not set up",
@@ -85,7 +84,15 @@ def _of_parts(overview: Overview) -> Iterator[Finding]:
             todo="Run otpqueue provision: docs/provider.md",
         )
     yield from _of_processes(overview)
-    if overview.circuit in {State.OPEN, State.HALF_OPEN}:
+    if healthy.infobip is Provider.FAILING:
+        yield Finding(
+            level=Level.WARN,
+            what="Infobip is failing",
+            means="Of the calls of the last minutes most had no good answer. Codes are tried again.",
+            todo="See the attempts of a failed request, and Infobip's own status page.",
+            link="/console/requests?last=15m",
+        )
+    if healthy.infobip is Provider.PAUSED:
         yield Finding(
             level=Level.BAD,
             what="Infobip does not answer",

@@ -69,7 +69,7 @@ class AlertDesk:
     def count_open(self) -> int:
         """Return how many alerts are open. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return alerts.count_open(conn)
+            return sum(alerts.count_open(conn).values())
 
     def naming(self, request_id: UUID) -> Sequence[Alert]:
         """Return the alerts whose evidence names a request, the newest first. Raises DatabaseUnavailable."""

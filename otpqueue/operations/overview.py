@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
-from otpqueue.domain.circuit import State
 from otpqueue.domain.stats import Metric, Point, Tally
 from otpqueue.operations.health import CheckHealth, Healthy
 from otpqueue.operations.stop_sending import SendingStatus, SendingSwitch
@@ -53,8 +50,6 @@ class Overview:
     """How everything stands."""
 
     healthy: Healthy
-    circuit: State | None
-    """None where nobody can tell: Redis does not answer."""
     queue: Depth
     sending: SendingStatus
     recent: Tally
@@ -80,9 +75,6 @@ class TellOverview:
     engine: Engine
     switch: SendingSwitch
     health: CheckHealth
-    circuit: Callable[[], State]
-    """Raises RedisError."""
-
     def __call__(self, span: Span, *, now: datetime) -> Overview:
         """Return how everything stands. Raises DatabaseUnavailable."""
         minute = now.replace(second=0, microsecond=0)
@@ -99,7 +91,6 @@ class TellOverview:
             counted_until = stat_reports.waiting_since(conn)
         return Overview(
             healthy=self.health(now=now),
-            circuit=self._circuit(),
             queue=depth,
             sending=self.switch.status(now=now),
             recent=recent,
@@ -108,9 +99,3 @@ class TellOverview:
             counted_until=counted_until,
             at=now,
         )
-
-    def _circuit(self) -> State | None:
-        try:
-            return self.circuit()
-        except RedisError:
-            return None

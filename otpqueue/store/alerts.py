@@ -313,13 +313,6 @@ def newest(
     return [_to_domain(row) for row in rows]
 
 
-def count_open(conn: Connection) -> int:
-    """Return how many alerts are open."""
-    found = select(func.count()).select_from(alerts).where(_a.state == State.OPEN)
-    count: int = conn.execute(found).scalar_one()
-    return count
-
-
 def naming(conn: Connection, request_id: UUID, *, now: datetime) -> list[Alert]:
     """Return the alerts whose evidence names a request, the newest first."""
     named = _a.evidence.contains({"requests": [str(request_id)]})

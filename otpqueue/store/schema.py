@@ -773,7 +773,8 @@ $$
 """
 TELL_OF_CHECK_OVER = """
 CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
-WHEN (NEW.verdict IS DISTINCT FROM OLD.verdict)
+WHEN ((NEW.verdict, NEW.finished_at, NEW.http_status, NEW.latency_ms)
+      IS DISTINCT FROM (OLD.verdict, OLD.finished_at, OLD.http_status, OLD.latency_ms))
 EXECUTE FUNCTION checks_tell_statistics()
 """
 TELL_OF_REFUSAL = """
