@@ -17,6 +17,7 @@ from otpqueue.cli import (
     rotation,
     sending,
     services,
+    webhooks,
 )
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -31,6 +32,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     numbers.numbers,
     guard.guard,
     requests.requests,
+    webhooks.webhooks,
     privacy.erase,
     privacy.purge,
     sending.stop_sending,
