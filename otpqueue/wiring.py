@@ -472,9 +472,7 @@ class Parts:
     @cached_property
     def overview(self) -> TellOverview:
         """Tells operators how everything is."""
-        return TellOverview(
-            engine=self.engine, switch=self.switch, health=self.health
-        )
+        return TellOverview(engine=self.engine, switch=self.switch, health=self.health)
 
     @cached_property
     def groups(self) -> TellGroups:

@@ -75,6 +75,7 @@ class TellOverview:
     engine: Engine
     switch: SendingSwitch
     health: CheckHealth
+
     def __call__(self, span: Span, *, now: datetime) -> Overview:
         """Return how everything stands. Raises DatabaseUnavailable."""
         minute = now.replace(second=0, microsecond=0)
