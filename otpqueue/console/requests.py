@@ -22,10 +22,12 @@ from otpqueue.operations.clients import Clients
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.search import SearchRequests
+from otpqueue.operations.webhooks import Webhooks
 
 HERE = "/console/requests"
 
 _A_PAGE = 50
+_MOST_TOLD = 20
 _LAST: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
     {
         "15m": ("last 15 minutes", timedelta(minutes=15)),
@@ -121,6 +123,7 @@ class OneRequest(Page):
 
     history: TellHistory
     desk: AlertDesk
+    webhooks: Webhooks
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Show it."""
@@ -136,6 +139,9 @@ class OneRequest(Page):
                 events=[(event, mood(event)) for event in history.events],
                 says=in_words(history, visit.now),
                 live=history.status not in FINAL,
+                told=self.webhooks.deliveries(
+                    history.client, failed=False, request_id=found, limit=_MOST_TOLD
+                ),
                 alerts=[shown(one, self.desk.rules) for one in self.desk.naming(found)],
             )
 

@@ -44,7 +44,8 @@ def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places) -> None:
         f"{PATH}/requests/find", FindRequest(house=house, search=parts.search, numbers=parts.numbers)
     )
     app.add_route(
-        f"{PATH}/requests/{{request_id}}", OneRequest(house=house, history=parts.history, desk=desk)
+        f"{PATH}/requests/{{request_id}}",
+        OneRequest(house=house, history=parts.history, desk=desk, webhooks=parts.webhooks),
     )
     app.add_route(f"{PATH}/alerts", AlertList(house=house, desk=desk))
     app.add_route(f"{PATH}/alerts/{{alert_id}}", OneAlert(house=house, desk=desk))
