@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from html.parser import HTMLParser
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,6 +15,7 @@ from otpqueue.domain.request import SHOWN, Status
 from otpqueue.settings import Settings
 from tests.api.conftest import Caller, MakeCaller, wrong
 from tests.api.test_api_pages import safe
+from tests.console.alerting import open_alert
 from tests.console.conftest import Browser, admin_key, hidden, words
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -45,7 +45,7 @@ def test_pages_are_there_when_nothing_happened(lonely: Caller) -> None:
 def test_all_links_lead_somewhere(caller: Caller, operator: Browser) -> None:
     """Every link of every page, a request's and an alert's too, leads to a page."""
     caller.sent()
-    alert_id = open_alert(caller, requests=[])
+    alert_id = open_alert(caller.parts, requests=[])
     seen: set[str] = set()
     waiting = ["/console", f"/console/alerts/{alert_id}"]
     while waiting:
@@ -203,10 +203,10 @@ def test_one_request(caller: Caller, operator: Browser) -> None:
         "accepted: ",
         "attempt 1 claimed",
         "attempt 1 accepted",
-        "queued -> sent",
+        "queued → sent",
         "check 1 wrong",
         "check 2 correct",
-        "sent -> verified",
+        "sent → verified",
     ]
     places = [text.index(one) for one in told]
     assert places == sorted(places)
@@ -251,7 +251,7 @@ def test_everything_is_escaped(lonely: Caller) -> None:
         id=request_id,
     )
     caller.parts.switch.stop(country=None, client=EVIL[:60], reason=EVIL, by=EVIL, now=clock.now())
-    alert_id = open_alert(caller, subject=EVIL, requests=[request_id], reasons={EVIL: 3})
+    alert_id = open_alert(caller.parts, subject=EVIL, requests=[request_id], reasons={EVIL: 3})
     caller.parts.alert_desk.silence(
         rule="number_requests", subject=EVIL, until=clock.now() + timedelta(hours=1), by=EVIL, reason=EVIL
     )
@@ -363,7 +363,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
     browser.log_in(key)
     prefix = "_".join(key.split("_")[:2])
     request_id = caller.ask().rpartition("/")[2]
-    alert_id = open_alert(caller, requests=[request_id])
+    alert_id = open_alert(caller.parts, requests=[request_id])
     place = f"/console/alerts/{alert_id}"
 
     assert "1 alert open" in words(browser.page("/console/alerts"))
@@ -397,7 +397,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
 @pytest.mark.parametrize("fields", [{"for": "1y"}, {}, {"for": "1h", "reason": "+447700900123 again"}])
 def test_silence_that_cannot_be(caller: Caller, operator: Browser, fields: dict[str, str]) -> None:
     """A silence of no length, or with a number in its reason, is refused and says why."""
-    place = f"/console/alerts/{open_alert(caller, subject=f'x{uuid4().hex[:6]}', requests=[])}"
+    place = f"/console/alerts/{open_alert(caller.parts, subject=f'x{uuid4().hex[:6]}', requests=[])}"
 
     answer = operator.send(place, f"{place}/silence", **fields)
 
@@ -407,7 +407,7 @@ def test_silence_that_cannot_be(caller: Caller, operator: Browser, fields: dict[
 
 def test_actions_need_their_form(caller: Caller, operator: Browser) -> None:
     """Nothing is acknowledged, silenced or searched without the token of the session, or by a stranger."""
-    alert_id = open_alert(caller, subject=f"x{uuid4().hex[:6]}", requests=[])
+    alert_id = open_alert(caller.parts, subject=f"x{uuid4().hex[:6]}", requests=[])
     place = f"/console/alerts/{alert_id}"
     stranger = Browser(caller.app)
 
@@ -450,40 +450,3 @@ class Links(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open:
             self.by_text[data.strip()] = self._open
-
-
-OpenAlert = Callable[..., UUID]
-
-
-def open_alert(
-    caller: Caller, *, subject: str = "all", requests: list[str], reasons: dict[str, int] | None = None
-) -> UUID:
-    """Store an open alert as an evaluation would, with evidence."""
-    alert_id, now = uuid4(), clock.now()
-    points = [
-        {"at": (now - timedelta(minutes=back)).isoformat(), "value": back % 7, "sample": 5}
-        for back in range(15, 0, -1)
-    ]
-    evidence = {
-        "figures": {"accepted": 11, "refused": 2},
-        "reasons": reasons or {"limit_number_15m": 2},
-        "requests": requests,
-        "series": {"unit": "count", "step_s": 60, "points": points},
-    }
-    caller.execute(
-        "INSERT INTO alerts (id, rule, subject, state, value, threshold, window_s, sample, evaluated_at,"
-        " opened_at, evidence) VALUES (:id, 'number_requests', :subject, 'open', 13, 10, 3600, 13, :now,"
-        " :now, CAST(:evidence AS jsonb))",
-        id=alert_id,
-        subject=subject,
-        now=now,
-        evidence=json.dumps(evidence),
-    )
-    for back in (3, 2, 1):
-        caller.execute(
-            "INSERT INTO alert_values (alert_id, at, value, sample) VALUES (:id, :at, :value, 13)",
-            id=alert_id,
-            at=now - timedelta(minutes=back),
-            value=10 + back,
-        )
-    return alert_id

@@ -4,7 +4,7 @@
 (() => {
   const main = document.getElementById("main");
   const note = document.getElementById("fresh");
-  const every = Number(main.dataset.refresh) * 1000;
+  const every = () => Number(main.dataset.refresh || 0) * 1000;
   const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   let shownAt = Date.now();
   let askedAt = Date.now();
@@ -41,12 +41,12 @@
     if (!note) return;
     const box = note.parentElement;
     const age = Date.now() - shownAt;
-    const stale = ended || failing !== "" || (every && age > Math.max(3 * every, 30000));
+    const stale = ended || failing !== "" || (every() && age > Math.max(3 * every(), 30000));
     box.classList.toggle("stale", Boolean(stale));
     let text = `Updated ${ago(age)}`;
     if (ended) text = `You are logged out. Shown as of ${ago(age)}`;
     else if (failing) text = `${failing} Shown as of ${ago(age)}`;
-    else if (every && typing()) text = `Paused while you type or select. Updated ${ago(age)}`;
+    else if (every() && typing()) text = `Paused while you type or select. Updated ${ago(age)}`;
     if (note.textContent !== text) note.textContent = text;
   }
 
@@ -153,7 +153,7 @@
   }
 
   function look() {
-    const due = every && main.dataset.refresh !== undefined && Date.now() - askedAt >= every;
+    const due = every() && Date.now() - askedAt >= every();
     if (due && !asking && !ended && !document.hidden && !typing()) refresh();
     tell();
   }
