@@ -79,6 +79,8 @@ class Step:
     values: tuple[str, ...]
     """One for each series, as text."""
     said: str
+    running: bool
+    """Whether it is not over: its values still grow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,23 +126,34 @@ def plot(
     nothing: str,
     threshold: float | None = None,
     least_top: float = 2,
+    running: bool = False,
 ) -> Chart:
     """Return a chart of series over evenly spaced times, each of which begins a step.
 
-    The scale begins at nought and ends at a round number, `least_top` or more.
+    The scale begins at nought and ends at a round number, `least_top` or more. With `running` the last step
+    is not over: no line leads to it, since it would look like a fall.
     """
     top = _top(_highest(series, kind, threshold), least_top)
     width = WIDTH / max(1, len(times))
-    draw = _columns if kind is Kind.COLUMNS else _lines
     halves = (top, top / 2, 0.0)
     return Chart(
         id=id,
         title=title,
         unit=unit,
         kind=kind,
-        drawn=draw(series, width, top),
+        drawn=_columns(series, width, top)
+        if kind is Kind.COLUMNS
+        else tuple(Drawn(series=one, path=_path(one.values, width, top, running=running)) for one in series),
         steps=tuple(
-            _step(number, at, width, series, formatted, daily=step >= timedelta(hours=1))
+            _step(
+                number,
+                at,
+                width,
+                series,
+                formatted,
+                daily=step >= timedelta(hours=1),
+                running=running and number + 1 == len(times),
+            )
             for number, at in enumerate(times)
         ),
         value_labels=tuple(formatted(value) for value in halves),
@@ -173,22 +186,19 @@ def _y(value: float, top: float) -> float:
     return round(HEIGHT * (1 - min(value, top) / top), 2)
 
 
-def _lines(series: Sequence[Series], width: float, top: float) -> tuple[Drawn, ...]:
-    return tuple(Drawn(series=one, path=_path(one.values, width, top)) for one in series)
-
-
-def _path(values: Sequence[Value], width: float, top: float) -> str:
-    parts, pen_is_down = [], False
+def _path(values: Sequence[Value], width: float, top: float, *, running: bool) -> str:
+    """Return a line through all values that stand beside one another."""
+    last = len(values) - 1
+    pieces: list[list[str]] = [[]]
     for number, value in enumerate(values):
-        if value is None:
-            pen_is_down = False
-            continue
-        point = f"{round((number + 0.5) * width, 2):g} {_y(value, top):g}"
-        alone = not pen_is_down and (number + 1 == len(values) or values[number + 1] is None)
-        # A line of no length with round ends is a dot.
-        parts.append(f"L{point}" if pen_is_down else f"M{point}h0" if alone else f"M{point}")
-        pen_is_down = True
-    return "".join(parts)
+        if value is None or (running and number == last):
+            pieces.append([])
+        if value is not None:
+            pieces[-1].append(f"{round((number + 0.5) * width, 2):g} {_y(value, top):g}")
+    # A line of no length with round ends is a dot.
+    return "".join(
+        f"M{'L'.join(points)}" if len(points) > 1 else f"M{points[0]}h0" for points in pieces if points
+    )
 
 
 def _columns(series: Sequence[Series], width: float, top: float) -> tuple[Drawn, ...]:
@@ -213,7 +223,14 @@ def _columns(series: Sequence[Series], width: float, top: float) -> tuple[Drawn,
 
 
 def _step(
-    number: int, at: datetime, width: float, series: Sequence[Series], formatted: Format, *, daily: bool
+    number: int,
+    at: datetime,
+    width: float,
+    series: Sequence[Series],
+    formatted: Format,
+    *,
+    daily: bool,
+    running: bool,
 ) -> Step:
     values = tuple(NONE if (value := one.values[number]) is None else formatted(value) for one in series)
     told = [f"{one.name} {value}" for one, value in zip(series, values, strict=True) if value != NONE]
@@ -223,7 +240,8 @@ def _step(
         x=round(number * width, 2),
         width=round(width, 2),
         values=values,
-        said=f"{moment} UTC: {', '.join(told) or 'nothing'}",
+        said=f"{moment} UTC{' (not over)' if running else ''}: {', '.join(told) or 'nothing'}",
+        running=running,
     )
 
 

@@ -62,9 +62,7 @@ def judge(overview: Overview, *, alerts: tuple[Finding, ...], now: datetime) -> 
     found.sort(key=lambda one: list(Level).index(one.level))
     if not found:
         return Verdict(level=Level.GOOD, headline="All is well", findings=())
-    others = len(found) - 1
-    more = f", and {others} more" if others else ""
-    return Verdict(level=found[0].level, headline=f"{found[0].what}{more}", findings=tuple(found))
+    return Verdict(level=found[0].level, headline=found[0].what, findings=tuple(found))
 
 
 def _of_parts(overview: Overview) -> Iterator[Finding]:

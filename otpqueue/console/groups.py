@@ -86,6 +86,7 @@ class Countries(Page):
             mode=self.groups.guard,
             whole=_whole(groups),
             m=Metric,
+            currency=_one_currency(groups),
         )
 
     def _hardly(self, group: Group) -> bool:
@@ -100,9 +101,16 @@ def in_words(group: Group, mode: Mode) -> tuple[str, str]:
     if group.let_through_until:
         return "warn", f"let through until {group.let_through_until:%d %b %H:%M}"
     if group.guard_refused:
-        verb = "refused" if mode is Mode.ENFORCE else "would be refused"
-        return "bad" if mode is Mode.ENFORCE else "warn", f"{group.guard_refused} {verb}"
+        if mode is Mode.ENFORCE:
+            return "bad", f"{group.guard_refused} refused"
+        return "warn", f"{group.guard_refused} in shadow"
     return "", "off" if mode is Mode.OFF else "quiet"
+
+
+def _one_currency(groups: list[Group]) -> str | None:
+    """Return the currency of all costs, None if there are several or none."""
+    found = {currency for one in groups for currency in one.cost}
+    return found.pop() if len(found) == 1 else None
 
 
 def _whole(groups: list[Group]) -> Mapping[str, int]:

@@ -106,6 +106,7 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
             formatted=ms if what == _TIME else number,
             nothing=nothing,
             least_top=100 if what == _TIME else 2,
+            running=True,
         )
 
     def durations(metric: Metric) -> list[Series]:

@@ -49,7 +49,9 @@ def shown(settings: Settings) -> list[Shown]:
     return [
         Shown(
             name=str(field.alias),
-            value=_value(getattr(settings, name), hidden=field.repr is False),
+            value=_value(
+                getattr(settings, name), hidden=field.repr is False, nothing=_nothing(settings, name)
+            ),
             help=field.description or "",
             is_set=name in settings.model_fields_set,
             secret=isinstance(getattr(settings, name), SecretStr) or _is_secret(field.annotation),
@@ -62,10 +64,15 @@ def _is_secret(annotation: object) -> bool:
     return SecretStr in {annotation, *getattr(annotation, "__args__", ())}
 
 
-def _value(value: object, *, hidden: bool) -> str:
+def _nothing(settings: Settings, name: str) -> str:
+    # That there is no cap, e.g., is a value like others.
+    return "none" if name in settings.model_fields_set else "not set"
+
+
+def _value(value: object, *, hidden: bool, nothing: str) -> str:
     """Return a value as text. Of what is `hidden` (numbers with their codes) only how many there are."""
     if value is None or value == "":
-        return "not set"
+        return nothing
     if isinstance(value, SecretStr):
         return "set"
     if hidden:

@@ -86,7 +86,7 @@ def money(amount: Decimal | None, currency: str | None) -> str:
     """Return an amount of money."""
     if amount is None:
         return NONE
-    digits = 2 if abs(amount) >= 1 else 4
+    digits = 0 if abs(amount) >= 100 else 2 if abs(amount) >= 1 else 4
     text = f"{amount:,.{digits}f}".replace(",", "\u202f")
     return f"{text} {currency or ''}".strip()
 

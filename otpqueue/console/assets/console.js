@@ -14,6 +14,7 @@
 
   function ago(ms) {
     const seconds = Math.max(0, Math.round(ms / 1000));
+    if (seconds < 2) return "just now";
     if (seconds < 100) return `${seconds} s ago`;
     return `${Math.floor(seconds / 60)} min ago`;
   }
@@ -44,8 +45,8 @@
     const stale = ended || failing !== "" || (every() && age > Math.max(3 * every(), 30000));
     box.classList.toggle("stale", Boolean(stale));
     let text = `Updated ${ago(age)}`;
-    if (ended) text = `You are logged out. Shown as of ${ago(age)}`;
-    else if (failing) text = `${failing} Shown as of ${ago(age)}`;
+    if (ended) text = `You are logged out. What you see is of ${ago(age)}`;
+    else if (failing) text = `${failing} What you see is of ${ago(age)}`;
     else if (every() && typing()) text = `Paused while you type or select. Updated ${ago(age)}`;
     if (note.textContent !== text) note.textContent = text;
   }
