@@ -35,7 +35,7 @@ from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.request import CodeWanted
 from otpqueue.settings import load
-from otpqueue.store import clients, migrate
+from otpqueue.store import clients, heartbeats, migrate
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 
@@ -99,13 +99,17 @@ class Bench:
         self.clear()
         self.accept(count, lambda: True)
         with self._worker(["-m", "otpqueue", "worker", "--queues=send"], self.environment):
-            self._until(lambda: bool(self.parts.presence.queues_served()))
+            self._until(self._is_served)
             self.parts.waker.wake()
             return self._rate(
                 count,
                 "SELECT count(*) FILTER (WHERE outcome = 'accepted'), "
                 "extract(epoch FROM max(finished_at) - min(claimed_at)) FROM send_attempts",
             )
+
+    def _is_served(self) -> bool:
+        with connection(self.parts.engine) as conn:
+            return any(one.works for one in heartbeats.living(conn))
 
     def send_baseline(self, count: int) -> float:
         """Let one conventional worker process empty a backlog; return codes a second."""

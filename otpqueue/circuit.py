@@ -13,6 +13,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, WatchError
 
+from otpqueue import metrics
 from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State
 from otpqueue.logs import get_logger
 
@@ -60,6 +61,11 @@ class SharedCircuit:
     def state(self) -> State:
         """Return what the circuit is now."""
         return self._change(lambda circuit, now: (circuit, circuit.state(now)))
+
+    def shared(self) -> State:
+        """Return what the circuit is for all workers, and change nothing. Raises RedisError."""
+        now, circuit = _look(self._redis.pipeline(transaction=False))
+        return circuit.state(now)
 
     def _change(self, change: Change[T]) -> T:
         if time.monotonic() >= self._redis_again_at:
@@ -124,6 +130,7 @@ def _parsed(found: bytes | None) -> Circuit:
 
 def _report(before: Circuit, after: Circuit) -> None:
     if after.pauses > before.pauses:
+        metrics.count(metrics.CIRCUIT_OPENED)
         log.error("circuit_opened", pauses=after.pauses)
     elif before.probe_at is not None and after.probe_at is None:
         log.warning("circuit_closed", pauses=before.pauses)

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from otpqueue import metrics
 from otpqueue.logs import get_logger
 
 log = get_logger(__name__)
@@ -30,10 +31,8 @@ _CONNECTIONS_AT_MOST = 4096
 _WORKER_TIMEOUT_S = 10
 _HEARTBEAT_S = 10
 _RECONNECT_S = 2
-_FLAG = "otpqueue:wake:send"
+_FLAG = "otpqueue:wake:"
 _FLAG_MS = 1000
-_WORKERS = "otpqueue:workers"
-_SILENT_AFTER_S = 15
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,25 @@ class Job:
 
 
 SEND_CODES = Job("send_codes", "send", 10)
+SEND_WEBHOOKS = Job("send_webhooks", "slow", 10)
 SWEEP = Job("sweep", "periodic", 10)
 EXPIRE = Job("expire", "periodic", 30)
 POLL_RECEIPTS = Job("poll_receipts", "periodic", 30)
+EVALUATE_ALERTS = Job("evaluate_alerts", "slow", 60)
+NOTIFY = Job("notify", "slow", 20)
 PURGE = Job("purge", "slow", 600)
-ALL = (SEND_CODES, SWEEP, EXPIRE, POLL_RECEIPTS, PURGE)
+ROLL_UP = Job("roll_up", "periodic", 10)
+ALL = (
+    SEND_CODES,
+    SEND_WEBHOOKS,
+    SWEEP,
+    EXPIRE,
+    POLL_RECEIPTS,
+    EVALUATE_ALERTS,
+    NOTIFY,
+    PURGE,
+    ROLL_UP,
+)
 QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 
@@ -153,22 +166,27 @@ _BROKER_FAILURES = (KombuError, ConnectionError, ChannelError, OSError)
 
 
 class Waker:
-    """Wakes a worker that sends codes; at most one wake-up is under way at a time."""
+    """Wakes a worker for one job; at most one wake-up for it is under way at a time."""
 
-    def __init__(self, *, redis: Redis, celery: Celery) -> None:
-        self._redis, self._celery = redis, celery
+    def __init__(self, *, redis: Redis, celery: Celery, job: Job) -> None:
+        self._redis, self._celery, self._job = redis, celery, job
+        self._flag = _FLAG + job.name
 
     def wake(self) -> bool:
-        """Publish `send_codes` unless one is pending; return False, logged, when that fails.
+        """Publish the job unless one is pending; return False, logged, when that fails.
 
-        A wake-up that fails is no error for a caller: `sweep` looks every few seconds.
+        A wake-up that fails is no error for a caller: beat has somebody look every few seconds.
         """
         try:
             # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
-            if self._redis.set(_FLAG, "1", nx=True, px=_FLAG_MS):
+            if self._redis.set(self._flag, "1", nx=True, px=_FLAG_MS):
                 self._publish()
+                metrics.count(metrics.WAKE_UPS, self._job.name, "published")
+            else:
+                metrics.count(metrics.WAKE_UPS, self._job.name, "pending")
         except (RedisError, *_BROKER_FAILURES) as error:
-            log.warning("wake_failed", error=type(error.__cause__ or error).__name__)
+            metrics.count(metrics.WAKE_UPS, self._job.name, "failed")
+            log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
             return False
         return True
 
@@ -178,9 +196,9 @@ class Waker:
             with self._celery.producer_or_acquire() as producer:
                 try:
                     self._celery.send_task(
-                        SEND_CODES.name,
-                        queue=SEND_CODES.queue,
-                        expires=SEND_CODES.expires_s,
+                        self._job.name,
+                        queue=self._job.queue,
+                        expires=self._job.expires_s,
                         retry=False,
                         ignore_result=True,
                         producer=producer,
@@ -197,31 +215,8 @@ class Waker:
 
     def taken(self) -> None:
         """Let the next wake-up through; call before looking for work, so that none is missed."""
+        metrics.count(metrics.WAKE_UPS_TAKEN, self._job.name)
         try:
-            self._redis.delete(_FLAG)
+            self._redis.delete(self._flag)
         except RedisError as error:
-            log.warning("wake_flag_not_cleared", error=type(error).__name__)
-
-
-class Presence:
-    """Which workers have shown a sign of life."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def announce(self, worker: str, queues: str) -> None:
-        """Say that a worker of these queues lives. A failure is logged: the next sign is two seconds away."""
-        now = time.time()
-        try:
-            self._redis.zadd(_WORKERS, {f"{queues}|{worker}": now})
-            self._redis.zremrangebyscore(_WORKERS, 0, now - 60)
-        except RedisError as error:
-            log.warning("presence_not_announced", error=type(error).__name__)
-
-    def queues_served(self) -> set[str]:
-        """Return the queues that some worker served within the last seconds.
-
-        Raises RedisError when Redis does not answer.
-        """
-        seen: Any = self._redis.zrangebyscore(_WORKERS, time.time() - _SILENT_AFTER_S, "+inf")
-        return {queue for name in seen for queue in name.decode().split("|")[0].split(",")}
+            log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
+from otpqueue.domain import alert_rules as rules_of_alerts
 from otpqueue.domain import phone
+from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import OTHERS, Caps
 from otpqueue.domain.circuit import CircuitPolicy
 from otpqueue.domain.errors import InvalidPhoneNumber
@@ -126,6 +128,18 @@ def guard(settings: Settings) -> Policy:
         total_floor_day=settings.guard_total_floor_day,
         address_floor=settings.guard_address_floor,
     )
+
+
+def alert_rules(settings: Settings) -> Mapping[str, Rule]:
+    """Return the rules of alerts, by name. Raises SettingsError."""
+    given = {
+        name: one.model_dump(exclude_none=True, exclude_unset=True)
+        for name, one in settings.alert_rules.items()
+    }
+    try:
+        return rules_of_alerts.as_set(given, wrong_share=guesses(settings).share)
+    except ValueError as problem:
+        raise SettingsError([f"OTPQUEUE_ALERT_RULES: {problem}"]) from None
 
 
 def _quota(settings: Settings, field: str) -> Quota | None:

@@ -92,6 +92,30 @@ def _is_broker_url(url: str) -> bool:
     return is_amqp or _is_redis(SecretStr(url))
 
 
+def _is_url(secret: SecretStr | None, schemes: set[str]) -> bool:
+    if secret is None:
+        return True
+    url = secret.get_secret_value()
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # a port that is none
+        return False
+
+
+def _is_webhook(secret: SecretStr | None) -> bool:
+    return _is_url(secret, {"http", "https"}) and (secret is None or "@" not in secret.get_secret_value())
+
+
+def _is_mail_server(secret: SecretStr | None) -> bool:
+    if secret is None:
+        return True
+    if not _is_url(secret, {"smtp", "smtps"}):
+        return False
+    parts = urlsplit(secret.get_secret_value())
+    return bool(parts.username) == bool(parts.password) and not parts.path.strip("/")
+
+
 def _from_json(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -142,6 +166,19 @@ class GivenTestNumber(BaseModel):
 
     code: SecretStr
     until: date
+
+
+class GivenAlertRule(BaseModel):
+    """One of OTPQUEUE_ALERT_RULES; what is not given stays as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    window_s: Annotated[int, Field(ge=0, le=604_800)] | None = None
+    min_sample: Annotated[int, Field(ge=0)] | None = None
+    opens_after: Annotated[int, Field(ge=1, le=1000)] | None = None
+    closes_after: Annotated[int, Field(ge=1, le=1000)] | None = None
+    off: bool | None = None
 
 
 class Settings(BaseModel):
@@ -316,7 +353,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; an API process has one more, for health",
+        description="Postgres connections per process, at most; one more is for health and heartbeats, and "
+        "three of an API process for the console",
     )
     database_wait_s: Seconds = Field(
         2,
@@ -404,6 +442,9 @@ class Settings(BaseModel):
         False,
         alias="OTPQUEUE_TRY_PAGE",
         description="serve `/try`, a page that reads the simulator's inbox (on in `otpqueue dev`)",
+    )
+    console: bool = Field(
+        True, alias="OTPQUEUE_CONSOLE", description="serve `/console`, the operators' pages (docs/console.md)"
     )
 
     limit_number_15m: str = Field(
@@ -568,6 +609,29 @@ class Settings(BaseModel):
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"
     )
+    webhooks_every_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOKS_EVERY_S",
+        description="how often `send_webhooks` looks for webhooks that are due; new ones wake it besides",
+    )
+    webhook_timeout_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_WEBHOOK_TIMEOUT_S",
+        le=60,
+        description="how long a receiver of webhooks may take for its answer, all in all",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        alias="OTPQUEUE_WEBHOOK_ALLOW_PRIVATE",
+        description="send webhooks to private addresses, plain http and any port too "
+        "([docs/webhooks.md](docs/webhooks.md))",
+    )
+    webhook_disable_after_s: Seconds = Field(
+        86_400,
+        alias="OTPQUEUE_WEBHOOK_DISABLE_AFTER_S",
+        ge=60,
+        description="an endpoint is disabled after so long of nothing but failures",
+    )
     retention_days: int = Field(
         30,
         alias="OTPQUEUE_RETENTION_DAYS",
@@ -577,6 +641,11 @@ class Settings(BaseModel):
     )
     purge_every_s: Seconds = Field(
         3600, alias="OTPQUEUE_PURGE_EVERY_S", description="how often `purge` deletes what is too old"
+    )
+    roll_up_every_s: Seconds = Field(
+        10,
+        alias="OTPQUEUE_ROLL_UP_EVERY_S",
+        description="how often `roll_up` adds what happened to the statistics",
     )
 
     guard: Literal["off", "shadow", "enforce"] = Field(
@@ -620,6 +689,55 @@ class Settings(BaseModel):
         alias="OTPQUEUE_GUARD_ADDRESS_FLOOR",
         ge=0,
         description="floor a day of the other blocks for one `client_ip`",
+    )
+
+    alert_rules: Annotated[dict[str, GivenAlertRule], FromJson] = Field(
+        {},
+        alias="OTPQUEUE_ALERT_RULES",
+        description="what differs of the rules of alerts, JSON: "
+        '`{"success_rate": {"threshold": 0.9, "min_sample": 50}, "request_spike": {"off": true}}`; '
+        "`otpqueue alerts rules` shows what is in force",
+    )
+    evaluate_alerts_every_s: Seconds = Field(
+        60, alias="OTPQUEUE_EVALUATE_ALERTS_EVERY_S", description="how often the rules are evaluated"
+    )
+    notify_every_s: Seconds = Field(
+        10, alias="OTPQUEUE_NOTIFY_EVERY_S", description="how often notices of alerts are sent off"
+    )
+    alert_webhook_url: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_ALERT_WEBHOOK_URL",
+        description="alerts are posted there as Slack's incoming webhooks take them",
+    )
+    alert_email_to: Words = Field(
+        (), alias="OTPQUEUE_ALERT_EMAIL_TO", description="alerts are mailed to these, commas between"
+    )
+    alert_email_from: Annotated[str | None, Optional] = Field(
+        None, alias="OTPQUEUE_ALERT_EMAIL_FROM", description="the sender of those mails"
+    )
+    smtp_url: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_SMTP_URL",
+        description="mail server, `smtp://user:password@host:587` (STARTTLS) or `smtps://user:password@host`",
+    )
+    public_url: Annotated[str | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_PUBLIC_URL",
+        pattern=r"^https?://[^\s/?#@]+(/[\w.~/-]*)?$",
+        description="where people reach this deployment, `https://otp.example`; for links in notices",
+    )
+    metrics_token: Annotated[SecretStr | None, Optional] = Field(
+        None,
+        alias="OTPQUEUE_METRICS_TOKEN",
+        description="bearer token of `/metrics`, 16 characters or more; unless set, an API key with `admin`",
+    )
+    worker_metrics_port: Annotated[int | None, Optional, Field(ge=1, le=65535)] = Field(
+        None,
+        alias="OTPQUEUE_WORKER_METRICS_PORT",
+        description="port on which a worker answers `/metrics`, each one its own; off unless set",
+    )
+    worker_metrics_host: str = Field(
+        "127.0.0.1", alias="OTPQUEUE_WORKER_METRICS_HOST", description="address it listens on for that"
     )
 
     log_format: Literal["json", "readable"] = Field(
@@ -675,6 +793,8 @@ class Settings(BaseModel):
             *self._message_problems(),
             *self._https_problems(),
             *self._test_number_problems(),
+            *self._alert_problems(),
+            *self._metrics_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -689,6 +809,17 @@ class Settings(BaseModel):
                 "OTPQUEUE_REQUIRE_HTTPS would refuse every call: set OTPQUEUE_TRUSTED_PROXIES, or "
                 "OTPQUEUE_TLS_CERT_FILE"
             )
+        return problems
+
+    def _metrics_problems(self) -> list[str]:
+        problems = []
+        token = self.metrics_token
+        if not _is_one_word(token) or (token and len(token.get_secret_value()) < 16):
+            problems.append(
+                "OTPQUEUE_METRICS_TOKEN must be 16 or more characters of printable ASCII without spaces"
+            )
+        if self.worker_metrics_port and not token:
+            problems.append("OTPQUEUE_WORKER_METRICS_PORT needs OTPQUEUE_METRICS_TOKEN")
         return problems
 
     def _message_problems(self) -> list[str]:
@@ -728,6 +859,26 @@ class Settings(BaseModel):
                 "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true beside a real provider: "
                 "whoever knows such a number and its code passes for its owner"
             )
+        return problems
+
+    def _alert_problems(self) -> list[str]:
+        problems = []
+        if not _is_webhook(self.alert_webhook_url):
+            problems.append("OTPQUEUE_ALERT_WEBHOOK_URL must be a URL, without a user in it")
+        if not _is_mail_server(self.smtp_url):
+            problems.append("OTPQUEUE_SMTP_URL must be `smtp://user:password@host:port` or `smtps://...`")
+        given = [bool(self.alert_email_to), bool(self.alert_email_from), self.smtp_url is not None]
+        if any(given) and not all(given):
+            problems.append(
+                "OTPQUEUE_ALERT_EMAIL_TO, OTPQUEUE_ALERT_EMAIL_FROM and OTPQUEUE_SMTP_URL must be given "
+                "together"
+            )
+        for name, addresses in (
+            ("OTPQUEUE_ALERT_EMAIL_TO", self.alert_email_to),
+            ("OTPQUEUE_ALERT_EMAIL_FROM", (self.alert_email_from,) if self.alert_email_from else ()),
+        ):
+            if not all(re.fullmatch(r"[!-~]+@[A-Za-z0-9.-]+", one) for one in addresses):
+                problems.append(f"{name} must be like `alerts@example.com`")
         return problems
 
     def _key_problems(self) -> list[str]:

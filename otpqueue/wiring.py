@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from importlib.metadata import version
 
 from celery import Celery
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, policies
+from otpqueue import clock, jobs, metrics, policies
 from otpqueue.circuit import SharedCircuit
+from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
+from otpqueue.domain.heartbeats import EVERY_S, Kind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -26,43 +31,72 @@ from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
+from otpqueue.mail import Mailer, Server
 from otpqueue.operations.admission import Admission
+from otpqueue.operations.alert_book import AlertBook
+from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
+from otpqueue.operations.evaluate_alerts import EvaluateAlerts
+from otpqueue.operations.evaluate_workers import EvaluateWorkers
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
+from otpqueue.operations.groups import TellGroups
 from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.guessing import WrongCodes, WrongShareRule
 from otpqueue.operations.health import CheckHealth
+from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate, RequestLimits
+from otpqueue.operations.log_in import LogIn
+from otpqueue.operations.notify_alerts import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
 from otpqueue.operations.numbers import Numbers
+from otpqueue.operations.overview import TellOverview
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
+from otpqueue.operations.readings import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Once
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
+from otpqueue.operations.roll_up import RollUp
 from otpqueue.operations.rotate_hash import RotateHash
 from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
+from otpqueue.operations.standing import TellStanding
+from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
+from otpqueue.operations.tell_clients import TellClients
 from otpqueue.operations.verify import VerifyCode
+from otpqueue.operations.webhooks import Webhooks
+from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
 
 CHECK_PATIENCE_S = 1.0
+ALERT_WEBHOOK_S = 10.0
+ALERT_MAIL_S = 30.0
+WEBHOOK_LEASE_SPARE_S = 20.0
+"""For recording, while Postgres is away for a moment."""
+
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
+CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
+CONSOLE_POOL = 3
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass(frozen=True)
@@ -73,22 +107,32 @@ class Parts:
     """
 
     settings: Settings
+    for_console: bool = False
+    """Whether they are those of the console: with few connections of their own, and little patience."""
+
+    @cached_property
+    def aside(self) -> Parts:
+        """The same parts for the console: it answers when the API's connections are all lent out."""
+        return Parts(self.settings, for_console=True)
 
     @cached_property
     def engine(self) -> Engine:
         """The pool of Postgres connections."""
         settings = self.settings
+        if self.for_console:
+            return self._engine(CONSOLE_POOL, CONSOLE_LIMITS)
         limits = TimeLimits(
             wait_s=settings.database_wait_s,
             statement_s=settings.database_statement_timeout_s,
             lock_s=settings.database_lock_timeout_s,
             idle_in_transaction_s=settings.database_idle_in_transaction_s,
         )
+        metrics.put(metrics.CONNECTIONS_MOST, settings.database_pool)
         return self._engine(settings.database_pool, limits)
 
     @cached_property
     def health_engine(self) -> Engine:
-        """One connection of health's own: when all others are lent out, Postgres is not unreachable."""
+        """One connection for health and heartbeats: when all others are lent out, Postgres is not away."""
         return self._engine(1, HEALTH_LIMITS)
 
     def _engine(self, pool_size: int, limits: TimeLimits) -> Engine:
@@ -98,13 +142,26 @@ class Parts:
         except (ArgumentError, ValueError):
             raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
 
+    @cached_property
+    def readings(self) -> TakeReadings:
+        """What is read when metrics are asked for, with a connection of its own: health must not wait."""
+        look: Recent[Sequence[metrics.Reading]] = Recent(
+            lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
+        )
+        return TakeReadings(from_database=look, circuit=self.circuit.shared)
+
+    @cached_property
+    def readings_engine(self) -> Engine:
+        """The connection of those readings."""
+        return self._engine(1, HEALTH_LIMITS)
+
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher"):
+        for name in ("transport", "outbound", "alert_outbound", "redis", "publisher", "aside"):
             if name in made:
                 made[name].close()
-        for name in ("engine", "health_engine"):
+        for name in ("engine", "health_engine", "readings_engine"):
             if name in made:
                 made[name].dispose()
 
@@ -131,13 +188,13 @@ class Parts:
 
     @cached_property
     def waker(self) -> jobs.Waker:
-        """What wakes a worker."""
-        return jobs.Waker(redis=self.redis, celery=self.publisher)
+        """What wakes a worker that sends codes."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
 
     @cached_property
-    def presence(self) -> jobs.Presence:
-        """Which workers live."""
-        return jobs.Presence(self.redis)
+    def webhook_waker(self) -> jobs.Waker:
+        """What wakes a worker that sends webhooks."""
+        return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_WEBHOOKS)
 
     @cached_property
     def transport(self) -> Transport:
@@ -360,6 +417,7 @@ class Parts:
             checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
+            tell=self.tell_clients,
         )
 
     @cached_property
@@ -376,19 +434,57 @@ class Parts:
     @cached_property
     def receipts(self) -> ReceiveReceipts:
         """Receives delivery reports."""
-        return ReceiveReceipts(engine=self.engine)
+        return ReceiveReceipts(engine=self.engine, tell=self.tell_clients)
 
     @cached_property
     def cancel(self) -> CancelRequest:
         """Cancels requests."""
-        return CancelRequest(engine=self.engine, vault=self.vault)
+        return CancelRequest(engine=self.engine, vault=self.vault, tell=self.tell_clients)
 
     @cached_property
     def health(self) -> CheckHealth:
         """Checks health."""
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
-        return CheckHealth(engine=engine, presence=self.presence, provider_ids=ids)
+        return CheckHealth(engine=engine, circuit=self.circuit.shared, provider_ids=ids)
+
+    def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
+        """Return what shows that this process lives."""
+        return Heart(
+            engine=self.health_engine,
+            kind=kind,
+            name=_this_process(),
+            version=version("otpqueue"),
+            clock=clock.now,
+            in_touch_for_s=in_touch_for_s,
+        )
+
+    @cached_property
+    def log_in(self) -> LogIn:
+        """Lets operators in."""
+        return LogIn(keys=self.keys, limiter=self.limiter, vault=self.vault)
+
+    @cached_property
+    def standing(self) -> TellStanding:
+        """Tells what no operator may overlook."""
+        return TellStanding(switch=self.switch, alerts=self.alert_desk)
+
+    @cached_property
+    def overview(self) -> TellOverview:
+        """Tells operators how everything is."""
+        return TellOverview(engine=self.engine, switch=self.switch, health=self.health)
+
+    @cached_property
+    def groups(self) -> TellGroups:
+        """Tells operators how countries and clients do."""
+        return TellGroups(engine=self.engine, switch=self.switch, guard=Mode(self.settings.guard))
+
+    def redis_answers(self) -> bool:
+        """Return whether Redis answers."""
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
 
     @cached_property
     def pump(self) -> Pump:
@@ -401,8 +497,9 @@ class Parts:
             breaker=self.circuit,
             wake=self.waker.wake,
             clock=clock.now,
+            tell=self.tell_clients,
             settings=PumpSettings(
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=_this_process(),
                 threads=self.settings.sender_threads,
                 lease_s=self.settings.send_lease_s,
                 job_s=self.settings.job_s,
@@ -434,6 +531,91 @@ class Parts:
         return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
 
     @cached_property
+    def roll_up(self) -> RollUp:
+        """Adds up what happened."""
+        return RollUp(engine=self.engine)
+
+    @cached_property
+    def alert_rules(self) -> Mapping[str, Rule]:
+        """The rules of alerts, as they are set."""
+        return policies.alert_rules(self.settings)
+
+    @cached_property
+    def evaluate_alerts(self) -> EvaluateAlerts:
+        """Evaluates the rules of alerts."""
+        every = timedelta(seconds=self.settings.evaluate_alerts_every_s)
+        book = AlertBook(
+            engine=self.engine,
+            watch="rules",
+            number=1,
+            apart=every / 2,
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateAlerts(
+            engine=self.engine,
+            rules=self.alert_rules,
+            vault=self.vault,
+            circuit=self.circuit.state,
+            book=book,
+        )
+
+    @cached_property
+    def evaluate_workers(self) -> EvaluateWorkers:
+        """Notices that workers or beat are silent."""
+        book = AlertBook(
+            engine=self.engine,
+            watch="workers",
+            number=2,
+            # Every process of the API looks; a silence is counted as often as one of them would.
+            apart=timedelta(seconds=EVERY_S[Kind.API] / 2),
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateWorkers(
+            engine=self.engine,
+            rules=self.alert_rules,
+            book=book,
+            queues=jobs.QUEUES,
+            notify=self.notify_alerts,
+            began=clock.now(),
+        )
+
+    @cached_property
+    def alert_outbound(self) -> Outbound:
+        """Posts notices of alerts: the operator's own URL may be in his own network."""
+        return Outbound(allow_private=True, timeout_s=ALERT_WEBHOOK_S)
+
+    @cached_property
+    def notify_alerts(self) -> NotifyAlerts:
+        """Delivers notices of alerts."""
+        return NotifyAlerts(
+            engine=self.engine, couriers=self._couriers(), public_url=self.settings.public_url
+        )
+
+    def _couriers(self) -> tuple[Courier, ...]:
+        settings = self.settings
+        couriers: list[Courier] = [ToLog()]
+        if settings.alert_webhook_url:
+            couriers.append(ToWebhook(post=self.alert_outbound, url=settings.require("alert_webhook_url")))
+        if settings.alert_email_to:
+            mailer = Mailer(
+                server=Server.parse(settings.require("smtp_url")),
+                sender=settings.require("alert_email_from"),
+                timeout_s=ALERT_MAIL_S,
+            )
+            couriers.append(ToMail(mailer=mailer, to=settings.alert_email_to))
+        return tuple(couriers)
+
+    @cached_property
+    def alert_desk(self) -> AlertDesk:
+        """What operators ask of alerts and do about them."""
+        return AlertDesk(engine=self.engine, rules=self.alert_rules, clock=clock.now)
+
+    @cached_property
+    def stats(self) -> TellStatistics:
+        """Tells statistics."""
+        return TellStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
+
+    @cached_property
     def sweep(self) -> Sweep:
         """Picks up what was dropped."""
         return Sweep(engine=self.engine, wake=self.waker.wake, policy=self.policy)
@@ -442,3 +624,39 @@ class Parts:
     def expire(self) -> Expire:
         """Ends codes nobody typed in time."""
         return Expire(engine=self.engine)
+
+    @cached_property
+    def outbound(self) -> Outbound:
+        """What posts to clients' receivers."""
+        return Outbound(
+            allow_private=self.settings.webhook_allow_private, timeout_s=self.settings.webhook_timeout_s
+        )
+
+    @cached_property
+    def tell_clients(self) -> TellClients:
+        """Has clients told what became of their requests."""
+        return TellClients(engine=self.engine, wake=self.webhook_waker.wake)
+
+    @cached_property
+    def send_webhooks(self) -> SendWebhooks:
+        """Sends webhooks that are due."""
+        settings = self.settings
+        return SendWebhooks(
+            engine=self.engine,
+            vault=self.vault,
+            outbound=self.outbound,
+            wake=self.webhook_waker.wake,
+            clock=clock.now,
+            settings=SendWebhooksSettings(
+                lease_s=2 * settings.webhook_timeout_s + WEBHOOK_LEASE_SPARE_S,
+                job_s=settings.job_s,
+                disable_after=timedelta(seconds=settings.webhook_disable_after_s),
+            ),
+        )
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """What an operator does about webhooks."""
+        return Webhooks(
+            engine=self.engine, vault=self.vault, outbound=self.outbound, wake=self.webhook_waker.wake
+        )

@@ -41,6 +41,17 @@ TEMPLATE = "template_otpqueue"
 NO_LIMITS = {limit.setting: "off" for limit in LIMITS.values()}
 """For tests whose subject is something else, and that ask more often than a person would."""
 
+NO_CHROMIUM = "Chromium and chromedriver are not installed: NOBODY HAS LOOKED AT THE CONSOLE IN A BROWSER"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly that no browser has been there: a line among many skipped tests is overlooked."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if NO_CHROMIUM in str(one.longrepr)]
+    if skipped:
+        terminalreporter.section("WARNING", sep="=", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests of tests/browser were skipped. {NO_CHROMIUM}.", red=True)
+        terminalreporter.line("Install them: apt-get install chromium chromium-driver", red=True)
+
 
 @dataclass(frozen=True)
 class Engines:

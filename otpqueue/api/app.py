@@ -7,12 +7,14 @@ from typing import Any
 import falcon
 
 from otpqueue.api import openapi, problems
+from otpqueue.api.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.auth import Door
 from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
-from otpqueue.api.middleware import Https, RequestId, SafeHeaders, WellFormed
+from otpqueue.api.metrics import Metrics
+from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -21,10 +23,15 @@ from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
 from otpqueue.api.search import SearchByNumber
+from otpqueue.api.stats import Statistics
 from otpqueue.api.waiting import Waiters
+from otpqueue.console import routes as console
 from otpqueue.wiring import Parts
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+CONSOLE_PLACES = 4
+"""Fewer than the threads that the server has to spare: what is refused needs some, and health."""
 
 
 def create_app(parts: Parts) -> App:
@@ -32,6 +39,7 @@ def create_app(parts: Parts) -> App:
     threads = parts.settings.api_threads
     # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
+        Measured(),
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),
@@ -41,7 +49,8 @@ def create_app(parts: Parts) -> App:
             open_to=(Health,),
         ),
         WellFormed(openapi.query_parameters()),
-        Gate(places=threads, open_to=(Health,)),
+        # The console has places of its own: it is needed most when all of these are taken.
+        Gate(places=threads, open_to=(Health, Metrics, *console.RESOURCES)),
     ]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
@@ -78,18 +87,30 @@ def create_app(parts: Parts) -> App:
     )
     app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
     app.add_route("/v1/phone-numbers/erase", Erasure(door=door, erase=parts.erase))
+    app.add_route("/v1/alerts", Alerts(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/alerts/{alert_id}/acknowledge", Acknowledgement(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/alerts/{alert_id}/silence", Silencing(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/stats", Statistics(door=door, tell=parts.stats))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))
     app.add_route("/health", health)
     app.add_route("/health/ready", health, suffix="ready")
     app.add_route("/health/live", health, suffix="live")
+    app.add_route("/metrics", _metrics(parts, door))
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Docs())
     app.add_route("/assets/{name}", Assets())
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
+    if parts.settings.console:
+        console.mount(app, parts.aside, places=Room(CONSOLE_PLACES))
     return app
+
+
+def _metrics(parts: Parts, door: Door) -> Metrics:
+    token = parts.settings.metrics_token
+    return Metrics(door=door, token=token.get_secret_value() if token else None, readings=parts.readings)
 
 
 def _receipts(parts: Parts) -> Receipts:

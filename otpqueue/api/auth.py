@@ -14,6 +14,7 @@ from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import KeyRate
+from otpqueue.store.clients import ApiKey
 
 _LONGEST_KEY = 200
 
@@ -33,6 +34,10 @@ class Door:
 
         Raises Unauthenticated, MissingScope, LimitExceeded, DatabaseUnavailable.
         """
+        return self.admit(req, *scopes).client_id
+
+    def admit(self, req: falcon.Request, *scopes: str) -> ApiKey:
+        """Return what is known of the caller's key, for calls that note who made them; else as `enter`."""
         word, _, api_key = (req.get_header("Authorization") or "").partition(" ")
         api_key = api_key.strip()
         if word.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
@@ -42,7 +47,7 @@ class Door:
         self.rate(key.id, key.settings)
         if not key.scopes.intersection(scopes):
             raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
-        return key.client_id
+        return key
 
     def enter_guide(self, req: falcon.Request, scope: str, *, now: datetime) -> UUID:
         """Return the client id of a call to one of the guide's endpoints, which may come without a key."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import falcon
 
 from otpqueue import clock
 from otpqueue.domain.caps import Scope
+from otpqueue.domain.heartbeats import Life
 from otpqueue.operations.health import CheckHealth, Healthy
+
+_WORDS = {Life.RUNNING: "running", Life.CUT_OFF: "cut off from the broker", Life.SILENT: "silent"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,7 @@ class Health:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 while calls can be answered, 503 when not."""
-        healthy = self.check()
+        healthy = self.check(now=clock.now())
         resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
         resp.text = json.dumps(_representation(healthy))
 
@@ -34,16 +38,10 @@ class Health:
     on_head_live = on_get_live
 
 
-def _representation(healthy: Healthy) -> dict[str, str]:
+def _representation(healthy: Healthy) -> dict[str, str | float | None]:
     def word(works: bool) -> str:
         return "connected" if works else "unreachable"
 
-    if healthy.workers_missing is None:
-        workers = "unknown"
-    elif healthy.workers_missing:
-        workers = "silent: " + ", ".join(healthy.workers_missing)
-    else:
-        workers = "running"
     sending = "stopped in part" if healthy.stopped else "on"
     if Scope.ALL in healthy.stopped:
         sending = "stopped"
@@ -51,9 +49,21 @@ def _representation(healthy: Healthy) -> dict[str, str]:
     return {
         "status": status,
         "redis": word(healthy.redis),
-        "infobip": "configured" if healthy.infobip else "not configured",
+        "infobip": healthy.infobip.value,
         "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
-        "workers": workers,
+        "workers": _workers(healthy.queues),
+        "beat": "unknown" if healthy.beat is None else _WORDS[healthy.beat],
+        "clock_skew_s": None if healthy.skew_s is None else round(healthy.skew_s, 3),
         "sending": sending,
         "timestamp": clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
+
+
+def _workers(queues: Mapping[str, Life] | None) -> str:
+    if queues is None:
+        return "unknown"
+    by_life = {life: [queue for queue, how in queues.items() if how is life] for life in Life}
+    troubles = [
+        f"{_WORDS[life]}: {', '.join(by_life[life])}" for life in (Life.SILENT, Life.CUT_OFF) if by_life[life]
+    ]
+    return "; ".join(troubles) or _WORDS[Life.RUNNING]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, history, idempotency, numbers
+from otpqueue.api import alerts, bodies, history, idempotency, numbers, stats
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -19,6 +19,13 @@ _ID = {
     "in": "path",
     "required": True,
     "description": "the `id` that the 202 answered",
+    "schema": {"type": "string", "format": "uuid"},
+}
+_ALERT_ID = {
+    "name": "alert_id",
+    "in": "path",
+    "required": True,
+    "description": "the `id` of an alert",
     "schema": {"type": "string", "format": "uuid"},
 }
 _WAIT = {
@@ -110,6 +117,8 @@ class Operation:
     basic: bool = False
     """Whether the call has Basic credentials of its own."""
     optional_body: bool = False
+    media_type: str = "application/json"
+    """What a success is answered in."""
     guide: bool = False
 
 
@@ -243,6 +252,52 @@ OPERATIONS = (
         key="admin",
     ),
     Operation(
+        method="GET",
+        path="/v1/alerts",
+        summary="List alerts (for operators)",
+        description="What is wrong now and what was, the newest first. docs/alerts.md says of each rule what "
+        "it means and what to do.",
+        parameters=_query(bodies.AlertsQuery),
+        answers={200: ("Alerts", "Alerts")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/alerts/{alert_id}/acknowledge",
+        summary="Acknowledge an alert (for operators)",
+        description="Notes that somebody has seen it; who was first stays. Its closing is still told of.",
+        parameters=(_ALERT_ID,),
+        answers={200: ("The alert", "Alert")},
+        problems=(*_KEYED, "alert_not_found"),
+        key="admin",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/alerts/{alert_id}/silence",
+        summary="Silence an alert (for operators)",
+        description="Sends no notices about its subject, or its whole rule, for a time: an hour unless told "
+        "otherwise. The body may be left out. `otpqueue alerts unsilence` ends it.",
+        parameters=(_ALERT_ID,),
+        body=bodies.SilenceWanted,
+        optional_body=True,
+        answers={200: ("The alert", "Alert")},
+        problems=(*_KEYED, *_BODY, "alert_not_found"),
+        key="admin",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/stats",
+        summary="See what was counted (for operators)",
+        description="Counts of a window that ends with the running minute (of more than six hours: with the "
+        "running hour), and what follows from them. Statistics follow what happens by some ten seconds. "
+        "docs/statistics.md says what each figure means.",
+        parameters=_query(bodies.StatsQuery),
+        answers={200: ("The counts", "Statistics")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
         method="POST",
         path="/v1/infobip/receipts",
         summary="Take delivery reports (for Infobip)",
@@ -308,6 +363,18 @@ OPERATIONS = (
         description="Touches nothing else.",
         answers={200: ("It does", "Alive")},
         problems=_ANY,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="See how the service does, in figures (for Prometheus)",
+        description="Counters and times of this server's processes, and what Postgres and Redis say of the "
+        "whole service: docs/metrics.md. Where OTPQUEUE_METRICS_TOKEN is set, that is the bearer token, and "
+        "an API key is none.",
+        answers={200: ("All metrics", "Metrics")},
+        problems=_KEYED,
+        key="admin",
+        media_type="text/plain",
     ),
 )
 
@@ -388,7 +455,11 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "sending", "timestamp")
+    health = ("status", "redis", "infobip", "database", "workers", "beat", "sending", "timestamp")
+    skew = {
+        "type": ["number", "null"],
+        "description": "how far the clock of a host is ahead of Postgres's, of the host that is off most",
+    }
     return {
         "OtpRequest": _object(request),
         "Found": _object(
@@ -409,11 +480,15 @@ def _shown_schemas() -> dict[str, Any]:
             }
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
-        "Health": _object({name: {"type": "string"} for name in health}),
+        "Health": _object({name: {"type": "string"} for name in health} | {"clock_skew_s": skew}),
         "History": history.schema(),
         "Erased": numbers.schema(),
+        "Alert": alerts.schema(),
+        "Alerts": _object({"alerts": {"type": "array", "items": alerts.schema()}}),
+        "Statistics": stats.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
+        "Metrics": _text("in Prometheus's text format, version 0.0.4"),
     }
 
 
@@ -451,7 +526,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 def _without_headers(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (description, schema) in operation.answers.items():
-        content = {"content": {"application/json": {"schema": _ref(schema)}}} if schema else {}
+        content = {"content": {operation.media_type: {"schema": _ref(schema)}}} if schema else {}
         responses[str(status)] = {"description": description, **content}
     guides_own = {410: 400, 409: 400, 422: 400, 404: 400}
     by_status: dict[int, list[str]] = {}

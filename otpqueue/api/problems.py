@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = dict(
         _kind(errors.Unauthenticated, 401, "Not authenticated"),
         _kind(errors.MissingScope, 403, "Missing scope"),
         _kind(errors.RequestNotFound, 404, "OTP request not found"),
+        _kind(errors.AlertNotFound, 404, "Alert not found"),
         _kind(errors.IdempotencyInProgress, 409, "Idempotency in progress"),
         _kind(errors.IdempotencyKeyReused, 422, "Idempotency key reused"),
         _kind(errors.NotSentYet, 409, "Not sent yet"),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import Server
+from granian.server.common import AbstractServer
 
-from otpqueue import logs
+from otpqueue import clock, logs, metrics
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
+from otpqueue.api.watchdog import Watchdog
+from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
 from otpqueue.wiring import Parts
 
@@ -25,19 +33,47 @@ _HEAD_BYTES_AT_MOST = 64 * 1024
 
 def create_from_environment() -> Bridge:
     """Return the application as the environment says: what granian loads in each of its processes."""
+    metrics.share_processes()
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
+    parts = Parts(current)
+    app = create_app(parts)
+    watch_workers = parts.evaluate_workers
+    watchdog = Watchdog(
+        heart=parts.heart(Kind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
+    )
+    watchdog.start()
     return Bridge(
-        create_app(Parts(current)),
+        app,
         threads=current.api_threads + SPARE_THREADS,
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+        at_end=watchdog.stop,
     )
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. A process that dies is replaced. The TLS files must be checked."""
-    Server(
+    with _shared_metrics(settings.api_processes):
+        _server(settings).serve()
+
+
+@contextmanager
+def _shared_metrics(processes: int) -> Iterator[None]:
+    """Give several processes a folder to count in, so that any of them can answer for all."""
+    if processes == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="otpqueue-metrics-") as folder:
+        os.environ[metrics.FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[metrics.FOLDER]
+
+
+def _server(settings: Settings) -> AbstractServer[Any]:
+    return Server(
         "otpqueue.api.server:create_from_environment",
         factory=True,
         interface=Interfaces.RSGI,
@@ -63,7 +99,7 @@ def serve(settings: Settings) -> None:
         log_access=False,
         # Its own records go where all others go.
         log_dictconfig={"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}},
-    ).serve()
+    )
 
 
 def _connections(threads: int) -> int:

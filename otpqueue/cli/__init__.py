@@ -6,6 +6,7 @@ import click
 
 from otpqueue import logs
 from otpqueue.cli import (
+    alerts,
     clients,
     codes,
     dev,
@@ -17,6 +18,8 @@ from otpqueue.cli import (
     rotation,
     sending,
     services,
+    stats,
+    webhooks,
 )
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -30,7 +33,10 @@ _COMMANDS: tuple[click.Command, ...] = (
     keys.keys,
     numbers.numbers,
     guard.guard,
+    alerts.alerts,
     requests.requests,
+    stats.stats,
+    webhooks.webhooks,
     privacy.erase,
     privacy.purge,
     sending.stop_sending,

@@ -78,6 +78,8 @@ def _banner(about: dict[str, Any], described: Path) -> str:
     pages = [("API", about["api_url"]), ("API docs", f"{about['api_url']}/docs")]
     if about["simulator_url"]:
         pages += [("try it", f"{about['api_url']}/try"), ("simulator", about["simulator_url"])]
+    if about["console_url"]:
+        pages += [("console", about["console_url"]), ("  its key", about["admin_api_key"])]
     pages += [("API key", about["api_key"]), ("for scripts", str(described))]
     lines = ["", "otpqueue is ready. Ctrl-C stops it.", ""]
     lines += [f"  {name:<12}{where}" for name, where in pages]

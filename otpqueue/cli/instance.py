@@ -21,6 +21,7 @@ import requests
 from otpqueue import clock, logs, settings
 from otpqueue.embedded import ChildProcess, Postgres, Valkey
 from otpqueue.embedded.home import free_port, write_private
+from otpqueue.infobip.provisioning import subscribe
 from otpqueue.operations.keys import new_key
 from otpqueue.settings import Settings
 from otpqueue.store.migrate import upgrade
@@ -110,6 +111,9 @@ class Instance:
         # Root is who one is in many a container; of a development worker Celery need not warn.
         self._environment.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser")
         self._environment["PORT"] = str(self._port)
+        if self._simulated and self._given.receipts_user is None:
+            self._environment["OTPQUEUE_RECEIPTS_USER"] = _CLIENT
+            self._environment["OTPQUEUE_RECEIPTS_PASSWORD"] = self._keys["receipts_password"]
 
     def _prepare(self, parts: Parts) -> None:
         now = clock.now()
@@ -125,6 +129,13 @@ class Instance:
         if self._simulated:
             _until(lambda: _answers(f"{self._simulator_url}/_simulator/stats"), "the simulator", self._alive)
         parts.provision(parts.transport, now=clock.now())
+        if self._simulated and self._current.track_delivery:
+            subscribe(
+                parts.transport,
+                url=f"{self._api_url}/v1/infobip/receipts",
+                username=self._current.require("receipts_user"),
+                password=self._current.require("receipts_password"),
+            )
         parts.transport.close()
         parts.engine.dispose()
 
@@ -157,6 +168,7 @@ class Instance:
         pids = {name: self._children[name].pid if name in self._children else None for name in names}
         return {
             "api_url": self._api_url,
+            "console_url": f"{self._api_url}/console" if self._current.console else None,
             "simulator_url": self._simulator_url if self._simulated else None,
             "database_url": self._current.require("database_url"),
             "redis_url": self._current.require("redis_url"),
@@ -202,18 +214,20 @@ class Instance:
 
 
 def _kept_keys(path: Path) -> dict[str, str]:
-    if path.is_file():
-        kept: dict[str, str] = json.loads(path.read_text())
-        return kept
-    keys = {
+    kept: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    fresh = {
         "seal_keys": "dev:" + base64.b64encode(secrets.token_bytes(32)).decode(),
         "hash_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         "api_key": new_key(),
         "admin_api_key": new_key(),
         "infobip_api_key": secrets.token_hex(16),
+        "receipts_password": secrets.token_hex(16),
     }
-    write_private(path, json.dumps(keys).encode())
-    return keys
+    # Of another version's some may be missing.
+    if fresh.keys() - kept.keys():
+        kept = fresh | kept
+        write_private(path, json.dumps(kept).encode())
+    return kept
 
 
 def _refuse_taken(host: str, port: int) -> None:

@@ -15,6 +15,7 @@ OtpqueueError
 ├── Unauthenticated
 ├── MissingScope
 ├── RequestNotFound
+├── AlertNotFound
 ├── IdempotencyRefused
 │   ├── IdempotencyKeyReused
 │   └── IdempotencyInProgress
@@ -178,6 +179,12 @@ class RequestNotFound(OtpqueueError):
     """There is no OTP request with this id that belongs to this API key's client."""
 
     code = "request_not_found"
+
+
+class AlertNotFound(OtpqueueError):
+    """There is no alert with this id."""
+
+    code = "alert_not_found"
 
 
 class IdempotencyRefused(OtpqueueError):

@@ -131,6 +131,8 @@ class History:
     client: str
     phone_number: str | None
     """Masked; None where it cannot be opened any more."""
+    client_reference: str | None
+    """A text of the client's own, as it came."""
     country: str | None
     language: str | None
     channel: str

@@ -69,6 +69,8 @@ class Counted(StrEnum):
     NUMBER = "each number, over all clients"
     ADDRESS_OF_CLIENT = "each `client_ip`, per client"
     KEY = "each API key"
+    PEER = "each address that logs in to the console"
+    ALL = "all together"
 
 
 class WithoutRedis(StrEnum):
@@ -102,7 +104,7 @@ class Limit:
 
         Not with a count that clients share: it would say what others do.
         """
-        return self.counted is not Counted.NUMBER
+        return self.counted in {Counted.NUMBER_OF_CLIENT, Counted.ADDRESS_OF_CLIENT, Counted.KEY}
 
 
 # A request is a login that somebody tries; a resend belongs to one, and has limits of its own (`MAX_SENDS`,
@@ -145,7 +147,26 @@ KEY_RATE = Limit(
     resends=True,
     without_redis=WithoutRedis.ADMITTED,
 )
+# Log-ins to the console that were refused. A key has 256 bits, so nobody guesses one: these keep a flood from
+# Postgres and the log. All together may be many, since a stranger who uses them up keeps operators out.
+LOG_IN_LIMITS = (
+    Limit(
+        name="log_in_peer",
+        default="10/15m",
+        counted=Counted.PEER,
+        what="refused log-ins from one address",
+        without_redis=WithoutRedis.ADMITTED,
+    ),
+    Limit(
+        name="log_in_all",
+        default="600/15m",
+        counted=Counted.ALL,
+        what="refused log-ins in all",
+        without_redis=WithoutRedis.ADMITTED,
+    ),
+)
 LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE)}
+"""Those that can be set."""
 
 Quotas = Mapping[str, Quota | None]
 """Quotas by the names of their limits; None for a limit that is off."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from otpqueue import metrics
 from otpqueue.domain.checking import Judgement
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.request import Channel
 from otpqueue.domain.sending import Evidence, Message, Outcome
 from otpqueue.infobip import receipts, wire
-from otpqueue.infobip.transport import Answer, Transport
+from otpqueue.infobip.transport import Answer, Reply, Transport
 
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
@@ -34,7 +36,7 @@ class InfobipClient:
         voice = "/voice" if message.channel is Channel.VOICE else ""
         if message.pin_id is not None:
             path = f"/2fa/2/pin/{quote(message.pin_id, safe='')}/resend{voice}"
-            return wire.resend_outcome(self._transport.call("POST", path, tracked), message.pin_id)
+            return wire.resend_outcome(self._ask("resend", "POST", path, tracked), message.pin_id)
         body: dict[str, Any] = {
             "applicationId": message.application_id,
             "messageId": message.message_id,
@@ -44,17 +46,17 @@ class InfobipClient:
         if message.sender:
             body["from"] = message.sender
         path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
-        return wire.send_outcome(self._transport.call("POST", path, body))
+        return wire.send_outcome(self._ask("send", "POST", path, body))
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Ask Infobip whether `code` is the one it sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
-        return wire.judgement(self._transport.call("POST", path, {"pin": code}))
+        return wire.judgement(self._ask("verify", "POST", path, {"pin": code}))
 
     def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
         """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
-        reply = self._transport.call("GET", path, timeout_s=self._transport.timeout_s * _EVIDENCE_SHARE)
+        reply = self._ask("evidence", "GET", path, timeout_s=self._transport.timeout_s * _EVIDENCE_SHARE)
         times = wire.sent_times(reply)
         if times is None:
             return Evidence.NO_ANSWER
@@ -65,8 +67,18 @@ class InfobipClient:
 
         Returns none when the provider does not answer: they are there the next time.
         """
-        reply = self._transport.call("GET", f"/sms/3/reports?limit={_REPORTS_AT_ONCE}")
+        reply = self._ask("reports", "GET", f"/sms/3/reports?limit={_REPORTS_AT_ONCE}")
         return receipts.parse(reply.body) if isinstance(reply, Answer) and reply.status == 200 else []
+
+    def _ask(
+        self, call: str, method: str, path: str, body: object = None, *, timeout_s: float | None = None
+    ) -> Reply:
+        begun = time.monotonic()
+        reply = self._transport.call(method, path, body, timeout_s=timeout_s)
+        metrics.observe(metrics.PROVIDER_DURATION, time.monotonic() - begun, call)
+        answer = metrics.answer_class(reply.status) if isinstance(reply, Answer) else "none"
+        metrics.count(metrics.PROVIDER_REQUESTS, call, answer)
+        return reply
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -6,18 +6,13 @@ apart because only one of them may be retried freely.
 
 from __future__ import annotations
 
-import io
 import json
-import ssl
-import time
 from dataclasses import dataclass, field
-from http.client import HTTPResponse
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import Timeout
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -26,10 +21,9 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-MAX_BODY_BYTES = 64 * 1024
-_MAX_WIRE_BYTES = 8 * MAX_BODY_BYTES
-"""Head, framing and body as they come: http.client reads a chunk of a negative length without end."""
+from otpqueue.bounded import POOLS
 
+MAX_BODY_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
 """A longer `Retry-After` says no more, and may be more than a date can hold."""
 
@@ -150,66 +144,7 @@ def _silence(error: Exception) -> NotConnected | NoAnswer:
     return NoAnswer(code="connection_cut")
 
 
-class _BoundedReader(io.RawIOBase):
-    """Reads so many bytes from a socket until a deadline, which a server that drips must not outlast."""
-
-    def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float) -> None:
-        self._raw, self._sock, self._deadline = raw, sock, deadline
-        self._left = _MAX_WIRE_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        if self._left <= 0:
-            raise OSError("the answer is too long")
-        self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
-        self._left -= count or 0
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _BoundedResponse(HTTPResponse):
-    """An HTTP response whose head and body must be in before the time-out set for it is over."""
-
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        raw = self.fp.detach()
-        deadline = time.monotonic() + (sock.gettimeout() or 0)
-        self.fp = io.BufferedReader(_BoundedReader(raw, sock, deadline))
-
-
-class _BoundedConnection(HTTPConnection):
-    response_class = _BoundedResponse
-
-
-class _BoundedTlsConnection(HTTPSConnection):
-    response_class = _BoundedResponse
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except (ssl.SSLError, OSError) as error:
-            # Without this a certificate that does not fit looks like an answer that went missing.
-            raise NewConnectionError(self, str(error)) from error
-
-
-class _BoundedPool(HTTPConnectionPool):
-    ConnectionCls = _BoundedConnection
-
-
-class _BoundedTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedTlsConnection
-
-
 class _BoundedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _BoundedPool, "https": _BoundedTlsPool}
+        self.poolmanager.pool_classes_by_scheme = POOLS

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import NotAdmitted
 from otpqueue.domain.guard import Counted
@@ -127,6 +128,8 @@ class Admission:
                 client_id=client_id,
                 number_hash=applicant.number_hash,
                 client_ip_hash=applicant.client_ip_hash,
+                country=number.country,
+                is_test=is_test,
                 now=now,
             )
             raise
@@ -161,7 +164,9 @@ class Admission:
         client_id: UUID,
         number_hash: bytes,
         client_ip_hash: bytes | None,
+        country: str | None,
         now: datetime,
+        is_test: bool = False,
     ) -> None:
         """Store a refusal, so that it can be counted and alerted on."""
         with connection(self.engine) as conn:
@@ -171,6 +176,9 @@ class Admission:
                 reason=error.reason,
                 number_hash=number_hash,
                 client_ip_hash=client_ip_hash,
+                country=country,
+                is_test=is_test,
                 now=now,
             )
+        metrics.count(metrics.REFUSALS, error.reason)
         log.info("otp_refused", client_id=str(client_id), reason=error.reason)

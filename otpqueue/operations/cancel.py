@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import RequestNotFound
 from otpqueue.domain.request import OtpRequest
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.store import requests
 from otpqueue.store.engine import run
@@ -24,6 +25,7 @@ class CancelRequest:
 
     engine: Engine
     vault: Vault
+    tell: Tell = tell_nobody
 
     def __call__(self, request_id: UUID, *, client_id: UUID, now: datetime) -> OtpRequest:
         """End a live request and return it; one that has ended already is returned as it is.
@@ -40,4 +42,5 @@ class CancelRequest:
             raise RequestNotFound
         if cancelled:
             log.info("otp_cancelled", otp_id=str(request_id))
+            self.tell([(client_id, request.status)])
         return request

@@ -53,7 +53,7 @@ class Expire:
         )
         for start in range(0, len(messages), BATCH):
             work = partial(receipts.match, message_ids=messages[start : start + BATCH], now=now)
-            for request_id, status in run(self.engine, work).items():
-                log.info("otp_delivery", otp_id=request_id, status=status)
+            for one in run(self.engine, work):
+                log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
         if messages:
             log.warning("receipts_matched_late", messages=len(messages))

@@ -8,6 +8,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain import guard as rules
 from otpqueue.domain.errors import DatabaseUnavailable, DestinationPaused
 from otpqueue.domain.guard import EMPTY, Counted, Decision, Mode, Policy, Standing, Why
@@ -48,6 +49,8 @@ class PumpingGuard:
             decision = self._decide_chance(subject, seen, now=now, at=at)
         elif decision.allowed:
             decision = self._take(subject, seen, decision, now=now, at=at)
+        verdict = "allowed" if decision.allowed else "refused"
+        metrics.count(metrics.GUARD_DECISIONS, self.mode.value, verdict, decision.why.value)
         if not decision.allowed:
             self._refuse(applicant, subject, decision, at=at)
         applicant.notes.guard = Counted(block=subject.block, standing=decision.standing, at=at)

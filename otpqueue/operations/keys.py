@@ -166,11 +166,24 @@ class Keys:
                 clients.rehash_key(conn, found.id, hashes[0])
         if found is None:
             raise Unauthenticated
-        if found.last_used_at is None or found.last_used_at < now - _USE_NOTED_EVERY:
-            self._note_use(found, now)
+        self._note_use(found, now)
+        return found
+
+    def in_force(self, key_id: UUID, *, now: datetime) -> ApiKey:
+        """Return what is known of a key that was authenticated before, and note that it is used.
+
+        Raises Unauthenticated when it has been revoked or has expired since; DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            found = clients.key_in_force(conn, key_id, now=now)
+        if found is None:
+            raise Unauthenticated
+        self._note_use(found, now)
         return found
 
     def _note_use(self, key: ApiKey, now: datetime) -> None:
+        if key.last_used_at is not None and key.last_used_at >= now - _USE_NOTED_EVERY:
+            return
         try:
             with connection(self.engine) as conn:
                 clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
@@ -42,7 +43,11 @@ def _note(taken: Taken) -> None:
         _standings.set((*before, *(one for one in taken.standings if one.limit.per_client)))
 
 
-def _refusal(standings: Iterable[Standing]) -> LimitExceeded:
+def refusal(standings: Sequence[Standing]) -> LimitExceeded:
+    """Return what a try is told that was not admitted: of the full windows the one that stays so longest."""
+    for full in standings:
+        if full.left <= 0:
+            metrics.count(metrics.LIMITS_HIT, full.limit.name)
     longest = max((one for one in standings if one.left <= 0), key=lambda one: one.more_in_s)
     return LimitExceeded(
         longest.limit.name,
@@ -76,7 +81,7 @@ class RequestLimits:
         taken = self.limiter.take(windows)
         _note(taken)
         if not taken.admitted:
-            raise _refusal(taken.standings)
+            raise refusal(taken.standings)
         return partial(self.limiter.give_back, windows, taken)
 
     def _windows(self, applicant: Applicant) -> Iterable[Window]:
@@ -114,4 +119,4 @@ class KeyRate:
             return
         _note(taken)
         if not taken.admitted:
-            raise _refusal(taken.standings)
+            raise refusal(taken.standings)

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.receipts import Receipt
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.store import receipts
 from otpqueue.store.engine import run, transaction
@@ -31,6 +33,7 @@ class ReceiveReceipts:
     """Receives delivery reports."""
 
     engine: Engine
+    tell: Tell = tell_nobody
 
     def __call__(self, reports: Sequence[Receipt], *, now: datetime) -> int:
         """Keep reports not seen before and move what they speak of; return how many were new.
@@ -42,8 +45,10 @@ class ReceiveReceipts:
         # In a transaction of its own, so that a pump that records the attempt at this moment sees the
         # reports, or we see the attempt.
         moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now))
-        for request_id, status in moved.items():
-            log.info("otp_delivery", otp_id=request_id, status=status)
+        for one in moved:
+            metrics.count(metrics.DELIVERIES, one.status.value)
+            log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
+        self.tell((one.client_id, one.status) for one in moved)
         return new
 
     def pull(self, provider: Reports, *, now: datetime) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
+from otpqueue import metrics
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
@@ -99,6 +100,7 @@ class RequestCode:
         except Exception:
             self.admission.give_back(applicant)
             raise
+        metrics.count(metrics.ACCEPTED, wanted.channel.value)
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()
         return accepted
@@ -116,6 +118,7 @@ class RequestCode:
                 client_id=client_id,
                 number_hash=self.vault.number_hash(error.e164),
                 client_ip_hash=self.vault.address_hash(wanted.client_ip),
+                country=phone.documentation_country(error.e164),
                 now=now,
             )
             raise

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
@@ -104,6 +105,7 @@ class ResendCode:
         except Exception:
             self.admission.give_back(applicant)
             raise
+        metrics.count(metrics.RESENDS)
         log.info("otp_resend_requested", otp_id=str(request_id), sends=after.sends)
         self.wake()
         return after

@@ -88,7 +88,8 @@ class RotateSeal:
     def drop(self, key_id: str, *, batch: int = BATCH) -> int:
         """Delete the requests whose number is sealed with a key that is lost; return how many.
 
-        Numbers of the do-not-send list stay on it by their hashes alone. Raises ValueError when the key is
+        Numbers of the do-not-send list stay on it by their hashes alone; webhooks whose secret it sealed are
+        disabled. Raises ValueError when the key is
         not lost, DatabaseUnavailable.
         """
         if key_id in self.vault.seal_key_ids:
@@ -97,7 +98,14 @@ class RotateSeal:
         while dropped := transaction(self.engine, partial(resealing.drop, key_id=key_id, limit=batch)):
             total += dropped
         unread = transaction(self.engine, partial(resealing.take_away, key_id=key_id))
-        log.warning("sealed_numbers_dropped", key_id=key_id, requests=total, do_not_send_unread=unread)
+        webhooks = transaction(self.engine, partial(resealing.disable_webhooks, key_id=key_id))
+        log.warning(
+            "sealed_numbers_dropped",
+            key_id=key_id,
+            requests=total,
+            do_not_send_unread=unread,
+            webhooks_disabled=webhooks,
+        )
         return total
 
     def _reseal(self, key_id: str, found: int, batch: int, progress: Progress) -> int:
@@ -114,8 +122,8 @@ class RotateSeal:
         return unopened
 
     def _steps(self, key_id: str, batch: int) -> Iterator[Step]:
-        for table in resealing.SEALED:
-            work = partial(resealing.reseal, table=table, key_id=key_id, limit=batch, vault=self.vault)
+        for holding in resealing.SEALED:
+            work = partial(resealing.reseal, holding=holding, key_id=key_id, limit=batch, vault=self.vault)
             step = transaction(self.engine, partial(work, after=None))
             while step.last is not None:
                 yield step

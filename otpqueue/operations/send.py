@@ -18,12 +18,14 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
 from otpqueue.domain.templates import ProviderIds, Senders
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, claims, receipts
 from otpqueue.store.attempts import Result
@@ -112,9 +114,11 @@ class Pump:
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
+        self._tell = tell
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
@@ -124,6 +128,7 @@ class Pump:
         self._jobs = 0
         self._busy = 0
         self._busy_lock = threading.Lock()
+        metrics.put(metrics.SENDERS, settings.threads)
 
     def stop(self) -> None:
         """Claim no more: what is being sent is finished, what is claimed but not sent is given back."""
@@ -220,6 +225,8 @@ class Pump:
         )
         if len(claimed) == slots and not probe:
             self._wake()
+        metrics.count(metrics.CLAIMED, by=len(claimed))
+        metrics.change(metrics.IN_FLIGHT, len(claimed))
         with self._busy_lock:
             self._busy += len(claimed)
         in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claimed)
@@ -252,6 +259,7 @@ class Pump:
                 if outcome.kind is OutcomeKind.UNKNOWN:
                     evidence = self._evidence(claim, ids, started_at, held)
         finally:
+            metrics.change(metrics.IN_FLIGHT, -1)
             with self._busy_lock:
                 self._busy -= 1
         finished_at = held.now
@@ -264,6 +272,7 @@ class Pump:
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
         result = Result(
             request_id=claim.request_id,
+            client_id=claim.client_id,
             attempt=claim.attempt,
             outcome=outcome,
             decision=decide(
@@ -335,6 +344,11 @@ class Pump:
                 self._abandoned.wait(0.5)
         for result in results:
             _report(result, moved=(result.request_id, result.attempt) in moved)
+        self._tell(
+            (result.client_id, result.decision.status)
+            for result in results
+            if result.client_id and result.first and (result.request_id, result.attempt) in moved
+        )
         self._match_early_receipts(results)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
             self._wake()
@@ -344,13 +358,17 @@ class Pump:
         if not named:
             return
         try:
-            run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
+            moved = run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
         except DatabaseUnavailable:
             log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
+        else:
+            self._tell((one.client_id, one.status) for one in moved)
 
 
 def _report(result: Result, *, moved: bool) -> None:
     outcome = result.outcome
+    answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
+    metrics.count(metrics.ATTEMPTS, outcome.kind.value, answer)
     event = {
         OutcomeKind.ACCEPTED: "otp_sent",
         OutcomeKind.REFUSED: "otp_send_refused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,6 +90,17 @@ class SendingSwitch:
             self.wake()
         return resumed
 
+    def stops(self) -> tuple[StopShown, ...]:
+        """Return what is stopped. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            found = stops.in_force(conn)
+            names = (
+                {str(id_): name for id_, (name, _) in clients.names_and_settings(conn).items()}
+                if found
+                else {}
+            )
+        return _shown(found, names)
+
     def status(self, *, now: datetime) -> SendingStatus:
         """Return what is stopped, and the day's counts beside their caps. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
@@ -101,15 +112,7 @@ class SendingSwitch:
         if not any(count.scope is Scope.ALL for count in counts):
             counts = [SendCount(scope=Scope.ALL, subject="", taken=0), *counts]
         return SendingStatus(
-            stops=tuple(
-                StopShown(
-                    what=_what(one.scope, one.subject, names),
-                    reason=one.reason,
-                    stopped_by=one.stopped_by,
-                    stopped_at=one.stopped_at,
-                )
-                for one in found
-            ),
+            stops=_shown(found, names),
             lines=tuple(
                 Line(
                     what=_what(count.scope, count.subject, names),
@@ -140,6 +143,18 @@ class SendingSwitch:
                 raise InvalidRequest([FieldError("client", "is not the name of a client")])
             return Scope.CLIENT, str(client_id)
         return send_counts.ALL
+
+
+def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopShown, ...]:
+    return tuple(
+        StopShown(
+            what=_what(one.scope, one.subject, names),
+            reason=one.reason,
+            stopped_by=one.stopped_by,
+            stopped_at=one.stopped_at,
+        )
+        for one in found
+    )
 
 
 def _what(scope: Scope, subject: str, names: dict[str, str]) -> str:

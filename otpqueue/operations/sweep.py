@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, checks, requests
@@ -57,6 +58,9 @@ class Sweep:
         swept = Swept(
             leases=leases, unsent=unsent, resends=resends, checks=freed, woke=due is not None and due <= now
         )
+        for what, found in asdict(swept).items():
+            metrics.count(metrics.SWEPT, what, by=found)
+        metrics.count(metrics.ATTEMPTS, LEASE_RAN_OUT.kind.value, "none", by=leases)
         if swept.woke:
             self.wake()
         if leases or unsent or resends or freed:

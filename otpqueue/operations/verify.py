@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import metrics
 from otpqueue.domain import phone
 from otpqueue.domain.checking import Checker, Judgement, Verdict
 from otpqueue.domain.errors import (
@@ -24,7 +25,8 @@ from otpqueue.domain.errors import (
     RequestLocked,
     RequestNotFound,
 )
-from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.request import FINAL, OtpRequest, Status
+from otpqueue.domain.webhooks import Tell, tell_nobody
 from otpqueue.logs import get_logger
 from otpqueue.operations.replay import Remember
 from otpqueue.store import checks, requests
@@ -66,6 +68,7 @@ class VerifyCode:
     lease_s: float
     patience_s: float
     """How long a check waits for another one of the same request that is in progress."""
+    tell: Tell = tell_nobody
 
     def __call__(
         self,
@@ -102,6 +105,8 @@ class VerifyCode:
 
         status, request = (transaction if remember else run)(self.engine, record)
         _report(request, judgement, status)
+        if status in FINAL:
+            self.tell([(client_id, status)])
         if status is Status.VERIFIED:
             return request
         raise _refusal(request, judgement.verdict)
@@ -203,6 +208,7 @@ def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUn
 
 def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
     verified = moved_to is Status.VERIFIED
+    metrics.count(metrics.CHECKS, judgement.verdict.value)
     log.info(
         "otp_verified" if verified else "otp_check_failed",
         otp_id=str(request.id),

@@ -137,6 +137,8 @@ class Result:
     resend_after: datetime | None = None
     """When the next resend may be asked for; only for an accepted attempt."""
     evidence: Evidence | None = None
+    client_id: UUID | None = None
+    """Who may want to be told; None where that can wait for beat."""
 
 
 def record(conn: Connection, results: Sequence[Result]) -> set[tuple[UUID, int]]:

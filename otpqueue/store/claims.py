@@ -144,6 +144,7 @@ class Claim:
     """A request that this worker may send now, and the number of the attempt."""
 
     request_id: UUID
+    client_id: UUID
     attempt: int
     progress: Progress
     sends: int
@@ -222,6 +223,7 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         return None
     return Claim(
         request_id=row.id,
+        client_id=row.client_id,
         attempt=row.attempt,
         progress=Progress(
             tries=row.tries, unknowns=row.unknowns, send_by=row.send_by, first=row.status == Status.QUEUED

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -141,14 +141,18 @@ def add_key(
 
 def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) -> ApiKey | None:
     """Return the key with one of these hashes unless it is revoked or has expired."""
-    row = conn.execute(
-        _SELECT.where(
-            _k.key_hash.in_(key_hashes),
-            _k.revoked_at.is_(None),
-            or_(_k.expires_at.is_(None), _k.expires_at > now),
-        )
-    ).one_or_none()
+    row = conn.execute(_SELECT.where(_k.key_hash.in_(key_hashes), *_works(now))).one_or_none()
     return _to_key(row) if row else None
+
+
+def key_in_force(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
+    """Return the key with this id unless it is revoked or has expired."""
+    row = conn.execute(_SELECT.where(_k.id == key_id, *_works(now))).one_or_none()
+    return _to_key(row) if row else None
+
+
+def _works(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return _k.revoked_at.is_(None), or_(_k.expires_at.is_(None), _k.expires_at > now)
 
 
 def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:

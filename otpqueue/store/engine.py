@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from otpqueue import metrics
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.store import sessions
 from otpqueue.store.sessions import TimeLimits
@@ -155,13 +156,17 @@ def _lent(engine: Engine) -> Iterator[Connection]:
     """Lend a connection; deadlocks and what no waiting mends come out as they are."""
     try:
         with engine.connect() as conn:
+            metrics.change(metrics.CONNECTIONS_IN_USE, 1)
             try:
                 yield conn
             except DBAPIError as error:
                 if _sqlstate(error) in _WRONG_SESSION:
                     conn.invalidate(error)
                 raise
+            finally:
+                metrics.change(metrics.CONNECTIONS_IN_USE, -1)
     except PoolTimeout as error:
+        metrics.count(metrics.DATABASE_FAILURES, "pool_exhausted")
         raise DatabaseUnavailable(retry_after_s=1) from error
     except DBAPIError as error:
         sqlstate = _sqlstate(error)
@@ -170,6 +175,7 @@ def _lent(engine: Engine) -> Iterator[Connection]:
         # psycopg counts as operational what is not the program's fault: no connection, cut or refused ones,
         # time-outs of statements and locks, a server that is full or going down, and PgBouncer's own words.
         if isinstance(error, OperationalError) or error.connection_invalidated or sqlstate in _WRONG_SESSION:
+            metrics.count(metrics.DATABASE_FAILURES, "unavailable")
             raise DatabaseUnavailable(retry_after_s=1) from error
         raise
 

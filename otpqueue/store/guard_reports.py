@@ -131,3 +131,14 @@ def exceptions(conn: Connection, *, now: datetime) -> list[Excepted]:
 
 def _learnt_since(now: datetime, since: datetime) -> datetime:
     return min(hour_of(now) - timedelta(days=LEARNT_DAYS), hour_of(since) - timedelta(hours=1))
+
+
+def refused_by_country(conn: Connection, *, since: datetime) -> dict[str, int]:
+    """Return how many tries were refused since then, or would have been in shadow mode, by country."""
+    d = guard_decisions.c
+    rows = conn.execute(
+        select(d.country, func.sum(d.tries))
+        .where(d.minute >= since.replace(second=0, microsecond=0))
+        .group_by(d.country)
+    )
+    return {country: int(tries) for country, tries in rows}

@@ -18,6 +18,7 @@ Part = TypeVar("Part", Attempt, Check, Report, Move)
 
 _ROW = {
     "id",
+    "client_reference",
     "country",
     "language",
     "channel",

@@ -49,8 +49,8 @@ class Holding:
     """The look-up hash of a phone number."""
     request_id: str | None = None
     """The request that a row belongs to: it goes with it."""
-    sealed: bool = False
-    """Whether rows hold the number itself, as `number_sealed` under `seal_key_id`."""
+    sealed: str | None = None
+    """The column that is sealed under `seal_key_id`: the number itself, unless the table knows no number."""
     other_hashes: tuple[str, ...] = ()
     """Other columns that are hashed with the look-up key: of sessions, addresses, API keys."""
     forgets: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ HOLDINGS: tuple[Holding, ...] = (
         counted_as="requests",
         on_erase=OnErase.DELETED,
         number_hash="number_hash",
-        sealed=True,
+        sealed="number_sealed",
         other_hashes=("session_hash", "client_ip_hash"),
         age="finished_at",
         only=schema.otp_requests.c.status.in_(sorted(status.value for status in FINAL)),
@@ -181,7 +181,7 @@ HOLDINGS: tuple[Holding, ...] = (
         table=schema.do_not_send,
         on_erase=OnErase.KEPT,
         number_hash="number_hash",
-        sealed=True,
+        sealed="number_sealed",
         merge=_longer,
         age="until",
         only=schema.do_not_send.c.until.is_not(None),
@@ -197,6 +197,32 @@ HOLDINGS: tuple[Holding, ...] = (
     ),
     Holding(table=schema.guard_decisions, on_erase=OnErase.UNCONCERNED, age="minute"),
     Holding(table=schema.guard_exceptions, on_erase=OnErase.UNCONCERNED, age="until", kept=timedelta(0)),
+    # What is known of the deployment stays; that it was about this number goes.
+    Holding(
+        table=schema.alerts,
+        on_erase=OnErase.FORGOTTEN,
+        number_hash="number_hash",
+        forgets=("number_hash", "subject", "evidence"),
+        age="closed_at",
+        only=schema.alerts.c.closed_at.is_not(None),
+    ),
+    Holding(
+        table=schema.alert_pending,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        age="evaluated_at",
+        kept=timedelta(days=2),
+    ),
+    Holding(table=schema.alert_values, on_erase=OnErase.UNCONCERNED, age="at"),
+    Holding(table=schema.alert_history, on_erase=OnErase.UNCONCERNED, age="at"),
+    Holding(table=schema.alert_notices, on_erase=OnErase.UNCONCERNED, age="created_at"),
+    Holding(
+        table=schema.alert_silences,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        age="until",
+    ),
+    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=2)),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,
@@ -205,5 +231,14 @@ HOLDINGS: tuple[Holding, ...] = (
         kept=timedelta(days=1096),
         evidence=True,
     ),
+    # Events go within seconds, to be added up. They and the sums are about nobody, so what was counted of a
+    # request stays when that is erased or purged.
+    Holding(table=schema.stat_events, on_erase=OnErase.UNCONCERNED),
+    Holding(table=schema.stats_minutes, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
+    Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
+    Holding(table=schema.webhook_endpoints, on_erase=OnErase.UNCONCERNED, sealed="secrets_sealed"),
+    Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
+    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import Connection, delete, literal, select, text, true
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.receipts import Receipt
+from otpqueue.domain.request import Status
 from otpqueue.store.schema import receipts, send_attempts
 
 KEPT_UNMATCHED = timedelta(hours=1)
@@ -57,7 +60,9 @@ _MATCH = text(
     ), noted AS (
         UPDATE send_attempts AS a
         SET delivery = known.delivery, delivery_status = known.status, delivery_error = known.error,
-            done_at = known.done_at, price = coalesce(known.price, a.price),
+            done_at = known.done_at,
+            reported_at = CASE WHEN a.delivery = known.delivery THEN a.reported_at ELSE :now END,
+            price = coalesce(known.price, a.price),
             currency = coalesce(known.currency, a.currency)
         FROM known, locked
         WHERE a.request_id = known.request_id AND a.number = known.number AND locked.id = a.request_id
@@ -79,10 +84,19 @@ _MATCH = text(
     WHERE q.id = verdict.request_id AND locked.id = q.id
       AND ((verdict.delivered AND q.status IN ('sent', 'undelivered'))
            OR (NOT verdict.delivered AND verdict.undelivered AND q.status = 'sent'))
-    RETURNING q.id, q.status
+    RETURNING q.id, q.client_id, q.status
     """
 )
 _RANKS = ["delivered", "undelivered", "pending"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A request that a report has moved, and its new status."""
+
+    request_id: UUID
+    client_id: UUID
+    status: Status
 
 
 def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
@@ -101,15 +115,15 @@ def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
     return conn.execute(_ADD, parameters).rowcount
 
 
-def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> dict[str, str]:
-    """Match what is kept of these messages to their attempts and requests; return new statuses by request id.
+def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> list[Moved]:
+    """Match what is kept of these messages to their attempts and requests; return the requests that moved.
 
     May be repeated: what is matched already changes nothing.
     """
     if not message_ids:
-        return {}
+        return []
     rows = conn.execute(_MATCH, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
-    return {str(row.id): row.status for row in rows}
+    return [Moved(request_id=row.id, client_id=row.client_id, status=Status(row.status)) for row in rows]
 
 
 def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:

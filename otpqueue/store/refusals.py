@@ -19,6 +19,8 @@ def add(
     reason: str,
     number_hash: bytes | None,
     client_ip_hash: bytes | None,
+    country: str | None = None,
+    is_test: bool = False,
     now: datetime,
 ) -> None:
     """Store that a request of this client was refused; those alike within a minute are counted in one row."""
@@ -27,7 +29,9 @@ def add(
         client_id=client_id,
         reason=reason,
         number_hash=number_hash,
+        country=country,
         client_ip_hash=client_ip_hash,
+        is_test=is_test,
         created_at=now,
         minute=now.replace(second=0, microsecond=0),
     )

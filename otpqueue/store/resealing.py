@@ -1,4 +1,4 @@
-"""Which keys stored numbers are sealed with, and how they are sealed anew with the first one."""
+"""Which keys numbers (and webhooks' secrets) are sealed with, and how they are sealed anew with the first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Table, TextClause, delete, func, select, text, update
 
-from otpqueue.store.holdings import HOLDINGS
-from otpqueue.store.schema import do_not_send, otp_requests
+from otpqueue.domain.webhooks import Disabled
+from otpqueue.store.holdings import HOLDINGS, Holding
+from otpqueue.store.schema import do_not_send, otp_requests, webhook_endpoints
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
@@ -19,8 +20,8 @@ _LOWEST = UUID(int=0)
 _NO_KEY = ""
 """Stands where a number that could not be read any more was taken away."""
 
-SEALED: tuple[Table, ...] = tuple(holding.table for holding in HOLDINGS if holding.sealed)
-"""The tables that hold sealed numbers."""
+SEALED: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.sealed)
+"""The tables that hold something sealed."""
 
 
 def look_for_keys(table: Table) -> TextClause:
@@ -40,11 +41,11 @@ def look_for_keys(table: Table) -> TextClause:
     )
 
 
-def _store(table: Table) -> TextClause:
+def _store(holding: Holding) -> TextClause:
     # Nothing else of a row changes: `updated_at` is when its state changed, and callers see it.
     return text(
         f"""
-        UPDATE {table.name} AS r SET number_sealed = t.sealed, seal_key_id = :key_id
+        UPDATE {holding.table.name} AS r SET {holding.sealed} = t.sealed, seal_key_id = :key_id
         FROM unnest(CAST(:ids AS uuid[]), CAST(:sealed AS bytea[])) AS t (id, sealed)
         WHERE r.id = t.id
         """  # noqa: S608 - a table of ours
@@ -64,14 +65,14 @@ class Step:
 
 def keys_in_use(conn: Connection) -> list[str]:
     """Return the ids of the keys that stored numbers are sealed with."""
-    return sorted({key_id for table in SEALED for key_id in conn.execute(look_for_keys(table)).scalars()})
+    return sorted({key_id for one in SEALED for key_id in conn.execute(look_for_keys(one.table)).scalars()})
 
 
 def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
     """Return how many numbers are sealed with each of these keys, or with each that there is."""
     found: Counter[str] = Counter()
-    for table in SEALED:
-        key = table.c.seal_key_id
+    for holding in SEALED:
+        key = holding.table.c.seal_key_id
         rows = select(key, func.count().label("numbers")).where(key != _NO_KEY).group_by(key)
         if key_ids is not None:
             rows = rows.where(key.in_(key_ids))
@@ -80,14 +81,15 @@ def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str
 
 
 def reseal(
-    conn: Connection, table: Table, *, key_id: str, after: UUID | None, limit: int, vault: Vault
+    conn: Connection, holding: Holding, *, key_id: str, after: UUID | None, limit: int, vault: Vault
 ) -> Step:
-    """Seal up to `limit` numbers of a table and a key anew with the first one, in the order of ids.
+    """Seal up to `limit` rows of a table and a key anew with the first one, in the order of ids.
 
     Call in a transaction. Rows that somebody else has locked, a claim or a check, are passed over.
     """
+    table = holding.table
     rows = conn.execute(
-        select(table.c.id, table.c.number_sealed)
+        select(table.c.id, holding.column(holding.sealed or "").label("sealed"))
         .where(table.c.seal_key_id == key_id, table.c.id > (after or _LOWEST))
         .order_by(table.c.id)
         .limit(limit)
@@ -97,12 +99,14 @@ def reseal(
     current = vault.seal_key_ids[0]
     for row in rows:
         try:
-            number = vault.unseal(row.number_sealed, key_id=key_id, row_id=row.id)
+            opened = vault.unseal(row.sealed, key_id=key_id, row_id=row.id)
         except InvalidTag:
             continue
-        sealed[row.id] = vault.seal(number, row_id=row.id)[1]
+        sealed[row.id] = vault.seal(opened, row_id=row.id)[1]
     if sealed:
-        conn.execute(_store(table), {"key_id": current, "ids": list(sealed), "sealed": list(sealed.values())})
+        conn.execute(
+            _store(holding), {"key_id": current, "ids": list(sealed), "sealed": list(sealed.values())}
+        )
     return Step(resealed=len(sealed), unopened=len(rows) - len(sealed), last=rows[-1].id if rows else None)
 
 
@@ -116,6 +120,18 @@ def drop(conn: Connection, *, key_id: str, limit: int) -> int:
         .all()
     )
     return conn.execute(delete(otp_requests).where(_r.id.in_(batch))).rowcount if batch else 0
+
+
+def disable_webhooks(conn: Connection, *, key_id: str) -> int:
+    """Take away the secrets that a key has sealed, and disable their webhooks; return how many."""
+    unread = update(webhook_endpoints).where(webhook_endpoints.c.seal_key_id == key_id)
+    disabled = unread.values(
+        secrets_sealed=b"",
+        seal_key_id=_NO_KEY,
+        disabled_at=func.statement_timestamp(),
+        disabled_reason=Disabled.SECRET_LOST.value,
+    )
+    return conn.execute(disabled).rowcount
 
 
 def take_away(conn: Connection, *, key_id: str) -> int:

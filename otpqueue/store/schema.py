@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -31,13 +32,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from otpqueue.domain.alerts import Channel as NoticeChannel
+from otpqueue.domain.alerts import State as AlertState
+from otpqueue.domain.alerts import Transition
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.guard import Mode
+from otpqueue.domain.heartbeats import Kind as ProcessKind
 from otpqueue.domain.history import MoveOf
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
 from otpqueue.domain.sending import Evidence, OutcomeKind
+from otpqueue.domain.stats import BEYOND, BOUNDS_MS
+from otpqueue.domain.webhooks import Disabled, Event, State
 
 metadata = MetaData(
     naming_convention={
@@ -206,6 +213,8 @@ send_attempts = Table(
     Column("delivery_status", Text),
     Column("delivery_error", Text),
     Column("done_at", Time),
+    # When the report came that made `delivery` what it is.
+    Column("reported_at", Time),
     Column("price", Numeric),
     Column("currency", Text),
     CheckConstraint(f"evidence IS NULL OR {_one_of('evidence', Evidence)}", name="evidence"),
@@ -238,6 +247,8 @@ checks = Table(
         "started_at",
         postgresql_where=text(f"client_ip_hash IS NOT NULL AND {WRONG}"),
     ),
+    # Looked through for numbers that are guessed at; a right code costs it nothing.
+    Index("checks_wrong", "started_at", postgresql_where=text("verdict = 'wrong'")),
 )
 
 number_guesses = Table(
@@ -274,7 +285,10 @@ refusals = Table(
     Column("client_id", ForeignKey("clients.id"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("number_hash", LargeBinary),
+    Column("country", Text),
     Column("client_ip_hash", LargeBinary),
+    # For a test number, which no count has.
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
     # The first one's; a flood is one row a minute.
     Column("created_at", Time, nullable=False),
     Column("minute", Time),
@@ -585,3 +599,436 @@ EXECUTE FUNCTION otp_requests_count_ends()
 """
 for _statement in (COUNT_ENDS, GUARD_TRIGGER):
     event.listen(otp_requests, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+stat_events = Table(
+    "stat_events",
+    metadata,
+    # What happened and is not added to the statistics yet. Triggers write it in the transaction in which it
+    # happens; `roll_up` takes it away in the one that adds it up. What turns out otherwise is counted off.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    # A second metric that counts the same, and has the total then.
+    Column("also", Text),
+    Column("also_label", Text),
+    Column("n", Integer, nullable=False),
+    Column("total", Numeric, nullable=False),
+    # Every row is deleted within seconds. Its room is used again, so the file need not shrink: to make it
+    # smaller, vacuum would hold up who inserts.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_cost_delay": "0",
+        "vacuum_truncate": "false",
+    },
+)
+
+
+def _stats(name: str, fillfactor: int) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("at", Time, primary_key=True),
+        # No foreign key: what was counted of a client is added up, whatever became of him.
+        Column("client_id", Uuid, primary_key=True),
+        Column("country", Text, primary_key=True),
+        Column("channel", Text, primary_key=True),
+        Column("metric", Text, primary_key=True),
+        Column("label", Text, primary_key=True),
+        Column("n", BigInteger, nullable=False),
+        Column("total", Numeric, nullable=False),
+        # The rows of the running minute or hour are updated again and again: room keeps that in place.
+        postgresql_with={"fillfactor": str(fillfactor)},
+    )
+
+
+stats_minutes = _stats("stats_minutes", 80)
+stats_hours = _stats("stats_hours", 60)
+
+_BOUNDS = textwrap.fill(", ".join(map(str, BOUNDS_MS)), 90, initial_indent=" " * 8, subsequent_indent=" " * 8)
+STAT_BUCKET = f"""
+CREATE FUNCTION stat_bucket(ms bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce((ARRAY[
+{_BOUNDS}
+    ])[1 + width_bucket(greatest(ms, 1) - 1, ARRAY[
+{_BOUNDS}
+    ]::bigint[])]::text, '{BEYOND}')
+$$
+"""
+STAT_MS = """
+CREATE FUNCTION stat_ms(began timestamptz, ended timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT greatest(round(extract(epoch FROM ended - began) * 1000), 0)::bigint
+$$
+"""
+# A row of a request tells what its status makes it count for; what reports say of it is its attempts' affair.
+TELL_OF_REQUEST = """
+CREATE FUNCTION otp_requests_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz := coalesce(NEW.finished_at, NEW.updated_at);
+    metric text := NEW.status;
+    label text := coalesce(NEW.reason, '');
+    also text;
+    ms bigint;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        at := NEW.created_at;
+        metric := 'requested';
+        label := '';
+    ELSIF NEW.status = 'sent' THEN
+        at := coalesce(NEW.sent_at, NEW.updated_at);
+        label := '';
+        also := 'accept_to_sent';
+        ms := stat_ms(NEW.created_at, at);
+    ELSIF NEW.status = 'verified' THEN
+        at := coalesce(NEW.verified_at, at);
+        label := '';
+        also := 'sent_to_verified';
+        ms := stat_ms(coalesce(NEW.sent_at, NEW.created_at), at);
+    ELSIF NEW.status = 'expired' AND NEW.sent_at IS NOT NULL THEN
+        label := CASE WHEN NEW.check_number > 0 THEN 'checked' ELSE 'unchecked' END;
+    END IF;
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    VALUES (date_trunc('minute', at), NEW.client_id, coalesce(NEW.country, 'ZZ'), NEW.channel,
+            metric, label, also, CASE WHEN also IS NOT NULL THEN stat_bucket(ms) END, 1, coalesce(ms, 0));
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_REQUEST_MADE = """
+CREATE TRIGGER otp_requests_made_statistics AFTER INSERT ON otp_requests FOR EACH ROW
+WHEN (NOT NEW.is_test)
+EXECUTE FUNCTION otp_requests_tell_statistics()
+"""
+TELL_OF_REQUEST_MOVED = """
+CREATE TRIGGER otp_requests_moved_statistics AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status AND NOT NEW.is_test
+      AND NEW.status NOT IN ('queued', 'delivered', 'undelivered'))
+EXECUTE FUNCTION otp_requests_tell_statistics()
+"""
+# The other tables' rows change what they count for: a lease that ran out turns out to have sent the code, a
+# code that did not arrive arrives. So the difference is told of what a row counts for before and after. Of
+# attempts the whole statement's, which records dozens at a time: alike ones are one event. Its requests are
+# looked up one by one: a session keeps the plan that it made while the table was small, to read all of it.
+TELL_OF_ATTEMPTS = """
+CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    SELECT date_trunc('minute', told.at), r.client_id, coalesce(r.country, 'ZZ'), a.channel,
+           told.metric, told.label, told.also, told.also_label, sum(a.sign), sum(a.sign * told.total)
+    FROM (SELECT 1 AS sign, * FROM new_attempts UNION ALL SELECT -1, * FROM old_attempts) AS a
+    JOIN otp_requests AS r ON r.id = a.request_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(a.finished_at, a.claimed_at), 'attempts', a.outcome,
+               CASE WHEN a.latency_ms IS NOT NULL THEN 'provider_sends' END,
+               CASE WHEN a.latency_ms IS NOT NULL THEN coalesce(a.http_status::text, 'none') END,
+               coalesce(a.latency_ms, 0)::numeric
+        WHERE a.outcome IS NOT NULL
+        UNION ALL
+        SELECT coalesce(a.reported_at, a.finished_at, a.claimed_at), 'delivered', '', 'sent_to_delivered',
+               stat_bucket(stat_ms(a.finished_at, a.done_at)), stat_ms(a.finished_at, a.done_at)
+        WHERE a.delivery = 'delivered' AND a.done_at IS NOT NULL
+        UNION ALL
+        SELECT coalesce(a.reported_at, a.finished_at, a.claimed_at), a.delivery, '', NULL, NULL, 0
+        WHERE a.delivery = 'undelivered' OR (a.delivery = 'delivered' AND a.done_at IS NULL)
+        UNION ALL
+        SELECT coalesce(a.finished_at, a.claimed_at), 'cost', coalesce(a.currency, ''), NULL, NULL, a.price
+        WHERE a.price IS NOT NULL
+    ) AS told (at, metric, label, also, also_label, total)
+    WHERE NOT r.is_test
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    HAVING sum(a.sign) <> 0 OR sum(a.sign * told.total) <> 0;
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_ATTEMPTS_CHANGED = """
+CREATE TRIGGER send_attempts_statistics AFTER UPDATE ON send_attempts
+REFERENCING OLD TABLE AS old_attempts NEW TABLE AS new_attempts FOR EACH STATEMENT
+EXECUTE FUNCTION send_attempts_tell_statistics()
+"""
+TELL_OF_CHECK = """
+CREATE FUNCTION checks_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+    SELECT date_trunc('minute', coalesce(c.finished_at, c.started_at)), r.client_id,
+           coalesce(r.country, 'ZZ'), r.channel, 'checks', c.verdict,
+           CASE WHEN c.latency_ms IS NOT NULL THEN 'provider_checks' END,
+           CASE WHEN c.latency_ms IS NOT NULL THEN coalesce(c.http_status::text, 'none') END,
+           c.sign, c.sign * coalesce(c.latency_ms, 0)
+    FROM (
+        VALUES (1, NEW.finished_at, NEW.started_at, NEW.verdict, NEW.http_status, NEW.latency_ms),
+               (-1, OLD.finished_at, OLD.started_at, OLD.verdict, OLD.http_status, OLD.latency_ms)
+    ) AS c (sign, finished_at, started_at, verdict, http_status, latency_ms)
+    JOIN otp_requests AS r ON r.id = NEW.request_id
+    WHERE c.verdict IS NOT NULL AND NOT r.is_test;
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_CHECK_OVER = """
+CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
+WHEN ((NEW.verdict, NEW.finished_at, NEW.http_status, NEW.latency_ms)
+      IS DISTINCT FROM (OLD.verdict, OLD.finished_at, OLD.http_status, OLD.latency_ms))
+EXECUTE FUNCTION checks_tell_statistics()
+"""
+TELL_OF_REFUSAL = """
+CREATE FUNCTION refusals_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    more integer := NEW.count;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        more := NEW.count - OLD.count;
+    END IF;
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'),
+            'none', 'refused', NEW.reason, more, 0);
+    RETURN NULL;
+END
+$$
+"""
+TELL_OF_REFUSAL_FIRST = """
+CREATE TRIGGER refusals_first_statistics AFTER INSERT ON refusals FOR EACH ROW
+WHEN (NOT NEW.is_test)
+EXECUTE FUNCTION refusals_tell_statistics()
+"""
+TELL_OF_REFUSAL_MORE = """
+CREATE TRIGGER refusals_more_statistics AFTER UPDATE ON refusals FOR EACH ROW
+WHEN (NEW.count <> OLD.count AND NOT NEW.is_test)
+EXECUTE FUNCTION refusals_tell_statistics()
+"""
+for _table, _statements in (
+    (otp_requests, (STAT_BUCKET, STAT_MS, TELL_OF_REQUEST, TELL_OF_REQUEST_MADE, TELL_OF_REQUEST_MOVED)),
+    (send_attempts, (TELL_OF_ATTEMPTS, TELL_OF_ATTEMPTS_CHANGED)),
+    (checks, (TELL_OF_CHECK, TELL_OF_CHECK_OVER)),
+    (refusals, (TELL_OF_REFUSAL, TELL_OF_REFUSAL_FIRST, TELL_OF_REFUSAL_MORE)),
+):
+    for _statement in _statements:
+        event.listen(_table, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # `all`, a country, a client, a number masked with its tag; null once that number was erased.
+    Column("subject", Text),
+    # Only where the subject is a number: it finds the alert again whatever masks it, and is erased with it.
+    Column("number_hash", LargeBinary, index=True),
+    Column("state", Text, nullable=False),
+    # As they were looked at last.
+    Column("value", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("window_s", Integer, nullable=False),
+    Column("sample", BigInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False),
+    # Good evaluations in a row while it is open.
+    Column("good", SmallInteger, nullable=False, server_default="0"),
+    Column("opened_at", Time, nullable=False),
+    Column("closed_at", Time),
+    # What was found when it opened.
+    Column("evidence", JSONB(none_as_null=True)),
+    Column("acknowledged_at", Time),
+    Column("acknowledged_by", Text),
+    CheckConstraint(_one_of("state", AlertState), name="state"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_has_time"),
+    Index("alerts_one_open", "rule", "subject", unique=True, postgresql_where=text("state = 'open'")),
+    Index("alerts_opened", "opened_at", "id"),
+    Index("alerts_closed", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
+)
+
+alert_pending = Table(
+    "alert_pending",
+    metadata,
+    # What was bad at the last evaluation, and not yet often enough for an alert.
+    Column("rule", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("number_hash", LargeBinary, index=True),
+    Column("bad", SmallInteger, nullable=False),
+    Column("evaluated_at", Time, nullable=False, index=True),
+)
+
+alert_values = Table(
+    "alert_values",
+    metadata,
+    # What each evaluation of an open alert found, for its chart.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Time, primary_key=True),
+    # Null where there was nothing to judge by.
+    Column("value", Float),
+    Column("sample", BigInteger, nullable=False),
+    Index("alert_values_at", "at"),
+)
+
+alert_history = Table(
+    "alert_history",
+    metadata,
+    # What happened to an alert and who did it. No subject stands here: it could be a number.
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Time, nullable=False, index=True),
+    Column("what", Text, nullable=False),
+    Column("actor", Text),
+    Column("detail", Text),
+)
+
+alert_notices = Table(
+    "alert_notices",
+    metadata,
+    # The outbox: one row for each alert, transition and channel. Its id goes with the notice, at every try.
+    Column("id", Uuid, primary_key=True),
+    Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), nullable=False),
+    Column("transition", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("created_at", Time, nullable=False, index=True),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    # Null once it was delivered or given up.
+    Column("next_try_at", Time),
+    # By Postgres's clock, while somebody is delivering it.
+    Column("lease_until", Time),
+    Column("delivered_at", Time),
+    # Why the last try came to nothing, one word.
+    Column("problem", Text),
+    CheckConstraint(_one_of("transition", Transition), name="transition"),
+    CheckConstraint(_one_of("channel", NoticeChannel), name="channel"),
+    CheckConstraint("delivered_at IS NULL OR next_try_at IS NULL", name="delivered_is_done"),
+    UniqueConstraint("alert_id", "transition", "channel", name="alert_notices_once"),
+    Index("alert_notices_due", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+)
+
+alert_silences = Table(
+    "alert_silences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("rule", Text, nullable=False),
+    # Null for every subject of the rule.
+    Column("subject", Text),
+    Column("number_hash", LargeBinary, index=True),
+    Column("until", Time, nullable=False, index=True),
+    Column("reason", Text),
+    Column("silenced_by", Text, nullable=False),
+    Column("silenced_at", Time, nullable=False),
+)
+
+alert_evaluations = Table(
+    "alert_evaluations",
+    metadata,
+    # When rules were evaluated, so that two at once count as one, and what they look at has no gaps.
+    Column("at", Time, primary_key=True),
+    Column("watch", Text, primary_key=True),
+    Column("took_ms", Integer, nullable=False),
+    Column("measures", Integer, nullable=False),
+    Column("opened", Integer, nullable=False),
+    Column("closed", Integer, nullable=False),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("events", ARRAY(Text), nullable=False),
+    # What deliveries are signed with, sealed: one secret, or while it is replaced two, the newer one first.
+    Column("secrets_sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", Text, nullable=False),
+    # So long the older one signs too.
+    Column("previous_until", Time),
+    Column("created_at", Time, nullable=False),
+    # Since then there was nothing but failures.
+    Column("failing_since", Time),
+    Column("disabled_at", Time),
+    Column("disabled_reason", Text),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"),
+    CheckConstraint(
+        f"disabled_reason IS NULL OR {_one_of('disabled_reason', Disabled)}", name="disabled_reason"
+    ),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    # What the receiver sees as `webhook-id`: the same at each try.
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), nullable=False),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    # What the row of the request forgets; all else is read from there.
+    Column("event", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("reason", Text),
+    Column("provider_code", Text),
+    Column("expires_at", Time),
+    # How it stands. While a worker holds it, `lease_until` says how long, by Postgres's clock.
+    Column("state", Text, nullable=False, server_default=State.PENDING.value),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    Column("next_try_at", Time),
+    Column("lease_until", Time),
+    # The newest try: an HTTP status, or why there was none.
+    Column("tried_at", Time),
+    Column("http_status", SmallInteger),
+    Column("problem", Text),
+    CheckConstraint(_one_of("event", Event), name="event"),
+    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint("(state = 'pending') = (next_try_at IS NOT NULL)", name="pending_has_time"),
+    CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
+    Index("webhook_deliveries_request", "request_id", "number"),
+    Index("webhook_deliveries_client", "client_id", "number"),
+    Index("webhook_deliveries_left", "client_id", "number", postgresql_where=text("state <> 'delivered'")),
+    Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Whatever statement moves a request, its client is told: in the same transaction, where it wants to be. One
+# that waits for an earlier one of its request is not looked at before that one's next try.
+TELL_CLIENT = """
+CREATE FUNCTION otp_requests_tell_client() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO webhook_deliveries
+        (request_id, client_id, event, at, reason, provider_code, expires_at, next_try_at)
+    SELECT NEW.id, NEW.client_id, 'otp_request.' || NEW.status, NEW.updated_at, NEW.reason,
+           NEW.provider_code, NEW.expires_at,
+           greatest(NEW.updated_at, (SELECT max(d.next_try_at) FROM webhook_deliveries AS d
+                                     WHERE d.request_id = NEW.id AND d.state = 'pending'))
+    FROM webhook_endpoints AS e
+    WHERE e.client_id = NEW.client_id AND e.disabled_at IS NULL
+      AND 'otp_request.' || NEW.status = ANY(e.events);
+    RETURN NULL;
+END
+$$
+"""
+TELL_TRIGGER = """
+CREATE TRIGGER otp_requests_webhooks AFTER UPDATE ON otp_requests FOR EACH ROW
+WHEN (NEW.status IS DISTINCT FROM OLD.status)
+EXECUTE FUNCTION otp_requests_tell_client()
+"""
+for _statement in (TELL_CLIENT, TELL_TRIGGER):
+    event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    # The last sign of life of each process: `worker|host:pid`.
+    Column("process", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    # With the broker; `heard_at` is when it was last.
+    Column("in_touch", Boolean, nullable=False),
+    Column("heard_at", Time),
+    Column("version", Text, nullable=False),
+    # How far the host's clock is ahead of Postgres's.
+    Column("skew_s", Float),
+    # By Postgres's clock.
+    Column("started_at", Time, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    CheckConstraint(_one_of("kind", ProcessKind), name="kind"),
+    # Few rows, each updated every few seconds: without an index on `seen_at`, and with room on the page,
+    # that happens in place.
+    postgresql_with={"fillfactor": "50"},
+)

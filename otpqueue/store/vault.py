@@ -1,8 +1,10 @@
 """Sealed columns and keyed hashes: what of a person is stored, and how.
 
 A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
-another row does not open. Numbers, sessions, addresses, API keys and idempotency keys are found again by
-HMAC-SHA256; each kind has a label of its own, so that equal texts of two kinds do not have equal hashes.
+another row does not open. So are the secrets that webhooks are signed with.
+
+Numbers, sessions, addresses, API keys and idempotency keys are found again by HMAC-SHA256; each kind has a
+label of its own, so that equal texts of two kinds do not have equal hashes.
 
 A hash begins with the mark of its key, so that whatever table it stands in tells which key it was made with.
 While a key is being replaced there are two: what is stored is hashed with the first, and looked up by both.
@@ -37,6 +39,10 @@ class _Hasher:
         """Return the key's mark and, of what follows it, 240 bits: as good as none can be guessed."""
         return (self.mark + self._mac(f"{label}:{text}".encode()))[:_HASH_BYTES]
 
+    def derive(self, purpose: str) -> bytes:
+        """Return a key for one purpose; no hash that is stored begins or ends like it."""
+        return self._mac(f"derive:{purpose}".encode())
+
     def _mac(self, text: bytes) -> bytes:
         return hmac.new(self._key, text, hashlib.sha256).digest()
 
@@ -68,14 +74,14 @@ class Vault:
         """What the hashes under each look-up key begin with, those that are stored now first."""
         return tuple(hasher.mark for hasher in self._hashers)
 
-    def seal(self, number: str, *, row_id: UUID) -> tuple[str, bytes]:
-        """Return the id of the key used and the sealed number."""
+    def seal(self, text: str, *, row_id: UUID) -> tuple[str, bytes]:
+        """Return the id of the key used and the sealed text, a number or a webhook's secrets."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._seals[self._current].encrypt(nonce, number.encode(), row_id.bytes)
+        sealed = self._seals[self._current].encrypt(nonce, text.encode(), row_id.bytes)
         return self._current, nonce + sealed
 
     def unseal(self, sealed: bytes, *, key_id: str, row_id: UUID) -> str:
-        """Return the number.
+        """Return the text that was sealed.
 
         Raises KeyError when the key is not among ours, InvalidTag when the bytes are not this row's.
         """
@@ -135,6 +141,10 @@ class Vault:
     def limit_hash(self, *parts: bytes) -> str:
         """Return what a count in Redis is found by: of these parts, and of no use anywhere else."""
         return self._hashes("limit", "/".join(part.hex() for part in parts))[0].hex()[:32]
+
+    def keys_for(self, purpose: str) -> list[bytes]:
+        """Return keys of 32 bytes made from ours for one purpose alone, the one to sign with first."""
+        return [hasher.derive(purpose) for hasher in self._hashers]
 
     def _hashes(self, label: str, text: str) -> list[bytes]:
         return [hasher.hash(label, text) for hasher in self._hashers]

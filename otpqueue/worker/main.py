@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import atexit
 from typing import Any
 
 from celery import Celery, signals
 
 from otpqueue import jobs, logs, settings
+from otpqueue.domain.heartbeats import Kind
+from otpqueue.operations.heart import Heart
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
+from otpqueue.worker.exposition import Exposition
 from otpqueue.worker.schedule import beat_schedule
 from otpqueue.worker.stopping import Stopping
+
+HEARS_FOR_S = 10.0
+"""Celery says every two seconds that a worker hears its broker; after so long without it does not."""
+
+MISSES = 3
+"""Beat hears its broker while it can publish: so many of its most frequent job may fail to go out."""
 
 
 def build(parts: Parts) -> Celery:
@@ -22,30 +30,51 @@ def build(parts: Parts) -> Celery:
     # In memory: the schedule is all intervals, and a file would only be one more thing to lose.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"
     tasks.register(celery, parts)
-    _receive_signals(parts)
+    _receive_signals(celery, parts)
     return celery
 
 
-def _receive_signals(parts: Parts) -> None:
-    this_process = f"{socket.gethostname()}:{os.getpid()}"
+def _receive_signals(celery: Celery, parts: Parts) -> None:
+    most_often_s = min(entry["schedule"] for entry in celery.conf.beat_schedule.values())
+    worker_heart = parts.heart(Kind.WORKER, in_touch_for_s=HEARS_FOR_S)
+    beat_heart = parts.heart(Kind.BEAT, in_touch_for_s=max(MISSES * most_often_s, HEARS_FOR_S))
 
     def configure_logs(process: str) -> None:
         logs.configure(process=process, style=parts.settings.log_format, level=parts.settings.log_level)
 
-    def name_worker(options: dict[str, Any], **_: Any) -> None:
+    def begin_worker(options: dict[str, Any], **_: Any) -> None:
         queues = options.get("queues") or jobs.QUEUES
         configure_logs("worker-" + (queues if isinstance(queues, str) else "+".join(queues)))
+        worker_heart.serve(tuple(queues.split(",") if isinstance(queues, str) else queues))
+        begin(worker_heart)
+        if parts.settings.worker_metrics_port:
+            Exposition(
+                host=parts.settings.worker_metrics_host,
+                port=parts.settings.worker_metrics_port,
+                token=parts.settings.require("metrics_token"),
+            ).start()
 
-    def show_life(sender: Any, **_: Any) -> None:
-        served = sorted(sender.eventer.app.amqp.queues.consume_from)
-        parts.presence.announce(this_process, ",".join(served))
+    def begin_beat(**_: Any) -> None:
+        configure_logs("beat")
+        # It is told in the process that publishes, of whatever is published: here by beat alone.
+        signals.after_task_publish.connect(lambda **_: beat_heart.touch(), weak=False)
+        begin(beat_heart)
+
+    def begin(heart: Heart) -> None:
+        heart.start()
+        atexit.register(heart.stop)
+
+    def hear(**_: Any) -> None:
+        worker_heart.touch()
 
     # weak=False: nothing else holds these functions. A receiver of setup_logging keeps Celery's hands off it.
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    signals.celeryd_init.connect(name_worker, weak=False)
-    signals.beat_init.connect(lambda **_: configure_logs("beat"), weak=False)
-    signals.heartbeat_sent.connect(show_life, weak=False)
-    stopping = Stopping(parts.pump, also=parts.purge, within_s=parts.settings.stop_within_s)
+    signals.celeryd_init.connect(begin_worker, weak=False)
+    signals.beat_init.connect(begin_beat, weak=False)
+    signals.heartbeat_sent.connect(hear, weak=False)
+    stopping = Stopping(
+        parts.pump, parts.send_webhooks, also=parts.purge, within_s=parts.settings.stop_within_s
+    )
     signals.worker_shutting_down.connect(stopping, weak=False)
 
 

@@ -13,7 +13,11 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     every = {
         jobs.SWEEP: settings.sweep_every_s,
         jobs.EXPIRE: settings.expire_every_s,
+        jobs.EVALUATE_ALERTS: settings.evaluate_alerts_every_s,
+        jobs.NOTIFY: settings.notify_every_s,
         jobs.PURGE: settings.purge_every_s,
+        jobs.ROLL_UP: settings.roll_up_every_s,
+        jobs.SEND_WEBHOOKS: settings.webhooks_every_s,
     }
     if settings.poll_receipts_every_s:
         every[jobs.POLL_RECEIPTS] = settings.poll_receipts_every_s

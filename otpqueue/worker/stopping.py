@@ -9,6 +9,7 @@ from typing import Any
 from otpqueue.logs import get_logger
 from otpqueue.operations.purge import Purge
 from otpqueue.operations.send import Pump
+from otpqueue.operations.send_webhooks import SendWebhooks
 
 log = get_logger(__name__)
 
@@ -21,15 +22,16 @@ class Stopping:
     With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
     """
 
-    def __init__(self, pump: Pump, *, also: Purge, within_s: float) -> None:
-        self._pump, self._purge, self._within_s = pump, also, within_s
+    def __init__(self, *pumps: Pump | SendWebhooks, also: Purge, within_s: float) -> None:
+        self._pumps, self._purge, self._within_s = pumps, also, within_s
         self._told = False
 
     def __call__(self, **_: Any) -> None:
         """Stop claiming; on the second call, or after the time set, wait for nothing any more."""
         reason, pause_s = ("told_twice", 0.0) if self._told else ("out_of_time", self._within_s)
         self._told = True
-        self._pump.stop()
+        for pump in self._pumps:
+            pump.stop()
         self._purge.stop()
         # In a thread, since this runs inside a signal handler, which must not wait.
         last_call = threading.Timer(pause_s, self._end, [reason])
@@ -37,7 +39,7 @@ class Stopping:
         last_call.start()
 
     def _end(self, reason: str) -> None:
-        in_flight = self._pump.abandon(within_s=_RECORD_WITHIN_S)
+        in_flight = sum(pump.abandon(within_s=_RECORD_WITHIN_S) for pump in self._pumps)
         log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
         # Threads that wait for the provider cannot be interrupted, and would hold up any other exit.
         os._exit(1)

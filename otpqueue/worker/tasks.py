@@ -5,11 +5,12 @@ They carry no arguments; `**_` lets a worker of this version take messages of a 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery import Celery
 
-from otpqueue import clock, jobs
+from otpqueue import clock, jobs, metrics
 from otpqueue.domain.errors import Unavailable
 from otpqueue.logs import get_logger
 from otpqueue.wiring import Parts
@@ -20,6 +21,9 @@ log = get_logger(__name__)
 def register(app: Celery, parts: Parts) -> None:
     """Give the application its tasks; the parts are made now, before threads could make them twice."""
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
+    roll_up_once = parts.roll_up
+    evaluate, notify_once = parts.evaluate_alerts, parts.notify_alerts
+    send_webhooks_due = parts.send_webhooks
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
@@ -38,14 +42,37 @@ def register(app: Celery, parts: Parts) -> None:
     def purge(**_: Any) -> None:
         _attempt(jobs.PURGE, lambda: purge_once(now=clock.now()))
 
+    @app.task(name=jobs.ROLL_UP.name)  # type: ignore[untyped-decorator]
+    def roll_up(**_: Any) -> None:
+        _attempt(jobs.ROLL_UP, roll_up_once)
+
+    @app.task(name=jobs.EVALUATE_ALERTS.name)  # type: ignore[untyped-decorator]
+    def evaluate_alerts(**_: Any) -> None:
+        _attempt(jobs.EVALUATE_ALERTS, lambda: evaluate(now=clock.now()))
+
+    @app.task(name=jobs.NOTIFY.name)  # type: ignore[untyped-decorator]
+    def notify(**_: Any) -> None:
+        _attempt(jobs.NOTIFY, lambda: notify_once(now=clock.now()))
+
+    @app.task(name=jobs.SEND_WEBHOOKS.name)  # type: ignore[untyped-decorator]
+    def send_webhooks(**_: Any) -> None:
+        parts.webhook_waker.taken()
+        _attempt(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
+
     @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
     def poll_receipts(**_: Any) -> None:
         _attempt(jobs.POLL_RECEIPTS, lambda: parts.receipts.pull(parts.infobip, now=clock.now()))
 
 
 def _attempt(job: jobs.Job, operation: Any) -> None:
+    begun, result = time.monotonic(), "failed"
     try:
         operation()
+        result = "done"
     except Unavailable as error:
+        result = "put_off"
         # An outage is no bug: the next job comes within seconds, and rows wait.
         log.warning("job_put_off", job=job.name, reason=error.code)
+    finally:
+        metrics.observe(metrics.JOB_DURATION, time.monotonic() - begun, job.name)
+        metrics.count(metrics.JOBS, job.name, result)

@@ -7,9 +7,11 @@ import time
 import pytest
 
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.heartbeats import Kind
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.api.contract import TIME_TEXT
 from tests.conftest import NO_LIMITS, Engines
+from tests.operations.looking import show_life
 
 ASK = "/v1/otp-requests"
 NIL = "00000000-0000-7000-8000-000000000000"
@@ -89,17 +91,19 @@ def test_provider_down(caller: Caller) -> None:
     caller.call("DELETE", path)
 
 
-def announce(caller: Caller, *queues: str) -> None:
-    """Let workers of these queues show a sign of life."""
-    caller.parts.redis.flushall()
+def staff(caller: Caller, *queues: str, beat: bool = True) -> None:
+    """Let a worker of each of these queues live, and beat unless told otherwise."""
+    caller.execute("DELETE FROM heartbeats")
     for queue in queues:
-        caller.parts.presence.announce("here", queue)
+        show_life(caller.parts, f"{queue}:1", *queue.split(","))
+    if beat:
+        show_life(caller.parts, "beat:1", kind=Kind.BEAT)
 
 
 @pytest.mark.parametrize("queues", [("send,periodic,slow",), ("send", "periodic,slow")])
 def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
     """With every part there the service is ok, in the guide's shape, and needs no key to say so."""
-    announce(caller, *queues)
+    staff(caller, *queues)
     caller.key = None
 
     answer = caller.get("/health")
@@ -111,9 +115,11 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
         "status": "ok",
         "sending": "on",
         "redis": "connected",
-        "infobip": "configured",
+        "infobip": "no recent traffic",
         "database": "connected",
         "workers": "running",
+        "beat": "running",
+        "clock_skew_s": None,
     }
 
 
@@ -128,7 +134,7 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
 )
 def test_silent_workers(caller: Caller, queues: tuple[str, ...], workers: str) -> None:
     """A queue that no worker serves degrades the service, and is named."""
-    announce(caller, *queues)
+    staff(caller, *queues)
 
     answer = caller.get("/health")
 
@@ -136,20 +142,46 @@ def test_silent_workers(caller: Caller, queues: tuple[str, ...], workers: str) -
     assert answer.json["workers"] == workers
 
 
-def test_health_without_redis(make_caller: MakeCaller, nowhere: str) -> None:
-    """Without Redis the service is degraded, and nobody can tell of workers."""
-    caller = make_caller(REDIS_URL=f"redis://{nowhere}/0")
+def test_workers_without_their_broker(caller: Caller) -> None:
+    """A worker that lives and does not hear the broker is told apart from one that is gone."""
+    staff(caller, "send")
+    show_life(caller.parts, "host:1", "slow", in_touch=False)
+
+    answer = caller.get("/health")
+
+    assert answer.json["status"] == "degraded"
+    assert answer.json["workers"] == "silent: periodic; cut off from the broker: slow"
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_silent_beat(caller: Caller, dead: bool) -> None:
+    """Without beat, or with one that cannot publish, nothing is swept: degraded, whatever the workers do."""
+    staff(caller, "send,periodic,slow", beat=False)
+    if not dead:
+        show_life(caller.parts, "beat:1", kind=Kind.BEAT, in_touch=False)
 
     answer = caller.get("/health")
 
     assert (answer.status_code, answer.json["status"]) == (200, "degraded")
-    assert (answer.json["redis"], answer.json["workers"]) == ("unreachable", "unknown")
+    assert answer.json["workers"] == "running"
+    assert answer.json["beat"] == ("silent" if dead else "cut off from the broker")
+
+
+def test_health_without_redis(make_caller: MakeCaller, nowhere: str) -> None:
+    """Without Redis the service is degraded."""
+    caller = make_caller(REDIS_URL=f"redis://{nowhere}/0")
+    staff(caller, "send,periodic,slow")
+
+    answer = caller.get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+    assert (answer.json["redis"], answer.json["workers"]) == ("unreachable", "running")
     assert caller.get("/health/ready").status_code == 200
 
 
 def test_health_before_provisioning(caller: Caller, make_other_parts: MakeOtherParts) -> None:
     """Without a 2FA application no code can leave: degraded."""
-    announce(caller, "send,periodic,slow")
+    staff(caller, "send,periodic,slow")
     fresh = caller.over(make_other_parts(INFOBIP_APP_NAME="another"))
 
     answer = fresh.get("/health")
@@ -166,6 +198,7 @@ def test_health_without_the_database(caller: Caller, make_other_parts: MakeOther
 
     assert (health.status_code, health.json["status"]) == (503, "unavailable")
     assert health.json["database"] == "unreachable"
+    assert (health.json["workers"], health.json["beat"]) == ("unknown", "unknown")
     assert ready.status_code == 503
     assert "hunter2" not in health.text
     assert cut_off.get("/health/live").json == {"status": "ok"}

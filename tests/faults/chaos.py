@@ -311,5 +311,5 @@ class Conductor:
     def _drop_wakes(self) -> None:
         with suppress(RedisError):
             # The flag says that a wake-up is under way, the list would hold it.
-            self._cluster.redis.set("otpqueue:wake:send", "1", px=1000)
+            self._cluster.redis.set("otpqueue:wake:send_codes", "1", px=1000)
             self._cluster.redis.ltrim("send", 1, 0)

@@ -28,7 +28,6 @@ from typing import Any, Self
 import psycopg
 from psycopg.rows import dict_row
 from redis import Redis
-from redis.exceptions import RedisError
 
 from otpqueue import clock
 from otpqueue.domain.limits import LIMITS
@@ -284,7 +283,7 @@ class Cluster:
             self._spawn(name, role, ["beat"], lambda _pid, at: time.time() > at + _BEAT_STARTS_S)
         else:
             served = ["--queues=periodic,slow", "--jobs=3"] if role == "periodic" else ["--queues=send"]
-            self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shown(pid))
+            self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shows_life(pid))
 
     def _spawn(
         self, name: str, role: str, command: Sequence[str], ready: Callable[[int, float], bool]
@@ -442,12 +441,12 @@ class Cluster:
         except (web.NotConnected, web.NoAnswer):
             return False
 
-    def _shown(self, pid: int) -> bool:
+    def _shows_life(self, pid: int) -> bool:
+        sql = "SELECT 1 FROM heartbeats WHERE in_touch AND process LIKE %s"
         try:
-            shown: Any = self.redis.zrange("otpqueue:workers", 0, -1)
-        except RedisError:
+            return bool(self.rows(sql, f"worker|%:{pid}"))
+        except psycopg.OperationalError:
             return False
-        return any(name.decode().endswith(f":{pid}") for name in shown)
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + READY_WITHIN_S

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, Table, select, update
+from sqlalchemy import Engine, RowMapping, Table, select, text, update
 
 from otpqueue.domain.errors import OtpqueueError
+from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of_queues
+from otpqueue.jobs import QUEUES
+from otpqueue.store import heartbeats as store_heartbeats
 from otpqueue.store.engine import connection
+from otpqueue.store.heartbeats import Sign
 from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
+from otpqueue.wiring import Parts
 
 T = TypeVar("T")
 
@@ -74,6 +79,46 @@ def until(condition: Callable[[], T], *, within_s: float = 20) -> T:
         assert time.monotonic() < deadline, f"still not so after {within_s:g} s"
         time.sleep(0.02)
     return found
+
+
+def show_life(
+    parts: Parts,
+    process: str,
+    *queues: str,
+    kind: Kind = Kind.WORKER,
+    in_touch: bool = True,
+    ago_s: float = 0,
+) -> None:
+    """Have a process show life as if it did so some seconds ago."""
+    sign = Sign(
+        process=f"{kind.value}|{process}",
+        kind=kind,
+        queues=queues,
+        in_touch=in_touch,
+        unheard_s=None,
+        version="1",
+        running_s=ago_s,
+        skew_s=None,
+    )
+    with connection(parts.engine) as conn:
+        store_heartbeats.beat(conn, sign)
+        age = {"process": sign.process, "age": f"{ago_s} seconds"}
+        conn.execute(
+            text("UPDATE heartbeats SET seen_at = seen_at - CAST(:age AS interval) WHERE process = :process"),
+            age,
+        )
+
+
+def heartbeats(parts: Parts) -> list[Heartbeat]:
+    """Return the signs of life."""
+    with connection(parts.engine) as conn:
+        return store_heartbeats.living(conn)
+
+
+def served(parts: Parts) -> set[str]:
+    """Return the queues that some worker serves."""
+    lives = life_of_queues(heartbeats(parts), QUEUES)
+    return {queue for queue, life in lives.items() if life is Life.RUNNING}
 
 
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -2,64 +2,125 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from sqlalchemy import text
 
+from otpqueue import clock
+from otpqueue.domain.heartbeats import Kind, Life
+from otpqueue.operations.health import MOST_SKEW_S, Provider
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from tests.conftest import MakeParts
+from tests.conftest import Ask, MakeParts
+from tests.conftest import Provider as Simulator
+from tests.operations.looking import show_life
+
+
+def staff(parts: Parts) -> None:
+    """Let all processes live that are needed."""
+    show_life(parts, "host:1", "periodic", "send", "slow")
+    show_life(parts, "host:2", kind=Kind.BEAT)
 
 
 def test_everything_works(parts: Parts) -> None:
-    """With Postgres, Redis, a provisioned provider and a worker for each queue the service is whole."""
-    parts.presence.announce("host:1", "periodic,send,slow")
+    """With Postgres, Redis, a provisioned provider, beat and a worker for each queue the service is whole."""
+    staff(parts)
 
-    healthy = parts.health()
+    healthy = parts.health(now=clock.now())
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (True, True, True)
-    assert healthy.workers_missing == ()
+    assert (healthy.database, healthy.redis, healthy.infobip) == (True, True, Provider.QUIET)
+    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.RUNNING, "slow": Life.RUNNING}
+    assert healthy.beat is Life.RUNNING
     assert healthy.serves
     assert healthy.whole
 
 
 def test_missing_workers_are_named(parts: Parts) -> None:
     """Queues that nobody serves are named: calls are answered, but codes would not leave."""
-    nobody = parts.health()
-    parts.presence.announce("host:1", "send")
-    some = parts.health()
+    nobody = parts.health(now=clock.now())
+    show_life(parts, "host:1", "send")
+    show_life(parts, "host:2", kind=Kind.BEAT)
+    some = parts.health(now=clock.now())
 
-    assert nobody.workers_missing == ("send", "periodic", "slow")
-    assert some.workers_missing == ("periodic", "slow")
+    assert nobody.queues == {"send": Life.SILENT, "periodic": Life.SILENT, "slow": Life.SILENT}
+    assert some.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.SILENT}
     assert some.serves
     assert not some.whole
 
 
+def test_worker_is_no_beat(parts: Parts) -> None:
+    """Workers of all queues do not make up for beat: nothing would be swept."""
+    show_life(parts, "host:1", "periodic", "send", "slow")
+
+    healthy = parts.health(now=clock.now())
+
+    assert healthy.beat is Life.SILENT
+    assert not healthy.whole
+
+
+def test_silent_and_cut_off_processes_do_not_count(parts: Parts) -> None:
+    """A process without a sign of life for a quarter of a minute is gone; one without its broker is told."""
+    show_life(parts, "host:1", "send", ago_s=10)
+    show_life(parts, "host:2", "periodic", ago_s=20)
+    show_life(parts, "host:3", "slow", in_touch=False)
+    show_life(parts, "host:4", kind=Kind.BEAT, in_touch=False)
+
+    healthy = parts.health(now=clock.now())
+
+    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.CUT_OFF}
+    assert healthy.beat is Life.CUT_OFF
+    assert not healthy.whole
+
+
+@pytest.mark.parametrize("ahead", [1, -1])
+def test_clocks_that_disagree(parts: Parts, ahead: int) -> None:
+    """A host whose clock is far off Postgres's is told: its deadlines are kept by others' clocks."""
+    staff(parts)
+    healthy = parts.health(now=clock.now())
+    assert healthy.heartbeats
+    one, *others = healthy.heartbeats
+
+    def off_by(seconds: float) -> bool:
+        return replace(healthy, heartbeats=(replace(one, skew_s=seconds * ahead), *others)).whole
+
+    assert healthy.skew_s is None
+    assert off_by(MOST_SKEW_S - 0.1)
+    assert not off_by(MOST_SKEW_S + 0.1)
+
+
 def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
     """Before provisioning the provider counts as down."""
-    parts.presence.announce("host:1", "periodic,send,slow")
+    staff(parts)
 
-    healthy = make_parts(INFOBIP_APP_NAME="other").health()
+    healthy = make_parts(INFOBIP_APP_NAME="other").health(now=clock.now())
 
-    assert not healthy.infobip
+    assert healthy.infobip is Provider.NOT_CONFIGURED
     assert healthy.serves
     assert not healthy.whole
 
 
 def test_redis_down(parts: Parts, make_parts: MakeParts, closed_port: int) -> None:
-    """Without Redis calls are still answered; nobody can tell about the workers."""
-    healthy = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").health()
+    """Without Redis calls are still answered, and workers are still seen."""
+    staff(parts)
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (True, False, True)
-    assert healthy.workers_missing is None
+    healthy = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").health(now=clock.now())
+
+    assert (healthy.database, healthy.redis, healthy.infobip) == (True, False, Provider.QUIET)
+    assert healthy.beat is Life.RUNNING
     assert healthy.serves
     assert not healthy.whole
 
 
 def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
-    """Without Postgres nothing can be answered."""
-    healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health()
+    """Without Postgres nothing can be answered, and nobody can tell about the workers."""
+    healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health(now=clock.now())
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, False)
+    assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, Provider.UNKNOWN)
+    assert (healthy.queues, healthy.beat, healthy.skew_s) == (None, None, None)
     assert not healthy.serves
+    assert not healthy.whole
 
 
 def test_database_without_tables_does_not_serve(parts: Parts) -> None:
@@ -68,7 +129,7 @@ def test_database_without_tables_does_not_serve(parts: Parts) -> None:
         conn.execute(text("ALTER TABLE provider_ids RENAME TO away"))
 
     try:
-        healthy = parts.health()
+        healthy = parts.health(now=clock.now())
     finally:
         with connection(parts.engine) as conn:
             conn.execute(text("ALTER TABLE away RENAME TO provider_ids"))
@@ -76,3 +137,53 @@ def test_database_without_tables_does_not_serve(parts: Parts) -> None:
     assert healthy.database
     assert not healthy.migrated
     assert not healthy.serves
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ({"latency_ms": 0}, Provider.ANSWERING),
+        ({"status": 400}, Provider.ANSWERING),
+        ({"status": 500}, Provider.FAILING),
+        ({"drop": "after"}, Provider.FAILING),
+        ({"status": 401}, Provider.PAUSED),
+    ],
+)
+def test_provider_shows_in_traffic(
+    make_parts: MakeParts, ask: Ask, provider: Simulator, fault: dict[str, Any], state: Provider
+) -> None:
+    """How Infobip does is seen in what was sent, and health makes no call of its own to find out."""
+    parts = make_parts(OTPQUEUE_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_MAX_ATTEMPTS="3")
+    staff(parts)
+    provider.fault(**fault)
+    ask()
+    parts.pump.run()
+    parts.roll_up()
+    provider.fault(status=500)
+
+    healthy = parts.health(now=clock.now())
+
+    assert healthy.infobip is state
+    assert healthy.whole == (state is Provider.ANSWERING)
+
+
+def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: Simulator) -> None:
+    """What happened more than five minutes ago says nothing of now; good answers since then count first."""
+    provider.fault(status=400, times=1)
+    ask()
+    parts.pump.run()
+    parts.roll_up()
+    with connection(parts.engine) as conn:
+        conn.execute(text("UPDATE stats_minutes SET label = '503' WHERE metric = 'provider_sends'"))
+        failing = parts.health(now=clock.now()).infobip
+        conn.execute(text("UPDATE stats_minutes SET at = at - interval '3 minutes'"))
+        minutes_ago = parts.health(now=clock.now()).infobip
+        ask()
+        parts.pump.run()
+        parts.roll_up()
+        since = parts.health(now=clock.now()).infobip
+        conn.execute(text("UPDATE stats_minutes SET at = at - interval '10 minutes'"))
+        long_ago = parts.health(now=clock.now()).infobip
+
+    assert [failing, minutes_ago, since] == [Provider.FAILING, Provider.FAILING, Provider.ANSWERING]
+    assert long_ago is Provider.QUIET

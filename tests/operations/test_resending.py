@@ -750,7 +750,7 @@ def test_wakes_a_worker(resends: Resends, ask_sent: AskSent) -> None:
     taken = resends.ask(request)
 
     assert (taken.status, taken.send_state, taken.resend) == (Status.SENT, SendState.DUE, "pending")
-    assert resends.parts.redis.exists("otpqueue:wake:send")
+    assert resends.parts.redis.exists("otpqueue:wake:send_codes")
 
 
 def test_log_names_no_code_and_no_number(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:

@@ -231,7 +231,7 @@ def test_stop_of_a_country_or_a_client(
     with pytest.raises(SendingStopped):
         ask_of(parts, other)
     assert ask().status is Status.QUEUED
-    assert parts.health().stopped == {"country", "client"}
+    assert parts.health(now=clock.now()).stopped == {"country", "client"}
 
 
 def test_what_waited_out_a_stop_says_so(

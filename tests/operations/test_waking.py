@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from redis.exceptions import RedisError
 
 from otpqueue import jobs
 from otpqueue.wiring import Parts
@@ -28,6 +27,18 @@ def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
 
     assert (first, second, third) == (True, True, True)
     assert (pending, waiting(parts)) == (1, 2)
+
+
+def test_each_job_has_its_wake_up(parts: Parts) -> None:
+    """One job's pending wake-up, and that it is taken, is nothing to another job."""
+    parts.waker.wake()
+    parts.webhook_waker.wake()
+    parts.webhook_waker.taken()
+    parts.waker.wake()
+
+    message = json.loads(parts.redis.lindex("slow", 0))
+    assert message["headers"]["task"] == "send_webhooks"
+    assert (waiting(parts), parts.redis.llen(jobs.SEND_WEBHOOKS.queue)) == (1, 1)
 
 
 def test_wake_up_that_nobody_takes_is_repeated(parts: Parts) -> None:
@@ -74,32 +85,3 @@ def test_lost_broker_is_tried_every_two_seconds(closed_port: int, scheme: str) -
         connection.ensure_connection(failed, None)
 
     assert pauses == [2, 2]
-
-
-def test_workers_show_life(parts: Parts) -> None:
-    """Each queue that some worker announced is served; a repeated announcement changes nothing."""
-    for worker, queues in (("a:1", "send"), ("a:1", "send"), ("b:2", "periodic,slow")):
-        parts.presence.announce(worker, queues)
-
-    assert parts.presence.queues_served() == {"send", "periodic", "slow"}
-
-
-def test_silent_worker_counts_as_gone(parts: Parts) -> None:
-    """A worker that gave no sign of life for a quarter of a minute serves nothing."""
-    parts.presence.announce("a:1", "send")
-    parts.presence.announce("b:2", "periodic")
-    (key,) = parts.redis.keys()
-    for ago_s, worker in ((20, "send|a:1"), (10, "periodic|b:2")):
-        parts.redis.zincrby(key, -ago_s, worker)
-
-    assert parts.presence.queues_served() == {"periodic"}
-
-
-def test_presence_without_redis(make_parts: MakeParts, closed_port: int) -> None:
-    """A worker survives a Redis that is down; whoever asks for the workers learns that nobody can tell."""
-    presence = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").presence
-
-    presence.announce("a:1", "send")
-
-    with pytest.raises(RedisError):
-        presence.queues_served()

@@ -54,6 +54,7 @@ def test_claim_says_what_to_send(store: Store) -> None:
 
     assert claim == Claim(
         request_id=request.id,
+        client_id=request.client_id,
         attempt=1,
         progress=Progress(tries=1, unknowns=0, send_by=later(90)),
         sends=1,

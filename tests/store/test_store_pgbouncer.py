@@ -157,7 +157,7 @@ def test_whole_lives_over_two_sessions(
             over.set()
         for worker in workers:
             worker.result(60)
-        health = parts.health()
+        health = parts.health(now=clock.now())
         parts.expire(now=clock.now() + timedelta(minutes=6))
 
     statuses = [lives.stands(request_id).status for request_id in done]

@@ -36,6 +36,21 @@ def test_code_travels_from_request_to_verified(dev: Dev) -> None:
     assert second.json()["code"] == "already_verified"
 
 
+def test_code_is_reported_as_delivered(dev: Dev) -> None:
+    """The simulator's reports reach the API, so that requests become delivered; the console counts them."""
+    accepted = dev.ask("+447700900019")
+
+    dev.becomes(accepted["id"], "delivered")
+
+    until(
+        lambda: dev.rows("SELECT sum(n) FROM stats_minutes WHERE metric = 'delivered'")[0][0] is not None,
+        seconds=40,
+    )
+    page = requests.get(dev.about["console_url"], timeout=10)
+    assert page.url.endswith("/console/log-in")
+    assert dev.about["admin_api_key"] in dev.output()
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="the commands that dev prints use curl")
 def test_printed_commands_work_when_pasted(dev: Dev) -> None:
     """Pasting what `otpqueue dev` prints leads to a verified code."""

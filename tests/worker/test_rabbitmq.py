@@ -99,7 +99,10 @@ def test_woken_workers_send_everything_once(
 
     assert codes == [0, 0], logged()
     assert len(provider.messages()) == len(rows.attempts()) == 41
-    assert {key.decode() for key in parts.redis.scan_iter()} <= {"otpqueue:wake:send", "otpqueue:workers"}
+    assert {key.decode() for key in parts.redis.scan_iter()} <= {
+        "otpqueue:wake:send_codes",
+        "otpqueue:workers",
+    }
     assert rabbit.password not in logged()
     assert "otpqueue:**@127.0.0.1" in logged()
     assert "Traceback" not in logged()
@@ -223,6 +226,7 @@ def test_every_pooled_connection_recovers(parts: Parts, rabbit: RabbitMq) -> Non
         jobs.Waker(
             redis=jobs.connect_redis(f"{parts.settings.require('redis_url')[:-1]}{db}"),
             celery=parts.publisher,
+            job=jobs.SEND_CODES,
         )
         for db in range(1, 6)
     ]

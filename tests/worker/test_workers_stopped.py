@@ -10,7 +10,7 @@ from otpqueue.operations.admission import Admission
 from otpqueue.operations.request import CodeWanted
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, Provider
-from tests.operations.looking import Rows, until
+from tests.operations.looking import Rows, served, until
 from tests.worker.conftest import Start
 
 PARIS = "+33612345678"
@@ -21,7 +21,7 @@ def test_stop_and_resume_under_workers(
 ) -> None:
     """What is due waits while others are sent; resuming wakes a worker, no sweep is needed."""
     start("worker", "--queues=send")
-    until(lambda: "send" in parts.presence.queues_served(), within_s=60)
+    until(lambda: "send" in served(parts), within_s=60)
     parts.switch.stop(country="FR", client=None, reason=None, by="ann", now=clock.now())
     # As if it had been admitted a moment before the stop.
     request = replace(parts.request, admission=Admission(engine=parts.engine))

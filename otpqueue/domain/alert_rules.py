@@ -1,0 +1,604 @@
+"""The rules: what is watched, from when on it is bad, and what each makes of the figures it looks at.
+
+Most look at the roll-ups: which counts of a window, grouped by what, and against which habit stands in a
+`Watch`. The others look at something of their own, which `store/alert_facts.py` reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from otpqueue.domain.alerts import Bad, Measure, Rule, Unit, number_subject
+from otpqueue.domain.checking import Verdict
+from otpqueue.domain.limits import WrongShare
+from otpqueue.domain.stats import Dimension, Expired, Metric, Tally, share
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+LONGEST_S = 7 * DAY
+HABIT_DAYS = 7
+"""How far back a habit is learnt."""
+
+_DAYS_KNOWN = 3
+_HABIT_TIMES = 3
+"""So many times what a window must have, the days before must have to be a habit."""
+
+REFUSED_BY_CONFIGURATION = ("401", "403", "404")
+"""HTTP statuses by which the provider says that our key, application or template is wrong."""
+
+_RULES = (
+    Rule(
+        name="success_rate",
+        title="codes are not getting out",
+        bad=Bad.BELOW,
+        unit=Unit.SHARE,
+        threshold=0.95,
+        window_s=15 * MINUTE,
+        min_sample=20,
+        opens_after=2,
+    ),
+    Rule(
+        name="number_requests",
+        title="one number asks again and again",
+        bad=Bad.ABOVE,
+        unit=Unit.COUNT,
+        threshold=10,
+        window_s=HOUR,
+    ),
+    Rule(
+        name="check_failures",
+        title="many codes are wrong",
+        bad=Bad.ABOVE,
+        unit=Unit.SHARE,
+        threshold=0.3,
+        window_s=HOUR,
+        min_sample=20,
+        opens_after=2,
+    ),
+    Rule(
+        name="provider_5xx",
+        title="Infobip answers with server errors",
+        bad=Bad.FROM,
+        unit=Unit.COUNT,
+        threshold=1,
+        window_s=5 * MINUTE,
+    ),
+    Rule(
+        name="number_wrong_codes",
+        title="somebody guesses at one number",
+        bad=Bad.ABOVE,
+        unit=Unit.COUNT,
+        threshold=5,
+        window_s=HOUR,
+    ),
+    Rule(
+        name="client_wrong_codes",
+        title="a client's codes are guessed at",
+        bad=Bad.ABOVE,
+        unit=Unit.SHARE,
+        threshold=0.5,
+        window_s=HOUR,
+        min_sample=100,
+    ),
+    Rule(
+        name="delivery_rate",
+        title="codes do not arrive",
+        bad=Bad.BELOW,
+        unit=Unit.SHARE,
+        threshold=0.98,
+        window_s=HOUR,
+        min_sample=50,
+        opens_after=3,
+    ),
+    Rule(
+        name="delivery_time",
+        title="codes arrive late",
+        bad=Bad.ABOVE,
+        unit=Unit.SECONDS,
+        threshold=30,
+        window_s=30 * MINUTE,
+        min_sample=20,
+        opens_after=3,
+    ),
+    Rule(
+        name="request_spike",
+        title="far more codes are asked for than usual",
+        bad=Bad.ABOVE,
+        unit=Unit.TIMES,
+        threshold=3,
+        window_s=HOUR,
+        min_sample=100,
+        opens_after=2,
+        closes_after=5,
+    ),
+    Rule(
+        name="expired_share",
+        title="codes that were sent are not used",
+        bad=Bad.ABOVE,
+        unit=Unit.SHARE,
+        threshold=0.5,
+        window_s=HOUR,
+        min_sample=30,
+        opens_after=3,
+    ),
+    Rule(
+        name="verify_time",
+        title="people take far longer than usual to type a code, or far less",
+        bad=Bad.AWAY,
+        unit=Unit.TIMES,
+        threshold=3,
+        window_s=HOUR,
+        min_sample=30,
+        opens_after=3,
+    ),
+    Rule(
+        name="country_conversion",
+        title="codes to one country are not used: it may be pumped",
+        bad=Bad.BELOW,
+        unit=Unit.SHARE,
+        threshold=0.3,
+        window_s=HOUR,
+        min_sample=30,
+        opens_after=3,
+    ),
+    Rule(
+        name="queue_age",
+        title="codes wait to be sent",
+        bad=Bad.ABOVE,
+        unit=Unit.SECONDS,
+        threshold=10,
+        window_s=0,
+        opens_after=2,
+        closes_after=2,
+    ),
+    Rule(
+        name="cost_per_verified",
+        title="a verified number costs far more than usual",
+        bad=Bad.ABOVE,
+        unit=Unit.TIMES,
+        threshold=2,
+        window_s=6 * HOUR,
+        min_sample=50,
+        opens_after=3,
+    ),
+    Rule(
+        name="circuit_open",
+        title="sending is paused, since Infobip does not answer",
+        bad=Bad.FROM,
+        unit=Unit.COUNT,
+        threshold=1,
+        window_s=0,
+        closes_after=2,
+    ),
+    Rule(
+        name="provider_misconfigured",
+        title="Infobip refuses our key, application or template",
+        bad=Bad.FROM,
+        unit=Unit.COUNT,
+        threshold=1,
+        window_s=5 * MINUTE,
+    ),
+    Rule(
+        name="workers_silent",
+        title="a worker or beat shows no sign of life",
+        bad=Bad.ABOVE,
+        unit=Unit.SECONDS,
+        threshold=60,
+        window_s=0,
+        opens_after=2,
+        closes_after=2,
+    ),
+    Rule(
+        name="webhook_disabled",
+        title="a client is told nothing any more: its webhook is disabled",
+        bad=Bad.FROM,
+        unit=Unit.COUNT,
+        threshold=1,
+        window_s=0,
+        closes_after=1,
+    ),
+)
+RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
+"""By name, as they are unless somebody sets them."""
+
+
+class Habit(StrEnum):
+    """What a window is held against."""
+
+    SAME_HOURS = "same_hours"
+    """The same time of each of the past days."""
+    PAST_DAYS = "past_days"
+    """All of the past days before the window."""
+
+
+class Examples(StrEnum):
+    """Which requests show what a rule is about."""
+
+    UNSENT = "unsent"
+    """Ended before a code was sent."""
+    WRONG = "wrong"
+    """Had a wrong code."""
+    SERVER_ERROR = "server_error"
+    """Had an attempt that the provider answered with a server error."""
+    MISCONFIGURED = "misconfigured"
+    """Had an attempt that was refused for our configuration."""
+    UNDELIVERED = "undelivered"
+    UNUSED = "unused"
+    """Were sent a code, and nobody verified."""
+    NEWEST = "newest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a rule makes of the counts of a window."""
+
+    value: float | None
+    sample: int
+    figures: Mapping[str, float | int | str]
+
+
+Reckon = Callable[[Tally, Sequence[Tally], Rule], Found]
+"""Takes the counts of a window and of its habit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Which counts a rule looks at, and what it makes of them."""
+
+    metrics: frozenset[Metric]
+    reckon: Reckon
+    chart: Callable[[Tally], tuple[float | None, int]]
+    """Value and sample of one step of the window, for a chart."""
+    chart_unit: Unit
+    by: Dimension | None = None
+    """What each alert is about; without it there is one for all."""
+    habit: Habit | None = None
+    reasons: Metric | None = None
+    """The metric whose labels say why."""
+    examples: Examples = Examples.NEWEST
+
+
+def _success(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    figures = {
+        "sent": now.n(Metric.SENT),
+        "failed": now.n(Metric.FAILED),
+        "too_late": now.n(Metric.EXPIRED, Expired.SEND_DEADLINE),
+    }
+    return Found(value=now.success_share, sample=now.finished_sends, figures=figures)
+
+
+def _wrong(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    return Found(
+        value=now.wrong_share,
+        sample=now.judged,
+        figures={
+            "wrong": now.n(Metric.CHECKS, Verdict.WRONG),
+            "right": now.n(Metric.CHECKS, Verdict.CORRECT),
+        },
+    )
+
+
+def _server_errors(tally: Tally) -> int:
+    return sum(_answers(tally, lambda status: status.startswith("5")).values())
+
+
+def _configuration_errors(tally: Tally) -> int:
+    return tally.n(Metric.PROVIDER_SENDS, *REFUSED_BY_CONFIGURATION)
+
+
+def _answers(tally: Tally, wanted: Callable[[str], bool]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for metric in (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS):
+        for status, n in tally.by_label(metric).items():
+            if n and wanted(status):
+                found[status] = found.get(status, 0) + n
+    return found
+
+
+def _calls(tally: Tally) -> int:
+    return tally.n(Metric.PROVIDER_SENDS) + tally.n(Metric.PROVIDER_CHECKS)
+
+
+def _provider_5xx(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    calls = _calls(now)
+    errors = {
+        f"http_{status}": n for status, n in sorted(_answers(now, lambda one: one.startswith("5")).items())
+    }
+    value = _server_errors(now) if calls else None
+    return Found(value=value, sample=calls, figures={"calls": calls, **errors})
+
+
+def _misconfigured(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    sends = now.n(Metric.PROVIDER_SENDS)
+    refused = {f"http_{one}": now.n(Metric.PROVIDER_SENDS, one) for one in REFUSED_BY_CONFIGURATION}
+    value = _configuration_errors(now) if sends else None
+    return Found(value=value, sample=sends, figures={"sends": sends, **refused})
+
+
+def _delivered(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    figures = {"delivered": now.n(Metric.DELIVERED), "undelivered": now.n(Metric.UNDELIVERED)}
+    return Found(value=now.delivered_share, sample=now.reported, figures=figures)
+
+
+def _mean_s(tally: Tally, metric: Metric) -> float | None:
+    mean = tally.mean_ms(metric)
+    return None if mean is None else mean / 1000
+
+
+def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    timed = Metric.SENT_TO_DELIVERED
+    quantiles = {f"p{round(q * 100)}_s": now.quantile_ms(timed, q) for q in (0.5, 0.95)}
+    figures = {name: round(ms / 1000, 1) for name, ms in quantiles.items() if ms is not None}
+    return Found(value=_mean_s(now, timed), sample=now.n(timed), figures=figures)
+
+
+def _asked(tally: Tally) -> int:
+    return tally.n(Metric.REQUESTED) + tally.n(Metric.REFUSED)
+
+
+def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+    asked = _asked(now)
+    if len(past) < _DAYS_KNOWN:
+        return Found(value=None, sample=asked, figures={"asked": asked, "days_known": len(past)})
+    usual = median(_asked(day) for day in past)
+    figures = {
+        "asked": asked,
+        "refused": now.n(Metric.REFUSED),
+        "usual": round(usual, 1),
+        "days_known": len(past),
+    }
+    # What would be too few to alert on is no habit to measure anything by, either.
+    floor = max(rule.min_sample / rule.threshold, 1)
+    return Found(value=asked / max(usual, floor), sample=asked, figures=figures)
+
+
+def _unused(tally: Tally) -> int:
+    return tally.n(Metric.EXPIRED, Expired.UNCHECKED, Expired.CHECKED)
+
+
+def _ended_after_sent(tally: Tally) -> int:
+    return _unused(tally) + tally.n(Metric.VERIFIED) + tally.n(Metric.LOCKED)
+
+
+def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    ended = _ended_after_sent(now)
+    figures = {
+        "never_typed": now.n(Metric.EXPIRED, Expired.UNCHECKED),
+        "typed_wrong": now.n(Metric.EXPIRED, Expired.CHECKED),
+        "verified": now.n(Metric.VERIFIED),
+        "locked": now.n(Metric.LOCKED),
+    }
+    return Found(value=share(_unused(now), ended), sample=ended, figures=figures)
+
+
+def _is_habit(past: Sequence[Tally], metric: Metric, rule: Rule) -> bool:
+    return bool(past) and past[0].n(metric) >= _HABIT_TIMES * rule.min_sample
+
+
+def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+    timed = Metric.SENT_TO_VERIFIED
+    sample, mean = now.n(timed), _mean_s(now, timed)
+    usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
+    figures = {"mean_s": round(mean, 1)} if mean is not None else {}
+    if mean is None or not usual:
+        return Found(value=None, sample=sample, figures=figures)
+    return Found(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 1)})
+
+
+def _conversion(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+    sent, verified = now.n(Metric.SENT), now.n(Metric.VERIFIED)
+    return Found(value=now.verified_share, sample=sent, figures={"sent": sent, "verified": verified})
+
+
+def _cost_each(tally: Tally) -> float | None:
+    """Return what a verified request cost. Without any, all that was spent is what the first would cost.
+
+    An account pays in one currency; if there were two, their sum would be compared with the same sum.
+    """
+    spent = float(sum(tally.totals(Metric.COST).values()))
+    return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
+
+
+def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+    priced, each = now.n(Metric.COST), _cost_each(now)
+    usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
+    figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
+    if each is not None:
+        figures |= {"each": round(each, 4), "currency": ", ".join(sorted(now.totals(Metric.COST)))}
+    if each is None or not usual:
+        return Found(value=None, sample=priced, figures=figures)
+    return Found(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 4)})
+
+
+_CALLS = frozenset({Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS})
+WATCHES: Mapping[str, Watch] = {
+    "success_rate": Watch(
+        metrics=frozenset({Metric.SENT, Metric.FAILED, Metric.EXPIRED}),
+        reckon=_success,
+        chart=lambda tally: (tally.success_share, tally.finished_sends),
+        chart_unit=Unit.SHARE,
+        reasons=Metric.FAILED,
+        examples=Examples.UNSENT,
+    ),
+    "check_failures": Watch(
+        metrics=frozenset({Metric.CHECKS}),
+        reckon=_wrong,
+        chart=lambda tally: (tally.wrong_share, tally.judged),
+        chart_unit=Unit.SHARE,
+        reasons=Metric.CHECKS,
+        examples=Examples.WRONG,
+    ),
+    "client_wrong_codes": Watch(
+        metrics=frozenset({Metric.CHECKS}),
+        reckon=_wrong,
+        chart=lambda tally: (tally.wrong_share, tally.judged),
+        chart_unit=Unit.SHARE,
+        by=Dimension.CLIENT,
+        reasons=Metric.CHECKS,
+        examples=Examples.WRONG,
+    ),
+    "provider_5xx": Watch(
+        metrics=_CALLS,
+        reckon=_provider_5xx,
+        chart=lambda tally: (_server_errors(tally), _calls(tally)),
+        chart_unit=Unit.COUNT,
+        examples=Examples.SERVER_ERROR,
+    ),
+    "provider_misconfigured": Watch(
+        metrics=frozenset({Metric.PROVIDER_SENDS}),
+        reckon=_misconfigured,
+        chart=lambda tally: (_configuration_errors(tally), tally.n(Metric.PROVIDER_SENDS)),
+        chart_unit=Unit.COUNT,
+        examples=Examples.MISCONFIGURED,
+    ),
+    "delivery_rate": Watch(
+        metrics=frozenset({Metric.DELIVERED, Metric.UNDELIVERED}),
+        reckon=_delivered,
+        chart=lambda tally: (tally.delivered_share, tally.reported),
+        chart_unit=Unit.SHARE,
+        examples=Examples.UNDELIVERED,
+    ),
+    "delivery_time": Watch(
+        metrics=frozenset({Metric.SENT_TO_DELIVERED}),
+        reckon=_delivery_time,
+        chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_DELIVERED), tally.n(Metric.SENT_TO_DELIVERED)),
+        chart_unit=Unit.SECONDS,
+    ),
+    "request_spike": Watch(
+        metrics=frozenset({Metric.REQUESTED, Metric.REFUSED}),
+        reckon=_spike,
+        chart=lambda tally: (_asked(tally), _asked(tally)),
+        chart_unit=Unit.COUNT,
+        habit=Habit.SAME_HOURS,
+        reasons=Metric.REFUSED,
+    ),
+    "expired_share": Watch(
+        metrics=frozenset({Metric.EXPIRED, Metric.VERIFIED, Metric.LOCKED}),
+        reckon=_expired,
+        chart=lambda tally: (share(_unused(tally), _ended_after_sent(tally)), _ended_after_sent(tally)),
+        chart_unit=Unit.SHARE,
+        examples=Examples.UNUSED,
+    ),
+    "verify_time": Watch(
+        metrics=frozenset({Metric.SENT_TO_VERIFIED}),
+        reckon=_verify_time,
+        chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_VERIFIED), tally.n(Metric.SENT_TO_VERIFIED)),
+        chart_unit=Unit.SECONDS,
+        habit=Habit.PAST_DAYS,
+    ),
+    "country_conversion": Watch(
+        metrics=frozenset({Metric.SENT, Metric.VERIFIED}),
+        reckon=_conversion,
+        chart=lambda tally: (tally.verified_share, tally.n(Metric.SENT)),
+        chart_unit=Unit.SHARE,
+        by=Dimension.COUNTRY,
+        examples=Examples.UNUSED,
+    ),
+    "cost_per_verified": Watch(
+        metrics=frozenset({Metric.COST, Metric.VERIFIED}),
+        reckon=_cost,
+        chart=lambda tally: (_cost_each(tally), tally.n(Metric.COST)),
+        chart_unit=Unit.COUNT,
+        habit=Habit.PAST_DAYS,
+        examples=Examples.UNUSED,
+    ),
+}
+"""The rules that look at roll-ups, by name."""
+
+
+def from_counts(
+    rule: Rule, watch: Watch, windows: Mapping[str, tuple[Tally, Sequence[Tally]]]
+) -> list[Measure]:
+    """Return what a rule finds in the counts of its window and of its habit, by subject."""
+    return [_from_counts(rule, watch, subject, *counts) for subject, counts in windows.items()]
+
+
+def _from_counts(rule: Rule, watch: Watch, subject: str, now: Tally, past: Sequence[Tally]) -> Measure:
+    found = watch.reckon(now, past, rule)
+    return Measure(subject=subject, value=found.value, sample=found.sample, figures=found.figures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfNumber:
+    """What was counted of one number."""
+
+    number_hash: bytes = field(repr=False)
+    masked: str | None
+    figures: Mapping[str, float | int | str]
+    count: int
+
+
+def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
+    """Return what a rule about single numbers finds."""
+    return [
+        Measure(
+            subject=number_subject(one.masked, one.number_hash),
+            value=one.count,
+            sample=one.count,
+            figures=one.figures,
+            number_hash=one.number_hash,
+        )
+        for one in counted
+    ]
+
+
+def top_reasons(watch: Watch, tallies: Iterable[Tally], *, most: int = 5) -> dict[str, int]:
+    """Return the commonest labels of the metric that says why."""
+    counted: Counter[str] = Counter()
+    for tally in tallies:
+        counted.update(tally.by_label(watch.reasons) if watch.reasons else {})
+    bad = [(label, n) for label, n in counted.items() if n > 0 and label != Verdict.CORRECT]
+    return dict(sorted(bad, key=lambda one: (-one[1], one[0]))[:most])
+
+
+def as_set(
+    given: Mapping[str, Mapping[str, Any]], *, wrong_share: WrongShare | None = None
+) -> dict[str, Rule]:
+    """Return all rules with what is given for some of them, by name.
+
+    A client's ceiling of wrong codes is set elsewhere, too; what is given here wins. Raises ValueError that
+    tells what cannot be.
+    """
+    rules = dict(RULES)
+    if wrong_share is not None:
+        rules["client_wrong_codes"] = replace(
+            rules["client_wrong_codes"],
+            threshold=wrong_share.ceiling,
+            window_s=_whole_minutes(wrong_share.window_s),
+            min_sample=wrong_share.min_checks,
+        )
+    for name, changes in given.items():
+        if name not in rules:
+            raise ValueError(f"{name!r} is not a rule; the rules are {', '.join(sorted(rules))}")
+        rules[name] = _changed(rules[name], changes)
+    return rules
+
+
+def _changed(rule: Rule, changes: Mapping[str, Any]) -> Rule:
+    window_s = changes.get("window_s", rule.window_s)
+    if not rule.window_s and window_s:
+        raise ValueError(f"{rule.name} looks at the moment: it has no window_s")
+    if rule.window_s and not (MINUTE <= window_s <= LONGEST_S):
+        raise ValueError(f"{rule.name}: window_s must be {MINUTE} to {LONGEST_S}")
+    # Roll-ups of minutes serve windows of up to six hours, those of hours longer ones.
+    step = MINUTE if window_s <= 6 * HOUR else HOUR
+    if window_s % step:
+        raise ValueError(f"{rule.name}: window_s must be whole {'minutes' if step == MINUTE else 'hours'}")
+    threshold = changes.get("threshold", rule.threshold)
+    if rule.unit is Unit.SHARE and not 0 <= threshold <= 1:
+        raise ValueError(f"{rule.name}: threshold is a share, 0 to 1")
+    if rule.bad is Bad.AWAY and threshold <= 1:
+        raise ValueError(f"{rule.name}: threshold must be over 1")
+    if threshold < 0 or (rule.unit is Unit.TIMES and not threshold):
+        raise ValueError(f"{rule.name}: threshold must be over 0")
+    return replace(rule, **changes)
+
+
+def _whole_minutes(seconds: int) -> int:
+    """Return the window in steps of the roll-ups, not shorter."""
+    step = MINUTE if seconds <= 6 * HOUR else HOUR
+    return -(-seconds // step) * step

@@ -1,0 +1,238 @@
+"""Alerts: what a rule says of one measure, and when an alert opens and closes.
+
+A rule is data: what is too much or too little, over which time, and from how many on anything is concluded.
+An alert opens after so many bad evaluations in a row and closes after so many good ones, so that a figure
+that hovers about its threshold does not wake anybody twice. What the rules are stands in `alert_rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+ALL = "all"
+"""The subject of a rule that looks at everything at once."""
+
+MOST_OPEN = 20
+"""Alerts of one rule that are open at a time: an attack on a thousand numbers is one attack."""
+
+
+class State(StrEnum):
+    """How an alert stands."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Transition(StrEnum):
+    """What a notice tells of."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+
+
+class Channel(StrEnum):
+    """How a notice travels."""
+
+    LOG = "log"
+    WEBHOOK = "webhook"
+    EMAIL = "email"
+
+
+class Bad(StrEnum):
+    """On which side of its threshold a value is bad."""
+
+    BELOW = "below"
+    ABOVE = "above"
+    FROM = "from"
+    """At the threshold, or above it."""
+    AWAY = "away"
+    """More than that many times as much as usual, or as little."""
+
+
+class Unit(StrEnum):
+    """What a value and its threshold are counted in."""
+
+    SHARE = "share"
+    COUNT = "count"
+    SECONDS = "seconds"
+    TIMES = "times"
+    """So many times as much as usual."""
+
+
+class Verdict(StrEnum):
+    """What a rule says of one measure."""
+
+    GOOD = "good"
+    BAD = "bad"
+    TOO_FEW = "too_few"
+    """Nothing can be concluded yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """When to alert. Everything in it but its name and the kind of its value can be set."""
+
+    name: str
+    title: str
+    """What is the matter when it is open, in a few words."""
+    bad: Bad
+    unit: Unit
+    threshold: float
+    window_s: int
+    """How far back it looks."""
+    min_sample: int = 0
+    """With fewer in the window no alert opens. One that is open needs none: it closes when all is quiet."""
+    opens_after: int = 1
+    """Bad evaluations in a row."""
+    closes_after: int = 3
+    """Good evaluations in a row."""
+    off: bool = False
+
+    @property
+    def window(self) -> timedelta:
+        """How far back it looks."""
+        return timedelta(seconds=self.window_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What was found of one subject."""
+
+    subject: str
+    value: float | None
+    """None where there is nothing to judge by."""
+    sample: int
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)
+    """What the value was made of, for people."""
+    number_hash: bytes | None = field(default=None, repr=False)
+    """Set where the subject is a number."""
+
+    @property
+    def key(self) -> str:
+        """What tells this subject from others of its rule."""
+        return self.subject if self.number_hash is None else self.number_hash.hex()
+
+
+def breaks(rule: Rule, value: float) -> bool:
+    """Return whether a value is on the bad side of the threshold."""
+    if rule.bad is Bad.BELOW:
+        return value < rule.threshold
+    if rule.bad is Bad.ABOVE:
+        return value > rule.threshold
+    if rule.bad is Bad.FROM:
+        return value >= rule.threshold
+    return value > rule.threshold or value * rule.threshold < 1
+
+
+def judge(rule: Rule, measure: Measure, *, is_open: bool) -> Verdict:
+    """Return what the rule says of a measure.
+
+    Few are enough to keep an alert open, or the last ones to fail before everybody gave up would close it.
+    """
+    if measure.value is None:
+        return Verdict.GOOD if is_open else Verdict.TOO_FEW
+    if measure.sample < rule.min_sample and not is_open:
+        return Verdict.TOO_FEW
+    return Verdict.BAD if breaks(rule, measure.value) else Verdict.GOOD
+
+
+@dataclass(frozen=True)
+class Run:
+    """How far a subject is from the next transition."""
+
+    is_open: bool = False
+    count: int = 0
+    """Bad evaluations in a row, or good ones while open."""
+
+    def after(self, verdict: Verdict, rule: Rule) -> tuple[Run, Transition | None]:
+        """Return the run after one more evaluation, and the transition that it brought."""
+        if verdict is not (Verdict.GOOD if self.is_open else Verdict.BAD):
+            return replace(self, count=0), None
+        count = self.count + 1
+        if self.is_open and count >= rule.closes_after:
+            return Run(), Transition.CLOSED
+        if not self.is_open and count >= rule.opens_after:
+            return Run(is_open=True), Transition.OPENED
+        return replace(self, count=count), None
+
+
+def worst_first(rule: Rule, measures: Iterable[Measure]) -> list[Measure]:
+    """Return measures in the order in which they deserve an alert."""
+    sign = 1 if rule.bad is Bad.BELOW else -1
+    return sorted(measures, key=lambda one: (one.value is None, sign * (one.value or 0), one.subject))
+
+
+def tag_of(number_hash: bytes) -> str:
+    """Return a short name of a number that stays the same, tells nothing of it and looks like no code.
+
+    It is the same as long as the key of the look-up hashes is.
+    """
+    digest = hashlib.sha256(b"alert tag\0" + number_hash).digest()
+    return "#" + "".join(_CONSONANTS[byte % len(_CONSONANTS)] for byte in digest[:6])
+
+
+_CONSONANTS = "bcdfghjkmnpqrstvwxz"
+
+
+def number_subject(masked: str | None, number_hash: bytes) -> str:
+    """Return how a number is named: masked, where there is a request that tells, and with its tag."""
+    tag = tag_of(number_hash)
+    return tag if masked is None else f"{masked} {tag}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """An alert as people are shown it."""
+
+    id: UUID
+    rule: str
+    subject: str | None
+    """None once it was about a number that has been erased."""
+    state: State
+    value: float
+    threshold: float
+    window_s: int
+    sample: int
+    opened_at: datetime
+    closed_at: datetime | None
+    evaluated_at: datetime
+    evidence: Mapping[str, Any]
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    silenced_until: datetime | None
+
+
+ERASED = "(an erased number)"
+
+
+def in_unit(value: float, unit: Unit) -> str:
+    """Return a value as people read it."""
+    if unit is Unit.SHARE:
+        return f"{value * 100:.1f} %"
+    if unit is Unit.SECONDS:
+        return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+    if unit is Unit.TIMES:
+        return f"{value:.2g} x usual"
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a stretch of time as people read it: 45 s, 15 min, 2 h, 3 d."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+_WORDS = {Bad.BELOW: "under", Bad.ABOVE: "over", Bad.FROM: "from", Bad.AWAY: "off by more than"}
+
+
+def bound(rule: Rule, threshold: float) -> str:
+    """Return what is bad, in words: `under 95.0 %`."""
+    return f"{_WORDS[rule.bad]} {in_unit(threshold, rule.unit)}"

@@ -1,0 +1,91 @@
+"""Signs of life of our processes, and what follows from them: which queues are served, whether beat lives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a process is."""
+
+    WORKER = "worker"
+    BEAT = "beat"
+    API = "api"
+
+
+class Life(StrEnum):
+    """How something does that processes must do: serve a queue, start the periodic jobs."""
+
+    RUNNING = "running"
+    CUT_OFF = "cut off"
+    """Processes that would do it live, but none of them has heard of the broker lately."""
+    SILENT = "silent"
+    """No process that would do it lives."""
+
+
+EVERY_S = {Kind.WORKER: 5.0, Kind.BEAT: 5.0, Kind.API: 15.0}
+"""How often a process shows life."""
+
+SILENT_AFTER_S = {kind: 3 * every_s for kind, every_s in EVERY_S.items()}
+"""A process that has not shown life for so long counts as gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """The last sign of life of one process. Times are by Postgres's clock."""
+
+    process: str
+    """Its kind, host and process id: `worker|web-1:4711`."""
+    kind: Kind
+    queues: tuple[str, ...]
+    """What a worker serves."""
+    in_touch: bool
+    """Whether it was in touch with the broker: a worker took from it, beat put something into it. An API
+    process always is: it would notice with the next call only."""
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    age_s: float
+    """For how long it has been silent."""
+    idle_s: float
+    """For how long it has done no work as far as we know: silent, or not in touch with the broker."""
+    skew_s: float | None
+    """How far its host's clock is ahead of Postgres's; None before it has measured that."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process counts as living."""
+        return self.age_s <= SILENT_AFTER_S[self.kind]
+
+    @property
+    def works(self) -> bool:
+        """Whether it lives and hears the broker."""
+        return self.lives and self.in_touch
+
+
+def life_of(*heartbeats: Heartbeat) -> Life:
+    """Return how something does that any of these processes would do."""
+    living = [one for one in heartbeats if one.lives]
+    if any(one.in_touch for one in living):
+        return Life.RUNNING
+    return Life.CUT_OFF if living else Life.SILENT
+
+
+def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Life]:
+    """Return how each of these queues is served."""
+    workers = [one for one in heartbeats if one.kind is Kind.WORKER]
+    return {queue: life_of(*(one for one in workers if queue in one.queues)) for queue in queues}
+
+
+def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Life:
+    """Return how beat does."""
+    return life_of(*(one for one in heartbeats if one.kind is Kind.BEAT))
+
+
+def widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:
+    """Return how far the clock of a living process's host is off at most; None where none has measured it."""
+    measured = [one.skew_s for one in heartbeats if one.lives and one.skew_s is not None]
+    return max(measured, key=abs, default=None)

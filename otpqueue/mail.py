@@ -1,0 +1,184 @@
+"""Mail over SMTP: one message to some people, within a bounded time."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from urllib.parse import unquote, urlsplit
+
+import certifi
+
+_PORTS = {"smtp": 587, "smtps": 465}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class Undeliverable(Exception):
+    """The mail was not taken; `reason` is a static word and holds nothing of the server or its users."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A mail server, as `smtp://user:password@host:587` names it; `smtps://` is TLS from the first byte."""
+
+    host: str
+    port: int
+    tls: bool
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Server:
+        """Return the server that a URL names. Raises ValueError, which does not repeat it."""
+        form = "must be `smtp://user:password@host:port` or `smtps://...`"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError(form) from None
+        if parts.scheme not in _PORTS or not parts.hostname or port == 0 or parts.path.strip("/"):
+            raise ValueError(form)
+        if bool(parts.username) != bool(parts.password):
+            raise ValueError("must have both user and password, or neither")
+        return cls(
+            host=parts.hostname,
+            port=port or _PORTS[parts.scheme],
+            tls=parts.scheme == "smtps",
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+        )
+
+
+class Mailer:
+    """Sends mail. Thread-safe: each message has a connection of its own.
+
+    Over `smtp` TLS is begun where the server offers it, and always before a password is sent, unless the
+    server is on this machine. `tls` says whom to trust instead of the system's authorities.
+    """
+
+    def __init__(
+        self, *, server: Server, sender: str, timeout_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._server, self._sender, self._timeout_s, self._tls = server, sender, timeout_s, tls
+        self._domain = parseaddr(sender)[1].rpartition("@")[2]
+
+    def send(self, to: Sequence[str], *, subject: str, text: str, message_id: str, at: datetime) -> list[str]:
+        """Send a message; return whom of several the server refused. Raises Undeliverable.
+
+        The Message-ID is `message_id` at the sender's domain: one that comes twice can be told by it.
+        """
+        message = EmailMessage()
+        message["From"], message["To"] = self._sender, ", ".join(to)
+        message["Subject"] = " ".join(subject.split())
+        message["Date"] = format_datetime(at)
+        message["Message-ID"] = f"<{message_id}@{self._domain}>"
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(text)
+        smtp = _Bounded(
+            self._server,
+            name=self._domain,
+            timeout_s=self._timeout_s,
+            tls=self._tls or _usual_authorities(),
+        )
+        try:
+            smtp.begin()
+            refused = smtp.send_message(message)
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            # Without its cause, whose text may have the user.
+            raise Undeliverable("timeout" if smtp.is_late else _why(error)) from None
+        finally:
+            smtp.end()
+        return sorted(refused)
+
+
+class _Bounded(smtplib.SMTP):
+    """A conversation that ends within a time: smtplib's own time-out is for each single read."""
+
+    def __init__(self, server: Server, *, name: str, timeout_s: float, tls: ssl.SSLContext) -> None:
+        # The name is for the greeting: smtplib would look ours up, which may take long.
+        super().__init__(timeout=timeout_s, local_hostname=name)
+        self._to, self._trust = server, tls
+        self._host = server.host
+        self._line: socket.socket | None = None
+        self.is_late = False
+        self._bell = threading.Timer(timeout_s, self._cut)
+        self._bell.daemon = True
+
+    def begin(self) -> None:
+        """Connect, begin TLS and log in. Raises SMTPException, OSError."""
+        self._bell.start()
+        code, said = self.connect(self._to.host, self._to.port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, said)
+        self.ehlo_or_helo_if_needed()
+        must = self._to.password is not None and self._to.host not in _LOOPBACK
+        if not self._to.tls and (must or self.has_extn("starttls")):
+            self.starttls(context=self._trust)
+        if self._to.user and self._to.password:
+            self.login(self._to.user, self._to.password)
+
+    def end(self) -> None:
+        """Take leave, whatever happened. What the server says to that changes nothing."""
+        if not self.is_late:
+            with suppress(smtplib.SMTPException, OSError):
+                self.quit()
+        self._bell.cancel()
+        self.close()
+        if self._line:
+            self._line.close()
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connected = socket.create_connection((host, port), timeout)
+        # TLS takes the first one over; through this one the line can be cut all the same.
+        self._line = connected.dup()
+        if not self._to.tls:
+            return connected
+        try:
+            return self._trust.wrap_socket(connected, server_hostname=host)
+        except OSError:
+            connected.close()
+            raise
+
+    def _cut(self) -> None:
+        self.is_late = True
+        if self._line:
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+
+
+def _usual_authorities() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # A slim container has no authorities of its own.
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _why(error: Exception) -> str:
+    known = (
+        (smtplib.SMTPAuthenticationError, "login_refused"),
+        (smtplib.SMTPRecipientsRefused, "recipients_refused"),
+        (smtplib.SMTPSenderRefused, "sender_refused"),
+        (smtplib.SMTPNotSupportedError, "no_tls"),
+        (smtplib.SMTPServerDisconnected, "connection_cut"),
+        (ssl.SSLCertVerificationError, "certificate_refused"),
+        (ssl.SSLError, "tls_failed"),
+        (TimeoutError, "timeout"),
+        (socket.gaierror, "name_not_resolved"),
+    )
+    for kind, word in known:
+        if isinstance(error, kind):
+            return word
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"smtp_{error.smtp_code}"
+    return "connection_failed"

@@ -1,0 +1,435 @@
+"""What Prometheus can ask for: every metric as data, what counts, and the page that is scraped.
+
+Counters, histograms and some gauges belong to a process and are written where things happen. Processes of one
+server share a folder, and any of them answers for all. Readings are taken when the page is asked for.
+
+The values of a label are words of ours, or of a standard: never an id, a number or what a caller sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Shown
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the folder that the processes of one server share; the library's own name."""
+
+_TRIES = 5
+
+DEAD_KEPT = 16
+"""The counts of so many processes that have died stay in the sums, so that those do not fall."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Family:
+    """One metric: its name by Prometheus's conventions, what it means, its labels."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
+    """Label values that are shown from the start, at 0: what has not happened yet is a fact, too."""
+    buckets: tuple[float, ...] = ()
+    """Of a histogram, in seconds."""
+
+
+def _counter(name: str, help: str, *labels: str, known: Iterable[str] = ()) -> Family:  # noqa: A002 - its name
+    return Family(
+        name=name, kind="counter", help=help, labels=labels, known=tuple((value,) for value in known)
+    )
+
+
+def _gauge(name: str, help: str, *labels: str) -> Family:  # noqa: A002
+    return Family(name=name, kind="gauge", help=help, labels=labels)
+
+
+HTTP_REQUESTS = _counter("otpqueue_http_requests_total", "Calls answered.", "method", "route", "status")
+HTTP_DURATION = Family(
+    name="otpqueue_http_request_duration_seconds",
+    kind="histogram",
+    help="Time from a call's place in a thread to its answer; with `wait` a caller asks for up to 30 s.",
+    labels=("method", "route"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+HTTP_IN_FLIGHT = _gauge("otpqueue_http_requests_in_flight", "Calls being answered now.")
+ACCEPTED = _counter(
+    "otpqueue_requests_accepted_total",
+    "Requests for a code that were accepted.",
+    "channel",
+    known=("sms", "voice"),
+)
+RESENDS = _counter("otpqueue_resends_accepted_total", "Resends that were accepted.")
+REFUSALS = _counter(
+    "otpqueue_refusals_total", "Requests and resends refused by a rule, by its word.", "reason"
+)
+LIMITS_HIT = _counter("otpqueue_limits_hit_total", "Calls refused by a limit kept in Redis.", "limit")
+GUARD_DECISIONS = _counter(
+    "otpqueue_guard_decisions_total",
+    "What the pumping guard decided; in mode `shadow` a refusal is only said.",
+    "mode",
+    "decision",
+    "reason",
+)
+CHECKS = _counter(
+    "otpqueue_checks_total",
+    "Codes checked, by verdict.",
+    "verdict",
+    known=("correct", "wrong", "expired", "exhausted", "unjudged", "unknown"),
+)
+DELIVERIES = _counter(
+    "otpqueue_deliveries_total",
+    "Requests that a delivery report has moved.",
+    "status",
+    known=("delivered", "undelivered"),
+)
+WAKE_UPS = _counter(
+    "otpqueue_wake_ups_total",
+    "Wake-ups for a job: put into the broker, not needed since one was pending, or failed.",
+    "name",
+    "result",
+)
+WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups that reached a worker.", "name")
+CLAIMED = _counter("otpqueue_pump_claimed_total", "Attempts claimed to be sent.")
+IN_FLIGHT = _gauge("otpqueue_pump_in_flight", "Attempts claimed and not over: being sent, or about to be.")
+SENDERS = _gauge("otpqueue_pump_sender_threads", "Attempts that may be in flight at a time.")
+ATTEMPTS = _counter(
+    "otpqueue_send_attempts_total",
+    "Attempts that are over: what became of them, and the class of the provider's answer.",
+    "outcome",
+    "answer",
+)
+PROVIDER_REQUESTS = _counter(
+    "otpqueue_provider_requests_total", "Calls of the provider, by the class of its answer.", "call", "answer"
+)
+PROVIDER_DURATION = Family(
+    name="otpqueue_provider_request_duration_seconds",
+    kind="histogram",
+    help="Time that a call of the provider took, with or without an answer.",
+    labels=("call",),
+    buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 15),
+)
+JOBS = _counter(
+    "otpqueue_jobs_total", "Jobs that are over: done, put off (an outage), failed.", "name", "result"
+)
+JOB_DURATION = Family(
+    name="otpqueue_job_duration_seconds",
+    kind="histogram",
+    help="Time that a job took; `send_codes` lasts while there is something to send, for about 10 s.",
+    labels=("name",),
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+)
+SWEPT = _counter(
+    "otpqueue_swept_total",
+    "What sweeps found: lost leases, codes and resends past their time, lost checks, due codes nobody took.",
+    "what",
+    known=("leases", "unsent", "resends", "checks", "woke"),
+)
+WEBHOOKS = _counter(
+    "otpqueue_webhook_deliveries_total",
+    "Tries to tell a client: delivered, failed and to be tried again, given up, given back untried.",
+    "result",
+    known=("delivered", "failed", "given_up", "given_back"),
+)
+NOTICES = _counter(
+    "otpqueue_alert_notices_total",
+    "Tries to deliver a notice of an alert: delivered, failed and to be tried again, given up.",
+    "channel",
+    "result",
+)
+CIRCUIT_OPENED = _counter(
+    "otpqueue_circuit_opened_total",
+    "Times the circuit to the provider opened, or opened again after a probe.",
+)
+CONNECTIONS_IN_USE = _gauge("otpqueue_database_connections_in_use", "Postgres connections lent out now.")
+CONNECTIONS_MOST = _gauge(
+    "otpqueue_database_connections_max", "Postgres connections that calls and jobs may have, health's aside."
+)
+DATABASE_FAILURES = _counter(
+    "otpqueue_database_failures_total",
+    "Times Postgres could not be used: no connection was free in time, or it was away or too slow.",
+    "reason",
+    known=("pool_exhausted", "unavailable"),
+)
+OURS = (
+    *(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ACCEPTED, RESENDS, REFUSALS, LIMITS_HIT),
+    *(GUARD_DECISIONS, CHECKS, DELIVERIES, WAKE_UPS, WAKE_UPS_TAKEN, CLAIMED, IN_FLIGHT, SENDERS, ATTEMPTS),
+    *(PROVIDER_REQUESTS, PROVIDER_DURATION, JOBS, JOB_DURATION, SWEPT, WEBHOOKS, NOTICES, CIRCUIT_OPENED),
+    *(CONNECTIONS_IN_USE, CONNECTIONS_MOST, DATABASE_FAILURES),
+)
+"""What processes write themselves."""
+
+BUILD = _gauge("otpqueue_build_info", "Always 1; the labels say what runs.", "version", "python")
+DATABASE_UP = _gauge("otpqueue_database_up", "Whether Postgres answered when the page was asked for.")
+REDIS_UP = _gauge("otpqueue_redis_up", "Whether Redis answered when the page was asked for.")
+CIRCUIT = _gauge(
+    "otpqueue_circuit_state", "1 for what the circuit to the provider is, 0 for what it is not.", "state"
+)
+QUEUE = _gauge(
+    "otpqueue_queue_requests",
+    "Requests to be sent: due now, due later, claimed by a worker. Up to 100 000 are counted.",
+    "state",
+)
+OLDEST_DUE = _gauge(
+    "otpqueue_queue_oldest_due_age_seconds", "For how long the oldest has been due; 0 if none is."
+)
+PROCESSES = _gauge(
+    "otpqueue_processes", "Processes that show life: running, or cut off from the broker.", "kind", "life"
+)
+QUEUE_WORKERS = _gauge("otpqueue_queue_workers", "Workers that serve a queue and hear the broker.", "queue")
+CLOCK_SKEW = _gauge(
+    "otpqueue_clock_skew_seconds", "How far the clock of the host that is off most is ahead of Postgres's."
+)
+STOPPED = _gauge(
+    "otpqueue_sending_stopped",
+    "Stops of the kill switch in force: for all, for clients, for countries.",
+    "scope",
+)
+RECENT = _gauge(
+    "otpqueue_recent_events", "What happened in the last five whole minutes, counted in Postgres.", "event"
+)
+RECENT_FAILURES = _gauge(
+    "otpqueue_recent_failures", "Requests that ended `failed` in the last five whole minutes.", "reason"
+)
+RECENT_RATIO = _gauge(
+    "otpqueue_recent_ratio",
+    "Shares, 0 to 1, of the last five whole minutes; absent where nothing happened.",
+    "of",
+)
+RECENT_COST = _gauge(
+    "otpqueue_recent_cost", "What delivery reports say was spent in the last five whole minutes.", "currency"
+)
+RECENT_LATENCY = _gauge(
+    "otpqueue_recent_latency_seconds",
+    "Quantiles of the last five whole minutes; absent where nothing happened.",
+    "span",
+    "quantile",
+)
+ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Alerts of the service itself that are open, by rule.", "rule")
+STATISTICS_AGE = _gauge(
+    "otpqueue_statistics_age_seconds",
+    "For how long the oldest event has been waiting to be added up; 0 if none is.",
+)
+READ = (
+    *(
+        BUILD,
+        DATABASE_UP,
+        REDIS_UP,
+        CIRCUIT,
+        QUEUE,
+        OLDEST_DUE,
+        PROCESSES,
+        QUEUE_WORKERS,
+        CLOCK_SKEW,
+        STOPPED,
+    ),
+    *(RECENT, RECENT_FAILURES, RECENT_RATIO, RECENT_COST, RECENT_LATENCY, STATISTICS_AGE, ALERTS_OPEN),
+)
+"""What is read when the page is asked for, but for `BUILD` by the API alone."""
+
+Reading = tuple[Family, Mapping[Any, float]]
+"""Values, by those of the labels as a tuple."""
+
+_PROCESS = {
+    "process_cpu_seconds": "CPU time, user and system, in seconds.",
+    "process_resident_memory_bytes": "Resident memory.",
+    "process_virtual_memory_bytes": "Virtual memory.",
+    "process_open_fds": "Open file descriptors.",
+    "process_max_fds": "File descriptors that the process may open.",
+    "process_start_time_seconds": "When the process began, in seconds since 1970.",
+}
+"""The names that all libraries use. Of several processes the sum; of the beginnings the first."""
+
+Instrument = Counter | Gauge | Histogram
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class _Instruments:
+    """The instruments as the library knows them, made once for a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._parents = {family: self._make(family) for family in OURS}
+        self.children: dict[tuple[Family, tuple[str, ...]], Instrument] = {}
+        for family in OURS:
+            for labels in family.known if family.labels else ((),):
+                self.child(family, labels)
+
+    def _make(self, family: Family) -> Instrument:
+        if family.kind == "counter":
+            return Counter(family.name, family.help, family.labels, registry=self.registry)
+        if family.kind == "gauge":
+            return Gauge(
+                family.name, family.help, family.labels, registry=self.registry, multiprocess_mode="livesum"
+            )
+        return Histogram(
+            family.name, family.help, family.labels, registry=self.registry, buckets=family.buckets
+        )
+
+    def child(self, family: Family, labels: tuple[str, ...]) -> Instrument:
+        """Return what counts for these values of the labels."""
+        found = self.children.get((family, labels))
+        if found is None:
+            parent = self._parents[family]
+            found = self.children[family, labels] = parent.labels(*labels) if labels else parent
+        return found
+
+
+_instruments = _Instruments()
+
+
+def count(family: Family, *labels: str, by: float = 1) -> None:
+    """Count something that happened."""
+    child = _instruments.child(family, labels)
+    assert isinstance(child, Counter)  # noqa: S101 - for mypy
+    child.inc(by)
+
+
+def change(family: Family, by: float, *labels: str) -> None:
+    """Let a gauge go up or down."""
+    child = _instruments.child(family, labels)
+    assert isinstance(child, Gauge)  # noqa: S101 - for mypy
+    child.inc(by)
+
+
+def put(family: Family, value: float, *labels: str) -> None:
+    """Set a gauge."""
+    child = _instruments.child(family, labels)
+    assert isinstance(child, Gauge)  # noqa: S101 - for mypy
+    child.set(value)
+
+
+def observe(family: Family, seconds: float, *labels: str) -> None:
+    """Note how long something took."""
+    child = _instruments.child(family, labels)
+    assert isinstance(child, Histogram)  # noqa: S101 - for mypy
+    child.observe(seconds)
+
+
+def is_token(authorization: str | None, token: str) -> bool:
+    """Return whether a header `Authorization` holds this bearer token."""
+    word, _, given = (authorization or "").partition(" ")
+    return word.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+def answer_class(status: int | None) -> str:
+    """Return the class of an HTTP status, `429` apart from the others; `none` where there was no answer."""
+    if status is None:
+        return "none"
+    return "429" if status == 429 else f"{status // 100}xx" if 100 <= status <= 599 else "other"
+
+
+def share_processes() -> None:
+    """Count from now on for all processes that share the folder in `FOLDER`; do nothing where it is not set.
+
+    Call it in a new process before anything is counted. What dead ones left is tidied up: gauges go, and the
+    counts of the last `DEAD_KEPT` stay.
+    """
+    global _instruments  # noqa: PLW0603 - a process is told once, when it begins
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return
+    # The library decides this when it is imported, and the process that forks us had no folder then.
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    _tidy(Path(folder))
+    _instruments = _Instruments()
+
+
+def _tidy(folder: Path) -> None:
+    dead = {pid for pid in _pids(folder) if not _runs(pid)}
+    for pid in dead:
+        # Another new process may do the same at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    left = sorted(
+        (path for pid in dead for path in folder.glob(f"*_{pid}.db")),
+        key=lambda path: path.stat().st_mtime if path.exists() else 0,
+    )
+    for path in left[: -DEAD_KEPT * 2]:
+        path.unlink(missing_ok=True)
+
+
+def _pids(folder: Path) -> set[int]:
+    return {int(path.stem.rpartition("_")[2]) for path in folder.glob("*.db")}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class _Page(Collector):
+    """Everything that is shown, for one answer."""
+
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        self._readings = readings
+        self._folder = os.environ.get(FOLDER)
+
+    def collect(self) -> Iterator[Shown]:
+        if self._folder:
+            yield from _shared(self._folder)
+            yield from _processes(sorted(_pids(Path(self._folder))))
+        else:
+            yield from _instruments.registry.collect()
+            yield from _processes([os.getpid()])
+        build: Reading = (BUILD, {(version("otpqueue"), platform.python_version()): 1.0})
+        for family, found in (build, *self._readings):
+            shown = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+            for labels, value in sorted(found.items()):
+                shown.add_metric(labels, value)
+            yield shown
+
+
+def _shared(folder: str) -> list[Shown]:
+    for _ in range(_TRIES):
+        # A new process may tidy up while we read.
+        with contextlib.suppress(FileNotFoundError):
+            return list(MultiProcessCollector(None, folder).collect())  # type: ignore[no-untyped-call]
+    return []
+
+
+def _processes(pids: Iterable[int]) -> Iterator[Shown]:
+    found: dict[str, list[float]] = {}
+    for pid in pids:
+        for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            found.setdefault(metric.name, []).extend(sample.value for sample in metric.samples)
+    for name, measured in found.items():
+        value = min(measured) if name == "process_start_time_seconds" else sum(measured)
+        kind = CounterMetricFamily if name == "process_cpu_seconds" else GaugeMetricFamily
+        yield kind(name, _PROCESS[name], value=value)
+
+
+def page(readings: Iterable[Reading] = ()) -> bytes:
+    """Return what is scraped, in Prometheus's text format."""
+    return generate_latest(_Page(readings))

@@ -1,0 +1,204 @@
+"""Enter what evaluations found: alerts open and close, and their notices go into the outbox with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.alerts import (
+    MOST_OPEN,
+    Channel,
+    Measure,
+    Rule,
+    Run,
+    Transition,
+    Verdict,
+    judge,
+    worst_first,
+)
+from otpqueue.logs import get_logger
+from otpqueue.store import alert_notices, alerts
+from otpqueue.store.alerts import OpenAlert, Pending
+from otpqueue.store.engine import allow_time, connection, transaction
+
+log = get_logger(__name__)
+
+_ALLOWED_S = 20
+
+Gather = Callable[[Connection, Rule, Measure], Mapping[str, Any]]
+"""Takes what has just become an alert; returns its evidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What a rule found. A subject that is not among the measures is well."""
+
+    rule: Rule
+    measures: Sequence[Measure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What an evaluation changed."""
+
+    opened: tuple[UUID, ...] = ()
+    closed: tuple[UUID, ...] = ()
+    skipped: bool = False
+    """Whether somebody else has just evaluated, or is about to."""
+
+
+@dataclass(kw_only=True)
+class _Page:
+    """What one evaluation does, as it goes."""
+
+    conn: Connection
+    now: datetime
+    gather: Gather
+    opened: list[UUID] = field(default_factory=list)
+    closed: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertBook:
+    """Keeps the alerts of one watch: rules that are evaluated together, by one process at a time."""
+
+    engine: Engine
+    watch: str
+    number: int
+    """Of the watch, for its lock."""
+    apart: timedelta
+    """Evaluations are at least so far apart: a second beat must not count what is bad twice."""
+    channels: tuple[Channel, ...]
+
+    def last(self) -> datetime | None:
+        """Return when this watch was evaluated last. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.last_evaluation(conn, self.watch)
+
+    def is_soon(self, last: datetime | None, now: datetime) -> bool:
+        """Return whether it is too soon for another evaluation, also by a clock that was set back since."""
+        return last is not None and abs(now - last) < self.apart
+
+    def enter(
+        self,
+        looked: Sequence[Looked],
+        *,
+        retired: Sequence[str] = (),
+        gather: Gather,
+        now: datetime,
+        took_ms: int,
+    ) -> Evaluated:
+        """Enter what was found, in one transaction. Alerts of `retired` rules are closed.
+
+        Raises DatabaseUnavailable.
+        """
+
+        def work(conn: Connection) -> Evaluated:
+            allow_time(conn, _ALLOWED_S)
+            if not alerts.take_turn(conn, self.number) or self.is_soon(
+                alerts.last_evaluation(conn, self.watch), now
+            ):
+                return Evaluated(skipped=True)
+            page = _Page(conn=conn, now=now, gather=gather)
+            self._enter_all(page, looked, retired)
+            alerts.note_evaluation(
+                conn,
+                self.watch,
+                at=now,
+                took_ms=took_ms,
+                measures=sum(len(one.measures) for one in looked),
+                opened=len(page.opened),
+                closed=len(page.closed),
+            )
+            return Evaluated(opened=tuple(page.opened), closed=tuple(page.closed))
+
+        return transaction(self.engine, work)
+
+    def _enter_all(self, page: _Page, looked: Sequence[Looked], retired: Sequence[str]) -> None:
+        names = [*(one.rule.name for one in looked), *retired]
+        opening = alert_notices.of_opening()
+        open_ones = alerts.open_ones(page.conn, names, noticed=opening, now=page.now)
+        pending = alerts.pending_ones(page.conn, names)
+        for one in looked:
+            self._enter(
+                page,
+                one,
+                [alert for alert in open_ones if alert.rule == one.rule.name],
+                [before for before in pending if before.rule == one.rule.name],
+            )
+        for alert in open_ones:
+            if alert.rule in retired:
+                self._close(page, alert, "the rule is off")
+        alerts.forget_pending(page.conn, [before for before in pending if before.rule in retired])
+
+    def _enter(
+        self, page: _Page, looked: Looked, open_ones: Sequence[OpenAlert], pending: Sequence[Pending]
+    ) -> None:
+        found = {measure.key: measure for measure in looked.measures}
+        still_open = 0
+        for alert in open_ones:
+            # After a look-up key was replaced one number may have two: the older one goes on.
+            measure = found.pop(alert.key, None) if alert.key else None
+            still_open += self._go_on(page, looked.rule, alert, measure)
+        before = {one.key: one.bad for one in pending}
+        kept: set[str] = set()
+        held_back = 0
+        for measure in worst_first(looked.rule, found.values()):
+            run = Run(count=before.get(measure.key, 0))
+            run, transition = run.after(judge(looked.rule, measure, is_open=False), looked.rule)
+            if transition and still_open < MOST_OPEN:
+                self._open(page, looked.rule, measure)
+                still_open += 1
+            elif transition:
+                held_back += 1
+            elif run.count:
+                alerts.keep_pending(page.conn, looked.rule, measure, bad=run.count, now=page.now)
+                kept.add(measure.subject)
+        alerts.forget_pending(page.conn, [one for one in pending if one.subject not in kept])
+        if held_back:
+            log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
+
+    def _go_on(self, page: _Page, rule: Rule, alert: OpenAlert, measure: Measure | None) -> bool:
+        """Enter what was found of an open alert; return whether it stays open."""
+        verdict = Verdict.GOOD if measure is None else judge(rule, measure, is_open=True)
+        run, transition = Run(is_open=True, count=alert.good).after(verdict, rule)
+        alerts.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
+        # A number that was erased is nobody's alert any more.
+        if transition or alert.key is None:
+            self._close(page, alert, None if alert.key else "the number was erased")
+            return False
+        if not alert.noticed and not alert.silenced:
+            # It opened in silence, which is over.
+            alert_notices.add(page.conn, alert.id, Transition.OPENED, self.channels, now=page.now)
+        return True
+
+    def _open(self, page: _Page, rule: Rule, measure: Measure) -> None:
+        evidence = page.gather(page.conn, rule, measure)
+        alert = alerts.add(page.conn, rule, measure, evidence=evidence, now=page.now)
+        alerts.note_value(page.conn, alert.id, measure, good=0, now=page.now)
+        alerts.note(page.conn, alert.id, "opened", now=page.now)
+        if alert.silenced:
+            self._note_silence(page, alert, Transition.OPENED)
+        else:
+            alert_notices.add(page.conn, alert.id, Transition.OPENED, self.channels, now=page.now)
+        page.opened.append(alert.id)
+
+    def _close(self, page: _Page, alert: OpenAlert, why: str | None) -> None:
+        alerts.close(page.conn, alert.id, now=page.now)
+        alerts.note(page.conn, alert.id, "closed", now=page.now, detail=why)
+        if alert.silenced:
+            # Nobody is told of an end whose beginning he was not told of, nor the other way round.
+            alert_notices.drop_undelivered(page.conn, alert.id)
+            self._note_silence(page, alert, Transition.CLOSED)
+        else:
+            told = alert_notices.channels_told(page.conn, alert.id)
+            alert_notices.add(page.conn, alert.id, Transition.CLOSED, told, now=page.now)
+        page.closed.append(alert.id)
+
+    def _note_silence(self, page: _Page, alert: OpenAlert, transition: Transition) -> None:
+        alerts.note(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)

@@ -1,0 +1,194 @@
+"""What an operator asks of alerts and does about them: see, acknowledge, silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue import masks
+from otpqueue.domain.alerts import Alert, Rule, State
+from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
+from otpqueue.logs import get_logger
+from otpqueue.store import alert_notices, alerts
+from otpqueue.store.alert_notices import Notice
+from otpqueue.store.alerts import Happened, Silence, Value
+from otpqueue.store.engine import connection, transaction
+
+log = get_logger(__name__)
+
+MOST = 500
+LONGEST = timedelta(days=90)
+_LONGEST_TEXT = 500
+_MOST_VALUES = 1440
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertInFull(Alert):
+    """An alert with all that is known of it."""
+
+    history: Sequence[Happened]
+    notices: Sequence[Notice]
+    values: Sequence[Value]
+    """What each evaluation found while it was open, of the last day at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertDesk:
+    """Shows alerts, and takes down what operators say of them."""
+
+    engine: Engine
+    rules: Mapping[str, Rule]
+    """As they are set."""
+    clock: Callable[[], datetime]
+
+    def list(
+        self, *, state: State | None = None, rule: str | None = None, limit: int = 100
+    ) -> Sequence[Alert]:
+        """Return alerts, the newest first, at most 500. Raises InvalidRequest, DatabaseUnavailable."""
+        self._check_rule(rule)
+        with connection(self.engine) as conn:
+            return alerts.newest(
+                conn, state=state, rule=rule, limit=min(max(limit, 1), MOST), now=self.clock()
+            )
+
+    def get(self, alert_id: UUID) -> AlertInFull:
+        """Return an alert with its history. Raises AlertNotFound, DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            alert = self._find(conn, alert_id, self.clock())
+            return AlertInFull(
+                **{field.name: getattr(alert, field.name) for field in fields(Alert)},
+                history=alerts.history(conn, alert_id),
+                notices=alert_notices.of_alert(conn, alert_id),
+                values=alerts.values(conn, alert_id, limit=_MOST_VALUES),
+            )
+
+    def count_open(self) -> int:
+        """Return how many alerts are open. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return sum(alerts.count_open(conn).values())
+
+    def naming(self, request_id: UUID) -> Sequence[Alert]:
+        """Return the alerts whose evidence names a request, the newest first. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.naming(conn, request_id, now=self.clock())
+
+    def ack(self, alert_id: UUID, *, by: str) -> Alert:
+        """Store who has seen an alert, if nobody had before; return it.
+
+        Its closing is still told of. Raises AlertNotFound, InvalidRequest, DatabaseUnavailable.
+        """
+        now, by = self.clock(), _checked("by", by)
+
+        def work(conn: Connection) -> tuple[Alert, bool]:
+            self._find(conn, alert_id, now)
+            changed = alerts.acknowledge(conn, alert_id, by=by, now=now)
+            if changed:
+                alerts.note(conn, alert_id, "acknowledged", now=now, actor=by)
+            return self._find(conn, alert_id, now), changed
+
+        alert, changed = transaction(self.engine, work)
+        if changed:
+            log.info("alert_acknowledged", alert_id=str(alert_id), rule=alert.rule, by=by)
+        return alert
+
+    def silence(
+        self, *, rule: str, subject: str | None, until: datetime, by: str, reason: str | None = None
+    ) -> Silence:
+        """Send no notices about a subject of a rule, or any of its subjects, until then.
+
+        Raises InvalidRequest for a rule that is none, or a time that is over or too far; DatabaseUnavailable.
+        """
+        self._check_rule(rule)
+        return self._silence(
+            rule=rule,
+            subject=subject if subject is None else _checked("subject", subject, typed=True),
+            until=until,
+            by=by,
+            reason=reason,
+        )
+
+    def _silence(
+        self, *, rule: str, subject: str | None, until: datetime, by: str, reason: str | None
+    ) -> Silence:
+        now, by = self.clock(), _checked("by", by)
+        if not now < until <= now + LONGEST:
+            raise InvalidRequest([FieldError("until", f"must be within the next {LONGEST.days} days")])
+        if reason is not None:
+            reason = _checked("reason", reason, typed=True)
+
+        def work(conn: Connection) -> Silence:
+            made = alerts.silence(
+                conn, rule=rule, subject=subject, until=until, by=by, reason=reason, now=now
+            )
+            for alert_id in alerts.concerned(conn, made):
+                alerts.note(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
+            return made
+
+        made = transaction(self.engine, work)
+        log.info("alert_silenced", silence_id=str(made.id), rule=rule, by=by, until=until.isoformat())
+        return made
+
+    def silence_alert(
+        self, alert_id: UUID, *, until: datetime, by: str, reason: str | None, every_subject: bool
+    ) -> Silence:
+        """Silence the subject of an alert, or its whole rule. Raises AlertNotFound; else as `silence`."""
+        with connection(self.engine) as conn:
+            alert = self._find(conn, alert_id, self.clock())
+        if alert.subject is None and not every_subject:
+            raise InvalidRequest([FieldError("alert", "was about a number that has been erased")])
+        subject = None if every_subject else alert.subject
+        return self._silence(rule=alert.rule, subject=subject, until=until, by=by, reason=reason)
+
+    def unsilence(self, silence_id: UUID, *, by: str | None = None) -> bool:
+        """End a silence; return whether there was one in force. Raises DatabaseUnavailable."""
+        now = self.clock()
+
+        def work(conn: Connection) -> Silence | None:
+            ended = alerts.unsilence(conn, silence_id, now=now)
+            for alert_id in alerts.concerned(conn, ended) if ended else ():
+                alerts.note(conn, alert_id, "silence_ended", now=now, actor=by)
+            return ended
+
+        ended = transaction(self.engine, work)
+        if ended:
+            log.info("alert_unsilenced", silence_id=str(silence_id), rule=ended.rule, by=by)
+        return ended is not None
+
+    def silences(self) -> Sequence[Silence]:
+        """Return the silences in force, those that end first first. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.silences(conn, now=self.clock())
+
+    def evaluated_at(self) -> datetime | None:
+        """Return when the rules were evaluated last. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return alerts.last_evaluation(conn, "rules")
+
+    def _find(self, conn: Connection, alert_id: UUID, now: datetime) -> Alert:
+        alert = alerts.find(conn, alert_id, now=now)
+        if alert is None:
+            raise AlertNotFound
+        return alert
+
+    def _check_rule(self, rule: str | None) -> None:
+        if rule is not None and rule not in self.rules:
+            raise InvalidRequest([FieldError("rule", f"must be one of {', '.join(sorted(self.rules))}")])
+
+
+def _checked(field: str, text: str, *, typed: bool = False) -> str:
+    """Return a text that may be stored and shown; what was typed must hold nothing secret."""
+    text = text.strip()
+    if not text or len(text) > _LONGEST_TEXT or not text.isprintable():
+        raise InvalidRequest([FieldError(field, f"must be 1 to {_LONGEST_TEXT} printable characters")])
+    if typed and masks.text(text) != text:
+        raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
+    return text
+
+
+def _until(silence: Silence) -> str:
+    why = f": {silence.reason}" if silence.reason else ""
+    return f"until {silence.until:%Y-%m-%d %H:%M} UTC{why}"

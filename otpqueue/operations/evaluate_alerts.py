@@ -1,0 +1,172 @@
+"""Evaluate the rules once a minute: look at what each needs, and enter what was found.
+
+Facts are read before the transaction that enters them. What one rule cannot read keeps no other from being
+evaluated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.alert_rules import WATCHES, Watch, from_counts, from_numbers, top_reasons
+from otpqueue.domain.alerts import ALL, Measure, Rule
+from otpqueue.domain.circuit import State
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.stats import Tally
+from otpqueue.logs import get_logger
+from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
+from otpqueue.store import alert_facts, alerts, stat_reports
+from otpqueue.store.alert_facts import DisabledEndpoint, Queue
+from otpqueue.store.engine import allow_time, connection, transaction
+from otpqueue.store.vault import Vault
+
+log = get_logger(__name__)
+
+ELSEWHERE = frozenset({"workers_silent"})
+"""Rules that are not evaluated here: where all workers are silent nobody would be."""
+
+_LOOK_S = 10
+_OVERLAP = timedelta(minutes=3)
+"""What happened shortly before the last evaluation may have been committed after it."""
+
+_STALE = timedelta(minutes=3)
+"""Events that have waited for so long to be added up make the roll-ups too old to judge by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateAlerts:
+    """Evaluates. Of two at once one works, the other leaves it to that one."""
+
+    engine: Engine
+    rules: Mapping[str, Rule]
+    vault: Vault
+    circuit: Callable[[], State]
+    book: AlertBook
+
+    def __call__(self, *, now: datetime) -> Evaluated:
+        """Evaluate every rule that is on. Raises DatabaseUnavailable."""
+        began, last = time.monotonic(), self.book.last()
+        if self.book.is_soon(last, now):
+            return Evaluated(skipped=True)
+        here = [rule for name, rule in self.rules.items() if name not in ELSEWHERE]
+        can_judge = self._has_statistics(now)
+        looked = [
+            found
+            for rule in here
+            if not rule.off and (can_judge or rule.name not in WATCHES)
+            for found in [self._look(rule, last, now)]
+            if found
+        ]
+        return self.book.enter(
+            looked,
+            retired=[rule.name for rule in here if rule.off],
+            gather=partial(_evidence, now=now),
+            now=now,
+            took_ms=round((time.monotonic() - began) * 1000),
+        )
+
+    def _has_statistics(self, now: datetime) -> bool:
+        with connection(self.engine) as conn:
+            since = stat_reports.waiting_since(conn)
+        if since is None or now - since < _STALE:
+            return True
+        log.warning("alerts_without_statistics", waiting_s=round((now - since).total_seconds()))
+        return False
+
+    def _look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
+        def work(conn: Connection) -> list[Measure]:
+            allow_time(conn, _LOOK_S)
+            return self._measures(conn, rule, last, now)
+
+        try:
+            return Looked(rule=rule, measures=transaction(self.engine, work))
+        except DatabaseUnavailable as error:
+            # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
+            log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)
+        except Exception:
+            log.exception("alert_rule_failed", rule=rule.name)
+        return None
+
+    def _measures(self, conn: Connection, rule: Rule, last: datetime | None, now: datetime) -> list[Measure]:
+        if rule.name in WATCHES:
+            watch = WATCHES[rule.name]
+            return from_counts(rule, watch, alert_facts.windows(conn, rule, watch, now=now))
+        match rule.name:
+            case "number_requests" | "number_wrong_codes":
+                count = alert_facts.asking if rule.name == "number_requests" else alert_facts.guessing
+                known = alerts.known_numbers(conn, rule.name)
+                fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
+                return from_numbers(count(conn, rule, known=known, fresh=fresh, now=now, vault=self.vault))
+            case "queue_age":
+                return [_of_queue(alert_facts.queue(conn, now=now), now)]
+            case "circuit_open":
+                return [_of_circuit(self.circuit())]
+            case "webhook_disabled":
+                return [_of_endpoint(one) for one in alert_facts.disabled_endpoints(conn)]
+        raise ValueError(f"nobody looks at what {rule.name} needs")
+
+
+def _of_queue(queue: Queue, now: datetime) -> Measure:
+    waited = 0.0 if queue.oldest is None else max((now - queue.oldest).total_seconds(), 0)
+    return Measure(subject=ALL, value=waited, sample=queue.due, figures={"due": queue.due})
+
+
+def _of_circuit(state: State) -> Measure:
+    value = 0 if state is State.CLOSED else 1
+    return Measure(subject=ALL, value=value, sample=1, figures={"circuit": state.value})
+
+
+def _of_endpoint(one: DisabledEndpoint) -> Measure:
+    figures = {"reason": one.reason, "since": f"{one.disabled_at:%Y-%m-%d %H:%M:%S} UTC"}
+    return Measure(subject=one.client, value=1, sample=1, figures=figures)
+
+
+def _evidence(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> dict[str, Any]:
+    """Return what shows that an alert is right: figures, reasons, some requests, the window step by step."""
+    evidence: dict[str, Any] = {"figures": dict(measure.figures)}
+    try:
+        # What cannot be had must not keep the alert from opening.
+        with conn.begin_nested():
+            evidence |= _more(conn, rule, measure, now)
+    except Exception:
+        log.exception("alert_evidence_failed", rule=rule.name)
+    return evidence
+
+
+def _more(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> dict[str, Any]:
+    if measure.number_hash is not None:
+        ids, reasons = alert_facts.of_number(conn, measure, since=now - rule.window)
+        return {"reasons": reasons, "requests": _plain(ids)}
+    if rule.name == "queue_age":
+        return {"requests": _plain(alert_facts.oldest_due(conn, now=now))}
+    watch = WATCHES.get(rule.name)
+    if watch is None:
+        return {}
+    step, steps = alert_facts.series(conn, rule, watch, measure.subject, now=now)
+    return {
+        "reasons": top_reasons(watch, [tally for _, tally in steps]),
+        "requests": _plain(alert_facts.examples(conn, rule, watch, measure.subject, now=now)),
+        "series": {
+            "unit": watch.chart_unit.value,
+            "step_s": round(step.total_seconds()),
+            "points": [_point(at, watch, tally) for at, tally in steps],
+        },
+    }
+
+
+def _plain(ids: Sequence[UUID]) -> list[str]:
+    return [str(one) for one in ids]
+
+
+def _point(at: datetime, watch: Watch, tally: Tally) -> dict[str, Any]:
+    value, sample = watch.chart(tally)
+    shown = None if value is None else round(value, 4)
+    return {"at": at.isoformat().replace("+00:00", "Z"), "value": shown, "sample": sample}

@@ -1,0 +1,53 @@
+"""Wake a worker when something was written for a client that wants to be told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.request import Status
+from otpqueue.domain.webhooks import event_of
+from otpqueue.store import webhooks
+from otpqueue.store.engine import connection
+
+_LOOK_AGAIN_S = 10.0
+"""So long it is remembered who wants to be told of what: a new endpoint waits for beat until then."""
+
+
+class TellClients:
+    """Wakes a worker that sends webhooks, where one of these moves has written any. Thread-safe."""
+
+    def __init__(
+        self, *, engine: Engine, wake: Callable[[], bool], look_again_s: float = _LOOK_AGAIN_S
+    ) -> None:
+        self._engine, self._wake, self._look_again_s = engine, wake, look_again_s
+        self._wanted: frozenset[tuple[UUID, str]] = frozenset()
+        self._look_at = 0.0
+        self._looking = threading.Lock()
+
+    def __call__(self, moves: Iterable[tuple[UUID, Status]]) -> None:
+        """Take the clients of requests and the statuses these have got. Never raises: beat wakes one anyway.
+
+        Where nobody wants to be told this costs nothing but a look into the table every ten seconds.
+        """
+        self._look()
+        if self._wanted and any((client_id, event_of(status)) in self._wanted for client_id, status in moves):
+            self._wake()
+
+    def _look(self) -> None:
+        # Those that come while somebody is looking make do with what was known.
+        if time.monotonic() < self._look_at or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look_at = time.monotonic() + self._look_again_s
+            with connection(self._engine) as conn:
+                self._wanted = webhooks.wanted(conn)
+        except DatabaseUnavailable:
+            pass  # the next look is seconds away
+        finally:
+            self._looking.release()

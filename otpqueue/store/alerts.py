@@ -1,0 +1,419 @@
+"""Queries on alerts: which are open or about to open, what happened to them, and who wants no notices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.alerts import Alert, Measure, Rule, State
+from otpqueue.store.schema import (
+    alert_evaluations,
+    alert_history,
+    alert_pending,
+    alert_silences,
+    alert_values,
+    alerts,
+)
+
+_a, _s = alerts.c, alert_silences.c
+_LOCK = 0x6F7470_0100
+"""Beside those of migrations and purging; each watch has one of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAlert:
+    """An alert that is open, as the next evaluation needs it."""
+
+    id: UUID
+    rule: str
+    subject: str | None
+    number_hash: bytes | None = field(repr=False)
+    good: int
+    """Good evaluations in a row."""
+    silenced: bool
+    noticed: bool
+    """Whether there is a notice of its opening, delivered or not."""
+
+    @property
+    def key(self) -> str | None:
+        """What tells its subject from others of its rule; None once that is forgotten."""
+        return self.number_hash.hex() if self.number_hash else self.subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """What was bad at the last evaluation."""
+
+    rule: str
+    subject: str
+    number_hash: bytes | None = field(repr=False)
+    bad: int
+
+    @property
+    def key(self) -> str:
+        """What tells its subject from others of its rule."""
+        return self.number_hash.hex() if self.number_hash else self.subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happened:
+    """What happened to an alert."""
+
+    at: datetime
+    what: str
+    actor: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """What one evaluation of an open alert found."""
+
+    at: datetime
+    value: float | None
+    sample: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silence:
+    """For what no notices are sent, and until when."""
+
+    id: UUID
+    rule: str
+    subject: str | None
+    """None for every subject of the rule."""
+    until: datetime
+    reason: str | None
+    silenced_by: str
+    silenced_at: datetime
+
+
+def take_turn(conn: Connection, watch: int) -> bool:
+    """Return whether nobody else is evaluating; nobody else will until this transaction ends."""
+    return bool(conn.execute(select(func.pg_try_advisory_xact_lock(_LOCK + watch))).scalar_one())
+
+
+def last_evaluation(conn: Connection, watch: str) -> datetime | None:
+    """Return when rules were evaluated last."""
+    at: datetime | None = conn.execute(
+        select(alert_evaluations.c.at)
+        .where(alert_evaluations.c.watch == watch)
+        .order_by(alert_evaluations.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return at
+
+
+def note_evaluation(
+    conn: Connection, watch: str, *, at: datetime, took_ms: int, measures: int, opened: int, closed: int
+) -> None:
+    """Store that rules were evaluated."""
+    conn.execute(
+        insert(alert_evaluations).values(
+            watch=watch, at=at, took_ms=took_ms, measures=measures, opened=opened, closed=closed
+        )
+    )
+
+
+def _silenced_until(now: datetime | ColumnElement[datetime]) -> ScalarSelect[datetime | None]:
+    of_it = or_(_s.subject.is_(None), _s.subject == _a.subject, _s.number_hash == _a.number_hash)
+    until = select(func.max(_s.until)).where(_s.rule == _a.rule, of_it, _s.until > now)
+    return until.correlate(alerts).scalar_subquery()
+
+
+def silenced(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that an alert's notices are not wanted now."""
+    return _silenced_until(now).is_not(None)
+
+
+def open_ones(
+    conn: Connection, rules: Collection[str], *, noticed: ColumnElement[bool], now: datetime
+) -> list[OpenAlert]:
+    """Return the open alerts of these rules, oldest first, and keep others from changing them."""
+    rows = conn.execute(
+        select(
+            _a.id,
+            _a.rule,
+            _a.subject,
+            _a.number_hash,
+            _a.good,
+            silenced(now).label("silenced"),
+            noticed.label("noticed"),
+        )
+        .where(_a.state == State.OPEN, _a.rule.in_(rules))
+        .order_by(_a.id)
+        .with_for_update(of=alerts)
+    )
+    return [OpenAlert(**row) for row in rows.mappings()]
+
+
+def count_open(conn: Connection) -> dict[str, int]:
+    """Return how many alerts are open, by rule."""
+    rows = conn.execute(
+        select(_a.rule, func.count().label("number")).where(_a.state == State.OPEN.value).group_by(_a.rule)
+    )
+    return {row.rule: row.number for row in rows}
+
+
+def pending_ones(conn: Connection, rules: Collection[str]) -> list[Pending]:
+    """Return what was bad at the last evaluation of these rules."""
+    p = alert_pending.c
+    rows = conn.execute(select(p.rule, p.subject, p.number_hash, p.bad).where(p.rule.in_(rules)))
+    return [Pending(**row) for row in rows.mappings()]
+
+
+def known_numbers(conn: Connection, rule: str) -> list[bytes]:
+    """Return the hashes of the numbers that a rule has an open alert about, or is about to."""
+    p = alert_pending.c
+    of_open = select(_a.number_hash).where(_a.state == State.OPEN, _a.rule == rule)
+    of_pending = select(p.number_hash).where(p.rule == rule)
+    found = conn.execute(of_open.union(of_pending)).scalars()
+    return [number_hash for number_hash in found if number_hash is not None]
+
+
+def keep_pending(conn: Connection, rule: Rule, measure: Measure, *, bad: int, now: datetime) -> None:
+    """Store that a subject was bad for the `bad`-th time in a row."""
+    row = {"number_hash": measure.number_hash, "bad": bad, "evaluated_at": now}
+    conn.execute(
+        upsert(alert_pending)
+        .values(rule=rule.name, subject=measure.subject, **row)
+        .on_conflict_do_update(index_elements=["rule", "subject"], set_=row)
+    )
+
+
+def forget_pending(conn: Connection, ones: Sequence[Pending]) -> None:
+    """Forget what is not bad any more, or has become an alert."""
+    for one in ones:
+        conn.execute(
+            delete(alert_pending).where(
+                alert_pending.c.rule == one.rule, alert_pending.c.subject == one.subject
+            )
+        )
+
+
+def add(
+    conn: Connection, rule: Rule, measure: Measure, *, evidence: Mapping[str, Any], now: datetime
+) -> OpenAlert:
+    """Open an alert."""
+    alert_id = uuid7()
+    conn.execute(
+        insert(alerts).values(
+            id=alert_id,
+            rule=rule.name,
+            subject=measure.subject,
+            number_hash=measure.number_hash,
+            state=State.OPEN,
+            value=measure.value,
+            threshold=rule.threshold,
+            window_s=rule.window_s,
+            sample=measure.sample,
+            evaluated_at=now,
+            opened_at=now,
+            evidence=dict(evidence),
+        )
+    )
+    is_silenced = conn.execute(select(silenced(now)).where(_a.id == alert_id)).scalar_one()
+    return OpenAlert(
+        id=alert_id,
+        rule=rule.name,
+        subject=measure.subject,
+        number_hash=measure.number_hash,
+        good=0,
+        silenced=is_silenced,
+        noticed=False,
+    )
+
+
+def note_value(
+    conn: Connection, alert_id: UUID, measure: Measure | None, *, good: int, now: datetime
+) -> None:
+    """Store what an evaluation found of an open alert; None for nothing at all."""
+    value, sample = (measure.value, measure.sample) if measure else (None, 0)
+    # The last value stays where there was none: an alert is about something.
+    looked = {"good": good, "evaluated_at": now, "sample": sample}
+    if value is not None:
+        looked["value"] = value
+    conn.execute(update(alerts).where(_a.id == alert_id).values(looked))
+    point = {"alert_id": alert_id, "at": now, "value": value, "sample": sample}
+    conn.execute(upsert(alert_values).values(point).on_conflict_do_nothing())
+
+
+def close(conn: Connection, alert_id: UUID, *, now: datetime) -> None:
+    """Close an alert."""
+    conn.execute(update(alerts).where(_a.id == alert_id).values(state=State.CLOSED, closed_at=now))
+
+
+def note(
+    conn: Connection,
+    alert_id: UUID,
+    what: str,
+    *,
+    now: datetime,
+    actor: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """Store that something happened to an alert."""
+    conn.execute(
+        insert(alert_history).values(alert_id=alert_id, at=now, what=what, actor=actor, detail=detail)
+    )
+
+
+def _shown(now: datetime) -> list[ColumnElement[Any]]:
+    return [*alerts.c, _silenced_until(now).label("silenced_until")]
+
+
+def _to_domain(row: Row[Any]) -> Alert:
+    return Alert(
+        id=row.id,
+        rule=row.rule,
+        subject=row.subject,
+        state=State(row.state),
+        value=row.value,
+        threshold=row.threshold,
+        window_s=row.window_s,
+        sample=row.sample,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        evaluated_at=row.evaluated_at,
+        evidence=row.evidence or {},
+        acknowledged_at=row.acknowledged_at,
+        acknowledged_by=row.acknowledged_by,
+        silenced_until=row.silenced_until,
+    )
+
+
+def newest(
+    conn: Connection, *, state: State | None, rule: str | None, limit: int, now: datetime
+) -> list[Alert]:
+    """Return alerts, the newest first."""
+    conditions = [*([_a.state == state] if state else []), *([_a.rule == rule] if rule else [])]
+    rows = conn.execute(
+        select(*_shown(now)).where(*conditions).order_by(_a.opened_at.desc(), _a.id.desc()).limit(limit)
+    )
+    return [_to_domain(row) for row in rows]
+
+
+def naming(conn: Connection, request_id: UUID, *, now: datetime) -> list[Alert]:
+    """Return the alerts whose evidence names a request, the newest first."""
+    named = _a.evidence.contains({"requests": [str(request_id)]})
+    rows = conn.execute(select(*_shown(now)).where(named).order_by(_a.opened_at.desc(), _a.id.desc()))
+    return [_to_domain(row) for row in rows]
+
+
+def find(conn: Connection, alert_id: UUID, *, now: datetime) -> Alert | None:
+    """Return one alert, None if there is none with this id."""
+    row = conn.execute(select(*_shown(now)).where(_a.id == alert_id)).one_or_none()
+    return _to_domain(row) if row else None
+
+
+def history(conn: Connection, alert_id: UUID) -> list[Happened]:
+    """Return what happened to an alert, in order."""
+    h = alert_history.c
+    rows = conn.execute(
+        select(h.at, h.what, h.actor, h.detail).where(h.alert_id == alert_id).order_by(h.number)
+    )
+    return [Happened(**row) for row in rows.mappings()]
+
+
+def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[Value]:
+    """Return what the newest evaluations of an alert found, oldest first."""
+    v = alert_values.c
+    rows = conn.execute(
+        select(v.at, v.value, v.sample).where(v.alert_id == alert_id).order_by(v.at.desc()).limit(limit)
+    )
+    return [Value(**row) for row in rows.mappings()][::-1]
+
+
+def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> bool:
+    """Store who has seen an alert; return False if somebody had before."""
+    changed = conn.execute(
+        update(alerts)
+        .where(_a.id == alert_id, _a.acknowledged_at.is_(None))
+        .values(acknowledged_at=now, acknowledged_by=by)
+    )
+    return bool(changed.rowcount)
+
+
+def silence(
+    conn: Connection,
+    *,
+    rule: str,
+    subject: str | None,
+    until: datetime,
+    by: str,
+    reason: str | None,
+    now: datetime,
+) -> Silence:
+    """Store that no notices are wanted. Where the subject is a number, it is found and erased as one."""
+    number_hash = None
+    if subject is not None:
+        number_hash = conn.execute(
+            select(_a.number_hash)
+            .where(_a.rule == rule, _a.subject == subject)
+            .order_by(_a.opened_at.desc())
+            .limit(1)
+        ).scalar_one_or_none()
+    row = conn.execute(
+        insert(alert_silences)
+        .values(
+            id=uuid7(),
+            rule=rule,
+            subject=subject,
+            number_hash=number_hash,
+            until=until,
+            reason=reason,
+            silenced_by=by,
+            silenced_at=now,
+        )
+        .returning(*_silence_columns())
+    )
+    return Silence(**row.mappings().one())
+
+
+def unsilence(conn: Connection, silence_id: UUID, *, now: datetime) -> Silence | None:
+    """End a silence; return it, None if there is none in force with this id."""
+    row = conn.execute(
+        update(alert_silences)
+        .where(_s.id == silence_id, _s.until > now)
+        .values(until=now)
+        .returning(*_silence_columns())
+    )
+    found = row.mappings().one_or_none()
+    return Silence(**found) if found else None
+
+
+def silences(conn: Connection, *, now: datetime) -> list[Silence]:
+    """Return the silences in force, those that end first first."""
+    rows = conn.execute(select(*_silence_columns()).where(_s.until > now).order_by(_s.until, _s.id))
+    return [Silence(**row) for row in rows.mappings()]
+
+
+def concerned(conn: Connection, one: Silence) -> list[UUID]:
+    """Return the ids of the open alerts that a silence is about."""
+    subject = _a.subject == one.subject if one.subject is not None else literal(value=True)
+    rows = conn.execute(select(_a.id).where(and_(_a.state == State.OPEN, _a.rule == one.rule, subject)))
+    return list(rows.scalars())
+
+
+def _silence_columns() -> list[ColumnElement[Any]]:
+    return [column for column in _s if column.name != "number_hash"]

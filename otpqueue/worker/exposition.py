@@ -1,0 +1,65 @@
+"""`/metrics` of a worker, on a port of its own: a worker answers nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from otpqueue import metrics
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
+
+_PATIENCE_S = 5.0
+"""A connection that says nothing for so long is cut."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE_S
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
+        """Log nothing: a scrape is no event."""
+
+
+class Exposition:
+    """Serves the metrics of this process by plain HTTP to whoever has the token."""
+
+    def __init__(self, *, host: str, port: int, token: str) -> None:
+        self._host, self._port, self._token = host, port, token
+
+    def start(self) -> None:
+        """Serve from now on, in threads that end with the process.
+
+        A port that cannot be had is logged: codes are to be sent all the same.
+        """
+        try:
+            server = make_server(
+                self._host, self._port, self._answer, server_class=_Server, handler_class=_Handler
+            )
+        except OSError as error:
+            # No bug, so no traceback.
+            log.error("metrics_not_served", port=self._port, why=error.strerror)  # noqa: TRY400
+            return
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        status, body, more = HTTPStatus.OK, b"", []
+        if environ["PATH_INFO"] != "/metrics":
+            status = HTTPStatus.NOT_FOUND
+        elif environ["REQUEST_METHOD"] != "GET":
+            status, more = HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET")]
+        elif not metrics.is_token(environ.get("HTTP_AUTHORIZATION"), self._token):
+            status, more = HTTPStatus.UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]
+        else:
+            body = metrics.page()
+        headers = [("Content-Type", metrics.CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        start(f"{status.value} {status.phrase}", headers + more)
+        return [body]

@@ -1,0 +1,159 @@
+"""A deployment under watch: real traffic through the simulator, and a clock that can be moved ahead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from freezegun import freeze_time
+from sqlalchemy import Engine, delete
+
+from otpqueue import clock
+from otpqueue.domain.alerts import Alert, State
+from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
+from otpqueue.domain.request import OtpRequest
+from otpqueue.operations.alert_book import Evaluated
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.verify import Attempted
+from otpqueue.store import clients
+from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.schema import metadata
+from otpqueue.wiring import Parts
+from tests.conftest import NO_LIMITS, TEMPLATE, Engines, MakeParts, Provider
+
+MINUTE = timedelta(minutes=1)
+
+
+class Deployment:
+    """Makes traffic, and evaluates the rules minute by minute on a clock of its own."""
+
+    def __init__(self, parts: Parts, provider: Provider, client_id: UUID) -> None:
+        self.parts, self.provider, self.client_id = parts, provider, client_id
+        self.now = clock.now()
+
+    def ask(self, number: str) -> OtpRequest:
+        """Ask for a code."""
+        return self.parts.request(CodeWanted(phone_number=number), client_id=self.client_id, now=clock.now())
+
+    def try_to_ask(self, number: str) -> bool:
+        """Ask for a code; return whether that was accepted."""
+        try:
+            self.ask(number)
+        except OtpqueueError:
+            return False
+        return True
+
+    def send(self, numbers: Sequence[str]) -> list[OtpRequest]:
+        """Ask for a code for each number, and have them sent."""
+        asked = [self.ask(number) for number in numbers]
+        self.parts.pump.run()
+        return asked
+
+    def check(self, request: OtpRequest, number: str, *, right: bool) -> None:
+        """Check the code of a request, the right one or another."""
+        code = self.provider.code(number)
+        typed = code if right else f"{(int(code) + 1) % 1_000_000:06}"
+        try:
+            self.parts.verify(request.id, Attempted(code=typed), client_id=self.client_id, now=clock.now())
+        except CodeIncorrect:
+            assert not right
+
+    def reports(self, *, wait_s: float = 120) -> None:
+        """Let what was sent be reported on: wait by the simulator's clock, and pull."""
+        self.provider.call("POST", "/_simulator/clock", json={"advance_s": wait_s})
+        self.parts.receipts.pull(self.parts.infobip, now=clock.now())
+
+    def report_as(self, **rule: Any) -> None:
+        """Say how what is sent from now on is reported."""
+        self.provider.call("DELETE", "/_simulator/receipts")
+        answer = self.provider.call("POST", "/_simulator/receipts", json={"match": {}, **rule})
+        assert answer.status_code < 300, answer.text
+
+    def evaluate(self, times: int = 1) -> list[Evaluated]:
+        """Add up what happened, and evaluate so many times, a minute apart."""
+        self.parts.roll_up()
+        found = []
+        for _ in range(times):
+            found.append(self.parts.evaluate_alerts(now=self.now))
+            assert not found[-1].skipped
+            self.now += MINUTE
+        return found
+
+    @contextmanager
+    def after(self, pause: timedelta) -> Iterator[None]:
+        """Let so much time pass on every clock but Postgres's and Redis's, for as long as the block lasts."""
+        self.now += pause
+        # The simulator may run in this process: a timer that its loop sets by a moved clock may never end.
+        with freeze_time(self.now, tick=True, ignore=["asyncio"]):
+            yield
+
+    def open(self, rule: str | None = None) -> list[Alert]:
+        """Return the open alerts, of one rule or all."""
+        return list(self.parts.alert_desk.list(state=State.OPEN, rule=rule))
+
+    def rules_open(self) -> list[str]:
+        """Return the rules that have open alerts."""
+        return sorted(alert.rule for alert in self.open())
+
+
+def numbers(count: int, first: int = 0) -> list[str]:
+    """Return so many different numbers."""
+    return [f"+447700900{last:03d}" for last in range(first, first + count)]
+
+
+@pytest.fixture(scope="session")
+def _database(engines: Engines) -> Iterator[Engine]:
+    engine = make_engine(engines.postgres.create_database("alerts", template=TEMPLATE), pool_size=2)
+    yield engine
+    engine.dispose()
+    engines.postgres.drop_database("alerts")
+
+
+@pytest.fixture
+def database_url(_database: Engine) -> str:
+    """Return a migrated database that is emptied for each test."""
+    with connection(_database) as conn:
+        for table in reversed(metadata.sorted_tables):
+            conn.execute(delete(table))
+    _database.dispose()
+    return _database.url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment without limits, which are not the subject here."""
+    return environment | NO_LIMITS
+
+
+@pytest.fixture
+def client_id(parts: Parts) -> UUID:
+    """Return a client."""
+    with connection(parts.engine) as conn:
+        return clients.ensure_client(conn, "shop", now=clock.now())
+
+
+MakeDeployment = Callable[..., Deployment]
+
+
+@pytest.fixture
+def make_deployment(
+    parts: Parts, make_parts: MakeParts, provider: Provider, client_id: UUID
+) -> MakeDeployment:
+    """Return a function that makes a deployment whose rules, or other settings, differ."""
+
+    def make(rules: Mapping[str, Mapping[str, Any]] | None = None, **differing: str) -> Deployment:
+        other = make_parts(OTPQUEUE_ALERT_RULES=json.dumps(rules or {}), **differing)
+        return Deployment(other, provider, client_id)
+
+    return make
+
+
+@pytest.fixture
+def deployment(make_deployment: MakeDeployment) -> Deployment:
+    """Return a deployment under watch, with the rules as they are."""
+    return make_deployment()
