@@ -14,6 +14,8 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from urllib.parse import unquote, urlsplit
 
+import certifi
+
 _PORTS = {"smtp": 587, "smtps": 465}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -87,7 +89,7 @@ class Mailer:
             self._server,
             name=self._domain,
             timeout_s=self._timeout_s,
-            tls=self._tls or ssl.create_default_context(),
+            tls=self._tls or _usual_authorities(),
         )
         try:
             smtp.begin()
@@ -153,6 +155,13 @@ class _Bounded(smtplib.SMTP):
         if self._line:
             with suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)
+
+
+def _usual_authorities() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # A slim container has no authorities of its own.
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def _why(error: Exception) -> str:

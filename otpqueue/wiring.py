@@ -21,7 +21,7 @@ from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.guard import Mode
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import EVERY_S, Kind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -39,6 +39,7 @@ from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.evaluate_alerts import EvaluateAlerts
+from otpqueue.operations.evaluate_workers import EvaluateWorkers
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.guard import PumpingGuard
@@ -512,6 +513,26 @@ class Parts:
             vault=self.vault,
             circuit=self.circuit.state,
             book=book,
+        )
+
+    @cached_property
+    def evaluate_workers(self) -> EvaluateWorkers:
+        """Notices that workers or beat are silent."""
+        book = AlertBook(
+            engine=self.engine,
+            watch="workers",
+            number=2,
+            # Every process of the API looks; a silence is counted as often as one of them would.
+            apart=timedelta(seconds=EVERY_S[Kind.API] / 2),
+            channels=self.notify_alerts.channels,
+        )
+        return EvaluateWorkers(
+            engine=self.engine,
+            rules=self.alert_rules,
+            book=book,
+            queues=jobs.QUEUES,
+            notify=self.notify_alerts,
+            began=clock.now(),
         )
 
     @cached_property

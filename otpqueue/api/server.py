@@ -38,7 +38,10 @@ def create_from_environment() -> Bridge:
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     parts = Parts(current)
     app = create_app(parts)
-    watchdog = Watchdog(heart=parts.heart(Kind.API), watch=None, clock=clock.now)
+    watch_workers = parts.evaluate_workers
+    watchdog = Watchdog(
+        heart=parts.heart(Kind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
+    )
     watchdog.start()
     return Bridge(
         app,

@@ -6,36 +6,21 @@ So it delivers its notices itself, too, for as long as something is silent.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from otpqueue.domain.alerts import Measure, Rule, breaks
+from otpqueue.domain.heartbeats import Heartbeat, Kind
 from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
 from otpqueue.operations.notify_alerts import NotifyAlerts
+from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection
 
 RULE = "workers_silent"
 BEAT = "beat"
-
-
-class Heartbeat(Protocol):
-    """The newest sign of life of a process."""
-
-    @property
-    def kind(self) -> str:
-        """What it is: `worker`, `beat`, `api`."""
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """Which queues it serves, if it is a worker."""
-
-    @property
-    def age_s(self) -> float:
-        """How long ago that was, by Postgres's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +30,12 @@ class EvaluateWorkers:
     engine: Engine
     rules: Mapping[str, Rule]
     book: AlertBook
-    heartbeats: Callable[[Connection], Sequence[Heartbeat]]
     queues: Sequence[str]
     notify: NotifyAlerts
     began: datetime
-    """When this process began to watch: what has shown no sign of life at all has been silent since then."""
+    """When this process began to watch."""
+    worked: dict[str, datetime] = field(default_factory=dict)
+    """When this process last saw somebody at work, by subject; nobody ever, since it began to watch."""
 
     def __call__(self, *, now: datetime) -> Evaluated:
         """Evaluate, and deliver notices while something is silent. Raises DatabaseUnavailable."""
@@ -64,29 +50,33 @@ class EvaluateWorkers:
             now=now,
             took_ms=round((time.monotonic() - began) * 1000),
         )
-        is_silent = any(breaks(rule, measure.value or 0) for measure in measures)
-        if is_silent or evaluated.closed:
+        if evaluated.closed or any(breaks(rule, measure.value or 0) for measure in measures):
             self.notify(now=now)
         return evaluated
 
     def _measures(self, now: datetime) -> list[Measure]:
         with connection(self.engine) as conn:
-            living = self.heartbeats(conn)
-        since_began_s = max((now - self.began).total_seconds(), 0)
-
-        def measure(subject: str, ages: Sequence[float]) -> Measure:
-            figures = {"processes": len(ages)}
-            return Measure(
-                subject=subject, value=min(ages, default=since_began_s), sample=len(ages), figures=figures
-            )
-
+            signs = heartbeats.living(conn)
+        workers = [one for one in signs if one.kind is Kind.WORKER]
         return [
-            measure(BEAT, [one.age_s for one in living if one.kind == "beat"]),
+            self._measure(BEAT, [one for one in signs if one.kind is Kind.BEAT], now),
             *(
-                measure(
-                    f"queue {queue}",
-                    [one.age_s for one in living if one.kind == "worker" and queue in one.queues],
-                )
+                self._measure(f"queue {queue}", [one for one in workers if queue in one.queues], now)
                 for queue in self.queues
             ),
         ]
+
+    def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> Measure:
+        """Return for how long nobody has been at work: who does not hear the broker is not."""
+        for one in signs:
+            if one.in_touch:
+                seen_at = now - timedelta(seconds=one.age_s)
+                self.worked[subject] = max(seen_at, self.worked.get(subject, seen_at))
+        silent_s = (now - self.worked.get(subject, self.began)).total_seconds()
+        living = [one for one in signs if one.lives]
+        return Measure(
+            subject=subject,
+            value=max(silent_s, 0),
+            sample=len(living),
+            figures={"living": len(living), "cut_off": sum(not one.in_touch for one in living)},
+        )

@@ -215,10 +215,10 @@ def add(
     conn: Connection, rule: Rule, measure: Measure, *, evidence: Mapping[str, Any], now: datetime
 ) -> OpenAlert:
     """Open an alert."""
-    row = conn.execute(
-        insert(alerts)
-        .values(
-            id=uuid7(),
+    alert_id = uuid7()
+    conn.execute(
+        insert(alerts).values(
+            id=alert_id,
             rule=rule.name,
             subject=measure.subject,
             number_hash=measure.number_hash,
@@ -231,17 +231,17 @@ def add(
             opened_at=now,
             evidence=dict(evidence),
         )
-        .returning(
-            _a.id,
-            _a.rule,
-            _a.subject,
-            _a.number_hash,
-            _a.good,
-            silenced(now).label("silenced"),
-            literal(value=False).label("noticed"),
-        )
     )
-    return OpenAlert(**row.mappings().one())
+    is_silenced = conn.execute(select(silenced(now)).where(_a.id == alert_id)).scalar_one()
+    return OpenAlert(
+        id=alert_id,
+        rule=rule.name,
+        subject=measure.subject,
+        number_hash=measure.number_hash,
+        good=0,
+        silenced=is_silenced,
+        noticed=False,
+    )
 
 
 def note_value(

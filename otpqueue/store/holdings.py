@@ -222,7 +222,7 @@ HOLDINGS: tuple[Holding, ...] = (
         number_hash="number_hash",
         age="until",
     ),
-    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
+    Holding(table=schema.alert_evaluations, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=2)),
     Holding(table=schema.provider_ids, on_erase=OnErase.UNCONCERNED),
     Holding(
         table=schema.erasures,

@@ -1,0 +1,383 @@
+"""Notices: each arrives once on each channel, whatever is down meanwhile, and says what is the matter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import structlog
+from sqlalchemy import text
+
+from otpqueue.domain.alert_notices import KEPT_TRYING
+from otpqueue.domain.alerts import Channel, State
+from otpqueue.operations.notify_alerts import NotDelivered, NotifyAlerts, ToWebhook
+from otpqueue.store.engine import connection
+from tests.alerts.conftest import Deployment, MakeDeployment
+from tests.alerts.receiving import Inbox, Receivers
+from tests.operations.looking import at_once
+
+SENDS = {"path": "/2fa/2/pin"}
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def receivers() -> Receivers:
+    """Return where a webhook and a mail server will be."""
+    return Receivers(Inbox())
+
+
+@pytest.fixture
+def inbox(receivers: Receivers) -> Inbox:
+    """Return what has arrived there."""
+    return receivers.inbox
+
+
+@pytest.fixture
+def told(make_deployment: MakeDeployment, receivers: Receivers) -> Deployment:
+    """Return a deployment that tells these receivers."""
+    return make_deployment(**receivers.settings)
+
+
+@pytest.fixture
+def served(receivers: Receivers) -> Iterator[Inbox]:
+    """Yield what has arrived, with both receivers up."""
+    with receivers.up():
+        yield receivers.inbox
+
+
+def open_one(deployment: Deployment) -> UUID:
+    """Let Infobip fail once, so that an alert opens at the next evaluation; return its id."""
+    deployment.provider.fault(status=503, times=1, match=SENDS)
+    deployment.send(["+447700900123"])
+    (found,) = deployment.evaluate()
+    (alert_id,) = found.opened
+    return alert_id
+
+
+def close_all(deployment: Deployment) -> None:
+    """Let time pass until all is well again."""
+    deployment.now += HOUR
+    deployment.evaluate(3)
+    assert deployment.open() == []
+
+
+def notify(deployment: Deployment) -> int:
+    """Deliver what is due, some time later; return how many notices arrived."""
+    deployment.now += HOUR
+    return deployment.parts.notify_alerts(now=deployment.now)
+
+
+def execute(deployment: Deployment, statement: str) -> None:
+    """Run a statement."""
+    with connection(deployment.parts.engine) as conn:
+        conn.execute(text(statement))
+
+
+def happened(deployment: Deployment, alert_id: UUID) -> list[tuple[str, str | None]]:
+    """Return what happened to an alert."""
+    return [(one.what, one.detail) for one in deployment.parts.alert_desk.get(alert_id).history]
+
+
+def test_one_notice_of_each_transition(told: Deployment, served: Inbox) -> None:
+    """On each channel one notice comes when an alert opens, and one when it closes, however often we look."""
+    alert_id = open_one(told)
+    with structlog.testing.capture_logs() as records:
+        assert notify(told) == 3
+        assert notify(told) == 0
+        close_all(told)
+        assert notify(told) == 3
+        assert notify(told) == 0
+
+    opened, closed = served.titles
+    assert opened == "[OPEN] provider_5xx - Infobip answers with server errors"
+    assert closed == "[closed] provider_5xx"
+    assert served.subjects == [f"otpqueue {opened}", f"otpqueue {closed}"]
+    events = [one for one in records if one["event"].startswith("alert_")]
+    assert [(one["event"], one["log_level"]) for one in events] == [
+        ("alert_opened", "error"),
+        ("alert_closed", "warning"),
+    ]
+    assert {one["alert_id"] for one in events} == {str(alert_id)}
+
+
+def test_what_a_notice_says(told: Deployment, served: Inbox) -> None:
+    """Value, threshold, figures and where to read on stand in post and mail, and nothing secret."""
+    alert_id = open_one(told)
+    notify(told)
+
+    (headers, body), (mail,) = served.posts[0], served.mails
+    assert headers["content-type"] == "application/json"
+    assert set(body) == {"text", "blocks"}
+    assert [block["type"] for block in body["blocks"]] == ["header", "section"]
+    link = f"https://otp.example/console/alerts/{alert_id}"
+    content = mail.get_content()
+    for said in (body["text"], content):
+        assert "1 over 5 min (bad from 1), of 2." in said
+        assert "http_503 1" in said
+        assert link in said
+        assert "900123" not in said
+    assert body["blocks"][0]["text"]["text"] == "[OPEN] provider_5xx - Infobip answers with server errors"
+    assert mail["To"] == "ops@example.com, boss@example.com"
+    id_of_post, id_of_mail = headers["x-otpqueue-notice-id"], str(mail["Message-ID"])
+    assert id_of_mail.endswith("@otp.example>")
+    assert UUID(id_of_post) != UUID(id_of_mail[1:].partition("@")[0])
+
+
+def test_receivers_that_were_down_are_told_once(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """What could not be delivered comes when the receivers are back: one opening, then one closing."""
+    alert_id = open_one(told)
+    with structlog.testing.capture_logs() as records:
+        assert notify(told) == 1
+        close_all(told)
+        assert notify(told) == 1
+    failed = [one for one in records if one["event"] == "alert_notice_failed"]
+    assert {(one["channel"], one["problem"]) for one in failed} == {
+        ("webhook", "connection_failed"),
+        ("email", "connection_failed"),
+    }
+    assert "s3cret" not in json.dumps(records, default=str)
+
+    with receivers.up():
+        assert notify(told) == 4
+        assert notify(told) == 0
+
+    assert [title.partition(" ")[0] for title in inbox.titles] == ["[OPEN]", "[closed]"]
+    assert [subject.split()[1] for subject in inbox.subjects] == ["[OPEN]", "[closed]"]
+    history = happened(told, alert_id)
+    assert ("notice_failed", "opened by webhook: connection_failed") in history
+    assert history.count(("notice_delivered", "closed by email")) == 1
+
+
+@pytest.mark.parametrize("status", [301, 404, 410, 429, 500])
+def test_answer_that_is_no_yes(told: Deployment, served: Inbox, status: int) -> None:
+    """Whatever a webhook answers but 2xx, the notice is tried again, under the same id."""
+    served.status = status
+    alert_id = open_one(told)
+    notify(told)
+    served.status = 204
+
+    assert notify(told) == 1
+
+    ids = [headers["x-otpqueue-notice-id"] for headers, _ in served.posts]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+    assert ("notice_failed", f"opened by webhook: http_{status}") in happened(told, alert_id)
+
+
+def test_pause_before_the_next_try(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """A notice that failed is let be for some seconds, and for a quarter of an hour at most."""
+    open_one(told)
+    told.parts.notify_alerts(now=told.now)
+    with receivers.up():
+        assert told.parts.notify_alerts(now=told.now + timedelta(seconds=4)) == 0
+        assert told.parts.notify_alerts(now=told.now + timedelta(seconds=11)) == 2
+    assert len(inbox.posts) == len(inbox.mails) == 1
+
+
+def test_notice_is_kept_trying_for_days(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """After a day it is still tried; after three it is given up, which is logged, and so is its closing."""
+    alert_id = open_one(told)
+    told.now += timedelta(days=1)
+    notify(told)
+    notices = {one.channel: one for one in told.parts.alert_desk.get(alert_id).notices}
+    assert notices[Channel.WEBHOOK].next_try_at is not None
+    told.now += KEPT_TRYING
+    with structlog.testing.capture_logs() as records:
+        notify(told)
+
+    given_up = [one for one in records if one["event"] == "alert_notice_given_up"]
+    assert sorted(one["channel"] for one in given_up) == ["email", "webhook"]
+    close_all(told)
+    with receivers.up():
+        assert notify(told) == 1
+    assert inbox.posts == []
+    assert ("notice_given_up", "opened by email: connection_failed") in happened(told, alert_id)
+
+
+def test_many_at_once_deliver_once(told: Deployment, served: Inbox) -> None:
+    """Of workers that notify at the same moment each notice is one's."""
+    open_one(told)
+    told.now += HOUR
+
+    arrived = at_once([lambda: told.parts.notify_alerts(now=told.now)] * 6)
+
+    assert sum(arrived) == 3
+    assert len(served.posts) == len(served.mails) == 1
+
+
+def test_killed_after_delivering(told: Deployment, served: Inbox) -> None:
+    """Who dies before he has recorded it leaves a notice that comes once more, recognizable by its id."""
+    open_one(told)
+    notifier = told.parts.notify_alerts
+    webhook = next(one for one in notifier.couriers if one.channel is Channel.WEBHOOK)
+
+    class Dying:
+        channel = Channel.WEBHOOK
+
+        def deliver(self, *args: object, **kwargs: object) -> None:
+            webhook.deliver(*args, **kwargs)  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(notifier, couriers=(Dying(),))(now=told.now)
+    assert notify(told) == 2
+    assert len(served.posts) == 1
+
+    execute(told, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
+    assert notify(told) == 1
+
+    first, second = (headers["x-otpqueue-notice-id"] for headers, _ in served.posts)
+    assert first == second
+
+
+def test_channel_that_fails_does_not_hold_up_others(told: Deployment, served: Inbox) -> None:
+    """A webhook that refuses is asked once a run, and the mails go out."""
+    told.provider.fault(status=503, times=1, match=SENDS)
+    told.send(["+447700900123"])
+    for _ in range(11):
+        told.try_to_ask("+447700900124")
+    told.evaluate()
+    assert told.rules_open() == ["number_requests", "provider_5xx"]
+    served.status = 500
+
+    assert notify(told) == 4
+
+    assert (len(served.posts), len(served.mails)) == (1, 2)
+
+
+def test_acknowledged_alert_tells_of_its_end(told: Deployment, served: Inbox) -> None:
+    """Who has seen an alert still wants to know when it is over; who was first to see it stays."""
+    alert_id = open_one(told)
+    notify(told)
+    desk = told.parts.alert_desk
+    assert desk.ack(alert_id, by="anna").acknowledged_by == "anna"
+    assert desk.ack(alert_id, by="ben").acknowledged_by == "anna"
+
+    close_all(told)
+    notify(told)
+
+    assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
+    assert [what for what, _ in happened(told, alert_id)].count("acknowledged") == 1
+
+
+def test_silenced_alert_tells_nothing(told: Deployment, served: Inbox) -> None:
+    """A silenced alert opens and closes without a word, and its history says so."""
+    silence(told, "provider_5xx", timedelta(days=2))
+    alert_id = open_one(told)
+    notify(told)
+    close_all(told)
+    notify(told)
+
+    assert served.posts == served.mails == []
+    assert happened(told, alert_id) == [
+        ("opened", None),
+        ("notice_silenced", "opened"),
+        ("closed", None),
+        ("notice_silenced", "closed"),
+    ]
+
+
+def test_silence_that_ends_while_it_is_open(told: Deployment, served: Inbox) -> None:
+    """What is still wrong when a silence ends is told of then, and so is its end."""
+    silence_id = silence(told, "provider_5xx", timedelta(days=2))
+    open_one(told)
+    assert notify(told) == 0
+    told.now -= HOUR
+    assert told.parts.alert_desk.unsilence(silence_id)
+    assert not told.parts.alert_desk.unsilence(silence_id)
+    execute(told, "UPDATE alert_silences SET until = silenced_at")
+
+    told.evaluate()
+    notify(told)
+    close_all(told)
+    notify(told)
+
+    assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
+
+
+def test_silenced_before_it_was_told(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """A notice that has not arrived when its alert is silenced waits, and goes when the alert closes."""
+    alert_id = open_one(told)
+    notify(told)
+    silence(told, "provider_5xx", timedelta(days=3), subject="all")
+    with receivers.up():
+        assert notify(told) == 0
+        close_all(told)
+        assert notify(told) == 0
+
+    assert inbox.posts == inbox.mails == []
+    assert ("silenced", None) not in happened(told, alert_id)
+    assert "silenced" in [what for what, _ in happened(told, alert_id)]
+
+
+def test_silence_of_another_subject(told: Deployment, served: Inbox) -> None:
+    """A silence is about its rule and subject alone."""
+    silence(told, "provider_5xx", timedelta(days=1), subject="GB")
+    silence(told, "success_rate", timedelta(days=1))
+    open_one(told)
+
+    assert notify(told) == 3
+
+
+def silence(deployment: Deployment, rule: str, lasting: timedelta, subject: str | None = None) -> UUID:
+    """Silence a rule from now on."""
+    return deployment.parts.alert_desk.silence(
+        rule=rule, subject=subject, until=deployment.now + lasting, by="anna", reason="known"
+    ).id
+
+
+def test_trying_the_way(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """A test notice goes to every channel at once, and what came of each is said."""
+    with receivers.up():
+        tried = told.parts.notify_alerts.test(by="anna", now=told.now)
+    down = told.parts.notify_alerts.test(by="anna", now=told.now)
+
+    assert [(one.channel.value, one.problem) for one in tried] == [
+        ("log", None),
+        ("webhook", None),
+        ("email", None),
+    ]
+    assert [(one.channel.value, one.problem) for one in down] == [
+        ("log", None),
+        ("webhook", "connection_failed"),
+        ("email", "connection_failed"),
+    ]
+    assert inbox.titles == ["[test] otpqueue can reach you"]
+    assert inbox.subjects == ["otpqueue [test] otpqueue can reach you"]
+    assert told.open() == []
+
+
+def test_without_channels_the_log_is_told(deployment: Deployment) -> None:
+    """Where nothing is set an alert stands in the log."""
+    open_one(deployment)
+    with structlog.testing.capture_logs() as records:
+        assert notify(deployment) == 1
+
+    assert [one["event"] for one in records if one["log_level"] == "error"] == ["alert_opened"]
+
+
+def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox) -> None:
+    """What is known of an alert says which notice arrived, and when."""
+    alert_id = open_one(told)
+    notify(told)
+
+    found = told.parts.alert_desk.get(alert_id)
+
+    assert found.state is State.OPEN
+    assert {one.channel for one in found.notices if one.delivered_at} == set(Channel)
+    assert len(found.values) == 1
+
+
+def test_courier_refuses_what_is_no_answer(receivers: Receivers, told: Deployment) -> None:
+    """A webhook's URL that cannot be one is a failure like any other."""
+    courier = ToWebhook(post=told.parts.alert_outbound, url="http://x y/")
+    notifier = NotifyAlerts(engine=told.parts.engine, couriers=(courier,))
+
+    (tried,) = notifier.test(by="anna", now=told.now)
+
+    assert tried.problem == "url_not_understood"
+    assert NotDelivered("word").reason == "word"

@@ -1,0 +1,206 @@
+"""Mail: it arrives over every kind of server, is never sent in the wrong hands, and takes a bounded time."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import trustme
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+from otpqueue.embedded.home import free_port
+from otpqueue.mail import Mailer, Server, Undeliverable
+from tests.alerts.receiving import Inbox, mail_server
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return who signs the servers' certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def served_by(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the client's side of TLS."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def send(
+    url: str,
+    tls: ssl.SSLContext | None = None,
+    *,
+    to: tuple[str, ...] = ("ops@example.com",),
+    timeout_s: float = 20,
+) -> list[str]:
+    """Send a mail over the server that a URL names; return who was refused."""
+    mailer = Mailer(
+        server=Server.parse(url), sender="Alerts <alerts@otp.example>", timeout_s=timeout_s, tls=tls
+    )
+    return mailer.send(to, subject="[OPEN] all\nis lost", text="Gr\u00fc\u00dfe\n", message_id="0-1", at=AT)
+
+
+def why(url: str, tls: ssl.SSLContext | None = None, **more: object) -> str:
+    """Return the reason for which a mail is undeliverable."""
+    with pytest.raises(Undeliverable) as raised:
+        send(url, tls, **more)  # type: ignore[arg-type]
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    return raised.value.reason
+
+
+def allow_anna(
+    _server: object, _session: object, _envelope: object, _kind: str, given: LoginPassword
+) -> AuthResult:
+    """Let Anna in, and nobody else."""
+    return AuthResult(success=given == LoginPassword(b"anna", b"p@ss"), handled=False)
+
+
+def test_mail_arrives() -> None:
+    """A mail has its text, one line of subject, and a Message-ID that is given."""
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port):
+        assert send(f"smtp://127.0.0.1:{port}", to=("ops@example.com", "boss@example.com")) == []
+
+    (taken,) = inbox.mails
+    assert taken["Subject"] == "[OPEN] all is lost"
+    assert taken["To"] == "ops@example.com, boss@example.com"
+    assert taken["From"] == "Alerts <alerts@otp.example>"
+    assert taken["Message-ID"] == "<0-1@otp.example>"
+    assert taken["Auto-Submitted"] == "auto-generated"
+    assert taken.get_content().strip() == "Gr\u00fc\u00dfe"
+
+
+def test_refused_ones_are_told() -> None:
+    """Of several people those that the server does not know are returned; if it knows none, it failed."""
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port):
+        url = f"smtp://127.0.0.1:{port}"
+        assert send(url, to=("ops@example.com", "nobody@example.com")) == ["nobody@example.com"]
+        assert why(url, to=("nobody@example.com",)) == "recipients_refused"
+
+    assert len(inbox.mails) == 1
+
+
+def test_login_over_starttls(served_by: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+    """Where the server offers TLS it is begun before the password is sent."""
+    inbox, port = Inbox(), free_port()
+    options = {
+        "tls_context": served_by,
+        "require_starttls": True,
+        "authenticator": allow_anna,
+        "auth_required": True,
+    }
+    with mail_server(inbox, port, **options):
+        send(f"smtp://anna:p%40ss@localhost:{port}", trusting)
+        assert why(f"smtp://anna:wrong@localhost:{port}", trusting) == "login_refused"
+        assert why(f"smtp://localhost:{port}", trusting) == "sender_refused"
+
+    assert len(inbox.mails) == 1
+
+
+def test_tls_from_the_first_byte(served_by: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+    """`smtps` speaks TLS at once, and hangs up on who does not."""
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port, ssl_context=served_by):
+        send(f"smtps://localhost:{port}", trusting)
+    with mail_server(inbox, port):
+        assert why(f"smtps://localhost:{port}", trusting) == "tls_failed"
+
+    assert len(inbox.mails) == 1
+
+
+@pytest.mark.parametrize("kind", ["smtp", "smtps"])
+def test_stranger_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
+    """A server whose certificate nobody vouches for is told neither password nor mail."""
+    inbox, port = Inbox(), free_port()
+    options = {"ssl_context": served_by} if kind == "smtps" else {"tls_context": served_by}
+    with mail_server(inbox, port, **options):
+        assert why(f"{kind}://anna:pass@localhost:{port}") == "certificate_refused"
+
+    assert inbox.mails == []
+
+
+@pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", None), ("127.0.0.2", "no_tls")])
+def test_password_is_not_sent_in_clear(host: str, problem: str | None) -> None:
+    """Without TLS a password goes to this machine alone; 127.0.0.2 stands in for another one."""
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port, host=host, authenticator=allow_anna, auth_require_tls=False):
+        url = f"smtp://anna:p%40ss@{host}:{port}"
+        if problem is None:
+            send(url)
+        else:
+            assert why(url) == problem
+
+    assert len(inbox.mails) == (problem is None)
+
+
+def test_nobody_there() -> None:
+    """Where nobody listens, or no such host is, that is what is said."""
+    assert why(f"smtp://127.0.0.1:{free_port()}") == "connection_failed"
+    assert why("smtp://nobody.invalid:25") == "name_not_resolved"
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220-go on\r\n"], ids=["silent", "endless"])
+def test_slow_server_is_left(greeting: bytes) -> None:
+    """A server that says nothing, or goes on and on, is hung up on."""
+    over = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            while not over.wait(0.02):
+                try:
+                    connection.sendall(greeting)
+                except OSError:
+                    break
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        assert why(f"smtp://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.5) == "timeout"
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x",
+        "smtp://",
+        "smtp://x:0",
+        "smtp://x:port",
+        "smtp://hunter2@x",
+        "smtp://anna:hunter2@x/path",
+        "x:25",
+        "smtp://[x",
+    ],
+)
+def test_url_that_is_no_mail_server(url: str) -> None:
+    """The complaint says how it is written, and does not repeat it."""
+    with pytest.raises(ValueError, match="must") as raised:
+        Server.parse(url)
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_ports_of_old() -> None:
+    """Without a port it is that of mail submission."""
+    assert Server.parse("smtp://mail.example").port == 587
+    secure = Server.parse("smtps://anna:p%40ss@mail.example")
+    assert (secure.port, secure.tls, secure.user, secure.password) == (465, True, "anna", "p@ss")
+    assert "p@ss" not in repr(secure)
