@@ -181,11 +181,11 @@ class Waker:
             # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
             if self._redis.set(self._flag, "1", nx=True, px=_FLAG_MS):
                 self._publish()
-                metrics.count(metrics.WAKE_UPS, "published")
+                metrics.count(metrics.WAKE_UPS, self._job.name, "published")
             else:
-                metrics.count(metrics.WAKE_UPS, "pending")
+                metrics.count(metrics.WAKE_UPS, self._job.name, "pending")
         except (RedisError, *_BROKER_FAILURES) as error:
-            metrics.count(metrics.WAKE_UPS, "failed")
+            metrics.count(metrics.WAKE_UPS, self._job.name, "failed")
             log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
             return False
         return True
@@ -215,7 +215,7 @@ class Waker:
 
     def taken(self) -> None:
         """Let the next wake-up through; call before looking for work, so that none is missed."""
-        metrics.count(metrics.WAKE_UPS_TAKEN)
+        metrics.count(metrics.WAKE_UPS_TAKEN, self._job.name)
         try:
             self._redis.delete(self._flag)
         except RedisError as error:

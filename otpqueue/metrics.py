@@ -110,11 +110,11 @@ DELIVERIES = _counter(
 )
 WAKE_UPS = _counter(
     "otpqueue_wake_ups_total",
-    "Wake-ups of workers: put into the broker, not needed since one was pending, or failed.",
+    "Wake-ups for a job: put into the broker, not needed since one was pending, or failed.",
+    "name",
     "result",
-    known=("published", "pending", "failed"),
 )
-WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups that reached a worker.")
+WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups that reached a worker.", "name")
 CLAIMED = _counter("otpqueue_pump_claimed_total", "Attempts claimed to be sent.")
 IN_FLIGHT = _gauge("otpqueue_pump_in_flight", "Attempts claimed and not over: being sent, or about to be.")
 SENDERS = _gauge("otpqueue_pump_sender_threads", "Attempts that may be in flight at a time.")
@@ -135,13 +135,13 @@ PROVIDER_DURATION = Family(
     buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 15),
 )
 JOBS = _counter(
-    "otpqueue_jobs_total", "Jobs that are over: done, put off (an outage), failed.", "job", "result"
+    "otpqueue_jobs_total", "Jobs that are over: done, put off (an outage), failed.", "name", "result"
 )
 JOB_DURATION = Family(
     name="otpqueue_job_duration_seconds",
     kind="histogram",
     help="Time that a job took; `send_codes` lasts while there is something to send, for about 10 s.",
-    labels=("job",),
+    labels=("name",),
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
 )
 SWEPT = _counter(
@@ -149,6 +149,18 @@ SWEPT = _counter(
     "What sweeps found: lost leases, codes and resends past their time, lost checks, due codes nobody took.",
     "what",
     known=("leases", "unsent", "resends", "checks", "woke"),
+)
+WEBHOOKS = _counter(
+    "otpqueue_webhook_deliveries_total",
+    "Tries to tell a client: delivered, failed and to be tried again, given up, given back untried.",
+    "result",
+    known=("delivered", "failed", "given_up", "given_back"),
+)
+NOTICES = _counter(
+    "otpqueue_alert_notices_total",
+    "Tries to deliver a notice of an alert: delivered, failed and to be tried again, given up.",
+    "channel",
+    "result",
 )
 CIRCUIT_OPENED = _counter(
     "otpqueue_circuit_opened_total",
@@ -167,8 +179,8 @@ DATABASE_FAILURES = _counter(
 OURS = (
     *(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ACCEPTED, RESENDS, REFUSALS, LIMITS_HIT),
     *(GUARD_DECISIONS, CHECKS, DELIVERIES, WAKE_UPS, WAKE_UPS_TAKEN, CLAIMED, IN_FLIGHT, SENDERS, ATTEMPTS),
-    *(PROVIDER_REQUESTS, PROVIDER_DURATION, JOBS, JOB_DURATION, SWEPT, CIRCUIT_OPENED, CONNECTIONS_IN_USE),
-    *(CONNECTIONS_MOST, DATABASE_FAILURES),
+    *(PROVIDER_REQUESTS, PROVIDER_DURATION, JOBS, JOB_DURATION, SWEPT, WEBHOOKS, NOTICES, CIRCUIT_OPENED),
+    *(CONNECTIONS_IN_USE, CONNECTIONS_MOST, DATABASE_FAILURES),
 )
 """What processes write themselves."""
 
@@ -204,15 +216,21 @@ RECENT = _gauge(
 RECENT_FAILURES = _gauge(
     "otpqueue_recent_failures", "Requests that ended `failed` in the last five whole minutes.", "reason"
 )
+RECENT_RATIO = _gauge(
+    "otpqueue_recent_ratio",
+    "Shares, 0 to 1, of the last five whole minutes; absent where nothing happened.",
+    "of",
+)
 RECENT_COST = _gauge(
     "otpqueue_recent_cost", "What delivery reports say was spent in the last five whole minutes.", "currency"
 )
 RECENT_LATENCY = _gauge(
     "otpqueue_recent_latency_seconds",
-    "Quantiles of the last five whole minutes; absent where nothing happened.",
+    "Percentiles of the last five whole minutes; absent where nothing happened.",
     "span",
-    "quantile",
+    "percentile",
 )
+ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Alerts of the service itself that are open, by rule.", "rule")
 STATISTICS_AGE = _gauge(
     "otpqueue_statistics_age_seconds",
     "For how long the oldest event has been waiting to be added up; 0 if none is.",
@@ -230,7 +248,7 @@ READ = (
         CLOCK_SKEW,
         STOPPED,
     ),
-    *(RECENT, RECENT_FAILURES, RECENT_COST, RECENT_LATENCY, STATISTICS_AGE),
+    *(RECENT, RECENT_FAILURES, RECENT_RATIO, RECENT_COST, RECENT_LATENCY, STATISTICS_AGE, ALERTS_OPEN),
 )
 """What is read when the page is asked for, but for `BUILD` by the API alone."""
 

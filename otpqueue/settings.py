@@ -353,7 +353,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; one more is for health and heartbeats",
+        description="Postgres connections per process, at most; one more is for health and heartbeats, in "
+        "the API another for metrics",
     )
     database_wait_s: Seconds = Field(
         2,

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("queues", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("in_touch", sa.Boolean(), nullable=False),
+        sa.Column("heard_at", Time),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("skew_s", sa.Float()),
         sa.Column("started_at", Time, nullable=False),

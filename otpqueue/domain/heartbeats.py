@@ -50,6 +50,8 @@ class Heartbeat:
     seen_at: datetime
     age_s: float
     """For how long it has been silent."""
+    idle_s: float
+    """For how long it has done no work as far as we know: silent, or not in touch with the broker."""
     skew_s: float | None
     """How far its host's clock is ahead of Postgres's; None before it has measured that."""
 

@@ -88,6 +88,7 @@ class Heart:
                 kind=self.kind,
                 queues=self._queues,
                 in_touch=self._in_touch(begun),
+                unheard_s=None if self._touched is None else begun - self._touched,
                 version=self._version,
                 running_s=begun - self._born,
                 skew_s=self._skew_s,

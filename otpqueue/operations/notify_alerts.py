@@ -17,7 +17,7 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
-from otpqueue import mail, outbound
+from otpqueue import mail, metrics, outbound
 from otpqueue.domain.alert_notices import Words, next_try, slack, test_words, words
 from otpqueue.domain.alerts import Alert, Channel
 from otpqueue.logs import get_logger
@@ -194,6 +194,7 @@ class NotifyAlerts:
             alerts.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
 
         transaction(self.engine, work)
+        metrics.count(metrics.NOTICES, claimed.channel.value, "delivered")
 
     def _failed(self, claimed: Claimed, problem: str, now: datetime) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
@@ -213,6 +214,7 @@ class NotifyAlerts:
             "problem": problem,
             "tries": claimed.tries,
         }
+        metrics.count(metrics.NOTICES, claimed.channel.value, "failed" if again else "given_up")
         if again is None:
             log.error("alert_notice_given_up", **record)
         else:

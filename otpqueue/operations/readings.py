@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 
 from otpqueue import metrics
+from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.circuit import State
 from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of, widest_skew_s
@@ -22,7 +23,7 @@ from otpqueue.domain.stats import HISTOGRAMS, Metric, Tally
 from otpqueue.jobs import QUEUES
 from otpqueue.logs import get_logger
 from otpqueue.metrics import Reading
-from otpqueue.store import heartbeats, queue, stat_reports, stops
+from otpqueue.store import alerts, heartbeats, queue, stat_reports, stops
 from otpqueue.store.engine import connection
 
 log = get_logger(__name__)
@@ -36,7 +37,7 @@ WAIT_S = 2.0
 """Who asks waits so long for Postgres, which may hang, and then hears that it is not up."""
 
 WINDOW = timedelta(minutes=5)
-QUANTILES = (0.5, 0.95, 0.99)
+PERCENTILES = (50, 95, 99)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _EVENTS = (
     *(Metric.REQUESTED, Metric.REFUSED, Metric.SENT, Metric.FAILED, Metric.DELIVERED, Metric.UNDELIVERED),
@@ -108,7 +109,8 @@ class TakeReadings:
 def of_database(engine: Engine, *, now: datetime) -> list[Reading]:
     """Return what Postgres says. Raises DatabaseUnavailable, and more where it was not migrated."""
     with connection(engine) as conn:
-        return [*_of_queue(conn, now), *_of_processes(conn), _of_stops(conn), *_of_statistics(conn, now)]
+        found = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
+        return [*found, _of_stops(conn), _of_alerts(conn)]
 
 
 def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
@@ -147,24 +149,36 @@ def _of_stops(conn: Connection) -> Reading:
     return metrics.STOPPED, {(scope.value,): float(scopes[scope]) for scope in Scope}
 
 
+def _of_alerts(conn: Connection) -> Reading:
+    counts = alerts.count_open(conn)
+    return metrics.ALERTS_OPEN, {(rule,): float(counts.get(rule, 0)) for rule in RULES}
+
+
 def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
     until = now.replace(second=0, microsecond=0)
     tally = Tally(stat_reports.sums(conn, since=until - WINDOW, until=until))
     waiting_since = stat_reports.waiting_since(conn)
     waiting_s = (now - waiting_since).total_seconds() if waiting_since else 0.0
-    quantiles = {
-        (span.value, str(q)): ms / 1000
+    latencies = {
+        (span.value, str(percentile)): ms / 1000
         for span in HISTOGRAMS
-        for q in QUANTILES
-        if (ms := tally.quantile_ms(span, q)) is not None
+        for percentile in PERCENTILES
+        if (ms := tally.quantile_ms(span, percentile / 100)) is not None
     }
     failures = {(reason,): float(count) for reason, count in tally.by_label(Metric.FAILED).items()}
+    shares = {
+        "sent": tally.success_share,
+        "delivered": tally.delivered_share,
+        "verified": tally.verified_share,
+        "wrong_codes": tally.wrong_share,
+    }
     # The provider's own word: it is shown if it is one that there may be only so many of.
     cost = {(word,): float(spent) for word, spent in tally.cost.items() if _CURRENCY.fullmatch(word)}
     return [
         (metrics.RECENT, {(event.value,): float(tally.n(event)) for event in _EVENTS}),
         (metrics.RECENT_FAILURES, failures),
+        (metrics.RECENT_RATIO, {(of,): share for of, share in shares.items() if share is not None}),
         (metrics.RECENT_COST, cost),
-        (metrics.RECENT_LATENCY, quantiles),
+        (metrics.RECENT_LATENCY, latencies),
         (metrics.STATISTICS_AGE, {(): max(waiting_s, 0.0)}),
     ]

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
+from otpqueue import metrics
 from otpqueue.domain import webhooks
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.webhooks import Answer
@@ -275,11 +276,14 @@ def _report(result: Result) -> None:
         "try_number": delivery.tries,
     }
     if answer is None:
+        metrics.count(metrics.WEBHOOKS, "given_back")
         log.info("webhook_given_back", **fields)
     elif answer.is_success:
+        metrics.count(metrics.WEBHOOKS, "delivered")
         log.info("webhook_delivered", **fields, http_status=answer.status)
     else:
         event = "webhook_failed" if result.next_try_at else "webhook_given_up"
+        metrics.count(metrics.WEBHOOKS, event.removeprefix("webhook_"))
         next_try_at = result.next_try_at.isoformat() if result.next_try_at else None
         log.warning(
             event, **fields, http_status=answer.status, problem=answer.reason, next_try_at=next_try_at

@@ -167,6 +167,14 @@ def open_ones(
     return [OpenAlert(**row) for row in rows.mappings()]
 
 
+def count_open(conn: Connection) -> dict[str, int]:
+    """Return how many alerts are open, by rule."""
+    rows = conn.execute(
+        select(_a.rule, func.count().label("number")).where(_a.state == State.OPEN.value).group_by(_a.rule)
+    )
+    return {row.rule: row.number for row in rows}
+
+
 def pending_ones(conn: Connection, rules: Collection[str]) -> list[Pending]:
     """Return what was bad at the last evaluation of these rules."""
     p = alert_pending.c

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.heartbeats import Heartbeat, Kind
@@ -26,10 +27,21 @@ class Sign:
     kind: Kind
     queues: tuple[str, ...]
     in_touch: bool
+    unheard_s: float | None
+    """How long ago it heard the broker; None if it never has."""
     version: str
     running_s: float
     """For how long it has been running."""
     skew_s: float | None
+
+
+def _ago(seconds: float) -> ColumnElement[datetime]:
+    return _NOW - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _seconds_since(time: ColumnElement[Any]) -> ColumnElement[Any]:
+    # Never below 0: the clock may have been set back meanwhile.
+    return func.greatest(func.extract("epoch", _NOW - time), 0)
 
 
 def beat(conn: Connection, sign: Sign) -> datetime:
@@ -39,9 +51,10 @@ def beat(conn: Connection, sign: Sign) -> datetime:
         kind=sign.kind.value,
         queues=list(sign.queues),
         in_touch=sign.in_touch,
+        heard_at=None if sign.unheard_s is None else _ago(sign.unheard_s),
         version=sign.version,
         skew_s=sign.skew_s,
-        started_at=_NOW - func.make_interval(0, 0, 0, 0, 0, 0, sign.running_s),
+        started_at=_ago(sign.running_s),
         seen_at=_NOW,
     )
     taken_over = {column.name: column for column in new.excluded if column.name != "process"}
@@ -57,8 +70,9 @@ def stop(conn: Connection, process: str) -> None:
 
 def living(conn: Connection) -> list[Heartbeat]:
     """Return the last sign of each process, silent ones too until they are forgotten."""
-    age_s = func.extract("epoch", _NOW - _h.seen_at).label("age_s")
-    rows = conn.execute(select(*_h, age_s).order_by(_h.kind, _h.process))
+    last_at_work = case((_h.in_touch, _h.seen_at), else_=func.coalesce(_h.heard_at, _h.started_at))
+    ages = (_seconds_since(_h.seen_at).label("age_s"), _seconds_since(last_at_work).label("idle_s"))
+    rows = conn.execute(select(*_h, *ages).order_by(_h.kind, _h.process))
     return [
         Heartbeat(
             process=row.process,
@@ -68,7 +82,8 @@ def living(conn: Connection) -> list[Heartbeat]:
             version=row.version,
             started_at=row.started_at,
             seen_at=row.seen_at,
-            age_s=max(0.0, float(row.age_s)),
+            age_s=float(row.age_s),
+            idle_s=float(row.idle_s),
             skew_s=row.skew_s,
         )
         for row in rows
@@ -77,5 +92,4 @@ def living(conn: Connection) -> list[Heartbeat]:
 
 def forget(conn: Connection) -> int:
     """Delete the signs of processes that are long gone; return how many."""
-    long_ago = _NOW - text(f"interval '{FORGOTTEN_AFTER_S} seconds'")
-    return conn.execute(delete(heartbeats).where(_h.seen_at < long_ago)).rowcount
+    return conn.execute(delete(heartbeats).where(_h.seen_at < _ago(FORGOTTEN_AFTER_S))).rowcount

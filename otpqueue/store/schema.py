@@ -1015,8 +1015,9 @@ heartbeats = Table(
     Column("process", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
-    # With the broker.
+    # With the broker; `heard_at` is when it was last.
     Column("in_touch", Boolean, nullable=False),
+    Column("heard_at", Time),
     Column("version", Text, nullable=False),
     # How far the host's clock is ahead of Postgres's.
     Column("skew_s", Float),

@@ -95,6 +95,7 @@ def show_life(
         kind=kind,
         queues=queues,
         in_touch=in_touch,
+        unheard_s=None,
         version="1",
         running_s=ago_s,
         skew_s=None,

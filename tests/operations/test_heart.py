@@ -70,6 +70,9 @@ def test_process_without_its_broker_lives(parts: Parts) -> None:
         later = only(parts)
 
     assert [one.works for one in (before, after, later)] == [False, True, False]
+    # Silent only to those who wait for work.
+    assert later.idle_s >= 11 > later.age_s
+    assert after.idle_s < 11
     assert [one.lives for one in (before, after, later)] == [True, True, True]
 
 
