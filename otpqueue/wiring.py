@@ -66,6 +66,7 @@ from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
 from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
+from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
@@ -565,6 +566,11 @@ class Parts:
     def alert_desk(self) -> AlertDesk:
         """What operators ask of alerts and do about them."""
         return AlertDesk(engine=self.engine, rules=self.alert_rules, clock=clock.now)
+
+    @cached_property
+    def stats(self) -> TellStatistics:
+        """Tells statistics."""
+        return TellStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:

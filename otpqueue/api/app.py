@@ -23,6 +23,7 @@ from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
 from otpqueue.api.search import SearchByNumber
+from otpqueue.api.stats import Statistics
 from otpqueue.api.waiting import Waiters
 from otpqueue.wiring import Parts
 
@@ -84,6 +85,7 @@ def create_app(parts: Parts) -> App:
     app.add_route("/v1/alerts", Alerts(door=door, desk=parts.alert_desk))
     app.add_route("/v1/alerts/{alert_id}/acknowledge", Acknowledgement(door=door, desk=parts.alert_desk))
     app.add_route("/v1/alerts/{alert_id}/silence", Silencing(door=door, desk=parts.alert_desk))
+    app.add_route("/v1/stats", Statistics(door=door, tell=parts.stats))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from otpqueue.api.problems import Refused
 from otpqueue.domain.checking import is_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
+from otpqueue.domain.stats import Dimension
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_DEPTH = 16
@@ -23,6 +25,9 @@ MAX_DEPTH = 16
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
 """In any time zone a moment that can be reckoned with."""
+
+_DURATION = "([1-9][0-9]{0,4})([mhd])"
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -68,6 +73,33 @@ def _moment(text: object) -> datetime:
     if moment is None or moment.tzinfo is None or not _EARLIEST_YEAR <= moment.year <= _LATEST_YEAR:
         raise ValueError("must be ISO 8601 with a time zone, e.g. 2026-03-01T12:00:00Z")
     return moment.astimezone(UTC)
+
+
+def duration(text: str) -> timedelta:
+    """Return what a text like 15m, 1h or 7d says. Raises ValueError."""
+    found = re.fullmatch(_DURATION, text, re.ASCII)
+    if not found:
+        raise ValueError("must be a number of minutes, hours or days, e.g. 15m, 1h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def dimensions(text: str | None) -> tuple[Dimension, ...]:
+    """Return the dimensions that a text names, with commas between. Raises ValueError."""
+    names = text.split(",") if text is not None else []
+    known = [dimension.value for dimension in Dimension]
+    if not set(names) <= set(known) or len(set(names)) < len(names):
+        raise ValueError(f"must be some of {', '.join(known)}, each once, with commas between")
+    return tuple(Dimension(name) for name in names)
+
+
+def _duration(text: str) -> str:
+    duration(text)
+    return text
+
+
+def _dimensions(text: str) -> str:
+    dimensions(text)
+    return text
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -150,6 +182,28 @@ class SearchWanted(Filtered, Body):
 
     phone_number: Number = Field(description="E.164", examples=["+447700900123"])
     limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+
+
+class StatsQuery(BaseModel):
+    """The query of `GET /v1/stats`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: Annotated[str, AfterValidator(_duration)] = Field(
+        "1h",
+        description="how far back, in minutes, hours or days",
+        json_schema_extra={"pattern": f"^{_DURATION}$"},
+        examples=["15m", "24h", "7d"],
+    )
+    by: Annotated[str, AfterValidator(_dimensions)] | None = Field(
+        None,
+        description="apart by `client`, `country`, `channel`, or several with commas between",
+        examples=["country", "client,country"],
+    )
+    client: Text | None = Field(None, description="name of a client; all of them unless given")
+    country: Country | None = Field(
+        None, description="ISO 3166 alpha-2, or ZZ for numbers of no one country; all unless given"
+    )
 
 
 class NumberToErase(Body):

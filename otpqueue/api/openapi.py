@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import alerts, bodies, history, idempotency, numbers
+from otpqueue.api import alerts, bodies, history, idempotency, numbers, stats
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
 from otpqueue.api.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -253,6 +253,18 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
+        path="/v1/stats",
+        summary="See what was counted (for operators)",
+        description="Counts of a window that ends with the running minute (of more than six hours: with the "
+        "running hour), and what follows from them. Statistics follow what happens by some ten seconds. "
+        "docs/statistics.md says what each figure means.",
+        parameters=_query(bodies.StatsQuery),
+        answers={200: ("The counts", "Statistics")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
+        method="GET",
         path="/v1/alerts",
         summary="List alerts (for operators)",
         description="What is wrong now and what was, the newest first. docs/alerts.md says of each rule what "
@@ -473,6 +485,7 @@ def _shown_schemas() -> dict[str, Any]:
         "Erased": numbers.schema(),
         "Alert": alerts.schema(),
         "Alerts": _object({"alerts": {"type": "array", "items": alerts.schema()}}),
+        "Statistics": stats.schema(),
         "Taken": _object({"received": {"type": "integer"}, "new": {"type": "integer"}}),
         "Alive": _object({"status": {"type": "string"}}),
         "Metrics": _text("in Prometheus's text format, version 0.0.4"),

@@ -18,6 +18,7 @@ from otpqueue.cli import (
     rotation,
     sending,
     services,
+    stats,
 )
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -33,6 +34,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     guard.guard,
     alerts.alerts,
     requests.requests,
+    stats.stats,
     privacy.erase,
     privacy.purge,
     sending.stop_sending,

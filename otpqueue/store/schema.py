@@ -712,9 +712,11 @@ EXECUTE FUNCTION otp_requests_tell_statistics()
 """
 # The other tables' rows change what they count for: a lease that ran out turns out to have sent the code, a
 # code that did not arrive arrives. So the difference is told of what a row counts for before and after. Of
-# attempts the whole statement's, which records dozens at a time: alike ones are one event.
+# attempts the whole statement's, which records dozens at a time: alike ones are one event. Its requests are
+# looked up one by one: a session keeps the plan that it made while the table was small, to read all of it.
 TELL_OF_ATTEMPTS = """
-CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
     SELECT date_trunc('minute', told.at), r.client_id, coalesce(r.country, 'ZZ'), a.channel,
@@ -771,7 +773,8 @@ $$
 """
 TELL_OF_CHECK_OVER = """
 CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
-WHEN (NEW.verdict IS DISTINCT FROM OLD.verdict)
+WHEN ((NEW.verdict, NEW.finished_at, NEW.http_status, NEW.latency_ms)
+      IS DISTINCT FROM (OLD.verdict, OLD.finished_at, OLD.http_status, OLD.latency_ms))
 EXECUTE FUNCTION checks_tell_statistics()
 """
 TELL_OF_REFUSAL = """

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Select,
@@ -20,9 +20,9 @@ from sqlalchemy import (
     Table,
     cast,
     func,
-    literal,
     or_,
     select,
+    text,
     union_all,
 )
 
@@ -51,18 +51,9 @@ def sums(
     """
     parts = _parts(since, until) if until - since <= BY_MINUTE_UP_TO else [(stats_hours, since, until)]
     counted = _counted(parts, by=by, metrics=metrics, client=client, country=country)
-    rows = conn.execute(
-        _named(counted, by, [counted.c.metric, counted.c.label, counted.c.n, counted.c.total], sort=())
-    )
     return [
-        Sum(
-            key=tuple(row[: len(by)]),
-            metric=Metric(row.metric),
-            label=row.label,
-            n=int(row.n),
-            total=Decimal(row.total),
-        )
-        for row in rows
+        Sum(key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
+        for metric, label, n, total, *key in conn.execute(_named(counted, by))
     ]
 
 
@@ -90,19 +81,15 @@ def series(
     counted = _counted(
         [(table, origin, until)], by=by, metrics=metrics, client=client, country=country, step=(step, origin)
     )
-    columns = [counted.c.step, counted.c.metric, counted.c.label, counted.c.n, counted.c.total]
-    rows = conn.execute(_named(counted, by, columns, sort=(counted.c.step,)))
     return [
-        Point(
-            at=row.step,
-            key=tuple(row[: len(by)]),
-            metric=Metric(row.metric),
-            label=row.label,
-            n=int(row.n),
-            total=Decimal(row.total),
-        )
-        for row in rows
+        Point(at=at, key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
+        for at, metric, label, n, total, *key in conn.execute(_named(counted, by, counted.c.step))
     ]
+
+
+def give_room(conn: Connection) -> None:
+    """Let the sums of this transaction be made in memory: apart by two dimensions they are many."""
+    conn.execute(text("SELECT set_config('work_mem', '32MB', true)"))
 
 
 def waiting_since(conn: Connection) -> datetime | None:
@@ -167,19 +154,14 @@ def _column(dimension: Dimension) -> str:
     return "client_id" if dimension is Dimension.CLIENT else dimension.value
 
 
-def _named(
-    counted: Subquery,
-    by: Sequence[Dimension],
-    columns: Sequence[ColumnElement[Any]],
-    *,
-    sort: Sequence[ColumnElement[Any]],
-) -> Select[Any]:
+def _named(counted: Subquery, by: Sequence[Dimension], *step: ColumnElement[datetime]) -> Select[Any]:
     """Return the query of what was counted, with clients' names, without what came to nothing."""
-    key = list(_key(counted, by))
-    rows = select(*key, *columns).where(or_(counted.c.n != 0, counted.c.total != literal(0)))
+    c, key = counted.c, list(_key(counted, by))
+    columns = [*step, c.metric, c.label, cast(c.n, BigInteger).label("n"), c.total, *key]
+    rows: Select[Any] = select(*columns).where(or_(c.n != 0, c.total != 0))
     if Dimension.CLIENT in by:
         rows = rows.select_from(counted.outerjoin(clients, clients.c.id == counted.c.client_id))
-    return rows.order_by(*sort, *key, counted.c.metric, counted.c.label)
+    return rows.order_by(*step, *key, c.metric, c.label)
 
 
 def _key(counted: Subquery, by: Sequence[Dimension]) -> Iterator[ColumnElement[Any]]:

@@ -40,6 +40,7 @@ COMMANDS = [
     ("purge",),
     ("requests",),
     ("requests", "show"),
+    ("stats",),
     ("send",),
     ("status",),
     ("verify",),

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import text
+
 from otpqueue import clock
 from otpqueue.domain.request import Status
 from otpqueue.embedded import Valkey
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
+from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Provider
 from tests.operations.looking import Rows, heartbeats, numbers, served, until
@@ -23,7 +26,11 @@ from tests.worker.conftest import Start
 SEND = ("worker", "--queues=send")
 PERIODIC = ("worker", "--queues=periodic")
 BEAT = ("beat",)
-OFTEN = {"OTPQUEUE_SWEEP_EVERY_S": "1", "OTPQUEUE_EXPIRE_EVERY_S": "1"}
+OFTEN = {
+    "OTPQUEUE_SWEEP_EVERY_S": "1",
+    "OTPQUEUE_EXPIRE_EVERY_S": "1",
+    "OTPQUEUE_ROLL_UP_EVERY_S": "1",
+}
 
 
 def until_served(parts: Parts, *queues: str) -> None:
@@ -254,7 +261,7 @@ def test_workers_survive_redis(
 def test_beat_starts_what_is_periodic(
     start: Start, parts: Parts, client_id: UUID, ask: Ask, provider: Provider, rows: Rows
 ) -> None:
-    """With beat, twice over, codes and unsent requests end at their time and lost wake-ups are made good."""
+    """With beat, twice over, codes end at their time, lost wake-ups are made good, all is counted once."""
     for command in (PERIODIC, SEND, BEAT, BEAT):
         start(*command, **OFTEN)
     until_served(parts, "send", "periodic")
@@ -276,3 +283,16 @@ def test_beat_starts_what_is_periodic(
     assert rows.request(old.id)["reason"] == "code_lifetime"
     assert rows.request(unsent.id)["reason"] == "send_deadline"
     assert len(provider.messages()) == 2
+    until(lambda: counts(parts) == {"requested": 3, "sent": 2, "expired": 2})
+
+
+def counts(parts: Parts) -> dict[str, int]:
+    """Return how many requests the statistics say were made, sent and expired."""
+    with connection(parts.engine) as conn:
+        rows = conn.execute(
+            text(
+                "SELECT metric, sum(n) FROM stats_hours WHERE metric IN ('requested', 'sent', 'expired')"
+                " GROUP BY metric"
+            )
+        )
+        return {metric: int(n) for metric, n in rows}

@@ -1,0 +1,304 @@
+"""What statistics cost those who are counted, how fast events are added up, and how fast sums are read.
+
+    python -m benchmarks.statistics [--requests 2560] [--events 1000000] [--combinations 50] [--days 30]
+
+An embedded Postgres (durable, as in production), one session, no provider.
+
+1. Requests are accepted, sent, reported as delivered and verified in slices of 64, with the triggers and
+   without them by turns, so that what else the machine does hits both. Microseconds a request, medians.
+2. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from clearing
+   away what was deleted.
+3. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
+   which all is counted that can be, are summed up. Milliseconds, the median of 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+from uuid_utils.compat import uuid7
+
+from benchmarks.moves import VAULT, _taken, accept, verify
+from otpqueue import clock
+from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.stats import Dimension
+from otpqueue.embedded import EngineHome, Postgres
+from otpqueue.operations.roll_up import RollUp
+from otpqueue.store import attempts, claims, clients, migrate, receipts, stat_reports
+from otpqueue.store.claims import Claim
+from otpqueue.store.engine import allow_time, connection, make_engine, transaction
+
+SLICE = 64
+TRIGGERS = """
+SELECT tgrelid::regclass::text AS on, tgname AS name FROM pg_trigger
+WHERE NOT tgisinternal AND tgname LIKE '%statistics'
+"""
+EVENTS = """
+INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+SELECT date_trunc('minute', now()) - n / 5000 * interval '1 minute', :client_id,
+       (ARRAY['GB', 'US', 'DE', 'FR'])[1 + n % 4], 'sms', 'sent', '', 'accept_to_sent',
+       (ARRAY['100', '200', '300', '500'])[1 + n % 3], 1, 150
+FROM generate_series(1, :events) AS n
+"""
+SUMS = """
+INSERT INTO {table} (at, client_id, country, channel, metric, label, n, total)
+SELECT at, client, country, 'sms', m.metric, m.label, 7, 1234.5
+FROM generate_series(
+         date_trunc('hour', now(), 'UTC') - CAST(:past AS interval), now(), CAST(:step AS interval)
+     ) AS at,
+     unnest(CAST(:clients AS uuid[])) AS client,
+     unnest(CAST(:countries AS text[])) AS country,
+     (VALUES {metrics}) AS m (metric, label)
+ORDER BY at, client, country, metric, label
+"""
+METRICS = [
+    *[
+        ("requested", ""),
+        ("sent", ""),
+        ("delivered", ""),
+        ("undelivered", ""),
+        ("verified", ""),
+        ("cost", "EUR"),
+    ],
+    *[("refused", reason) for reason in ("number_15m", "number_day", "premium_rate_number")],
+    *[("attempts", outcome) for outcome in ("accepted", "refused", "unknown", "returned")],
+    *[("provider_sends", status) for status in ("200", "429", "503", "none")],
+    *[("provider_checks", status) for status in ("200", "429", "none")],
+    *[("failed", reason) for reason in ("provider_refused", "attempts_exhausted", "outcome_unknown")],
+    *[("checks", verdict) for verdict in ("correct", "wrong", "unjudged", "unknown")],
+    *[("expired", how) for how in ("send_deadline", "unchecked", "checked")],
+    *[("cancelled", reason) for reason in ("replaced", "cancelled_by_client")],
+    ("locked", "checks_exhausted"),
+    *[("accept_to_sent", str(ms)) for ms in (50, 100, 200, 300, 500, 750, 1000, 5000)],
+    *[("sent_to_delivered", str(ms)) for ms in (1000, 2000, 3000, 5000, 7500, 10000, 15000, 30000, 60000)],
+    *[
+        ("sent_to_verified", str(ms))
+        for ms in (7500, 10000, 15000, 20000, 30000, 45000, 60000, 90000, 120000)
+    ],
+]
+
+
+def send(engine: Engine, random: Random, took: Callable[[str, float], None]) -> list[str]:
+    """Send what is due in one batch; return the messages' names."""
+    with connection(engine) as conn:
+        start = time.perf_counter()
+        taken = claims.claim(conn, slots=SLICE, lease_s=30, worker="b", now=clock.now(), vault=VAULT)
+        took("claim", time.perf_counter() - start)
+        results = [_answered(claim, random) for claim in taken]
+        start = time.perf_counter()
+        attempts.record(conn, results)
+        took("record", time.perf_counter() - start)
+    return [str(one.outcome.external_message_id) for one in results]
+
+
+def _answered(claim: Claim, random: Random) -> attempts.Result:
+    result = _taken(claim)
+    outcome = replace(result.outcome, external_message_id=str(uuid7()))
+    late = timedelta(milliseconds=random.randrange(400))
+    return replace(result, outcome=outcome, finished_at=result.finished_at + late)
+
+
+def report(engine: Engine, messages: list[str], random: Random, took: Callable[[str, float], None]) -> None:
+    """Report on all messages in one batch: they have arrived, at a price."""
+    now = clock.now()
+    reports = [
+        Receipt(
+            message_id=message,
+            delivery=Delivery.DELIVERED,
+            status="DELIVERED_TO_HANDSET",
+            error=None,
+            done_at=now + timedelta(seconds=random.randrange(1, 10)),
+            price=Decimal("0.05"),
+            currency="EUR",
+        )
+        for message in messages
+    ]
+    with connection(engine) as conn:
+        start = time.perf_counter()
+        receipts.add(conn, reports, now=now)
+        receipts.match(conn, messages, now=now)
+        took("report", time.perf_counter() - start)
+
+
+def costs(engine: Engine, client_id: UUID, *, count: int) -> None:
+    """Measure what triggers cost, slice by slice."""
+    found: dict[str, dict[str, list[float]]] = {"with": {}, "without": {}}
+    random, rows_updated = Random(1), {}
+    for turn in range(2 * count // SLICE):
+        triggers = "with" if turn % 2 else "without"
+        switch(engine, on=triggers == "with")
+        before = updates(engine)
+
+        def took(name: str, seconds: float, into: dict[str, list[float]] = found[triggers]) -> None:
+            into.setdefault(name, []).append(seconds / SLICE * 1e6)
+
+        start = time.perf_counter()
+        ids = [accept(engine, client_id, turn * SLICE + number) for number in range(SLICE)]
+        took("accept", time.perf_counter() - start)
+        messages = send(engine, random, took)
+        report(engine, messages, random, took)
+        start = time.perf_counter()
+        for one in ids:
+            verify(engine, client_id, one)
+        took("verify", time.perf_counter() - start)
+        for table, (every, hot) in updates(engine).items():
+            were = before.get(table, (0, 0))
+            known = rows_updated.setdefault(triggers, {}).get(table, (0, 0))
+            rows_updated[triggers][table] = (known[0] + every - were[0], known[1] + hot - were[1])
+    print(f"{'us a request':<12}{'without':>10}{'with':>10}{'more':>8}")
+    for name in ("accept", "claim", "record", "report", "verify"):
+        without, with_ = (statistics.median(found[triggers][name]) for triggers in ("without", "with"))
+        print(f"{name:<12}{without:>10.0f}{with_:>10.0f}{with_ - without:>8.0f}")
+    for table in ("otp_requests", "send_attempts", "checks"):
+        shares = [
+            f"{triggers} {hot / every:.0%}"
+            for triggers in ("without", "with")
+            for every, hot in [rows_updated[triggers][table]]
+        ]
+        print(f"updates of {table} in place (HOT): {', '.join(shares)}")
+    with connection(engine) as conn:
+        events = conn.execute(text("SELECT count(*) FROM stat_events")).scalar_one()
+    print(f"events a request: {events / count:.1f}")
+
+
+def switch(engine: Engine, *, on: bool) -> None:
+    """Switch all the triggers of the statistics on or off."""
+    with connection(engine) as conn:
+        for table, name in conn.execute(text(TRIGGERS)).all():
+            conn.execute(text(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} TRIGGER {name}"))
+
+
+def updates(engine: Engine) -> dict[str, tuple[int, int]]:
+    """Return how many rows of each table were updated, and how many of them in place."""
+    with connection(engine) as conn:
+        conn.execute(text("SELECT pg_stat_force_next_flush()"))
+        rows = conn.execute(text("SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"))
+        return {name: (every, hot) for name, every, hot in rows}
+
+
+def backlog(engine: Engine, client_id: UUID, *, events: int) -> None:
+    """Measure how fast a backlog is added up, and the next few events after it."""
+    add_up = RollUp(engine=engine, budget=timedelta(minutes=10))
+    add_up()
+    for name in ("", " while an old transaction is open"):
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as old:
+            if name:
+                old.execute(text("SELECT 1 FROM clients"))
+            fill(engine, EVENTS, client_id=client_id, events=events)
+            start = time.perf_counter()
+            done = add_up()
+            seconds = time.perf_counter() - start
+            print(f"backlog{name}: {done} events in {seconds:.1f} s, {done / seconds:.0f} /s")
+            fill(engine, EVENTS, client_id=client_id, events=1000)
+            start = time.perf_counter()
+            add_up()
+            print(f"  the next 1000 events: {(time.perf_counter() - start) * 1000:.0f} ms")
+            old.rollback()
+
+
+def fill(engine: Engine, statement: str, **values: object) -> None:
+    """Run a statement that takes its time."""
+
+    def work(conn: Connection) -> None:
+        allow_time(conn, 600)
+        conn.execute(text(statement), values)
+
+    transaction(engine, work)
+
+
+def reading(engine: Engine, *, combinations: int, days: int) -> None:
+    """Measure how fast sums are read."""
+    with connection(engine) as conn:
+        conn.execute(text("TRUNCATE stats_minutes, stats_hours"))
+        of = [clients.ensure_client(conn, f"client-{n}", now=clock.now()) for n in range(5)]
+    metrics = ", ".join(f"('{metric}', '{label}')" for metric, label in METRICS)
+    countries = [f"{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(combinations // len(of))]
+    for table, past, step in (
+        ("stats_hours", f"{days} days", "1 hour"),
+        ("stats_minutes", "12 hours", "1 minute"),
+    ):
+        statement = SUMS.format(table=table, metrics=metrics)
+        fill(engine, statement, past=past, step=step, clients=of, countries=countries)
+    with connection(engine) as conn:
+        conn.execute(text("SET statement_timeout = '10min'"))
+        conn.execute(text("VACUUM ANALYZE stats_hours, stats_minutes"))
+        for table in ("stats_hours", "stats_minutes"):
+            rows, size = conn.execute(
+                text(f"SELECT count(*), pg_size_pretty(pg_total_relation_size('{table}')) FROM {table}")  # noqa: S608
+            ).one()
+            print(f"{table}: {rows} rows, {size}")
+    until = clock.now()
+    for name, read in reads(until).items():
+        with connection(engine) as conn:
+            times = []
+            for _ in range(20):
+                start = time.perf_counter()
+                read(conn)
+                times.append((time.perf_counter() - start) * 1000)
+        print(f"{name:<40}{statistics.median(times):6.0f} ms")
+
+
+def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
+    """Return what is measured, by name."""
+
+    def sums(hours: float, *by: Dimension, **only: str) -> Callable[[Connection], object]:
+        since = until - timedelta(hours=hours)
+        return lambda conn: stat_reports.sums(conn, since=since, until=until, by=by, **only)
+
+    return {
+        "sums of 15 minutes": sums(0.25),
+        "sums of 1 hour by country": sums(1, Dimension.COUNTRY),
+        "sums of 6 hours by country": sums(6, Dimension.COUNTRY),
+        "sums of 24 hours": sums(24),
+        "sums of 24 hours by country": sums(24, Dimension.COUNTRY),
+        "sums of 24 hours by client and country": sums(24, Dimension.CLIENT, Dimension.COUNTRY),
+        "sums of 24 hours of one client": sums(24, client="client-1"),
+        "sums of 30 days": sums(24 * 30),
+        "60 minutes, minute by minute": lambda conn: stat_reports.series(
+            conn, since=until - timedelta(hours=1), until=until, step=timedelta(minutes=1)
+        ),
+        "24 hours, hour by hour": lambda conn: stat_reports.series(
+            conn, since=until - timedelta(hours=24), until=until, step=timedelta(hours=1)
+        ),
+    }
+
+
+def main() -> None:
+    """Start Postgres, measure, stop it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2560, help="requests with triggers, and without")
+    parser.add_argument("--events", type=int, default=1_000_000, help="of each backlog")
+    parser.add_argument("--combinations", type=int, default=50, help="of client and country")
+    parser.add_argument("--days", type=int, default=30)
+    given = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EngineHome(Path(folder)) as home,
+        Postgres(home.path / "postgres") as postgres,
+    ):
+        engine = make_engine(postgres.url, pool_size=3)
+        migrate.upgrade(engine)
+        with connection(engine) as conn:
+            client_id = clients.ensure_client(conn, "benchmark", now=clock.now())
+        if given.requests:
+            costs(engine, client_id, count=given.requests)
+        if given.events:
+            backlog(engine, client_id, events=given.events)
+        if given.combinations:
+            reading(engine, combinations=given.combinations, days=given.days)
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
