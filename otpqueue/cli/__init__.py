@@ -19,6 +19,7 @@ from otpqueue.cli import (
     sending,
     services,
     stats,
+    webhooks,
 )
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -35,6 +36,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     alerts.alerts,
     requests.requests,
     stats.stats,
+    webhooks.webhooks,
     privacy.erase,
     privacy.purge,
     sending.stop_sending,

@@ -19,8 +19,10 @@ from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import metadata
 from otpqueue.wiring import Parts
-from tests.conftest import NUMBER, TEMPLATE, Ask, Engines, MakeParts
+from tests.conftest import NO_LIMITS, NUMBER, TEMPLATE, Ask, Engines, MakeParts
 from tests.operations.looking import Rows
+from tests.operations.receiver import Receiver
+from tests.operations.webhooking import Hooks
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +127,19 @@ def hung_port() -> Iterator[int]:
     """Yield a port that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Yield a receiver of webhooks."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def hooks(parts: Parts, make_parts: MakeParts) -> Hooks:
+    """Return short ways to webhooks, over parts that may post to this machine."""
+    told = make_parts(
+        **NO_LIMITS, OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_DAILY_CAP="none", OTPQUEUE_GUARD="off"
+    )
+    return Hooks(told, Rows(told.engine))

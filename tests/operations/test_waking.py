@@ -29,6 +29,18 @@ def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
     assert (pending, waiting(parts)) == (1, 2)
 
 
+def test_each_job_has_its_wake_up(parts: Parts) -> None:
+    """One job's pending wake-up, and that it is taken, is nothing to another job."""
+    parts.waker.wake()
+    parts.webhook_waker.wake()
+    parts.webhook_waker.taken()
+    parts.waker.wake()
+
+    message = json.loads(parts.redis.lindex("slow", 0))
+    assert message["headers"]["task"] == "send_webhooks"
+    assert (waiting(parts), parts.redis.llen(jobs.SEND_WEBHOOKS.queue)) == (1, 1)
+
+
 def test_wake_up_that_nobody_takes_is_repeated(parts: Parts) -> None:
     """A wake-up that got lost holds up the next one for a second at most."""
     parts.waker.wake()

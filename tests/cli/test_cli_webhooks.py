@@ -1,0 +1,138 @@
+"""`otpqueue webhooks`: what an operator types and reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from standardwebhooks import Webhook
+
+from otpqueue import clock
+from otpqueue.operations.request import CodeWanted
+from otpqueue.wiring import Parts
+from tests.cli.conftest import Shell
+from tests.conftest import MakeParts
+from tests.operations.looking import Rows
+from tests.operations.receiver import Receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Yield a receiver of webhooks."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def operator(shell: Shell, client_id: UUID) -> Shell:
+    """Return a shell that may post to this machine, of a deployment with a client."""
+    return Shell(shell.folder, {**shell.environment, "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"})
+
+
+def said(operator: Shell, *arguments: str) -> str:
+    """Run a command of `webhooks` that must succeed, and return what it prints, errors too."""
+    done = operator.invoke("webhooks", *arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def moved(parts: Parts, client_id: UUID, *statuses: str) -> UUID:
+    """Ask for a code, and move the request."""
+    wanted = CodeWanted(phone_number="+447700900123")
+    request = parts.request(wanted, client_id=client_id, now=clock.now())
+    for status in statuses:
+        Rows(parts.engine).change(request.id, status=status)
+    return request.id
+
+
+def test_walk(
+    operator: Shell, parts: Parts, make_parts: MakeParts, client_id: UUID, receiver: Receiver
+) -> None:
+    """Set, test, watch, rotate, remove: the secret is printed where it is new, and nowhere else."""
+    secret, told = said(operator, "set", "test", receiver.url, "--events", "sent, verified").splitlines()
+    assert told == "test is told of sent, verified"
+
+    assert re.fullmatch(r"HTTP 200 after \d+ ms\n", said(operator, "test", "test"))
+    call = receiver.calls[0]
+    assert Webhook(secret).verify(call.body, call.headers)["type"] == "otpqueue.test"
+
+    request_id = moved(parts, client_id, "sent", "verified")
+    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").send_webhooks.run()
+    listed = said(operator, "deliveries", "test")
+    assert listed.count(f"otp_request.sent  {request_id}") == 1
+    assert listed.count("delivered  1 tries, HTTP 200") == 2
+    assert said(operator, "deliveries", "test", "--failed") == "no deliveries\n"
+
+    shown = dict(re.findall(r"^(\w+(?: \w+)?)\s{2,}(.*)$", said(operator, "show", "test"), re.MULTILINE))
+    assert shown | {"url": receiver.url, "state": "on", "secrets": "one", "waiting": "0"} == shown
+    assert said(operator, "show") == f"test  {receiver.url}  on\n"
+
+    other, until = said(operator, "rotate-secret", "test", "--overlap", "2h").splitlines()
+    assert other.startswith("whsec_")
+    assert until.startswith("the old secret signs too until ")
+    assert "two until" in said(operator, "show", "test")
+    assert "signs no more" in said(operator, "rotate-secret", "test", "--at-once")
+
+    assert (
+        said(operator, "remove", "test", "--yes") == "test is told nothing more; 0 deliveries were given up\n"
+    )
+    assert said(operator, "show") == ""
+    for printed in (listed, *shown.values()):
+        assert secret not in printed
+        assert "7700900" not in printed
+
+
+def test_receiver_that_is_ill(
+    operator: Shell, parts: Parts, make_parts: MakeParts, client_id: UUID, receiver: Receiver
+) -> None:
+    """A test that fails says how and ends with exit code 1; a disabled webhook says so, and what waits."""
+    said(operator, "set", "test", receiver.url)
+    receiver.answer = lambda _: 410
+    moved(parts, client_id, "sent")
+    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").send_webhooks.run()
+
+    tested = operator.invoke("webhooks", "test", "test")
+    assert (tested.exit_code, tested.output[:14]) == (1, "HTTP 410 after")
+    assert re.search(r"state +disabled since .*: gone", said(operator, "show", "test"))
+    failed = said(operator, "deliveries", "test", "--failed")
+    assert re.search(r"pending until .*  1 tries, HTTP 410$", failed, re.MULTILINE)
+    assert "but disabled since" in said(operator, "set", "test", receiver.url)
+    receiver.answer = lambda _: None
+    assert "connection_cut" in operator.invoke("webhooks", "test", "test").output
+
+    assert said(operator, "enable", "test") == "test is told again; 1 deliveries were waiting\n"
+    assert said(operator, "retry", "test") == "1 deliveries are tried now\n"
+
+
+MISTAKES = [
+    (("set", "nobody", "https://shop.example/"), "client is not the name of one"),
+    (("set", "test", "https://user@shop.example/"), "url must hold no user or password"),
+    (("set", "test", "https://shop.example/", "--events", "sold"), "events must be some of sent, delivered"),
+    (("show", "test"), "client has no webhook"),
+    (("test", "test"), "client has no webhook"),
+    (("enable", "test"), "client has no webhook"),
+    (("rotate-secret", "test"), "client has no webhook"),
+    (("retry", "test"), "client has no webhook"),
+    (("remove", "test", "--yes"), "client has no webhook"),
+    (("deliveries", "nobody"), "client is not the name of one"),
+    (("retry", "test", "1"), "is not a valid UUID"),
+]
+
+
+def test_mistakes(operator: Shell) -> None:
+    """Each mistake is told in one line."""
+    for arguments, complaint in MISTAKES:
+        done = operator.invoke("webhooks", *arguments)
+
+        assert done.exit_code != 0
+        assert complaint in done.output
+
+
+def test_plain_http_is_refused_unless_allowed(shell: Shell, client_id: UUID) -> None:
+    """As a deployment is by default, nothing can be set that leads into its own network by http."""
+    done = shell.invoke("webhooks", "set", "test", "http://127.0.0.1:8000/")
+
+    assert done.exit_code == 1
+    assert "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE" in done.output

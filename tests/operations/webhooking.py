@@ -1,0 +1,108 @@
+"""Short ways for tests of webhooks: requests that move, time that passes, a worker that sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, select, text
+
+from otpqueue import clock
+from otpqueue.domain.request import OtpRequest
+from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
+from otpqueue.store import clients
+from otpqueue.store.engine import connection
+from otpqueue.store.schema import webhook_deliveries, webhook_endpoints
+from otpqueue.wiring import Parts
+from tests.operations.looking import Rows
+
+CLIENT = "test"
+
+
+@dataclass
+class Hooks:
+    """Clients with webhooks, over parts that may post to this machine."""
+
+    parts: Parts
+    rows: Rows
+    ahead: timedelta = field(default_factory=timedelta)
+    """How far the sender's clock is ahead of everybody's."""
+    _numbers: int = 0
+
+    def now(self) -> datetime:
+        """Return the sender's time."""
+        return clock.now() + self.ahead
+
+    def pass_time(self, **by: float) -> None:
+        """Let time pass for the sender."""
+        self.ahead += timedelta(**by)
+
+    def client(self, name: str = CLIENT) -> UUID:
+        """Return a client."""
+        with connection(self.parts.engine) as conn:
+            return clients.ensure_client(conn, name, now=clock.now())
+
+    def set(self, url: str, *events: str, client: str = CLIENT) -> str:
+        """Have a client told at a URL; return the secret."""
+        self.client(client)
+        secret = self.parts.webhooks.set(client, url, events=events, now=self.now())
+        assert secret
+        return secret
+
+    def ask(self, *, client: str = CLIENT, **wanted: Any) -> OtpRequest:
+        """Ask for a code, for another number each time."""
+        self._numbers += 1
+        number = f"+447700900{self._numbers:03d}"
+        return self.parts.request(
+            CodeWanted(phone_number=number, **wanted), client_id=self.client(client), now=clock.now()
+        )
+
+    def moved(self, *statuses: str, client: str = CLIENT, **columns: Any) -> OtpRequest:
+        """Ask for a code and move the request through statuses, as no provider could be told to."""
+        request = self.ask(client=client)
+        for status in statuses:
+            self.move(request, status, **columns)
+        return request
+
+    def move(self, request: OtpRequest, status: str, **columns: Any) -> None:
+        """Move a request."""
+        self.rows.change(request.id, status=status, updated_at=self.now(), **columns)
+
+    def sender(self, *, wake: Callable[[], bool] = lambda: True, **differing: Any) -> SendWebhooks:
+        """Return a sender as a worker has one, but for `differing` settings."""
+        settings = SendWebhooksSettings(lease_s=60, job_s=30, disable_after=timedelta(days=1))
+        return SendWebhooks(
+            engine=self.parts.engine,
+            vault=self.parts.vault,
+            outbound=self.parts.outbound,
+            wake=wake,
+            clock=self.now,
+            settings=replace(settings, **differing),
+        )
+
+    def send(self) -> None:
+        """Send what is due."""
+        self.sender().run()
+
+    def execute(self, statement: str, **values: Any) -> None:
+        """Run a statement behind everybody's back."""
+        with connection(self.parts.engine) as conn:
+            conn.execute(text(statement), values)
+
+    def deliveries(self, **equal: Any) -> list[RowMapping]:
+        """Return the deliveries that have these columns, in their order."""
+        query = select(webhook_deliveries).order_by(webhook_deliveries.c.number)
+        for name, value in equal.items():
+            query = query.where(webhook_deliveries.c[name] == value)
+        with connection(self.parts.engine) as conn:
+            return list(conn.execute(query).mappings())
+
+    def endpoint(self, client: str = CLIENT) -> RowMapping:
+        """Return the endpoint of a client."""
+        query = select(webhook_endpoints).where(webhook_endpoints.c.client_id == self.client(client))
+        with connection(self.parts.engine) as conn:
+            return conn.execute(query).mappings().one()
