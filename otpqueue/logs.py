@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal
 
 import structlog
 from structlog.types import Processor
 
-from otpqueue import masks
+from otpqueue import masks, traces
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -24,6 +25,25 @@ def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
     logger: Logger = structlog.get_logger(name)
     return logger
+
+
+def bind(**fields: str) -> None:
+    """Say what this call is about: in each of its records from now on, and in its span.
+
+    Only where a call begins with `unbind`: the thread goes on to others.
+    """
+    structlog.contextvars.bind_contextvars(**fields)
+    traces.current().note({f"otpqueue.{name}": value for name, value in fields.items()})
+
+
+def unbind() -> None:
+    """Begin a call, which is about nothing yet."""
+    structlog.contextvars.clear_contextvars()
+
+
+def bound(**fields: str) -> AbstractContextManager[None]:
+    """Return a context in which this thread's records say what they are about."""
+    return structlog.contextvars.bound_contextvars(**fields)
 
 
 class _Stderr(logging.Handler):
@@ -47,6 +67,12 @@ def _tracebacks_without_locals() -> Processor:
 
 def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     return masks.values(event)
+
+
+def _name_span(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    for name, value in traces.current().ids.items():
+        event.setdefault(name, value)
+    return event
 
 
 def _log_what_ends(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -73,6 +99,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_span,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

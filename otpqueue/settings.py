@@ -628,6 +628,11 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="OTPQUEUE_LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
+    traces: bool = Field(
+        False,
+        alias="OTPQUEUE_TRACES",
+        description="send traces by OpenTelemetry, which `otpqueue[otel]` installs; docs/traces.md",
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:

@@ -13,7 +13,7 @@ from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, policies
+from otpqueue import clock, jobs, policies, traces
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
@@ -60,6 +60,7 @@ from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
+from otpqueue.traces import Tracer
 
 CHECK_PATIENCE_S = 1.0
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
@@ -73,6 +74,23 @@ class Parts:
     """
 
     settings: Settings
+    process: str = "otpqueue"
+    """What traces call it, unless OTEL_SERVICE_NAME says otherwise."""
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What begins traces."""
+        if not self.settings.traces:
+            return traces.OFF
+        try:
+            from otpqueue.otel import OpenTelemetry  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            problem = "OTPQUEUE_TRACES needs OpenTelemetry: pip install 'otpqueue[otel]'"
+            raise SettingsError([problem]) from None
+        try:
+            return OpenTelemetry(process=self.process)
+        except ValueError as problem:
+            raise SettingsError([f"OTPQUEUE_TRACES cannot be: {problem}"]) from None
 
     @cached_property
     def engine(self) -> Engine:
@@ -101,7 +119,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "redis", "publisher"):
+        for name in ("tracer", "transport", "redis", "publisher"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine"):
@@ -411,6 +429,7 @@ class Parts:
                 senders=self.senders,
                 caps=self.caps,
             ),
+            tracer=self.tracer,
         )
 
     @cached_property

@@ -12,7 +12,7 @@ from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
-from otpqueue.api.middleware import Https, RequestId, SafeHeaders, WellFormed
+from otpqueue.api.middleware import Https, RequestId, SafeHeaders, Traced, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -32,6 +32,7 @@ def create_app(parts: Parts) -> App:
     threads = parts.settings.api_threads
     # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
+        *([Traced(parts.tracer)] if parts.settings.traces else []),
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),

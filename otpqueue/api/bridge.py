@@ -65,9 +65,16 @@ class Bridge:
     """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes."""
 
     def __init__(
-        self, app: Wsgi, *, threads: int, body_timeout_s: float, large_bodies: dict[str, int]
+        self,
+        app: Wsgi,
+        *,
+        threads: int,
+        body_timeout_s: float,
+        large_bodies: dict[str, int],
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app, self._body_timeout_s, self._large_bodies = app, body_timeout_s, large_bodies
+        self._at_end = at_end
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._large = asyncio.Semaphore(LARGE_BODIES)
         self._has_served = False
@@ -76,6 +83,7 @@ class Bridge:
     def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
         """Let the threads end; granian calls this last."""
         self._threads.shutdown(wait=False)
+        self._at_end()
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Answer one call."""

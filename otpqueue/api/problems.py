@@ -143,6 +143,7 @@ def of(error: errors.OtpqueueError) -> dict[str, Any]:
 
 def answer(resp: falcon.Response, problem: dict[str, Any], *, retry_after_s: int | None = None) -> None:
     """Make `problem` the response."""
+    resp.context.problem = problem["code"]
     resp.status = problem["status"]
     resp.content_type = CONTENT_TYPE
     resp.text = json.dumps(problem)

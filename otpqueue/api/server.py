@@ -27,11 +27,13 @@ def create_from_environment() -> Bridge:
     """Return the application as the environment says: what granian loads in each of its processes."""
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
+    parts = Parts(current, process="otpqueue-api")
     return Bridge(
-        create_app(Parts(current)),
+        create_app(parts),
         threads=current.api_threads + SPARE_THREADS,
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+        at_end=parts.tracer.close,
     )
 
 

@@ -15,6 +15,8 @@ from otpqueue.infobip.transport import Answer, Transport
 
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
+_PIN = "/2fa/2/pin/{pinId}"
+_SENT = "/2fa/2/applications/{applicationId}/verifications"
 _EVIDENCE_SHARE = 0.2
 """Evidence is worth a fifth of the time that a send may take: the claim must not run out over it."""
 
@@ -34,7 +36,8 @@ class InfobipClient:
         voice = "/voice" if message.channel is Channel.VOICE else ""
         if message.pin_id is not None:
             path = f"/2fa/2/pin/{quote(message.pin_id, safe='')}/resend{voice}"
-            return wire.resend_outcome(self._transport.call("POST", path, tracked), message.pin_id)
+            reply = self._transport.call("POST", path, tracked, template=f"{_PIN}/resend{voice}")
+            return wire.resend_outcome(reply, message.pin_id)
         body: dict[str, Any] = {
             "applicationId": message.application_id,
             "messageId": message.message_id,
@@ -44,17 +47,19 @@ class InfobipClient:
         if message.sender:
             body["from"] = message.sender
         path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
-        return wire.send_outcome(self._transport.call("POST", path, body))
+        template = f"/2fa/2/pin{voice}"
+        return wire.send_outcome(self._transport.call("POST", path, body, template=template))
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Ask Infobip whether `code` is the one it sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
-        return wire.judgement(self._transport.call("POST", path, {"pin": code}))
+        return wire.judgement(self._transport.call("POST", path, {"pin": code}, template=f"{_PIN}/verify"))
 
     def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
         """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
-        reply = self._transport.call("GET", path, timeout_s=self._transport.timeout_s * _EVIDENCE_SHARE)
+        timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
+        reply = self._transport.call("GET", path, timeout_s=timeout_s, template=_SENT)
         times = wire.sent_times(reply)
         if times is None:
             return Evidence.NO_ANSWER

@@ -10,19 +10,19 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
+from otpqueue import logs, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, OtpRequest
-from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.replay import Remember
 from otpqueue.store import requests
 from otpqueue.store.engine import transaction
 from otpqueue.store.vault import Vault
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,7 @@ class RequestCode:
             send_by=now + self.send_within,
             is_test=is_test,
             guard=applicant.notes.guard,
+            trace_context=traces.current().context,
         )
 
         def store(conn: Connection) -> OtpRequest:
@@ -99,6 +100,7 @@ class RequestCode:
         except Exception:
             self.admission.give_back(applicant)
             raise
+        logs.bind(otp_id=str(new.id))
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()
         return accepted

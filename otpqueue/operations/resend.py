@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
@@ -66,6 +67,7 @@ class ResendCode:
         if found is None:
             raise RequestNotFound
         request, e164 = found
+        traces.current().link(request.trace_context)
         if refused := _why_not(request, now):
             raise refused
         applicant = self.admission.admit(
@@ -88,6 +90,7 @@ class ResendCode:
                 channel=channel,
                 send_by=now + self.send_within,
                 now=now,
+                trace_context=traces.current().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
             if taken and request and remember:

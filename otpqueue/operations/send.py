@@ -10,28 +10,37 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
+from otpqueue import logs, traces
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
-from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
+from otpqueue.domain.sending import (
+    RETURNED,
+    Evidence,
+    Message,
+    OutcomeKind,
+    SendingPolicy,
+    Sms,
+    decide,
+)
 from otpqueue.domain.templates import ProviderIds, Senders
-from otpqueue.logs import get_logger
 from otpqueue.store import attempts, claims, receipts
 from otpqueue.store.attempts import Result
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
 from otpqueue.store.vault import Vault
+from otpqueue.traces import Attributes, Kind, Span, Tracer
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _LOOK_AGAIN_S = 0.05
 """While sends are in flight, the table is looked at this often."""
@@ -50,6 +59,8 @@ class Sent:
     result: Result
     probe: bool
     """Whether it asked on behalf of all, the circuit being half open."""
+    about: Mapping[str, str]
+    """Whose request it was, and its span: for the log."""
 
 
 InFlight = set["Future[Sent]"]
@@ -112,9 +123,11 @@ class Pump:
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
+        tracer: Tracer = traces.OFF,
     ) -> None:
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
+        self._tracer = tracer
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
@@ -240,6 +253,28 @@ class Pump:
         return True
 
     def _send(self, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> Sent:
+        """Make one attempt, which goes on with the trace of the call that wants the code sent."""
+        attributes: Attributes = {
+            "otpqueue.otp_id": str(claim.request_id),
+            "otpqueue.attempt": claim.attempt,
+            "otpqueue.send": claim.sends,
+            "otpqueue.channel": claim.channel.value,
+            "otpqueue.country": claim.country,
+        }
+        span = self._tracer.begin(
+            "send_code", kind=Kind.INTERNAL, parent=claim.trace_context, attributes=attributes
+        )
+        with logs.bound(otp_id=str(claim.request_id), client_id=str(claim.client_id)), span:
+            try:
+                result = self._attempt(claim, ids, held)
+            except Exception:
+                # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
+                log.exception("send_crashed", attempt=claim.attempt)
+                raise
+            _note(span, result)
+        return Sent(result, probe, {"client_id": str(claim.client_id), **span.ids})
+
+    def _attempt(self, claim: Claim, ids: ProviderIds, held: Held) -> Result:
         evidence = None
         try:
             late = held.now >= claim.progress.send_by
@@ -262,7 +297,7 @@ class Pump:
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
-        result = Result(
+        return Result(
             request_id=claim.request_id,
             attempt=claim.attempt,
             outcome=outcome,
@@ -281,7 +316,6 @@ class Pump:
             resend_after=resend_after,
             evidence=evidence,
         )
-        return Sent(result, probe)
 
     def _message(self, claim: Claim, ids: ProviderIds) -> Message:
         return Message(
@@ -310,19 +344,14 @@ class Pump:
             time.sleep(_GATHER_S)
             done |= {future for future in others if future.done()}
         in_flight -= done
-        sent = []
-        for future in done:
-            error = future.exception()
-            if error is None:
-                sent.append(future.result())
-            else:
-                # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
-                log.error("send_crashed", exc_info=error)
+        # One that crashed has said so itself.
+        sent = [future.result() for future in done if future.exception() is None]
         if sent:
             self._breaker.note([(sign_of(one.result.outcome), one.probe) for one in sent])
-            self._record([one.result for one in sent])
+            self._record(sent)
 
-    def _record(self, results: list[Result]) -> None:
+    def _record(self, sent: list[Sent]) -> None:
+        results = [one.result for one in sent]
         give_up = time.monotonic() + self._settings.lease_s
         while True:
             try:
@@ -333,8 +362,8 @@ class Pump:
                 if time.monotonic() > give_up or self._abandoned.is_set():
                     return
                 self._abandoned.wait(0.5)
-        for result in results:
-            _report(result, moved=(result.request_id, result.attempt) in moved)
+        for one in sent:
+            _report(one, moved=(one.result.request_id, one.result.attempt) in moved)
         self._match_early_receipts(results)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
             self._wake()
@@ -349,16 +378,24 @@ class Pump:
             log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
 
 
-def _report(result: Result, *, moved: bool) -> None:
+def _note(span: Span, result: Result) -> None:
     outcome = result.outcome
-    event = {
-        OutcomeKind.ACCEPTED: "otp_sent",
-        OutcomeKind.REFUSED: "otp_send_refused",
-        OutcomeKind.UNKNOWN: "otp_send_unknown",
-        OutcomeKind.RETURNED: "otp_send_given_back",
-    }[outcome.kind]
-    fields = {
+    span.note(
+        {
+            "otpqueue.outcome": outcome.kind.value,
+            "otpqueue.provider_code": outcome.code,
+            "otpqueue.evidence": result.evidence.value if result.evidence else None,
+        }
+    )
+    if outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.UNKNOWN}:
+        span.fail(outcome.kind.value)
+
+
+def _report(sent: Sent, *, moved: bool) -> None:
+    result, outcome = sent.result, sent.result.outcome
+    fields: dict[str, Any] = {
         "otp_id": str(result.request_id),
+        **sent.about,
         "attempt": result.attempt,
         "code": outcome.code,
         "http_status": outcome.http_status,
@@ -369,7 +406,11 @@ def _report(result: Result, *, moved: bool) -> None:
         fields["evidence"] = result.evidence.value
     if outcome.misconfigured:
         log.error("provider_misconfigured", **fields)
-    elif outcome.kind in {OutcomeKind.ACCEPTED, OutcomeKind.RETURNED}:
-        log.info(event, **fields)
+    elif outcome.kind is OutcomeKind.ACCEPTED:
+        log.info("otp_sent", **fields)
+    elif outcome.kind is OutcomeKind.RETURNED:
+        log.info("otp_send_given_back", **fields)
+    elif outcome.kind is OutcomeKind.REFUSED:
+        log.warning("otp_send_refused", **fields)
     else:
-        log.warning(event, **fields)
+        log.warning("otp_send_unknown", **fields)

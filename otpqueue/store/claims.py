@@ -128,7 +128,7 @@ _CLAIM = text(
         FROM fates WHERE r.id = fates.id AND fates.fate = 'send'
         RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
                   r.send_kind, r.sends, r.pin_id, coalesce(r.resend_channel, r.channel) AS channel,
-                  r.number_sealed, r.seal_key_id, r.is_test
+                  r.number_sealed, r.seal_key_id, r.is_test, r.trace_context
     ), numbered AS (
         INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
         SELECT id, attempt, :worker, :now, send_kind, channel FROM claimed
@@ -157,6 +157,9 @@ class Claim:
     """The code to send once more; None for a fresh one."""
     is_test: bool = False
     """Whether it is for a test number, to which nothing is sent."""
+    client_id: UUID
+    trace_context: str | None = None
+    """Where the trace of the call that wants it sent goes on."""
 
 
 def claim(
@@ -233,4 +236,6 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         pin_id=row.pin_id if row.send_kind == SendKind.RESEND else None,
         digits=number.removeprefix("+"),
         is_test=row.is_test,
+        client_id=row.client_id,
+        trace_context=row.trace_context,
     )

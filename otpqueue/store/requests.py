@@ -57,6 +57,8 @@ class NewRequest:
     send_by: datetime
     is_test: bool = False
     guard: Counted | None = None
+    trace_context: str | None = None
+    """Where its trace goes on."""
 
 
 def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             is_test=new.is_test,
             guard_block=new.guard.block if new.guard else None,
             guard_as=new.guard.standing.value if new.guard else None,
+            trace_context=new.trace_context,
         )
         .returning(otp_requests)
     ).one()
@@ -217,10 +220,12 @@ def resend(
     channel: Channel | None,
     send_by: datetime,
     now: datetime,
+    trace_context: str | None = None,
 ) -> bool:
     """Make a request due for the same code once more, and not after its code expires; return whether it is.
 
-    It travels as the first time unless `channel` is given.
+    It travels as the first time unless `channel` is given, and in the trace of the call before unless
+    `trace_context` is.
 
     It is not when nothing can be resent now: ended, expired, not sent yet, being sent, too soon, too often.
     """
@@ -247,6 +252,7 @@ def resend(
             resend_channel=channel.value if channel else _r.channel,
             resend_reason=None,
             updated_at=now,
+            trace_context=trace_context or _r.trace_context,
         )
     )
     return bool(result.rowcount)
@@ -363,4 +369,5 @@ def to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
         resend_channel=Channel(row.resend_channel) if row.resend_channel else None,
         resend_reason=row.resend_reason,
         resend_after=row.resend_after,
+        trace_context=row.trace_context,
     )

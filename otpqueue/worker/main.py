@@ -45,8 +45,14 @@ def _receive_signals(parts: Parts) -> None:
     signals.celeryd_init.connect(name_worker, weak=False)
     signals.beat_init.connect(lambda **_: configure_logs("beat"), weak=False)
     signals.heartbeat_sent.connect(show_life, weak=False)
-    stopping = Stopping(parts.pump, also=parts.purge, within_s=parts.settings.stop_within_s)
+    stopping = Stopping(
+        parts.pump,
+        also=parts.purge,
+        within_s=parts.settings.stop_within_s,
+        at_end=parts.tracer.close,
+    )
     signals.worker_shutting_down.connect(stopping, weak=False)
+    signals.worker_shutdown.connect(lambda **_: parts.tracer.close(), weak=False)
 
 
-app = build(Parts(settings.load()))
+app = build(Parts(settings.load(), process="otpqueue-worker"))

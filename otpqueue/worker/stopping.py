@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from otpqueue.logs import get_logger
@@ -21,8 +22,10 @@ class Stopping:
     With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
     """
 
-    def __init__(self, pump: Pump, *, also: Purge, within_s: float) -> None:
-        self._pump, self._purge, self._within_s = pump, also, within_s
+    def __init__(
+        self, pump: Pump, *, also: Purge, within_s: float, at_end: Callable[[], None] = lambda: None
+    ) -> None:
+        self._pump, self._purge, self._within_s, self._at_end = pump, also, within_s, at_end
         self._told = False
 
     def __call__(self, **_: Any) -> None:
@@ -39,5 +42,6 @@ class Stopping:
     def _end(self, reason: str) -> None:
         in_flight = self._pump.abandon(within_s=_RECORD_WITHIN_S)
         log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
+        self._at_end()
         # Threads that wait for the provider cannot be interrupted, and would hold up any other exit.
         os._exit(1)

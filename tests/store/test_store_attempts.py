@@ -62,6 +62,7 @@ def test_claim_says_what_to_send(store: Store) -> None:
         channel=Channel.VOICE,
         digits=NUMBER.removeprefix("+"),
         pin_id=None,
+        client_id=request.client_id,
     )
     assert claim.digits not in repr(claim)
 
