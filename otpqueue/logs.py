@@ -140,3 +140,5 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         logging.getLogger(chatty).setLevel("WARNING")
     # It logs URLs, which hold pinIds, and what of an answer it could not read.
     logging.getLogger("urllib3").setLevel("ERROR")
+    # While a collector of traces is away it speaks of each try.
+    logging.getLogger("opentelemetry.exporter").setLevel("ERROR")

@@ -12,7 +12,6 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextvars import Token
-from functools import cached_property
 from importlib.metadata import entry_points, version
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +77,7 @@ class _Span:
 
     def __init__(self, tracer: OpenTelemetry, span: trace.Span) -> None:
         self._tracer, self._span = tracer, span
+        self.ids = _ids(span)
         self._token: Token[Span] | None = None
 
     @property
@@ -85,13 +85,6 @@ class _Span:
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, self._context)
         return carrier.get(_PARENT)
-
-    @cached_property
-    def ids(self) -> Mapping[str, str]:
-        if not self._span.is_recording():
-            return {}
-        known = self._span.get_span_context()
-        return {"trace_id": f"{known.trace_id:032x}", "span_id": f"{known.span_id:016x}"}
 
     @property
     def _context(self) -> Context:
@@ -129,6 +122,13 @@ class _Span:
         self._span.end()
         if self._token is not None:
             traces.leave(self._token)
+
+
+def _ids(span: trace.Span) -> Mapping[str, str]:
+    if not span.is_recording():
+        return {}
+    known = span.get_span_context()
+    return {"trace_id": f"{known.trace_id:032x}", "span_id": f"{known.span_id:016x}"}
 
 
 def _context(parent: str | None) -> Context:
