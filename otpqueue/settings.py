@@ -861,9 +861,11 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
 
     Raises SettingsError naming every problem at once; it never holds a secret's value.
     """
-    given = dict(os.environ if environment is None else environment)
+    given, written = dict(os.environ if environment is None else environment), dict[str, str]()
     if dotenv is not None and dotenv.is_file():
-        given = {key: value for key, value in dotenv_values(dotenv).items() if value is not None} | given
+        written = {key: value for key, value in dotenv_values(dotenv).items() if value is not None}
+    unseen = sorted(name for name in written.keys() - given.keys() if name.startswith("OTEL_"))
+    given = written | given
     names = {str(field.alias) for field in Settings.model_fields.values()}
     files, problems = _from_files(given, names)
     problems += _unknown(given, names)
@@ -873,6 +875,10 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     except ValidationError as error:
         problems += _explain(error) + _combination_problems(error, values | files)
         raise SettingsError(problems) from None
+    if settings.traces:
+        problems += [
+            f"{name} must be in the environment: OpenTelemetry does not read .env" for name in unseen
+        ]
     if problems:
         raise SettingsError(problems)
     return settings

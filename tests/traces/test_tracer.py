@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -259,6 +260,21 @@ def test_environment_that_is_no_good_is_told(
 
     with pytest.raises(SettingsError, match=said):
         _ = parts.tracer
+
+
+def test_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
+    """What stands in `.env` alone is not seen by OpenTelemetry: spans would go somewhere else, unnoticed."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("OTEL_SERVICE_NAME=codes\nOTEL_SDK_DISABLED=false\n")
+    environment = {"OTPQUEUE_TRACES": "true", "OTEL_SDK_DISABLED": "false"}
+
+    with pytest.raises(SettingsError) as error:
+        load(environment, dotenv=dotenv)
+
+    assert error.value.problems == [
+        "OTEL_SERVICE_NAME must be in the environment: OpenTelemetry does not read .env"
+    ]
+    assert not load({}, dotenv=dotenv).traces
 
 
 def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
