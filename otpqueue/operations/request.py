@@ -20,6 +20,7 @@ from otpqueue.operations.admission import Admission
 from otpqueue.operations.replay import Remember
 from otpqueue.store import requests
 from otpqueue.store.engine import transaction
+from otpqueue.store.requests import Ended
 from otpqueue.store.vault import Vault
 
 log = logs.get_logger(__name__)
@@ -89,17 +90,19 @@ class RequestCode:
             trace_context=traces.current().context,
         )
 
-        def store(conn: Connection) -> OtpRequest:
-            stored = requests.insert_newest(conn, new, vault=self.vault)
+        def store(conn: Connection) -> tuple[OtpRequest, list[Ended]]:
+            stored, replaced = requests.insert_newest(conn, new, vault=self.vault)
             if remember:
                 remember(conn, stored)
-            return stored
+            return stored, replaced
 
         try:
-            accepted = transaction(self.engine, store)
+            accepted, replaced = transaction(self.engine, store)
         except Exception:
             self.admission.give_back(applicant)
             raise
+        for one in replaced:
+            log.info("otp_cancelled", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
         logs.bind(otp_id=str(new.id))
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()

@@ -107,7 +107,7 @@ class ResendCode:
         except Exception:
             self.admission.give_back(applicant)
             raise
-        log.info("otp_resend_requested", otp_id=str(request_id), sends=after.sends)
+        log.info("otp_resend_requested", otp_id=str(request_id), client_id=str(client_id), sends=after.sends)
         self.wake()
         return after
 

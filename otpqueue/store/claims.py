@@ -210,10 +210,11 @@ def _subjects(row: Row[*tuple[Any, ...]]) -> tuple[Subject, ...]:
 
 def _report(rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
     for row in rows:
+        about = {"otp_id": str(row.request_id), "client_id": str(row.client_id)}
         if row.fate == "over_cap":
-            log.warning("otp_over_daily_cap", otp_id=str(row.request_id), country=row.counted_country)
+            log.warning("otp_over_daily_cap", **about, country=row.counted_country)
         elif row.fate == "blocked":
-            log.info("otp_number_blocked", otp_id=str(row.request_id))
+            log.info("otp_number_blocked", **about)
 
 
 def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
@@ -221,7 +222,12 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
     except (KeyError, InvalidTag):
         # One row whose key was taken away must not take the attempts of the others along.
-        log.warning("number_not_opened", otp_id=str(row.id), seal_key_id=row.seal_key_id)
+        log.warning(
+            "number_not_opened",
+            otp_id=str(row.id),
+            client_id=str(row.client_id),
+            seal_key_id=row.seal_key_id,
+        )
         return None
     return Claim(
         request_id=row.id,

@@ -40,6 +40,9 @@ _WHY_UNSENT: ColumnElement[str] = case(
 """Why a code that is still due at its deadline did not leave."""
 
 
+_ENDED = (_r.id, _r.client_id, _r.reason)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewRequest:
     """What is stored of a request when it is accepted."""
@@ -59,6 +62,15 @@ class NewRequest:
     guard: Counted | None = None
     trace_context: str | None = None
     """Where its trace goes on."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A request that ended just now, and why."""
+
+    id: UUID
+    client_id: UUID
+    reason: str
 
 
 def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
@@ -90,15 +102,16 @@ def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
-def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequest:
+def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> tuple[OtpRequest, list[Ended]]:
     """Store a request as due, and end the live one of the same client, number and session, if there is one.
 
-    Call in a transaction. Raises IntegrityError when another session stores one first: run it again.
+    Returns both. Call in a transaction. Raises IntegrityError when another session stores one first: run it
+    again.
     """
     number_hashes = vault.number_hashes(new.phone.e164)
     if len(number_hashes) > 1:
         _one_at_a_time(conn, number_hashes)
-    conn.execute(
+    replaced = conn.execute(
         update(otp_requests)
         .where(
             _r.client_id == new.client_id,
@@ -107,7 +120,8 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             in_status(LIVE),
         )
         .values(ending(Status.CANCELLED, Reason.REPLACED, new.created_at))
-    )
+        .returning(*_ENDED)
+    ).all()
     key_id, sealed = vault.seal(new.phone.e164, row_id=new.id)
     row = conn.execute(
         insert(otp_requests)
@@ -137,7 +151,7 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
         )
         .returning(otp_requests)
     ).one()
-    return to_domain(row, vault)
+    return to_domain(row, vault), [Ended(*one) for one in replaced]
 
 
 def _one_at_a_time(conn: Connection, number_hashes: Sequence[bytes]) -> None:
@@ -286,8 +300,8 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     return bool(result.rowcount)
 
 
-def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
-    """End requests whose first code did not leave by `send_by` and that no worker holds; return how many."""
+def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+    """End requests whose first code did not leave by `send_by` and that no worker holds; return them."""
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
@@ -297,8 +311,8 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
     )
 
 
-def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
-    """End requests whose code has outlived its time; return how many.
+def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+    """End requests whose code has outlived its time; return them.
 
     One whose check is in flight waits for that check: the code was typed in time.
     """
@@ -319,14 +333,15 @@ def _expire(
     *,
     now: datetime,
     limit: int,
-) -> int:
+) -> list[Ended]:
     batch = _batch(conditions, limit)
-    result = conn.execute(
+    ended = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
         .values(ending(Status.EXPIRED, reason, now))
+        .returning(*_ENDED)
     )
-    return result.rowcount
+    return [Ended(*one) for one in ended]
 
 
 def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
