@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from otpqueue import masks, traces
 
 Logger = structlog.stdlib.BoundLogger
 
+_in_call: ContextVar[bool] = ContextVar("in_call", default=False)
+
 
 def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
@@ -27,18 +30,30 @@ def get_logger(name: str) -> Logger:
     return logger
 
 
-def bind(**fields: str) -> None:
-    """Say what this call is about: in each of its records from now on, and in its span.
+def begin_call(**fields: str) -> None:
+    """Begin a call in this thread; each of its records, and its span, has these fields.
 
-    Only where a call begins with `unbind`: the thread goes on to others.
+    End it with `end_call`: the thread goes on to others.
     """
-    structlog.contextvars.bind_contextvars(**fields)
-    traces.current().note({f"otpqueue.{name}": value for name, value in fields.items()})
-
-
-def unbind() -> None:
-    """Begin a call, which is about nothing yet."""
     structlog.contextvars.clear_contextvars()
+    _in_call.set(True)
+    bind(**fields)
+
+
+def end_call() -> None:
+    """End the call of this thread: its next records are about something else."""
+    _in_call.set(False)
+    structlog.contextvars.clear_contextvars()
+
+
+def bind(**fields: str) -> None:
+    """Say what this thread's call is about: in each of its records from now on, and in its span.
+
+    Where no call has begun nothing is said: nobody would take it back.
+    """
+    if _in_call.get():
+        structlog.contextvars.bind_contextvars(**fields)
+        traces.current().note({f"otpqueue.{name}": value for name, value in fields.items()})
 
 
 def bound(**fields: str) -> AbstractContextManager[None]:

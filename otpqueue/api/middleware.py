@@ -79,8 +79,7 @@ class RequestId:
         """Bind the id before anything is logged."""
         given = req.get_header("X-Request-Id") or ""
         request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7())
-        logs.unbind()
-        logs.bind(request_id=request_id)
+        logs.begin_call(request_id=request_id)
         resp.set_header("X-Request-Id", request_id)
         req.context.started = time.monotonic()
 
@@ -88,16 +87,16 @@ class RequestId:
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool
     ) -> None:
         """Log the call by its route, which holds no id, and never its query."""
-        if (req.uri_template or "").startswith("/health"):
-            return
-        log.info(
-            "http_request",
-            method=req.method,
-            route=req.uri_template,
-            status=resp.status_code,
-            peer=req.context.peer.network,
-            duration_ms=round((time.monotonic() - req.context.started) * 1000, 1),
-        )
+        if not (req.uri_template or "").startswith("/health"):
+            log.info(
+                "http_request",
+                method=req.method,
+                route=req.uri_template,
+                status=resp.status_code,
+                peer=req.context.peer.network,
+                duration_ms=round((time.monotonic() - req.context.started) * 1000, 1),
+            )
+        logs.end_call()
 
 
 class SafeHeaders:
