@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from otpqueue import logs
 
@@ -65,6 +66,22 @@ def pytest_configure(config: pytest.Config) -> None:
     collecting.setFormatter(printing.formatter)
     logging.getLogger().handlers[:] = [collecting]
     config.stash[_COLLECTING] = collecting
+    _take_from_captures()
+
+
+def _take_from_captures() -> None:
+    """See records, too, that a test captures and looks at."""
+    chain, capture = list(structlog.get_config()["processors"]), structlog.testing.LogCapture.__call__
+
+    def pass_on(self: Any, logger: Any, method: str, event: Any) -> Any:
+        said: Any = dict(event)
+        for processor in chain:
+            said = processor(logger, method, said)
+        positional, named = said
+        getattr(logger, method)(*positional, **named)
+        return capture(self, logger, method, event)
+
+    structlog.testing.LogCapture.__call__ = pass_on  # type: ignore[method-assign]
 
 
 _COLLECTING = pytest.StashKey[Collecting]()

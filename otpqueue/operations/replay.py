@@ -98,8 +98,9 @@ class Once:
             raise IdempotencyInProgress(retry_after_s=1)
         if found.answer is None:
             raise RequestNotFound("What this Idempotency-Key was used for has been erased.")
-        logs.bind(otp_id=str(found.request_id))
-        log.info("answer_replayed", client_id=str(key.client_id), status=found.answer.status)
+        otp_id = str(found.request_id)
+        logs.bind(otp_id=otp_id)
+        log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=found.answer.status)
         return found.answer
 
     def _release(self, held: Held) -> None:
