@@ -9,21 +9,56 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal
 
 import structlog
 from structlog.types import Processor
 
-from otpqueue import masks
+from otpqueue import masks, traces
 
 Logger = structlog.stdlib.BoundLogger
+
+_in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
 
 def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
     logger: Logger = structlog.get_logger(name)
     return logger
+
+
+def begin_call(**fields: str) -> None:
+    """Begin a call in this thread; each of its records, and its span, has these fields.
+
+    End it with `end_call`: the thread goes on to others.
+    """
+    structlog.contextvars.clear_contextvars()
+    _in_call.set(True)
+    bind(**fields)
+
+
+def end_call() -> None:
+    """End the call of this thread: its next records are about something else."""
+    _in_call.set(False)
+    structlog.contextvars.clear_contextvars()
+
+
+def bind(**fields: str) -> None:
+    """Say what this thread's call is about: in each of its records from now on, and in its span.
+
+    Where no call has begun nothing is said: nobody would take it back.
+    """
+    if _in_call.get():
+        structlog.contextvars.bind_contextvars(**fields)
+        traces.current().note({f"otpqueue.{name}": value for name, value in fields.items()})
+
+
+def bound(**fields: str) -> AbstractContextManager[None]:
+    """Return a context in which this thread's records say what they are about."""
+    return structlog.contextvars.bound_contextvars(**fields)
 
 
 class _Stderr(logging.Handler):
@@ -47,6 +82,12 @@ def _tracebacks_without_locals() -> Processor:
 
 def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     return masks.values(event)
+
+
+def _name_span(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    for name, value in traces.current().ids.items():
+        event.setdefault(name, value)
+    return event
 
 
 def _log_what_ends(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -73,6 +114,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_span,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -113,3 +155,5 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         logging.getLogger(chatty).setLevel("WARNING")
     # It logs URLs, which hold pinIds, and what of an answer it could not read.
     logging.getLogger("urllib3").setLevel("ERROR")
+    # While a collector of traces is away it speaks of each try.
+    logging.getLogger("opentelemetry.exporter").setLevel("ERROR")

@@ -6,7 +6,7 @@ may hold what it was about. So the masks would rather hide too much:
 - Seven digits or more behind a `+`, and nine or more without one, are a phone number, with spaces, dots,
   hyphens and brackets between them or none. That hides other long numbers too (an epoch, a byte count).
 - Kept, since they are evidently something else: UUIDs, ISO 8601 times, IPv4 addresses, decimals with one dot
-  (`0.123456789`), hexadecimal ids of 32 digits in small letters.
+  (`0.123456789`), hexadecimal ids of 32 digits in small letters, and what is named `trace_id` or `span_id`.
 - Six digits are a code only where a name says so, `code`, `pin` or `otp`; elsewhere they are a count.
 
 What they cannot see: a number of at most eight digits without `+`; one with letters, commas or line ends
@@ -65,6 +65,8 @@ _SECRET_KEY = re.compile(
     r"(?i)session(?:[_-]?id)?$|pin_?id$|passw(?:or)?d$|secret$|api_?key$|authorization$|cookie$"
 )
 _CODE = re.compile(r"\d{6}")
+_TRACE_KEYS = frozenset({"trace_id", "span_id"})
+_TRACE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _DEEPEST = 8
 
 
@@ -105,6 +107,9 @@ def _name(name: str) -> tuple[str, bool, bool]:
 
 def _field(name: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
+        return value
+    # Random digits: nine of them in a row would be a number elsewhere.
+    if name in _TRACE_KEYS and isinstance(value, str) and _TRACE.fullmatch(value):
         return value
     _, is_secret, is_code = _name(name)
     if is_secret or (is_code and isinstance(value, str | int) and _CODE.fullmatch(str(value))):

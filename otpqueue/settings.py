@@ -353,8 +353,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; one more is for health and heartbeats; an API "
-        "process has one for metrics and three for the console besides",
+        description="Postgres connections per process, at most; one more is for health and heartbeats; an "
+        "API process has one for metrics and three for the console besides",
     )
     database_wait_s: Seconds = Field(
         2,
@@ -746,6 +746,11 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="OTPQUEUE_LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
+    traces: bool = Field(
+        False,
+        alias="OTPQUEUE_TRACES",
+        description="send traces by OpenTelemetry, which `otpqueue[otel]` installs; docs/traces.md",
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
@@ -1007,9 +1012,11 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
 
     Raises SettingsError naming every problem at once; it never holds a secret's value.
     """
-    given = dict(os.environ if environment is None else environment)
+    given, written = dict(os.environ if environment is None else environment), dict[str, str]()
     if dotenv is not None and dotenv.is_file():
-        given = {key: value for key, value in dotenv_values(dotenv).items() if value is not None} | given
+        written = {key: value for key, value in dotenv_values(dotenv).items() if value is not None}
+    unseen = sorted(name for name in written.keys() - given.keys() if name.startswith("OTEL_"))
+    given = written | given
     names = {str(field.alias) for field in Settings.model_fields.values()}
     files, problems = _from_files(given, names)
     problems += _unknown(given, names)
@@ -1019,6 +1026,10 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     except ValidationError as error:
         problems += _explain(error) + _combination_problems(error, values | files)
         raise SettingsError(problems) from None
+    if settings.traces:
+        problems += [
+            f"{name} must be in the environment: OpenTelemetry does not read .env" for name in unseen
+        ]
     if problems:
         raise SettingsError(problems)
     return settings

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, metrics, policies
+from otpqueue import clock, jobs, metrics, policies, traces
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
@@ -83,6 +83,7 @@ from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
+from otpqueue.traces import Tracer
 
 CHECK_PATIENCE_S = 1.0
 ALERT_WEBHOOK_S = 10.0
@@ -107,6 +108,8 @@ class Parts:
     """
 
     settings: Settings
+    process: str = "otpqueue"
+    """What traces call it, unless OTEL_SERVICE_NAME says otherwise."""
     for_console: bool = False
     """Whether they are those of the console: with few connections of their own, and little patience."""
 
@@ -114,6 +117,21 @@ class Parts:
     def aside(self) -> Parts:
         """The same parts for the console: it answers when the API's connections are all lent out."""
         return Parts(self.settings, for_console=True)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What begins traces."""
+        if not self.settings.traces:
+            return traces.OFF
+        try:
+            from otpqueue.otel import OpenTelemetry  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            problem = "OTPQUEUE_TRACES needs OpenTelemetry: pip install 'otpqueue[otel]'"
+            raise SettingsError([problem]) from None
+        try:
+            return OpenTelemetry(process=self.process)
+        except ValueError as problem:
+            raise SettingsError([f"OTPQUEUE_TRACES cannot be: {problem}"]) from None
 
     @cached_property
     def engine(self) -> Engine:
@@ -158,7 +176,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("transport", "outbound", "alert_outbound", "redis", "publisher", "aside"):
+        for name in ("tracer", "transport", "outbound", "alert_outbound", "redis", "publisher", "aside"):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine", "readings_engine"):
@@ -508,6 +526,7 @@ class Parts:
                 senders=self.senders,
                 caps=self.caps,
             ),
+            tracer=self.tracer,
         )
 
     @cached_property

@@ -14,7 +14,7 @@ from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
 from otpqueue.api.metrics import Metrics
-from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, WellFormed
+from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, Traced, WellFormed
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -40,6 +40,7 @@ def create_app(parts: Parts) -> App:
     # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
     middleware: Any = [
         Measured(),
+        *([Traced(parts.tracer)] if parts.settings.traces else []),
         RequestId(),
         SafeHeaders(),
         RateLimitHeaders(),

@@ -7,9 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 import falcon
-import structlog
 
-from otpqueue import clock
+from otpqueue import clock, logs
 from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.clients import Clients
 from otpqueue.operations.keys import Keys
@@ -43,7 +42,7 @@ class Door:
         if word.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
             raise Unauthenticated
         key = self.keys.authenticate(api_key, now=clock.now())
-        structlog.contextvars.bind_contextvars(client=key.client_name)
+        logs.bind(client=key.client_name)
         self.rate(key.id, key.settings)
         if not key.scopes.intersection(scopes):
             raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
@@ -53,7 +52,7 @@ class Door:
         """Return the client id of a call to one of the guide's endpoints, which may come without a key."""
         if self.guide_client is None or req.get_header("Authorization") is not None:
             return self.enter(req, scope)
-        structlog.contextvars.bind_contextvars(client=self.guide_client)
+        logs.bind(client=self.guide_client)
         client_id = self.keys.client_id(self.guide_client, now=now)
         self.rate(client_id, self.clients.settings_of(client_id))
         return client_id

@@ -8,19 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import falcon
-import structlog
 from uuid_utils.compat import uuid7
 
-from otpqueue import metrics
+from otpqueue import logs, metrics
 from otpqueue.api import problems
 from otpqueue.api.bodies import shown_name
 from otpqueue.api.bridge import MAX_URL_BYTES, REFUSED
 from otpqueue.api.peers import Peers
 from otpqueue.api.problems import Refused
 from otpqueue.domain.errors import FieldError, InvalidRequest, TooBusy
-from otpqueue.logs import get_logger
+from otpqueue.traces import NO_SPAN, Kind, Tracer
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,6 +47,54 @@ class Measured:
             metrics.observe(metrics.HTTP_DURATION, took_s, method, route)
 
 
+_WATCHING = ("/health", "/metrics")
+"""Probes and scrapes are not traced: nobody asks what became of one."""
+
+
+class Traced:
+    """Makes each call a span, which goes on with the caller's trace if the call brings a `traceparent`.
+
+    By its method and route: path and query may hold anything. Stands first, so that all else is within it.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Begin the span."""
+        method = req.method if req.method in falcon.HTTP_METHODS else "_OTHER"
+        span = NO_SPAN
+        if not req.path.startswith(_WATCHING):
+            span = self._tracer.begin(
+                method,
+                kind=Kind.SERVER,
+                parent=req.get_header("traceparent"),
+                attributes={"http.request.method": method},
+            )
+        req.context.span = span
+        span.__enter__()
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool
+    ) -> None:
+        """Say what became of the call, and end the span."""
+        span, peer = req.context.span, getattr(req.context, "peer", None)
+        route, problem = req.uri_template, getattr(resp.context, "problem", None)
+        if route:
+            span.name(f"{req.method} {route}")
+        span.note(
+            {
+                "http.route": route,
+                "http.response.status_code": resp.status_code,
+                "url.scheme": ("https" if peer.https else "http") if peer else None,
+                "otpqueue.problem": problem,
+            }
+        )
+        if resp.status_code >= 500:
+            span.fail(problem or str(resp.status_code))
+        span.__exit__(None, None, None)
+
+
 class RequestId:
     """Takes `X-Request-Id` or makes one, binds it to the logs, and answers with it."""
 
@@ -55,8 +102,7 @@ class RequestId:
         """Bind the id before anything is logged."""
         given = req.get_header("X-Request-Id") or ""
         request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7())
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        logs.begin_call(request_id=request_id)
         resp.set_header("X-Request-Id", request_id)
         req.context.started = time.monotonic()
 
@@ -64,16 +110,16 @@ class RequestId:
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool
     ) -> None:
         """Log the call by its route, which holds no id, and never its query."""
-        if (req.uri_template or "").startswith("/health"):
-            return
-        log.info(
-            "http_request",
-            method=req.method,
-            route=req.uri_template,
-            status=resp.status_code,
-            peer=req.context.peer.network,
-            duration_ms=round((time.monotonic() - req.context.started) * 1000, 1),
-        )
+        if not (req.uri_template or "").startswith("/health"):
+            log.info(
+                "http_request",
+                method=req.method,
+                route=req.uri_template,
+                status=resp.status_code,
+                peer=req.context.peer.network,
+                duration_ms=round((time.monotonic() - req.context.started) * 1000, 1),
+            )
+        logs.end_call()
 
 
 class SafeHeaders:

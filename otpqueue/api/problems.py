@@ -144,6 +144,7 @@ def of(error: errors.OtpqueueError) -> dict[str, Any]:
 
 def answer(resp: falcon.Response, problem: dict[str, Any], *, retry_after_s: int | None = None) -> None:
     """Make `problem` the response."""
+    resp.context.problem = problem["code"]
     resp.status = problem["status"]
     resp.content_type = CONTENT_TYPE
     resp.text = json.dumps(problem)
@@ -166,7 +167,8 @@ def _on_error(
     _req: falcon.Request, resp: falcon.Response, error: errors.OtpqueueError, _params: dict[str, Any]
 ) -> None:
     if isinstance(error, errors.Unavailable):
-        log.warning("unavailable", code=error.code, cause=repr(type(error.__cause__).__name__))
+        cause = type(error.__cause__).__name__ if error.__cause__ else None
+        log.warning("unavailable", code=error.code, cause=cause)
     answer(resp, of(error), retry_after_s=error.retry_after_s)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import falcon
-import structlog
 
-from otpqueue import clock
+from otpqueue import clock, logs
 from otpqueue.api import bodies, idempotency
 from otpqueue.api.auth import Door
 from otpqueue.api.representations import path_of, representation, retry_after_s
@@ -40,7 +39,7 @@ def parse_id(text: str) -> UUID:
     if not _UUID.fullmatch(text):
         raise RequestNotFound("The id in the path is not a UUID; use the `id` that the 202 answered.")
     request_id = UUID(text)
-    structlog.contextvars.bind_contextvars(otp_id=str(request_id))
+    logs.bind(otp_id=str(request_id))
     return request_id
 
 

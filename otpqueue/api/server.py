@@ -36,19 +36,24 @@ def create_from_environment() -> Bridge:
     metrics.share_processes()
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
-    parts = Parts(current)
+    parts = Parts(current, process="otpqueue-api")
     app = create_app(parts)
     watch_workers = parts.evaluate_workers
     watchdog = Watchdog(
         heart=parts.heart(Kind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
     )
     watchdog.start()
+
+    def end() -> None:
+        watchdog.stop()
+        parts.tracer.close()
+
     return Bridge(
         app,
         threads=current.api_threads + SPARE_THREADS,
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
-        at_end=watchdog.stop,
+        at_end=end,
     )
 
 

@@ -17,22 +17,20 @@ from otpqueue.wiring import Parts
 def _complete_settings() -> Settings:
     """Return the settings.
 
-    Raises SettingsError when one is missing that API and workers need, or a key that stored numbers need.
+    Raises SettingsError when one is missing that API and workers need, or a key that stored numbers need, or
+    when traces are wanted that cannot be.
     """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
         current.require(needed)
     current.sealing_keys()
     current.hashing_keys()
-    _refuse_lost_keys(current)
-    return current
-
-
-def _refuse_lost_keys(current: Settings) -> None:
     with closing(Parts(current)) as parts:
+        _ = parts.tracer
         why = refusal_to_start(parts.rotate_seal)
     if why:
         raise SettingsError([why])
+    return current
 
 
 @click.command()

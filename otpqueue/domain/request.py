@@ -180,6 +180,8 @@ class OtpRequest:
     updated_at: datetime
     is_test: bool = False
     """Whether it is for a test number, to which nothing is sent."""
+    trace_context: str | None = None
+    """Where the trace of its newest accepted call goes on; for no caller."""
 
     @property
     def shown_status(self) -> str:

@@ -17,6 +17,8 @@ from otpqueue.infobip.transport import Answer, Reply, Transport
 
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
+_PIN = "/2fa/2/pin/{pinId}"
+_SENT = "/2fa/2/applications/{applicationId}/verifications"
 _EVIDENCE_SHARE = 0.2
 """Evidence is worth a fifth of the time that a send may take: the claim must not run out over it."""
 
@@ -36,7 +38,8 @@ class InfobipClient:
         voice = "/voice" if message.channel is Channel.VOICE else ""
         if message.pin_id is not None:
             path = f"/2fa/2/pin/{quote(message.pin_id, safe='')}/resend{voice}"
-            return wire.resend_outcome(self._ask("resend", "POST", path, tracked), message.pin_id)
+            reply = self._ask("resend", "POST", path, tracked, template=f"{_PIN}/resend{voice}")
+            return wire.resend_outcome(reply, message.pin_id)
         body: dict[str, Any] = {
             "applicationId": message.application_id,
             "messageId": message.message_id,
@@ -46,17 +49,18 @@ class InfobipClient:
         if message.sender:
             body["from"] = message.sender
         path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
-        return wire.send_outcome(self._ask("send", "POST", path, body))
+        return wire.send_outcome(self._ask("send", "POST", path, body, template=f"/2fa/2/pin{voice}"))
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Ask Infobip whether `code` is the one it sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
-        return wire.judgement(self._ask("verify", "POST", path, {"pin": code}))
+        return wire.judgement(self._ask("verify", "POST", path, {"pin": code}, template=f"{_PIN}/verify"))
 
     def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
         """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
-        reply = self._ask("evidence", "GET", path, timeout_s=self._transport.timeout_s * _EVIDENCE_SHARE)
+        timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
+        reply = self._ask("evidence", "GET", path, template=_SENT, timeout_s=timeout_s)
         times = wire.sent_times(reply)
         if times is None:
             return Evidence.NO_ANSWER
@@ -67,14 +71,22 @@ class InfobipClient:
 
         Returns none when the provider does not answer: they are there the next time.
         """
-        reply = self._ask("reports", "GET", f"/sms/3/reports?limit={_REPORTS_AT_ONCE}")
+        path = f"/sms/3/reports?limit={_REPORTS_AT_ONCE}"
+        reply = self._ask("reports", "GET", path, template="/sms/3/reports")
         return receipts.parse(reply.body) if isinstance(reply, Answer) and reply.status == 200 else []
 
     def _ask(
-        self, call: str, method: str, path: str, body: object = None, *, timeout_s: float | None = None
+        self,
+        call: str,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        template: str,
+        timeout_s: float | None = None,
     ) -> Reply:
         begun = time.monotonic()
-        reply = self._transport.call(method, path, body, timeout_s=timeout_s)
+        reply = self._transport.call(method, path, body, template=template, timeout_s=timeout_s)
         metrics.observe(metrics.PROVIDER_DURATION, time.monotonic() - begun, call)
         answer = metrics.answer_class(reply.status) if isinstance(reply, Answer) else "none"
         metrics.count(metrics.PROVIDER_REQUESTS, call, answer)

@@ -41,6 +41,6 @@ class CancelRequest:
         if request is None:
             raise RequestNotFound
         if cancelled:
-            log.info("otp_cancelled", otp_id=str(request_id))
+            log.info("otp_cancelled", otp_id=str(request_id), client_id=str(client_id), reason=request.reason)
             self.tell([(client_id, request.status)])
         return request

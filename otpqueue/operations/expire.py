@@ -34,15 +34,15 @@ class Expire:
         total = 0
         for _ in range(_BATCHES_AT_MOST):
             ended = run(self.engine, lambda conn: requests.expire_codes(conn, now=now, limit=BATCH))
-            total += ended
-            if ended < BATCH:
+            for one in ended:
+                log.info("otp_expired", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
+            total += len(ended)
+            if len(ended) < BATCH:
                 break
         self._match_leftovers(now)
         unmatched = run(self.engine, lambda conn: receipts.forget_unmatched(conn, now=now))
         if unmatched:
             log.warning("receipts_unmatched", receipts=unmatched)
-        if total:
-            log.info("otp_expired", requests=total)
         return total
 
     def _match_leftovers(self, now: datetime) -> None:

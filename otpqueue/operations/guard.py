@@ -130,6 +130,7 @@ class PumpingGuard:
             )
         log.info(
             "guard_refused",
+            client_id=str(applicant.client_id),
             mode=self.mode.value,
             why=decision.why.value,
             country=subject.country,

@@ -59,7 +59,10 @@ class Provision:
             return Provisioned(actions=tuple(planned.words()), ids=ids)
 
         provisioned = transaction(self.engine, work)
-        log.info("provisioning_planned" if dry_run else "provisioned", actions=list(provisioned.actions))
+        if dry_run:
+            log.info("provisioning_planned", actions=list(provisioned.actions))
+        else:
+            log.info("provisioned", actions=list(provisioned.actions))
         return provisioned
 
     def ids(self) -> ProviderIds | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue import logs
 from otpqueue.domain.errors import (
     DatabaseUnavailable,
     IdempotencyInProgress,
@@ -18,13 +19,12 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest
-from otpqueue.logs import get_logger
 from otpqueue.store import idempotency
 from otpqueue.store.engine import connection
 from otpqueue.store.idempotency import Held, Key
 from otpqueue.store.vault import Vault
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 Remember = Callable[[Connection, OtpRequest], None]
 """What an operation calls in the transaction of its work, last, when it has accepted: the answer is kept."""
@@ -69,7 +69,6 @@ class Once:
         )
         held = self._take(key, now=now, expires_at=expires_at)
         if isinstance(held, Answer):
-            log.info("answer_replayed", client_id=str(client_id), status=held.status)
             return held
         given: list[Answer] = []
 
@@ -99,6 +98,9 @@ class Once:
             raise IdempotencyInProgress(retry_after_s=1)
         if found.answer is None:
             raise RequestNotFound("What this Idempotency-Key was used for has been erased.")
+        otp_id = str(found.request_id)
+        logs.bind(otp_id=otp_id)
+        log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=found.answer.status)
         return found.answer
 
     def _release(self, held: Held) -> None:

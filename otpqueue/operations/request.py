@@ -10,20 +10,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
-from otpqueue import metrics
+from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel, OtpRequest
-from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.replay import Remember
 from otpqueue.store import requests
 from otpqueue.store.engine import transaction
+from otpqueue.store.requests import Ended
 from otpqueue.store.vault import Vault
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +87,24 @@ class RequestCode:
             send_by=now + self.send_within,
             is_test=is_test,
             guard=applicant.notes.guard,
+            trace_context=traces.current().context,
         )
 
-        def store(conn: Connection) -> OtpRequest:
-            stored = requests.insert_newest(conn, new, vault=self.vault)
+        def store(conn: Connection) -> tuple[OtpRequest, list[Ended]]:
+            stored, replaced = requests.insert_newest(conn, new, vault=self.vault)
             if remember:
                 remember(conn, stored)
-            return stored
+            return stored, replaced
 
         try:
-            accepted = transaction(self.engine, store)
+            accepted, replaced = transaction(self.engine, store)
         except Exception:
             self.admission.give_back(applicant)
             raise
         metrics.count(metrics.ACCEPTED, wanted.channel.value)
+        for one in replaced:
+            log.info("otp_cancelled", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
+        logs.bind(otp_id=str(new.id))
         log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
         self.wake()
         return accepted

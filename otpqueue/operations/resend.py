@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue import metrics
+from otpqueue import metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
@@ -67,6 +67,7 @@ class ResendCode:
         if found is None:
             raise RequestNotFound
         request, e164 = found
+        traces.current().link(request.trace_context)
         if refused := _why_not(request, now):
             raise refused
         applicant = self.admission.admit(
@@ -89,6 +90,7 @@ class ResendCode:
                 channel=channel,
                 send_by=now + self.send_within,
                 now=now,
+                trace_context=traces.current().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
             if taken and request and remember:
@@ -106,7 +108,7 @@ class ResendCode:
             self.admission.give_back(applicant)
             raise
         metrics.count(metrics.RESENDS)
-        log.info("otp_resend_requested", otp_id=str(request_id), sends=after.sends)
+        log.info("otp_resend_requested", otp_id=str(request_id), client_id=str(client_id), sends=after.sends)
         self.wake()
         return after
 

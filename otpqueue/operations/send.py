@@ -10,30 +10,38 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
-from otpqueue import metrics
+from otpqueue import logs, metrics, traces
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
-from otpqueue.domain.sending import RETURNED, Evidence, Message, OutcomeKind, SendingPolicy, Sms, decide
+from otpqueue.domain.sending import (
+    RETURNED,
+    Evidence,
+    Message,
+    OutcomeKind,
+    SendingPolicy,
+    Sms,
+    decide,
+)
 from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.logs import get_logger
 from otpqueue.store import attempts, claims, receipts
 from otpqueue.store.attempts import Result
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
 from otpqueue.store.vault import Vault
+from otpqueue.traces import Attributes, Kind, Span, Tracer
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _LOOK_AGAIN_S = 0.05
 """While sends are in flight, the table is looked at this often."""
@@ -52,6 +60,8 @@ class Sent:
     result: Result
     probe: bool
     """Whether it asked on behalf of all, the circuit being half open."""
+    about: Mapping[str, str]
+    """Whose request it was, and its span: for the log."""
 
 
 InFlight = set["Future[Sent]"]
@@ -115,10 +125,11 @@ class Pump:
         clock: Callable[[], datetime],
         settings: PumpSettings,
         tell: Tell = tell_nobody,
+        tracer: Tracer = traces.OFF,
     ) -> None:
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
-        self._tell = tell
+        self._tell, self._tracer = tell, tracer
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
@@ -247,6 +258,28 @@ class Pump:
         return True
 
     def _send(self, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> Sent:
+        """Make one attempt, which goes on with the trace of the call that wants the code sent."""
+        attributes: Attributes = {
+            "otpqueue.otp_id": str(claim.request_id),
+            "otpqueue.attempt": claim.attempt,
+            "otpqueue.send": claim.sends,
+            "otpqueue.channel": claim.channel.value,
+            "otpqueue.country": claim.country,
+        }
+        span = self._tracer.begin(
+            "send_code", kind=Kind.INTERNAL, parent=claim.trace_context, attributes=attributes
+        )
+        with logs.bound(otp_id=str(claim.request_id), client_id=str(claim.client_id)), span:
+            try:
+                result = self._attempt(claim, ids, held)
+            except Exception:
+                # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
+                log.exception("send_crashed", attempt=claim.attempt)
+                raise
+            _note(span, result)
+        return Sent(result, probe, {"client_id": str(claim.client_id), **span.ids})
+
+    def _attempt(self, claim: Claim, ids: ProviderIds, held: Held) -> Result:
         evidence = None
         try:
             late = held.now >= claim.progress.send_by
@@ -270,7 +303,7 @@ class Pump:
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
-        result = Result(
+        return Result(
             request_id=claim.request_id,
             client_id=claim.client_id,
             attempt=claim.attempt,
@@ -290,7 +323,6 @@ class Pump:
             resend_after=resend_after,
             evidence=evidence,
         )
-        return Sent(result, probe)
 
     def _message(self, claim: Claim, ids: ProviderIds) -> Message:
         return Message(
@@ -319,19 +351,14 @@ class Pump:
             time.sleep(_GATHER_S)
             done |= {future for future in others if future.done()}
         in_flight -= done
-        sent = []
-        for future in done:
-            error = future.exception()
-            if error is None:
-                sent.append(future.result())
-            else:
-                # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
-                log.error("send_crashed", exc_info=error)
+        # One that crashed has said so itself.
+        sent = [future.result() for future in done if future.exception() is None]
         if sent:
             self._breaker.note([(sign_of(one.result.outcome), one.probe) for one in sent])
-            self._record([one.result for one in sent])
+            self._record(sent)
 
-    def _record(self, results: list[Result]) -> None:
+    def _record(self, sent: list[Sent]) -> None:
+        results = [one.result for one in sent]
         give_up = time.monotonic() + self._settings.lease_s
         while True:
             try:
@@ -342,12 +369,14 @@ class Pump:
                 if time.monotonic() > give_up or self._abandoned.is_set():
                     return
                 self._abandoned.wait(0.5)
-        for result in results:
-            _report(result, moved=(result.request_id, result.attempt) in moved)
+        for one in sent:
+            _report(one, moved=(one.result.request_id, one.result.attempt) in moved)
         self._tell(
-            (result.client_id, result.decision.status)
-            for result in results
-            if result.client_id and result.first and (result.request_id, result.attempt) in moved
+            (one.result.client_id, one.result.decision.status)
+            for one in sent
+            if one.result.client_id
+            and one.result.first
+            and (one.result.request_id, one.result.attempt) in moved
         )
         self._match_early_receipts(results)
         if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
@@ -365,18 +394,26 @@ class Pump:
             self._tell((one.client_id, one.status) for one in moved)
 
 
-def _report(result: Result, *, moved: bool) -> None:
+def _note(span: Span, result: Result) -> None:
     outcome = result.outcome
+    span.note(
+        {
+            "otpqueue.outcome": outcome.kind.value,
+            "otpqueue.provider_code": outcome.code,
+            "otpqueue.evidence": result.evidence.value if result.evidence else None,
+        }
+    )
+    if outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.UNKNOWN}:
+        span.fail(outcome.kind.value)
+
+
+def _report(sent: Sent, *, moved: bool) -> None:
+    result, outcome = sent.result, sent.result.outcome
     answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
     metrics.count(metrics.ATTEMPTS, outcome.kind.value, answer)
-    event = {
-        OutcomeKind.ACCEPTED: "otp_sent",
-        OutcomeKind.REFUSED: "otp_send_refused",
-        OutcomeKind.UNKNOWN: "otp_send_unknown",
-        OutcomeKind.RETURNED: "otp_send_given_back",
-    }[outcome.kind]
-    fields = {
+    fields: dict[str, Any] = {
         "otp_id": str(result.request_id),
+        **sent.about,
         "attempt": result.attempt,
         "code": outcome.code,
         "http_status": outcome.http_status,
@@ -387,7 +424,11 @@ def _report(result: Result, *, moved: bool) -> None:
         fields["evidence"] = result.evidence.value
     if outcome.misconfigured:
         log.error("provider_misconfigured", **fields)
-    elif outcome.kind in {OutcomeKind.ACCEPTED, OutcomeKind.RETURNED}:
-        log.info(event, **fields)
+    elif outcome.kind is OutcomeKind.ACCEPTED:
+        log.info("otp_sent", **fields)
+    elif outcome.kind is OutcomeKind.RETURNED:
+        log.info("otp_send_given_back", **fields)
+    elif outcome.kind is OutcomeKind.REFUSED:
+        log.warning("otp_send_refused", **fields)
     else:
-        log.warning(event, **fields)
+        log.warning("otp_send_unknown", **fields)

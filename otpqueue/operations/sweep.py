@@ -6,9 +6,10 @@ Every statement is conditional, so that two sweeps at once do no harm.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -49,21 +50,28 @@ class Sweep:
         """
         with connection(self.engine) as conn:
             lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
-        leases = len(run(self.engine, lambda conn: attempts.record(conn, lost))) if lost else 0
+        moved = run(self.engine, lambda conn: attempts.record(conn, lost)) if lost else set()
+        _report(lost, moved)
         unsent = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
+        for one in unsent:
+            log.info("otp_expired", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
         resends = run(self.engine, lambda conn: requests.give_up_resends(conn, now=now, limit=BATCH))
         freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
         with connection(self.engine) as conn:
             due = attempts.next_due(conn, now=now)
         swept = Swept(
-            leases=leases, unsent=unsent, resends=resends, checks=freed, woke=due is not None and due <= now
+            leases=len(moved),
+            unsent=len(unsent),
+            resends=resends,
+            checks=freed,
+            woke=due is not None and due <= now,
         )
         for what, found in asdict(swept).items():
             metrics.count(metrics.SWEPT, what, by=found)
-        metrics.count(metrics.ATTEMPTS, LEASE_RAN_OUT.kind.value, "none", by=leases)
+        metrics.count(metrics.ATTEMPTS, LEASE_RAN_OUT.kind.value, "none", by=swept.leases)
         if swept.woke:
             self.wake()
-        if leases or unsent or resends or freed:
+        if moved or unsent or resends or freed:
             log.warning("swept", **asdict(swept))
         return swept
 
@@ -79,3 +87,15 @@ class Sweep:
             latency_ms=None,
             first=claim.progress.first,
         )
+
+
+def _report(lost: Sequence[attempts.Result], moved: Set[tuple[UUID, int]]) -> None:
+    for result in lost:
+        if (result.request_id, result.attempt) in moved:
+            log.warning(
+                "otp_send_unknown",
+                otp_id=str(result.request_id),
+                attempt=result.attempt,
+                code=result.outcome.code,
+                becomes=result.decision.status.value,
+            )

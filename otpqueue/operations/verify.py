@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue import metrics
+from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.checking import Checker, Judgement, Verdict
 from otpqueue.domain.errors import (
@@ -27,14 +28,14 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import FINAL, OtpRequest, Status
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.logs import get_logger
 from otpqueue.operations.replay import Remember
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.engine import connection, run, transaction
 from otpqueue.store.vault import Vault
+from otpqueue.traces import Attributes
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 ENDED: dict[Status, type[CheckRefused]] = {
     Status.VERIFIED: AlreadyVerified,
@@ -87,7 +88,7 @@ class VerifyCode:
         start = time.monotonic()
         check = self._begin(request_id, attempted, client_id=client_id, now=now)
         asked = time.monotonic()
-        judgement = self.checker.verify(pin_id=check.pin_id, code=attempted.code)
+        judgement = self._ask(check, attempted.code)
         answered = time.monotonic()
 
         def record(conn: Connection) -> tuple[Status | None, OtpRequest]:
@@ -111,6 +112,17 @@ class VerifyCode:
             return request
         raise _refusal(request, judgement.verdict)
 
+    def _ask(self, check: OpenCheck, code: str) -> Judgement:
+        about: Attributes = {"otpqueue.otp_id": str(check.request_id), "otpqueue.check": check.number}
+        with traces.span("check_code", attributes=about) as span:
+            # The trace in which the code was sent: that of another call.
+            span.link(check.trace_context)
+            judgement = self.checker.verify(pin_id=check.pin_id, code=code)
+            span.note({"otpqueue.verdict": judgement.verdict.value, "otpqueue.code": judgement.code})
+            if judgement.verdict in {Verdict.UNJUDGED, Verdict.UNKNOWN}:
+                span.fail(judgement.verdict.value)
+        return judgement
+
     def newest(self, attempted: Attempted, *, client_id: UUID, now: datetime) -> OtpRequest:
         """Check a code against the newest request for the number and session in `attempted`.
 
@@ -125,6 +137,7 @@ class VerifyCode:
             )
         if request_id is None:
             raise RequestNotFound
+        logs.bind(otp_id=str(request_id))
         return self(request_id, attempted, client_id=client_id, now=now)
 
     def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
@@ -207,14 +220,17 @@ def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUn
 
 
 def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
-    verified = moved_to is Status.VERIFIED
     metrics.count(metrics.CHECKS, judgement.verdict.value)
-    log.info(
-        "otp_verified" if verified else "otp_check_failed",
-        otp_id=str(request.id),
-        verdict=judgement.verdict.value,
-        code=judgement.code,
-        http_status=judgement.http_status,
-        status=request.status.value,
-        checks_left=request.checks_left,
-    )
+    fields: dict[str, Any] = {
+        "otp_id": str(request.id),
+        "client_id": str(request.client_id),
+        "verdict": judgement.verdict.value,
+        "code": judgement.code,
+        "http_status": judgement.http_status,
+        "status": request.status.value,
+        "checks_left": request.checks_left,
+    }
+    if moved_to is Status.VERIFIED:
+        log.info("otp_verified", **fields)
+    else:
+        log.info("otp_check_failed", **fields)

@@ -43,7 +43,8 @@ _BEGIN = text(
           AND r.status = ANY(CAST(:checkable AS text[])) AND r.pin_id IS NOT NULL AND r.expires_at > :now
           AND r.checks_used < r.checks_allowed
           AND (r.check_lease_until IS NULL OR r.check_lease_until < statement_timestamp())
-        RETURNING r.id, r.pin_id, r.check_number, r.client_id, r.number_hash, r.client_ip_hash
+        RETURNING r.id, r.pin_id, r.check_number, r.client_id, r.number_hash, r.client_ip_hash,
+                  r.trace_context
     ), abandoned AS (
         UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
         FROM taken WHERE c.request_id = taken.id AND c.number < taken.check_number AND c.verdict IS NULL
@@ -56,7 +57,7 @@ _BEGIN = text(
         ON CONFLICT (client_id, number_hash)
         DO UPDATE SET wrong_in_a_row = g.wrong_in_a_row + 1, updated_at = :now
     )
-    SELECT pin_id, check_number FROM taken
+    SELECT pin_id, check_number, trace_context FROM taken
     """
 )
 
@@ -86,6 +87,8 @@ class OpenCheck:
     request_id: UUID
     number: int
     pin_id: str
+    trace_context: str | None = None
+    """Where the trace of the call that had the code sent goes on."""
 
 
 def begin(
@@ -117,7 +120,14 @@ def begin(
             "checkable": sorted(status.value for status in CHECKABLE),
         },
     ).one_or_none()
-    return OpenCheck(request_id=request_id, number=row.check_number, pin_id=row.pin_id) if row else None
+    if row is None:
+        return None
+    return OpenCheck(
+        request_id=request_id,
+        number=row.check_number,
+        pin_id=row.pin_id,
+        trace_context=row.trace_context,
+    )
 
 
 def record(

@@ -128,7 +128,7 @@ _CLAIM = text(
         FROM fates WHERE r.id = fates.id AND fates.fate = 'send'
         RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
                   r.send_kind, r.sends, r.pin_id, coalesce(r.resend_channel, r.channel) AS channel,
-                  r.number_sealed, r.seal_key_id, r.is_test
+                  r.number_sealed, r.seal_key_id, r.is_test, r.trace_context
     ), numbered AS (
         INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
         SELECT id, attempt, :worker, :now, send_kind, channel FROM claimed
@@ -158,6 +158,8 @@ class Claim:
     """The code to send once more; None for a fresh one."""
     is_test: bool = False
     """Whether it is for a test number, to which nothing is sent."""
+    trace_context: str | None = None
+    """Where the trace of the call that wants it sent goes on."""
 
 
 def claim(
@@ -208,10 +210,11 @@ def _subjects(row: Row[*tuple[Any, ...]]) -> tuple[Subject, ...]:
 
 def _report(rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
     for row in rows:
+        about = {"otp_id": str(row.request_id), "client_id": str(row.client_id)}
         if row.fate == "over_cap":
-            log.warning("otp_over_daily_cap", otp_id=str(row.request_id), country=row.counted_country)
+            log.warning("otp_over_daily_cap", **about, country=row.counted_country)
         elif row.fate == "blocked":
-            log.info("otp_number_blocked", otp_id=str(row.request_id))
+            log.info("otp_number_blocked", **about)
 
 
 def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
@@ -219,7 +222,12 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
     except (KeyError, InvalidTag):
         # One row whose key was taken away must not take the attempts of the others along.
-        log.warning("number_not_opened", otp_id=str(row.id), seal_key_id=row.seal_key_id)
+        log.warning(
+            "number_not_opened",
+            otp_id=str(row.id),
+            client_id=str(row.client_id),
+            seal_key_id=row.seal_key_id,
+        )
         return None
     return Claim(
         request_id=row.id,
@@ -235,4 +243,5 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         pin_id=row.pin_id if row.send_kind == SendKind.RESEND else None,
         digits=number.removeprefix("+"),
         is_test=row.is_test,
+        trace_context=row.trace_context,
     )

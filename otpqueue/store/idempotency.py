@@ -51,6 +51,8 @@ class Used:
     in_progress: bool
     answer: Answer | None
     """None while the call is in progress, and when what it speaks of has been erased."""
+    request_id: UUID | None = None
+    """What the answer speaks of."""
 
 
 def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_at: datetime) -> Held | Used:
@@ -77,6 +79,7 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
             select(
                 _k.fingerprint,
                 _k.answer,
+                _k.request_id,
                 _k.lease_until.is_not(None).label("in_progress"),
                 _free(key, now).label("free"),
             ).where(_is(key))
@@ -140,4 +143,6 @@ def _free(key: Key, now: datetime) -> ColumnElement[bool]:
 
 def _used(row: Row[Any]) -> Used:
     answer = Answer(**row.answer, replayed=True) if row.answer else None
-    return Used(fingerprint=row.fingerprint, in_progress=row.in_progress, answer=answer)
+    return Used(
+        fingerprint=row.fingerprint, in_progress=row.in_progress, answer=answer, request_id=row.request_id
+    )

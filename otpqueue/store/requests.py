@@ -40,6 +40,9 @@ _WHY_UNSENT: ColumnElement[str] = case(
 """Why a code that is still due at its deadline did not leave."""
 
 
+_ENDED = (_r.id, _r.client_id, _r.reason)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewRequest:
     """What is stored of a request when it is accepted."""
@@ -57,6 +60,17 @@ class NewRequest:
     send_by: datetime
     is_test: bool = False
     guard: Counted | None = None
+    trace_context: str | None = None
+    """Where its trace goes on."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A request that ended just now, and why."""
+
+    id: UUID
+    client_id: UUID
+    reason: str
 
 
 def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
@@ -88,15 +102,16 @@ def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
-def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequest:
+def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> tuple[OtpRequest, list[Ended]]:
     """Store a request as due, and end the live one of the same client, number and session, if there is one.
 
-    Call in a transaction. Raises IntegrityError when another session stores one first: run it again.
+    Returns both. Call in a transaction. Raises IntegrityError when another session stores one first: run it
+    again.
     """
     number_hashes = vault.number_hashes(new.phone.e164)
     if len(number_hashes) > 1:
         _one_at_a_time(conn, number_hashes)
-    conn.execute(
+    replaced = conn.execute(
         update(otp_requests)
         .where(
             _r.client_id == new.client_id,
@@ -105,7 +120,8 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             in_status(LIVE),
         )
         .values(ending(Status.CANCELLED, Reason.REPLACED, new.created_at))
-    )
+        .returning(*_ENDED)
+    ).all()
     key_id, sealed = vault.seal(new.phone.e164, row_id=new.id)
     row = conn.execute(
         insert(otp_requests)
@@ -131,10 +147,11 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> OtpRequ
             is_test=new.is_test,
             guard_block=new.guard.block if new.guard else None,
             guard_as=new.guard.standing.value if new.guard else None,
+            trace_context=new.trace_context,
         )
         .returning(otp_requests)
     ).one()
-    return to_domain(row, vault)
+    return to_domain(row, vault), [Ended(*one) for one in replaced]
 
 
 def _one_at_a_time(conn: Connection, number_hashes: Sequence[bytes]) -> None:
@@ -217,10 +234,12 @@ def resend(
     channel: Channel | None,
     send_by: datetime,
     now: datetime,
+    trace_context: str | None = None,
 ) -> bool:
     """Make a request due for the same code once more, and not after its code expires; return whether it is.
 
-    It travels as the first time unless `channel` is given.
+    It travels as the first time unless `channel` is given, and in the trace of the call before unless
+    `trace_context` is.
 
     It is not when nothing can be resent now: ended, expired, not sent yet, being sent, too soon, too often.
     """
@@ -247,6 +266,7 @@ def resend(
             resend_channel=channel.value if channel else _r.channel,
             resend_reason=None,
             updated_at=now,
+            trace_context=trace_context or _r.trace_context,
         )
     )
     return bool(result.rowcount)
@@ -280,8 +300,8 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     return bool(result.rowcount)
 
 
-def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
-    """End requests whose first code did not leave by `send_by` and that no worker holds; return how many."""
+def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+    """End requests whose first code did not leave by `send_by` and that no worker holds; return them."""
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
@@ -291,8 +311,8 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> int:
     )
 
 
-def expire_codes(conn: Connection, *, now: datetime, limit: int) -> int:
-    """End requests whose code has outlived its time; return how many.
+def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+    """End requests whose code has outlived its time; return them.
 
     One whose check is in flight waits for that check: the code was typed in time.
     """
@@ -313,14 +333,15 @@ def _expire(
     *,
     now: datetime,
     limit: int,
-) -> int:
+) -> list[Ended]:
     batch = _batch(conditions, limit)
-    result = conn.execute(
+    ended = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
         .values(ending(Status.EXPIRED, reason, now))
+        .returning(*_ENDED)
     )
-    return result.rowcount
+    return [Ended(*one) for one in ended]
 
 
 def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
@@ -363,4 +384,5 @@ def to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
         resend_channel=Channel(row.resend_channel) if row.resend_channel else None,
         resend_reason=row.resend_reason,
         resend_after=row.resend_after,
+        trace_context=row.trace_context,
     )

@@ -150,6 +150,8 @@ otp_requests = Table(
     # What the pumping guard counts it as; the block is forgotten when the request ends.
     Column("guard_block", Text),
     Column("guard_as", Text),
+    # Where the trace of its newest accepted call goes on: a W3C `traceparent`.
+    Column("trace_context", Text),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(_one_of("send_state", SendState), name="send_state"),
     CheckConstraint(_one_of("send_kind", SendKind), name="send_kind"),

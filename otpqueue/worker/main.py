@@ -73,9 +73,14 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     signals.beat_init.connect(begin_beat, weak=False)
     signals.heartbeat_sent.connect(hear, weak=False)
     stopping = Stopping(
-        parts.pump, parts.send_webhooks, also=parts.purge, within_s=parts.settings.stop_within_s
+        parts.pump,
+        parts.send_webhooks,
+        also=parts.purge,
+        within_s=parts.settings.stop_within_s,
+        at_end=parts.tracer.close,
     )
     signals.worker_shutting_down.connect(stopping, weak=False)
+    signals.worker_shutdown.connect(lambda **_: parts.tracer.close(), weak=False)
 
 
-app = build(Parts(settings.load()))
+app = build(Parts(settings.load(), process="otpqueue-worker"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from otpqueue.logs import get_logger
@@ -22,8 +23,14 @@ class Stopping:
     With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
     """
 
-    def __init__(self, *pumps: Pump | SendWebhooks, also: Purge, within_s: float) -> None:
-        self._pumps, self._purge, self._within_s = pumps, also, within_s
+    def __init__(
+        self,
+        *pumps: Pump | SendWebhooks,
+        also: Purge,
+        within_s: float,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pumps, self._purge, self._within_s, self._at_end = pumps, also, within_s, at_end
         self._told = False
 
     def __call__(self, **_: Any) -> None:
@@ -41,5 +48,6 @@ class Stopping:
     def _end(self, reason: str) -> None:
         in_flight = sum(pump.abandon(within_s=_RECORD_WITHIN_S) for pump in self._pumps)
         log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
+        self._at_end()
         # Threads that wait for the provider cannot be interrupted, and would hold up any other exit.
         os._exit(1)

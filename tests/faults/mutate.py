@@ -86,8 +86,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="unsent = requests.expire_unsent(conn, now=now, limit=BATCH)",
-                new="unsent = 0",
+                old="lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH)",
+                new="lambda _: []",
             ),
         ),
         run=_NOBODY_SENDS,
@@ -99,8 +99,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="unsent = requests.expire_unsent(conn, now=now, limit=BATCH)",
-                new="unsent = 0",
+                old="lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH)",
+                new="lambda _: []",
             ),
             Edit(
                 path="otpqueue/store/attempts.py",

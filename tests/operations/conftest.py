@@ -14,6 +14,7 @@ from sqlalchemy import Engine, delete
 
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.sending import Sms
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.store.engine import connection, make_engine
@@ -84,13 +85,14 @@ def patient_parts(parts: Parts, make_parts: MakeParts) -> Parts:
 
 @pytest.fixture
 def make_pump(patient_parts: Parts) -> MakePump:
-    """Return a function that makes a pump with a `wake`, a clock or settings of its own."""
+    """Return a function that makes a pump with a `wake`, a clock, a provider or settings of its own."""
     parts = patient_parts
 
     def make(
         *,
         wake: Callable[[], bool] = lambda: True,
         clock: Callable[[], datetime] = clock.now,
+        sms: Sms | None = None,
         **differing: Any,
     ) -> Pump:
         settings = PumpSettings(
@@ -105,7 +107,7 @@ def make_pump(patient_parts: Parts) -> MakePump:
         return Pump(
             engine=parts.engine,
             vault=parts.vault,
-            sms=parts.infobip,
+            sms=sms or parts.infobip,
             provider_ids=parts.provision.ids,
             breaker=parts.circuit,
             wake=wake,

@@ -19,6 +19,7 @@ from sqlalchemy import event, text
 from otpqueue import clock
 from otpqueue.domain.errors import RequestCancelled
 from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.sending import Evidence, Message, Outcome
 from otpqueue.embedded import Postgres
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
@@ -438,3 +439,25 @@ def test_row_that_cannot_be_opened_does_not_hold_up_the_others(
     assert [message["to"] for message in provider.messages()] == ["447700900002"]
     assert rows.outcomes(kept.id) == ["accepted"]
     assert any(one["event"] == "number_not_opened" and one["otp_id"] == str(lost.id) for one in logs)
+
+
+def test_attempt_that_crashes_says_whose_it_was(make_pump: MakePump, ask: Ask, rows: Rows) -> None:
+    """What nobody thought of is logged with the request it was about; the sweep finds it by its lease."""
+
+    class Broken:
+        def send(self, _: Message) -> Outcome:
+            raise RuntimeError("nobody thought of that")
+
+        def sent_since(self, **_: object) -> Evidence:
+            return Evidence.NO_ANSWER
+
+    request = ask()
+    pump = make_pump(sms=Broken(), job_s=0.2)
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
+        pump.run()
+
+    (crash,) = [one for one in records if one["event"] == "send_crashed"]
+    assert (crash["otp_id"], crash["client_id"]) == (str(request.id), str(request.client_id))
+    assert crash["attempt"] == 1
+    assert rows.request(request.id)["send_state"] == "claimed"

@@ -124,7 +124,8 @@ class Store:
     def insert(self, number: str = NUMBER, **fields: Any) -> OtpRequest:
         """Store a request that is due."""
         new = self.new(number, **fields)
-        return transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+        stored, _ = transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
+        return stored
 
     def insert_many(self, count: int, **fields: Any) -> list[OtpRequest]:
         """Store requests for as many numbers, each created a second after the one before."""

@@ -136,7 +136,7 @@ def test_replaced(store: Store) -> None:
 def test_one_statement_moves_many(store: Store) -> None:
     """A statement that ends many requests tells of each."""
     asked = store.insert_many(20)
-    assert requests.expire_unsent(store.conn, now=later(90), limit=100) == 20
+    assert len(requests.expire_unsent(store.conn, now=later(90), limit=100)) == 20
 
     assert [told(store, one) for one in asked] == [
         [("status", "queued", "expired", "send_deadline", later(90))]

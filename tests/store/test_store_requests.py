@@ -259,7 +259,7 @@ def test_unsent_request_expires_at_its_deadline(store: Store, at_s: float, ended
     """A code that could not leave by `send_by` is given up then, with its reason."""
     request = store.insert()
 
-    assert requests.expire_unsent(store.conn, now=later(at_s), limit=10) == ended
+    assert len(requests.expire_unsent(store.conn, now=later(at_s), limit=10)) == ended
 
     found = store.find(request.id)
     assert found.reason is (Reason.SEND_DEADLINE if ended else None)
@@ -272,7 +272,7 @@ def test_request_in_a_workers_hand_does_not_expire_unsent(store: Store) -> None:
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
 
-    assert requests.expire_unsent(store.conn, now=later(600), limit=10) == 0
+    assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
     assert store.record(claim, accepted(), SENT)
     assert store.find(request.id).status is Status.SENT
 
@@ -281,7 +281,7 @@ def test_sent_request_does_not_expire_unsent(store: Store) -> None:
     """`send_by` is over for a code that left."""
     store.insert_sent()
 
-    assert requests.expire_unsent(store.conn, now=later(600), limit=10) == 0
+    assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
 
 
 @pytest.mark.parametrize(("at_s", "ended"), [(299.9, 0), (300, 1), (86_400, 1)])
@@ -289,7 +289,7 @@ def test_code_expires_at_the_end_of_its_life(store: Store, at_s: float, ended: i
     """A code nobody typed in is given up at `expires_at`, with its reason."""
     request = store.insert_sent()
 
-    assert requests.expire_codes(store.conn, now=later(at_s), limit=10) == ended
+    assert len(requests.expire_codes(store.conn, now=later(at_s), limit=10)) == ended
 
     found = store.find(request.id)
     assert found.reason is (Reason.CODE_LIFETIME if ended else None)
@@ -302,7 +302,7 @@ def test_only_codes_that_are_out_expire(store: Store, status: Status) -> None:
     request = store.insert_sent()
     store.change(request.id, status=status.value)
 
-    assert requests.expire_codes(store.conn, now=later(600), limit=10) == 0
+    assert len(requests.expire_codes(store.conn, now=later(600), limit=10)) == 0
     assert store.find(request.id).status is status
 
 
@@ -313,10 +313,10 @@ def test_code_that_is_being_checked_does_not_expire(store: Store) -> None:
     store.begin(other, now=later(299), lease_s=RUN_OUT_S)
     assert check
 
-    assert requests.expire_codes(store.conn, now=later(301), limit=10) == 1
+    assert len(requests.expire_codes(store.conn, now=later(301), limit=10)) == 1
     assert store.find(other.id).status is Status.EXPIRED
     assert store.judge(check, Verdict.WRONG, now=later(302)) is Status.SENT
-    assert requests.expire_codes(store.conn, now=later(303), limit=10) == 1
+    assert len(requests.expire_codes(store.conn, now=later(303), limit=10)) == 1
     assert store.find(request.id).status is Status.EXPIRED
 
 
@@ -336,12 +336,12 @@ def test_expiry_is_bounded_and_passes_over_locked_rows(store: Store) -> None:
 
     with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
         other.execute(select(otp_requests.c.id).where(otp_requests.c.id == made[0].id).with_for_update())
-        batches = [requests.expire_unsent(store.conn, now=later(2), limit=2) for _ in range(3)]
+        batches = [len(requests.expire_unsent(store.conn, now=later(2), limit=2)) for _ in range(3)]
         other.rollback()
 
     assert batches == [2, 1, 0]
     assert store.find(made[0].id).status is Status.QUEUED
-    assert requests.expire_unsent(store.conn, now=later(2), limit=2) == 1
+    assert len(requests.expire_unsent(store.conn, now=later(2), limit=2)) == 1
 
 
 def test_refusal_leaves_a_small_row(store: Store) -> None:

@@ -24,6 +24,8 @@ thoroughly = settings(max_examples=600, deadline=None, suppress_health_check=[He
 
 SEPARATORS = st.sampled_from(["", "", "", " ", "-", ". ", " (", ") ", "\u00a0", "/"])
 WORDS = st.text(st.characters(categories=["L", "P", "Zs"]), max_size=12)
+NO_SCHEMES = WORDS.filter(lambda words: not words.rstrip().endswith(("Basic", "Bearer", "App")))
+"""Without what a key stands behind: Hypothesis takes words from the code that it tests."""
 
 
 @st.composite
@@ -92,7 +94,7 @@ def test_no_number_survives_as_a_number(number: int, kind: type[float]) -> None:
 
 
 @thoroughly
-@given(made=st.uuids(), before=WORDS, after=WORDS)
+@given(made=st.uuids(), before=NO_SCHEMES, after=WORDS)
 def test_uuids_survive(made: uuid.UUID, before: str, after: str) -> None:
     """An id in a text or a field is what one searches the logs for."""
     assert str(made) in masks.text(f"{before} {made} {after}")
