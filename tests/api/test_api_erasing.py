@@ -9,7 +9,15 @@ import pytest
 from tests.api.conftest import Caller, wrong
 
 PATH = "/v1/phone-numbers/erase"
-NOTHING = {"requests": 0, "attempts": 0, "checks": 0, "receipts": 0, "moves": 0, "refusals": 0}
+NOTHING = {
+    "requests": 0,
+    "attempts": 0,
+    "checks": 0,
+    "receipts": 0,
+    "moves": 0,
+    "refusals": 0,
+    "webhook_deliveries": 0,
+}
 
 
 def erase(caller: Caller, **body: Any) -> Any:

@@ -45,6 +45,7 @@ def test_erase(shell: Shell, ask: Ask, rows: Rows, typed: str, options: tuple[st
         "receipts: 0",
         "moves: 1",
         "refusals: 0",
+        "webhook_deliveries: 0",
     ]
     assert rows.requests() == []
 

@@ -27,7 +27,9 @@ from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, at_once, until
 
 OTHER = "+447700900124"
-NOTHING = {"requests": 0, "attempts": 0, "checks": 0, "receipts": 0, "moves": 0, "refusals": 0}
+NOTHING = dict.fromkeys(
+    ("requests", "attempts", "checks", "receipts", "moves", "refusals", "webhook_deliveries"), 0
+)
 
 
 def erase(parts: Parts, number: str = NUMBER, **differing: Any) -> dict[str, int]:
@@ -60,6 +62,7 @@ def delivered(message_id: str) -> Receipt:
 
 def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
     """Leave a trail of a number in every table; return its request, which is live."""
+    parts.webhooks.set("test", "https://shop.example/", events=(), now=clock.now())
     old = ask_sent(number, session_id=session, client_ip="203.0.113.7")
     request = ask_sent(number, session_id=session, client_ip="203.0.113.7", client_reference="ref")
     assert old.id != request.id
@@ -105,7 +108,15 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
     after = stored(parts)
     # Of each table the two numbers had as many rows; the other client's request is one more, and the two
     # live ones were cancelled first.
-    assert counts == {"requests": 3, "attempts": 2, "checks": 1, "receipts": 1, "moves": 6, "refusals": 1}
+    assert counts == {
+        "requests": 3,
+        "attempts": 2,
+        "checks": 1,
+        "receipts": 1,
+        "moves": 6,
+        "refusals": 1,
+        "webhook_deliveries": 5,
+    }
     for holding in HOLDINGS:
         if holding.name in counts:
             rows = after[holding.table.name]
