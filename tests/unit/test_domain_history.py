@@ -90,6 +90,7 @@ def history(**differing: Any) -> History:
     usual = History(
         id=UUID(int=1),
         client="shop",
+        client_reference=None,
         phone_number="+44********23",
         country="GB",
         language=None,
