@@ -62,8 +62,8 @@ FILL = (
           FROM generate_series(1, CAST(:requests AS int)) AS n) AS made
     """,
     (
-        "INSERT INTO send_attempts (request_id, number, worker, claimed_at, finished_at, outcome, http_status,"
-        " latency_ms, pin_id, external_message_id, delivery, price, currency)"
+        "INSERT INTO send_attempts (request_id, number, worker, claimed_at, finished_at, outcome,"
+        " http_status, latency_ms, pin_id, external_message_id, delivery, price, currency)"
         " SELECT id, 1, 'web-1:4711', created_at, created_at, 'accepted', 200, 120, id::text, id::text,"
         " 'delivered', 0.04, 'EUR' FROM otp_requests"
     ),
