@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from urllib.parse import urlencode
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import falcon
+from cryptography.exceptions import InvalidTag
 
 from otpqueue.console.alerts import shown
+from otpqueue.console.door import FormRefused
 from otpqueue.console.house import Page, Visit
+from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest, NotAdmitted, RequestNotFound
 from otpqueue.domain.history import Event, EventKind, History
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
@@ -23,10 +27,12 @@ from otpqueue.operations.history import TellHistory
 from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.webhooks import Webhooks
+from otpqueue.store.vault import Vault
 
 HERE = "/console/requests"
 
 _A_PAGE = 50
+_SEALS = UUID("5d0f7f6e-3f0c-4d52-9a0f-6f8f0a3b7c11")
 _MOST_TOLD = 20
 _LAST: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
     {
@@ -89,6 +95,7 @@ class FindRequest(Page):
 
     search: SearchRequests
     numbers: Numbers
+    vault: Vault
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Lead to the list: what was looked for is not in the address."""
@@ -104,17 +111,42 @@ class FindRequest(Page):
         if request_id is not None:
             visit.go(f"{HERE}/{request_id}")
             return
-        reader, cursor = visit.operator.key.client_id, visit.form.get("cursor") or None
-        filters = Filters(phone_number=wanted)
+        sealed = visit.form.get("sealed")
         try:
-            page = self.search(filters, reader=reader, cursor=cursor, limit=_A_PAGE)
-            standings = self.numbers.status(wanted, now=visit.now)
+            number = phone.parse(
+                self._unsealed(sealed, visit) if sealed else wanted, allow_documentation=True
+            )
         except (InvalidRequest, NotAdmitted):
-            visit.show("found.html", wanted=wanted, found=None, next_cursor=None, standings=())
+            visit.show("found.html", number=None)
             return
-        visit.show(
-            "found.html", wanted=wanted, found=page.found, next_cursor=page.next_cursor, standings=standings
+        page = self.search(
+            Filters(phone_number=number.e164),
+            reader=visit.operator.key.client_id,
+            cursor=visit.form.get("cursor") or None,
+            limit=_A_PAGE,
         )
+        visit.show(
+            "found.html",
+            number=number.masked,
+            found=page.found,
+            next_cursor=page.next_cursor,
+            sealed=self._sealed(number.e164, visit),
+            standings=self.numbers.status(number.e164, now=visit.now),
+        )
+
+    # The page shows no number whole, so that of the next page is sealed, and opens in this session alone.
+
+    def _sealed(self, number: str, visit: Visit) -> str:
+        key_id, sealed = self.vault.seal(number, row_id=_seal_of(visit))
+        return f"{key_id}:{base64.urlsafe_b64encode(sealed).decode()}"
+
+    def _unsealed(self, text: str, visit: Visit) -> str:
+        key_id, _, encoded = text.partition(":")
+        try:
+            sealed = base64.urlsafe_b64decode(encoded)
+            return self.vault.unseal(sealed, key_id=key_id, row_id=_seal_of(visit))
+        except (ValueError, KeyError, InvalidTag):
+            raise FormRefused from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +255,10 @@ def _text(moment: datetime | None) -> str | None:
 
 def _field(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%dT%H:%M}" if moment else ""
+
+
+def _seal_of(visit: Visit) -> UUID:
+    return uuid5(_SEALS, visit.operator.session.nonce)
 
 
 def _id(text: str) -> UUID | None:

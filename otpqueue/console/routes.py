@@ -41,7 +41,8 @@ def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places) -> None:
     app.add_route(PATH, Now(house=house, overview=parts.overview, desk=desk))
     app.add_route(f"{PATH}/requests", RequestList(house=house, search=parts.search, clients=parts.clients))
     app.add_route(
-        f"{PATH}/requests/find", FindRequest(house=house, search=parts.search, numbers=parts.numbers)
+        f"{PATH}/requests/find",
+        FindRequest(house=house, search=parts.search, numbers=parts.numbers, vault=parts.vault),
     )
     app.add_route(
         f"{PATH}/requests/{{request_id}}",

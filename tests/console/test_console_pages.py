@@ -152,13 +152,39 @@ def test_number_is_found_by_post(caller: Caller, operator: Browser) -> None:
 
     with capture_logs() as logs:
         answer = operator.send("/console/requests", "/console/requests/find", wanted=caller.number)
-        links = [link for link in Links(answer.text).found if caller.number[1:] in link]
 
     assert answer.status_code == 200
     assert f"/console/requests/{request_id}" in answer.text
-    assert links == []
+    assert caller.number[3:] not in answer.text
     assert caller.number[1:] not in json.dumps(logs, default=str)
     assert operator.get("/console/requests/find").status_code == 303
+
+
+def test_older_requests_of_a_number(make_caller: MakeCaller) -> None:
+    """The number of the next page is sealed: it opens in this session, and in no other."""
+    caller = make_caller(
+        OTPQUEUE_LIMIT_NUMBER_15M="off",
+        OTPQUEUE_LIMIT_NUMBER_DAY="off",
+        OTPQUEUE_LIMIT_NUMBER_DAY_ALL="off",
+        OTPQUEUE_GUARD="off",
+    )
+    browser, other = Browser(caller.app), Browser(caller.app)
+    for one in (browser, other):
+        one.log_in(admin_key(caller.parts))
+    made = [caller.ask(session_id=f"s{number}").rpartition("/")[2] for number in range(55)]
+
+    first = browser.send("/console/requests", "/console/requests/find", wanted=caller.number)
+    action = "/console/requests/find"
+    form = hidden(first.text[first.text.index('<form class="pages"') :], action)
+    second = browser.post(action, **form)
+    token = hidden(other.page("/console/requests"), action)["token"]
+    foreign = other.post(action, **(form | {"token": token}))
+    forged = browser.post(action, **(form | {"sealed": form["sealed"][:-4] + "AAAA"}))
+
+    shown = [one.rpartition("/")[2] for page in (first, second) for one in Links(page.text).found]
+    assert [one for one in shown if one in made] == made[::-1]
+    assert caller.number[3:] not in first.text + second.text
+    assert foreign.status_code == forged.status_code == 403
 
 
 def test_what_is_looked_for(caller: Caller, operator: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -130,6 +131,7 @@ class Traffic:
         self._calls_beyond_the_limits()
         self._calls_for_numbers_that_get_nothing()
         self._calls_of_an_operator()
+        self._calls_of_the_console()
         self._calls_while_the_provider_fails()
         for message in self.dev.messages():
             self.secrets.codes.add(message["pin"])
@@ -265,6 +267,26 @@ class Traffic:
         assert erased.json()["requests"] == 2
         # From now on it is to be found in no row.
         self.pin_ids.discard(self.secrets.texts["pin id of ..814"])
+
+    def _calls_of_the_console(self) -> None:
+        path, _code = self.sent(815, session_id=SESSION, client_ip=ADDRESS)
+        with requests.Session() as browser:
+
+            def call(method: str, place: str, **form: str) -> str:
+                url = self.dev.about["api_url"] + place
+                answer = browser.request(method, url, data=form or None, timeout=20)
+                self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}".encode())
+                found = re.search(r'name="token" value="([^"]+)"', answer.text)
+                assert found, answer.text
+                return found[1]
+
+            token = call("GET", "/console/log-in")
+            token = call("POST", "/console/log-in", token=token, key=self.dev.about["api_key"])
+            call("POST", "/console/log-in", token=token, key=self.dev.about["admin_api_key"])
+            for place in ("", "/requests", path.replace("/v1/otp-requests", "/requests"), "/settings"):
+                token = call("GET", f"/console{place}")
+            for wanted in (self.number(815), self.number(815)[1:], f"{self.number(815)}x", SESSION):
+                call("POST", "/console/requests/find", token=token, wanted=wanted)
 
     def _calls_while_the_provider_fails(self) -> None:
         for last, fault in ((806, {"status": 400}), (807, {"status": 500}), (808, {"form": "broken"})):
