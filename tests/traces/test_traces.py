@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ import pytest
 import requests
 from sqlalchemy import text
 
+from otpqueue import clock
 from otpqueue.embedded import ChildProcess
 from otpqueue.store.engine import connection
 from tests import leaks
-from tests.api.serving import Served, serving, settings_over_a_database
-from tests.conftest import Engines
+from tests.api.conftest import Caller
+from tests.api.serving import Served, free_port, parts_of, serving, settings_over_a_database
+from tests.conftest import NO_LIMITS, Engines, Provider
 from tests.operations.looking import until
 from tests.traces.collector import Seen, collecting
+from tests.traces.hung import Hung
 
 CALLERS_TRACE, CALLERS_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 RETRIED, RESENT, LOST, UNSAMPLED = (f"+4477009006{last}" for last in (61, 62, 63, 64))
@@ -312,3 +317,29 @@ def test_log_names_the_span(story: Story, event: str, spans: str) -> None:
     assert mine
     assert set(mine) & {span.context for span in story.of(RETRIED, spans)}
     assert all(trace and span for trace, span in mine)
+
+
+@pytest.mark.parametrize("collector", ["away", "hung"])
+def test_collector_that_does_not_answer_holds_nobody_up(
+    engines: Engines, provider: Provider, monkeypatch: pytest.MonkeyPatch, collector: str
+) -> None:
+    """While spans wait for a collector, codes are asked for, sent and checked, more than its queue holds."""
+    with (
+        closing(Hung()) as hung,
+        settings_over_a_database(engines, provider_url=provider.url) as settings,
+    ):
+        port = hung.port if collector == "hung" else free_port()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60" if collector == "hung" else "1")
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+        with parts_of(settings | NO_LIMITS | {"OTPQUEUE_TRACES": "true"}) as parts:
+            parts.provision(parts.transport, now=clock.now())
+            caller = Caller(parts, provider)
+            for _ in range(10):
+                path, code = caller.sent()
+                assert caller.verify(path, code).status_code == 200
+            if collector == "hung":
+                until(lambda: hung.asked)
+        hung.refuse()
+        until(lambda: not [one for one in threading.enumerate() if one.name.startswith("OtelBatch")])

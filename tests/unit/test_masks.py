@@ -104,6 +104,18 @@ def test_uuids_survive(made: uuid.UUID, before: str, after: str) -> None:
     }
 
 
+@given(made=st.uuids())
+def test_ids_of_traces_survive(made: uuid.UUID) -> None:
+    """The ids of trace and span stay by their names, although their digits may look like a number's."""
+    ids = {"trace_id": made.hex, "span_id": made.hex[:16]}
+
+    assert masks.values(ids) == ids
+    assert masks.values({"span_id": "+447700900123", "trace_id": "447700900123"}) == {
+        "span_id": masks.MASK,
+        "trace_id": masks.MASK,
+    }
+
+
 @given(moment=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_times_survive(moment: datetime) -> None:
     """Times as we and libraries write them stay."""
