@@ -207,9 +207,9 @@ def measure_deliveries(engine: Engine, url: str, count: int, rounds: int, answer
             found["pump"].append(rate(engine, count, partial(pump, engine, outbound)))
             fill(engine, told, count)
             found["one by one"].append(rate(engine, count, partial(one_by_one, engine, outbound, threads)))
-        print(f"  {name}, worker{'':<24}{statistics.median(found['pump']):>8.0f}")
-        one_each = f"{name}, {threads} threads, one by one"
-        print(f"  {one_each:<{len(name) + 32}}{statistics.median(found['one by one']):>8.0f}")
+        for shape, values in found.items():
+            label = f"{name}, {'a worker' if shape == 'pump' else f'{threads} threads, one by one'}"
+            print(f"  {label:<40}{statistics.median(values):>8.0f}")
     outbound.close()
 
 
