@@ -91,6 +91,7 @@ def history(**differing: Any) -> History:
         id=UUID(int=1),
         client="shop",
         phone_number="+44********23",
+        client_reference=None,
         country="GB",
         language=None,
         channel="sms",
