@@ -1,17 +1,14 @@
-"""`otpqueue numbers`: what stands against a phone number. The number is asked for, or read from stdin.
-
-As an argument it would stay in the shell's history and show in the list of processes.
-"""
+"""`otpqueue numbers`: what stands against a phone number."""
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 
 import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explained
+from otpqueue.cli.typed_number import typed_number
 from otpqueue.wiring import Parts
 
 
@@ -20,17 +17,11 @@ def numbers() -> None:
     """See and lift what stands against a phone number (asked for, or read from stdin; E.164)."""
 
 
-def _ask() -> str:
-    if sys.stdin.isatty():
-        return str(click.prompt("phone number (E.164)", hide_input=True))
-    return sys.stdin.readline().strip()
-
-
 @numbers.command()
 @explained
 def status() -> None:
     """Show wrong codes in a row, and whether the number is locked, by client."""
-    standings = Parts(settings.load()).numbers.status(_ask(), now=clock.now())
+    standings = Parts(settings.load()).numbers.status(typed_number(), now=clock.now())
     if not standings:
         click.echo("no wrong codes since the last right one")
     for one in standings:
@@ -46,7 +37,7 @@ def status() -> None:
 @explained
 def unlock(client: str | None) -> None:
     """Forgive the wrong codes for a number: new requests for it are taken again."""
-    for name in Parts(settings.load()).numbers.unlock(_ask(), client=client, now=clock.now()):
+    for name in Parts(settings.load()).numbers.unlock(typed_number(), client=client, now=clock.now()):
         click.echo(f"unlocked for {name}")
 
 
@@ -66,7 +57,7 @@ def block(reason: str | None, until: datetime | None) -> None:
     """
     end = until.replace(tzinfo=UTC) if until else None
     parts = Parts(settings.load())
-    number = parts.blocklist.block(_ask(), reason=reason, until=end, now=clock.now())
+    number = parts.blocklist.block(typed_number(), reason=reason, until=end, now=clock.now())
     click.echo(f"blocked {number}" + (f" until {end:%Y-%m-%d}" if end else ""))
 
 
@@ -74,7 +65,7 @@ def block(reason: str | None, until: datetime | None) -> None:
 @explained
 def unblock() -> None:
     """Take a number, read from standard input, off the list."""
-    number, removed = Parts(settings.load()).blocklist.unblock(_ask())
+    number, removed = Parts(settings.load()).blocklist.unblock(typed_number())
     if not removed:
         raise click.ClickException(f"{number} is not blocked")
     click.echo(f"unblocked {number}")

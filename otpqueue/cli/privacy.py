@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 
 import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explained
+from otpqueue.cli.typed_number import typed_number
 from otpqueue.wiring import Parts
 
 
@@ -18,15 +18,11 @@ from otpqueue.wiring import Parts
 def erase(country: str | None) -> None:
     """Erase all that concerns a phone number, for every client.
 
-    The number is asked for, or read from stdin: `otpqueue erase < number.txt`. It is no argument, since every
-    user of the machine sees those.
+    The number is asked for, or read from stdin: `otpqueue erase < number.txt`.
     """
-    current = settings.load()
-    number = click.prompt("Phone number") if sys.stdin.isatty() else sys.stdin.readline()
-    with closing(Parts(current)) as parts:
-        counts = parts.erase(
-            number.strip(), country=country.upper() if country else None, client_id=None, now=clock.now()
-        )
+    country = country.upper() if country else None
+    with closing(Parts(settings.load())) as parts:
+        counts = parts.erase(typed_number(), country=country, client_id=None, now=clock.now())
     for table, count in counts.items():
         click.echo(f"{table}: {count}")
 

@@ -65,7 +65,9 @@ class Postgres(Engine):
         """
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
-            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            # Three times as quick as writing each of its pages to the log.
+            copied = sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY")
+            statement += copied.format(sql.Identifier(template))
         with self._connect() as connection:
             connection.execute(statement)
         return self._url_of(name)

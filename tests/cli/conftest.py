@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from click.testing import CliRunner, Result
 
 from otpqueue.cli import main
 from tests.api.serving import Served, serving, settings_over_a_database
+from tests.cli.forking import Forking
 from tests.conftest import Engines
 
 
 class Shell:
     """Runs commands with an environment of their own."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.environment = folder, environment
+    def __init__(self, forking: Forking, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment, self._forking = folder, environment, forking
 
     def run(
         self, *arguments: str, typed: str | None = None, **differing: str
@@ -30,15 +30,11 @@ class Shell:
 
         Keyword arguments are environment variables that differ.
         """
-        return subprocess.run(
-            [sys.executable, "-m", "otpqueue", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.environment, **differing},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        return self._forking.run(
+            *arguments,
+            folder=self.folder,
+            environment={**os.environ, **self.environment, **differing},
+            typed=typed,
         )
 
     def invoke(self, *arguments: str, **differing: str | None) -> Result:
@@ -53,17 +49,26 @@ class Shell:
             os.chdir(before)
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    """Yield what runs commands."""
+    running = Forking()
+    yield running
+    running.close()
+
+
 @pytest.fixture
-def shell(tmp_path: Path, environment: dict[str, str]) -> Shell:
+def shell(forking: Forking, tmp_path: Path, environment: dict[str, str]) -> Shell:
     """Return a shell with complete settings."""
-    return Shell(tmp_path, environment)
+    return Shell(forking, tmp_path, environment)
 
 
 @pytest.fixture
-def cut_off_shell(tmp_path: Path) -> Shell:
+def cut_off_shell(forking: Forking, tmp_path: Path) -> Shell:
     """Return a shell with complete settings, of services that are not there."""
     nowhere = "127.0.0.1:1"
     return Shell(
+        forking,
         tmp_path,
         {
             "DATABASE_URL": f"postgresql://x:hunter2@{nowhere}/x",
@@ -77,9 +82,9 @@ def cut_off_shell(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def bare_shell(tmp_path: Path) -> Shell:
+def bare_shell(forking: Forking, tmp_path: Path) -> Shell:
     """Return a shell with no settings at all."""
-    return Shell(tmp_path, {})
+    return Shell(forking, tmp_path, {})
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,15 @@ from click.testing import Result
 
 from tests.api.serving import Served
 from tests.cli.conftest import Shell
+from tests.cli.forking import Forking
 
 NIL = "00000000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def user(served: Served, tmp_path: Path) -> Shell:
+def user(forking: Forking, served: Served, tmp_path: Path) -> Shell:
     """Return the shell of somebody who has the API's URL and a key."""
-    return Shell(tmp_path, {"OTPQUEUE_URL": served.url, "OTPQUEUE_API_KEY": served.key})
+    return Shell(forking, tmp_path, {"OTPQUEUE_URL": served.url, "OTPQUEUE_API_KEY": served.key})
 
 
 def answered(result: Result, code: int = 0) -> dict[str, Any]:

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.conftest import NUMBER, Ask
 
 WHEN = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
-
-
-def typed(shell: Shell, *arguments: str, text: str) -> subprocess.CompletedProcess[str]:
-    """Run `otpqueue` with this standard input."""
-    return subprocess.run(
-        [sys.executable, "-m", "otpqueue", *arguments],
-        cwd=shell.folder,
-        env=shell.environment,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_life_of_a_stop(shell: Shell, parts: Parts, ask: Ask) -> None:
@@ -75,12 +59,10 @@ def test_reached_cap_is_shown(shell: Shell, parts: Parts, ask: Ask) -> None:
 
 def test_life_of_a_blocked_number(shell: Shell, parts: Parts) -> None:
     """The number comes by standard input, and is never printed whole."""
-    blocked = typed(
-        shell, "numbers", "block", "--reason", "asked", "--until", "2099-01-31", text=f"{NUMBER}\n"
-    )
+    blocked = shell.run("numbers", "block", "--reason", "asked", "--until", "2099-01-31", typed=f"{NUMBER}\n")
     listed = shell.run("numbers", "blocked")
-    unblocked = typed(shell, "numbers", "unblock", text=NUMBER)
-    again = typed(shell, "numbers", "unblock", text=NUMBER)
+    unblocked = shell.run("numbers", "unblock", typed=NUMBER)
+    again = shell.run("numbers", "unblock", typed=NUMBER)
     empty = shell.run("numbers", "blocked")
 
     assert blocked.stdout == "blocked +44********23 until 2099-01-31\n"
@@ -92,8 +74,8 @@ def test_life_of_a_blocked_number(shell: Shell, parts: Parts) -> None:
 
 def test_odd_numbers_and_days(shell: Shell, parts: Parts) -> None:
     """What is no number, or a day that has passed, is a message."""
-    no_number = typed(shell, "numbers", "block", text="nonsense\n")
-    past = typed(shell, "numbers", "block", "--until", "2020-01-01", text=NUMBER)
+    no_number = shell.run("numbers", "block", typed="nonsense\n")
+    past = shell.run("numbers", "block", "--until", "2020-01-01", typed=NUMBER)
 
     assert no_number.returncode == past.returncode == 1
     assert no_number.stderr.startswith("Error: phone_number ")
