@@ -226,9 +226,9 @@ RECENT_COST = _gauge(
 )
 RECENT_LATENCY = _gauge(
     "otpqueue_recent_latency_seconds",
-    "Quantiles of the last five whole minutes; absent where nothing happened.",
+    "Percentiles of the last five whole minutes; absent where nothing happened.",
     "span",
-    "quantile",
+    "percentile",
 )
 ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Alerts of the service itself that are open, by rule.", "rule")
 STATISTICS_AGE = _gauge(

@@ -353,8 +353,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; one more is for health and heartbeats, and "
-        "three of an API process for the console",
+        description="Postgres connections per process, at most; one more is for health and heartbeats, in "
+        "the API another for metrics and three for the console",
     )
     database_wait_s: Seconds = Field(
         2,

@@ -253,6 +253,18 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
+        path="/v1/stats",
+        summary="See what was counted (for operators)",
+        description="Counts of a window that ends with the running minute (of more than six hours: with the "
+        "running hour), and what follows from them. Statistics follow what happens by some ten seconds. "
+        "docs/statistics.md says what each figure means.",
+        parameters=_query(bodies.StatsQuery),
+        answers={200: ("The counts", "Statistics")},
+        problems=_KEYED,
+        key="admin",
+    ),
+    Operation(
+        method="GET",
         path="/v1/alerts",
         summary="List alerts (for operators)",
         description="What is wrong now and what was, the newest first. docs/alerts.md says of each rule what "
@@ -283,18 +295,6 @@ OPERATIONS = (
         optional_body=True,
         answers={200: ("The alert", "Alert")},
         problems=(*_KEYED, *_BODY, "alert_not_found"),
-        key="admin",
-    ),
-    Operation(
-        method="GET",
-        path="/v1/stats",
-        summary="See what was counted (for operators)",
-        description="Counts of a window that ends with the running minute (of more than six hours: with the "
-        "running hour), and what follows from them. Statistics follow what happens by some ten seconds. "
-        "docs/statistics.md says what each figure means.",
-        parameters=_query(bodies.StatsQuery),
-        answers={200: ("The counts", "Statistics")},
-        problems=_KEYED,
         key="admin",
     ),
     Operation(

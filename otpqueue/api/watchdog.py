@@ -23,7 +23,7 @@ Watch = Callable[[datetime], object]
 class Watchdog:
     """Beats for this process, then watches, every quarter of a minute. Nothing it meets ends it."""
 
-    def __init__(self, *, heart: Heart, watch: Watch | None, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, heart: Heart, watch: Watch, clock: Callable[[], datetime]) -> None:
         self._heart, self._watch, self._clock = heart, watch, clock
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -43,8 +43,6 @@ class Watchdog:
     def look(self) -> None:
         """Do one round."""
         self._heart.beat()
-        if self._watch is None:
-            return
         try:
             self._watch(self._clock())
         except Exception as error:  # noqa: BLE001 - the next round is seconds away, and must come

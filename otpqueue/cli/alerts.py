@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -30,6 +32,15 @@ def _operator() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+@contextmanager
+def _parts() -> Iterator[Parts]:
+    parts = Parts(settings.load())
+    try:
+        yield parts
+    finally:
+        parts.close()
+
+
 _by = click.option("--by", default=_operator, help="Who does it; user and host unless given.")
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
@@ -47,8 +58,10 @@ def alerts() -> None:
 @explained
 def list_(state: str, rule: str | None, limit: int, as_json: bool) -> None:
     """List alerts, the newest first, and the silences in force."""
-    desk = Parts(settings.load()).alert_desk
-    found = desk.list(state=_STATES[state], rule=rule, limit=limit)
+    with _parts() as parts:
+        desk = parts.alert_desk
+        found = desk.list(state=_STATES[state], rule=rule, limit=limit)
+        silences, evaluated_at = desk.silences(), desk.evaluated_at()
     if as_json:
         click.echo(json.dumps({"alerts": [representation(alert) for alert in found]}))
         return
@@ -56,13 +69,13 @@ def list_(state: str, rule: str | None, limit: int, as_json: bool) -> None:
         click.echo(_line(alert))
     if not found:
         click.echo(f"no alerts{'' if state == 'all' else f' {state}'}")
-    for one in desk.silences():
+    for one in silences:
         why = f": {one.reason}" if one.reason else ""
         click.echo(
             f"silence {one.id}  {one.rule}  {one.subject or 'every subject'}  until {_at(one.until)}  "
             f"by {one.silenced_by}{why}"
         )
-    _say_when(desk.evaluated_at())
+    _say_when(evaluated_at)
 
 
 def _line(alert: Alert) -> str:
@@ -103,7 +116,8 @@ def _at(moment: datetime) -> str:
 @explained
 def show(alert_id: UUID, as_json: bool) -> None:
     """Tell all that is known of an alert: evidence, history, notices, and how its value went."""
-    found = Parts(settings.load()).alert_desk.get(alert_id)
+    with _parts() as parts:
+        found = parts.alert_desk.get(alert_id)
     if as_json:
         click.echo(json.dumps(representation(found)))
         return
@@ -139,7 +153,8 @@ def _story(found: AlertInFull) -> None:
 @explained
 def ack(alert_id: UUID, by: str) -> None:
     """Acknowledge an alert: somebody has seen it. Its closing is still told of."""
-    alert = Parts(settings.load()).alert_desk.ack(alert_id, by=by)
+    with _parts() as parts:
+        alert = parts.alert_desk.ack(alert_id, by=by)
     click.echo(f"{alert.rule} is acknowledged by {alert.acknowledged_by}")
 
 
@@ -155,18 +170,26 @@ def silence(what: str, subject: str | None, lasting: timedelta, reason: str | No
 
     Alerts open and close as before, and are shown. What is still open when the silence ends is told of then.
     """
-    desk = Parts(settings.load()).alert_desk
     until = clock.now() + lasting
-    try:
-        alert_id = UUID(what)
-    except ValueError:
-        made = desk.silence(rule=what, subject=subject, until=until, by=by, reason=reason)
-    else:
-        if subject is not None:
-            raise click.UsageError("--subject goes with a rule; an alert has its own")
-        made = desk.silence_alert(alert_id, until=until, by=by, reason=reason, every_subject=False)
+    alert_id = _alert_id(what)
+    if alert_id and subject is not None:
+        raise click.UsageError("--subject goes with a rule; an alert has its own")
+    with _parts() as parts:
+        if alert_id:
+            made = parts.alert_desk.silence_alert(
+                alert_id, until=until, by=by, reason=reason, every_subject=False
+            )
+        else:
+            made = parts.alert_desk.silence(rule=what, subject=subject, until=until, by=by, reason=reason)
     about = f" {made.subject}" if made.subject else ", every subject,"
     click.echo(f"{made.rule}{about} is silenced until {_at(made.until)} (silence {made.id})")
+
+
+def _alert_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 @alerts.command()
@@ -175,7 +198,9 @@ def silence(what: str, subject: str | None, lasting: timedelta, reason: str | No
 @explained
 def unsilence(silence_id: UUID, by: str) -> None:
     """End a silence now, by its id, which `otpqueue alerts list` shows."""
-    if not Parts(settings.load()).alert_desk.unsilence(silence_id, by=by):
+    with _parts() as parts:
+        was_in_force = parts.alert_desk.unsilence(silence_id, by=by)
+    if not was_in_force:
         raise click.ClickException("there is no such silence in force")
     click.echo("the silence is over")
 
@@ -185,11 +210,8 @@ def unsilence(silence_id: UUID, by: str) -> None:
 @explained
 def test(by: str) -> None:
     """Send a test notice on every channel that is set, and say what came of each."""
-    parts = Parts(settings.load())
-    try:
+    with _parts() as parts:
         tried = parts.notify_alerts.test(by=by, now=clock.now())
-    finally:
-        parts.close()
     for one in tried:
         click.echo(f"{one.channel.value}: {'arrived' if one.problem is None else f'FAILED, {one.problem}'}")
     if len(tried) == 1:
@@ -202,7 +224,8 @@ def test(by: str) -> None:
 @explained
 def rules() -> None:
     """List the rules as they are set (OTPQUEUE_ALERT_RULES)."""
-    in_force = Parts(settings.load()).alert_rules
+    with _parts() as parts:
+        in_force = parts.alert_rules
     click.echo(f"{'rule':<24}{'bad':<28}{'window':>9}{'sample':>8}{'opens':>7}{'closes':>8}")
     for rule in in_force.values():
         click.echo(_rule(rule))

@@ -69,9 +69,8 @@ class EvaluateWorkers:
     def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> Measure:
         """Return for how long nobody has been at work: who does not hear the broker is not."""
         for one in signs:
-            if one.in_touch:
-                seen_at = now - timedelta(seconds=one.age_s)
-                self.worked[subject] = max(seen_at, self.worked.get(subject, seen_at))
+            worked_at = now - timedelta(seconds=one.idle_s)
+            self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))
         silent_s = (now - self.worked.get(subject, self.began)).total_seconds()
         living = [one for one in signs if one.lives]
         return Measure(

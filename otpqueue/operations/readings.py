@@ -37,7 +37,7 @@ WAIT_S = 2.0
 """Who asks waits so long for Postgres, which may hang, and then hears that it is not up."""
 
 WINDOW = timedelta(minutes=5)
-QUANTILES = (0.5, 0.95, 0.99)
+PERCENTILES = (50, 95, 99)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _EVENTS = (
     *(Metric.REQUESTED, Metric.REFUSED, Metric.SENT, Metric.FAILED, Metric.DELIVERED, Metric.UNDELIVERED),
@@ -159,11 +159,11 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
     tally = Tally(stat_reports.sums(conn, since=until - WINDOW, until=until))
     waiting_since = stat_reports.waiting_since(conn)
     waiting_s = (now - waiting_since).total_seconds() if waiting_since else 0.0
-    quantiles = {
-        (span.value, str(q)): ms / 1000
+    latencies = {
+        (span.value, str(percentile)): ms / 1000
         for span in HISTOGRAMS
-        for q in QUANTILES
-        if (ms := tally.quantile_ms(span, q)) is not None
+        for percentile in PERCENTILES
+        if (ms := tally.quantile_ms(span, percentile / 100)) is not None
     }
     failures = {(reason,): float(count) for reason, count in tally.by_label(Metric.FAILED).items()}
     shares = {
@@ -179,6 +179,6 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
         (metrics.RECENT_FAILURES, failures),
         (metrics.RECENT_RATIO, {(of,): share for of, share in shares.items() if share is not None}),
         (metrics.RECENT_COST, cost),
-        (metrics.RECENT_LATENCY, quantiles),
+        (metrics.RECENT_LATENCY, latencies),
         (metrics.STATISTICS_AGE, {(): max(waiting_s, 0.0)}),
     ]

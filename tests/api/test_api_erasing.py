@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from otpqueue.store.erasing import COUNTED
 from tests.api.conftest import Caller, wrong
 
 PATH = "/v1/phone-numbers/erase"
-NOTHING = {"requests": 0, "attempts": 0, "checks": 0, "receipts": 0, "moves": 0, "refusals": 0}
+NOTHING = dict.fromkeys(COUNTED, 0)
 
 
 def erase(caller: Caller, **body: Any) -> Any:

@@ -260,7 +260,7 @@ def test_statistics_are_read(lonely: Caller) -> None:
     )
     assert found("otpqueue_recent_events", event="failed") == 0
     assert found.labels("otpqueue_recent_latency_seconds", "span") == {"accept_to_sent", "sent_to_verified"}
-    assert found.labels("otpqueue_recent_latency_seconds", "quantile") == {"0.5", "0.95", "0.99"}
+    assert found.labels("otpqueue_recent_latency_seconds", "percentile") == {"50", "95", "99"}
     assert found.labels("otpqueue_recent_cost", "currency") == {"EUR"}
     assert found("otpqueue_recent_cost") == pytest.approx(0.05)
 

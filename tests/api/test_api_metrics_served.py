@@ -30,7 +30,12 @@ def folders(tmp_path: Path) -> Path:
 @pytest.fixture
 def two(module_settings: dict[str, str], tmp_path: Path, folders: Path) -> Iterator[Served]:
     """Yield an API of two processes."""
-    differing = {"OTPQUEUE_API_PROCESSES": "2", "OTPQUEUE_METRICS_TOKEN": TOKEN, "TMPDIR": str(folders)}
+    differing = {
+        "OTPQUEUE_API_PROCESSES": "2",
+        "OTPQUEUE_METRICS_TOKEN": TOKEN,
+        "TMPDIR": str(folders),
+        "OTPQUEUE_ALERT_RULES": '{"workers_silent": {"threshold": 1, "opens_after": 1}}',
+    }
     with serving(module_settings | differing, tmp_path) as served:
         yield served
     assert list(folders.iterdir()) == []
@@ -81,3 +86,9 @@ def test_processes_are_counted_as_one(two: Served, folders: Path) -> None:
     # Only what lives has connections.
     assert after("otpqueue_database_connections_max") == 2 * 16
     assert not list(folder.glob(f"gauge_*_{killed}.db"))
+
+    # No worker and no beat lives: who still answers callers says so.
+    # One for beat and one for each queue, however many processes watch.
+    until(lambda: page(two)("otpqueue_alerts_open", rule="workers_silent") == 4, within_s=60)
+    assert {record["rule"] for record in two.records("alert_opened")} == {"workers_silent"}
+    assert len(two.records("alert_opened")) == 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from otpqueue import clock
 from otpqueue.api import openapi
 from tests.api.conftest import Caller, MakeCaller
+from tests.conftest import NO_LIMITS
 
 LEAST_CASES = 2000
 CASES_PER_OPERATION = 300
@@ -55,7 +58,14 @@ answered: Counter[tuple[str, int]] = Counter()
 @pytest.fixture
 def attacker(make_caller: MakeCaller) -> Caller:
     """Return a caller with a key for everything."""
-    caller = make_caller(OTPQUEUE_RECEIPTS_USER="infobip", OTPQUEUE_RECEIPTS_PASSWORD=RECEIPTS_PASSWORD)
+    caller = make_caller(
+        OTPQUEUE_RECEIPTS_USER="infobip",
+        OTPQUEUE_RECEIPTS_PASSWORD=RECEIPTS_PASSWORD,
+        # One request is enough for an alert.
+        OTPQUEUE_ALERT_RULES='{"number_requests": {"threshold": 0}}',
+        # Each operation's calls begin with some for the same number.
+        **NO_LIMITS,
+    )
     caller.key = caller.new_key("send", "verify", "admin")
     return caller
 
@@ -75,15 +85,22 @@ def live(attacker: Caller) -> list[str]:
     return [path.rpartition("/")[2] for path in paths]
 
 
+@pytest.fixture
+def alerts(attacker: Caller, live: list[str]) -> list[str]:
+    """Return the ids of some alerts."""
+    attacker.parts.evaluate_alerts(now=clock.now())
+    return [str(alert.id) for alert in attacker.parts.alert_desk.list()]
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_answer_is_documented(label: str, attacker: Caller, live: list[str]) -> None:
+def test_every_answer_is_documented(label: str, attacker: Caller, live: list[str], alerts: list[str]) -> None:
     """Whatever the document's schemas make, and whatever they forbid, is answered as the document says."""
     operation = OPERATIONS[label]
     headers = {"Authorization": _credentials(operation, attacker)}
 
     @settings(max_examples=CASES_PER_OPERATION, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(case=_cases(operation, live))
+    @given(case=_cases(operation, {"request_id": live, "alert_id": alerts}))
     def call(case: Case) -> None:
         response = case.call(app=attacker.app, headers=headers)
         answered[label, response.status_code] += 1
@@ -100,12 +117,13 @@ def _credentials(operation: APIOperation[Any, Any, Any], attacker: Caller) -> st
 
 
 @st.composite
-def _cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any], live: list[str]) -> Case:
+def _cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any], known: Mapping[str, list[str]]) -> Case:
     mode = draw(st.sampled_from([GenerationMode.POSITIVE, GenerationMode.POSITIVE, GenerationMode.NEGATIVE]))
     case = draw(operation.as_strategy(mode))
     if mode is GenerationMode.POSITIVE:
-        if "request_id" in (case.path_parameters or {}) and draw(st.booleans()):
-            case.path_parameters["request_id"] = draw(st.sampled_from(live))
+        for name in known.keys() & (case.path_parameters or {}):
+            if draw(st.booleans()):
+                case.path_parameters[name] = draw(st.sampled_from(known[name]))
         if "wait" in (case.query or {}):
             case.query["wait"] = draw(st.sampled_from([0, 0.01]))
         if isinstance(case.body, dict):

@@ -17,9 +17,9 @@ from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.request import Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import clients, refusals
+from otpqueue.store import clients, erasing, refusals
 from otpqueue.store.engine import connection
-from otpqueue.store.holdings import HOLDINGS
+from otpqueue.store.holdings import HOLDINGS, OnErase
 from otpqueue.store.schema import erasures, metadata
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider
@@ -27,7 +27,18 @@ from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, at_once, until
 
 OTHER = "+447700900124"
-NOTHING = {"requests": 0, "attempts": 0, "checks": 0, "receipts": 0, "moves": 0, "refusals": 0}
+NOTHING = dict.fromkeys(erasing.COUNTED, 0)
+
+
+ALERTS = (
+    """INSERT INTO alerts (id, rule, subject, number_hash, state, value, threshold, window_s, sample,
+                           evidence, evaluated_at, opened_at)
+       VALUES (gen_random_uuid(), 'number_requests', :subject, :number_hash, 'open', 1, 1, 1, 1, '{}', :now,
+               :now)""",
+    "INSERT INTO alert_pending VALUES ('number_requests', :subject, :number_hash, 1, :now)",
+    """INSERT INTO alert_silences (id, rule, subject, number_hash, until, silenced_by, silenced_at)
+       VALUES (gen_random_uuid(), 'number_requests', :subject, :number_hash, :now, 'x', :now)""",
+)
 
 
 def erase(parts: Parts, number: str = NUMBER, **differing: Any) -> dict[str, int]:
@@ -79,6 +90,9 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
             client_ip_hash=None,
             now=clock.now(),
         )
+        for statement in ALERTS:
+            known = {"subject": session, "number_hash": parts.vault.number_hash(number), "now": clock.now()}
+            conn.execute(text(statement), known)
         message_ids = list(
             conn.execute(
                 text("SELECT external_message_id FROM send_attempts WHERE request_id = :id"),
@@ -105,10 +119,22 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
     after = stored(parts)
     # Of each table the two numbers had as many rows; the other client's request is one more, and the two
     # live ones were cancelled first.
-    assert counts == {"requests": 3, "attempts": 2, "checks": 1, "receipts": 1, "moves": 6, "refusals": 1}
+    assert counts == NOTHING | {
+        "requests": 3,
+        "attempts": 2,
+        "checks": 1,
+        "receipts": 1,
+        "moves": 6,
+        "refusals": 1,
+        "alerts": 1,
+        "alert_pending": 1,
+        "alert_silences": 1,
+    }
     for holding in HOLDINGS:
         if holding.name in counts:
             rows = after[holding.table.name]
+            if holding.on_erase is OnErase.FORGOTTEN:
+                rows = [row for row in rows if any(row[name] is not None for name in holding.forgets)]
             assert rows, holding.name
             assert all(row in before[holding.table.name] for row in rows), holding.name
     assert {row["id"] for row in after["otp_requests"]} == {

@@ -1,0 +1,395 @@
+"""Rules and hysteresis as plain values: what is bad, when an alert opens and closes, and what can be set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otpqueue import masks
+from otpqueue.domain.alert_notices import KEPT_TRYING, next_try, rule_of, slack, words
+from otpqueue.domain.alert_rules import LONGEST_S, RULES, WATCHES, as_set, from_counts
+from otpqueue.domain.alerts import (
+    Alert,
+    Bad,
+    Measure,
+    Rule,
+    Run,
+    State,
+    Transition,
+    Unit,
+    Verdict,
+    bound,
+    breaks,
+    duration,
+    in_unit,
+    judge,
+    number_subject,
+    tag_of,
+    worst_first,
+)
+from otpqueue.domain.limits import WrongShare
+from otpqueue.domain.stats import Metric, Sum, Tally
+from otpqueue.operations.evaluate_alerts import ELSEWHERE
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RULE = Rule(name="r", title="t", bad=Bad.BELOW, unit=Unit.SHARE, threshold=0.95, window_s=900, min_sample=20)
+ALERT = Alert(
+    id=UUID(int=1),
+    rule="success_rate",
+    subject="all",
+    state=State.OPEN,
+    value=0.8,
+    threshold=0.95,
+    window_s=900,
+    sample=120,
+    opened_at=NOW,
+    closed_at=None,
+    evaluated_at=NOW,
+    evidence={
+        "figures": {"sent": 96, "failed": 24},
+        "reasons": {"provider_refused": 24},
+        "requests": ["a", "b"],
+    },
+    acknowledged_at=None,
+    acknowledged_by=None,
+    silenced_until=None,
+)
+
+
+def measure(value: float | None, sample: int = 100, subject: str = "all") -> Measure:
+    """Return a measure."""
+    return Measure(subject=subject, value=value, sample=sample)
+
+
+def tally(**counts: int | tuple[str, int, float]) -> Tally:
+    """Return counts by metric: a number, or a label, a number and a total."""
+    sums = []
+    for name, one in counts.items():
+        label, n, total = one if isinstance(one, tuple) else ("", one, 0)
+        metric = Metric(name.rstrip("_"))
+        sums.append(Sum(key=(), metric=metric, label=label, n=n, total=Decimal(str(total))))
+    return Tally(sums)
+
+
+def value_of(rule: str, now: Tally, past: Sequence[Tally] = (), **differing: float) -> float | None:
+    """Return what a rule makes of these counts."""
+    changed = replace(RULES[rule], **differing)  # type: ignore[arg-type]
+    (found,) = from_counts(changed, WATCHES[rule], {"all": (now, past)})
+    return found.value
+
+
+def after(verdicts: Sequence[Verdict], rule: Rule) -> list[Transition | None]:
+    """Return what each of these evaluations, one after the other, brings."""
+    run, brought = Run(), []
+    for verdict in verdicts:
+        run, transition = run.after(verdict, rule)
+        brought.append(transition)
+    return brought
+
+
+rules = st.builds(replace, st.just(RULE), opens_after=st.integers(1, 5), closes_after=st.integers(1, 5))
+verdicts = st.lists(st.sampled_from(Verdict), max_size=60)
+
+
+@given(rules, verdicts)
+def test_transitions_alternate(rule: Rule, seen: list[Verdict]) -> None:
+    """An alert opens before it closes, and closes before it opens again."""
+    brought = [one for one in after(seen, rule) if one]
+
+    expected = [Transition.OPENED, Transition.CLOSED] * len(brought)
+    assert brought == expected[: len(brought)]
+
+
+@given(rules, verdicts)
+def test_transition_has_its_run(rule: Rule, seen: list[Verdict]) -> None:
+    """Every opening has so many bad evaluations in a row right before it, every closing so many good ones."""
+    for place, transition in enumerate(after(seen, rule), 1):
+        if transition is Transition.OPENED:
+            assert seen[place - rule.opens_after : place] == [Verdict.BAD] * rule.opens_after
+        if transition is Transition.CLOSED:
+            assert seen[place - rule.closes_after : place] == [Verdict.GOOD] * rule.closes_after
+
+
+@given(rules, verdicts)
+def test_run_brings_its_transition(rule: Rule, seen: list[Verdict]) -> None:
+    """So many bad ones in a row leave an open alert, so many good ones a closed one; fewer change nothing."""
+    run = Run()
+    for verdict, group in groupby(seen):
+        length, was_open = len(list(group)), run.is_open
+        for _ in range(length):
+            run, _ = run.after(verdict, rule)
+        if verdict is Verdict.BAD:
+            assert run.is_open == (was_open or length >= rule.opens_after)
+        elif verdict is Verdict.GOOD:
+            assert run.is_open == (was_open and length < rule.closes_after)
+        else:
+            assert run.is_open == was_open
+
+
+@given(rules, st.integers(0, 40))
+def test_value_that_hovers_wakes_nobody_twice(rule: Rule, times: int) -> None:
+    """A value that is bad and good by turns opens an alert at most once, unless one evaluation is enough."""
+    steady = replace(rule, opens_after=max(rule.opens_after, 2))
+
+    assert after([Verdict.BAD, Verdict.GOOD] * times, steady) == [None] * 2 * times
+
+
+@given(st.sampled_from(sorted(RULES)), st.floats(0, 100), st.integers(0, 10**6))
+def test_too_few_conclude_nothing(name: str, value: float, sample: int) -> None:
+    """With fewer than the sample no alert opens, whatever the value; one that is open is judged by any."""
+    rule = RULES[name]
+    closed, opened = (judge(rule, measure(value, sample), is_open=is_open) for is_open in (False, True))
+
+    assert (closed is Verdict.TOO_FEW) == (sample < rule.min_sample)
+    assert opened is (Verdict.BAD if breaks(rule, value) else Verdict.GOOD)
+
+
+def test_nothing_to_judge_by() -> None:
+    """An idle system opens no alert, and closes one."""
+    assert judge(RULE, measure(None, 0), is_open=False) is Verdict.TOO_FEW
+    assert judge(RULE, measure(None, 0), is_open=True) is Verdict.GOOD
+
+
+@pytest.mark.parametrize(
+    ("bad", "threshold", "broken", "whole"),
+    [
+        (Bad.BELOW, 0.95, [0, 0.9499], [0.95, 1]),
+        (Bad.ABOVE, 10, [10.1, 11], [0, 10]),
+        (Bad.FROM, 1, [1, 2], [0]),
+        (Bad.AWAY, 3, [0, 0.3, 3.1], [0.34, 1, 3]),
+    ],
+)
+def test_sides(bad: Bad, threshold: float, broken: list[float], whole: list[float]) -> None:
+    """The threshold itself is good but where it says from."""
+    rule = replace(RULE, bad=bad, threshold=threshold)
+
+    assert all(breaks(rule, value) for value in broken)
+    assert not any(breaks(rule, value) for value in whole)
+
+
+def test_worst_first() -> None:
+    """Where not all can have an alert, the worst have."""
+    ones = [measure(0.9, subject="b"), measure(0.1, subject="a"), measure(None, subject="c")]
+
+    assert [one.subject for one in worst_first(RULE, ones)] == ["a", "b", "c"]
+    above = replace(RULE, bad=Bad.ABOVE)
+    assert [one.subject for one in worst_first(above, ones)] == ["b", "a", "c"]
+
+
+def test_every_rule_is_looked_at() -> None:
+    """Each rule has a watch of the roll-ups, or is one of those that look at something of their own."""
+    own = {
+        "number_requests",
+        "number_wrong_codes",
+        "queue_age",
+        "circuit_open",
+        "webhook_disabled",
+    } | ELSEWHERE
+
+    assert set(WATCHES) | own == set(RULES)
+    assert not set(WATCHES) & own
+    assert all(RULES[name].window_s == 0 for name in ("queue_age", "circuit_open", "workers_silent"))
+
+
+def test_shares_of_roll_ups() -> None:
+    """What the rules make of counts, and that nothing makes nothing."""
+    for name in WATCHES:
+        assert value_of(name, tally()) is None or name == "request_spike"
+    assert (
+        value_of("success_rate", tally(sent=90, failed=("x", 5, 0), expired=("send_deadline", 5, 0))) == 0.9
+    )
+    assert value_of("success_rate", tally(sent=90, expired=("unchecked", 50, 0))) == 1
+    assert value_of("check_failures", tally(checks=("wrong", 3, 0), checks_=("correct", 1, 0))) == 0.75
+    assert value_of("check_failures", tally(checks=("expired", 3, 0), checks_=("unknown", 1, 0))) is None
+    assert value_of("provider_5xx", tally(provider_sends=("200", 9, 0), provider_checks=("502", 2, 0))) == 2
+    assert value_of("provider_5xx", tally(provider_sends=("none", 9, 0))) == 0
+    assert value_of("provider_misconfigured", tally(provider_sends=("403", 1, 0))) == 1
+    assert value_of("provider_misconfigured", tally(provider_checks=("404", 9, 0))) is None
+    assert value_of("delivery_rate", tally(delivered=49, undelivered=1)) == 0.98
+    assert value_of("delivery_time", tally(sent_to_delivered=("45000", 2, 62_000))) == 31
+    assert value_of("expired_share", tally(expired=("unchecked", 3, 0), verified=1)) == 0.75
+    assert value_of("country_conversion", tally(sent=10, verified=2)) == 0.2
+
+
+def test_habits() -> None:
+    """Against its habit a value is how many times as much; without a habit nothing is concluded."""
+    days = [tally(requested=count) for count in (10, 50, 60)]
+    assert value_of("request_spike", tally(requested=100, refused=("limit", 50, 0)), days) == 3
+    assert value_of("request_spike", tally(requested=500), days[:2]) is None
+    # Nights without a single request are a habit, too, but none to measure by.
+    assert value_of("request_spike", tally(requested=50), [tally()] * 3) == pytest.approx(1.5)
+    slow, usual = (
+        tally(sent_to_verified=("60000", 30, 1_200_000)),
+        tally(sent_to_verified=("10000", 90, 900_000)),
+    )
+    assert value_of("verify_time", slow, [usual]) == 4
+    assert value_of("verify_time", slow, [tally(sent_to_verified=("10000", 89, 900_000))]) is None
+    assert value_of("verify_time", slow) is None
+    dear, cheap = tally(cost=("EUR", 50, 1.0), verified=10), tally(cost=("EUR", 150, 3.0), verified=100)
+    assert value_of("cost_per_verified", dear, [cheap]) == pytest.approx(10 / 3)
+    assert value_of("cost_per_verified", tally(cost=("EUR", 50, 1.0)), [cheap]) == pytest.approx(100 / 3)
+
+
+def test_what_can_be_set() -> None:
+    """What is given for a rule takes the place of its default; the others stay."""
+    rules = as_set(
+        {
+            "success_rate": {"threshold": 0.9, "window_s": 1800, "min_sample": 0},
+            "request_spike": {"off": True},
+        }
+    )
+
+    assert rules["success_rate"] == replace(RULES["success_rate"], threshold=0.9, window_s=1800, min_sample=0)
+    assert rules["request_spike"].off
+    assert list(rules) == list(RULES)
+    assert rules["check_failures"] is RULES["check_failures"]
+
+
+def test_ceiling_of_a_client_is_set_elsewhere() -> None:
+    """The rule about a client's share follows the ceiling that refuses, unless it is set itself."""
+    ceiling = WrongShare(ceiling=0.2, window_s=90, min_checks=7)
+
+    rule = as_set({}, wrong_share=ceiling)["client_wrong_codes"]
+
+    assert (rule.threshold, rule.window_s, rule.min_sample) == (0.2, 120, 7)
+    own = as_set({"client_wrong_codes": {"threshold": 0.3}}, wrong_share=ceiling)["client_wrong_codes"]
+    assert (own.threshold, own.min_sample) == (0.3, 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"sucess_rate": {}}, "'sucess_rate' is not a rule; the rules are .*success_rate"),
+        ({"success_rate": {"threshold": 95}}, "threshold is a share, 0 to 1"),
+        ({"success_rate": {"window_s": 30}}, f"window_s must be 60 to {LONGEST_S}"),
+        ({"success_rate": {"window_s": 90}}, "window_s must be whole minutes"),
+        ({"success_rate": {"window_s": 7 * 3600 + 60}}, "window_s must be whole hours"),
+        ({"success_rate": {"window_s": 0}}, "window_s must be 60"),
+        ({"queue_age": {"window_s": 60}}, "queue_age looks at the moment: it has no window_s"),
+        ({"verify_time": {"threshold": 1}}, "threshold must be over 1"),
+        ({"request_spike": {"threshold": 0}}, "threshold must be over 0"),
+    ],
+)
+def test_what_cannot_be_set(given: dict[str, dict[str, float]], problem: str) -> None:
+    """A mistake is told with the rule's name and how to mend it."""
+    with pytest.raises(ValueError, match=problem):
+        as_set(given)
+
+
+def test_number_is_named_by_its_tag() -> None:
+    """A number is shown masked, with a tag that stays the same, tells nothing and survives in logs."""
+    tag = tag_of(b"h" * 32)
+
+    assert tag == tag_of(b"h" * 32) != tag_of(b"i" * 32)
+    assert re.fullmatch("#[bcdfghjkmnpqrstvwxz]{6}", tag)
+    assert number_subject(None, b"h" * 32) == tag
+    named = number_subject("+44********23", b"h" * 32)
+    assert named == f"+44********23 {tag}"
+    assert masks.text(named) == named
+    assert "hhhh" not in repr(Measure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.9449, Unit.SHARE, "94.5 %"),
+        (11, Unit.COUNT, "11"),
+        (31.24, Unit.SECONDS, "31.2 s"),
+        (600, Unit.SECONDS, "10.0 min"),
+        (3.52, Unit.TIMES, "3.5 x usual"),
+    ],
+)
+def test_values_are_readable(value: float, unit: Unit, shown: str) -> None:
+    """People read a value in its unit."""
+    assert in_unit(value, unit) == shown
+
+
+def test_durations_are_readable() -> None:
+    """So they do stretches of time, and thresholds."""
+    assert [duration(s) for s in (5, 60, 900, 5400, 86_400, 129_600)] == [
+        "5 s",
+        "1 min",
+        "15 min",
+        "1.5 h",
+        "1 d",
+        "1.5 d",
+    ]
+    assert bound(RULES["success_rate"], 0.95) == "under 95.0 %"
+    assert bound(RULES["verify_time"], 3) == "off by more than 3 x usual"
+
+
+def test_notice_of_an_opening() -> None:
+    """It says what, how bad, of how many, why, and where to read on."""
+    said = words(ALERT, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
+
+    assert said.text.splitlines() == [
+        "[OPEN] success_rate - codes are not getting out",
+        "",
+        "80.0 % over 15 min (bad under 95.0 %), of 120.",
+        "figures: sent 96, failed 24",
+        "reasons: provider_refused 24",
+        "requests: a, b",
+        f"opened 2026-03-01 12:00:00 UTC; alert {ALERT.id}",
+        f"https://otp.example/console/alerts/{ALERT.id}",
+    ]
+
+
+def test_notice_of_an_end() -> None:
+    """It says how long it lasted; an erased number is nobody, and a rule of another version has its name."""
+    over = replace(
+        ALERT, state=State.CLOSED, closed_at=NOW + timedelta(minutes=90), subject=None, rule="r2", evidence={}
+    )
+
+    said = words(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None)
+
+    assert said.title == "[closed] r2: (an erased number)"
+    assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
+    assert said.link is None
+    assert rule_of(over).title == "r2"
+
+
+def test_slack_reads_no_names() -> None:
+    """What stands in a client's name is text: no link, no call to everybody."""
+    named = replace(ALERT, rule="webhook_disabled", subject="<!channel> & <https://evil.example|us>")
+
+    body = slack(words(named, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example"))
+
+    assert "&lt;!channel&gt; &amp; &lt;https://evil.example|us&gt;" in body["text"]
+    assert "<!" not in body["text"]
+    assert body["blocks"][0]["text"]["type"] == "plain_text"
+    assert body["text"].endswith("|Open it>")
+
+
+def test_slack_takes_no_more() -> None:
+    """However long the evidence is, the blocks are within Slack's bounds."""
+    long = replace(ALERT, subject="s" * 500, evidence={"figures": {f"figure_{i}": i for i in range(1000)}})
+
+    header, section = slack(
+        words(long, Transition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
+    )["blocks"]
+
+    assert len(header["text"]["text"]) <= 150
+    assert len(section["text"]["text"]) <= 3000
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_pauses_between_tries(tries: int, jitter: float) -> None:
+    """The pause doubles from 5 to 10 s up to 7.5 to 15 min, and for three days there is a next try."""
+    again = next_try(created_at=NOW, tries=tries, now=NOW, jitter=jitter)
+
+    assert again
+    longest = min(900, 10 * 2 ** (min(tries, 30) - 1))
+    assert longest / 2 <= (again - NOW).total_seconds() <= longest
+    late = NOW + KEPT_TRYING
+    assert next_try(created_at=NOW, tries=tries, now=late - timedelta(seconds=1), jitter=jitter)
+    assert next_try(created_at=NOW, tries=tries, now=late, jitter=jitter) is None
+    assert timedelta(days=1) <= KEPT_TRYING
