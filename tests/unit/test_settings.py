@@ -111,6 +111,9 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "1234", "until": "2027-01-01"}}', "six digits"),
         ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "123456"}}', "required"),
         ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
+        ("OTPQUEUE_METRICS_TOKEN", "too-short", "16 or more characters"),
+        ("OTPQUEUE_METRICS_TOKEN", "long enough but with spaces", "printable ASCII"),
+        ("OTPQUEUE_WORKER_METRICS_PORT", "0", "greater than or equal to 1"),
         ("INFOBIP_API_KEY", "schlüssel", "printable ASCII"),
     ],
 )
@@ -148,6 +151,10 @@ def test_base_url_is_https_or_local(url: str) -> None:
         ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}"),
         ({"INFOBIP_APPLICATION_ID": "A"}, "must be given together"),
         ({"INFOBIP_MESSAGE_ID": "M"}, "must be given together"),
+        (
+            {"OTPQUEUE_WORKER_METRICS_PORT": "9464"},
+            "OTPQUEUE_WORKER_METRICS_PORT needs OTPQUEUE_METRICS_TOKEN",
+        ),
         (
             {"INFOBIP_BASE_URL": "https://x.api.infobip.com", "OTPQUEUE_TEST_NUMBERS": TEST_NUMBERS},
             "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true",
@@ -217,6 +224,7 @@ SECRETS = {
     "DATABASE_URL": "postgresql://u:pg-s3cret@h/d",
     "REDIS_URL": "redis://:redis-s3cret@h/0",
     "OTPQUEUE_BROKER_URL": "amqp://u:rabbit-s3cret@h",
+    "OTPQUEUE_METRICS_TOKEN": "metrics-s3cret-token",
     "OTPQUEUE_SEAL_KEYS": f"k1:{KEY_A}",
     "OTPQUEUE_HASH_KEY": KEY_B,
 }
