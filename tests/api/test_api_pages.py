@@ -13,7 +13,7 @@ from otpqueue.api.problems import KINDS
 from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
 
-VOID = {"meta", "link", "input", "br", "hr", "img"}
+VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try"}
 
 
