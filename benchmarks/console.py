@@ -32,6 +32,7 @@ from otpqueue.embedded.home import free_port
 from otpqueue.settings import load
 from otpqueue.store import migrate
 from otpqueue.store.engine import allow_time, connection, make_engine, transaction
+from otpqueue.store.sessions import TimeLimits
 from otpqueue.wiring import Parts
 
 AT_MOST_MS = 300.0
@@ -258,7 +259,8 @@ def run(folder: Path, *, count: int, times: int) -> None:
             log=home.path / "api.log",
         )
         with closing(Parts(load(environment, dotenv=None))) as parts:
-            engine = make_engine(environment["DATABASE_URL"], pool_size=2)
+            patient = TimeLimits(statement_s=3600)
+            engine = make_engine(environment["DATABASE_URL"], pool_size=2, limits=patient)
             migrate.upgrade(engine)
             for client in CLIENTS:
                 parts.keys.client_id(client, now=clock.now())

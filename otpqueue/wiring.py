@@ -151,6 +151,8 @@ class Parts:
     @cached_property
     def health_engine(self) -> Engine:
         """One connection for health and heartbeats: when all others are lent out, Postgres is not away."""
+        if self.for_console:
+            return self.engine
         return self._engine(1, HEALTH_LIMITS)
 
     def _engine(self, pool_size: int, limits: TimeLimits) -> Engine:

@@ -16,6 +16,7 @@ from otpqueue.api.bodies import shown_name
 from otpqueue.api.bridge import MAX_URL_BYTES, REFUSED
 from otpqueue.api.peers import Peers
 from otpqueue.api.problems import Refused
+from otpqueue.console.door import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, TooBusy
 from otpqueue.traces import NO_SPAN, Kind, Tracer
 
@@ -193,6 +194,8 @@ class WellFormed:
             code = "uri_too_long"
         if code in {"uri_too_long", "headers_too_large"}:
             raise Refused(code)
+        if req.path == f"{HOME}/":
+            raise falcon.HTTPFound(HOME)  # typed by people
         # The router takes no notice of some slashes; what stands before us may.
         if "//" in req.path or (req.path.endswith("/") and req.path != "/"):
             raise Refused("not_found")

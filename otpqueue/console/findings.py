@@ -152,7 +152,7 @@ def _of_stops(overview: Overview) -> Iterator[Finding]:
         yield Finding(
             level=Level.BAD if stop.what == "everything" else Level.WARN,
             what=f"Sending is stopped for {stop.what}",
-            means="An operator wanted it so: no code leaves for it. Codes in hand can be checked.",
+            means="An operator wanted it so: no code leaves. Codes in hand can be checked.",
             todo="otpqueue resume-sending lets it go on: docs/sending-policy.md",
         )
 

@@ -73,7 +73,7 @@ def test_cancelled_request_makes_room(caller: Caller) -> None:
         "/assets/..%2fapp.py",
         "/assets/%2e%2e%2fapp.py",
         "/try",
-        "/console",
+        "/consoles",
         "/favicon.ico",
         "/.env",
         "/%00",

@@ -96,7 +96,7 @@ def hidden(page: str, action: str) -> dict[str, str]:
 
 def words(page: str) -> str:
     """Return what a page says, without its tags, on one line."""
-    page = re.sub(r"<(script|style|title)[^>]*>.*?</\1>", " ", page, flags=re.DOTALL)
+    page = re.sub(r"<(script|style|title)[^>]*>.*?</\1>", " ", page.replace("<wbr>", ""), flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 

@@ -7,13 +7,19 @@ from datetime import timedelta
 from unittest.mock import ANY
 from urllib.parse import urlencode
 
+import falcon
 import pytest
 from freezegun import freeze_time
 from structlog.testing import capture_logs
 
 from otpqueue import clock
+from otpqueue.api.middleware import Https
+from otpqueue.api.peers import Peers
+from otpqueue.api.room import Room
 from otpqueue.console.door import inside
+from otpqueue.console.routes import mount
 from otpqueue.domain.limits import LOG_IN_LIMITS, Quota
+from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.console.conftest import COOKIE, Browser, admin_key, hidden
 
@@ -338,6 +344,40 @@ def test_redis_down(caller: Caller, make_other_parts: MakeOtherParts, nowhere: s
     assert "hunter2" not in page
 
 
+def test_api_without_connections(caller: Caller, make_other_parts: MakeOtherParts) -> None:
+    """The console has connections of its own: it answers when those of the API are all lent out."""
+    parts = make_other_parts(OTPQUEUE_DATABASE_POOL="2", OTPQUEUE_DATABASE_WAIT_S="0.1")
+    busy = caller.over(parts)
+    browser = Browser(busy.app)
+    browser.log_in(busy.new_key("admin"))
+
+    with connection(parts.engine), connection(parts.engine):
+        of_api = busy.get("/v1/otp-requests/00000000-0000-7000-8000-000000000000")
+        of_console = browser.get("/console")
+
+    assert of_api.status_code == 503
+    assert of_console.status_code == 200
+
+
+def test_console_without_places(caller: Caller, operator: Browser) -> None:
+    """When all places of the console are taken it says so; the API has others."""
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
+        middleware=[Https(Peers(()), required=False, open_to=())]
+    )
+    room = Room(1)
+    mount(app, caller.parts.aside, places=room)
+    browser = Browser(app, cookies=dict(operator.cookies))
+
+    with room.place():
+        answers = [browser.get("/console"), Browser(app).log_in("oq_x")]
+    after = browser.get("/console/settings")
+
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "Try again" in answer.text
+    assert after.status_code == 200
+
+
 def test_form_that_is_none(operator: Browser) -> None:
     """What is not a form of ours is refused with a page."""
     for body, content_type in (
@@ -348,6 +388,13 @@ def test_form_that_is_none(operator: Browser) -> None:
         answer = operator.call("POST", "/console/log-out", body=body, headers={"Content-Type": content_type})
         assert answer.status_code == 400
         assert "<!doctype html>" in answer.text
+
+
+def test_slash_at_the_end(caller: Caller) -> None:
+    """People type it: it leads to the console."""
+    answer = Browser(caller.app).get("/console/")
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/console")
 
 
 def test_unknown_page(operator: Browser) -> None:

@@ -1,0 +1,167 @@
+"""What is said to be wrong, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from otpqueue.console.findings import Finding, Level, Verdict, judge
+from otpqueue.domain.heartbeats import Heartbeat, Kind
+from otpqueue.domain.stats import Tally
+from otpqueue.jobs import QUEUES
+from otpqueue.operations.health import Healthy, Provider
+from otpqueue.operations.overview import Overview, Span
+from otpqueue.operations.stop_sending import Line, SendingStatus, StopShown
+from otpqueue.store.queue import Depth
+
+NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
+
+
+def heartbeat(
+    kind: Kind, *queues: str, age_s: float = 1, in_touch: bool = True, skew_s: float = 0
+) -> Heartbeat:
+    """Return a sign of life."""
+    return Heartbeat(
+        process=f"{kind.value}|web-1:1",
+        kind=kind,
+        queues=queues,
+        in_touch=in_touch,
+        version="1",
+        started_at=NOW,
+        seen_at=NOW,
+        age_s=age_s,
+        idle_s=0,
+        skew_s=skew_s,
+    )
+
+
+ALIVE = (heartbeat(Kind.WORKER, *QUEUES), heartbeat(Kind.BEAT))
+HEALTHY = Healthy(database=True, migrated=True, redis=True, infobip=Provider.ANSWERING, heartbeats=ALIVE)
+WELL = Overview(
+    healthy=HEALTHY,
+    queue=Depth(due=0, later=0, claimed=0, due_since=None),
+    sending=SendingStatus(stops=(), lines=(Line(what="everything", taken=5, cap=100),)),
+    recent=Tally(()),
+    before=Tally(()),
+    points=(),
+    counted_until=NOW - timedelta(seconds=30),
+    at=NOW,
+)
+
+
+def said(overview: Overview, *alerts: Finding) -> Verdict:
+    """Return the verdict."""
+    return judge(overview, alerts=alerts, now=NOW)
+
+
+def test_all_is_well() -> None:
+    """Where nothing is wrong nothing is said to be."""
+    assert said(WELL) == Verdict(level=Level.GOOD, headline="All is well", findings=())
+
+
+def of(**changed: object) -> Overview:
+    """Return an overview whose health differs."""
+    return replace(WELL, healthy=replace(HEALTHY, **changed))  # type: ignore[arg-type]
+
+
+def waiting(seconds: float) -> Overview:
+    """Return an overview in which codes have waited."""
+    depth = Depth(due=7, later=0, claimed=0, due_since=NOW - timedelta(seconds=seconds))
+    return replace(WELL, queue=depth)
+
+
+def stopped(what: str) -> Overview:
+    """Return an overview in which something is stopped."""
+    stop = StopShown(what=what, reason=None, stopped_by="ann", stopped_at=NOW)
+    return replace(WELL, sending=replace(WELL.sending, stops=(stop,)))
+
+
+def capped(taken: int) -> Overview:
+    """Return an overview with a cap of 100."""
+    return replace(
+        WELL, sending=replace(WELL.sending, lines=(Line(what="country FR", taken=taken, cap=100),))
+    )
+
+
+SEND = heartbeat(Kind.WORKER, "send")
+PERIODIC = heartbeat(Kind.WORKER, "periodic", "slow")
+BEAT = heartbeat(Kind.BEAT)
+
+
+@pytest.mark.parametrize(
+    ("overview", "level", "headline"),
+    [
+        (of(redis=False), Level.BAD, "Redis does not answer"),
+        (of(infobip=Provider.NOT_CONFIGURED), Level.BAD, "Infobip is not set up"),
+        (of(infobip=Provider.FAILING), Level.WARN, "Infobip is failing"),
+        (of(infobip=Provider.PAUSED), Level.BAD, "Infobip does not answer"),
+        (of(infobip=Provider.QUIET), Level.GOOD, "All is well"),
+        (of(heartbeats=(PERIODIC, BEAT)), Level.BAD, "No worker sends codes"),
+        (of(heartbeats=(replace(SEND, age_s=600), PERIODIC, BEAT)), Level.BAD, "No worker sends codes"),
+        (of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)), Level.BAD, "No worker sweeps"),
+        (
+            of(heartbeats=(SEND, heartbeat(Kind.WORKER, "periodic"), BEAT)),
+            Level.WARN,
+            "No worker does the slow jobs",
+        ),
+        (of(heartbeats=(SEND, PERIODIC)), Level.BAD, "Beat is silent"),
+        (
+            of(heartbeats=(SEND, PERIODIC, replace(BEAT, in_touch=False))),
+            Level.BAD,
+            "Beat does not reach the broker",
+        ),
+        (of(heartbeats=(*ALIVE, replace(SEND, skew_s=-9.0))), Level.WARN, "Clocks disagree"),
+        (waiting(5), Level.GOOD, "All is well"),
+        (waiting(15), Level.WARN, "Codes wait to be sent"),
+        (waiting(45), Level.BAD, "Codes wait to be sent"),
+        (stopped("everything"), Level.BAD, "Sending is stopped for everything"),
+        (stopped("country FR"), Level.WARN, "Sending is stopped for country FR"),
+        (capped(89), Level.GOOD, "All is well"),
+        (capped(90), Level.WARN, "The daily cap of country FR is nearly reached"),
+        (capped(100), Level.BAD, "The daily cap of country FR is reached"),
+        (
+            replace(WELL, counted_until=NOW - timedelta(minutes=5)),
+            Level.WARN,
+            "The figures are late",
+        ),
+    ],
+)
+def test_what_is_wrong(overview: Overview, level: Level, headline: str) -> None:
+    """Each trouble is named, as bad as it is, with what to do about it."""
+    verdict = said(overview)
+
+    assert (verdict.level, verdict.headline) == (level, headline)
+    assert all(one.means and one.todo for one in verdict.findings)
+
+
+def test_cut_off_worker_is_not_started_anew() -> None:
+    """Where workers live but do not hear the broker, the broker is to be looked at."""
+    (one,) = said(of(heartbeats=(replace(SEND, in_touch=False), PERIODIC, BEAT))).findings
+
+    assert "do not hear the broker" in one.todo
+
+
+def test_worst_first() -> None:
+    """A stop comes before all that follows from it, what is bad before what is not, alerts among them."""
+    alert = Finding(level=Level.BAD, what="Codes are not getting out", means="x", todo="y")
+    everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=Provider.FAILING))
+
+    verdict = said(everything, alert)
+
+    assert [one.what for one in verdict.findings] == [
+        "Sending is stopped for everything",
+        "Codes are not getting out",
+        "Infobip is failing",
+    ]
+
+
+def test_spans_end_with_what_is_running() -> None:
+    """An hour is sixty minutes, a day 24 hours, each with the running one as the last."""
+    now = datetime(2026, 11, 26, 3, 7, 42, tzinfo=UTC)
+    hour, day = Span.HOUR.times(now), Span.DAY.times(now)
+
+    assert (len(hour), hour[-1]) == (60, datetime(2026, 11, 26, 3, 7, tzinfo=UTC))
+    assert (len(day), day[-1]) == (24, datetime(2026, 11, 26, 3, 0, tzinfo=UTC))
+    assert hour[0] == datetime(2026, 11, 26, 2, 8, tzinfo=UTC)
