@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -332,3 +334,18 @@ def test_hashes_are_found_by_their_mark(parts: Parts, switched: Parts) -> None:
         assert [rehashing.count(conn, holding, [mark]) for mark in marks] == [2, 2, 2, 2]
         assert rehashing.count(conn, holding, marks) == 8
         assert rehashing.count(conn, holding, [b"\1\0"]) == 0
+
+
+def test_fixed_code_stays_checkable(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
+    """The code of a test number that was asked for under the old key is right under both."""
+    until = f"{clock.now() + timedelta(days=9):%Y-%m-%d}"
+    fixed = {"OTPQUEUE_TEST_NUMBERS": json.dumps({NUMBER: {"code": "571839", "until": until}}), **NO_LIMITS}
+    before = make_parts(**fixed)
+    request = before.request(wanted(), client_id=client_id, now=clock.now())
+    before.pump.run()
+
+    switched = make_parts(**fixed, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+    with pytest.raises(CodeIncorrect):
+        verify(switched, request.id, client_id, "571830")
+    assert verify(switched, request.id, client_id, "571839") is Status.VERIFIED
