@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
 
 from otpqueue import clock
-from otpqueue.domain.errors import CodeIncorrect, Unauthenticated
+from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, Unauthenticated
 from otpqueue.domain.request import Status
 from otpqueue.operations.keys import prefix_of
 from otpqueue.operations.request import CodeWanted
@@ -349,3 +350,46 @@ def test_fixed_code_stays_checkable(make_parts: MakeParts, parts: Parts, client_
     with pytest.raises(CodeIncorrect):
         verify(switched, request.id, client_id, "571830")
     assert verify(switched, request.id, client_id, "571839") is Status.VERIFIED
+
+
+def test_guard_knows_who_verified_under_the_old_key(
+    make_parts: MakeParts, parts: Parts, client_id: UUID, provider: Provider
+) -> None:
+    """A number that was verified is sent to though its block's budget is used up, whichever key is first."""
+    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS}
+    before = make_parts(**enforced)
+
+    def ask(parts: Parts, number: str = NUMBER) -> UUID:
+        return parts.request(wanted(number), client_id=client_id, now=clock.now()).id
+
+    request_id = ask(before)
+    before.pump.run()
+    assert verify(before, request_id, client_id, provider.code()) is Status.VERIFIED
+    with suppress(DestinationPaused):
+        for number in numbers(10):
+            ask(before, number)
+
+    switched = make_parts(**enforced, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+    ask(switched)
+    with pytest.raises(DestinationPaused):
+        ask(switched, numbers(11)[-1])
+
+
+def test_guard_counts_an_address_under_both_keys(
+    make_parts: MakeParts, parts: Parts, client_id: UUID
+) -> None:
+    """An address that has had its chances at new blocks gets no others by a change of the key."""
+    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS, "OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR": "20"}
+
+    def ask(parts: Parts, block: int) -> None:
+        number = wanted(f"+4474001{block}0001", client_ip="198.51.100.7")
+        parts.request(number, client_id=client_id, now=clock.now())
+
+    before, switched = make_parts(**enforced), make_parts(**enforced, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    for block in (1, 2):
+        ask(before, block)
+
+    for step, block in ((before, 3), (switched, 4)):
+        with pytest.raises(DestinationPaused):
+            ask(step, block)
