@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
 
 from otpqueue import clock
-from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, Unauthenticated
+from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, LimitExceeded, Unauthenticated
 from otpqueue.domain.request import Status
+from otpqueue.operations import limits
 from otpqueue.operations.keys import prefix_of
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
@@ -393,3 +394,36 @@ def test_guard_counts_an_address_under_both_keys(
     for step, block in ((before, 3), (switched, 4)):
         with pytest.raises(DestinationPaused):
             ask(step, block)
+
+
+def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
+    """Three requests for a number are three, whichever processes they came to and whichever key is first."""
+    old_first, new_first, new = (
+        make_parts(OTPQUEUE_HASH_KEY=keys) for keys in (f"{OLD},{NEW}", f"{NEW},{OLD}", NEW)
+    )
+
+    def ask(step: Parts, number: str = NUMBER) -> None:
+        step.request(wanted(number), client_id=client_id, now=clock.now())
+
+    ask(parts)
+    for step in (old_first, new_first):
+        ask(step)
+    for step in (old_first, new_first):
+        with pytest.raises(LimitExceeded):
+            ask(step)
+    # What came before the new key was known is not counted under it.
+    ask(new)
+    with pytest.raises(LimitExceeded):
+        ask(new)
+
+
+def test_each_limit_is_told_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
+    """A limit that is counted under two keys stands in an answer's headers as one."""
+    parts = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    limits.forget_standings()
+
+    parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
+
+    told = [(one.limit.name, one.left) for one in limits.standings()]
+    assert len(told) == len({name for name, _ in told}) == 3
+    assert ("number_15m", 2) in told
