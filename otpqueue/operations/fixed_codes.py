@@ -59,6 +59,6 @@ class WithTestNumbers:
     def _behind(self, pin_id: str) -> FixedCode | None:
         wanted, now = bytes.fromhex(pin_id.removeprefix(_PIN)), self.clock()
         for e164 in self.codes.by_number:
-            if self.vault.number_hash(e164) == wanted:
+            if wanted in self.vault.number_hashes(e164):
                 return self.codes.of(e164, now=now)
         return None

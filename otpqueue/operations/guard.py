@@ -95,9 +95,9 @@ class PumpingGuard:
             decision = self._chance(conn, subject, seen, now)
         if decision.allowed:
             decision = transaction(self.engine, lambda conn: self._take_chance(conn, subject, now=now, at=at))
-        if subject.address_hash and not seen.number.own:
+        if subject.address_hashes and not seen.number.own:
             with connection(self.engine) as conn:
-                tallies.note_address(conn, subject.address_hash, at=at)
+                tallies.note_address(conn, subject.address_hashes[0], at=at)
         return decision
 
     def _take_chance(self, conn: Connection, subject: Subject, *, now: datetime, at: datetime) -> Decision:
@@ -110,14 +110,14 @@ class PumpingGuard:
 
     def _chance(self, conn: Connection, subject: Subject, seen: Seen, now: datetime) -> Decision:
         counted = tallies.tallies(conn, (subject.country, tallies.TOTAL), now=now)
-        address = subject.address_hash
+        addresses = subject.address_hashes
         return rules.decide_new(
             self.policy,
             seen.number,
             seen.block,
             country=counted.get(subject.country, EMPTY),
             total=counted.get(tallies.TOTAL, EMPTY),
-            address=tallies.address(conn, address, now=now) if address else None,
+            address=tallies.address(conn, addresses, now=now) if addresses else None,
         )
 
     def _refuse(self, applicant: Applicant, subject: Subject, decision: Decision, *, at: datetime) -> None:
@@ -145,6 +145,6 @@ def _subject(applicant: Applicant) -> Subject:
         block=rules.block_of(digits),
         country=applicant.number.country or tallies.NO_COUNTRY,
         digits=digits,
-        number_hash=applicant.number_hash,
-        address_hash=applicant.client_ip_hash,
+        number_hashes=applicant.number_hashes,
+        address_hashes=applicant.client_ip_hashes or (),
     )

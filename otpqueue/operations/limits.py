@@ -40,7 +40,16 @@ def standings() -> tuple[Standing, ...]:
 def _note(taken: Taken) -> None:
     before = _standings.get()
     if before is not None:
-        _standings.set((*before, *(one for one in taken.standings if one.limit.per_client)))
+        _standings.set((*before, *(one for one in _strictest(taken.standings) if one.limit.per_client)))
+
+
+def _strictest(standings: Iterable[Standing]) -> Iterable[Standing]:
+    """Return how each limit stands, once: while a key is being replaced it is counted twice."""
+    found: dict[str, Standing] = {}
+    for one in standings:
+        other = found.get(one.limit.name, one)
+        found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
+    return found.values()
 
 
 def refusal(standings: Sequence[Standing]) -> LimitExceeded:
@@ -85,17 +94,18 @@ class RequestLimits:
         return partial(self.limiter.give_back, windows, taken)
 
     def _windows(self, applicant: Applicant) -> Iterable[Window]:
-        whom = {
-            Counted.NUMBER_OF_CLIENT: (applicant.client_id.bytes, applicant.number_hash),
-            Counted.NUMBER: (applicant.number_hash,),
-            Counted.ADDRESS_OF_CLIENT: (applicant.client_id.bytes, applicant.client_ip_hash),
+        client = applicant.client_id.bytes
+        whom: dict[Counted, list[tuple[bytes, ...]]] = {
+            Counted.NUMBER_OF_CLIENT: [(client, number) for number in applicant.number_hashes],
+            Counted.NUMBER: [(number,) for number in applicant.number_hashes],
+            Counted.ADDRESS_OF_CLIENT: [(client, address) for address in applicant.client_ip_hashes or ()],
         }
         for limit in REQUEST_LIMITS:
             quota = in_force(limit, self.quotas, applicant.settings.limits)
-            parts = [part for part in whom[limit.counted] if part is not None]
-            known = len(parts) == len(whom[limit.counted])
-            if quota and known and (limit.resends or not applicant.resend):
-                yield Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts))
+            if quota and (limit.resends or not applicant.resend):
+                # Under each look-up key, so that replacing it gives nobody a window of his own.
+                for nth, parts in enumerate(whom[limit.counted]):
+                    yield Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts, nth=nth))
 
 
 class KeyRate:

@@ -50,7 +50,7 @@ class Numbers:
         with connection(self.engine) as conn:
             return [
                 self._standing(conn, one, number_hashes, now)
-                for one in guesses.of_number(conn, number_hashes)
+                for one in guesses.of_number(conn, number_hashes, since=self._since(now))
             ]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
@@ -60,7 +60,8 @@ class Numbers:
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            found = [one for one in guesses.of_number(conn, number_hashes) if client in {None, one.client}]
+            everybody = guesses.of_number(conn, number_hashes, since=self._since(now))
+            found = [one for one in everybody if client in {None, one.client}]
             if not found:
                 raise InvalidRequest([FieldError("number", "has no wrong codes that could be forgiven")])
             for one in found:
@@ -93,6 +94,10 @@ class Numbers:
             refused_until=refused_until,
             unlocked_at=one.unlocked_at,
         )
+
+    def _since(self, now: datetime) -> datetime:
+        """Return since when wrong codes keep new requests out, in a row or not."""
+        return now - timedelta(seconds=self.policy.number.window_s if self.policy.number else 0)
 
     def _hashes(self, number: str) -> Sequence[bytes]:
         return self.vault.number_hashes(phone.parse(number, allow_documentation=True).e164)

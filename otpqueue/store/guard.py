@@ -7,7 +7,7 @@ what becomes of them is counted by a trigger on `otp_requests`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,7 +61,8 @@ _LOOK = text(
                    WHERE created_at > :day_ago AND verified_at IS NULL AND guard_as IN ('known', 'new')
                      AND (finished_at IS NULL OR sent_at IS NOT NULL)), 0)::int AS own,
                max(created_at) FILTER (WHERE guard_block IS NOT NULL) AS live_since
-        FROM otp_requests WHERE number_hash = :number_hash AND created_at > :learnt_since
+        FROM otp_requests
+        WHERE number_hash = ANY(CAST(:number_hashes AS bytea[])) AND created_at > :learnt_since
     ), tally AS ({_TALLIES})
     SELECT own.verified, own.own, own.live_since, tally.*,
            EXISTS (SELECT FROM guard_exceptions AS e
@@ -89,8 +90,9 @@ class Subject:
     block: str
     country: str
     digits: str
-    number_hash: bytes
-    address_hash: bytes | None
+    number_hashes: Sequence[bytes]
+    address_hashes: Sequence[bytes]
+    """None of them where the address is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def look(conn: Connection, subject: Subject, *, now: datetime) -> Seen:
             **_times(now),
             "at": now,
             "day_ago": now - timedelta(days=1),
-            "number_hash": subject.number_hash,
+            "number_hashes": list(subject.number_hashes),
             "subjects": [subject.block],
             "country": subject.country,
             "digits": subject.digits,
@@ -148,12 +150,12 @@ def tallies(conn: Connection, subjects: Collection[str], *, now: datetime) -> Ma
     return {row.subject: _tally(row) for row in rows}
 
 
-def address(conn: Connection, address_hash: bytes, *, now: datetime) -> Window:
+def address(conn: Connection, address_hashes: Sequence[bytes], *, now: datetime) -> Window:
     """Return the tries of an address at new blocks in the last 24 hours."""
     a = guard_addresses.c
     row = conn.execute(
         select(func.coalesce(func.sum(a.tries), 0), func.coalesce(func.sum(a.verified), 0)).where(
-            a.address_hash == address_hash, a.hour > _times(now)["day_before"]
+            a.address_hash.in_(address_hashes), a.hour > _times(now)["day_before"]
         )
     ).one()
     return Window(sent=row[0], verified=row[1])

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from otpqueue.store.schema import WRONG, check_counts, clients, number_guesses
+from otpqueue.store.schema import WRONG, check_counts, number_guesses
 
 SHARDS = 8
 """Rows of `check_counts` for one client and minute."""
@@ -46,6 +46,25 @@ _RECENT = text(
               AND c.started_at > :address_since AND {WRONG} AND r.client_id = :client_id
             ORDER BY c.started_at DESC OFFSET :address_before LIMIT 1
         ) AS address_nth
+    """  # noqa: S608 - a constant
+)
+
+_OF_NUMBER = text(
+    f"""
+    WITH rows AS (
+        SELECT client_id, sum(wrong_in_a_row) AS in_a_row, max(unlocked_at) AS unlocked_at
+        FROM number_guesses WHERE number_hash = ANY(CAST(:number_hashes AS bytea[])) GROUP BY client_id
+    ), recent AS (
+        SELECT DISTINCT r.client_id FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
+        WHERE r.number_hash = ANY(CAST(:number_hashes AS bytea[]))
+          AND r.created_at > CAST(:since AS timestamptz) - CAST(:life AS interval)
+          AND c.started_at > :since AND {WRONG}
+    )
+    SELECT clients.id, clients.name, coalesce(rows.in_a_row, 0) AS in_a_row, rows.unlocked_at
+    FROM (SELECT client_id FROM rows UNION SELECT client_id FROM recent) AS known
+    JOIN clients ON clients.id = known.client_id
+    LEFT JOIN rows ON rows.client_id = known.client_id
+    ORDER BY clients.name
     """  # noqa: S608 - a constant
 )
 
@@ -110,23 +129,17 @@ def judged(conn: Connection, client_id: UUID, *, since: datetime) -> tuple[int, 
     return row[0], row[1]
 
 
-def of_number(conn: Connection, number_hashes: Sequence[bytes]) -> Sequence[OfNumber]:
-    """Return what each client has of wrong codes for a number, by the clients' names."""
-    rows = conn.execute(
-        select(
-            clients.c.id,
-            clients.c.name,
-            func.sum(number_guesses.c.wrong_in_a_row).label("in_a_row"),
-            func.max(number_guesses.c.unlocked_at).label("unlocked_at"),
-        )
-        .join(number_guesses)
-        .where(number_guesses.c.number_hash.in_(number_hashes))
-        .group_by(clients.c.id)
-        .order_by(clients.c.name)
+def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: datetime) -> Sequence[OfNumber]:
+    """Return what each client has of wrong codes for a number, in a row or since then, by the clients' names.
+
+    A right code ends a row, and takes nothing back of what was wrong since then.
+    """
+    found = conn.execute(
+        _OF_NUMBER, {"number_hashes": list(number_hashes), "life": _LONGEST_LIFE, "since": since}
     )
     return [
         OfNumber(client_id=row.id, client=row.name, in_a_row=row.in_a_row, unlocked_at=row.unlocked_at)
-        for row in rows
+        for row in found
     ]
 
 

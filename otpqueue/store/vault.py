@@ -138,9 +138,12 @@ class Vault:
         """Return what shows that a position in a list was given out by us."""
         return self._hashes("cursor", position)[0]
 
-    def limit_hash(self, *parts: bytes) -> str:
-        """Return what a count in Redis is found by: of these parts, and of no use anywhere else."""
-        return self._hashes("limit", "/".join(part.hex() for part in parts))[0].hex()[:32]
+    def limit_hash(self, *parts: bytes, nth: int = 0) -> str:
+        """Return what a count in Redis is found by: of these parts, and of no use anywhere else.
+
+        It is made with the first key, or the `nth` after it: that with which the parts were hashed.
+        """
+        return self._hashers[nth].hash("limit", "/".join(part.hex() for part in parts)).hex()[:32]
 
     def keys_for(self, purpose: str) -> list[bytes]:
         """Return keys of 32 bytes made from ours for one purpose alone, the one to sign with first."""

@@ -341,6 +341,24 @@ def test_unlock_forgives_one_client_alone(house: House) -> None:
     refusal(partial(house.ask, by=other))
 
 
+def test_unlock_after_a_right_code(house: House) -> None:
+    """A right code ends the row and keeps the last hour's wrong ones: an operator sees and forgives them."""
+    for wrong in (4, 4, 2):
+        request = house.sent()
+        house.guess(request, wrong)
+        house.verify(request, house.right())
+    with pytest.raises(TooManyWrongCodes):
+        house.ask()
+
+    (standing,) = house.parts.numbers.status(NUMBER, now=clock.now())
+    assert (standing.client, standing.in_a_row, standing.locked) == ("test", 0, False)
+    assert standing.refused_until is not None
+    assert house.parts.numbers.unlock(NUMBER, client=None, now=clock.now()) == ["test"]
+    house.ask()
+    (standing,) = house.parts.numbers.status(NUMBER, now=clock.now())
+    assert standing.refused_until is None
+
+
 def test_unlock_what_nobody_guessed_at(house: House) -> None:
     """There is nothing to forgive."""
     with pytest.raises(InvalidRequest, match="not valid"):

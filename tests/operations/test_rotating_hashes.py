@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,8 +15,9 @@ import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
 
 from otpqueue import clock
-from otpqueue.domain.errors import CodeIncorrect, Unauthenticated
+from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, LimitExceeded, Unauthenticated
 from otpqueue.domain.request import Status
+from otpqueue.operations import limits
 from otpqueue.operations.keys import prefix_of
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
@@ -332,3 +336,94 @@ def test_hashes_are_found_by_their_mark(parts: Parts, switched: Parts) -> None:
         assert [rehashing.count(conn, holding, [mark]) for mark in marks] == [2, 2, 2, 2]
         assert rehashing.count(conn, holding, marks) == 8
         assert rehashing.count(conn, holding, [b"\1\0"]) == 0
+
+
+def test_fixed_code_stays_checkable(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
+    """The code of a test number that was asked for under the old key is right under both."""
+    until = f"{clock.now() + timedelta(days=9):%Y-%m-%d}"
+    fixed = {"OTPQUEUE_TEST_NUMBERS": json.dumps({NUMBER: {"code": "571839", "until": until}}), **NO_LIMITS}
+    before = make_parts(**fixed)
+    request = before.request(wanted(), client_id=client_id, now=clock.now())
+    before.pump.run()
+
+    switched = make_parts(**fixed, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+    with pytest.raises(CodeIncorrect):
+        verify(switched, request.id, client_id, "571830")
+    assert verify(switched, request.id, client_id, "571839") is Status.VERIFIED
+
+
+def test_guard_knows_who_verified_under_the_old_key(
+    make_parts: MakeParts, parts: Parts, client_id: UUID, provider: Provider
+) -> None:
+    """A number that was verified is sent to though its block's budget is used up, whichever key is first."""
+    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS}
+    before = make_parts(**enforced)
+
+    def ask(parts: Parts, number: str = NUMBER) -> UUID:
+        return parts.request(wanted(number), client_id=client_id, now=clock.now()).id
+
+    request_id = ask(before)
+    before.pump.run()
+    assert verify(before, request_id, client_id, provider.code()) is Status.VERIFIED
+    with suppress(DestinationPaused):
+        for number in numbers(10):
+            ask(before, number)
+
+    switched = make_parts(**enforced, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+    ask(switched)
+    with pytest.raises(DestinationPaused):
+        ask(switched, numbers(11)[-1])
+
+
+def test_guard_counts_an_address_under_both_keys(
+    make_parts: MakeParts, parts: Parts, client_id: UUID
+) -> None:
+    """An address that has had its chances at new blocks gets no others by a change of the key."""
+    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS, "OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR": "20"}
+
+    def ask(parts: Parts, block: int) -> None:
+        number = wanted(f"+4474001{block}0001", client_ip="198.51.100.7")
+        parts.request(number, client_id=client_id, now=clock.now())
+
+    before, switched = make_parts(**enforced), make_parts(**enforced, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    for block in (1, 2):
+        ask(before, block)
+
+    for step, block in ((before, 3), (switched, 4)):
+        with pytest.raises(DestinationPaused):
+            ask(step, block)
+
+
+def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
+    """Three requests for a number are three, whichever processes they came to and whichever key is first."""
+    old_first, new_first, new = (
+        make_parts(OTPQUEUE_HASH_KEY=keys) for keys in (f"{OLD},{NEW}", f"{NEW},{OLD}", NEW)
+    )
+
+    def ask(step: Parts, number: str = NUMBER) -> None:
+        step.request(wanted(number), client_id=client_id, now=clock.now())
+
+    ask(parts)
+    for step in (old_first, new_first):
+        ask(step)
+    for step in (old_first, new_first):
+        with pytest.raises(LimitExceeded):
+            ask(step)
+    # What came before the new key was known is not counted under it.
+    ask(new)
+    with pytest.raises(LimitExceeded):
+        ask(new)
+
+
+def test_each_limit_is_told_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
+    """A limit that is counted under two keys stands in an answer's headers as one."""
+    parts = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    limits.forget_standings()
+
+    parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
+
+    told = [(one.limit.name, one.left) for one in limits.standings()]
+    assert len(told) == len({name for name, _ in told}) == 3
+    assert ("number_15m", 2) in told
