@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -16,6 +15,8 @@ SHAPE = [
     *("id", "rule", "subject", "state", "value", "threshold", "window_s", "sample", "opened_at", "closed_at"),
     *("evaluated_at", "acknowledged_at", "acknowledged_by", "silenced_until", "evidence"),
 ]
+
+NIL = "00000000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
