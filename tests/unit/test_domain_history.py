@@ -92,7 +92,6 @@ def history(**differing: Any) -> History:
         client="shop",
         client_reference=None,
         phone_number="+44********23",
-        client_reference=None,
         country="GB",
         language=None,
         channel="sms",
