@@ -69,7 +69,7 @@ class Instance:
         for name, command in (
             ("api", ["api"]),
             ("worker", ["worker", "--queues=send"]),
-            ("periodic", ["worker", "--queues=periodic,slow", "--jobs=3"]),
+            ("periodic", ["worker", "--queues=periodic,slow", "--jobs=12"]),
             ("beat", ["beat"]),
         ):
             self._spawn(name, command)

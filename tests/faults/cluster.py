@@ -282,7 +282,7 @@ class Cluster:
         elif role == "beat":
             self._spawn(name, role, ["beat"], lambda _pid, at: time.time() > at + _BEAT_STARTS_S)
         else:
-            served = ["--queues=periodic,slow", "--jobs=3"] if role == "periodic" else ["--queues=send"]
+            served = ["--queues=periodic,slow", "--jobs=12"] if role == "periodic" else ["--queues=send"]
             self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shows_life(pid))
 
     def _spawn(
