@@ -30,7 +30,7 @@ def test_every_rule_has_its_section(document: str) -> None:
 
 def test_table_says_what_is(document: str) -> None:
     """Windows, samples and runs are those of the code, but for what other settings say."""
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", document, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\|([^|]*)\|([^|]*)\|([^|]*)\|$", document, re.MULTILINE)
 
     assert [name for name, *_ in rows] == list(RULES)
     for name, window, sample, runs in rows:
