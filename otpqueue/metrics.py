@@ -14,7 +14,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -389,6 +389,11 @@ def _runs(pid: int) -> bool:
     return True
 
 
+@cache
+def _what_runs() -> tuple[str, str]:
+    return version("otpqueue"), platform.python_version()
+
+
 class _Page(Collector):
     """Everything that is shown, for one answer."""
 
@@ -403,7 +408,7 @@ class _Page(Collector):
         else:
             yield from _instruments.registry.collect()
             yield from _processes([os.getpid()])
-        build: Reading = (BUILD, {(version("otpqueue"), platform.python_version()): 1.0})
+        build: Reading = (BUILD, {_what_runs(): 1.0})
         for family, found in (build, *self._readings):
             shown = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             for labels, value in sorted(found.items()):

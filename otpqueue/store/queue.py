@@ -5,16 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select
-
-from otpqueue.domain.request import SendState
-from otpqueue.store.schema import otp_requests
+from sqlalchemy import Connection, text
 
 MOST = 100_000
 """So many are counted: whether there are more makes no difference, and to count them takes time."""
 
-_r = otp_requests.c
-_DUE = _r.send_state == SendState.DUE.value
+# Each part reads a partial index, which holds no more than the queue does.
+_DEPTH = text("""
+    SELECT (SELECT count(*) FROM (
+                SELECT FROM otp_requests WHERE send_state = 'due' AND next_attempt_at <= :now LIMIT :most
+            ) AS due) AS due,
+           (SELECT count(*) FROM (
+                SELECT FROM otp_requests WHERE send_state = 'due' AND next_attempt_at > :now LIMIT :most
+            ) AS later) AS later,
+           (SELECT count(*) FROM (
+                SELECT FROM otp_requests WHERE send_state = 'claimed' LIMIT :most
+            ) AS claimed) AS claimed,
+           (SELECT min(next_attempt_at) FROM otp_requests
+            WHERE send_state = 'due' AND next_attempt_at <= :now) AS due_since
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +39,6 @@ class Depth:
 
 
 def depth(conn: Connection, *, now: datetime) -> Depth:
-    """Return how the queue stands. Reads partial indexes, which hold no more than the queue does."""
-
-    def counted(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
-        found = select(literal(1)).where(*conditions).limit(MOST).subquery()
-        return select(func.count()).select_from(found).scalar_subquery()
-
-    row = conn.execute(
-        select(
-            counted(_DUE, _r.next_attempt_at <= now),
-            counted(_DUE, _r.next_attempt_at > now),
-            counted(_r.send_state == SendState.CLAIMED.value),
-            select(func.min(_r.next_attempt_at)).where(_DUE, _r.next_attempt_at <= now).scalar_subquery(),
-        )
-    ).one()
-    due, later, claimed, due_since = row
-    return Depth(due=due, later=later, claimed=claimed, due_since=due_since)
+    """Return how the queue stands."""
+    row = conn.execute(_DEPTH, {"now": now, "most": MOST}).one()
+    return Depth(due=row.due, later=row.later, claimed=row.claimed, due_since=row.due_since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from otpqueue import clock
+from otpqueue.operations.readings import of_database
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, Provider
@@ -47,7 +49,7 @@ def explained(parts: Parts) -> Iterator[list[tuple[str, str]]]:
 def test_nothing_periodic_reads_the_whole_table(
     parts: Parts, client_id: UUID, ask: Ask, provider: Provider, explained: list[tuple[str, str]]
 ) -> None:
-    """Claims, sweeps, expiry and purges find their rows by an index, however many requests have ended."""
+    """Claims, sweeps, expiry, purges and scrapes find their rows by an index, however many requests ended."""
     with connection(parts.engine) as conn:
         conn.execute(FILL, {"client_id": client_id, "now": clock.now(), "ended": ENDED})
         conn.execute(text("ANALYZE otp_requests"))
@@ -55,7 +57,10 @@ def test_nothing_periodic_reads_the_whole_table(
         ask(number)
     explained.clear()
 
-    jobs: list[Callable[..., object]] = [parts.sweep, parts.expire, parts.purge]
+    def scrape(*, now: datetime) -> object:
+        return of_database(parts.engine, now=now)
+
+    jobs: list[Callable[..., object]] = [parts.sweep, parts.expire, parts.purge, scrape]
     for job in jobs:
         job(now=clock.now())
     parts.pump.run()

@@ -124,6 +124,9 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_PUBLIC_URL", "otp.example", "should match"),
         ("OTPQUEUE_EVALUATE_ALERTS_EVERY_S", "0", "greater than 0"),
         ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
+        ("OTPQUEUE_METRICS_TOKEN", "too-short", "16 or more characters"),
+        ("OTPQUEUE_METRICS_TOKEN", "long enough but with spaces", "printable ASCII"),
+        ("OTPQUEUE_WORKER_METRICS_PORT", "0", "greater than or equal to 1"),
         ("INFOBIP_API_KEY", "schlüssel", "printable ASCII"),
     ],
 )
@@ -166,6 +169,10 @@ def test_base_url_is_https_or_local(url: str) -> None:
         ({**MAILED, "OTPQUEUE_ALERT_EMAIL_TO": "ops"}, "OTPQUEUE_ALERT_EMAIL_TO must be like"),
         ({**MAILED, "OTPQUEUE_ALERT_EMAIL_FROM": "x y@z"}, "OTPQUEUE_ALERT_EMAIL_FROM must be like"),
         ({"INFOBIP_MESSAGE_ID": "M"}, "must be given together"),
+        (
+            {"OTPQUEUE_WORKER_METRICS_PORT": "9464"},
+            "OTPQUEUE_WORKER_METRICS_PORT needs OTPQUEUE_METRICS_TOKEN",
+        ),
         (
             {"INFOBIP_BASE_URL": "https://x.api.infobip.com", "OTPQUEUE_TEST_NUMBERS": TEST_NUMBERS},
             "OTPQUEUE_TEST_NUMBERS needs OTPQUEUE_ALLOW_TEST_NUMBERS=true",
@@ -235,6 +242,7 @@ SECRETS = {
     "DATABASE_URL": "postgresql://u:pg-s3cret@h/d",
     "REDIS_URL": "redis://:redis-s3cret@h/0",
     "OTPQUEUE_BROKER_URL": "amqp://u:rabbit-s3cret@h",
+    "OTPQUEUE_METRICS_TOKEN": "metrics-s3cret-token",
     "OTPQUEUE_SEAL_KEYS": f"k1:{KEY_A}",
     "OTPQUEUE_HASH_KEY": KEY_B,
 }
