@@ -5,7 +5,9 @@
 An embedded Postgres (durable, as in production), one session, no provider.
 
 1. Requests are accepted, sent, reported as delivered and verified in slices of 64, with the triggers and
-   without them by turns, so that what else the machine does hits both. Microseconds a request, medians.
+   without them by turns, so that what else the machine does hits both. Microseconds a request, medians: how
+   long it took, and how long Postgres's processes for us were at work (Linux tells), which others' load does
+   not change.
 2. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from clearing
    away what was deleted.
 3. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
@@ -15,10 +17,12 @@ An embedded Postgres (durable, as in production), one session, no provider.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -31,10 +35,12 @@ from uuid_utils.compat import uuid7
 
 from benchmarks.moves import VAULT, _taken, accept, verify
 from otpqueue import clock
+from otpqueue.api.stats import representation
 from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.stats import Dimension
 from otpqueue.embedded import EngineHome, Postgres
 from otpqueue.operations.roll_up import RollUp
+from otpqueue.operations.stats import TellStatistics
 from otpqueue.store import attempts, claims, clients, migrate, receipts, stat_reports
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import allow_time, connection, make_engine, transaction
@@ -89,16 +95,40 @@ METRICS = [
 ]
 
 
-def send(engine: Engine, random: Random, took: Callable[[str, float], None]) -> list[str]:
+class Watch:
+    """Notes how long steps take, and how long Postgres is at work for them, in microseconds a request."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Watch the sessions that there are."""
+        with connection(engine) as conn:
+            query = text("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            pids = conn.execute(query).scalars().all()
+        self._files = [Path(f"/proc/{pid}/schedstat") for pid in pids]
+        self.took: dict[tuple[str, str], list[float]] = {}
+        self.worked: dict[tuple[str, str], list[float]] = {}
+        self.triggers = "without"
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Note what is done meanwhile."""
+        worked, start = self._at_work(), time.perf_counter()
+        yield
+        took = time.perf_counter() - start
+        self.took.setdefault((step, self.triggers), []).append(took / SLICE * 1e6)
+        self.worked.setdefault((step, self.triggers), []).append((self._at_work() - worked) / SLICE / 1e3)
+
+    def _at_work(self) -> int:
+        return sum(int(file.read_text().split()[0]) for file in self._files if file.exists())
+
+
+def send(engine: Engine, random: Random, watch: Watch) -> list[str]:
     """Send what is due in one batch; return the messages' names."""
     with connection(engine) as conn:
-        start = time.perf_counter()
-        taken = claims.claim(conn, slots=SLICE, lease_s=30, worker="b", now=clock.now(), vault=VAULT)
-        took("claim", time.perf_counter() - start)
+        with watch("claim"):
+            taken = claims.claim(conn, slots=SLICE, lease_s=30, worker="b", now=clock.now(), vault=VAULT)
         results = [_answered(claim, random) for claim in taken]
-        start = time.perf_counter()
-        attempts.record(conn, results)
-        took("record", time.perf_counter() - start)
+        with watch("record"):
+            attempts.record(conn, results)
     return [str(one.outcome.external_message_id) for one in results]
 
 
@@ -109,7 +139,7 @@ def _answered(claim: Claim, random: Random) -> attempts.Result:
     return replace(result, outcome=outcome, finished_at=result.finished_at + late)
 
 
-def report(engine: Engine, messages: list[str], random: Random, took: Callable[[str, float], None]) -> None:
+def report(engine: Engine, messages: list[str], random: Random, watch: Watch) -> None:
     """Report on all messages in one batch: they have arrived, at a price."""
     now = clock.now()
     reports = [
@@ -124,49 +154,44 @@ def report(engine: Engine, messages: list[str], random: Random, took: Callable[[
         )
         for message in messages
     ]
-    with connection(engine) as conn:
-        start = time.perf_counter()
+    with connection(engine) as conn, watch("report"):
         receipts.add(conn, reports, now=now)
         receipts.match(conn, messages, now=now)
-        took("report", time.perf_counter() - start)
 
 
 def costs(engine: Engine, client_id: UUID, *, count: int) -> None:
     """Measure what triggers cost, slice by slice."""
-    found: dict[str, dict[str, list[float]]] = {"with": {}, "without": {}}
-    random, rows_updated = Random(1), {}
+    random, watch = Random(1), Watch(engine)
+    in_place: dict[tuple[str, str], tuple[int, int]] = {}
     for turn in range(2 * count // SLICE):
-        triggers = "with" if turn % 2 else "without"
-        switch(engine, on=triggers == "with")
+        watch.triggers = "with" if turn % 2 else "without"
+        switch(engine, on=watch.triggers == "with")
         before = updates(engine)
-
-        def took(name: str, seconds: float, into: dict[str, list[float]] = found[triggers]) -> None:
-            into.setdefault(name, []).append(seconds / SLICE * 1e6)
-
-        start = time.perf_counter()
-        ids = [accept(engine, client_id, turn * SLICE + number) for number in range(SLICE)]
-        took("accept", time.perf_counter() - start)
-        messages = send(engine, random, took)
-        report(engine, messages, random, took)
-        start = time.perf_counter()
-        for one in ids:
-            verify(engine, client_id, one)
-        took("verify", time.perf_counter() - start)
+        with watch("accept"):
+            ids = [accept(engine, client_id, turn * SLICE + number) for number in range(SLICE)]
+        report(engine, send(engine, random, watch), random, watch)
+        with watch("verify"):
+            for one in ids:
+                verify(engine, client_id, one)
         for table, (every, hot) in updates(engine).items():
-            were = before.get(table, (0, 0))
-            known = rows_updated.setdefault(triggers, {}).get(table, (0, 0))
-            rows_updated[triggers][table] = (known[0] + every - were[0], known[1] + hot - were[1])
-    print(f"{'us a request':<12}{'without':>10}{'with':>10}{'more':>8}")
-    for name in ("accept", "claim", "record", "report", "verify"):
-        without, with_ = (statistics.median(found[triggers][name]) for triggers in ("without", "with"))
-        print(f"{name:<12}{without:>10.0f}{with_:>10.0f}{with_ - without:>8.0f}")
-    for table in ("otp_requests", "send_attempts", "checks"):
-        shares = [
-            f"{triggers} {hot / every:.0%}"
+            were, known = before.get(table, (0, 0)), in_place.get((table, watch.triggers), (0, 0))
+            in_place[table, watch.triggers] = (known[0] + every - were[0], known[1] + hot - were[1])
+    print(
+        f"{'us a request':<14}{'without':>10}{'with':>10}{'more':>8}{'Postgres':>14}{'with':>10}{'more':>8}"
+    )
+    for step in ("accept", "claim", "record", "report", "verify"):
+        cells = [
+            statistics.median(measured[step, triggers])
+            for measured in (watch.took, watch.worked)
             for triggers in ("without", "with")
-            for every, hot in [rows_updated[triggers][table]]
         ]
-        print(f"updates of {table} in place (HOT): {', '.join(shares)}")
+        print(
+            f"{step:<14}{cells[0]:>10.0f}{cells[1]:>10.0f}{cells[1] - cells[0]:>8.0f}"
+            f"{cells[2]:>14.0f}{cells[3]:>10.0f}{cells[3] - cells[2]:>8.0f}"
+        )
+    for (table, triggers), (every, hot) in sorted(in_place.items()):
+        if table in {"otp_requests", "send_attempts", "checks", "refusals"} and every:
+            print(f"updates of {table} {triggers} triggers: {hot / every:.1%} in place (HOT)")
     with connection(engine) as conn:
         events = conn.execute(text("SELECT count(*) FROM stat_events")).scalar_one()
     print(f"events a request: {events / count:.1f}")
@@ -194,6 +219,7 @@ def backlog(engine: Engine, client_id: UUID, *, events: int) -> None:
     for name in ("", " while an old transaction is open"):
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as old:
             if name:
+                old.execute(text("SET idle_in_transaction_session_timeout = 0"))
                 old.execute(text("SELECT 1 FROM clients"))
             fill(engine, EVENTS, client_id=client_id, events=events)
             start = time.perf_counter()
@@ -239,14 +265,14 @@ def reading(engine: Engine, *, combinations: int, days: int) -> None:
             ).one()
             print(f"{table}: {rows} rows, {size}")
     until = clock.now()
-    for name, read in reads(until).items():
+    for name, read in {**reads(until), **answers(engine, until, days=days)}.items():
         with connection(engine) as conn:
             times = []
             for _ in range(20):
                 start = time.perf_counter()
                 read(conn)
                 times.append((time.perf_counter() - start) * 1000)
-        print(f"{name:<40}{statistics.median(times):6.0f} ms")
+        print(f"{name:<52}{statistics.median(times):6.0f} ms")
 
 
 def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
@@ -271,6 +297,24 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
         "24 hours, hour by hour": lambda conn: stat_reports.series(
             conn, since=until - timedelta(hours=24), until=until, step=timedelta(hours=1)
         ),
+    }
+
+
+def answers(engine: Engine, now: datetime, *, days: int) -> dict[str, Callable[[Connection], object]]:
+    """Return the making of answers of the API, by the call."""
+    tell = TellStatistics(engine=engine, kept=timedelta(days=days))
+
+    def answer(window: timedelta, *by: Dimension) -> Callable[[Connection], object]:
+        return lambda _: json.dumps(representation(tell(window=window, by=by, now=now)))
+
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    return {
+        "GET /v1/stats": answer(hour),
+        "GET /v1/stats?by=country": answer(hour, Dimension.COUNTRY),
+        "GET /v1/stats?window=24h": answer(day),
+        "GET /v1/stats?window=24h&by=country": answer(day, Dimension.COUNTRY),
+        "GET /v1/stats?window=24h&by=client,country": answer(day, Dimension.CLIENT, Dimension.COUNTRY),
+        f"GET /v1/stats?window={days}d": answer(days * day),
     }
 
 

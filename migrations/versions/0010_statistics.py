@@ -30,49 +30,51 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT greatest(round(extract(epoch FROM ended - began) * 1000), 0)::bigint
 $$
 """
-TELL_OF_REQUEST = """
-CREATE FUNCTION otp_requests_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    at timestamptz := coalesce(NEW.finished_at, NEW.updated_at);
-    metric text := NEW.status;
-    label text := coalesce(NEW.reason, '');
-    also text;
-    ms bigint;
+TELL_OF_REQUEST_MADE = """
+CREATE FUNCTION otp_requests_tell_made() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        at := NEW.created_at;
-        metric := 'requested';
-        label := '';
-    ELSIF NEW.status = 'sent' THEN
-        at := coalesce(NEW.sent_at, NEW.updated_at);
-        label := '';
-        also := 'accept_to_sent';
-        ms := stat_ms(NEW.created_at, at);
-    ELSIF NEW.status = 'verified' THEN
-        at := coalesce(NEW.verified_at, at);
-        label := '';
-        also := 'sent_to_verified';
-        ms := stat_ms(coalesce(NEW.sent_at, NEW.created_at), at);
-    ELSIF NEW.status = 'expired' AND NEW.sent_at IS NOT NULL THEN
-        label := CASE WHEN NEW.check_number > 0 THEN 'checked' ELSE 'unchecked' END;
-    END IF;
-    INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
-    VALUES (date_trunc('minute', at), NEW.client_id, coalesce(NEW.country, 'ZZ'), NEW.channel,
-            metric, label, also, CASE WHEN also IS NOT NULL THEN stat_bucket(ms) END, 1, coalesce(ms, 0));
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'), NEW.channel,
+            'requested', '', 1, 0);
     RETURN NULL;
 END
 $$
 """
-TELL_OF_REQUEST_MADE = """
+REQUEST_MADE_TRIGGER = """
 CREATE TRIGGER otp_requests_made_statistics AFTER INSERT ON otp_requests FOR EACH ROW
 WHEN (NOT NEW.is_test)
-EXECUTE FUNCTION otp_requests_tell_statistics()
+EXECUTE FUNCTION otp_requests_tell_made()
 """
 TELL_OF_REQUEST_MOVED = """
+CREATE FUNCTION otp_requests_tell_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status = 'sent' THEN
+        INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+        SELECT date_trunc('minute', coalesce(NEW.sent_at, NEW.updated_at)), NEW.client_id,
+               coalesce(NEW.country, 'ZZ'), NEW.channel, 'sent', '', 'accept_to_sent', stat_bucket(ms), 1, ms
+        FROM stat_ms(NEW.created_at, coalesce(NEW.sent_at, NEW.updated_at)) AS ms;
+    ELSIF NEW.status = 'verified' THEN
+        INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
+        SELECT date_trunc('minute', coalesce(NEW.verified_at, NEW.updated_at)), NEW.client_id,
+               coalesce(NEW.country, 'ZZ'), NEW.channel, 'verified', '', 'sent_to_verified', stat_bucket(ms),
+               1, ms
+        FROM stat_ms(coalesce(NEW.sent_at, NEW.created_at), coalesce(NEW.verified_at, NEW.updated_at)) AS ms;
+    ELSE
+        INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+        VALUES (date_trunc('minute', coalesce(NEW.finished_at, NEW.updated_at)), NEW.client_id,
+                coalesce(NEW.country, 'ZZ'), NEW.channel, NEW.status,
+                CASE WHEN NEW.status <> 'expired' OR NEW.sent_at IS NULL THEN coalesce(NEW.reason, '')
+                     WHEN NEW.check_number > 0 THEN 'checked' ELSE 'unchecked' END, 1, 0);
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+REQUEST_MOVED_TRIGGER = """
 CREATE TRIGGER otp_requests_moved_statistics AFTER UPDATE ON otp_requests FOR EACH ROW
 WHEN (NEW.status IS DISTINCT FROM OLD.status AND NOT NEW.is_test
       AND NEW.status NOT IN ('queued', 'delivered', 'undelivered'))
-EXECUTE FUNCTION otp_requests_tell_statistics()
+EXECUTE FUNCTION otp_requests_tell_moved()
 """
 TELL_OF_ATTEMPTS = """
 CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql
@@ -107,7 +109,7 @@ BEGIN
 END
 $$
 """
-TELL_OF_ATTEMPTS_CHANGED = """
+ATTEMPTS_TRIGGER = """
 CREATE TRIGGER send_attempts_statistics AFTER UPDATE ON send_attempts
 REFERENCING OLD TABLE AS old_attempts NEW TABLE AS new_attempts FOR EACH STATEMENT
 EXECUTE FUNCTION send_attempts_tell_statistics()
@@ -131,36 +133,41 @@ BEGIN
 END
 $$
 """
-TELL_OF_CHECK_OVER = """
+CHECK_TRIGGER = """
 CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
 WHEN ((NEW.verdict, NEW.finished_at, NEW.http_status, NEW.latency_ms)
       IS DISTINCT FROM (OLD.verdict, OLD.finished_at, OLD.http_status, OLD.latency_ms))
 EXECUTE FUNCTION checks_tell_statistics()
 """
-TELL_OF_REFUSAL = """
-CREATE FUNCTION refusals_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    more integer := NEW.count;
+TELL_OF_REFUSAL_FIRST = """
+CREATE FUNCTION refusals_tell_first() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        more := NEW.count - OLD.count;
-    END IF;
     INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
-    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'),
-            'none', 'refused', NEW.reason, more, 0);
+    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'), 'none',
+            'refused', NEW.reason, NEW.count, 0);
     RETURN NULL;
 END
 $$
 """
-TELL_OF_REFUSAL_FIRST = """
+REFUSAL_FIRST_TRIGGER = """
 CREATE TRIGGER refusals_first_statistics AFTER INSERT ON refusals FOR EACH ROW
 WHEN (NOT NEW.is_test)
-EXECUTE FUNCTION refusals_tell_statistics()
+EXECUTE FUNCTION refusals_tell_first()
 """
 TELL_OF_REFUSAL_MORE = """
+CREATE FUNCTION refusals_tell_more() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+    VALUES (date_trunc('minute', NEW.created_at), NEW.client_id, coalesce(NEW.country, 'ZZ'), 'none',
+            'refused', NEW.reason, NEW.count - OLD.count, 0);
+    RETURN NULL;
+END
+$$
+"""
+REFUSAL_MORE_TRIGGER = """
 CREATE TRIGGER refusals_more_statistics AFTER UPDATE ON refusals FOR EACH ROW
 WHEN (NEW.count <> OLD.count AND NOT NEW.is_test)
-EXECUTE FUNCTION refusals_tell_statistics()
+EXECUTE FUNCTION refusals_tell_more()
 """
 TRIGGERS = (
     ("refusals", "refusals_first_statistics"),
@@ -171,10 +178,12 @@ TRIGGERS = (
     ("otp_requests", "otp_requests_made_statistics"),
 )
 FUNCTIONS = (
-    "refusals_tell_statistics()",
+    "refusals_tell_first()",
+    "refusals_tell_more()",
     "checks_tell_statistics()",
     "send_attempts_tell_statistics()",
-    "otp_requests_tell_statistics()",
+    "otp_requests_tell_made()",
+    "otp_requests_tell_moved()",
     "stat_ms(timestamptz, timestamptz)",
     "stat_bucket(bigint)",
 )
@@ -213,10 +222,10 @@ def upgrade() -> None:
     for statement in (
         STAT_BUCKET,
         STAT_MS,
-        *(TELL_OF_REQUEST, TELL_OF_REQUEST_MADE, TELL_OF_REQUEST_MOVED),
-        *(TELL_OF_ATTEMPTS, TELL_OF_ATTEMPTS_CHANGED),
-        *(TELL_OF_CHECK, TELL_OF_CHECK_OVER),
-        *(TELL_OF_REFUSAL, TELL_OF_REFUSAL_FIRST, TELL_OF_REFUSAL_MORE),
+        *(TELL_OF_REQUEST_MADE, REQUEST_MADE_TRIGGER, TELL_OF_REQUEST_MOVED, REQUEST_MOVED_TRIGGER),
+        *(TELL_OF_ATTEMPTS, ATTEMPTS_TRIGGER),
+        *(TELL_OF_CHECK, CHECK_TRIGGER),
+        *(TELL_OF_REFUSAL_FIRST, REFUSAL_FIRST_TRIGGER, TELL_OF_REFUSAL_MORE, REFUSAL_MORE_TRIGGER),
     ):
         op.execute(statement)
 

@@ -74,11 +74,15 @@ def _lines(report: Report) -> Iterator[str]:
     step = "minute" if report.step < timedelta(hours=1) else "hour"
     yield f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC, the running {step} included"
     yield ""
-    rows = [(" ".join(group.key), group.tally) for group in report.groups]
-    width = max(len(name) for name in ("all", *(name for name, _ in rows)))
-    yield " " * width + "".join(f"{title:>12}" for title in _COLUMNS)
-    for name, tally in [*rows, ("all", report.all)]:
-        yield f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in _row(tally))
+    rows = [
+        ("", *_COLUMNS),
+        *((" ".join(group.key), *_row(group.tally)) for group in report.groups),
+        ("all", *_row(report.all)),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        aligned = (f"{cell:>{width + 2}}" for cell, width in zip(cells, widths[1:], strict=True))
+        yield f"{name:<{widths[0]}}" + "".join(aligned)
     if report.left_out:
         yield f"... and {report.left_out} more that asked for less"
     yield ""
