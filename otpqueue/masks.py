@@ -39,6 +39,7 @@ _BETWEEN = r"[\s().\-/\u00a0\u2010-\u2015]{0,3}"
 _SECRETS = "|".join(
     (
         r"oq_[0-9A-Za-z]+_[0-9A-Za-z_-]{16,}",
+        r"whsec_[0-9A-Za-z+/=_-]{16,}",
         r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)",
         r"(?i:authorization)[\"']?\s*[:=]\s*[\"']?(?:(?i:bearer|basic|app|ibsso|apikey)\s+)?[^\s\"',}]+",
         r"\bBearer\s+[^\s\"',}]{6,}|\bBasic\s+[0-9A-Za-z+/]{6,}=*|\bApp\s+(?=[^\s\"']*[\d-])[^\s\"',}]{8,}",
@@ -57,7 +58,7 @@ _NUMBER = rf"\+{_BETWEEN}\d(?:{_BETWEEN}\d){{6,}}|\d(?:{_BETWEEN}\d){{8,}}"
 
 _ALL = re.compile(rf"(?P<secret>{_SECRETS})|(?P<kept>{_KEPT})|(?P<named>{_NAMED})|(?P<number>{_NUMBER})")
 _SUSPECT = re.compile(
-    r"\d\D{0,3}\d|oq_|://|[bB]asic|[bB]earer|App|[sS]ess|[pP]in|[pP]ass|[kK]ey|[sS]ecret|[aA]uth|[A-Z]{4}"
+    r"\d\D{0,3}\d|oq_|whsec_|://|[bB]asic|[bB]earer|App|[sS]ess|[pP]in|[pP]ass|[kK]ey|[sS]ecret|[aA]uth|[A-Z]{4}"
 )
 _HARMLESS = re.compile(rf"[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|{_DAY}T{_TIME}")
 _CODE_KEY = re.compile(r"(?i)(?:code|pin|otp|passcode)s?$")

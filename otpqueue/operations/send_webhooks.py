@@ -33,10 +33,10 @@ from otpqueue.store.webhook_deliveries import Delivery, Result
 
 log = get_logger(__name__)
 
-THREADS = 64
+THREADS = 128
 """Deliveries in flight per worker process."""
 
-SHARE = 16
+SHARE = 32
 """How many of them may be to one client: some that are slow leave room for the others."""
 
 _LOOK_AGAIN_S = 0.05

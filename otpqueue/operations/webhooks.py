@@ -173,10 +173,12 @@ class Webhooks:
     def retry(self, client: str, *, ids: Sequence[UUID], now: datetime) -> int:
         """Have deliveries that were given up, or wait, tried now and by the whole table again.
 
-        These `ids`, or all of the client. Returns how many that are.
+        These `ids`, or all of the client. Returns how many. Raises InvalidRequest while it is disabled.
         """
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
+        if endpoint.disabled_at:
+            raise InvalidRequest([FieldError("client", "is told nothing now; `otpqueue webhooks enable`")])
         return self._make_due(
             endpoint.client_id, ids=ids or None, states=(State.PENDING, State.GIVEN_UP), now=now
         )

@@ -102,6 +102,7 @@ def test_receiver_that_is_ill(
     receiver.answer = lambda _: None
     assert "connection_cut" in operator.invoke("webhooks", "test", "test").output
 
+    assert "is told nothing now" in operator.invoke("webhooks", "retry", "test").output
     assert said(operator, "enable", "test") == "test is told again; 1 deliveries were waiting\n"
     assert said(operator, "retry", "test") == "1 deliveries are tried now\n"
 

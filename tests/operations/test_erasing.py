@@ -71,6 +71,7 @@ def delivered(message_id: str) -> Receipt:
 
 def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
     """Leave a trail of a number in every table; return its request, which is live."""
+    parts.webhooks.set("test", "https://shop.example/", events=(), now=clock.now())
     old = ask_sent(number, session_id=session, client_ip="203.0.113.7")
     request = ask_sent(number, session_id=session, client_ip="203.0.113.7", client_reference="ref")
     assert old.id != request.id
@@ -129,6 +130,7 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
         "alerts": 1,
         "alert_pending": 1,
         "alert_silences": 1,
+        "webhook_deliveries": 5,
     }
     for holding in HOLDINGS:
         if holding.name in counts:

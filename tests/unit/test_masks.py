@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from otpqueue import masks
 
 KEY = "oq_k2j4h6g8_Zx9-_abcdefghijklmnopqrstuvwxyz0123456789AB"
+WEBHOOK_SECRET = "whsec_MfKQ+r8GKYqrTwjUPD8ILPZIo2LaLaSw/8cD="
 PIN_ID = "9C817C6F8AF3D48F9FE553282AFA2B67"
 INFOBIP_KEY = "003026bbc133714df1834b8638bb496e-8f4b3d9a-e931-478d-a994-28a725159ab9"
 
@@ -142,6 +143,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     [
         (f"the key {KEY} is", KEY),
         (f"Authorization: Bearer {KEY}", KEY),
+        (f"signed with {WEBHOOK_SECRET}", WEBHOOK_SECRET),
         ("{'Authorization': 'Bearer abcdefgh'}", "abcdefgh"),
         ("Bearer not-one-of-ours", "not-one-of-ours"),
         (f"App {INFOBIP_KEY}", INFOBIP_KEY),
