@@ -64,8 +64,8 @@ class Once:
         expires_at = now + self.keep
         key = Key(
             client_id=client_id,
-            key_hash=self.vault.idempotency_hash(call.name, call.key),
-            fingerprint=self.vault.body_hash(call.body),
+            key_hashes=self.vault.idempotency_hashes(call.name, call.key),
+            fingerprints=self.vault.body_hashes(call.body),
         )
         held = self._take(key, now=now, expires_at=expires_at)
         if isinstance(held, Answer):
@@ -92,7 +92,7 @@ class Once:
             found = idempotency.take(conn, key, lease_s=self.lease_s, now=now, expires_at=expires_at)
         if isinstance(found, Held):
             return found
-        if not hmac.compare_digest(found.fingerprint, key.fingerprint):
+        if not any(hmac.compare_digest(found.fingerprint, one) for one in key.fingerprints):
             raise IdempotencyKeyReused
         if found.in_progress:
             raise IdempotencyInProgress(retry_after_s=1)

@@ -8,6 +8,7 @@ it), and the update that keeps the answer is the last one of its transaction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,8 +32,10 @@ class Key:
     """A key of a client, and the body that came with it."""
 
     client_id: UUID
-    key_hash: bytes = field(repr=False)
-    fingerprint: bytes = field(repr=False)
+    key_hashes: Sequence[bytes] = field(repr=False)
+    """The one that is stored first; another while the look-up key is being replaced."""
+    fingerprints: Sequence[bytes] = field(repr=False)
+    """The same of the body."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,13 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
     any call after its time.
     """
     lease_until = func.statement_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
-    columns = {**vars(key), "created_at": now, "expires_at": expires_at}
+    columns = {
+        "client_id": key.client_id,
+        "key_hash": key.key_hashes[0],
+        "fingerprint": key.fingerprints[0],
+        "created_at": now,
+        "expires_at": expires_at,
+    }
     values: dict[str, ColumnElement[Any]] = {
         name: literal(value, idempotency_keys.c[name].type) for name, value in columns.items()
     } | {"lease_until": lease_until}
@@ -77,26 +86,30 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
             return Held(key=key, lease_until=taken)
         found = conn.execute(
             select(
+                _k.key_hash,
                 _k.fingerprint,
                 _k.answer,
                 _k.request_id,
                 _k.lease_until.is_not(None).label("in_progress"),
                 _free(key, now).label("free"),
-            ).where(_is(key))
-        ).one_or_none()
+            )
+            .where(_is(key))
+            # Two processes that hash with different keys at the same moment may make two rows of one.
+            .order_by(_k.created_at.desc())
+        ).first()
         if found is None:
             continue
         if not found.free:
             return _used(found)
         taken = conn.execute(
             update(idempotency_keys)
-            .where(_is(key), _free(key, now))
+            .where(_k.client_id == key.client_id, _k.key_hash == found.key_hash, _free(key, now))
             .values(request_id=None, answer=None, **values)
             .returning(_k.lease_until)
         ).scalar_one_or_none()
         if taken:
             return Held(key=key, lease_until=taken)
-    return Used(fingerprint=key.fingerprint, in_progress=True, answer=None)
+    return Used(fingerprint=key.fingerprints[0], in_progress=True, answer=None)
 
 
 def keep(
@@ -109,8 +122,8 @@ def keep(
     stored = {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
     new = insert(idempotency_keys).values(
         client_id=held.key.client_id,
-        key_hash=held.key.key_hash,
-        fingerprint=held.key.fingerprint,
+        key_hash=held.key.key_hashes[0],
+        fingerprint=held.key.fingerprints[0],
         request_id=request_id,
         answer=stored,
         created_at=now,
@@ -120,7 +133,7 @@ def keep(
         new.on_conflict_do_update(
             index_elements=[_k.client_id, _k.key_hash],
             set_={"request_id": request_id, "answer": stored, "lease_until": None},
-            where=and_(_k.lease_until.is_not(None), _k.fingerprint == held.key.fingerprint),
+            where=and_(_k.lease_until.is_not(None), _k.fingerprint == held.key.fingerprints[0]),
         ).returning(_k.request_id)
     )
     return kept.first() is not None
@@ -132,12 +145,12 @@ def release(conn: Connection, held: Held) -> None:
 
 
 def _is(key: Key) -> ColumnElement[bool]:
-    return and_(_k.client_id == key.client_id, _k.key_hash == key.key_hash)
+    return and_(_k.client_id == key.client_id, _k.key_hash.in_(key.key_hashes))
 
 
 def _free(key: Key, now: datetime) -> ColumnElement[bool]:
     lapsed = func.coalesce(_k.lease_until < func.statement_timestamp(), False)
-    same = and_(lapsed, _k.fingerprint == key.fingerprint)
+    same = and_(lapsed, _k.fingerprint.in_(key.fingerprints))
     return or_(same, and_(_k.expires_at <= now, or_(lapsed, _k.lease_until.is_(None))))
 
 

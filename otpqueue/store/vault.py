@@ -126,13 +126,13 @@ class Vault:
         """Return the hashes to look an API key up by, the one to store first."""
         return self._hashes("key", api_key)
 
-    def idempotency_hash(self, call: str, key: str) -> bytes:
-        """Return the look-up hash of an idempotency key that came with `call`, one line."""
-        return self._hashes("idempotency", f"{call}\n{key}")[0]
+    def idempotency_hashes(self, call: str, key: str) -> list[bytes]:
+        """Return the hashes to look up an idempotency key by that came with `call`, one line."""
+        return self._hashes("idempotency", f"{call}\n{key}")
 
-    def body_hash(self, body: str) -> bytes:
-        """Return the fingerprint of a call's body."""
-        return self._hashes("body", body)[0]
+    def body_hashes(self, body: str) -> list[bytes]:
+        """Return the fingerprints of a call's body, the one to store first."""
+        return self._hashes("body", body)
 
     def cursor_hash(self, position: str) -> bytes:
         """Return what shows that a position in a list was given out by us."""

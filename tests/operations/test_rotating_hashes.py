@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,17 +16,26 @@ import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
 
 from otpqueue import clock
-from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, LimitExceeded, Unauthenticated
-from otpqueue.domain.request import Status
+from otpqueue.domain.errors import (
+    CodeIncorrect,
+    DestinationPaused,
+    IdempotencyKeyReused,
+    LimitExceeded,
+    Unauthenticated,
+)
+from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations import limits
 from otpqueue.operations.keys import prefix_of
+from otpqueue.operations.replay import Remember
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.settings import SettingsError
-from otpqueue.store import refusals, rehashing
+from otpqueue.store import idempotency, refusals, rehashing
 from otpqueue.store.engine import connection
 from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.schema import api_keys
+from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.schema import api_keys, idempotency_keys
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -427,3 +437,52 @@ def test_each_limit_is_told_once(switched: Parts, make_parts: MakeParts, client_
     told = [(one.limit.name, one.left) for one in limits.standings()]
     assert len(told) == len({name for name, _ in told}) == 3
     assert ("number_15m", 2) in told
+
+
+def test_repeated_call_is_known_across_the_change(
+    parts: Parts, prepared: Parts, switched: Parts, client_id: UUID, rows: Rows
+) -> None:
+    """A call that is repeated under another key is answered as the first time; another body is refused."""
+
+    def make(step: Parts, key: str, body: str = "{}") -> Answer:
+        def accept(remember: Remember | None) -> OtpRequest:
+            return step.request(wanted(), client_id=client_id, now=clock.now(), remember=remember)
+
+        call = Call(name="POST /v1/otp-requests", key=key, body=body)
+        answer = partial(Answer, status=202)
+        return step.once(
+            call, accept, answer=lambda made: answer(body=str(made.id)), client_id=client_id, now=clock.now()
+        )
+
+    for number, first in enumerate((parts, prepared, switched)):
+        made = make(first, f"key-{number}")
+        for step in (prepared, switched):
+            again = make(step, f"key-{number}")
+            assert (again.body, again.replayed) == (made.body, True)
+            with pytest.raises(IdempotencyKeyReused):
+                make(step, f"key-{number}", "{ }")
+    assert len(rows.requests()) == 3
+
+
+def test_lapsed_call_is_taken_over_across_the_change(
+    prepared: Parts, switched: Parts, client_id: UUID
+) -> None:
+    """What a process that was killed held under the old key is made again under the new one, once."""
+    key = [
+        Key(
+            client_id=client_id,
+            key_hashes=step.vault.idempotency_hashes("POST /x", "k"),
+            fingerprints=step.vault.body_hashes("{}"),
+        )
+        for step in (prepared, switched)
+    ]
+    now = clock.now()
+
+    with connection(switched.engine) as conn:
+        take = partial(idempotency.take, conn, now=now, expires_at=now + timedelta(days=1))
+        assert isinstance(take(key[0], lease_s=-1), Held)
+        assert isinstance(take(key[1], lease_s=60), Held)
+        assert isinstance(take(key[0], lease_s=60), Used)
+        assert isinstance(take(key[1], lease_s=60), Used)
+        stored = conn.execute(select(idempotency_keys.c.key_hash)).scalars().all()
+    assert stored == [key[1].key_hashes[0]]

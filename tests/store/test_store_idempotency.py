@@ -23,7 +23,7 @@ DAY_S = 86_400
 
 def key_of(store: Store, name: bytes = b"key", body: bytes = b"body") -> Key:
     """Return a key of the store's client."""
-    return Key(client_id=store.client_id, key_hash=name, fingerprint=body)
+    return Key(client_id=store.client_id, key_hashes=(name,), fingerprints=(body,))
 
 
 def take(store: Store, key: Key, *, lease_s: float = 20, at_s: float = 0) -> Held | Used:
