@@ -11,6 +11,7 @@ from otpqueue.console.words import number, span
 from otpqueue.domain.heartbeats import Life
 from otpqueue.operations.health import MOST_SKEW_S, Provider
 from otpqueue.operations.overview import Overview
+from otpqueue.operations.stop_sending import EVERYTHING
 from otpqueue.store.queue import MOST
 
 SLOW_S, STUCK_S = 10.0, 30.0
@@ -63,6 +64,12 @@ def judge(overview: Overview, *, alerts: tuple[Finding, ...], now: datetime) -> 
     if not found:
         return Verdict(level=Level.GOOD, headline="All is well", findings=())
     return Verdict(level=found[0].level, headline=found[0].what, findings=tuple(found))
+
+
+def resuming(what: str) -> str:
+    """Return the command that ends a stop, by what is stopped."""
+    option = "" if what == EVERYTHING else f" --{what}"
+    return f"otpqueue resume-sending{option}"
 
 
 def _of_parts(overview: Overview) -> Iterator[Finding]:
@@ -149,11 +156,12 @@ def _of_processes(overview: Overview) -> Iterator[Finding]:
 
 def _of_stops(overview: Overview) -> Iterator[Finding]:
     for stop in overview.sending.stops:
+        of_it = "" if stop.what == EVERYTHING else " for it"
         yield Finding(
-            level=Level.BAD if stop.what == "everything" else Level.WARN,
+            level=Level.BAD if stop.what == EVERYTHING else Level.WARN,
             what=f"Sending is stopped for {stop.what}",
-            means="An operator wanted it so: no code leaves. Codes in hand can be checked.",
-            todo="otpqueue resume-sending lets it go on: docs/sending-policy.md",
+            means=f"An operator wanted it so: no code leaves{of_it}. Codes in hand can be checked.",
+            todo=f"{resuming(stop.what)} lets it go on: docs/sending-policy.md",
         )
 
 

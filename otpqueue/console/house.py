@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from otpqueue import clock
 from otpqueue.console import words
 from otpqueue.console.door import HOME, Door, FormRefused, LogInFirst, Operator, log_in_from
+from otpqueue.console.findings import resuming
 from otpqueue.domain.alerts import Rule, bound
 from otpqueue.domain.errors import (
     AlertNotFound,
@@ -93,7 +94,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"pages": _PAGES, "version": version(), "bound": _bound}
+    environment.globals |= {"pages": _PAGES, "version": version(), "bound": _bound, "resuming": resuming}
     environment.filters |= {
         "number": words.number,
         "share": words.share,

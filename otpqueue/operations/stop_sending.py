@@ -21,6 +21,9 @@ log = get_logger(__name__)
 
 _LONGEST_REASON = 500
 
+EVERYTHING = "everything"
+"""What a stop for all is of; others are of a `country` or a `client`, and its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StopShown:
@@ -159,7 +162,7 @@ def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopShown, ...
 
 def _what(scope: Scope, subject: str, names: dict[str, str]) -> str:
     if scope is Scope.ALL:
-        return "everything"
+        return EVERYTHING
     if scope is Scope.CLIENT:
         return f"client {names.get(subject, subject)}"
     return f"country {subject}"
