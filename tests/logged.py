@@ -25,13 +25,28 @@ OURS = (
     ("otpqueue.worker", "worker-periodic+slow"),
     ("otpqueue.store.claims", "worker-send"),
     ("otpqueue.circuit", "worker-send"),
+    ("otpqueue.operations.send_webhooks", "worker-slow"),
+    ("otpqueue.store.webhooks", "worker-slow"),
+    ("otpqueue.operations.notify_alerts", "worker-slow"),
+    ("otpqueue.operations.evaluate_alerts", "worker-slow"),
+    ("otpqueue.operations.alert_book", "worker-slow"),
     ("otpqueue.operations.send", "worker-send"),
     ("otpqueue.operations.sweep", "worker-periodic"),
     ("otpqueue.operations.expire", "worker-periodic"),
+    ("otpqueue.operations.roll_up", "worker-periodic"),
+    ("otpqueue.operations.heart", "worker-periodic"),
     ("otpqueue.operations.purge", "worker-slow"),
     *(
         (f"otpqueue.operations.{command}", "otpqueue")
-        for command in ("blocklist", "numbers", "provision", "rotate_hash", "rotate_seal", "stop_sending")
+        for command in (
+            "blocklist",
+            "numbers",
+            "provision",
+            "rotate_hash",
+            "rotate_seal",
+            "stop_sending",
+            "webhooks",
+        )
     ),
     ("otpqueue", "api"),
 )

@@ -281,10 +281,15 @@ def _report(result: Result) -> None:
     elif answer.is_success:
         metrics.count(metrics.WEBHOOKS, "delivered")
         log.info("webhook_delivered", **fields, http_status=answer.status)
-    else:
-        event = "webhook_failed" if result.next_try_at else "webhook_given_up"
-        metrics.count(metrics.WEBHOOKS, event.removeprefix("webhook_"))
-        next_try_at = result.next_try_at.isoformat() if result.next_try_at else None
+    elif result.next_try_at:
+        metrics.count(metrics.WEBHOOKS, "failed")
         log.warning(
-            event, **fields, http_status=answer.status, problem=answer.reason, next_try_at=next_try_at
+            "webhook_failed",
+            **fields,
+            http_status=answer.status,
+            problem=answer.reason,
+            next_try_at=result.next_try_at.isoformat(),
         )
+    else:
+        metrics.count(metrics.WEBHOOKS, "given_up")
+        log.warning("webhook_given_up", **fields, http_status=answer.status, problem=answer.reason)

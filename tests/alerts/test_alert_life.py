@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +15,7 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.alerts import MOST_OPEN, State
 from otpqueue.domain.errors import AlertNotFound, InvalidRequest
+from otpqueue.operations import alert_book, evaluate_alerts
 from otpqueue.store.engine import connection
 from tests.alerts.conftest import MINUTE, Deployment, MakeDeployment, numbers
 from tests.operations.looking import at_once
@@ -27,6 +30,15 @@ def execute(deployment: Deployment, statement: str, **values: object) -> list[tu
     with connection(deployment.parts.engine) as conn:
         result = conn.execute(text(statement), values)
         return [tuple(row) for row in result] if result.returns_rows else []
+
+
+@contextmanager
+def locked(deployment: Deployment, table: str) -> Iterator[None]:
+    """Let nobody read a table for as long as the block lasts."""
+    engine = deployment.parts.engine.execution_options(isolation_level="READ COMMITTED")
+    with connection(engine) as conn:
+        conn.execute(text(f"LOCK TABLE {table}"))
+        yield
 
 
 def happened(deployment: Deployment, rule: str) -> list[tuple[str, str | None]]:
@@ -194,6 +206,37 @@ def test_rule_that_cannot_look_leaves_the_others_alone(deployment: Deployment) -
 
     assert deployment.rules_open() == ["provider_5xx"]
     assert [one["rule"] for one in records if one["event"] == "alert_rule_failed"] == ["circuit_open"]
+
+
+def test_rule_that_takes_too_long_leaves_the_others_alone(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one rule cannot read in time is logged; the others are evaluated."""
+    monkeypatch.setattr(evaluate_alerts, "_LOOK_S", 0.3)
+    deployment.provider.fault(status=503, times=1, match=SENDS)
+    deployment.send([NUMBER])
+
+    with locked(deployment, "webhook_endpoints"), structlog.testing.capture_logs() as records:
+        deployment.evaluate()
+
+    assert deployment.rules_open() == ["provider_5xx"]
+    (late,) = [one for one in records if one["event"] == "alert_rule_not_evaluated"]
+    assert (late["rule"], late["reason"]) == ("webhook_disabled", "database_unavailable")
+
+
+def test_alert_opens_without_evidence(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence that cannot be read in time is logged and missing; the alert opens with its figures."""
+    monkeypatch.setattr(alert_book, "_ALLOWED_S", 1)
+    deployment.provider.fault(status=503, times=1, match=SENDS)
+    deployment.send([NUMBER])
+
+    with locked(deployment, "send_attempts"), structlog.testing.capture_logs() as records:
+        deployment.evaluate()
+
+    (alert,) = deployment.open()
+    assert (alert.rule, alert.evidence["figures"]["http_503"]) == ("provider_5xx", 1)
+    assert "requests" not in alert.evidence
+    assert [one["rule"] for one in records if one["event"] == "alert_evidence_failed"] == ["provider_5xx"]
 
 
 def test_statistics_that_stand_still(deployment: Deployment) -> None:

@@ -358,6 +358,21 @@ def test_without_channels_the_log_is_told(deployment: Deployment) -> None:
     assert [one["event"] for one in records if one["log_level"] == "error"] == ["alert_opened"]
 
 
+def test_mail_that_some_do_not_get(make_deployment: MakeDeployment, receivers: Receivers) -> None:
+    """A mail that one of several people got has arrived; of the others their number is logged, not who."""
+    to = {"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, nobody@example.com"}
+    told = make_deployment(**receivers.settings | to)
+    open_one(told)
+    with receivers.up(), structlog.testing.capture_logs() as records:
+        assert notify(told) == 3
+        assert notify(told) == 0
+
+    (refused,) = [one for one in records if one["event"] == "alert_mail_refused_for_some"]
+    assert refused["refused"] == 1
+    assert "nobody" not in json.dumps(records, default=str)
+    assert len(receivers.inbox.mails) == 1
+
+
 def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox) -> None:
     """What is known of an alert says which notice arrived, and when."""
     alert_id = open_one(told)

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from otpqueue import clock, jobs
 from otpqueue.domain.webhooks import RETRIES
+from otpqueue.store.engine import connection
 from tests import leaks
 from tests.conftest import MakeParts
 from tests.operations.looking import until
@@ -354,6 +356,59 @@ def test_what_is_given_back_was_not_tried(hooks: Hooks, receiver: Receiver) -> N
     assert (row["state"], row["tries"], row["tried_at"], row["lease_until"]) == ("pending", 0, None, None)
     hooks.send()
     assert receiver.types == events("sent")
+
+
+def test_outcome_that_postgres_does_not_take_is_recorded_later(
+    hooks: Hooks, receiver: Receiver, make_parts: MakeParts
+) -> None:
+    """What was answered while nothing can be recorded is recorded afterwards, and not posted again."""
+    hooks.set(receiver.url)
+    hooks.moved("sent")
+    impatient = make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="0.2")
+    engine = hooks.parts.engine.execution_options(isolation_level="READ COMMITTED")
+    with connection(engine) as other, ThreadPoolExecutor(1) as job:
+
+        def answer(_: Call) -> int:
+            other.execute(text("SELECT FROM webhook_deliveries FOR UPDATE"))
+            return 200
+
+        receiver.answer = answer
+        with structlog.testing.capture_logs() as logged:
+            running = job.submit(Hooks(impatient, hooks.rows).send)
+            until(lambda: logged)
+            other.commit()
+            running.result(60)
+
+    assert (logged[0]["event"], logged[0]["deliveries"]) == ("webhooks_not_recorded", 1)
+    assert logged[-1]["event"] == "webhook_delivered"
+    assert len(receiver.calls) == 1
+    assert [(row["state"], row["tries"]) for row in hooks.deliveries()] == [("delivered", 1)]
+
+
+def test_bug_delays_a_delivery(hooks: Hooks, receiver: Receiver) -> None:
+    """What ended in a bug of ours is logged and posted when its lease has run out; others are not held up."""
+    hooks.set(receiver.url)
+    hooks.moved("sent")
+    hooks.moved("sent")
+
+    class Broken:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> int:
+            self.calls += 1
+            if self.calls == 1:
+                raise RuntimeError("nobody thought of that")
+            return hooks.parts.outbound.post(url, body=body, headers=headers)
+
+    with structlog.testing.capture_logs() as logged:
+        hooks.sender(outbound=Broken(), threads=1).run()
+
+    assert Counter(record["event"] for record in logged) == {"webhook_crashed": 1, "webhook_delivered": 1}
+    assert len(receiver.taken) == 1
+    hooks.execute("UPDATE webhook_deliveries SET lease_until = now() WHERE lease_until IS NOT NULL")
+    hooks.send()
+    assert len(receiver.taken) == 2
 
 
 def test_several_workers_send_each_event_once(hooks: Hooks, receiver: Receiver) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping, select, text
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest
 from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
+from otpqueue.operations.send_webhooks import Post, SendWebhooks, SendWebhooksSettings
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import webhook_deliveries, webhook_endpoints
@@ -72,13 +72,15 @@ class Hooks:
         """Move a request."""
         self.rows.change(request.id, status=status, updated_at=self.now(), **columns)
 
-    def sender(self, *, wake: Callable[[], bool] = lambda: True, **differing: Any) -> SendWebhooks:
+    def sender(
+        self, *, wake: Callable[[], bool] = lambda: True, outbound: Post | None = None, **differing: Any
+    ) -> SendWebhooks:
         """Return a sender as a worker has one, but for `differing` settings."""
         settings = SendWebhooksSettings(lease_s=60, job_s=30, disable_after=timedelta(days=1))
         return SendWebhooks(
             engine=self.parts.engine,
             vault=self.parts.vault,
-            outbound=self.parts.outbound,
+            outbound=outbound or self.parts.outbound,
             wake=wake,
             clock=self.now,
             settings=replace(settings, **differing),
