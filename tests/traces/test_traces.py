@@ -66,7 +66,7 @@ class _Telling:
 
     def __init__(self, served: Served) -> None:
         self.served, self.ids = served, dict[str, str]()
-        self.secrets = leaks.Secrets({"session": SESSION, "key": served.key.rpartition("_")[2]})
+        self.secrets = leaks.Secrets({"session": SESSION, "key": served.key.split("_", 2)[2]})
 
     def ask(self, number: str, *, headers: dict[str, str] | None = None) -> str:
         """Ask for a code and return the request's path."""
