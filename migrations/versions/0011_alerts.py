@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("measures", sa.Integer(), nullable=False),
         sa.Column("opened", sa.Integer(), nullable=False),
         sa.Column("closed", sa.Integer(), nullable=False),
+        sa.Column("waiting", sa.BigInteger()),
         sa.PrimaryKeyConstraint("at", "watch", name=op.f("alert_evaluations_pkey")),
     )
 

@@ -23,7 +23,7 @@ from otpqueue.domain.alerts import (
 )
 from otpqueue.logs import get_logger
 from otpqueue.store import alert_notices, alerts
-from otpqueue.store.alerts import OpenAlert, Pending
+from otpqueue.store.alerts import Evaluation, OpenAlert, Pending
 from otpqueue.store.engine import allow_time, connection, transaction
 
 log = get_logger(__name__)
@@ -75,14 +75,14 @@ class AlertBook:
     """Evaluations are at least so far apart: a second beat must not count what is bad twice."""
     channels: tuple[Channel, ...]
 
-    def last(self) -> datetime | None:
-        """Return when this watch was evaluated last. Raises DatabaseUnavailable."""
+    def last(self) -> Evaluation | None:
+        """Return the last evaluation of this watch. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return alerts.last_evaluation(conn, self.watch)
 
-    def is_soon(self, last: datetime | None, now: datetime) -> bool:
+    def is_soon(self, last: Evaluation | None, now: datetime) -> bool:
         """Return whether it is too soon for another evaluation, also by a clock that was set back since."""
-        return last is not None and abs(now - last) < self.apart
+        return last is not None and abs(now - last.at) < self.apart
 
     def enter(
         self,
@@ -92,10 +92,11 @@ class AlertBook:
         gather: Gather,
         now: datetime,
         took_ms: int,
+        waiting: int | None = None,
     ) -> Evaluated:
         """Enter what was found, in one transaction. Alerts of `retired` rules are closed.
 
-        Raises DatabaseUnavailable.
+        `waiting` is the event that has waited longest to be added up. Raises DatabaseUnavailable.
         """
 
         def work(conn: Connection) -> Evaluated:
@@ -114,6 +115,7 @@ class AlertBook:
                 measures=sum(len(one.measures) for one in looked),
                 opened=len(page.opened),
                 closed=len(page.closed),
+                waiting=waiting,
             )
             return Evaluated(opened=tuple(page.opened), closed=tuple(page.closed))
 

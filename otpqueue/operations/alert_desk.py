@@ -166,7 +166,8 @@ class AlertDesk:
     def evaluated_at(self) -> datetime | None:
         """Return when the rules were evaluated last. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return alerts.last_evaluation(conn, "rules")
+            last = alerts.last_evaluation(conn, "rules")
+        return last.at if last else None
 
     def _find(self, conn: Connection, alert_id: UUID, now: datetime) -> Alert:
         alert = alerts.find(conn, alert_id, now=now)

@@ -23,8 +23,9 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.stats import Tally
 from otpqueue.logs import get_logger
 from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
-from otpqueue.store import alert_facts, alerts, stat_reports
-from otpqueue.store.alert_facts import DisabledEndpoint, Queue
+from otpqueue.store import alert_facts, alerts
+from otpqueue.store.alert_facts import DisabledEndpoint, Queue, WaitingEvent
+from otpqueue.store.alerts import Evaluation
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.vault import Vault
 
@@ -59,29 +60,26 @@ class EvaluateAlerts:
         if self.book.is_soon(last, now):
             return Evaluated(skipped=True)
         here = [rule for name, rule in self.rules.items() if name not in ELSEWHERE]
-        can_judge = self._has_statistics(now)
+        with connection(self.engine) as conn:
+            waiting = alert_facts.oldest_event(conn)
+            unknown = [name for name in alerts.count_open(conn) if name not in self.rules]
+        can_judge = _has_statistics(waiting, last, now)
         looked = [
             found
             for rule in here
             if not rule.off and (can_judge or rule.name not in WATCHES)
-            for found in [self.look(rule, last, now)]
+            for found in [self.look(rule, last.at if last else None, now)]
             if found
         ]
         return self.book.enter(
             looked,
-            retired=[rule.name for rule in here if rule.off],
+            # A rule that this version does not know any more is as good as off.
+            retired=[*(rule.name for rule in here if rule.off), *unknown],
             gather=partial(_evidence, now=now),
             now=now,
             took_ms=round((time.monotonic() - began) * 1000),
+            waiting=waiting.id if waiting else None,
         )
-
-    def _has_statistics(self, now: datetime) -> bool:
-        with connection(self.engine) as conn:
-            since = stat_reports.waiting_since(conn)
-        if since is None or now - since < _STALE:
-            return True
-        log.warning("alerts_without_statistics", waiting_s=round((now - since).total_seconds()))
-        return False
 
     def look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
@@ -120,6 +118,17 @@ class EvaluateAlerts:
             case "webhook_disabled":
                 return [_of_endpoint(one) for one in alert_facts.disabled_endpoints(conn)]
         raise ValueError(f"nobody looks at what {rule.name} needs")
+
+
+def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: datetime) -> bool:
+    """Return whether events are being added up: the oldest that waits is young, or another than last time.
+
+    What is told late is old at once: a price that comes with a report belongs to the minute of the sending.
+    """
+    if waiting is None or now - waiting.at < _STALE or last is None or last.waiting != waiting.id:
+        return True
+    log.warning("alerts_without_statistics", waiting_s=round((now - waiting.at).total_seconds()))
+    return False
 
 
 def _of_queue(queue: Queue, now: datetime) -> Measure:

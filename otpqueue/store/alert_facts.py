@@ -29,6 +29,7 @@ from otpqueue.store.schema import (
     clients,
     otp_requests,
     send_attempts,
+    stat_events,
     stats_hours,
     webhook_endpoints,
 )
@@ -70,6 +71,15 @@ class DisabledEndpoint:
     client: str
     disabled_at: datetime
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingEvent:
+    """An event that is not added to the statistics yet."""
+
+    id: int
+    at: datetime
+    """The minute it belongs to."""
 
 
 def start_of(rule: Rule, now: datetime) -> datetime:
@@ -336,6 +346,13 @@ def of_number(conn: Connection, measure: Measure, *, since: datetime) -> tuple[l
         {"number_hash": measure.number_hash, "since": since},
     )
     return list(ids), {row.reason: int(row.n) for row in reasons}
+
+
+def oldest_event(conn: Connection) -> WaitingEvent | None:
+    """Return the event that has waited longest to be added up, None if there is none."""
+    e = stat_events.c
+    row = conn.execute(select(e.id, e.at).order_by(e.id).limit(1)).one_or_none()
+    return WaitingEvent(id=row.id, at=row.at) if row else None
 
 
 def queue(conn: Connection, *, now: datetime) -> Queue:

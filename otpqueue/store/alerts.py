@@ -113,24 +113,45 @@ def take_turn(conn: Connection, watch: int) -> bool:
     return bool(conn.execute(select(func.pg_try_advisory_xact_lock(_LOCK + watch))).scalar_one())
 
 
-def last_evaluation(conn: Connection, watch: str) -> datetime | None:
-    """Return when rules were evaluated last."""
-    at: datetime | None = conn.execute(
-        select(alert_evaluations.c.at)
-        .where(alert_evaluations.c.watch == watch)
-        .order_by(alert_evaluations.c.at.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    return at
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """That rules were evaluated."""
+
+    at: datetime
+    waiting: int | None
+    """The event that had waited longest to be added to the statistics then."""
+
+
+def last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
+    """Return the last evaluation of a watch, None if there was none."""
+    e = alert_evaluations.c
+    row = conn.execute(
+        select(e.at, e.waiting).where(e.watch == watch).order_by(e.at.desc()).limit(1)
+    ).one_or_none()
+    return Evaluation(at=row.at, waiting=row.waiting) if row else None
 
 
 def note_evaluation(
-    conn: Connection, watch: str, *, at: datetime, took_ms: int, measures: int, opened: int, closed: int
+    conn: Connection,
+    watch: str,
+    *,
+    at: datetime,
+    took_ms: int,
+    measures: int,
+    opened: int,
+    closed: int,
+    waiting: int | None,
 ) -> None:
     """Store that rules were evaluated."""
     conn.execute(
         insert(alert_evaluations).values(
-            watch=watch, at=at, took_ms=took_ms, measures=measures, opened=opened, closed=closed
+            watch=watch,
+            at=at,
+            took_ms=took_ms,
+            measures=measures,
+            opened=opened,
+            closed=closed,
+            waiting=waiting,
         )
     )
 

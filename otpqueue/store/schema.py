@@ -937,6 +937,8 @@ alert_evaluations = Table(
     Column("measures", Integer, nullable=False),
     Column("opened", Integer, nullable=False),
     Column("closed", Integer, nullable=False),
+    # The event that had waited longest to be added up: if it still does next time, statistics stand still.
+    Column("waiting", BigInteger),
 )
 
 webhook_endpoints = Table(

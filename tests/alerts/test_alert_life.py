@@ -254,7 +254,35 @@ def test_statistics_that_stand_still(deployment: Deployment) -> None:
             deployment.parts.evaluate_alerts(now=later + minutes * MINUTE)
 
     assert deployment.rules_open() == ["queue_age", "success_rate"]
-    assert [one["event"] for one in records].count("alerts_without_statistics") == 4
+    assert [one["event"] for one in records].count("alerts_without_statistics") == 3
+
+
+def test_late_price_is_no_standstill(deployment: Deployment) -> None:
+    """An event of a minute long past, which has come just now, says nothing of who adds events up."""
+    statement = """
+        INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
+        VALUES (:at, :client, 'GB', 'sms', 'cost', 'EUR', 1, 0.01)
+    """
+    with structlog.testing.capture_logs() as records:
+        for _ in range(3):
+            execute(deployment, statement, at=clock.now() - timedelta(hours=1), client=deployment.client_id)
+            deployment.parts.evaluate_alerts(now=deployment.now)
+            deployment.now += MINUTE
+            deployment.evaluate()
+
+    assert "alerts_without_statistics" not in [one["event"] for one in records]
+
+
+def test_rule_of_another_version(deployment: Deployment) -> None:
+    """An alert of a rule that is no more is closed."""
+    deployment.provider.fault(status=503, times=1, match=SENDS)
+    deployment.send([NUMBER])
+    deployment.evaluate()
+    execute(deployment, "UPDATE alerts SET rule = 'rule_of_old'")
+
+    deployment.evaluate()
+
+    assert "rule_of_old" not in deployment.rules_open()
 
 
 def test_erased_number_is_forgotten(make_deployment: MakeDeployment) -> None:
