@@ -155,20 +155,23 @@ class Tally:
         self._n: dict[Metric, dict[str, int]] = {}
         self._total: dict[Metric, dict[str, Decimal]] = {}
         for one in counted:
-            n, total = self._n.setdefault(one.metric, {}), self._total.setdefault(one.metric, {})
+            n = self._n.setdefault(one.metric, {})
             n[one.label] = n.get(one.label, 0) + one.n
-            total[one.label] = total.get(one.label, Decimal(0)) + one.total
+            if one.total:
+                total = self._total.setdefault(one.metric, {})
+                total[one.label] = total.get(one.label, Decimal(0)) + one.total
 
     def n(self, metric: Metric, *labels: str) -> int:
         """Return how often a metric was counted, with one of these labels if any are given."""
-        return sum(count for label, count in self.by_label(metric).items() if not labels or label in labels)
+        counts = self._n.get(metric, {})
+        return sum(counts.get(label, 0) for label in labels) if labels else sum(counts.values())
 
     def by_label(self, metric: Metric) -> dict[str, int]:
         """Return how often a metric was counted, by label."""
         return dict(self._n.get(metric, {}))
 
     def totals(self, metric: Metric) -> dict[str, Decimal]:
-        """Return what was measured in all, by label."""
+        """Return what was measured in all, by label; labels without anything are left out."""
         return dict(self._total.get(metric, {}))
 
     @property

@@ -53,7 +53,7 @@ def sums(
     counted = _counted(parts, by=by, metrics=metrics, client=client, country=country)
     return [
         Sum(key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
-        for metric, label, n, total, *key in conn.execute(_named(counted, by))
+        for metric, label, n, total, *key in conn.execute(_named(counted, by)).all()
     ]
 
 
@@ -83,7 +83,7 @@ def series(
     )
     return [
         Point(at=at, key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
-        for at, metric, label, n, total, *key in conn.execute(_named(counted, by, counted.c.step))
+        for at, metric, label, n, total, *key in conn.execute(_named(counted, by, counted.c.step)).all()
     ]
 
 
