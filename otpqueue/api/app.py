@@ -67,7 +67,7 @@ def create_app(parts: Parts) -> App:
     )
     checking = Room(threads // 2)
     waiters = Waiters(read=parts.status.of_many, places=threads // 4)
-    health = Health(check=parts.health)
+    health = Health(parts.health)
 
     app.add_route(
         "/v1/otp-requests",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import falcon
 
 from otpqueue import clock
+from otpqueue.api.sharing import Shared
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.heartbeats import Life
 from otpqueue.operations.health import CheckHealth, Healthy
@@ -16,15 +16,15 @@ from otpqueue.operations.health import CheckHealth, Healthy
 _WORDS = {Life.RUNNING: "running", Life.CUT_OFF: "cut off from the broker", Life.SILENT: "silent"}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Health:
     """`/health`: how every part does; `/health/ready`: whether to send calls here; `/health/live`: alive."""
 
-    check: CheckHealth
+    def __init__(self, check: CheckHealth) -> None:
+        self._check = Shared(lambda: check(now=clock.now()))
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 while calls can be answered, 503 when not."""
-        healthy = self.check(now=clock.now())
+        healthy = self._check()
         resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
         resp.text = json.dumps(_representation(healthy))
 

@@ -70,6 +70,13 @@ def locked_out(served: Served) -> Iterator[None]:
             yield
 
 
+def test_many_probes(small: Served, callers: ThreadPoolExecutor) -> None:
+    """However many ask at once how everything is, nobody is told that it is ill."""
+    answers = list(callers.map(lambda _: small.call("GET", "/health"), range(20 * PLACES)))
+
+    assert {(answer.status_code, answer.json()["database"]) for answer in answers} == {(200, "connected")}
+
+
 def test_checks_that_take_long(small: Served, callers: ThreadPoolExecutor) -> None:
     """A slow provider may hold half of the places; more checks are refused, all else goes on."""
     count = 5 * PLACES
