@@ -217,8 +217,8 @@ def upgrade() -> None:
             "vacuum_truncate": "false",
         },
     )
-    _create_sums("stats_minutes", "80")
-    _create_sums("stats_hours", "60")
+    _create_sums("stats_minutes", "50")
+    _create_sums("stats_hours", "45")
     for statement in (
         STAT_BUCKET,
         STAT_MS,

@@ -643,13 +643,14 @@ def _stats(name: str, fillfactor: int) -> Table:
         Column("label", Text, primary_key=True),
         Column("n", BigInteger, nullable=False),
         Column("total", Numeric, nullable=False),
-        # The rows of the running minute or hour are updated again and again: room keeps that in place.
+        # The rows of the running minute or hour are updated again and again, all of a page at once: with as
+        # much room as they take, that stays in place.
         postgresql_with={"fillfactor": str(fillfactor)},
     )
 
 
-stats_minutes = _stats("stats_minutes", 80)
-stats_hours = _stats("stats_hours", 60)
+stats_minutes = _stats("stats_minutes", 50)
+stats_hours = _stats("stats_hours", 45)
 
 _BOUNDS = textwrap.fill(", ".join(map(str, BOUNDS_MS)), 90, initial_indent=" " * 8, subsequent_indent=" " * 8)
 STAT_BUCKET = f"""
