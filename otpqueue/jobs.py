@@ -55,10 +55,10 @@ PURGE = Job("purge", "slow", 600)
 ROLL_UP = Job("roll_up", "periodic", 10)
 ALL = (
     SEND_CODES,
-    SEND_WEBHOOKS,
     SWEEP,
     EXPIRE,
     POLL_RECEIPTS,
+    SEND_WEBHOOKS,
     EVALUATE_ALERTS,
     NOTIFY,
     PURGE,

@@ -33,7 +33,9 @@ log = get_logger(__name__)
 ELSEWHERE = frozenset({"workers_silent"})
 """Rules that are not evaluated here: where all workers are silent nobody would be."""
 
-_LOOK_S = 10
+_HABIT_S = 30
+"""A week of a large deployment is more to add up than any statement may take elsewhere."""
+
 _OVERLAP = timedelta(minutes=3)
 """What happened shortly before the last evaluation may have been committed after it."""
 
@@ -62,7 +64,7 @@ class EvaluateAlerts:
             found
             for rule in here
             if not rule.off and (can_judge or rule.name not in WATCHES)
-            for found in [self._look(rule, last, now)]
+            for found in [self.look(rule, last, now)]
             if found
         ]
         return self.book.enter(
@@ -81,13 +83,19 @@ class EvaluateAlerts:
         log.warning("alerts_without_statistics", waiting_s=round((now - since).total_seconds()))
         return False
 
-    def _look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
-        def work(conn: Connection) -> list[Measure]:
-            allow_time(conn, _LOOK_S)
+    def look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
+        """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
+
+        def patiently(conn: Connection) -> list[Measure]:
+            allow_time(conn, _HABIT_S)
             return self._measures(conn, rule, last, now)
 
+        watch = WATCHES.get(rule.name)
         try:
-            return Looked(rule=rule, measures=transaction(self.engine, work))
+            if watch and watch.habit:
+                return Looked(rule=rule, measures=transaction(self.engine, patiently))
+            with connection(self.engine) as conn:
+                return Looked(rule=rule, measures=self._measures(conn, rule, last, now))
         except DatabaseUnavailable as error:
             # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
             log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)

@@ -48,10 +48,15 @@ class Receivers:
     smtp_port: int = field(default_factory=free_port)
 
     @property
+    def url(self) -> str:
+        """The webhook's URL."""
+        return f"http://127.0.0.1:{self.http_port}/services/T0/s3cret"
+
+    @property
     def settings(self) -> dict[str, str]:
         """The settings of who tells them."""
         return {
-            "OTPQUEUE_ALERT_WEBHOOK_URL": f"http://127.0.0.1:{self.http_port}/services/T0/s3cret",
+            "OTPQUEUE_ALERT_WEBHOOK_URL": self.url,
             "OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, boss@example.com",
             "OTPQUEUE_ALERT_EMAIL_FROM": "alerts@otp.example",
             "OTPQUEUE_SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}",

@@ -7,14 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.alerts import Alert, tag_of
 from otpqueue.domain.circuit import State
-from otpqueue.store.engine import connection
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
+from tests.alerts.receiving import Inbox, Receivers
 
 SENDS = {"path": "/2fa/2/pin"}
 CHECKS = {"path": "*/verify"}
@@ -196,7 +195,7 @@ def test_delivery_time(make_deployment: MakeDeployment) -> None:
 
     alert = opened(deployment, "delivery_time")
 
-    assert 55 < alert.value < 65
+    assert 45 < alert.value < 65
     assert alert.sample == 4
     assert alert.evidence["series"]["unit"] == "seconds"
     deployment.now += LATER
@@ -242,14 +241,14 @@ def test_expired_share(make_deployment: MakeDeployment) -> None:
 def test_verify_time(make_deployment: MakeDeployment) -> None:
     """People who need far longer than usual to type their codes open an alert."""
     deployment = make_deployment({"verify_time": SMALL})
-    verify(deployment, numbers(12), within=timedelta(seconds=10))
+    verify(deployment, numbers(12), within=timedelta(seconds=40))
     deployment.now += timedelta(days=1)
-    verify(deployment, numbers(4, first=20), within=timedelta(seconds=60))
+    verify(deployment, numbers(4, first=20), within=timedelta(seconds=240))
 
     alert = opened(deployment, "verify_time")
 
-    assert 4 < alert.value < 7
-    assert alert.evidence["figures"]["usual_s"] == pytest.approx(10, abs=2)
+    assert 4 < alert.value < 9
+    assert alert.evidence["figures"]["usual_s"] == pytest.approx(40, abs=15)
     deployment.now += LATER
     closed(deployment, "verify_time")
 
@@ -272,12 +271,12 @@ def test_country_conversion(make_deployment: MakeDeployment) -> None:
 
 def test_queue_age(deployment: Deployment) -> None:
     """Codes that nobody sends open an alert, and it closes when they are sent."""
-    deployment.now += timedelta(seconds=11)
     request = deployment.ask("+447700900123")
+    deployment.now = clock.now() + timedelta(seconds=11)
 
     alert = opened(deployment, "queue_age")
 
-    assert 60 < alert.value < 75
+    assert 71 <= alert.value < 130
     assert (alert.sample, alert.window_s) == (1, 0)
     assert alert.evidence["requests"] == [str(request.id)]
     deployment.parts.pump.run()
@@ -338,30 +337,23 @@ def test_provider_misconfigured(make_deployment: MakeDeployment, status: int) ->
     closed(deployment, "provider_misconfigured")
 
 
-def test_webhook_disabled(deployment: Deployment) -> None:
-    """A client's webhook that was disabled opens an alert about that client; it closes when it is enabled."""
-
-    def change(columns: str) -> None:
-        with connection(deployment.parts.engine) as conn:
-            conn.execute(text(f"UPDATE webhook_endpoints SET {columns}"))
-
-    with connection(deployment.parts.engine) as conn:
-        conn.execute(
-            text(
-                "INSERT INTO webhook_endpoints (id, client_id, url, events, secrets_sealed, seal_key_id, "
-                "created_at) VALUES (gen_random_uuid(), :client, 'https://x.example', '{}', 'x', 'k1', now())"
-            ),
-            {"client": deployment.client_id},
-        )
+def test_webhook_disabled(make_deployment: MakeDeployment) -> None:
+    """A receiver that says 410 opens an alert about its client, and an operator who enables it closes it."""
+    deployment = make_deployment(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true")
+    receivers, webhooks = Receivers(Inbox()), deployment.parts.webhooks
+    webhooks.set("shop", receivers.url, events=(), now=clock.now())
     deployment.evaluate()
     assert deployment.open() == []
-    change("disabled_at = now(), disabled_reason = 'gone'")
+    with receivers.up():
+        receivers.inbox.status = 410
+        deployment.send(["+447700900123"])
+        deployment.parts.send_webhooks.run()
 
     alert = opened(deployment, "webhook_disabled")
 
     assert alert.subject == "shop"
     assert alert.evidence["figures"]["reason"] == "gone"
-    change("disabled_at = NULL, disabled_reason = NULL")
+    webhooks.enable("shop", now=clock.now())
     closed(deployment, "webhook_disabled")
 
 

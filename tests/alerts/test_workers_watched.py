@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -30,13 +30,14 @@ class Watched:
         self.parts, self.now = deployment.parts, deployment.now
         self._deployment = deployment
 
-    def beat(self, kind: Kind, *queues: str, in_touch: bool = True) -> None:
-        """Show that a process lives, now by the watched clock."""
+    def beat(self, kind: Kind, *queues: str, heard: datetime | None = None) -> None:
+        """Show that a process lives, and when it heard the broker: now unless given."""
         sign = Sign(
             process=f"{kind}|{'+'.join(queues)}",
             kind=kind,
             queues=queues,
-            in_touch=in_touch,
+            in_touch=heard is None,
+            unheard_s=0 if heard is None else (self.now - heard).total_seconds(),
             version="1",
             running_s=1,
             skew_s=None,
@@ -55,7 +56,8 @@ class Watched:
         self.now += pause
         with connection(self.parts.engine) as conn:
             conn.execute(
-                text("UPDATE heartbeats SET seen_at = seen_at - CAST(:pause AS interval)"), {"pause": pause}
+                text("UPDATE heartbeats SET seen_at = seen_at - :pause, heard_at = heard_at - :pause"),
+                {"pause": pause},
             )
 
     def look(self) -> Evaluated:
@@ -119,9 +121,10 @@ def test_worker_that_does_not_hear_the_broker(watched: Watched) -> None:
     """A process that lives but is cut off from the broker is not at work."""
     watched.all_beat()
     watched.look()
+    heard = watched.now
     for _ in range(8):
         watched.all_beat()
-        watched.beat(Kind.WORKER, "send", in_touch=False)
+        watched.beat(Kind.WORKER, "send", heard=heard)
         watched.look()
 
     assert watched.silent() == ["queue send"]

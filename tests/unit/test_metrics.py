@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import yaml
 
 from otpqueue import metrics
 from otpqueue.metrics import Family
+from tests.scraping import scraped
 
 FAMILIES = {family.name: family for family in (*metrics.OURS, *metrics.READ)}
 OF_PROCESSES = {
@@ -170,3 +175,32 @@ def test_page_reads_back() -> None:
 def test_answers_have_classes(status: int | None, answer: str) -> None:
     """A provider that answers anything does not make a label of its own."""
     assert metrics.answer_class(status) == answer
+
+
+def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
+    """A new process takes the gauges of dead ones away and keeps their counts, but not of ever so many."""
+
+    def process(statements: str) -> str:
+        begin = "from otpqueue import metrics; metrics.share_processes(); "
+        done = subprocess.run(
+            [sys.executable, "-c", begin + statements],
+            env={**os.environ, metrics.FOLDER: str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    count = "metrics.count(metrics.RESENDS); metrics.change(metrics.IN_FLIGHT, 1); "
+    show = "print(metrics.page().decode())"
+    process(count)
+    two = scraped(process(count + show))
+    (counted,) = sorted(tmp_path.glob("counter_*.db"))[:1]
+    for pid in range(4_000_000, 4_000_100):
+        shutil.copy(counted, tmp_path / f"counter_{pid}.db")
+    after = scraped(process(show))
+
+    assert two("otpqueue_resends_accepted_total") == 2
+    assert two("otpqueue_pump_in_flight") == 1
+    assert after("otpqueue_pump_in_flight") == 0
+    assert 2 <= after("otpqueue_resends_accepted_total") <= 2 * metrics.DEAD_KEPT

@@ -12,6 +12,11 @@ from otpqueue.settings import Settings, SettingsError, load
 
 KEY_A = base64.b64encode(b"a" * 32).decode()
 KEY_B = base64.b64encode(b"b" * 32).decode()
+MAILED = {
+    "OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, boss@example.com",
+    "OTPQUEUE_ALERT_EMAIL_FROM": "alerts@otp.example",
+    "OTPQUEUE_SMTP_URL": "smtps://anna:hunter2@mail.example",
+}
 TEST_NUMBERS = '{"+447700900001": {"code": "314159", "until": "2027-01-01"}}'
 
 
@@ -110,6 +115,14 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_TEST_NUMBERS", '{"07911": {"code": "123456", "until": "2027-01-01"}}', "in E.164"),
         ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "1234", "until": "2027-01-01"}}', "six digits"),
         ("OTPQUEUE_TEST_NUMBERS", '{"+447700900001": {"code": "123456"}}', "required"),
+        ("OTPQUEUE_ALERT_RULES", "success_rate=0.9", "must be a JSON object"),
+        ("OTPQUEUE_ALERT_RULES", '{"success_rate": {"treshold": 0.9}}', "Extra inputs are not permitted"),
+        ("OTPQUEUE_ALERT_RULES", '{"success_rate": {"threshold": "low"}}', "valid number"),
+        ("OTPQUEUE_ALERT_RULES", '{"success_rate": {"opens_after": 0}}', "greater than or equal to 1"),
+        ("OTPQUEUE_ALERT_WEBHOOK_URL", "hooks.slack.com/services", "must be a URL"),
+        ("OTPQUEUE_ALERT_WEBHOOK_URL", "https://user:word@hooks.example", "without a user in it"),
+        ("OTPQUEUE_PUBLIC_URL", "otp.example", "should match"),
+        ("OTPQUEUE_EVALUATE_ALERTS_EVERY_S", "0", "greater than 0"),
         ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
         ("OTPQUEUE_METRICS_TOKEN", "too-short", "16 or more characters"),
         ("OTPQUEUE_METRICS_TOKEN", "long enough but with spaces", "printable ASCII"),
@@ -150,6 +163,11 @@ def test_base_url_is_https_or_local(url: str) -> None:
         ({"OTPQUEUE_CHECK_LEASE_S": "15"}, "OTPQUEUE_CHECK_LEASE_S must be longer"),
         ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}"),
         ({"INFOBIP_APPLICATION_ID": "A"}, "must be given together"),
+        ({"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com"}, "OTPQUEUE_SMTP_URL must be given together"),
+        ({**MAILED, "OTPQUEUE_SMTP_URL": "mail.example:587"}, "OTPQUEUE_SMTP_URL must be `smtp://"),
+        ({**MAILED, "OTPQUEUE_SMTP_URL": "smtp://anna@mail.example"}, "OTPQUEUE_SMTP_URL must be `smtp://"),
+        ({**MAILED, "OTPQUEUE_ALERT_EMAIL_TO": "ops"}, "OTPQUEUE_ALERT_EMAIL_TO must be like"),
+        ({**MAILED, "OTPQUEUE_ALERT_EMAIL_FROM": "x y@z"}, "OTPQUEUE_ALERT_EMAIL_FROM must be like"),
         ({"INFOBIP_MESSAGE_ID": "M"}, "must be given together"),
         (
             {"OTPQUEUE_WORKER_METRICS_PORT": "9464"},
@@ -445,3 +463,12 @@ def test_variables_of_an_orchestrator_are_no_settings(name: str) -> None:
     settings = load({name: "tcp://10.0.0.1:8000"}, dotenv=None)
 
     assert settings.port == 8000
+
+
+def test_alerts_are_mailed_to_several() -> None:
+    """Who gets mails, from whom and over which server; the server's password is not shown."""
+    settings = load(MAILED | {"OTPQUEUE_ALERT_RULES": '{"success_rate": {"off": true}}'}, dotenv=None)
+
+    assert settings.alert_email_to == ("ops@example.com", "boss@example.com")
+    assert settings.alert_rules["success_rate"].off
+    assert "hunter2" not in repr(settings)
