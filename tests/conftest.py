@@ -6,7 +6,10 @@ Environment variables that would change the settings are removed before anything
 from __future__ import annotations
 
 import base64
+import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 import requests
+import structlog
 
 from otpqueue import clock
 from otpqueue.domain.limits import LIMITS
@@ -59,6 +63,19 @@ class Engines:
 
     postgres: Postgres
     valkey: Valkey
+
+
+@pytest.fixture(autouse=True)
+def records_as_they_were() -> Iterator[None]:
+    """Undo what a command in this process has set up for its records: the next test looks for its own."""
+    hooks = sys.excepthook, threading.excepthook
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        root = logging.getLogger()
+        root.handlers[:] = [one for one in root.handlers if type(one).__module__ != "otpqueue.logs"]
+        root.setLevel(logging.WARNING)
+        sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.fixture(scope="session")
