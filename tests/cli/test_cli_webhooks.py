@@ -13,6 +13,7 @@ from otpqueue import clock
 from otpqueue.operations.request import CodeWanted
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
+from tests.cli.forking import Forking
 from tests.conftest import MakeParts
 from tests.operations.looking import Rows
 from tests.operations.receiver import Receiver
@@ -26,9 +27,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def operator(shell: Shell, client_id: UUID) -> Shell:
+def operator(forking: Forking, shell: Shell, client_id: UUID) -> Shell:
     """Return a shell that may post to this machine, of a deployment with a client."""
-    return Shell(shell.folder, {**shell.environment, "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"})
+    environment = {**shell.environment, "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
+    return Shell(forking, shell.folder, environment)
 
 
 def said(operator: Shell, *arguments: str) -> str:
