@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,17 @@ from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
 from otpqueue.wiring import Parts
 
 T = TypeVar("T")
+
+
+class Left:
+    """What may be left of a time that began to run after this was made, on however slow a machine."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def of(self, whole_s: int) -> range:
+        """Return the whole seconds that may be left of so many."""
+        return range(whole_s - math.ceil(time.monotonic() - self._begun), whole_s + 1)
 
 
 @dataclass(frozen=True)
