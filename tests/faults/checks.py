@@ -414,6 +414,11 @@ def _attempts(history: History) -> dict[str, list[AttemptRow]]:
     return found
 
 
+def statistics_exact(history: History) -> list[Violation]:
+    """Statistics say what a recount of the rows says."""
+    return [Violation("statistics_exact", text) for text in history.miscounted]
+
+
 CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
     nothing_lost,
     sends_bounded,
@@ -421,6 +426,7 @@ CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
     codes_judged_rightly,
     states_move_forward,
     crashes_recovered,
+    statistics_exact,
 )
 
 

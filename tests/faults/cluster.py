@@ -66,6 +66,7 @@ SETTINGS: Mapping[str, str] = {
     "OTPQUEUE_CODE_LIFETIME_S": "120",
     "OTPQUEUE_SWEEP_EVERY_S": "1",
     "OTPQUEUE_EXPIRE_EVERY_S": "2",
+    "OTPQUEUE_ROLL_UP_EVERY_S": "1",
     "OTPQUEUE_JOB_S": "3",
     "OTPQUEUE_BACKOFF_BASE_S": "0.2",
     "OTPQUEUE_BACKOFF_MAX_S": "2",
@@ -389,6 +390,11 @@ class Cluster:
         """Call an API with our key unless another is given. Raises web.NotConnected or web.NoAnswer."""
         headers = {"Authorization": f"Bearer {key or self.api_key}"}
         return web.call(method, self.api_urls[api] + path, body, headers=headers)
+
+    @property
+    def database_url(self) -> str:
+        """Postgres, for SQLAlchemy."""
+        return self._postgres.url
 
     def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """Ask Postgres. Raises psycopg.OperationalError while it is down."""

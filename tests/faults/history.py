@@ -155,6 +155,8 @@ class History:
     faults: Mapping[str, int] = field(default_factory=dict)
     """How often what was done, by kind: faults that struck at the provider, and what else was disturbed."""
     policy: Policy = Policy()
+    miscounted: tuple[str, ...] = ()
+    """Where the statistics differ from a recount."""
     ended: float = 0.0
     """When the tables were read: everything had worked for a while by then."""
 

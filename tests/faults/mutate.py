@@ -255,6 +255,19 @@ MUTATIONS = (
         ),
         run=_CRASHES,
     ),
+    Mutation(
+        name="second-thoughts-added",
+        says="what turns out otherwise is counted anew, and what was counted before stays",
+        check="statistics_exact",
+        edits=(
+            Edit(
+                path="migrations/versions/0010_statistics.py",
+                old=" UNION ALL SELECT -1, * FROM old_attempts",
+                new="",
+            ),
+        ),
+        run=_CALM,
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from otpqueue.store.engine import make_engine
 from tests.faults import chaos
 from tests.faults.callers import Caller, Reach, Script, scripts
 from tests.faults.cluster import SETTINGS, Cluster
@@ -27,6 +28,7 @@ from tests.faults.history import (
     Seen,
     Sent,
 )
+from tests.store.recounting import miscounted
 
 _TICK_S = 0.02
 _LOOK_EVERY_S = 0.5
@@ -219,8 +221,17 @@ def _gather(
             expire_every_s=float(settings["OTPQUEUE_EXPIRE_EVERY_S"] or 0),
             senders=len(cluster.names("send")),
         ),
+        miscounted=_miscounted(cluster),
         ended=ended,
     )
+
+
+def _miscounted(cluster: Cluster) -> tuple[str, ...]:
+    engine = make_engine(cluster.database_url, pool_size=1)
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as conn:
+        found = miscounted(conn)
+    engine.dispose()
+    return tuple(found)
 
 
 def _seconds(moment: datetime | None) -> float | None:

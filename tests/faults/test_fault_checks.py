@@ -388,3 +388,10 @@ def test_recovery_waits_for_what_it_needs(outage: tuple[Disruption, ...]) -> Non
     late = replace(CRASHED, attempts=(lost(), attempt(2, 119.0)))
 
     assert texts(checks.crashes_recovered, replace(late, disruptions=(killed(until=101.3), *outage))) == []
+
+
+def test_miscounted_statistics() -> None:
+    """Each sum that differs from the rows is told."""
+    off = replace(GOOD, miscounted=("stats_minutes sent says 1, the rows say 2",))
+
+    assert texts(checks.statistics_exact, off) == ["stats_minutes sent says 1, the rows say 2"]

@@ -11,13 +11,22 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, select
 
 from otpqueue.domain.stats import bucket
-from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
+from otpqueue.store.schema import (
+    checks,
+    otp_requests,
+    refusals,
+    send_attempts,
+    stat_events,
+    stats_hours,
+    stats_minutes,
+)
 
 Key = tuple[datetime, str, str, str, str, str]
 """The minute or hour, the client's id, country, channel, metric, label."""
 Counts = dict[Key, tuple[int, Decimal]]
 Told = tuple[datetime, str, str, Any]
 """When, metric, label, what was measured."""
+_NOTHING = (0, Decimal(0))
 
 
 def recount(conn: Connection) -> Counts:
@@ -62,6 +71,38 @@ def counted(conn: Connection, table: Table) -> Counts:
         for row in _rows(conn, table)
         if row["n"] or row["total"]
     }
+
+
+def waiting(conn: Connection) -> Counts:
+    """Return what is not added up yet."""
+    found: Counts = {}
+    for row in _rows(conn, stat_events):
+        of = (row["at"], str(row["client_id"]), row["country"], row["channel"])
+        told = [(row["metric"], row["label"], 0 if row["also"] else row["total"])]
+        told += [(row["also"], row["also_label"], row["total"])] if row["also"] else []
+        for metric, label, total in told:
+            key = (*of, metric, label)
+            were = found.get(key, (0, Decimal(0)))
+            found[key] = (were[0] + row["n"], were[1] + total)
+    return found
+
+
+def miscounted(conn: Connection) -> list[str]:
+    """Return where the sums, with what is not added up yet, differ from a recount.
+
+    Call in a transaction that sees one moment (REPEATABLE READ).
+    """
+    expected = recount(conn)
+    found = []
+    for table, wanted in ((stats_minutes, expected), (stats_hours, by_hour(expected))):
+        outbox = waiting(conn) if table is stats_minutes else by_hour(waiting(conn))
+        said = counted(conn, table)
+        for key in sorted(wanted.keys() | said.keys() | outbox.keys()):
+            (n, total), (more, rest) = said.get(key, _NOTHING), outbox.get(key, _NOTHING)
+            if (n + more, total + rest) != wanted.get(key, _NOTHING):
+                wrong = f"{n} ({total}) and {more} ({rest}) waiting"
+                found.append(f"{table.name} {key} says {wrong}, the rows say {wanted.get(key, _NOTHING)}")
+    return found
 
 
 def _rows(conn: Connection, table: Table) -> list[RowMapping]:
