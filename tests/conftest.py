@@ -218,10 +218,15 @@ def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
 
 @pytest.fixture
 def parts(make_parts: MakeParts) -> Parts:
-    """Return wired and provisioned parts."""
-    parts = make_parts()
-    parts.provision(parts.transport, now=clock.now())
-    return parts
+    """Return wired and provisioned parts; provisioning has more time than what tests look at."""
+    patient = make_parts(
+        OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S="15",
+        OTPQUEUE_PROVIDER_TIMEOUT_S="15",
+        OTPQUEUE_SEND_LEASE_S="60",
+        OTPQUEUE_CHECK_LEASE_S="60",
+    )
+    patient.provision(patient.transport, now=clock.now())
+    return make_parts()
 
 
 @pytest.fixture

@@ -658,7 +658,7 @@ def test_wrong_key_fails_no_resend(
 
 @pytest.mark.parametrize("how", ["cancel", "replace"])
 def test_ended_while_a_resend_is_claimed(
-    resends: Resends,
+    make_resends: MakeResends,
     ask: Ask,
     ask_sent: AskSent,
     provider: Provider,
@@ -666,7 +666,7 @@ def test_ended_while_a_resend_is_claimed(
     how: str,
 ) -> None:
     """A request that ends while its resend is at the provider stays ended; the attempt is noted."""
-    request = ask_sent()
+    resends, request = make_resends(OTPQUEUE_SEND_LEASE_S="30"), ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, latency_ms=500)
     resends.ask(request)

@@ -7,10 +7,10 @@ import signal
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from otpqueue import clock
-from otpqueue.store.engine import allow_time, connection
+from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.wiring import Parts
 from tests.conftest import Ask
 from tests.operations.looking import Rows, numbers, until
@@ -50,9 +50,12 @@ def test_worker_that_is_told_to_stop_leaves_the_rest(
 ) -> None:
     """A purge of an hour's worth does not hold a worker up: it ends after the batch in hand, exit code 0."""
     ask(numbers(1)[0])
-    with connection(parts.engine) as conn:
+
+    def fill(conn: Connection) -> None:
         allow_time(conn, 60)
         conn.execute(MANY, {"ended": clock.now() - timedelta(days=31), "count": 60_000})
+
+    transaction(parts.engine, fill)
     worker = start(*SLOW)
     start(*BEAT, **OFTEN)
     until(lambda: _count(parts) < 60_001, within_s=60)
