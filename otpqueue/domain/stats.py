@@ -92,11 +92,12 @@ BOUNDS_MS: tuple[int, ...] = (
 """The upper bounds of the buckets, each its own bucket's; the same for all histograms."""
 BEYOND = "inf"
 """The label of what is longer than the last bound."""
+_LABELLED = tuple((bound, str(bound)) for bound in BOUNDS_MS)
 
 
 def bucket(ms: int) -> str:
     """Return the label of the bucket that a duration falls into: that of the first bound it does not pass."""
-    return next((str(bound) for bound in BOUNDS_MS if ms <= bound), BEYOND)
+    return next((label for bound, label in _LABELLED if ms <= bound), BEYOND)
 
 
 def quantile(buckets: Mapping[str, int], q: float) -> float | None:
@@ -109,8 +110,8 @@ def quantile(buckets: Mapping[str, int], q: float) -> float | None:
     if total <= 0:
         return None
     wanted, below, lower = q * total, 0, 0
-    for bound in BOUNDS_MS:
-        inside = buckets.get(str(bound), 0)
+    for bound, label in _LABELLED:
+        inside = buckets.get(label, 0)
         if inside > 0 and below + inside >= wanted:
             return lower + (bound - lower) * max(wanted - below, 0) / inside
         below, lower = below + inside, bound
