@@ -57,6 +57,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.line("Install them: apt-get install chromium chromium-driver", red=True)
 
 
+_LONG = ("faults", "browser", "system", "worker")
+"""Folders of few tests that take long: begun first, they are not what all others are waited with for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long; files are handed out in that order."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
 @dataclass(frozen=True)
 class Engines:
     """The servers of this run."""

@@ -144,9 +144,9 @@ def test_one_probe_for_all_processes(
 ) -> None:
     """Of four processes that pump while the circuit is half open, one asks the provider, once."""
     settings = {
-        "OTPQUEUE_CIRCUIT_PAUSE_S": "0.5",
+        "OTPQUEUE_CIRCUIT_PAUSE_S": "2",
         "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "30",
-        "OTPQUEUE_JOB_S": "1",
+        "OTPQUEUE_JOB_S": "3",
     }
     processes = [make_parts(**settings) for _ in range(4)]
     processes[0].circuit.note(FAILURES)
@@ -156,7 +156,7 @@ def test_one_probe_for_all_processes(
 
     at_once([process.pump.run for process in processes])
 
-    # The pauses are 0.5 and 1 s: in jobs of a second there is room for one probe.
+    # The pauses are 2 and 4 s: in jobs of three seconds there is room for one probe.
     assert len(rows.attempts()) == 1
 
 
