@@ -13,6 +13,9 @@ from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
 WORLD = "001"
 """The region of numbers that belong to no one country (UN M49, as libphonenumber has it)."""
 
+NO_COUNTRY = "ZZ"
+"""What the guard and the statistics keep in place of a country of theirs (ISO 3166 leaves it to users)."""
+
 _ALLOWED_CHARACTERS = re.compile(r"[+0-9 ().\-/]{2,32}")
 
 _KINDS = {

@@ -12,10 +12,6 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-NO_COUNTRY = "ZZ"
-"""Stands for numbers that belong to no one country."""
-NO_CHANNEL = "none"
-"""Stands for refused tries: which way a code should have travelled is not kept of them."""
 NO_STATUS = "none"
 """The HTTP status of an answer that never came."""
 

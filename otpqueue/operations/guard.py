@@ -12,6 +12,7 @@ from otpqueue import metrics
 from otpqueue.domain import guard as rules
 from otpqueue.domain.errors import DatabaseUnavailable, DestinationPaused
 from otpqueue.domain.guard import EMPTY, Counted, Decision, Mode, Policy, Standing, Why
+from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Applicant, Undo
 from otpqueue.store import guard as tallies
@@ -143,7 +144,7 @@ def _subject(applicant: Applicant) -> Subject:
     digits = applicant.number.digits
     return Subject(
         block=rules.block_of(digits),
-        country=applicant.number.country or tallies.NO_COUNTRY,
+        country=applicant.number.country or NO_COUNTRY,
         digits=digits,
         number_hashes=applicant.number_hashes,
         address_hashes=applicant.client_ip_hashes or (),

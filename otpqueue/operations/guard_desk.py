@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.guard import Policy, budget
+from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.store import guard_reports
 from otpqueue.store.engine import allow_time, connection, transaction
-from otpqueue.store.guard import NO_COUNTRY
 from otpqueue.store.guard_reports import BlockSums, Excepted, Refusals
 
 LONGEST = timedelta(days=90)

@@ -144,7 +144,7 @@ def examples(conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: d
     since = start_of(rule, now)
     conditions: list[ColumnElement[bool]] = [~_r.is_test]
     if watch.by is Dimension.COUNTRY:
-        conditions.append(func.coalesce(_r.country, "ZZ") == subject)
+        conditions.append(func.coalesce(_r.country, phone.NO_COUNTRY) == subject)
     if watch.by is Dimension.CLIENT:
         conditions.append(_r.client_id == _client_id(subject))
     if watch.examples is Examples.WRONG:

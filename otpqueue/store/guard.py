@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.guard import EMPTY, LEARNT_DAYS, Decision, Mode, Number, Tally, Window
+from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.store.schema import (
     guard_addresses,
     guard_decisions,
@@ -25,9 +26,6 @@ from otpqueue.store.schema import (
 
 TOTAL = "*"
 """The subject that all chances are counted under."""
-
-NO_COUNTRY = "ZZ"
-"""What stands for the country of a number that belongs to none (ISO 3166 leaves it to users)."""
 
 _LOCK = int.from_bytes(b"guard", "big")
 _AMPLE = 1_000_000_000
