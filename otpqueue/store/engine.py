@@ -5,16 +5,19 @@
 | `connection`: reads, and what must not be run again   | autocommit; every passing trouble is unavailable   |
 | `run`: one statement that writes                      | the same, run again after a deadlock               |
 | `transaction`: several statements, all or nothing     | a transaction, run again from its start            |
+| `fetch`: one statement of the hot path, a constant    | as `run`, without SQLAlchemy around the statement  |
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -135,11 +138,19 @@ def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
 def _until_it_passes(
     engine: Engine, work: Callable[[Connection], Result], conflicts: Collection[str]
 ) -> Result:
+    def once() -> Result:
+        with _lent(engine) as conn:
+            return work(conn)
+
+    return _retry(once, conflicts)
+
+
+def _retry(work: Callable[[], Result], conflicts: Collection[str]) -> Result:
+    """Call `work` until it raises none of these SQLSTATEs; a deadlock that does not pass is unavailable."""
     for attempt in range(1, _TRIES + 1):
         try:
-            with _lent(engine) as conn:
-                return work(conn)
-        except DBAPIError as error:
+            return work()
+        except (DBAPIError, psycopg.Error) as error:
             sqlstate = _sqlstate(error)
             if sqlstate not in conflicts:
                 raise
@@ -149,6 +160,53 @@ def _until_it_passes(
                 raise
         time.sleep(random.random() * _PAUSE_S * attempt)  # noqa: S311 - spreads retries, guards nothing
     raise AssertionError("unreachable")
+
+
+def fetch(
+    engine: Engine, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
+) -> list[Any]:
+    """Execute one constant statement in autocommit and return its rows as named tuples.
+
+    For the hot path: psycopg prepares the statement once per connection, and no SQLAlchemy expression is
+    built and compiled, which costs more than the statement itself. `statement` names its parameters as
+    `%(name)s`. It is executed again after a deadlock or a serialization failure, and with `retry_unique`
+    after a unique violation, since Postgres has undone it then.
+
+    Raises DatabaseUnavailable as `connection` does.
+    """
+    conflicts = {*_DEADLOCKS, _UNIQUE_VIOLATION} if retry_unique else _DEADLOCKS
+    return _retry(lambda: _fetch(engine, statement, parameters), conflicts)
+
+
+def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+    try:
+        proxy = engine.raw_connection()
+    except (PoolTimeout, DBAPIError, psycopg.Error) as error:
+        raise _unavailable(error) from error
+    metrics.change(metrics.CONNECTIONS_IN_USE, 1)
+    conn = cast("psycopg.Connection[Any]", proxy.driver_connection)
+    try:
+        with conn.cursor(row_factory=namedtuple_row) as cursor:
+            return cursor.execute(statement, parameters).fetchall()
+    except psycopg.Error as error:
+        sessions.keep_first_line(error)
+        wrong_session = error.sqlstate in _WRONG_SESSION
+        if conn.closed or wrong_session:
+            proxy.invalidate(error)
+        if error.sqlstate in _DEADLOCKS:
+            raise
+        if isinstance(error, psycopg.OperationalError) or conn.closed or wrong_session:
+            raise _unavailable(error) from error
+        raise
+    finally:
+        metrics.change(metrics.CONNECTIONS_IN_USE, -1)
+        proxy.close()
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    why = "pool_exhausted" if isinstance(error, PoolTimeout) else "unavailable"
+    metrics.count(metrics.DATABASE_FAILURES, why)
+    return DatabaseUnavailable(retry_after_s=1)
 
 
 @contextmanager
@@ -166,8 +224,7 @@ def _lent(engine: Engine) -> Iterator[Connection]:
             finally:
                 metrics.change(metrics.CONNECTIONS_IN_USE, -1)
     except PoolTimeout as error:
-        metrics.count(metrics.DATABASE_FAILURES, "pool_exhausted")
-        raise DatabaseUnavailable(retry_after_s=1) from error
+        raise _unavailable(error) from error
     except DBAPIError as error:
         sqlstate = _sqlstate(error)
         if sqlstate in _DEADLOCKS:
@@ -175,10 +232,10 @@ def _lent(engine: Engine) -> Iterator[Connection]:
         # psycopg counts as operational what is not the program's fault: no connection, cut or refused ones,
         # time-outs of statements and locks, a server that is full or going down, and PgBouncer's own words.
         if isinstance(error, OperationalError) or error.connection_invalidated or sqlstate in _WRONG_SESSION:
-            metrics.count(metrics.DATABASE_FAILURES, "unavailable")
-            raise DatabaseUnavailable(retry_after_s=1) from error
+            raise _unavailable(error) from error
         raise
 
 
 def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
+    """Return the SQLSTATE of an error, psycopg's own or one that SQLAlchemy has wrapped."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None)

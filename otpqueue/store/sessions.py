@@ -91,8 +91,14 @@ def _has_something_to_read(descriptor: int) -> bool:
 def hide_details(context: ExceptionContext) -> None:
     """Leave only the first line of what Postgres says: others show a whole row, and end up in logs."""
     for error in (context.original_exception, context.sqlalchemy_exception):
-        if error is not None and error.args:
-            error.args = (str(error.args[0]).partition("\n")[0],)
+        if error is not None:
+            keep_first_line(error)
+
+
+def keep_first_line(error: BaseException) -> None:
+    """Reduce the text of a database error to its first line."""
+    if error.args:
+        error.args = (str(error.args[0]).partition("\n")[0],)
 
 
 class _UtcLoader(TimestamptzLoader):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.store.engine import connection, run, transaction
+from otpqueue.store.engine import connection, fetch, run, transaction
 from otpqueue.store.schema import clients
 from otpqueue.store.sessions import TimeLimits
 from tests.store.conftest import NOW, MakeEngine, Store
@@ -261,3 +263,52 @@ def test_sessions_are_in_utc_and_named(engine: Engine) -> None:
     with connection(engine) as conn:
         assert conn.execute(text("SHOW timezone")).scalar_one() == "UTC"
         assert conn.execute(text("SHOW application_name")).scalar_one() == "otpqueue"
+
+
+def test_constant_statement_is_prepared_once_and_commits_at_once(engine: Engine) -> None:
+    """`fetch` returns named rows, commits by itself, and has its statement prepared on the connection."""
+    statement = "INSERT INTO clients (id, name, created_at) VALUES (%(id)s, %(name)s, %(now)s) RETURNING name"
+
+    for number in range(8):
+        (row,) = fetch(engine, statement, {"id": uuid4(), "name": f"c{number}", "now": NOW})
+        assert row.name == f"c{number}"
+
+    assert names(engine) == [f"c{number}" for number in range(8)]
+    prepared = fetch(engine, "SELECT statement FROM pg_prepared_statements", {})
+    assert any("INSERT INTO clients" in row.statement for row in prepared)
+
+
+def test_constant_statement_is_retried_after_a_unique_violation_only_if_asked(engine: Engine) -> None:
+    """A row that another session made first is waited out with `retry_unique`; its error has no values."""
+    statement = "INSERT INTO clients (id, name, created_at) VALUES (%(id)s, 'a', %(now)s) RETURNING name"
+    fetch(engine, statement, {"id": uuid4(), "now": NOW})
+
+    with pytest.raises(psycopg.errors.UniqueViolation) as raised:
+        fetch(engine, statement, {"id": uuid4(), "now": NOW})
+    assert "DETAIL" not in str(raised.value)
+
+    def remove() -> None:
+        time.sleep(0.1)
+        fetch(engine, "DELETE FROM clients WHERE name = 'a' RETURNING name", {})
+
+    with ThreadPoolExecutor() as pool:
+        removing = pool.submit(remove)
+        assert fetch(engine, statement, {"id": uuid4(), "now": NOW}, retry_unique=True)[0].name == "a"
+        removing.result()
+
+
+def test_constant_statement_on_a_connection_that_was_cut_is_unavailable(
+    engine: Engine, small_pool: Engine
+) -> None:
+    """The caller gets DatabaseUnavailable once, and the next statement a fresh connection."""
+    cut = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(DatabaseUnavailable):
+        fetch(small_pool, cut, {})
+
+    assert fetch(small_pool, "SELECT 1 AS one", {})[0].one == 1
+
+
+def test_constant_statement_without_a_free_connection_is_unavailable(small_pool: Engine) -> None:
+    """A pool whose connections are all checked out is reported, not waited for without end."""
+    with connection(small_pool), pytest.raises(DatabaseUnavailable):
+        fetch(small_pool, "SELECT 1 AS one", {})
