@@ -1,18 +1,17 @@
-"""Counting in Redis: moving windows of the `limits` library, several of them at once, all or nothing.
+"""Limits counted in Redis: moving windows, several of them at once, all or nothing, in one script.
 
-A window is a list of the times of what it admitted, as the library keeps it. The library counts one window
-at a time, by the clock of the host that asks. Ours is one script over all windows of a try, by Redis's own
-clock: hosts whose clocks disagree share a window, and nothing need be undone when one of several is full.
+A window is a list of the times of what it admitted, by Redis's own clock: hosts whose clocks disagree share a
+window. A call is counted in two steps of the same script: first the rate of its API key, which counts every
+call, then the limits of what it asks for. The script of an accepted call also says whether a worker must be
+woken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limits import RateLimitItemPerSecond
-from limits.storage import RedisStorage
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -27,41 +26,57 @@ _PREFIX = "otpqueue:limits"
 # Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
 # script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
 # room again, which makes `Retry-After` exact.
+#
+# KEYS: the windows, then, to wake a worker, the flag and the nudge of its job. ARGV: how many windows the
+# first step has, how many there are in all, then amount and seconds of each window. The answer: how many
+# steps were counted (the first alone if the second is full), the stamp, what `wake` returned, then room left
+# and microseconds until there is more, of each window that was looked at.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local stamp = string.format('%.6f', now)
-local admitted = 1
-local counts = {}
-for i, key in ipairs(KEYS) do
-    local amount, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-    local oldest = redis.call('LINDEX', key, -1)
-    while oldest and tonumber(oldest) <= now - window do
-        redis.call('RPOP', key)
-        oldest = redis.call('LINDEX', key, -1)
+local first, all = tonumber(ARGV[1]), tonumber(ARGV[2])
+local answer = {0, stamp, false}
+
+local function count(from, to)
+    local admitted = true
+    local counts = {}
+    for i = from, to do
+        local key, window = KEYS[i], tonumber(ARGV[2 + 2 * i])
+        local oldest = redis.call('LINDEX', key, -1)
+        while oldest and tonumber(oldest) <= now - window do
+            redis.call('RPOP', key)
+            oldest = redis.call('LINDEX', key, -1)
+        end
+        counts[i] = redis.call('LLEN', key)
+        if counts[i] >= tonumber(ARGV[1 + 2 * i]) then admitted = false end
     end
-    counts[i] = redis.call('LLEN', key)
-    if counts[i] >= amount then admitted = 0 end
-end
-local answer = {admitted, stamp}
-for i, key in ipairs(KEYS) do
-    local amount, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-    if admitted == 1 then
-        redis.call('LPUSH', key, stamp)
-        redis.call('EXPIRE', key, window + 1)
-        counts[i] = counts[i] + 1
+    for i = from, to do
+        local key, window = KEYS[i], tonumber(ARGV[2 + 2 * i])
+        if admitted then
+            redis.call('LPUSH', key, stamp)
+            redis.call('EXPIRE', key, window + 1)
+            counts[i] = counts[i] + 1
+        end
+        local oldest = redis.call('LINDEX', key, -1) or stamp
+        answer[#answer + 1] = tonumber(ARGV[1 + 2 * i]) - counts[i]
+        answer[#answer + 1] = math.ceil((oldest + window - now) * 1000000)
     end
-    local oldest = redis.call('LINDEX', key, -1) or stamp
-    answer[#answer + 1] = amount - counts[i]
-    answer[#answer + 1] = math.ceil((oldest + window - now) * 1000000)
+    return admitted
 end
+
+if not count(1, first) then return answer end
+answer[1] = 1
+if not count(first + 1, all) then return answer end
+answer[1] = 2
+if #KEYS > all then answer[3] = wake(KEYS[all + 1], KEYS[all + 2]) end
 return answer
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What is to be counted: a limit, its quota, and a keyed hash of whom it is counted for."""
+    """What is counted: a limit, its quota, and a keyed hash of whom it is counted for."""
 
     limit: Limit
     quota: Quota
@@ -70,55 +85,72 @@ class Window:
     @property
     def key(self) -> str:
         """Its key in Redis; another quota begins a window of its own."""
-        item = RateLimitItemPerSecond(self.quota.amount, self.quota.window_s, namespace=self.limit.name)
-        return item.key_for(self.whom)
+        quota = self.quota
+        return f"{_PREFIX}:{self.limit.name}/{self.whom}/{quota.amount}/{quota.window_s}/second"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """What became of a try."""
+class CountedCall:
+    """What became of a call's try."""
 
+    rate_admitted: bool
+    """Whether the first windows had room; they are counted then whatever becomes of the others."""
     admitted: bool
+    """Whether all windows had room."""
     standings: tuple[Standing, ...]
-    """One for each window, after the try."""
+    """How each window that was looked at stands after the try."""
     stamp: str
-    """What stands for it in each window, if it was admitted."""
+    """What stands for it in each window in which it was counted."""
+    wake_up: int | None
+    """What the wake-up found, in the words of `jobs`; None if no job was woken."""
 
 
 class Limiter:
     """Counts tries against windows that all processes share. Thread-safe."""
 
-    def __init__(self, redis: Redis) -> None:
-        # The address is not used: the pool has connections, with the time-outs of ours.
-        self._storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix=_PREFIX)
-        self._redis, self._take = redis, redis.register_script(_TAKE)
+    def __init__(self, redis: Redis, *, wake_lua: str = "") -> None:
+        """Count in `redis`; `wake_lua` defines the Lua function `wake(flag, nudge)`."""
+        self._redis, self._take = redis, redis.register_script(wake_lua + _TAKE)
 
-    def take(self, windows: Sequence[Window]) -> Taken:
-        """Count a try in all windows, or in none if one of them is full. One round trip.
+    def take(
+        self, windows: Sequence[Window], *, rate: Sequence[Window] = (), wake: tuple[str, str] | None = None
+    ) -> CountedCall:
+        """Count a try in all windows of `rate`, then in all of `windows`, each all or nothing.
 
-        Raises LimitsUnavailable; whether it was counted then nobody knows.
+        One round trip. `wake` names the flag and the nudge of the job to wake if both had room.
+
+        Raises LimitsUnavailable; whether the try was counted is unknown then.
         """
-        arguments = [number for window in windows for number in (window.quota.amount, window.quota.window_s)]
+        every = (*rate, *windows)
+        arguments: list[int] = [len(rate), len(every)]
+        for window in every:
+            arguments += (window.quota.amount, window.quota.window_s)
         try:
-            answer: Any = self._take(keys=self._keys(windows), args=arguments)
+            answer: Any = self._take(keys=[*(one.key for one in every), *(wake or ())], args=arguments)
         except RedisError as error:
             raise LimitsUnavailable(retry_after_s=1) from error
-        numbers = iter(answer[2:])
-        standings = tuple(
-            Standing(limit=window.limit, quota=window.quota, left=left, more_in_s=next(numbers) / 1e6)
-            for window, left in zip(windows, numbers, strict=False)
+        steps, stamp, wake_up, *numbers = answer
+        return CountedCall(
+            rate_admitted=steps >= 1,
+            admitted=steps == 2,
+            standings=tuple(_standings(every, numbers)),
+            stamp=stamp.decode(),
+            wake_up=wake_up,
         )
-        return Taken(admitted=bool(answer[0]), standings=standings, stamp=answer[1].decode())
 
-    def give_back(self, windows: Sequence[Window], taken: Taken) -> None:
-        """Count the try no more. A failure is logged: it costs a try until the window is over."""
+    def give_back(self, windows: Sequence[Window], counted: CountedCall) -> None:
+        """Remove the try from these windows. A failure is logged: it costs a try until the window is over."""
         try:
             with self._redis.pipeline(transaction=False) as pipe:
-                for key in self._keys(windows):
-                    pipe.lrem(key, 1, taken.stamp)
+                for window in windows:
+                    pipe.lrem(window.key, 1, counted.stamp)
                 pipe.execute()
         except RedisError as error:
             log.warning("limits_not_given_back", error=type(error).__name__)
 
-    def _keys(self, windows: Sequence[Window]) -> list[str]:
-        return [self._storage.prefixed_key(window.key) for window in windows]
+
+def _standings(windows: Iterable[Window], numbers: list[int]) -> Iterable[Standing]:
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    # The script stops after the first step if that is full.
+    for window, (left, more_in_us) in zip(windows, pairs, strict=False):
+        yield Standing(limit=window.limit, quota=window.quota, left=left, more_in_s=more_in_us / 1e6)

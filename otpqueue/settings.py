@@ -605,6 +605,14 @@ class Settings(BaseModel):
         le=604_800,
         description="the answer to a call with an `Idempotency-Key` is replayed for so long",
     )
+    access_cache_s: float = Field(
+        1,
+        alias="OTPQUEUE_ACCESS_CACHE_S",
+        ge=0,
+        le=5,
+        description="how long an API process caches API keys, client settings, stops and the day's counts: a "
+        "revoked key or a stop takes effect within it",
+    )
     sweep_every_s: Seconds = Field(5, alias="OTPQUEUE_SWEEP_EVERY_S", description="how often `sweep` runs")
     expire_every_s: Seconds = Field(
         15, alias="OTPQUEUE_EXPIRE_EVERY_S", description="how often `expire` runs"

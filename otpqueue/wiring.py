@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs, metrics, policies, traces
 from otpqueue.circuit import SharedCircuit
+from otpqueue.domain.admission import AdmissionRules
 from otpqueue.domain.alerts import Rule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
@@ -32,6 +33,7 @@ from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
 from otpqueue.mail import Mailer, Server
+from otpqueue.operations.access import AccessCache
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.alert_book import AlertBook
 from otpqueue.operations.alert_desk import AlertDesk
@@ -46,7 +48,6 @@ from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.groups import TellGroups
 from otpqueue.operations.guard import PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
-from otpqueue.operations.guessing import WrongCodes, WrongShareRule
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.heart import Heart
 from otpqueue.operations.history import TellHistory
@@ -60,7 +61,7 @@ from otpqueue.operations.provision import Provision
 from otpqueue.operations.purge import Purge
 from otpqueue.operations.readings import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
 from otpqueue.operations.receive_receipts import ReceiveReceipts
-from otpqueue.operations.replay import Once
+from otpqueue.operations.replay import Replays
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.roll_up import RollUp
@@ -69,7 +70,6 @@ from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
-from otpqueue.operations.sending_rules import NumbersAllowed, WithinCaps, not_blocked, while_sending
 from otpqueue.operations.standing import TellStanding
 from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
@@ -326,32 +326,36 @@ class Parts:
         )
 
     @cached_property
-    def admission(self) -> Admission:
-        """Decides who is sent a code.
+    def access(self) -> AccessCache:
+        """What this process caches of who may call and what is stopped."""
+        share_window_s = self.guess_policy.share.window_s if self.settings.wrong_share_refuses else None
+        return AccessCache(
+            engine=self.engine, max_age_s=self.settings.access_cache_s, judged_window_s=share_window_s
+        )
 
-        First the stop: while it holds everybody hears the same, test numbers included. Then what will not
-        change by waiting, without a look at the database before with one, so that nobody is told to come back
-        for what he will not get. Last what passes by itself, and what is counted.
-        """
-        limits = RequestLimits(limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings))
-        share = (WrongShareRule(share=self.guess_policy.share),) if self.settings.wrong_share_refuses else ()
+    @cached_property
+    def admission(self) -> Admission:
+        """Decides who is sent a code."""
         return Admission(
             engine=self.engine,
-            rules_for_all=(while_sending,),
-            rules=(
-                NumbersAllowed(policy=self.number_policy),
-                not_blocked,
-                WrongCodes(policy=self.guess_policy),
-                *share,
-                WithinCaps(caps=self.caps),
+            access=self.access,
+            rules=AdmissionRules(
+                numbers=self.number_policy,
+                guesses=self.guess_policy,
+                share_refuses=self.settings.wrong_share_refuses,
+                caps=self.caps,
             ),
-            counters=(limits, *((self.guard,) if self.guard.mode is not Mode.OFF else ())),
+            limits=RequestLimits(
+                limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings)
+            ),
+            guard=self.guard,
+            waker=self.waker,
         )
 
     @cached_property
     def limiter(self) -> Limiter:
         """Counts in Redis."""
-        return Limiter(self.redis)
+        return Limiter(self.redis, wake_lua=jobs.WAKE_LUA)
 
     @cached_property
     def key_rate(self) -> KeyRate:
@@ -404,7 +408,7 @@ class Parts:
             engine=self.engine,
             vault=self.vault,
             admission=self.admission,
-            wake=self.waker.wake,
+            replays=self.replays,
             send_within=timedelta(seconds=self.settings.send_within_s),
             max_checks=self.settings.max_checks,
             allow_documentation=self.settings.allow_documentation_numbers,
@@ -412,9 +416,9 @@ class Parts:
         )
 
     @cached_property
-    def once(self) -> Once:
-        """Replays answers."""
-        return Once(
+    def replays(self) -> Replays:
+        """The answers that are kept with Idempotency-Keys."""
+        return Replays(
             engine=self.engine,
             vault=self.vault,
             keep=timedelta(seconds=self.settings.idempotency_keep_s),
@@ -456,7 +460,6 @@ class Parts:
             engine=self.engine,
             vault=self.vault,
             admission=self.admission,
-            wake=self.waker.wake,
             send_within=timedelta(seconds=self.settings.send_within_s),
         )
 

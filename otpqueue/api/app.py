@@ -61,7 +61,7 @@ def create_app(parts: Parts) -> App:
 
     door = Door(
         keys=parts.keys,
-        clients=parts.clients,
+        access=parts.access,
         rate=parts.key_rate,
         guide_client=parts.settings.guide_client,
     )
@@ -71,7 +71,7 @@ def create_app(parts: Parts) -> App:
 
     app.add_route(
         "/v1/otp-requests",
-        OtpRequests(door=door, request=parts.request, search=parts.search, once=parts.once),
+        OtpRequests(door=door, request=parts.request, search=parts.search),
     )
     app.add_route("/v1/otp-requests/search", SearchByNumber(door=door, search=parts.search))
     app.add_route(
@@ -80,11 +80,11 @@ def create_app(parts: Parts) -> App:
     )
     app.add_route(
         "/v1/otp-requests/{request_id}/verify",
-        Verification(door=door, verify=parts.verify, room=checking, once=parts.once),
+        Verification(door=door, verify=parts.verify, room=checking, replays=parts.replays),
     )
     app.add_route(
         "/v1/otp-requests/{request_id}/resend",
-        Resending(door=door, resend=parts.resend, once=parts.once),
+        Resending(door=door, resend=parts.resend, replays=parts.replays),
     )
     app.add_route("/v1/otp-requests/{request_id}/history", RequestHistory(door=door, history=parts.history))
     app.add_route("/v1/phone-numbers/erase", Erasure(door=door, erase=parts.erase))

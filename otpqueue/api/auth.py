@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -10,12 +12,20 @@ import falcon
 
 from otpqueue import clock, logs
 from otpqueue.domain.errors import MissingScope, Unauthenticated
-from otpqueue.operations.clients import Clients
+from otpqueue.operations.access import AccessCache
 from otpqueue.operations.keys import Keys
-from otpqueue.operations.limits import KeyRate
+from otpqueue.operations.limits import CallRate, KeyRate
 from otpqueue.store.clients import ApiKey
 
 _LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who makes a call that counts against the rate of their API key together with its limits."""
+
+    client_id: UUID
+    rate: CallRate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +33,7 @@ class Door:
     """Lets callers in."""
 
     keys: Keys
-    clients: Clients
+    access: AccessCache
     rate: KeyRate
     guide_client: str | None
     """The client that keyless calls of the guide's two endpoints count as."""
@@ -37,22 +47,55 @@ class Door:
 
     def admit(self, req: falcon.Request, *scopes: str) -> ApiKey:
         """Return what is known of the caller's key, for calls that note who made them; else as `enter`."""
+        key = self._authenticate(req)
+        self.rate(key.id, key.settings)
+        _check_scopes(key, scopes)
+        return key
+
+    @contextmanager
+    def entering(self, req: falcon.Request, scope: str) -> Iterator[Caller]:
+        """Yield the caller of a call that is counted with its limits, in one script.
+
+        A call that fails before that is counted when the block ends. Raises as `enter` does.
+        """
+        key = self._authenticate(req)
+        with _counted_at_last(self.rate.of(key.id, key.settings)) as rate:
+            _check_scopes(key, (scope,))
+            yield Caller(client_id=key.client_id, rate=rate)
+
+    @contextmanager
+    def entering_guide(self, req: falcon.Request, scope: str, *, now: datetime) -> Iterator[Caller]:
+        """Yield the caller of one of the guide's endpoints, who may come without a key."""
+        if self.guide_client is None or req.get_header("Authorization") is not None:
+            with self.entering(req, scope) as caller:
+                yield caller
+            return
+        logs.bind(client=self.guide_client)
+        client_id = self.access.find_client(self.guide_client)
+        if client_id is None:
+            client_id = self.keys.client_id(self.guide_client, now=now)
+        with _counted_at_last(self.rate.of(client_id, self.access.client_settings(client_id))) as rate:
+            yield Caller(client_id=client_id, rate=rate)
+
+    def _authenticate(self, req: falcon.Request) -> ApiKey:
         word, _, api_key = (req.get_header("Authorization") or "").partition(" ")
         api_key = api_key.strip()
         if word.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
             raise Unauthenticated
-        key = self.keys.authenticate(api_key, now=clock.now())
+        key = self.keys.recognise(api_key, access=self.access, now=clock.now())
         logs.bind(client=key.client_name)
-        self.rate(key.id, key.settings)
-        if not key.scopes.intersection(scopes):
-            raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
         return key
 
-    def enter_guide(self, req: falcon.Request, scope: str, *, now: datetime) -> UUID:
-        """Return the client id of a call to one of the guide's endpoints, which may come without a key."""
-        if self.guide_client is None or req.get_header("Authorization") is not None:
-            return self.enter(req, scope)
-        logs.bind(client=self.guide_client)
-        client_id = self.keys.client_id(self.guide_client, now=now)
-        self.rate(client_id, self.clients.settings_of(client_id))
-        return client_id
+
+def _check_scopes(key: ApiKey, scopes: tuple[str, ...]) -> None:
+    if not key.scopes.intersection(scopes):
+        raise MissingScope(f"This call needs an API key with the scope {' or '.join(scopes)}.")
+
+
+@contextmanager
+def _counted_at_last(rate: CallRate) -> Iterator[CallRate]:
+    """Count the rate of a call when the block ends, unless it has been: its refusal hides any other."""
+    try:
+        yield rate
+    finally:
+        rate.count()

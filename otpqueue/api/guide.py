@@ -56,10 +56,10 @@ class RequestOtp:
         """Accept a request, as the guide's front end makes it."""
         with _in_the_guides_words(resp):
             now = clock.now()
-            client_id = self.door.enter_guide(req, "send", now=now)
-            body = bodies.read(req, bodies.GuideRequest)
-            wanted = CodeWanted(phone_number=body.phone_number, session_id=body.session_id)
-            request = self.request(wanted, client_id=client_id, now=now)
+            with self.door.entering_guide(req, "send", now=now) as caller:
+                body = bodies.read(req, bodies.GuideRequest)
+                wanted = CodeWanted(phone_number=body.phone_number, session_id=body.session_id)
+                request = self.request(wanted, client_id=caller.client_id, now=now, rate=caller.rate)
             resp.status = falcon.HTTP_202
             resp.text = json.dumps(
                 {
@@ -88,11 +88,14 @@ class VerifyOtp:
         """Check a code against the newest request for the number and session."""
         with _in_the_guides_words(resp):
             now = clock.now()
-            client_id = self.door.enter_guide(req, "verify", now=now)
-            body = bodies.read(req, bodies.GuideVerify)
-            attempted = Attempted(code=body.otp, phone_number=body.phone_number, session_id=body.session_id)
-            with self.room.place():
-                self.verify.newest(attempted, client_id=client_id, now=now)
+            with self.door.entering_guide(req, "verify", now=now) as caller:
+                caller.rate.count()
+                body = bodies.read(req, bodies.GuideVerify)
+                attempted = Attempted(
+                    code=body.otp, phone_number=body.phone_number, session_id=body.session_id
+                )
+                with self.room.place():
+                    self.verify.newest(attempted, client_id=caller.client_id, now=now)
             resp.text = json.dumps({"success": True, "message": "The phone number is verified."})
 
     def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:

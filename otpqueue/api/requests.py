@@ -20,7 +20,7 @@ from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
 from otpqueue.domain.replay import Answer
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.operations.cancel import CancelRequest
-from otpqueue.operations.replay import Once, Remember
+from otpqueue.operations.replay import Replays
 from otpqueue.operations.request import CodeWanted, RequestCode
 from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.search import SearchRequests
@@ -66,7 +66,6 @@ class OtpRequests:
     door: Door
     request: RequestCode
     search: SearchRequests
-    once: Once
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer requests of every client, newest first."""
@@ -74,16 +73,17 @@ class OtpRequests:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Accept a request and answer 202 with its id at once."""
-        client_id = self.door.enter(req, "send")
-        body = bodies.read(req, bodies.NewOtpRequest)
-        call = idempotency.call_of(req, "POST /v1/otp-requests", body)
-        wanted = CodeWanted(**body.model_dump() | {"channel": Channel(body.channel)})
-        now = clock.now()
-
-        def accept(remember: Remember | None) -> OtpRequest:
-            return self.request(wanted, client_id=client_id, now=now, remember=remember)
-
-        idempotency.send(resp, self.once(call, accept, answer=_accepted, client_id=client_id, now=now))
+        with self.door.entering(req, "send") as caller:
+            body = bodies.read(req, bodies.NewOtpRequest)
+            answer = self.request.once(
+                CodeWanted(**body.model_dump() | {"channel": Channel(body.channel)}),
+                call=idempotency.call_of(req, "POST /v1/otp-requests", body),
+                answer=_accepted,
+                client_id=caller.client_id,
+                now=clock.now(),
+                rate=caller.rate,
+            )
+        idempotency.send(resp, answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,23 +126,21 @@ class Verification:
     door: Door
     verify: VerifyCode
     room: Room
-    once: Once
+    replays: Replays
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Check a code; 200 only if it is the right one."""
         client_id = self.door.enter(req, "verify")
         body = bodies.read(req, bodies.CodeToVerify)
         known, now = parse_id(request_id), clock.now()
+        attempted = Attempted(**body.model_dump())
         call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/verify", body)
-
-        def check(remember: Remember | None) -> OtpRequest:
-            attempted = Attempted(**body.model_dump())
-            with self.room.place():
-                return self.verify(known, attempted, client_id=client_id, now=now, remember=remember)
-
-        # A code that was accepted is, whatever became of the key: a person cannot type it again.
-        answer = self.once(call, check, answer=_verified, client_id=client_id, now=now, undoable=False)
-        idempotency.send(resp, answer)
+        with self.replays.hold(call, make=_verified, client_id=client_id, now=now) as held:
+            if held.answer is None:
+                with self.room.place():
+                    request = self.verify(known, attempted, client_id=client_id, now=now, held=held)
+                held.answer = _verified(request)
+        idempotency.send(resp, held.answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +149,7 @@ class Resending:
 
     door: Door
     resend: ResendCode
-    once: Once
+    replays: Replays
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Accept the wish to send the same code once more; the body may be left out."""
@@ -161,11 +159,11 @@ class Resending:
         channel = Channel(body.channel) if body.channel else None
         known, now = parse_id(request_id), clock.now()
         call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/resend", body)
-
-        def accept(remember: Remember | None) -> OtpRequest:
-            return self.resend(known, client_id=client_id, channel=channel, now=now, remember=remember)
-
-        idempotency.send(resp, self.once(call, accept, answer=_accepted, client_id=client_id, now=now))
+        with self.replays.hold(call, make=_accepted, client_id=client_id, now=now) as held:
+            if held.answer is None:
+                request = self.resend(known, client_id=client_id, channel=channel, now=now, held=held)
+                held.answer = _accepted(request)
+        idempotency.send(resp, held.answer)
 
 
 def _knows(req: falcon.Request, request: OtpRequest) -> bool:

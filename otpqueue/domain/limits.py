@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 MOST = 10_000
@@ -54,6 +55,10 @@ class Quota:
         """As a person says it: `3 in 15 minutes`."""
         count, _, word = self._window()
         return f"{self.amount} in {count} {word}{'s' if count > 1 else ''}"
+
+    def since(self, now: datetime) -> datetime:
+        """Return when the window that ends now began."""
+        return now - timedelta(seconds=self.window_s)
 
     def _window(self) -> tuple[int, str, str]:
         for unit, (seconds, word) in _UNITS.items():

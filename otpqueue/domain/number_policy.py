@@ -43,14 +43,15 @@ class NumberPolicy:
         return country != WORLD if allowed is None else country in allowed
 
 
-def check_language(language: str | None, client: ClientSettings) -> None:
-    """Raise InvalidRequest for a language that is not among the client's. No language is always right."""
+def language_refusal(language: str | None, client: ClientSettings) -> InvalidRequest | None:
+    """Return why a language is refused that is not among the client's. No language is always right."""
     if language is None or client.languages is None:
-        return
+        return None
     wanted, listed = _tag(language), {_tag(one) for one in client.languages}
-    if wanted not in listed and wanted.partition("-")[0] not in listed:
-        among = ", ".join(sorted(listed)) or "none"
-        raise InvalidRequest([FieldError("language", f"must be one of this client's languages: {among}")])
+    if wanted in listed or wanted.partition("-")[0] in listed:
+        return None
+    among = ", ".join(sorted(listed)) or "none"
+    return InvalidRequest([FieldError("language", f"must be one of this client's languages: {among}")])
 
 
 def _tag(language: str) -> str:

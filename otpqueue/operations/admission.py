@@ -1,83 +1,50 @@
-"""Whether a code may be sent at all: the rules before the row, in order.
+"""Gather the facts that decide whether a code is sent, count the try, and note a refusal.
 
-A rule looks at an applicant and raises NotAdmitted. Rules that only read come first, and share a connection;
-those that count in Redis come last, without one, and are given back what they counted if nothing is stored.
-Test numbers, to which nothing is sent, are looked at by `rules_for_all` alone.
+The rules and their order are in domain/admission.py. A try costs nothing beyond one Redis script, which
+counts it; it is given back what was counted if nothing is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from otpqueue import metrics
-from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.admission import AdmissionFacts, AdmissionRules, StoredFacts
+from otpqueue.domain.caps import day_of
 from otpqueue.domain.errors import NotAdmitted
-from otpqueue.domain.guard import Counted
-from otpqueue.domain.phone import PhoneNumber
+from otpqueue.jobs import Waker, WakeUp
 from otpqueue.logs import get_logger
-from otpqueue.store import clients, refusals
+from otpqueue.operations.access import AccessCache
+from otpqueue.operations.applicant import Applicant, Undo
+from otpqueue.operations.guard import PumpingGuard
+from otpqueue.operations.limits import CallRate, RequestLimits
+from otpqueue.store import refusals
+from otpqueue.store.accepting import NumberLookup
 from otpqueue.store.engine import connection
 
 log = get_logger(__name__)
 
 
-Undo = Callable[[], None]
-"""Counts somebody no more: nothing came of it. Never raises."""
-
-
 @dataclass(kw_only=True)
-class Notes:
-    """What counters note of an applicant: some of it is stored with his request."""
+class Attempt:
+    """A try whose facts in memory and in Redis are known."""
 
-    guard: Counted | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Applicant:
-    """Who asks for a code, and for which number."""
-
-    client_id: UUID
-    settings: ClientSettings
-    number: PhoneNumber
-    number_hashes: Sequence[bytes]
-    """The one that is stored first; another while the look-up key is being replaced."""
-    client_ip_hashes: Sequence[bytes] | None
-    language: str | None
-    resend: bool
-    """Whether it is the code in hand that is to be sent once more."""
-    is_test: bool
-    """Whether the number is a test number."""
-    now: datetime
-    notes: Notes = field(default_factory=Notes)
-    counted: list[Undo] = field(default_factory=list, compare=False, repr=False)
-    """What undoes each count of him."""
-
-    @property
-    def number_hash(self) -> bytes:
-        """The hash that is stored of the number."""
-        return self.number_hashes[0]
-
-    @property
-    def client_ip_hash(self) -> bytes | None:
-        """The hash that is stored of the end user's address."""
-        return self.client_ip_hashes[0] if self.client_ip_hashes else None
-
-
-Rule = Callable[[Connection, Applicant], None]
-"""Raises NotAdmitted."""
-
-
-class Counter(Protocol):
-    """A rule that counts whom it admits."""
-
-    def take(self, applicant: Applicant) -> Undo:
-        """Count the applicant. Raises NotAdmitted, having counted nothing, or Unavailable."""
+    applicant: Applicant
+    facts: AdmissionFacts
+    refused: bool
+    """Whether a rule refuses it already; one that comes earlier may do so for what Postgres has."""
+    undo: list[Undo] = field(default_factory=list)
+    """What gives back each count of it."""
+    wake_up: int | None = None
+    """What the script that counted it found when it woke a worker; None if it did not."""
+    stored: bool = False
+    """Whether something came of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,81 +52,116 @@ class Admission:
     """Decides who is sent a code."""
 
     engine: Engine
-    rules_for_all: tuple[Rule, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    counters: tuple[Counter, ...] = ()
+    access: AccessCache
+    rules: AdmissionRules
+    limits: RequestLimits
+    guard: PumpingGuard
+    waker: Waker
 
-    def admit(
-        self,
-        *,
-        client_id: UUID,
-        number: PhoneNumber,
-        number_hashes: Sequence[bytes],
-        client_ip_hashes: Sequence[bytes] | None,
-        language: str | None,
-        resend: bool,
-        now: datetime,
-        is_test: bool = False,
-    ) -> Applicant:
-        """Return the applicant, counted; call `give_back` with it if nothing comes of it.
+    @contextmanager
+    def attempt(self, applicant: Applicant, *, rate: CallRate | None = None) -> Iterator[Attempt]:
+        """Count a try; when the block ends, wake a worker if it was stored, give it back if it was not.
 
-        Raises NotAdmitted, once it is stored as a refusal; DatabaseUnavailable.
+        Raises LimitExceeded for the rate of the API key, DatabaseUnavailable.
         """
-        with connection(self.engine) as conn:
-            applicant = Applicant(
-                client_id=client_id,
-                settings=clients.settings_of(conn, client_id),
-                number=number,
-                number_hashes=number_hashes,
-                client_ip_hashes=client_ip_hashes,
-                language=language,
-                resend=resend,
-                is_test=is_test,
-                now=now,
-            )
-            refused = self._broken(conn, applicant)
+        attempt = self._begin(applicant, rate)
         try:
-            if refused:
-                raise refused
-            self._count(applicant)
-        except NotAdmitted as error:
-            self.note(
-                error,
-                client_id=client_id,
-                number_hash=applicant.number_hash,
-                client_ip_hash=applicant.client_ip_hash,
-                country=number.country,
-                is_test=is_test,
-                now=now,
-            )
+            yield attempt
+        finally:
+            if not attempt.stored:
+                for give_back in reversed(attempt.undo):
+                    give_back()
+            if attempt.wake_up is not None:
+                # Also if nothing was stored: the flag is taken, and others rely on the job to be published.
+                self.waker.follow(WakeUp(attempt.wake_up))
+            elif attempt.stored:
+                self.waker.wake()
+
+    def _begin(self, applicant: Applicant, rate: CallRate | None) -> Attempt:
+        snapshot = self.access.current()
+        client_id = applicant.client_id
+        settings = self.access.client_settings(client_id)
+        facts = AdmissionFacts(
+            now=applicant.now,
+            client_id=client_id,
+            settings=settings,
+            number=applicant.number,
+            language=applicant.language,
+            is_test=applicant.is_test,
+            is_resend=applicant.resend,
+            stopped=snapshot.is_stopped(client_id=client_id, country=applicant.number.country),
+            taken=snapshot.taken_on(day_of(applicant.now)),
+            judged=snapshot.current.judged.get(client_id, (0, 0)),
+        )
+        if self.rules.find_refusal(facts) is not None:
+            return Attempt(applicant=applicant, facts=facts, refused=True)
+        limited = self.limits.take(
+            client_id=client_id,
+            settings=settings,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
+            is_resend=applicant.resend,
+            is_test=applicant.is_test,
+            rate=rate,
+            wake=(self.waker.flag_key, self.waker.nudge_key),
+        )
+        return Attempt(
+            applicant=applicant,
+            facts=replace(facts, limit=limited.refusal),
+            refused=limited.refusal is not None,
+            undo=[limited.give_back],
+            wake_up=limited.wake_up,
+        )
+
+    def guards(self, applicant: Applicant) -> bool:
+        """Return whether the pumping guard must decide before anything is stored."""
+        return self.guard.decides_at_acceptance and not applicant.is_test
+
+    def ask_guard(self, attempt: Attempt) -> None:
+        """Have the guard count an attempt. Raises DestinationPaused, noted, DatabaseUnavailable."""
+        try:
+            attempt.undo.append(self.guard.take(attempt.applicant))
+        except NotAdmitted as refusal:
+            self.note(refusal, attempt.applicant)
             raise
-        return applicant
 
-    def _broken(self, conn: Connection, applicant: Applicant) -> NotAdmitted | None:
-        """Return the first refusal, as a value: raised, it would undo what a rule has stored of it."""
-        try:
-            for rule in self.rules_for_all if applicant.is_test else self.rules_for_all + self.rules:
-                rule(conn, applicant)
-        except NotAdmitted as refused:
-            return refused
-        return None
+    def lookup(self, applicant: Applicant) -> NumberLookup:
+        """Return what to look up of an applicant in Postgres."""
+        return NumberLookup(
+            client_id=applicant.client_id,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
+            guesses=self.rules.guesses,
+            now=applicant.now,
+        )
 
-    def _count(self, applicant: Applicant) -> None:
-        try:
-            for counter in () if applicant.is_test else self.counters:
-                applicant.counted.append(counter.take(applicant))
-        except Exception:
-            self.give_back(applicant)
-            raise
+    def judge(self, attempt: Attempt, stored: StoredFacts) -> None:
+        """Raise the refusal of an attempt, noted, once what Postgres has is known; return if there is none.
 
-    def give_back(self, applicant: Applicant) -> None:
-        """Undo what was counted: nothing came of it."""
-        while applicant.counted:
-            applicant.counted.pop()()
+        Raises NotAdmitted, InvalidRequest for the language, LimitsUnavailable, DatabaseUnavailable.
+        """
+        refusal = self.rules.find_refusal(replace(attempt.facts, stored=stored))
+        if refusal is None:
+            return
+        if isinstance(refusal, NotAdmitted):
+            self.note(refusal, attempt.applicant)
+        raise refusal
 
-    def note(
+    def note(self, refusal: NotAdmitted, applicant: Applicant) -> None:
+        """Store a refusal, so that it can be counted and alerted on."""
+        self.note_number(
+            refusal,
+            client_id=applicant.client_id,
+            number_hash=applicant.number_hash,
+            client_ip_hash=applicant.client_ip_hash,
+            country=applicant.number.country,
+            is_test=applicant.is_test,
+            now=applicant.now,
+        )
+
+    def note_number(
         self,
-        error: NotAdmitted,
+        refusal: NotAdmitted,
         *,
         client_id: UUID,
         number_hash: bytes,
@@ -168,17 +170,17 @@ class Admission:
         now: datetime,
         is_test: bool = False,
     ) -> None:
-        """Store a refusal, so that it can be counted and alerted on."""
+        """Store the refusal of a number that never became an applicant's."""
         with connection(self.engine) as conn:
             refusals.add(
                 conn,
                 client_id=client_id,
-                reason=error.reason,
+                reason=refusal.reason,
                 number_hash=number_hash,
                 client_ip_hash=client_ip_hash,
                 country=country,
                 is_test=is_test,
                 now=now,
             )
-        metrics.count(metrics.REFUSALS, error.reason)
-        log.info("otp_refused", client_id=str(client_id), reason=error.reason)
+        metrics.count(metrics.REFUSALS, refusal.reason)
+        log.info("otp_refused", client_id=str(client_id), reason=refusal.reason)

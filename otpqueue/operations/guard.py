@@ -14,7 +14,7 @@ from otpqueue.domain.errors import DatabaseUnavailable, DestinationPaused
 from otpqueue.domain.guard import EMPTY, Counted, Decision, Mode, Policy, Standing, Why
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.logs import get_logger
-from otpqueue.operations.admission import Applicant, Undo
+from otpqueue.operations.applicant import Applicant, Undo
 from otpqueue.store import guard as tallies
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.guard import Seen, Subject
@@ -38,6 +38,17 @@ class PumpingGuard:
     engine: Engine
     mode: Mode
     policy: Policy
+
+    @property
+    def decides_at_acceptance(self) -> bool:
+        """Whether a request is counted and perhaps refused before it is stored."""
+        return self.mode is not Mode.OFF
+
+    def block(self, applicant: Applicant) -> str | None:
+        """Return the block to store with a request; None where the guard does not count it."""
+        if self.mode is Mode.OFF or applicant.is_test:
+            return None
+        return rules.block_of(applicant.number.digits)
 
     def take(self, applicant: Applicant) -> Undo:
         """Count the applicant. Raises DestinationPaused, DatabaseUnavailable."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from otpqueue.domain.errors import DatabaseUnavailable, FieldError, InvalidRequest, Unauthenticated
 from otpqueue.domain.keys import SCOPES, KeyState
 from otpqueue.logs import get_logger
+from otpqueue.operations.access import AccessCache
 from otpqueue.store import clients
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection, transaction
@@ -58,6 +59,8 @@ class Keys:
 
     engine: Engine
     vault: Vault
+    _noted: dict[UUID, datetime] = field(default_factory=dict, repr=False)
+    """When this process noted a key's use last: what it caches of keys does not say."""
 
     def create(
         self,
@@ -154,6 +157,21 @@ class Keys:
         with connection(self.engine) as conn:
             return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
 
+    def recognise(self, api_key: str, *, access: AccessCache, now: datetime) -> ApiKey:
+        """Return what is known of a key, by what this process caches, and note that it was used.
+
+        A revoked key works until the cache is refreshed. Raises Unauthenticated, DatabaseUnavailable.
+        """
+        hashes = self.vault.key_hashes(api_key)
+        found = access.find_key(hashes)
+        if found is None:
+            raise Unauthenticated
+        if len(hashes) > 1 and not access.is_listed(hashes[0]):
+            with connection(self.engine) as conn:
+                clients.rehash_key(conn, found.id, hashes[0])
+        self._note_use(found, now)
+        return found
+
     def authenticate(self, api_key: str, *, now: datetime) -> ApiKey:
         """Return what is known of a key, and note that it was used.
 
@@ -182,8 +200,10 @@ class Keys:
         return found
 
     def _note_use(self, key: ApiKey, now: datetime) -> None:
-        if key.last_used_at is not None and key.last_used_at >= now - _USE_NOTED_EVERY:
+        since = now - _USE_NOTED_EVERY
+        if max(key.last_used_at or since, self._noted.get(key.id, since)) > since:
             return
+        self._noted[key.id] = now
         try:
             with connection(self.engine) as conn:
                 clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)

@@ -5,26 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
-from otpqueue.limiter import Limiter, Taken, Window
+from otpqueue.limiter import CountedCall, Limiter, Window
 from otpqueue.logs import get_logger
-from otpqueue.operations.admission import Applicant, Undo
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
 
 _WITHOUT_REDIS_S = 2.0
-"""So long the rate of calls is not counted after Redis failed: else each call would wait for it."""
+"""How long the rate of calls is not counted after Redis failed: else each call would wait for it."""
 
 _standings: ContextVar[tuple[Standing, ...] | None] = ContextVar("standings", default=None)
-"""None where nobody wants to know: outside the API."""
+"""None outside the API, where no answer shows them."""
 
 
 def forget_standings() -> None:
@@ -37,10 +35,10 @@ def standings() -> tuple[Standing, ...]:
     return _standings.get() or ()
 
 
-def _note(taken: Taken) -> None:
+def _note(counted: CountedCall) -> None:
     before = _standings.get()
     if before is not None:
-        _standings.set((*before, *(one for one in _strictest(taken.standings) if one.limit.per_client)))
+        _standings.set((*before, *(one for one in _strictest(counted.standings) if one.limit.per_client)))
 
 
 def _strictest(standings: Iterable[Standing]) -> Iterable[Standing]:
@@ -53,7 +51,7 @@ def _strictest(standings: Iterable[Standing]) -> Iterable[Standing]:
 
 
 def refusal(standings: Sequence[Standing]) -> LimitExceeded:
-    """Return what a try is told that was not admitted: of the full windows the one that stays so longest."""
+    """Return the refusal of a try that was not admitted: of the full windows the one full for longest."""
     for full in standings:
         if full.left <= 0:
             metrics.count(metrics.LIMITS_HIT, full.limit.name)
@@ -71,6 +69,72 @@ def in_force(limit: Limit, deployment: Quotas, own: Quotas) -> Quota | None:
     return own[limit.name] if limit.per_client and limit.name in own else deployment[limit.name]
 
 
+class KeyRate:
+    """The rate of calls with one API key. While Redis is away all are admitted: checks must go on."""
+
+    def __init__(self, *, limiter: Limiter, vault: Vault, quotas: Quotas) -> None:
+        self._limiter, self._vault, self._quotas = limiter, vault, quotas
+        self._redis_again_at = 0.0
+
+    def of(self, holder: UUID, own: ClientSettings) -> CallRate:
+        """Return the rate of a call by the holder: an API key, or the client of a call without one."""
+        quota = in_force(KEY_RATE, self._quotas, own.limits)
+        whom = self._vault.limit_hash(holder.bytes)
+        windows = () if quota is None else (Window(limit=KEY_RATE, quota=quota, whom=whom),)
+        return CallRate(limits=self, windows=windows)
+
+    def __call__(self, holder: UUID, own: ClientSettings) -> None:
+        """Count a call by the holder. Raises LimitExceeded."""
+        self.of(holder, own).count()
+
+    def count(self, windows: Sequence[Window]) -> None:
+        """Count a call in its windows. Raises LimitExceeded."""
+        if not windows or time.monotonic() < self._redis_again_at:
+            return
+        try:
+            counted = self._limiter.take((), rate=windows)
+        except LimitsUnavailable as error:
+            self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
+            log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
+            return
+        _note(counted)
+        if not counted.rate_admitted:
+            raise refusal(counted.standings)
+
+
+@dataclass(kw_only=True)
+class CallRate:
+    """The rate of one call: counted once, with the limits of what the call asks for or by itself."""
+
+    limits: KeyRate
+    windows: tuple[Window, ...]
+    counted: bool = False
+
+    def count(self) -> None:
+        """Count the call unless it has been counted. Raises LimitExceeded."""
+        if not self.counted:
+            self.counted = True
+            self.limits.count(self.windows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedTry:
+    """What the limits say to a try."""
+
+    refusal: LimitExceeded | LimitsUnavailable | None = None
+    wake_up: int | None = None
+    """What the script found when it woke a worker; None if it did not."""
+    limiter: Limiter | None = field(default=None, repr=False)
+    windows: tuple[Window, ...] = ()
+    """Those in which the try was counted."""
+    call: CountedCall | None = None
+
+    def give_back(self) -> None:
+        """Count the try no more: nothing came of it. The rate of the API key stays counted."""
+        if self.limiter and self.call and self.windows:
+            self.limiter.give_back(self.windows, self.call)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
     """Counts requests and resends, all limits of one at once or none of them."""
@@ -79,54 +143,67 @@ class RequestLimits:
     vault: Vault
     quotas: Quotas
 
-    def take(self, applicant: Applicant) -> Undo:
-        """Count the applicant and return what undoes that.
+    def take(
+        self,
+        *,
+        client_id: UUID,
+        settings: ClientSettings,
+        number_hashes: Sequence[bytes],
+        client_ip_hashes: Sequence[bytes] | None,
+        is_resend: bool,
+        is_test: bool,
+        rate: CallRate | None,
+        wake: tuple[str, str] | None,
+    ) -> LimitedTry:
+        """Count a try, and before it the rate of its call; `wake` names the job to wake. One round trip.
 
-        Raises LimitExceeded, LimitsUnavailable.
+        Nothing is sent to test numbers: they count against the rate alone. Raises LimitExceeded for the rate.
         """
-        windows = list(self._windows(applicant))
-        if not windows:
-            return lambda: None
-        taken = self.limiter.take(windows)
-        _note(taken)
-        if not taken.admitted:
-            raise refusal(taken.standings)
-        return partial(self.limiter.give_back, windows, taken)
+        windows = (
+            ()
+            if is_test
+            else tuple(
+                self._windows(client_id, settings, number_hashes, client_ip_hashes or (), is_resend=is_resend)
+            )
+        )
+        first = () if rate is None or rate.counted else rate.windows
+        if not (windows or first or wake):
+            return LimitedTry()
+        try:
+            counted = self.limiter.take(windows, rate=first, wake=wake)
+        except LimitsUnavailable as error:
+            if windows:
+                return LimitedTry(refusal=error)
+            log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
+            return LimitedTry()
+        finally:
+            if rate is not None:
+                rate.counted = True
+        _note(counted)
+        if not counted.rate_admitted:
+            raise refusal(counted.standings)
+        if not counted.admitted:
+            return LimitedTry(refusal=refusal(counted.standings[len(first) :]))
+        return LimitedTry(wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted)
 
-    def _windows(self, applicant: Applicant) -> Iterable[Window]:
-        client = applicant.client_id.bytes
+    def _windows(
+        self,
+        client_id: UUID,
+        settings: ClientSettings,
+        number_hashes: Sequence[bytes],
+        client_ip_hashes: Sequence[bytes],
+        *,
+        is_resend: bool,
+    ) -> Iterable[Window]:
+        client = client_id.bytes
         whom: dict[Counted, list[tuple[bytes, ...]]] = {
-            Counted.NUMBER_OF_CLIENT: [(client, number) for number in applicant.number_hashes],
-            Counted.NUMBER: [(number,) for number in applicant.number_hashes],
-            Counted.ADDRESS_OF_CLIENT: [(client, address) for address in applicant.client_ip_hashes or ()],
+            Counted.NUMBER_OF_CLIENT: [(client, number) for number in number_hashes],
+            Counted.NUMBER: [(number,) for number in number_hashes],
+            Counted.ADDRESS_OF_CLIENT: [(client, address) for address in client_ip_hashes],
         }
         for limit in REQUEST_LIMITS:
-            quota = in_force(limit, self.quotas, applicant.settings.limits)
-            if quota and (limit.resends or not applicant.resend):
-                # Under each look-up key, so that replacing it gives nobody a window of his own.
+            quota = in_force(limit, self.quotas, settings.limits)
+            if quota and (limit.resends or not is_resend):
+                # Under each look-up key, so that replacing it gives no caller a fresh window.
                 for nth, parts in enumerate(whom[limit.counted]):
                     yield Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts, nth=nth))
-
-
-class KeyRate:
-    """Counts calls with one API key. While Redis is away all are let through: codes can be checked still."""
-
-    def __init__(self, *, limiter: Limiter, vault: Vault, quotas: Quotas) -> None:
-        self._limiter, self._vault, self._quotas = limiter, vault, quotas
-        self._redis_again_at = 0.0
-
-    def __call__(self, holder: UUID, own: ClientSettings) -> None:
-        """Count a call by the holder: a key, or the client of a call without one. Raises LimitExceeded."""
-        quota = in_force(KEY_RATE, self._quotas, own.limits)
-        if quota is None or time.monotonic() < self._redis_again_at:
-            return
-        window = Window(limit=KEY_RATE, quota=quota, whom=self._vault.limit_hash(holder.bytes))
-        try:
-            taken = self._limiter.take([window])
-        except LimitsUnavailable as error:
-            self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
-            log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
-            return
-        _note(taken)
-        if not taken.admitted:
-            raise refusal(taken.standings)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from otpqueue.domain.errors import LimitsUnavailable, MissingScope, Unauthenticated
 from otpqueue.domain.limits import LOG_IN_LIMITS, Counted, Quota
-from otpqueue.limiter import Limiter, Taken, Window
+from otpqueue.limiter import CountedCall, Limiter, Window
 from otpqueue.logs import get_logger
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import refusal
@@ -51,7 +51,7 @@ class LogIn:
         """
         return _admin(self.keys.in_force(key_id, now=now))
 
-    def _take(self, windows: list[Window]) -> Taken | None:
+    def _take(self, windows: list[Window]) -> CountedCall | None:
         try:
             taken = self.limiter.take(windows)
         except LimitsUnavailable as error:

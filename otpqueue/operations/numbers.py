@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.logs import get_logger
 from otpqueue.store import guesses
+from otpqueue.store.accepting import NumberLookup, read_facts
 from otpqueue.store.engine import connection
 from otpqueue.store.guesses import OfNumber
 from otpqueue.store.vault import Vault
@@ -48,10 +49,8 @@ class Numbers:
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            return [
-                self._standing(conn, one, number_hashes, now)
-                for one in guesses.of_number(conn, number_hashes, since=self._since(now))
-            ]
+            found = guesses.of_number(conn, number_hashes, since=self._since(now))
+        return [self._standing(one, number_hashes, now) for one in found]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
         """Forgive the wrong codes for a number, of one client or of all; return the clients' names.
@@ -69,24 +68,20 @@ class Numbers:
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
         return [one.client for one in found]
 
-    def _standing(
-        self, conn: Connection, one: OfNumber, number_hashes: Sequence[bytes], now: datetime
-    ) -> NumberStanding:
+    def _standing(self, one: OfNumber, number_hashes: Sequence[bytes], now: datetime) -> NumberStanding:
         quota = self.policy.number
         refused_until = None
         if quota:
             window = timedelta(seconds=quota.window_s)
-            recent = guesses.recent(
-                conn,
+            lookup = NumberLookup(
                 client_id=one.client_id,
                 number_hashes=number_hashes,
                 client_ip_hashes=None,
-                number_since=now - window,
-                number_count=quota.amount,
-                address_since=now,
-                address_count=1,
+                guesses=self.policy,
+                now=now,
             )
-            refused_until = recent.number_nth and recent.number_nth + window
+            nth = read_facts(self.engine, lookup).number_nth
+            refused_until = nth and nth + window
         return NumberStanding(
             client=one.client,
             in_a_row=one.in_a_row,

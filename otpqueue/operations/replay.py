@@ -1,4 +1,8 @@
-"""Do once what a call asks for, however often it is made: a repetition gets the first answer."""
+"""Do once what a call asks for, however often it is made: a repetition gets the first answer.
+
+Accepting a request keeps its answer in the statement that stores it. Calls that last longer, or that find out
+only at the end what to answer, hold their key under a lease meanwhile: take, then keep or release.
+"""
 
 from __future__ import annotations
 
@@ -20,93 +24,106 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest
 from otpqueue.store import idempotency
+from otpqueue.store.accepting import KeyToKeep
 from otpqueue.store.engine import connection
-from otpqueue.store.idempotency import Held, Key
+from otpqueue.store.idempotency import Held, Key, Used
 from otpqueue.store.vault import Vault
 
 log = logs.get_logger(__name__)
 
-Remember = Callable[[Connection, OtpRequest], None]
-"""What an operation calls in the transaction of its work, last, when it has accepted: the answer is kept."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Once:
-    """Stands before an operation: a repetition never reaches it, nor its limits, nor Redis."""
+class Replays:
+    """The answers that are kept with Idempotency-Keys."""
 
     engine: Engine
     vault: Vault
     keep: timedelta
     """How long an answer is replayed."""
     lease_s: float
-    """After so long a call whose process was killed may be made again; longer than any call takes."""
+    """How long a call holds its key; longer than any call takes. After that another may take it over."""
 
-    def __call__(
-        self,
-        call: Call | None,
-        work: Callable[[Remember | None], OtpRequest],
-        *,
-        answer: Callable[[OtpRequest], Answer],
-        client_id: UUID,
-        now: datetime,
-        undoable: bool = True,
-    ) -> Answer:
-        """Return the answer to `call`, the first one if it is a repetition; None is a call without a key.
-
-        Only what `work` remembers is kept: a call that is refused lets go of its key. Work that took longer
-        than the lease is undone if another call has used the key meanwhile, unless it is not `undoable`.
-
-        Raises IdempotencyKeyReused, IdempotencyInProgress, RequestNotFound (what the answer speaks of has
-        been erased), DatabaseUnavailable, and what `work` raises.
-        """
-        if call is None:
-            return answer(work(None))
-        expires_at = now + self.keep
-        key = Key(
+    def key(self, call: Call, *, client_id: UUID) -> Key:
+        """Return what a call's key and body are stored as."""
+        return Key(
             client_id=client_id,
             key_hashes=self.vault.idempotency_hashes(call.name, call.key),
             fingerprints=self.vault.body_hashes(call.body),
         )
-        held = self._take(key, now=now, expires_at=expires_at)
-        if isinstance(held, Answer):
-            return held
-        given: list[Answer] = []
 
-        def remember(conn: Connection, request: OtpRequest) -> None:
-            given.append(answer(request))
-            kept = idempotency.keep(
-                conn, held, given[-1], request_id=request.id, now=now, expires_at=expires_at
-            )
-            if not kept and undoable:
-                raise IdempotencyInProgress(retry_after_s=1)
+    def to_keep(self, call: Call, answer: Answer, *, client_id: UUID, now: datetime) -> KeyToKeep:
+        """Return what is kept of a call whose answer is known before its work is done."""
+        return KeyToKeep(key=self.key(call, client_id=client_id), answer=answer, expires_at=now + self.keep)
 
-        try:
-            request = work(remember)
-        except Exception:
-            self._release(held)
-            raise
-        return given[-1] if given else answer(request)
+    def answer(self, key: Key, used: Used) -> Answer:
+        """Return the kept answer to a call that was made before.
 
-    def _take(self, key: Key, *, now: datetime, expires_at: datetime) -> Held | Answer:
+        Raises IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
+        answer is about has been erased.
+        """
+        if not any(hmac.compare_digest(used.fingerprint, one) for one in key.fingerprints):
+            raise IdempotencyKeyReused
+        if used.in_progress:
+            raise IdempotencyInProgress(retry_after_s=1)
+        if used.answer is None:
+            raise RequestNotFound("What this Idempotency-Key was used for has been erased.")
+        otp_id = str(used.request_id)
+        logs.bind(otp_id=otp_id)
+        log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=used.answer.status)
+        return used.answer
+
+    def hold(
+        self, call: Call | None, *, make: Callable[[OtpRequest], Answer], client_id: UUID, now: datetime
+    ) -> HeldCall:
+        """Hold the key of a call for `lease_s`, or find the answer to the first one.
+
+        None is a call without key. `make` makes the answer of an accepted call. Raises as `answer` does.
+        """
+        if call is None:
+            return HeldCall(engine=self.engine, make=make)
+        key, expires_at = self.key(call, client_id=client_id), now + self.keep
         with connection(self.engine) as conn:
             found = idempotency.take(conn, key, lease_s=self.lease_s, now=now, expires_at=expires_at)
         if isinstance(found, Held):
-            return found
-        if not any(hmac.compare_digest(found.fingerprint, one) for one in key.fingerprints):
-            raise IdempotencyKeyReused
-        if found.in_progress:
-            raise IdempotencyInProgress(retry_after_s=1)
-        if found.answer is None:
-            raise RequestNotFound("What this Idempotency-Key was used for has been erased.")
-        otp_id = str(found.request_id)
-        logs.bind(otp_id=otp_id)
-        log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=found.answer.status)
-        return found.answer
+            return HeldCall(engine=self.engine, make=make, held=found, now=now, expires_at=expires_at)
+        return HeldCall(engine=self.engine, make=make, answer=self.answer(key, found))
 
-    def _release(self, held: Held) -> None:
+
+@dataclass(kw_only=True)
+class HeldCall:
+    """A call that may hold its Idempotency-Key; when its block fails the key is released."""
+
+    engine: Engine
+    make: Callable[[OtpRequest], Answer]
+    held: Held | None = None
+    """None for a call without key, and for a repetition."""
+    now: datetime | None = None
+    expires_at: datetime | None = None
+    answer: Answer | None = None
+    """The answer: of the first call if this one repeats it, and of this one once it is done."""
+
+    def keep(self, conn: Connection, request: OtpRequest) -> bool:
+        """Keep the answer to an accepted call, as the last statement of the transaction of its work.
+
+        Returns False when the lease expired and another call has used the key: work that can be undone must
+        be.
+        """
+        self.answer = self.make(request)
+        if self.held is None or self.now is None or self.expires_at is None:
+            return True
+        return idempotency.keep(
+            conn, self.held, self.answer, request_id=request.id, now=self.now, expires_at=self.expires_at
+        )
+
+    def __enter__(self) -> HeldCall:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or self.held is None:
+            return
         try:
             with connection(self.engine) as conn:
-                idempotency.release(conn, held)
+                idempotency.release(conn, self.held)
         except DatabaseUnavailable:
-            # The refusal matters more to the caller; the key is free when its lease has run out.
-            log.warning("idempotency_key_not_released", client_id=str(held.key.client_id))
+            # The refusal matters more to the caller; the key is free when its lease has expired.
+            log.warning("idempotency_key_not_released", client_id=str(self.held.key.client_id))

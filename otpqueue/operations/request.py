@@ -1,13 +1,17 @@
-"""Accept a request for a code: check the number, commit the row, wake a worker."""
+"""Accept a request for a code: check the number, count the try, commit the row, wake a worker.
+
+One Redis script and one Postgres call. The script comes first, since a try must be counted before anything is
+stored: it also finds out whether a worker must be woken once the row is committed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue import logs, metrics, traces
@@ -15,12 +19,14 @@ from otpqueue.domain import phone
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.request import Channel, OtpRequest
-from otpqueue.operations.admission import Admission
-from otpqueue.operations.replay import Remember
-from otpqueue.store import requests
-from otpqueue.store.engine import transaction
-from otpqueue.store.requests import Ended
+from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.request import Channel, OtpRequest, Reason
+from otpqueue.operations.admission import Admission, Attempt
+from otpqueue.operations.applicant import Applicant
+from otpqueue.operations.limits import CallRate
+from otpqueue.operations.replay import Replays
+from otpqueue.store import accepting
+from otpqueue.store.accepting import AcceptResult, KeyToKeep, NewRequest
 from otpqueue.store.vault import Vault
 
 log = logs.get_logger(__name__)
@@ -46,24 +52,95 @@ class RequestCode:
     engine: Engine
     vault: Vault
     admission: Admission
-    wake: Callable[[], bool]
+    replays: Replays
     send_within: timedelta
     max_checks: int
     allow_documentation: bool
     fixed_codes: FixedCodes = field(default_factory=FixedCodes)
 
     def __call__(
-        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, remember: Remember | None = None
+        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None = None
     ) -> OtpRequest:
         """Store a request as due and wake a worker; an older live one for the same person is cancelled.
 
-        `remember` is called in the same transaction.
+        `rate` is the rate of the call, counted with the limits of the request.
 
-        Raises InvalidPhoneNumber, NotAdmitted (noted as a refusal), DatabaseUnavailable.
+        Raises InvalidPhoneNumber, InvalidRequest, NotAdmitted (noted as a refusal), LimitsUnavailable,
+        DatabaseUnavailable.
         """
+        applicant, new = self._read(wanted, client_id=client_id, now=now)
+        self._accept(applicant, new, rate=rate, keep=None)
+        return new.as_accepted()
+
+    def once(
+        self,
+        wanted: CodeWanted,
+        *,
+        call: Call | None,
+        answer: Callable[[OtpRequest], Answer],
+        client_id: UUID,
+        now: datetime,
+        rate: CallRate | None = None,
+    ) -> Answer:
+        """Return the answer to `call`: the first one if it is a repetition, which costs none of the limits.
+
+        None is a call without an Idempotency-Key. Only the answer of an accepted call is kept. Raises as a
+        call does, IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
+        kept answer is about has been erased.
+        """
+        applicant, new = self._read(wanted, client_id=client_id, now=now)
+        given = answer(new.as_accepted())
+        keep = self.replays.to_keep(call, given, client_id=client_id, now=now) if call else None
+        return self._accept(applicant, new, rate=rate, keep=keep) or given
+
+    def _accept(
+        self, applicant: Applicant, new: NewRequest, *, rate: CallRate | None, keep: KeyToKeep | None
+    ) -> Answer | None:
+        """Store a request; return the answer of an earlier call instead if this one repeats it."""
+        with self.admission.attempt(applicant, rate=rate) as attempt:
+            result = self._store(new, attempt, keep)
+            attempt.stored = result.accepted
+        if keep is not None and result.used is not None:
+            return self.replays.answer(keep.key, result.used)
+        self._report(new, result)
+        return None
+
+    def _store(self, new: NewRequest, attempt: Attempt, keep: KeyToKeep | None) -> AcceptResult:
+        """Store a request, or find an earlier call; raise what refuses it.
+
+        Where the guard decides at acceptance it does so last: the facts are read in a call of their own.
+        """
+        guarded = self.admission.guards(attempt.applicant)
+        for store in (False, True) if guarded else (not attempt.refused,):
+            if guarded and store:
+                self.admission.ask_guard(attempt)
+                new = replace(new, guard=attempt.applicant.notes.guard)
+            result = accepting.accept(
+                self.engine,
+                new,
+                self.admission.lookup(attempt.applicant),
+                most_wrong_in_a_row=self.admission.rules.most_wrong_in_a_row,
+                vault=self.vault,
+                store=store,
+                keep=keep,
+            )
+            if result.accepted or result.used:
+                return result
+            self.admission.judge(attempt, result.facts)
+        raise AssertionError("accept_request and the admission rules disagree")
+
+    def _report(self, new: NewRequest, result: AcceptResult) -> None:
+        metrics.count(metrics.ACCEPTED, new.channel.value)
+        client_id = str(new.client_id)
+        for replaced in result.replaced:
+            log.info("otp_cancelled", otp_id=str(replaced), client_id=client_id, reason=Reason.REPLACED.value)
+        logs.bind(otp_id=str(new.id))
+        log.info("otp_requested", otp_id=str(new.id), client_id=client_id, country=new.phone.country)
+
+    def _read(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> tuple[Applicant, NewRequest]:
         number = self._number(wanted, client_id=client_id, now=now)
         is_test = self.fixed_codes.of(number.e164, now=now) is not None
-        applicant = self.admission.admit(
+        applicant = Applicant(
             client_id=client_id,
             number=number,
             number_hashes=self.vault.number_hashes(number.e164),
@@ -73,7 +150,7 @@ class RequestCode:
             is_test=is_test,
             now=now,
         )
-        new = requests.NewRequest(
+        new = NewRequest(
             id=uuid7(),
             client_id=client_id,
             phone=number,
@@ -86,28 +163,10 @@ class RequestCode:
             created_at=now,
             send_by=now + self.send_within,
             is_test=is_test,
-            guard=applicant.notes.guard,
+            guard_block=self.admission.guard.block(applicant),
             trace_context=traces.current().context,
         )
-
-        def store(conn: Connection) -> tuple[OtpRequest, list[Ended]]:
-            stored, replaced = requests.insert_newest(conn, new, vault=self.vault)
-            if remember:
-                remember(conn, stored)
-            return stored, replaced
-
-        try:
-            accepted, replaced = transaction(self.engine, store)
-        except Exception:
-            self.admission.give_back(applicant)
-            raise
-        metrics.count(metrics.ACCEPTED, wanted.channel.value)
-        for one in replaced:
-            log.info("otp_cancelled", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
-        logs.bind(otp_id=str(new.id))
-        log.info("otp_requested", otp_id=str(new.id), client_id=str(client_id), country=number.country)
-        self.wake()
-        return accepted
+        return applicant, new
 
     def _number(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> PhoneNumber:
         try:
@@ -117,7 +176,7 @@ class RequestCode:
         except NumberNotAllowed as error:
             if self.fixed_codes.of(error.e164, now=now):
                 return phone.parse(error.e164, allow_documentation=True)
-            self.admission.note(
+            self.admission.note_number(
                 error,
                 client_id=client_id,
                 number_hash=self.vault.number_hash(error.e164),

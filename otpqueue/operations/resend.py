@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,6 +13,7 @@ from otpqueue import metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
+    IdempotencyInProgress,
     NotSentYet,
     OtpqueueError,
     RequestNotFound,
@@ -24,9 +24,11 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
-from otpqueue.operations.replay import Remember
+from otpqueue.operations.applicant import Applicant
+from otpqueue.operations.replay import HeldCall
 from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
+from otpqueue.store.accepting import read_facts
 from otpqueue.store.engine import run, transaction
 from otpqueue.store.vault import Vault
 
@@ -40,7 +42,6 @@ class ResendCode:
     engine: Engine
     vault: Vault
     admission: Admission
-    wake: Callable[[], bool]
     send_within: timedelta
 
     def __call__(
@@ -50,29 +51,22 @@ class ResendCode:
         client_id: UUID,
         channel: Channel | None,
         now: datetime,
-        remember: Remember | None = None,
+        held: HeldCall | None = None,
     ) -> OtpRequest:
         """Make the request due once more and wake a worker; `channel` is the first one's unless given.
 
-        `remember` is called in the same transaction.
+        The answer to a `held` call is kept in the same transaction.
 
         Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
         CheckRefused errors for a request that has ended, NotAdmitted, DatabaseUnavailable.
         """
-
-        def read(conn: Connection) -> tuple[OtpRequest, str] | None:
-            return requests.find_with_number(conn, request_id, client_id=client_id, vault=self.vault)
-
-        found = run(self.engine, read)
-        if found is None:
-            raise RequestNotFound
-        request, e164 = found
+        request, e164 = self._find(request_id, client_id)
         traces.current().link(request.trace_context)
         if refused := _why_not(request, now):
             raise refused
-        applicant = self.admission.admit(
+        applicant = Applicant(
             client_id=client_id,
-            # That nobody has such a number was no obstacle when the request was made.
+            # That the number is not in use was no obstacle when the request was made.
             number=phone.parse(e164, allow_documentation=True),
             number_hashes=self.vault.number_hashes(e164),
             client_ip_hashes=None,
@@ -81,7 +75,31 @@ class ResendCode:
             is_test=request.is_test,
             now=now,
         )
+        with self.admission.attempt(applicant) as attempt:
+            self.admission.judge(attempt, read_facts(self.engine, self.admission.lookup(applicant)))
+            if self.admission.guards(applicant):
+                self.admission.ask_guard(attempt)
+            after = self._store(request_id, client_id=client_id, channel=channel, now=now, held=held)
+            attempt.stored = True
+        metrics.count(metrics.RESENDS)
+        log.info("otp_resend_requested", otp_id=str(request_id), client_id=str(client_id), sends=after.sends)
+        return after
 
+    def _find(self, request_id: UUID, client_id: UUID) -> tuple[OtpRequest, str]:
+        found = requests.find_with_number(self.engine, request_id, client_id=client_id, vault=self.vault)
+        if found is None:
+            raise RequestNotFound
+        return found
+
+    def _store(
+        self,
+        request_id: UUID,
+        *,
+        client_id: UUID,
+        channel: Channel | None,
+        now: datetime,
+        held: HeldCall | None,
+    ) -> OtpRequest:
         def work(conn: Connection) -> tuple[bool, OtpRequest | None]:
             taken = requests.resend(
                 conn,
@@ -93,23 +111,17 @@ class ResendCode:
                 trace_context=traces.current().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
-            if taken and request and remember:
-                remember(conn, request)
+            if taken and request and held and not held.keep(conn, request):
+                raise IdempotencyInProgress(retry_after_s=1)
             return taken, request
 
-        try:
-            taken, after = (transaction if remember else run)(self.engine, work)
-            if after is None:
-                raise RequestNotFound
-            if not taken:
-                # Another call was quicker.
-                raise _why_not(after, now) or ResendInProgress(retry_after_s=1)
-        except Exception:
-            self.admission.give_back(applicant)
-            raise
-        metrics.count(metrics.RESENDS)
-        log.info("otp_resend_requested", otp_id=str(request_id), client_id=str(client_id), sends=after.sends)
-        self.wake()
+        in_one = held is not None and held.held is not None
+        taken, after = (transaction if in_one else run)(self.engine, work)
+        if after is None:
+            raise RequestNotFound
+        if not taken:
+            # Another call was quicker.
+            raise _why_not(after, now) or ResendInProgress(retry_after_s=1)
         return after
 
 

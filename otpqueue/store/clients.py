@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, and_, bindparam, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -60,7 +60,38 @@ class Client:
     """As JSON, with what another version may have put there."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AccessList:
+    """All clients and their API keys that are neither revoked nor expired."""
+
+    keys: Mapping[bytes, ApiKey] = field(repr=False)
+    """By their hashes."""
+    settings: Mapping[UUID, ClientSettings]
+    """What is set for each client alone, by its id."""
+    ids: Mapping[str, UUID]
+    """The ids of clients, by name."""
+
+
 _SELECT = select(api_keys, clients.c.name.label("client_name"), clients.c.settings).join(clients)
+
+
+_ACCESS_LIST = (
+    select(
+        clients.c.id.label("client_id"),
+        clients.c.name.label("client_name"),
+        clients.c.settings,
+        *(column for column in api_keys.c if column.name != "client_id"),
+    )
+    .select_from(clients)
+    .outerjoin(
+        api_keys,
+        and_(
+            _k.client_id == clients.c.id,
+            _k.revoked_at.is_(None),
+            or_(_k.expires_at.is_(None), _k.expires_at > bindparam("now")),
+        ),
+    )
+)
 
 
 def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
@@ -102,6 +133,17 @@ def names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings
     """Return the name of each client, and what is set for it alone."""
     rows = conn.execute(select(clients.c.id, clients.c.name, clients.c.settings))
     return {row.id: (row.name, ClientSettings.from_stored(row.settings)) for row in rows}
+
+
+def access_list(conn: Connection, *, now: datetime) -> AccessList:
+    """Return all clients and their usable API keys."""
+    found = conn.execute(_ACCESS_LIST, {"now": now}).all()
+    settings = {row.client_id: ClientSettings.from_stored(row.settings) for row in found}
+    return AccessList(
+        keys={row.key_hash: _to_key(row) for row in found if row.key_hash is not None},
+        settings=settings,
+        ids={row.client_name: row.client_id for row in found},
+    )
 
 
 def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Row, delete, func, literal, or_, select
+from sqlalchemy import Connection, Row, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -75,14 +75,6 @@ def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
     """Take a number off the list; return whether it was on it. Call in a transaction."""
     take_turn(conn)
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
-
-
-def is_blocked(conn: Connection, number_hashes: Sequence[bytes], *, now: datetime) -> bool:
-    """Return whether nothing may be sent to a number at this moment."""
-    found = select(literal(1)).where(
-        _d.number_hash.in_(number_hashes), or_(_d.until.is_(None), _d.until > now)
-    )
-    return conn.execute(found).first() is not None
 
 
 def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[Blocked]:

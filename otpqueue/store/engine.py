@@ -11,14 +11,16 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -163,8 +165,8 @@ def _retry(work: Callable[[], Result], conflicts: Collection[str]) -> Result:
 
 
 def fetch(
-    engine: Engine, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
-) -> list[Any]:
+    where: Engine | Connection, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
+) -> Sequence[Any]:
     """Execute one constant statement in autocommit and return its rows as named tuples.
 
     For the hot path: psycopg prepares the statement once per connection, and no SQLAlchemy expression is
@@ -172,13 +174,23 @@ def fetch(
     `%(name)s`. It is executed again after a deadlock or a serialization failure, and with `retry_unique`
     after a unique violation, since Postgres has undone it then.
 
+    Given a connection in place of the engine, SQLAlchemy executes it there, in the transaction that is open.
+
     Raises DatabaseUnavailable as `connection` does.
     """
+    if isinstance(where, Connection):
+        return where.execute(_as_text(statement), parameters).all()
     conflicts = {*_DEADLOCKS, _UNIQUE_VIOLATION} if retry_unique else _DEADLOCKS
-    return _retry(lambda: _fetch(engine, statement, parameters), conflicts)
+    return _retry(lambda: _fetch(where, statement, parameters), conflicts)
 
 
-def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+@cache
+def _as_text(statement: str) -> TextClause:
+    # A space, since SQLAlchemy would read `:name::type` as something else.
+    return text(re.sub(r"%\((\w+)\)s", r":\1 ", statement))
+
+
+def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> Sequence[Any]:
     try:
         proxy = engine.raw_connection()
     except (PoolTimeout, DBAPIError, psycopg.Error) as error:

@@ -109,6 +109,7 @@ def _longer(row: Columns, joining: Columns) -> Mapping[str, Any]:
 
 HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.clients, on_erase=OnErase.UNCONCERNED),
+    Holding(table=schema.access_version, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.api_keys, on_erase=OnErase.UNCONCERNED, other_hashes=("key_hash",)),
     Holding(
         table=schema.otp_requests,

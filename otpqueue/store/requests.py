@@ -9,11 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import CTE, Connection, Row, case, func, insert, literal, literal_column, or_, select, update
+from sqlalchemy import CTE, Connection, Engine, case, func, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
-from otpqueue.domain.guard import Counted
-from otpqueue.domain.phone import PhoneNumber, masked
+from otpqueue.domain.phone import masked
 from otpqueue.domain.request import (
     CHECKABLE,
     LIVE,
@@ -27,6 +26,7 @@ from otpqueue.domain.request import (
     Status,
     sources,
 )
+from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.stops import not_stopped
 from otpqueue.store.vault import Vault
@@ -40,28 +40,23 @@ _WHY_UNSENT: ColumnElement[str] = case(
 """Why a code that is still due at its deadline did not leave."""
 
 
+_COLUMNS = (
+    "id", "client_id", "number_sealed", "seal_key_id", "channel", "status", "send_state", "reason",
+    "provider_code", "client_reference", "created_at", "send_by", "sent_at", "expires_at", "verified_at",
+    "checks_allowed", "checks_used", "check_lease_until", "updated_at", "is_test", "sends", "resend",
+    "resend_channel", "resend_reason", "resend_after", "trace_context",
+)  # fmt: skip
+"""What `to_domain` reads."""
+
+REQUEST_COLUMNS = ", ".join(f"r.{name}" for name in _COLUMNS)
+"""The same in SQL, of a row called `r`."""
+
+FUNCTION_COLUMNS = ", ".join(f"(r).{name}" for name in _COLUMNS)
+"""The same of a composite value called `r`."""
+
+_FIND = f"SELECT {REQUEST_COLUMNS} FROM otp_requests AS r WHERE r.id = %(id)s AND r.client_id = %(client)s"  # noqa: S608
+
 _ENDED = (_r.id, _r.client_id, _r.reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewRequest:
-    """What is stored of a request when it is accepted."""
-
-    id: UUID
-    client_id: UUID
-    phone: PhoneNumber
-    session_id: str | None
-    client_ip: str | None
-    client_reference: str | None
-    channel: Channel
-    language: str | None
-    checks_allowed: int
-    created_at: datetime
-    send_by: datetime
-    is_test: bool = False
-    guard: Counted | None = None
-    trace_context: str | None = None
-    """Where its trace goes on."""
 
 
 @dataclass(frozen=True)
@@ -102,82 +97,20 @@ def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
-def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> tuple[OtpRequest, list[Ended]]:
-    """Store a request as due, and end the live one of the same client, number and session, if there is one.
-
-    Returns both. Call in a transaction. Raises IntegrityError when another session stores one first: run it
-    again.
-    """
-    number_hashes = vault.number_hashes(new.phone.e164)
-    if len(number_hashes) > 1:
-        _one_at_a_time(conn, number_hashes)
-    replaced = conn.execute(
-        update(otp_requests)
-        .where(
-            _r.client_id == new.client_id,
-            _r.number_hash.in_(number_hashes),
-            of_session(vault.session_hashes(new.session_id)),
-            in_status(LIVE),
-        )
-        .values(ending(Status.CANCELLED, Reason.REPLACED, new.created_at))
-        .returning(*_ENDED)
-    ).all()
-    key_id, sealed = vault.seal(new.phone.e164, row_id=new.id)
-    row = conn.execute(
-        insert(otp_requests)
-        .values(
-            id=new.id,
-            client_id=new.client_id,
-            number_sealed=sealed,
-            seal_key_id=key_id,
-            number_hash=number_hashes[0],
-            country=new.phone.country,
-            session_hash=vault.session_hash(new.session_id),
-            client_ip_hash=vault.address_hash(new.client_ip),
-            client_reference=new.client_reference,
-            channel=new.channel.value,
-            language=new.language,
-            status=Status.QUEUED.value,
-            send_state=SendState.DUE.value,
-            next_attempt_at=new.created_at,
-            checks_allowed=new.checks_allowed,
-            created_at=new.created_at,
-            updated_at=new.created_at,
-            send_by=new.send_by,
-            is_test=new.is_test,
-            guard_block=new.guard.block if new.guard else None,
-            guard_as=new.guard.standing.value if new.guard else None,
-            trace_context=new.trace_context,
-        )
-        .returning(otp_requests)
-    ).one()
-    return to_domain(row, vault), [Ended(*one) for one in replaced]
-
-
-def _one_at_a_time(conn: Connection, number_hashes: Sequence[bytes]) -> None:
-    # While the look-up key is being replaced, some processes store the one hash and some the other: the index
-    # on live rows does not see that both are the same number.
-    key = int.from_bytes(min(number_hashes)[-8:], signed=True)
-    conn.execute(select(func.pg_advisory_xact_lock(key)))
-
-
-def find(conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
+def find(where: Engine | Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
     """Return this client's request, None if there is none."""
-    row = conn.execute(
-        select(otp_requests).where(_r.id == request_id, _r.client_id == client_id)
-    ).one_or_none()
-    return to_domain(row, vault) if row else None
+    found = fetch(where, _FIND, {"id": request_id, "client": client_id})
+    return to_domain(found[0], vault) if found else None
 
 
 def find_with_number(
-    conn: Connection, request_id: UUID, *, client_id: UUID, vault: Vault
+    where: Engine | Connection, request_id: UUID, *, client_id: UUID, vault: Vault
 ) -> tuple[OtpRequest, str] | None:
     """Return this client's request and the whole number it goes to, None if there is none."""
-    row = conn.execute(
-        select(otp_requests).where(_r.id == request_id, _r.client_id == client_id)
-    ).one_or_none()
-    if row is None:
+    found = fetch(where, _FIND, {"id": request_id, "client": client_id})
+    if not found:
         return None
+    row = found[0]
     return to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
 
 
@@ -204,20 +137,6 @@ def newest_for(
         .order_by(mine.desc(), in_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
-
-
-def matches(
-    conn: Connection,
-    request_id: UUID,
-    *,
-    number_hashes: Sequence[bytes] | None,
-    session_hashes: Sequence[bytes] | None,
-) -> bool:
-    """Return whether the request was made for this session, and for this number if one is given."""
-    condition = [_r.id == request_id, of_session(session_hashes)]
-    if number_hashes is not None:
-        condition.append(_r.number_hash.in_(number_hashes))
-    return conn.execute(select(literal(1)).where(*condition)).first() is not None
 
 
 def statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
@@ -349,7 +268,7 @@ def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
     return rows.with_for_update(skip_locked=True).cte("batch")
 
 
-def masked_number(row: Row[Any], vault: Vault) -> str | None:
+def masked_number(row: Any, vault: Vault) -> str | None:
     """Return the number of a request's row, masked; None when the key that opens it was taken away."""
     try:
         return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
@@ -357,8 +276,8 @@ def masked_number(row: Row[Any], vault: Vault) -> str | None:
         return None
 
 
-def to_domain(row: Row[Any], vault: Vault) -> OtpRequest:
-    """Return a request's row as a request."""
+def to_domain(row: Any, vault: Vault) -> OtpRequest:
+    """Return a request's row, or as much of it as `REQUEST_COLUMNS` has, as a request."""
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,

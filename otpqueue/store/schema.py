@@ -45,6 +45,7 @@ from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, 
 from otpqueue.domain.sending import Evidence, OutcomeKind
 from otpqueue.domain.stats import BEYOND, BOUNDS_MS
 from otpqueue.domain.webhooks import Disabled, Event, State
+from otpqueue.store.functions import create_statements
 
 metadata = MetaData(
     naming_convention={
@@ -96,6 +97,41 @@ api_keys = Table(
     # The key that took its place; this one works until `expires_at`.
     Column("replaced_by", ForeignKey("api_keys.id")),
 )
+
+access_version = Table(
+    "access_version",
+    metadata,
+    # One row. Triggers raise the version with every change of API keys and clients, in its transaction; that
+    # a key was used is no change. API processes reload their copies when the version has changed.
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("one", name="one_row"),
+)
+
+RAISE_ACCESS_VERSION = """
+CREATE FUNCTION access_version_raise() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO access_version AS a (version) VALUES (1)
+    ON CONFLICT (one) DO UPDATE SET version = a.version + 1;
+    RETURN NULL;
+END
+$$
+"""
+KEYS_ACCESS_TRIGGER = """
+CREATE TRIGGER api_keys_access AFTER INSERT OR DELETE OR UPDATE OF
+client_id, prefix, key_hash, scopes, note, created_at, expires_at, revoked_at, replaced_by ON api_keys
+FOR EACH STATEMENT EXECUTE FUNCTION access_version_raise()
+"""
+CLIENTS_ACCESS_TRIGGER = """
+CREATE TRIGGER clients_access AFTER INSERT OR DELETE OR UPDATE OF name, settings ON clients
+FOR EACH STATEMENT EXECUTE FUNCTION access_version_raise()
+"""
+for _statement in (
+    RAISE_ACCESS_VERSION,
+    KEYS_ACCESS_TRIGGER,
+    CLIENTS_ACCESS_TRIGGER,
+):
+    event.listen(metadata, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 otp_requests = Table(
     "otp_requests",
@@ -1055,3 +1091,7 @@ heartbeats = Table(
     # that happens in place.
     postgresql_with={"fillfactor": "50"},
 )
+
+for _statement in create_statements():
+    _escaped = _statement.replace("%", "%%")
+    event.listen(metadata, "after_create", DDL(_escaped))  # type: ignore[no-untyped-call]

@@ -6,11 +6,11 @@ requests: so two sessions cannot wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.caps import Scope
@@ -39,16 +39,6 @@ def of_day(conn: Connection, day: date) -> list[SendCount]:
         select(_c.scope, _c.subject, _c.taken).where(_c.day == day).order_by(_c.scope, _c.subject)
     )
     return [SendCount(scope=Scope(row.scope), subject=row.subject, taken=row.taken) for row in rows]
-
-
-def taken(conn: Connection, day: date, subjects: Collection[Subject]) -> Mapping[Subject, int]:
-    """Return the counts of these subjects as they are at this moment; uncounted ones are left out."""
-    rows = conn.execute(
-        select(_c.scope, _c.subject, _c.taken).where(
-            _c.day == day, tuple_(_c.scope, _c.subject).in_(list(subjects))
-        )
-    )
-    return {(Scope(row.scope), row.subject): row.taken for row in rows}
 
 
 def open_counts(conn: Connection, day: date, subjects: Iterable[Subject]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -88,13 +87,3 @@ def in_force(conn: Connection) -> list[Stop]:
         )
         for row in rows
     ]
-
-
-def is_stopped(conn: Connection, *, client_id: UUID, country: str | None) -> bool:
-    """Return whether sending is stopped for this client or country, or for all."""
-    concerned = [
-        (Scope.ALL, ""),
-        (Scope.CLIENT, str(client_id)),
-        (Scope.COUNTRY, country or WORLD),
-    ]
-    return any((one.scope, one.subject) in concerned for one in in_force(conn))

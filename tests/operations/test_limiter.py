@@ -17,7 +17,7 @@ from redis import Redis
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Quota
-from otpqueue.limiter import Limiter, Taken, Window
+from otpqueue.limiter import CountedCall, Limiter, Window
 
 THREE = Quota(3, 900)
 FIRST, SECOND = REQUEST_LIMITS[0], REQUEST_LIMITS[1]
@@ -48,11 +48,11 @@ def grow_older(redis: Redis, seconds: float) -> None:
         redis.rpush(key, *times)
 
 
-def at_once(threads: int, work: Callable[[int], Taken]) -> list[Taken]:
+def at_once(threads: int, work: Callable[[int], CountedCall]) -> list[CountedCall]:
     """Do something in so many threads at the same moment."""
     barrier = threading.Barrier(threads)
 
-    def one(index: int) -> Taken:
+    def one(index: int) -> CountedCall:
         barrier.wait()
         return work(index)
 
@@ -152,6 +152,34 @@ def test_windows_are_the_librarys(limiter: Limiter, redis: Redis) -> None:
     storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix="otpqueue:limits")
     item = RateLimitItemPerSecond(5, 900, namespace=FIRST.name)
     assert MovingWindowRateLimiter(storage).get_window_stats(item, "ann").remaining == 3
+
+
+def test_rate_is_counted_before_the_limits_and_whatever_becomes_of_them(limiter: Limiter) -> None:
+    """A full rate leaves the limits alone; full limits leave the rate counted."""
+    rate, few = window(Quota(3, 900), limit=KEY_RATE), window(Quota(1, 900))
+
+    first, second = (limiter.take([few], rate=[rate]) for _ in range(2))
+    assert (first.rate_admitted, first.admitted) == (True, True)
+    assert (second.rate_admitted, second.admitted) == (True, False)
+    assert [one.left for one in second.standings] == [1, 0]
+
+    limiter.take([], rate=[rate])
+    third = limiter.take([few], rate=[rate])
+    assert (third.rate_admitted, third.admitted) == (False, False)
+    assert [one.limit.name for one in third.standings] == ["key_rate"]
+
+
+def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
+    """Only a try that is admitted takes the flag or nudges, and of several only one takes the flag."""
+    limiter = Limiter(redis, wake_lua=jobs.WAKE_LUA)
+    wake = ("otpqueue:wake:test", "otpqueue:nudge:test")
+
+    found = [limiter.take([window(Quota(2, 900))], wake=wake).wake_up for _ in range(3)]
+    assert found == [jobs.WakeUp.TAKEN, jobs.WakeUp.PENDING, None]
+
+    redis.set(wake[0], jobs.LINGERING)
+    assert limiter.take([window(whom="bob")], wake=wake).wake_up == jobs.WakeUp.NUDGED
+    assert redis.llen(wake[1]) == 1
 
 
 def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:

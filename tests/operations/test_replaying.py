@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import (
@@ -17,11 +19,12 @@ from otpqueue.domain.errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidPhoneNumber,
+    LimitExceeded,
     RequestNotFound,
 )
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.replay import Remember
+from otpqueue.operations.replay import HeldCall
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import clients
@@ -46,30 +49,32 @@ def a_call(key: str = "key", body: str = NUMBER, name: str = "POST /v1/otp-reque
     return Call(name=name, key=key, body=body)
 
 
-def asking(parts: Parts, client_id: UUID, number: str = NUMBER) -> Callable[[Remember | None], OtpRequest]:
-    """Return the work of asking for a code."""
-
-    def work(remember: Remember | None) -> OtpRequest:
-        wanted = CodeWanted(phone_number=number)
-        return parts.request(wanted, client_id=client_id, now=clock.now(), remember=remember)
-
-    return work
-
-
 @pytest.fixture
 def ask_once(parts: Parts, client_id: UUID) -> Repeat:
     """Return a function that asks for a code by a call that may be repeated."""
 
-    def ask_once(call: Call | None = None) -> Answer:
-        return parts.once(
-            call or a_call(),
-            asking(parts, client_id),
-            answer=answer_of,
-            client_id=client_id,
-            now=clock.now(),
-        )
+    def ask_once(
+        call: Call | None = None, *, number: str = NUMBER, by: UUID | None = None, **more: Any
+    ) -> Answer:
+        request = more.pop("parts", parts).request
+        given = {"call": call or a_call(), "client_id": by or client_id, "now": clock.now()} | more
+        return request.once(CodeWanted(phone_number=number), answer=answer_of, **given)
 
     return ask_once
+
+
+Hold = Callable[..., HeldCall]
+
+
+@pytest.fixture
+def hold(parts: Parts, client_id: UUID) -> Hold:
+    """Return a function that holds the key of a call, for `lease_s` if given."""
+
+    def hold(call: Call | None = None, **leased: float) -> HeldCall:
+        replays = replace(parts.replays, **leased)  # type: ignore[arg-type]
+        return replays.hold(call or a_call(), make=answer_of, client_id=client_id, now=clock.now())
+
+    return hold
 
 
 def test_repetition_gets_the_first_answer(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
@@ -117,112 +122,99 @@ def test_keys_of_calls_clients_and_names_are_apart(
     ask_once(a_call(key="Key"))
     ask_once(a_call(name="POST /elsewhere"))
 
-    parts.once(a_call(), asking(parts, stranger), answer=answer_of, client_id=stranger, now=clock.now())
+    ask_once(by=stranger)
 
     assert [row["client_id"] for row in rows.requests()] == [client_id] * 3 + [stranger]
 
 
-def test_key_is_good_for_a_day(parts: Parts, client_id: UUID, rows: Rows) -> None:
+def test_key_is_good_for_a_day(ask_once: Repeat, rows: Rows) -> None:
     """A day after the first call its key makes a new request."""
     start = clock.now()
     moments = [start, start + timedelta(seconds=DAY_S - 1), start + timedelta(seconds=DAY_S)]
 
-    first, replayed, fresh = (
-        parts.once(a_call(), asking(parts, client_id), answer=answer_of, client_id=client_id, now=moment)
-        for moment in moments
-    )
+    first, replayed, fresh = (ask_once(now=moment) for moment in moments)
 
     assert replayed == replace(first, replayed=True)
     assert not fresh.replayed
     assert len(rows.requests()) == 2
 
 
-def test_refused_call_lets_go_of_its_key(parts: Parts, ask_once: Repeat, client_id: UUID, rows: Rows) -> None:
-    """Only what was accepted is remembered: a call that is mended may come with the same key."""
+def test_refused_call_does_not_use_its_key(ask_once: Repeat, rows: Rows) -> None:
+    """Only what was accepted is remembered: a corrected call may come with the same key."""
     with pytest.raises(InvalidPhoneNumber):
-        parts.once(
-            a_call(body="nonsense"),
-            asking(parts, client_id, "+44"),
-            answer=answer_of,
-            client_id=client_id,
-            now=clock.now(),
-        )
+        ask_once(a_call(body="nonsense"), number="+44")
 
     assert not ask_once().replayed
     assert len(rows.requests()) == 1
 
 
-def test_running_call_keeps_others_away(parts: Parts, ask_once: Repeat, client_id: UUID) -> None:
-    """While the first call runs, the second is told to try again, and its own work is not begun."""
-    refused: list[Exception] = []
+def test_running_call_keeps_others_away(ask_once: Repeat, hold: Hold, rows: Rows) -> None:
+    """While a call holds its key, others with the same key are asked to try again."""
+    with hold():
+        for other in (ask_once, hold):
+            with pytest.raises(IdempotencyInProgress) as refused:
+                other()
+            assert refused.value.retry_after_s == 1
 
-    def work(remember: Remember | None) -> OtpRequest:
-        with pytest.raises(IdempotencyInProgress) as told:
-            ask_once()
-        refused.append(told.value)
-        return asking(parts, client_id)(remember)
-
-    first = parts.once(a_call(), work, answer=answer_of, client_id=client_id, now=clock.now())
-
-    assert [getattr(one, "retry_after_s", None) for one in refused] == [1]
-    assert ask_once() == replace(first, replayed=True)
+    assert rows.requests() == []
 
 
-def test_killed_call_may_be_repeated_after_its_lease(
-    parts: Parts, ask_once: Repeat, client_id: UUID, rows: Rows
-) -> None:
+def test_failed_call_releases_its_key(ask_once: Repeat, hold: Hold) -> None:
+    """A call that is refused after it took its key leaves the key to the next one."""
+    with pytest.raises(RequestNotFound), hold():
+        raise RequestNotFound
+
+    assert not ask_once().replayed
+
+
+def test_killed_call_may_be_repeated_after_its_lease(ask_once: Repeat, hold: Hold, rows: Rows) -> None:
     """A process that dies in between leaves a lease, and no request."""
-
-    class Killed(BaseException):
-        """The end."""
-
-    def work(_: Remember | None) -> OtpRequest:
-        raise Killed
-
-    once = replace(parts.once, lease_s=0.0)
-    with pytest.raises(Killed):
-        once(a_call(), work, answer=answer_of, client_id=client_id, now=clock.now())
+    hold(lease_s=0.0)
 
     assert not ask_once().replayed
+    assert ask_once().replayed
     assert len(rows.requests()) == 1
 
 
-def test_late_call_is_undone_if_its_key_was_used(
-    parts: Parts, ask_once: Repeat, client_id: UUID, rows: Rows
+def test_late_call_finds_that_its_key_was_used(
+    parts: Parts, ask_once: Repeat, hold: Hold, rows: Rows
 ) -> None:
-    """A call slower than its lease finds the request of its repetition, and makes none."""
-    once = replace(parts.once, lease_s=0.0)
-    second: list[Answer] = []
+    """A call slower than its lease cannot keep its answer once a repetition has been answered."""
+    late = hold(lease_s=0.0)
+    second = ask_once()
 
-    def slow(remember: Remember | None) -> OtpRequest:
-        second.append(ask_once())
-        return asking(parts, client_id)(remember)
+    with connection(parts.engine) as conn:
+        assert not late.keep(conn, parts.status(rows.requests()[0]["id"], client_id=late.held.key.client_id))
 
-    with pytest.raises(IdempotencyInProgress):
-        once(a_call(), slow, answer=answer_of, client_id=client_id, now=clock.now())
-
-    (request,) = rows.requests()
-    assert (request["status"], ask_once().body) == ("queued", second[0].body)
+    assert ask_once() == replace(second, replayed=True)
 
 
-def test_failing_transaction_keeps_neither(
-    parts: Parts, ask_once: Repeat, client_id: UUID, rows: Rows
-) -> None:
-    """Request and answer are committed together or not at all."""
-
-    def work(remember: Remember | None) -> OtpRequest:
-        def remember_and_fail(conn: Connection, request: OtpRequest) -> None:
-            assert remember
-            remember(conn, request)
-            raise RuntimeError
-
-        return asking(parts, client_id)(remember_and_fail)
-
-    with pytest.raises(RuntimeError):
-        parts.once(a_call(), work, answer=answer_of, client_id=client_id, now=clock.now())
+def test_request_and_answer_are_stored_together(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
+    """If the answer cannot be kept, nothing is stored, and the limits are given back."""
+    with connection(parts.engine) as conn:
+        conn.execute(text("ALTER TABLE idempotency_keys ADD CONSTRAINT broken CHECK (false) NOT VALID"))
+    try:
+        for _ in range(4):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                ask_once()
+    finally:
+        with connection(parts.engine) as conn:
+            conn.execute(text("ALTER TABLE idempotency_keys DROP CONSTRAINT broken"))
 
     assert rows.requests() == []
     assert not ask_once().replayed
+
+
+def test_repetition_costs_none_of_the_limits(ask_once: Repeat, rows: Rows) -> None:
+    """Ten repetitions leave room for the two more requests that the limit of three allows."""
+    for _ in range(11):
+        ask_once()
+
+    for key in ("b", "c"):
+        assert not ask_once(a_call(key=key)).replayed
+    with pytest.raises(LimitExceeded):
+        ask_once(a_call(key="d"))
+    assert ask_once().replayed
 
 
 def test_erased_request_does_not_come_back(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
@@ -243,92 +235,61 @@ def test_replay_needs_no_redis(
     first = ask_once()
     parts = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
-    again = parts.once(
-        a_call(), asking(parts, client_id), answer=answer_of, client_id=client_id, now=clock.now()
-    )
+    again = ask_once(parts=parts)
 
     assert again == replace(first, replayed=True)
     assert len(rows.requests()) == 1
 
 
-def test_lost_answer_to_a_right_code(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
+def test_lost_answer_to_a_right_code(
+    parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
+) -> None:
     """The 200 that got lost is there again, and without its key the code stays used."""
     request = ask_sent()
     attempted = Attempted(code=provider.code())
 
-    def check(remember: Remember | None = None) -> OtpRequest:
-        return parts.verify(
-            request.id, attempted, client_id=request.client_id, now=clock.now(), remember=remember
-        )
+    def check(held: HeldCall | None = None) -> OtpRequest:
+        return parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now(), held=held)
 
-    def check_once() -> Answer:
-        return parts.once(
-            a_call(name="verify"),
-            check,
-            answer=answer_of,
-            client_id=request.client_id,
-            now=clock.now(),
-            undoable=False,
-        )
+    with hold(a_call(name="verify")) as held:
+        check(held)
+    again = hold(a_call(name="verify"))
 
-    first, again = check_once(), check_once()
-
-    assert first.body == f"{request.id} verified"
-    assert again == replace(first, replayed=True)
+    assert held.answer == Answer(status=202, body=f"{request.id} verified")
+    assert again.answer == replace(held.answer, replayed=True)
     assert len(rows.checks(request.id)) == 1
     with pytest.raises(AlreadyVerified):
         check()
 
 
 def test_wrong_code_is_not_remembered(
-    parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
+    parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
 ) -> None:
-    """Each repetition of a wrong code costs a check: a refused call lets go of its key."""
+    """Each repetition of a wrong code costs a check: a refused call releases its key."""
     request = ask_sent()
-    code = f"{(int(provider.code()) + 1) % 1_000_000:06}"
-
-    def check(remember: Remember | None) -> OtpRequest:
-        return parts.verify(
-            request.id, Attempted(code=code), client_id=request.client_id, now=clock.now(), remember=remember
-        )
+    wrong = Attempted(code=f"{(int(provider.code()) + 1) % 1_000_000:06}")
 
     for _ in range(2):
-        with pytest.raises(CodeIncorrect):
-            parts.once(
-                a_call(),
-                check,
-                answer=answer_of,
-                client_id=request.client_id,
-                now=clock.now(),
-                undoable=False,
-            )
+        with pytest.raises(CodeIncorrect), hold() as held:
+            parts.verify(request.id, wrong, client_id=request.client_id, now=clock.now(), held=held)
 
     assert rows.request(request.id)["checks_used"] == 2
 
 
-def test_right_code_stays_right_when_the_lease_ran_out(
-    parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
+def test_right_code_stays_right_when_the_lease_expired(
+    parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
 ) -> None:
     """A check that took longer than its lease is not undone, and its answer is kept."""
     request = ask_sent()
-    once = replace(parts.once, lease_s=0.0)
-
-    def slow(remember: Remember | None) -> OtpRequest:
-        with pytest.raises(RequestNotFound):
-            once(a_call(), _not_found, answer=answer_of, client_id=request.client_id, now=clock.now())
+    with hold(lease_s=0.0) as held:
+        with pytest.raises(RequestNotFound), hold(lease_s=0.0):
+            raise RequestNotFound
         attempted = Attempted(code=provider.code())
-        return parts.verify(
-            request.id, attempted, client_id=request.client_id, now=clock.now(), remember=remember
-        )
-
-    given = once(
-        a_call(), slow, answer=answer_of, client_id=request.client_id, now=clock.now(), undoable=False
-    )
+        parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now(), held=held)
 
     assert rows.request(request.id)["status"] == Status.VERIFIED
-    assert once(
-        a_call(), _not_found, answer=answer_of, client_id=request.client_id, now=clock.now()
-    ) == replace(given, replayed=True)
+    assert held.answer is not None
+    assert hold().answer == replace(held.answer, replayed=True)
 
 
 def test_what_is_stored_of_a_call(parts: Parts, ask_once: Repeat) -> None:
@@ -339,7 +300,3 @@ def test_what_is_stored_of_a_call(parts: Parts, ask_once: Repeat) -> None:
         stored = repr(conn.execute(select(idempotency_keys)).all())
     assert "a-secret-key" not in stored
     assert NUMBER.removeprefix("+") not in stored
-
-
-def _not_found(_: Remember | None) -> OtpRequest:
-    raise RequestNotFound

@@ -14,14 +14,15 @@ from sqlalchemy import Connection, Engine, RowMapping, select, text, update
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.store import attempts, checks, claims, clients, requests
+from otpqueue.store.accepting import AcceptResult, NewRequest, NumberLookup, accept
 from otpqueue.store.attempts import Overdue, Result
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
-from otpqueue.store.engine import connection, make_engine, transaction
-from otpqueue.store.requests import NewRequest
+from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import checks as check_rows
 from otpqueue.store.schema import metadata, otp_requests, send_attempts
 from otpqueue.store.vault import Vault
@@ -29,6 +30,15 @@ from tests.conftest import TEMPLATE, Engines
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NUMBER = "+447700900123"
+
+NO_GUESSES = GuessPolicy(
+    number=None,
+    client_ip=None,
+    in_a_row=100,
+    max_checks=5,
+    share=WrongShare(ceiling=1, window_s=60, min_checks=1),
+)
+"""A policy without windows for wrong codes."""
 
 RUN_OUT_S = 0.0
 """A lease that has run out when it is taken."""
@@ -124,8 +134,20 @@ class Store:
     def insert(self, number: str = NUMBER, **fields: Any) -> OtpRequest:
         """Store a request that is due."""
         new = self.new(number, **fields)
-        stored, _ = transaction(self.engine, lambda conn: requests.insert_newest(conn, new, vault=self.vault))
-        return stored
+        assert self.accept(new).accepted
+        return new.as_accepted()
+
+    def accept(self, new: NewRequest, *, vault: Vault | None = None, **more: Any) -> AcceptResult:
+        """Accept a request that no wrong code stands against."""
+        vault = vault or self.vault
+        lookup = NumberLookup(
+            client_id=new.client_id,
+            number_hashes=vault.number_hashes(new.phone.e164),
+            client_ip_hashes=vault.address_hashes(new.client_ip),
+            guesses=NO_GUESSES,
+            now=new.created_at,
+        )
+        return accept(self.engine, new, lookup, most_wrong_in_a_row=95, vault=vault, **more)
 
     def insert_many(self, count: int, **fields: Any) -> list[OtpRequest]:
         """Store requests for as many numbers, each created a second after the one before."""
@@ -208,13 +230,14 @@ class Store:
             "client_ip_hash": None,
             "lease_s": 20,
         }
-        with connection(self.engine) as conn:
-            return checks.begin(conn, now=now, **(values | differing))
+        begun = checks.begin(self.engine, now=now, vault=self.vault, **(values | differing))
+        return begun if isinstance(begun, OpenCheck) else None
 
     def judge(self, check: OpenCheck, verdict: Verdict, *, now: datetime = NOW) -> Status | None:
         """Record a judgement."""
         judgement = Judgement(verdict=verdict, code=verdict.upper(), http_status=200)
-        return checks.record(self.conn, check, judgement, latency_ms=12, now=now)
+        recorded = checks.record(self.engine, check, judgement, latency_ms=12, now=now, vault=self.vault)
+        return recorded.moved_to if recorded else None
 
     def check(self, request: OtpRequest, verdict: Verdict) -> Status | None:
         """Check a code from begin to end."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import RowMapping, select, text
 
+from otpqueue.domain.admission import StoredFacts
 from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.limits import Quota
 from otpqueue.domain.request import Status
 from otpqueue.operations.clients import Clients
-from otpqueue.store import checks, clients, guesses, refusals
-from otpqueue.store.engine import connection
-from otpqueue.store.guesses import Recent
+from otpqueue.store import accepting, checks, clients, guesses, refusals
+from otpqueue.store.accepting import NumberLookup, read_facts
+from otpqueue.store.access import read_current
+from otpqueue.store.checks import OpenCheck
+from otpqueue.store.engine import connection, fetch
 from otpqueue.store.schema import number_guesses
 from otpqueue.store.schema import refusals as refusal_rows
-from tests.store.conftest import NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, later
+from tests.store.conftest import NO_GUESSES, NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, later
 
 HOUR = timedelta(hours=1)
 
@@ -34,21 +39,20 @@ def in_a_row(store: Store, number: str = NUMBER) -> int | None:
 
 def judged(store: Store) -> tuple[int, int]:
     """Return the checks that were judged in the last hour, and the wrong ones."""
-    return guesses.judged(store.conn, store.client_id, since=NOW - HOUR)
+    read = read_current(store.engine, day=NOW.date(), judged_since=NOW - HOUR)
+    return read.judged.get(store.client_id, (0, 0))
 
 
-def recent(store: Store, *, number: int = 1, address: int = 1, ip: bytes | None = None) -> Recent:
+def recent(store: Store, *, number: int = 1, address: int = 1, ip: bytes | None = None) -> StoredFacts:
     """Return what a new request an hour after NOW would meet."""
-    return guesses.recent(
-        store.conn,
+    lookup = NumberLookup(
         client_id=store.client_id,
         number_hashes=store.vault.number_hashes(NUMBER),
         client_ip_hashes=ip and [ip],
-        number_since=NOW - HOUR,
-        number_count=number,
-        address_since=NOW - HOUR,
-        address_count=address,
+        guesses=replace(NO_GUESSES, number=Quota(number, 3600), client_ip=Quota(address, 3600)),
+        now=NOW,
     )
+    return read_facts(store.engine, lookup)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_a_right_code_keeps_what_was_forgiven(store: Store) -> None:
         store.check(store.insert_sent(session_id=None), Verdict.WRONG)
     number_hash = store.vault.number_hash(NUMBER)
     guesses.unlock(store.conn, client_id=store.client_id, number_hashes=[number_hash], now=later(1))
-    assert recent(store) == Recent(in_a_row=0, number_nth=None, address_nth=None)
+    assert recent(store) == StoredFacts()
 
     store.check(store.insert_sent(), Verdict.CORRECT)
 
@@ -125,9 +129,8 @@ def test_checks_at_once_are_all_counted(store: Store) -> None:
         for _ in range(4):
             check = store.begin(requests[index], session_hashes=sessions)
             assert check
-            with connection(store.engine) as conn:
-                wrong = Judgement(verdict=Verdict.WRONG, code="WRONG", http_status=200)
-                checks.record(conn, check, wrong, latency_ms=1, now=NOW)
+            wrong = Judgement(verdict=Verdict.WRONG, code="WRONG", http_status=200)
+            checks.record(store.engine, check, wrong, latency_ms=1, now=NOW, vault=store.vault)
 
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(guess, range(12)))
@@ -172,11 +175,12 @@ def test_other_clients_are_passed_over(store: Store) -> None:
         client_ip_hash=b"ip",
         lease_s=20,
         now=NOW,
+        vault=store.vault,
     )
-    assert check
+    assert isinstance(check, OpenCheck)
     store.judge(check, Verdict.WRONG)
 
-    assert recent(store, ip=b"ip") == Recent(in_a_row=0, number_nth=None, address_nth=None)
+    assert recent(store, ip=b"ip") == StoredFacts()
     (one,) = guesses.of_number(store.conn, store.vault.number_hashes(NUMBER), since=NOW)
     assert (one.client, one.in_a_row, one.unlocked_at) == ("other", 1, None)
 
@@ -201,18 +205,16 @@ def test_no_table_is_read_as_a_whole(store: Store) -> None:
     """Among many wrong codes those of one number and address are found by indexes."""
     store.conn.execute(text(FILL), {"client_id": store.client_id, "now": NOW})
     store.conn.execute(text("ANALYZE otp_requests, checks, number_guesses"))
-    values = {
-        "client_id": store.client_id,
-        "number_hashes": [b"7"],
-        "client_ip_hashes": [b"7"],
-        "life": timedelta(minutes=30),
-        "number_since": NOW - HOUR,
-        "number_before": 9,
-        "address_since": NOW - HOUR,
-        "address_before": 19,
-    }
+    lookup = NumberLookup(
+        client_id=store.client_id,
+        number_hashes=[b"7"],
+        client_ip_hashes=[b"7"],
+        guesses=replace(NO_GUESSES, number=Quota(10, 3600), client_ip=Quota(20, 3600)),
+        now=NOW,
+    )
 
-    plan = "\n".join(store.conn.execute(text(f"EXPLAIN {guesses._RECENT.text}"), values).scalars())
+    lines = fetch(store.engine, f"EXPLAIN {accepting._FACTS}", lookup.parameters())
+    plan = "\n".join(line[0] for line in lines)
 
     assert "checks_wrong_of_address" in plan
     assert "otp_requests_number" in plan

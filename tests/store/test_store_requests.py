@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.request import FINAL, LIVE, Channel, OtpRequest, Reason, SendState, Status
-from otpqueue.store import clients, refusals, requests
+from otpqueue.store import checks, clients, refusals, requests
+from otpqueue.store.checks import NotBegun
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.schema import refusals as refusal_rows
 from tests.store.conftest import NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, later
@@ -207,14 +208,20 @@ def test_match_is_of_session_and_of_a_number_if_given(
     """A request belongs to its session; the number counts only where the caller names one."""
     made = store.insert(session_id="one")
 
-    matched = requests.matches(
-        store.conn,
-        made.id,
-        number_hashes=store.vault.number_hashes(number) if number else None,
+    begun = checks.begin(
+        store.engine,
+        request_id=made.id,
+        client_id=store.client_id,
         session_hashes=store.vault.session_hashes(session),
+        number_hashes=store.vault.number_hashes(number) if number else None,
+        client_ip_hash=None,
+        lease_s=20,
+        now=NOW,
+        vault=store.vault,
     )
 
-    assert matched == expected
+    assert isinstance(begun, NotBegun)
+    assert begun.belongs == expected
 
 
 def test_statuses_are_read_together(store: Store) -> None:

@@ -12,9 +12,9 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, select, text
-from sqlalchemy.exc import DBAPIError
 
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.errors import DatabaseUnavailable
@@ -462,7 +462,7 @@ def test_postgres_and_python_have_the_same_buckets(conn: Connection) -> None:
 def test_outbox_that_is_broken_breaks_what_happens(store: Store) -> None:
     """Nothing happens uncounted: without its event a request is not accepted."""
     store.conn.execute(text("ALTER TABLE stat_events ADD CONSTRAINT broken CHECK (n > 9) NOT VALID"))
-    with pytest.raises(DBAPIError):
+    with pytest.raises(psycopg.errors.CheckViolation):
         store.insert()
     store.conn.execute(text("ALTER TABLE stat_events DROP CONSTRAINT broken"))
 

@@ -1,0 +1,197 @@
+"""Whether a code is sent: the admission rules, in order, over facts that were gathered before.
+
+| facts                                            | from                                               |
+|--------------------------------------------------|----------------------------------------------------|
+| `stopped`, `taken`, `judged`, client settings    | the process's snapshot, at most a second old       |
+| `limit`                                          | Redis, in the one script that also counts the call |
+| `stored`: do-not-send list, wrong codes          | Postgres, in the one call that also stores the row |
+
+First the stop: while it holds every caller gets the same answer, test numbers included. Then what waiting
+does not change, so that nobody is asked to come back for what they will not get. Last what passes by itself,
+and what is counted. SQL decides by `stored` alone whether the row is clean
+(`AdmissionRules.most_wrong_in_a_row` and the windows are its arguments); a test holds it against these rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from otpqueue.domain.caps import Caps, Scope, seconds_to_midnight
+from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.errors import (
+    DailyCapReached,
+    LimitExceeded,
+    LimitsUnavailable,
+    NumberLocked,
+    NumberNotAllowed,
+    OtpqueueError,
+    SendingStopped,
+    TooManyWrongCodes,
+)
+from otpqueue.domain.limits import GuessPolicy, Quota
+from otpqueue.domain.number_policy import NumberPolicy, language_refusal
+from otpqueue.domain.phone import WORLD, PhoneNumber
+
+STOPPED_RETRY_AFTER_S = 60
+"""An operator may resume sending at any moment."""
+
+_CAP_REASONS = {
+    Scope.ALL: ("daily_cap", "today"),
+    Scope.CLIENT: ("daily_cap_of_client", "today for this client"),
+    Scope.COUNTRY: ("daily_cap_of_country", "today to this country"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFacts:
+    """What Postgres has about a number and an end user's address, for one client."""
+
+    blocked: bool = False
+    """Whether the number is on the do-not-send list."""
+    wrong_in_a_row: int = 0
+    """Wrong codes for the number since the last right one."""
+    number_nth: datetime | None = None
+    """When the n-th newest wrong code for the number was checked; None if the window has fewer than n."""
+    address_nth: datetime | None = None
+    """The same of the address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionFacts:
+    """Everything that the rules look at."""
+
+    now: datetime
+    client_id: UUID
+    settings: ClientSettings
+    number: PhoneNumber
+    language: str | None
+    is_test: bool
+    """Whether the number is a test number: nothing is sent to it, and only the stop applies."""
+    is_resend: bool
+    """Whether the code in hand is sent again: it brings no new guesses."""
+    stopped: bool
+    taken: Mapping[tuple[Scope, str], int]
+    """How many codes of the day were taken from each cap."""
+    judged: tuple[int, int] = (0, 0)
+    """How many of the client's codes were judged in the window of the share, and how many were wrong."""
+    stored: StoredFacts = field(default_factory=StoredFacts)
+    limit: LimitExceeded | LimitsUnavailable | None = None
+    """Why the limits did not admit the try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionRules:
+    """The deployment's policies."""
+
+    numbers: NumberPolicy
+    guesses: GuessPolicy
+    share_refuses: bool
+    """Whether a client with too large a share of wrong codes is refused."""
+    caps: Caps
+
+    @property
+    def most_wrong_in_a_row(self) -> int:
+        """With more wrong codes in a row than this a number is locked."""
+        return self.guesses.in_a_row - self.guesses.max_checks
+
+    def find_refusal(self, facts: AdmissionFacts) -> OtpqueueError | None:
+        """Return why no code is sent, by the first rule that refuses; None if one is sent."""
+        rules = _RULES_FOR_ALL if facts.is_test else _RULES_FOR_ALL + _RULES
+        for rule in rules:
+            refusal = rule(self, facts)
+            if refusal is not None:
+                return refusal
+        return None
+
+
+def _sending_stopped(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return SendingStopped(retry_after_s=STOPPED_RETRY_AFTER_S) if facts.stopped else None
+
+
+def _number_not_allowed(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return rules.numbers.refusal(facts.number, facts.settings)
+
+
+def _language_not_allowed(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return language_refusal(facts.language, facts.settings)
+
+
+def _number_blocked(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return NumberNotAllowed("do_not_send", e164=facts.number.e164) if facts.stored.blocked else None
+
+
+def _too_many_wrong_codes(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    if facts.is_resend:
+        return None
+    stored, guesses = facts.stored, rules.guesses
+    if stored.wrong_in_a_row > rules.most_wrong_in_a_row:
+        return NumberLocked("number_locked")
+    if guesses.number and stored.number_nth:
+        return _wrong_codes("number", "for this phone number", guesses.number, stored.number_nth, facts.now)
+    if guesses.client_ip and stored.address_nth:
+        where = "from this `client_ip`"
+        return _wrong_codes("client_ip", where, guesses.client_ip, stored.address_nth, facts.now)
+    return None
+
+
+def _too_large_a_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    checks, wrong = facts.judged
+    share = rules.guesses.share
+    if not rules.share_refuses or facts.is_resend or not share.exceeded(checks=checks, wrong=wrong):
+        return None
+    return TooManyWrongCodes(
+        "wrong_codes_share",
+        f"{wrong} of the last {checks} codes of this client were wrong, which looks like guessing; "
+        "new codes are sent again when fewer are.",
+        retry_after_s=60,
+    )
+
+
+def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    country, caps = facts.number.country, rules.caps
+    for subject, cap in (
+        ((Scope.ALL, ""), caps.overall),
+        ((Scope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings)),
+        ((Scope.COUNTRY, country or WORLD), caps.of_country(country)),
+    ):
+        if cap is not None and facts.taken.get(subject, 0) >= cap:
+            reason, whose = _CAP_REASONS[subject[0]]
+            return DailyCapReached(
+                reason,
+                f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC.",
+                retry_after_s=seconds_to_midnight(facts.now),
+            )
+    return None
+
+
+def _limit_exceeded(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return facts.limit
+
+
+Rule = Callable[[AdmissionRules, AdmissionFacts], OtpqueueError | None]
+
+_RULES_FOR_ALL: tuple[Rule, ...] = (_sending_stopped,)
+_RULES: tuple[Rule, ...] = (
+    _number_not_allowed,
+    _language_not_allowed,
+    _number_blocked,
+    _too_many_wrong_codes,
+    _too_large_a_wrong_share,
+    _cap_reached,
+    _limit_exceeded,
+)
+
+
+def _wrong_codes(which: str, where: str, quota: Quota, nth: datetime, now: datetime) -> TooManyWrongCodes:
+    left_s = (nth + timedelta(seconds=quota.window_s) - now).total_seconds()
+    retry_after_s = max(1, math.ceil(left_s))
+    return TooManyWrongCodes(
+        f"wrong_codes_{which}",
+        f"At most {quota.in_words}: wrong codes {where}. Try again in {retry_after_s} seconds; "
+        "codes that were sent stay good.",
+        retry_after_s=retry_after_s,
+    )

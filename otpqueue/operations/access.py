@@ -1,0 +1,128 @@
+"""What each API process caches of who may call and what is stopped, so that a call need not ask Postgres.
+
+One small query reads what changes from second to second; API keys and clients are read again only when their
+version has changed. All of it is refreshed together and never used when it is older than `max_age_s`: a call
+that finds it too old refreshes it first, and fails if that fails.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue import clock
+from otpqueue.domain.caps import Scope, day_of
+from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.phone import WORLD
+from otpqueue.store import access
+from otpqueue.store.access import CurrentAccess
+from otpqueue.store.clients import AccessList, ApiKey
+from otpqueue.store.send_counts import Subject
+
+_MISS_AGE_S = 0.1
+"""What is not found is looked for again unless the copy is younger: a new key works at once, and a flood of
+unknown keys costs ten queries a second at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessSnapshot:
+    """Who may call, what is stopped and what is taken of the caps, as one moment had it."""
+
+    read_at: float
+    """When it began to be read, on the monotonic clock, in seconds."""
+    day: date
+    """The day (UTC) whose counts it has."""
+    listed: AccessList
+    current: CurrentAccess
+
+    def find_key(self, key_hashes: Sequence[bytes], *, now: datetime) -> ApiKey | None:
+        """Return the API key with one of these hashes unless it has expired."""
+        for key_hash in key_hashes:
+            key = self.listed.keys.get(key_hash)
+            if key is not None and (key.expires_at is None or key.expires_at > now):
+                return key
+        return None
+
+    def taken_on(self, day: date) -> Mapping[Subject, int]:
+        """Return how many codes of a day were taken from each cap, as far as it is known."""
+        return self.current.taken if day == self.day else {}
+
+    def is_stopped(self, *, client_id: UUID, country: str | None) -> bool:
+        """Return whether sending is stopped for this client or country, or for all."""
+        stops = self.current.stops
+        return bool(stops) and not stops.isdisjoint(
+            ((Scope.ALL, ""), (Scope.CLIENT, str(client_id)), (Scope.COUNTRY, country or WORLD))
+        )
+
+
+class AccessCache:
+    """Keeps a snapshot that is at most `max_age_s` old; 0 reads anew for each call. Thread-safe."""
+
+    def __init__(self, *, engine: Engine, max_age_s: float, judged_window_s: float | None) -> None:
+        """Cache for `max_age_s`; judged codes are read only if a window for them is given."""
+        self._engine, self._max_age_s, self._judged_window_s = engine, max_age_s, judged_window_s
+        self._refreshing = threading.Lock()
+        self._snapshot: AccessSnapshot | None = None
+        self._failure: tuple[float, DatabaseUnavailable] | None = None
+
+    def current(self) -> AccessSnapshot:
+        """Return a snapshot that is young enough. Raises DatabaseUnavailable."""
+        return self._younger_than(self._max_age_s)
+
+    def find_key(self, key_hashes: Sequence[bytes]) -> ApiKey | None:
+        """Return the usable API key with one of these hashes. Raises DatabaseUnavailable."""
+        now = clock.now()
+        found = self.current().find_key(key_hashes, now=now)
+        return found or self._younger_than(min(self._max_age_s, _MISS_AGE_S)).find_key(key_hashes, now=now)
+
+    def is_listed(self, key_hash: bytes) -> bool:
+        """Return whether an API key is stored under this hash. Raises DatabaseUnavailable."""
+        return key_hash in self.current().listed.keys
+
+    def client_settings(self, client_id: UUID) -> ClientSettings:
+        """Return what is set for a client alone. Raises DatabaseUnavailable."""
+        found = self.current().listed.settings.get(client_id)
+        if found is None:
+            found = self._younger_than(min(self._max_age_s, _MISS_AGE_S)).listed.settings[client_id]
+        return found
+
+    def find_client(self, name: str) -> UUID | None:
+        """Return the id of the client with this name. Raises DatabaseUnavailable."""
+        return self.current().listed.ids.get(name)
+
+    def _younger_than(self, max_age_s: float) -> AccessSnapshot:
+        oldest = time.monotonic() - max_age_s
+        snapshot = self._snapshot
+        if snapshot is not None and snapshot.read_at > oldest:
+            return snapshot
+        waiting_since = time.monotonic()
+        with self._refreshing:
+            snapshot = self._snapshot
+            if snapshot is not None and snapshot.read_at > oldest:
+                return snapshot
+            # Calls that waited for a refresh that failed share its failure: not each asks Postgres again.
+            if self._failure is not None and self._failure[0] > waiting_since:
+                raise DatabaseUnavailable(retry_after_s=1) from self._failure[1]
+            self._snapshot = self._refresh()
+            return self._snapshot
+
+    def _refresh(self) -> AccessSnapshot:
+        begun, now, before = time.monotonic(), clock.now(), self._snapshot
+        since = None if self._judged_window_s is None else now - timedelta(seconds=self._judged_window_s)
+        try:
+            current = access.read_current(self._engine, day=day_of(now), judged_since=since)
+            if before is not None and before.current.version == current.version:
+                listed = before.listed
+            else:
+                listed = access.read_access_list(self._engine, now=now)
+        except DatabaseUnavailable as error:
+            self._failure = time.monotonic(), error
+            raise
+        return AccessSnapshot(read_at=begun, day=day_of(now), listed=listed, current=current)

@@ -1,0 +1,220 @@
+"""Accept a request for a code: one call of `sql/accept_request.sql`, one round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.admission import StoredFacts
+from otpqueue.domain.guard import Counted
+from otpqueue.domain.limits import GuessPolicy
+from otpqueue.domain.phone import PhoneNumber
+from otpqueue.domain.replay import Answer
+from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
+from otpqueue.store.engine import fetch
+from otpqueue.store.idempotency import Key, Used
+from otpqueue.store.vault import Vault
+
+_ACCEPT = """
+    SELECT * FROM accept_request(
+        %(store)s, %(client)s, %(numbers)s, %(addresses)s, %(now)s,
+        %(number_since)s, %(number_before)s::integer, %(address_since)s, %(address_before)s::integer,
+        %(most_in_a_row)s::integer,
+        %(id)s, %(sealed)s, %(seal_key)s, %(country)s, %(sessions)s, %(address)s, %(reference)s,
+        %(channel)s, %(language)s, %(checks)s::integer, %(send_by)s, %(is_test)s, %(guard_block)s,
+        %(guard_as)s, %(trace_context)s,
+        %(key_hashes)s, %(fingerprints)s, %(key_expires_at)s, %(answer)s::jsonb
+    )
+"""
+_FACTS = """
+    SELECT * FROM admission_facts(
+        %(client)s, %(numbers)s, %(addresses)s, %(now)s,
+        %(number_since)s, %(number_before)s::integer, %(address_since)s, %(address_before)s::integer
+    )
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberLookup:
+    """Whose facts are read, and in which windows wrong codes count."""
+
+    client_id: UUID
+    number_hashes: Sequence[bytes]
+    """The one that is stored first; another while the look-up key is being replaced."""
+    client_ip_hashes: Sequence[bytes] | None
+    guesses: GuessPolicy
+    now: datetime
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the arguments that both SQL functions take."""
+        number, address = self.guesses.number, self.guesses.client_ip
+        return {
+            "client": self.client_id,
+            "numbers": list(self.number_hashes),
+            "addresses": list(self.client_ip_hashes or ()),
+            "now": self.now,
+            "number_since": number.since(self.now) if number else None,
+            "number_before": number.amount - 1 if number else 0,
+            "address_since": address.since(self.now) if address else None,
+            "address_before": address.amount - 1 if address else 0,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRequest:
+    """What is stored of a request when it is accepted."""
+
+    id: UUID
+    client_id: UUID
+    phone: PhoneNumber
+    session_id: str | None
+    client_ip: str | None
+    client_reference: str | None
+    channel: Channel
+    language: str | None
+    checks_allowed: int
+    created_at: datetime
+    send_by: datetime
+    is_test: bool = False
+    guard_block: str | None = None
+    """The block that the pumping guard counts it in; None where the guard is off."""
+    guard: Counted | None = None
+    """As what the guard has counted it; None until it has."""
+    trace_context: str | None = None
+    """Where its trace goes on."""
+
+    def as_accepted(self) -> OtpRequest:
+        """Return the request as it is once it is stored."""
+        return OtpRequest(
+            id=self.id,
+            client_id=self.client_id,
+            phone_number=self.phone.masked,
+            channel=self.channel,
+            status=Status.QUEUED,
+            send_state=SendState.DUE,
+            reason=None,
+            provider_code=None,
+            client_reference=self.client_reference,
+            created_at=self.created_at,
+            send_by=self.send_by,
+            sent_at=None,
+            expires_at=None,
+            verified_at=None,
+            checks_allowed=self.checks_allowed,
+            checks_used=0,
+            check_in_flight=False,
+            sends=1,
+            resend=None,
+            resend_channel=None,
+            resend_reason=None,
+            resend_after=None,
+            updated_at=self.created_at,
+            is_test=self.is_test,
+            trace_context=self.trace_context,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyToKeep:
+    """An Idempotency-Key, and the answer to keep with it if the request is accepted."""
+
+    key: Key
+    answer: Answer = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptResult:
+    """What became of a request."""
+
+    accepted: bool
+    facts: StoredFacts
+    replaced: tuple[UUID, ...] = ()
+    """The live requests of the same client, number and session that it took the place of."""
+    used: Used | None = None
+    """The earlier call with the same Idempotency-Key; nothing else was looked at."""
+
+
+def accept(
+    engine: Engine,
+    new: NewRequest,
+    lookup: NumberLookup,
+    *,
+    most_wrong_in_a_row: int,
+    vault: Vault,
+    store: bool = True,
+    keep: KeyToKeep | None = None,
+) -> AcceptResult:
+    """Store a request as due unless a fact stands against it; a live one for the same person is cancelled.
+
+    Without `store` the facts are read only, and whether the Idempotency-Key was used. With more than
+    `most_wrong_in_a_row` wrong codes in a row the number is locked.
+
+    Raises DatabaseUnavailable.
+    """
+    key_id, sealed = vault.seal(new.phone.e164, row_id=new.id) if store else (None, None)
+    parameters = lookup.parameters() | {
+        "store": store,
+        "most_in_a_row": most_wrong_in_a_row,
+        "id": new.id,
+        "sealed": sealed,
+        "seal_key": key_id,
+        "country": new.phone.country,
+        "sessions": vault.session_hashes(new.session_id),
+        "address": lookup.client_ip_hashes[0] if lookup.client_ip_hashes else None,
+        "reference": new.client_reference,
+        "channel": new.channel.value,
+        "language": new.language,
+        "checks": new.checks_allowed,
+        "send_by": new.send_by,
+        "is_test": new.is_test,
+        "guard_block": new.guard_block,
+        "guard_as": new.guard.standing.value if new.guard else None,
+        "trace_context": new.trace_context,
+        "key_hashes": list(keep.key.key_hashes) if keep else None,
+        "fingerprints": list(keep.key.fingerprints) if keep else None,
+        "key_expires_at": keep.expires_at if keep else None,
+        "answer": json.dumps(_stored(keep.answer)) if keep else None,
+    }
+    # Of several sessions that store the same number, or use the same key, one gets in each time.
+    (row,) = fetch(engine, _ACCEPT, parameters, retry_unique=True)
+    return AcceptResult(
+        accepted=row.accepted,
+        facts=StoredFacts() if row.repeated else _facts(row),
+        replaced=tuple(row.replaced or ()),
+        used=_used(row) if row.repeated else None,
+    )
+
+
+def read_facts(engine: Engine, lookup: NumberLookup) -> StoredFacts:
+    """Return what is stored of a number and an address. Raises DatabaseUnavailable."""
+    (row,) = fetch(engine, _FACTS, lookup.parameters())
+    return _facts(row)
+
+
+def _facts(row: Any) -> StoredFacts:
+    return StoredFacts(
+        blocked=row.blocked,
+        wrong_in_a_row=row.wrong_in_a_row,
+        number_nth=row.number_nth,
+        address_nth=row.address_nth,
+    )
+
+
+def _used(row: Any) -> Used:
+    return Used(
+        fingerprint=row.kept_fingerprint,
+        in_progress=row.kept_in_progress,
+        answer=Answer(**row.kept_answer, replayed=True) if row.kept_answer else None,
+        request_id=row.kept_request_id,
+    )
+
+
+def _stored(answer: Answer) -> dict[str, Any]:
+    return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}

@@ -1,0 +1,93 @@
+-- Accepts a request for a code in one statement: reads the facts that can stand against it, and stores it if
+-- none does. SQL knows only "clean or not"; domain/admission.py judges the facts and says why a request is
+-- refused.
+--
+-- Returns one row. `accepted`: the request is stored, `replaced` are the live requests of the same client,
+-- number and session that it took the place of. Otherwise nothing is stored, and either the facts stand
+-- against it (or the caller passed `store` as false), or `repeated` is true: the Idempotency-Key was used
+-- before, and the `kept_` columns say by which call.
+--
+-- Raises unique_violation when another session stores the same number and session, or uses the same key, at
+-- the same moment: the statement is executed again then, and sees what that session has stored.
+CREATE OR REPLACE FUNCTION accept_request(
+    store boolean, client uuid, numbers bytea[], addresses bytea[], at timestamptz, number_since timestamptz,
+    number_before integer, address_since timestamptz, address_before integer, most_in_a_row integer, new_id
+    uuid, sealed bytea, seal_key text, country_code text, sessions bytea[], address bytea, reference text,
+    new_channel text, new_language text, checks integer, deadline timestamptz, for_test boolean, block text,
+    counted_as text, trace text, key_hashes bytea[], fingerprints bytea[], key_expires_at timestamptz,
+    answer_to_keep jsonb, OUT accepted boolean, OUT blocked boolean, OUT wrong_in_a_row bigint, OUT number_nth
+    timestamptz, OUT address_nth timestamptz, OUT replaced uuid[], OUT repeated boolean, OUT kept_fingerprint
+    bytea, OUT kept_answer jsonb, OUT kept_request_id uuid, OUT kept_in_progress boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    accepted := false;
+    repeated := false;
+    IF key_hashes IS NOT NULL THEN
+        -- Two processes that hash with different keys at the same moment may have made two rows of one.
+        SELECT true, k.fingerprint, k.answer, k.request_id, k.lease_until IS NOT NULL
+        INTO repeated, kept_fingerprint, kept_answer, kept_request_id, kept_in_progress
+        FROM idempotency_keys AS k
+        WHERE k.client_id = client AND k.key_hash = ANY(key_hashes)
+          AND NOT idempotency_key_is_free(k, fingerprints, at)
+        ORDER BY k.created_at DESC LIMIT 1;
+        IF repeated THEN
+            RETURN;
+        END IF;
+        repeated := false;
+    END IF;
+    SELECT f.blocked, f.wrong_in_a_row, f.number_nth, f.address_nth
+    INTO blocked, wrong_in_a_row, number_nth, address_nth
+    FROM admission_facts(client, numbers, addresses, at, number_since, number_before, address_since,
+                         address_before) AS f;
+    IF NOT store OR (
+        NOT for_test
+        AND (blocked OR wrong_in_a_row > most_in_a_row OR number_nth IS NOT NULL OR address_nth IS NOT NULL)
+    ) THEN
+        RETURN;
+    END IF;
+    -- While the look-up key is being replaced, some processes store the one hash and some the other: the
+    -- index on live rows does not see that both are the same number.
+    IF cardinality(numbers) > 1 THEN
+        PERFORM pg_advisory_xact_lock(
+            ('x' || encode(substring(least(numbers[1], numbers[2]) FROM 25 FOR 8), 'hex'))::bit(64)::bigint
+        );
+    END IF;
+    -- A worker that holds the replaced request keeps its claim and records late. A resend that has not left
+    -- will not: it has failed.
+    WITH ended AS (
+        UPDATE otp_requests AS r SET status = 'cancelled', reason = 'replaced', finished_at = at, updated_at =
+        at, next_attempt_at = NULL,
+            send_state = CASE WHEN r.send_state = 'due' THEN 'idle' ELSE r.send_state END,
+            resend = CASE WHEN r.send_state = 'due' AND r.resend = 'pending' THEN 'failed' ELSE r.resend END,
+            resend_reason = CASE WHEN r.send_state = 'due' AND r.resend = 'pending' THEN 'replaced'
+                                 ELSE r.resend_reason END
+        WHERE r.client_id = client AND r.number_hash = ANY(numbers)
+          AND CASE WHEN sessions IS NULL THEN r.session_hash IS NULL ELSE r.session_hash = ANY(sessions) END
+          AND r.status IN ('delivered', 'queued', 'sent', 'undelivered')
+        RETURNING r.id
+    )
+    SELECT array_agg(ended.id) INTO replaced FROM ended;
+    INSERT INTO otp_requests (
+        id, client_id, number_sealed, seal_key_id, number_hash, country, session_hash, client_ip_hash,
+        client_reference, channel, language, status, send_state, next_attempt_at, checks_allowed, created_at,
+        updated_at, send_by, is_test, guard_block, guard_as, trace_context
+    ) VALUES (
+        new_id, client, sealed, seal_key, numbers[1], country_code, sessions[1], address,
+        reference, new_channel, new_language, 'queued', 'due', at, checks, at,
+        at, deadline, for_test, block, counted_as, trace
+    );
+    IF key_hashes IS NOT NULL THEN
+        INSERT INTO idempotency_keys AS k (
+            client_id, key_hash, fingerprint, request_id, answer, created_at, expires_at
+        ) VALUES (client, key_hashes[1], fingerprints[1], new_id, answer_to_keep, at, key_expires_at)
+        ON CONFLICT (client_id, key_hash) DO UPDATE
+        SET fingerprint = excluded.fingerprint, request_id = excluded.request_id, answer = excluded.answer,
+            lease_until = NULL, created_at = excluded.created_at, expires_at = excluded.expires_at
+        WHERE idempotency_key_is_free(k, fingerprints, at);
+        IF NOT FOUND THEN
+            RAISE unique_violation USING MESSAGE = 'the idempotency key was used meanwhile';
+        END IF;
+    END IF;
+    accepted := true;
+END
+$$
