@@ -27,8 +27,7 @@ class ReadStatus:
 
         Raises RequestNotFound, DatabaseUnavailable.
         """
-        with connection(self.engine) as conn:
-            found = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
+        found = requests.find(self.engine, request_id, client_id=client_id, vault=self.vault)
         if found is None:
             raise RequestNotFound
         return found

@@ -28,10 +28,10 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import FINAL, OtpRequest, Status
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.operations.replay import Remember
+from otpqueue.operations.replay import HeldCall
 from otpqueue.store import checks, requests
-from otpqueue.store.checks import OpenCheck
-from otpqueue.store.engine import connection, run, transaction
+from otpqueue.store.checks import OpenCheck, RecordedCheck
+from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.traces import Attributes
 
@@ -78,9 +78,9 @@ class VerifyCode:
         *,
         client_id: UUID,
         now: datetime,
-        remember: Remember | None = None,
+        held: HeldCall | None = None,
     ) -> OtpRequest:
-        """Return the request, verified; `remember` is called in the transaction that records it.
+        """Return the request, verified; the answer to a `held` call is kept in the same transaction.
 
         Raises RequestNotFound, InvalidPhoneNumber, one of the CheckRefused errors, ProviderUnavailable,
         DatabaseUnavailable.
@@ -91,20 +91,30 @@ class VerifyCode:
         judgement = self._ask(check, attempted.code)
         answered = time.monotonic()
 
-        def record(conn: Connection) -> tuple[Status | None, OtpRequest]:
-            status = checks.record(
-                conn,
+        def record(where: Engine | Connection) -> RecordedCheck:
+            recorded = checks.record(
+                where,
                 check,
                 judgement,
                 latency_ms=round((answered - asked) * 1000),
                 now=now + timedelta(seconds=answered - start),
+                vault=self.vault,
             )
-            request = self._find(conn, request_id, client_id)
-            if status is Status.VERIFIED and remember:
-                remember(conn, request)
-            return status, request
+            if recorded is None:
+                raise RequestNotFound
+            return recorded
 
-        status, request = (transaction if remember else run)(self.engine, record)
+        def record_and_keep(conn: Connection) -> RecordedCheck:
+            recorded = record(conn)
+            if held and recorded.moved_to is Status.VERIFIED:
+                # A code that was accepted is, whatever became of the key: a person cannot type it again.
+                held.keep(conn, recorded.request)
+            return recorded
+
+        # Without a key to keep the answer with it is one statement, which needs no transaction around it.
+        keyed = held is not None and held.held is not None
+        recorded = transaction(self.engine, record_and_keep) if keyed else record(self.engine)
+        request, status = recorded.request, recorded.moved_to
         _report(request, judgement, status)
         if status in FINAL:
             self.tell([(client_id, status)])
@@ -143,42 +153,30 @@ class VerifyCode:
     def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
         number_hashes = self._number_hashes(attempted)
         session_hashes = self.vault.session_hashes(attempted.session_id)
+        client_ip_hash = self.vault.address_hash(attempted.client_ip)
         give_up = time.monotonic() + self.patience_s
-
-        def begin(conn: Connection) -> OpenCheck | CheckRefused:
-            check = checks.begin(
-                conn,
+        while True:
+            begun = checks.begin(
+                self.engine,
                 request_id=request_id,
                 client_id=client_id,
                 session_hashes=session_hashes,
                 number_hashes=number_hashes,
-                client_ip_hash=self.vault.address_hash(attempted.client_ip),
+                client_ip_hash=client_ip_hash,
                 lease_s=self.lease_s,
                 now=now,
+                vault=self.vault,
             )
-            if check:
-                return check
-            request = self._find(conn, request_id, client_id)
-            belongs = requests.matches(
-                conn, request_id, number_hashes=number_hashes, session_hashes=session_hashes
-            )
-            if not belongs:
-                log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
-            return _why_not(request, belongs=belongs, now=now)
-
-        while True:
-            begun = run(self.engine, begin)
+            if begun is None:
+                raise RequestNotFound
             if isinstance(begun, OpenCheck):
                 return begun
-            if not isinstance(begun, CheckInProgress) or time.monotonic() >= give_up:
-                raise begun
+            if not begun.belongs:
+                log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
+            refusal = _why_not(begun.request, belongs=begun.belongs, now=now)
+            if not isinstance(refusal, CheckInProgress) or time.monotonic() >= give_up:
+                raise refusal
             time.sleep(_POLL_S)
-
-    def _find(self, conn: Connection, request_id: UUID, client_id: UUID) -> OtpRequest:
-        request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
-        if request is None:
-            raise RequestNotFound
-        return request
 
     def _number_hashes(self, attempted: Attempted) -> list[bytes] | None:
         if attempted.phone_number is None:

@@ -27,6 +27,7 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import checks, clients
+from otpqueue.store.checks import OpenCheck
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
@@ -393,17 +394,18 @@ def test_process_killed_during_a_check(
 ) -> None:
     """A check that was counted and never judged holds the next one back only until its lease is over."""
     request = ask_sent()
-    with connection(parts.engine) as conn:
-        assert checks.begin(
-            conn,
-            request_id=request.id,
-            client_id=request.client_id,
-            session_hashes=None,
-            number_hashes=None,
-            client_ip_hash=None,
-            lease_s=2,
-            now=clock.now(),
-        )
+    begun = checks.begin(
+        parts.engine,
+        request_id=request.id,
+        client_id=request.client_id,
+        session_hashes=None,
+        number_hashes=None,
+        client_ip_hash=None,
+        lease_s=2,
+        now=clock.now(),
+        vault=parts.vault,
+    )
+    assert isinstance(begun, OpenCheck)
 
     with pytest.raises(CheckInProgress) as held_back:
         verify(request, provider.code())
@@ -422,17 +424,18 @@ def test_check_waits_for_another_that_ends_soon(
 ) -> None:
     """A check that meets another one in progress waits a moment for it rather than refuse at once."""
     request = ask_sent()
-    with connection(parts.engine) as conn:
-        assert checks.begin(
-            conn,
-            request_id=request.id,
-            client_id=request.client_id,
-            session_hashes=None,
-            number_hashes=None,
-            client_ip_hash=None,
-            lease_s=0.2,
-            now=clock.now(),
-        )
+    begun = checks.begin(
+        parts.engine,
+        request_id=request.id,
+        client_id=request.client_id,
+        session_hashes=None,
+        number_hashes=None,
+        client_ip_hash=None,
+        lease_s=0.2,
+        now=clock.now(),
+        vault=parts.vault,
+    )
+    assert isinstance(begun, OpenCheck)
 
     assert verify(request, provider.code()).status is Status.VERIFIED
 

@@ -14,7 +14,6 @@ from otpqueue.domain.request import CHECKABLE, OtpRequest, Reason, Status
 from otpqueue.domain.sending import LEASE_RAN_OUT
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import GIVEN_BACK_AT_MOST, OpenCheck
-from otpqueue.store.engine import connection
 from tests.store.conftest import NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, again, later
 
 WRONG = Judgement(verdict=Verdict.WRONG, code="WRONG_PIN", http_status=200)
@@ -77,8 +76,7 @@ def test_guesses_at_once_never_exceed_what_is_allowed(store: Store) -> None:
         for _ in range(20):
             if check := store.begin(request):
                 begun += 1
-                with connection(store.engine) as conn:
-                    checks.record(conn, check, WRONG, latency_ms=1, now=NOW)
+                checks.record(store.engine, check, WRONG, latency_ms=1, now=NOW, vault=store.vault)
         return begun
 
     with ThreadPoolExecutor(6) as threads:
