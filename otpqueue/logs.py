@@ -6,28 +6,66 @@ all the same, `masks` hides it: in our records, in those of libraries, and in wh
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import threading
-from contextlib import AbstractContextManager
+import weakref
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import structlog
-from structlog.types import Processor
+from structlog.processors import ExceptionRenderer
+from structlog.types import EventDict, FilteringBoundLogger, Processor
 
 from otpqueue import masks, traces
 
-Logger = structlog.stdlib.BoundLogger
+Logger = FilteringBoundLogger
 
 _in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
 
+class _ModuleLogger:
+    """Finds structlog's method for a level, and keeps it as an attribute from `configure` to the next one.
+
+    structlog's own loggers are either built anew for each record or cached for good.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, level: str) -> Any:
+        method = getattr(structlog.get_logger(self._name), level)
+        if _caching:
+            self.__dict__[level] = method
+        return method
+
+    def forget(self) -> None:
+        """Find the methods anew."""
+        for level in self.__dict__.keys() - {"_name"}:
+            self.__dict__.pop(level, None)
+
+
+_caching = False
+_loggers: weakref.WeakSet[_ModuleLogger] = weakref.WeakSet()
+
+
 def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
-    logger: Logger = structlog.get_logger(name)
-    return logger
+    logger = _ModuleLogger(name)
+    _loggers.add(logger)
+    return cast("Logger", logger)
+
+
+def _cache_methods(*, caching: bool) -> None:
+    global _caching  # noqa: PLW0603 - goes with structlog's configuration, which is global
+    _caching = caching
+    for logger in list(_loggers):
+        logger.forget()
 
 
 def begin_call(**fields: str) -> None:
@@ -53,7 +91,9 @@ def bind(**fields: str) -> None:
     """
     if _in_call.get():
         structlog.contextvars.bind_contextvars(**fields)
-        traces.current().note({f"otpqueue.{name}": value for name, value in fields.items()})
+        span = traces.current()
+        if span is not traces.NO_SPAN:
+            span.note({f"otpqueue.{name}": value for name, value in fields.items()})
 
 
 def bound(**fields: str) -> AbstractContextManager[None]:
@@ -61,23 +101,95 @@ def bound(**fields: str) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**fields)
 
 
+_writing = threading.RLock()
+"""Reentrant: a signal handler may log while its thread writes."""
+
+
+def _renew_lock() -> None:
+    global _writing  # noqa: PLW0603 - another thread of the parent may have held it at the fork
+    _writing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def write(line: str) -> None:
+    """Write a line to what standard error is at this moment: a redirection applies to records, too."""
+    with _writing:
+        try:
+            _put(line)
+        except (OSError, ValueError) as error:  # it is closed or full, or cannot take a character
+            # Where this cannot be written either, there is nowhere left to report it.
+            with suppress(OSError, ValueError):
+                _put(_not_written(error))
+
+
+def _put(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _not_written(error: Exception) -> str:
+    # Without the record: nothing has masked it.
+    return f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}'
+
+
 class _Stderr(logging.Handler):
-    """Writes to what standard error is at that moment: who redirects it gets the records, too."""
+    """Writes the standard library's records."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
-        except Exception as error:  # noqa: BLE001 - a record that cannot be written must not stop the work
-            # The base class would print the record as it is.
-            sys.stderr.write(f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}\n')
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
+            line = _not_written(error)
+        write(line)
 
 
-def _tracebacks_without_locals() -> Processor:
+class _Direct:
+    """The logger that structlog hands the rendered records of a module to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _write(self, line: str) -> None:
+        write(line)
+
+    debug = info = warning = error = critical = _write
+
+
+class _Renderer:
+    """Makes a line of one of our records: the only processor, since it runs for each record."""
+
+    def __init__(self, *, process: str, exceptions: ExceptionRenderer, ending: Processor) -> None:
+        self._process, self._exceptions, self._ending = process, exceptions, ending
+
+    def __call__(self, logger: _Direct, level: str, event: EventDict) -> str:
+        try:
+            return self._line(logger, level, event)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
+            return _not_written(error)
+
+    def _line(self, logger: _Direct, level: str, event: EventDict) -> str:
+        structlog.contextvars.merge_contextvars(logger, level, event)
+        _name_span(logger, level, event)
+        event["level"], event["logger"] = level, logger.name
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        event.setdefault("process", self._process)
+        if "exc_info" in event:
+            event = self._exceptions(logger, level, event)
+        return str(self._ending(logger, level, masks.values(event)))
+
+
+def _as_json(_: Any, __: str, event: EventDict) -> str:
+    # Values are plain: they are masked.
+    return json.dumps(event)
+
+
+def _tracebacks_without_locals() -> ExceptionRenderer:
     # Local variables hold numbers and keys.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return structlog.processors.ExceptionRenderer(transformer)
+    return ExceptionRenderer(transformer)
 
 
 def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -103,46 +215,50 @@ def _log_what_ends_a_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
-    """Send structlog's and the standard library's records through one chain to stderr.
+    """Send our records and the standard library's to stderr, as lines of one form.
 
-    `process` ("api", "worker", ...) stands in every record. Call once, at an edge.
+    `process` ("api", "worker", ...) is a field of every record. Call once, at an edge.
     """
 
     def name_process(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
         event.setdefault("process", process)
         return event
 
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        _name_span,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        name_process,
-        structlog.stdlib.ExtraAdder(),
-    ]
+    exceptions: ExceptionRenderer
+    ending: Processor
+    if style == "json":
+        exceptions, ending = _tracebacks_without_locals(), _as_json
+    else:
+        exceptions = ExceptionRenderer()
+        ending = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        # Not cached: what is configured later holds for loggers that have spoken before.
+        processors=[_Renderer(process=process, exceptions=exceptions, ending=ending)],
+        logger_factory=_Direct,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # `_ModuleLogger` does that, and can forget.
         cache_logger_on_first_use=False,
     )
-    if style == "json":
-        ending: list[Processor] = [_tracebacks_without_locals(), _mask, structlog.processors.JSONRenderer()]
-    else:
-        ending = [
-            structlog.processors.ExceptionRenderer(),
-            _mask,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
+    _cache_methods(caching=True)
     handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                _name_span,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                name_process,
+                structlog.stdlib.ExtraAdder(),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                exceptions,
+                _mask,
+                ending,
+            ],
         )
     )
     root = logging.getLogger()
@@ -157,3 +273,9 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     logging.getLogger("urllib3").setLevel("ERROR")
     # While a collector of traces is away it speaks of each try.
     logging.getLogger("opentelemetry.exporter").setLevel("ERROR")
+
+
+def reset() -> None:
+    """Give structlog its defaults back: a test that configured it must not decide how the next one logs."""
+    structlog.reset_defaults()
+    _cache_methods(caching=False)

@@ -70,12 +70,22 @@ _TRACE_KEYS = frozenset({"trace_id", "span_id"})
 _TRACE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _DEEPEST = 8
 
+_clean: set[str] = set()
+"""Short texts in which there is nothing to mask: names, routes and the like come again and again."""
+_CLEAN_AT_MOST = 2048
+_CLEAN_LENGTH = 64
+
 
 def text(value: str) -> str:
     """Return `value` with all that must not be read in it masked."""
-    if _HARMLESS.fullmatch(value) or not _SUSPECT.search(value):
+    if value in _clean or _HARMLESS.fullmatch(value):
         return value
-    return _ALL.sub(_masked, value)
+    masked = _ALL.sub(_masked, value) if _SUSPECT.search(value) else value
+    if masked == value and len(value) <= _CLEAN_LENGTH:
+        if len(_clean) >= _CLEAN_AT_MOST:
+            _clean.clear()
+        _clean.add(value)
+    return masked
 
 
 def _masked(found: re.Match[str]) -> str:

@@ -21,7 +21,7 @@ import redis
 import requests
 import structlog
 
-from otpqueue import clock
+from otpqueue import clock, logs
 from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import OtpRequest
 from otpqueue.embedded import EngineHome, Postgres, Valkey
@@ -80,7 +80,7 @@ def records_as_they_were() -> Iterator[None]:
     hooks = sys.excepthook, threading.excepthook
     yield
     if structlog.is_configured():
-        structlog.reset_defaults()
+        logs.reset()
         root = logging.getLogger()
         root.handlers[:] = [one for one in root.handlers if type(one).__module__ != "otpqueue.logs"]
         root.setLevel(logging.WARNING)

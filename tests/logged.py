@@ -10,7 +10,6 @@ would have logged them.
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +52,18 @@ OURS = (
 """Which process a module logs in; the first that fits."""
 
 
-class Collecting(logging.Handler):
+class Collected:
     """Keeps the first record of each event."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.records: dict[str, dict[str, Any]] = {}
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def take(self, line: str) -> None:
         """Keep a record."""
-        if record.name.startswith("otpqueue"):
-            found = json.loads(self.format(record))
-            found["process"] = next(name for module, name in OURS if record.name.startswith(module))
+        found = json.loads(line)
+        name = str(found.get("logger", ""))
+        if name.startswith("otpqueue"):
+            found["process"] = next(process for module, process in OURS if name.startswith(module))
             self.records.setdefault(found["event"], found)
 
 
@@ -75,36 +74,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to collect."""
+    collected = config.stash[_COLLECTED] = Collected()
+    logs.write = collected.take
     logs.configure(process="test", level="INFO")
-    (printing,) = logging.getLogger().handlers
-    collecting = Collecting()
-    collecting.setFormatter(printing.formatter)
-    logging.getLogger().handlers[:] = [collecting]
-    config.stash[_COLLECTING] = collecting
-    _take_from_captures()
+    _take_from_captures(collected)
 
 
-def _take_from_captures() -> None:
+def pytest_runtest_setup() -> None:
+    """Configure again: each test ends with what it began with, and that is nothing."""
+    logs.configure(process="test", level="INFO")
+
+
+def _take_from_captures(collected: Collected) -> None:
     """See records, too, that a test captures and looks at."""
-    chain, capture = list(structlog.get_config()["processors"]), structlog.testing.LogCapture.__call__
+    (render,) = structlog.get_config()["processors"]
+    capture = structlog.testing.LogCapture.__call__
 
-    def pass_on(self: Any, logger: Any, method: str, event: Any) -> Any:
-        said: Any = dict(event)
-        for processor in chain:
-            said = processor(logger, method, said)
-        positional, named = said
-        getattr(logger, method)(*positional, **named)
+    def take_and_capture(self: Any, logger: Any, method: str, event: Any) -> Any:
+        collected.take(render(logger, method, dict(event)))
         return capture(self, logger, method, event)
 
-    structlog.testing.LogCapture.__call__ = pass_on  # type: ignore[method-assign]
+    structlog.testing.LogCapture.__call__ = take_and_capture  # type: ignore[method-assign]
 
 
-_COLLECTING = pytest.StashKey[Collecting]()
+_COLLECTED = pytest.StashKey[Collected]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what was collected."""
-    records = session.config.stash[_COLLECTING].records
+    records = session.config.stash[_COLLECTED].records
     folder: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     for log in sorted(folder.rglob("*.log")):
         for line in log.read_text(errors="replace").splitlines():

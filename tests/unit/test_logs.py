@@ -164,3 +164,143 @@ logging.getLogger("x").warning("once")
     )
 
     assert [json.loads(line)["process"] for line in lines] == ["two"]
+
+
+def test_later_configuration_holds_for_loggers_that_have_logged() -> None:
+    """A logger that has been used before takes the level and the process of the latest configuration."""
+    lines = run(
+        """
+configure(process="one", level="INFO")
+log.info("first")
+configure(process="two", level="WARNING")
+log.info("too_quiet")
+log.warning("second")
+"""
+    )
+
+    found = [json.loads(line) for line in lines]
+    assert [(record["event"], record["process"]) for record in found] == [("first", "one"), ("second", "two")]
+
+
+def test_records_can_be_captured_after_they_were_written() -> None:
+    """Tests capture records of loggers that have been used, and undo a configuration."""
+    lines = run(
+        """
+from otpqueue import logs
+configure(process="api")
+log.info("written")
+with structlog.testing.capture_logs() as captured:
+    log.info("captured", a=1)
+assert captured == [{"event": "captured", "a": 1, "log_level": "info"}]
+log.info("written_again")
+logs.reset()
+with structlog.testing.capture_logs() as captured:
+    log.debug("captured_too")
+assert captured == [{"event": "captured_too", "log_level": "debug"}]
+"""
+    )
+
+    assert [json.loads(line)["event"] for line in lines] == ["written", "written_again"]
+
+
+def test_records_follow_a_redirection() -> None:
+    """Who redirects standard error gets the records."""
+    lines = run(
+        """
+import contextlib, io, json
+configure(process="api")
+with contextlib.redirect_stderr(io.StringIO()) as caught:
+    log.info("caught")
+    logging.getLogger("library").warning("caught, too")
+assert [json.loads(line)["event"] for line in caught.getvalue().splitlines()] == ["caught", "caught, too"]
+log.info("end")
+"""
+    )
+
+    assert [json.loads(line)["event"] for line in lines] == ["end"]
+
+
+def test_record_that_cannot_be_written_stops_nothing() -> None:
+    """Work goes on when standard error is closed, is full, or cannot take what a record holds."""
+    lines = run(
+        """
+import io, sys
+configure(process="api", style="readable")
+kept, sys.stderr = sys.stderr, io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
+log.info("odd", text="\\u2028")
+assert b"record_not_written" in sys.stderr.buffer.getvalue()
+sys.stderr.close()
+log.info("closed")
+sys.stderr = open("/dev/full", "w")
+log.info("full")
+logging.getLogger("library").warning("full, too")
+sys.stderr = kept
+log.info("end")
+"""
+    )
+
+    assert len(lines) == 1
+    assert "end" in lines[0]
+
+
+def test_handler_of_a_signal_may_log() -> None:
+    """A signal that comes while a record is being written may be logged by the same thread."""
+    lines = run(
+        """
+import signal, sys
+configure(process="api")
+signal.signal(signal.SIGALRM, lambda *_: log.info("signalled"))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+for _ in range(2000):
+    log.info("work")
+signal.setitimer(signal.ITIMER_REAL, 0)
+log.info("end")
+"""
+    )
+
+    assert json.loads(lines[-1])["event"] == "end"
+    assert any('"signalled"' in line for line in lines)
+
+
+def test_forked_process_may_log() -> None:
+    """A fork while another thread writes leaves the child able to log."""
+    lines = run(
+        """
+import os, threading
+configure(process="api")
+done = threading.Event()
+def write():
+    while not done.is_set():
+        log.info("work")
+threading.Thread(target=write).start()
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        log.info("forked")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+done.set()
+"""
+    )
+
+    assert sum('"forked"' in line for line in lines) == 20
+
+
+def test_lines_of_threads_are_whole() -> None:
+    """Threads that log at once write whole lines, long ones too."""
+    lines = run(
+        """
+import threading
+configure(process="api")
+def write(number):
+    for _ in range(50):
+        log.info("work", number=number, long="x" * 20_000)
+threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    )
+
+    assert len([json.loads(line) for line in lines]) == 400

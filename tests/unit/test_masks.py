@@ -261,3 +261,21 @@ fails()
     assert done.stderr.count("uncaught") == 2
     assert "record_not_written" in done.stderr
     assert done.stdout == ""
+
+
+@given(texts=st.lists(WORDS | numbers().map(lambda number: number[1]), min_size=1, max_size=20))
+def test_texts_are_masked_the_same_again(texts: list[str]) -> None:
+    """That a text was seen before changes nothing, whatever was seen between."""
+    first = [masks.text(text) for text in texts]
+
+    assert [masks.text(text) for text in texts] == first
+
+
+def test_few_texts_are_kept() -> None:
+    """The texts that are known to be harmless are bounded, and a secret is never among them."""
+    for number in range(5000):
+        masks.text(f"name-{number % 997}-{'x' * (number // 997)}")
+    masks.text(f"sent to {KEY}")
+
+    assert 0 < len(masks._clean) <= 2048
+    assert not [text for text in masks._clean if KEY in text]
