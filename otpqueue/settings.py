@@ -63,7 +63,10 @@ def _is_one_word(secret: SecretStr | None) -> bool:
 
 
 def _is_database(secret: SecretStr | None) -> bool:
-    return secret is None or re.match(r"postgres(ql(\+psycopg)?)?://", secret.get_secret_value()) is not None
+    if secret is None:
+        return True
+    url = secret.get_secret_value()
+    return re.match(r"postgres(ql(\+psycopg)?)?://", url) is not None and _has_port_or_none(url)
 
 
 def _is_redis(secret: SecretStr | None) -> bool:
