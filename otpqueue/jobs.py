@@ -221,8 +221,31 @@ def _tls_options(broker: str) -> dict[str, Any] | None:
     return {"server_hostname": None} if broker.startswith("amqps") else None
 
 
+_BAD_OPTION = "has an option behind its `?` that is unknown or of a wrong form"
+
+
+def check_broker(url: str) -> None:
+    """Raise ValueError, which does not repeat it, for a broker URL that cannot be read. Nothing connects."""
+    try:
+        Connection(url)  # type: ignore[no-untyped-call]
+    except (KombuError, TypeError, ValueError):
+        raise ValueError(_BAD_OPTION) from None
+
+
 def connect_redis(url: str) -> Redis:
-    """Return a Redis client that gives up quickly and does not try twice."""
+    """Return a Redis client that gives up quickly and does not try twice; it connects when first used.
+
+    Raises ValueError, which does not repeat it, for a URL that cannot be read.
+    """
+    try:
+        client = _redis(url)
+        client.connection_pool.make_connection()
+    except (RedisError, TypeError, ValueError):
+        raise ValueError(_BAD_OPTION) from None
+    return client
+
+
+def _redis(url: str) -> Redis:
     return Redis.from_url(
         url,
         socket_timeout=SOCKET_TIMEOUT_S,

@@ -35,7 +35,11 @@ _KEPT = "|".join(
         r"(?<![0-9A-Za-z])(?=\d*[a-f])[0-9a-f]{32}(?![0-9A-Za-z-])",
     )
 )
-_BETWEEN = r"[\s().\-/\u00a0\u2010-\u2015]{0,3}"
+# What a number may be pasted with: dashes, full-width marks, and what nobody sees.
+_BETWEEN = (
+    r"[\s().\-/\[\]\u00ad\u061c\u200b-\u200f\u2010-\u2015\u202a-\u202e\u2060-\u2069\u2212\u30fc\ufeff"
+    r"\ufe58\ufe63\uff08\uff09\uff0d-\uff0f]{0,3}"
+)
 _SECRETS = "|".join(
     (
         r"oq_[0-9A-Za-z]+_[0-9A-Za-z_-]{16,}",
@@ -50,11 +54,11 @@ _SECRETS = "|".join(
 _WORD = r"(?i:session[_-]?(?:id)?|pin[_-]?id|password|passwd|api[_-]?key|secret)"
 _NAMED = "|".join(
     (
-        r"\b(?i:[\w-]*(?:code|pin|otp))[\"']?\s*(?:[:=]|is)?\s*[\"']?(?P<code>\d{6})(?!\d)",
+        r"\b(?i:[\w-]*(?:code|pin|otp))[\"']?\s*(?:[:=]|is)?\s*[\"']?(?P<code>\d(?:[\s-]?\d){5})(?!\d)",
         rf"\b{_WORD}[\"']?\s*[:=]\s*[\"']?(?P<word>[^\s\"',;&}})]+)",
     )
 )
-_NUMBER = rf"\+{_BETWEEN}\d(?:{_BETWEEN}\d){{6,}}|\d(?:{_BETWEEN}\d){{8,}}"
+_NUMBER = rf"[+\uff0b]{_BETWEEN}\d(?:{_BETWEEN}\d){{6,}}|\d(?:{_BETWEEN}\d){{8,}}"
 
 _ALL = re.compile(rf"(?P<secret>{_SECRETS})|(?P<kept>{_KEPT})|(?P<named>{_NAMED})|(?P<number>{_NUMBER})")
 _SUSPECT = re.compile(
@@ -65,7 +69,7 @@ _CODE_KEY = re.compile(r"(?i)(?:code|pin|otp|passcode)s?$")
 _SECRET_KEY = re.compile(
     r"(?i)session(?:[_-]?id)?$|pin_?id$|passw(?:or)?d$|secret$|api_?key$|authorization$|cookie$"
 )
-_CODE = re.compile(r"\d{6}")
+_CODE = re.compile(r"\d(?:[\s-]?\d){5}")
 _TRACE_KEYS = frozenset({"trace_id", "span_id"})
 _TRACE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _DEEPEST = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 
 from otpqueue.domain import alert_rules as rules_of_alerts
@@ -20,6 +20,30 @@ from otpqueue.domain.templates import Senders, sender_problem
 from otpqueue.settings import Settings, SettingsError
 
 _NO_COUNTRY = "is not a country (ISO 3166 alpha-2)"
+
+
+def check(settings: Settings, *, today: date) -> None:
+    """Build every policy, whichever of them this process needs.
+
+    A setting that only some processes read is refused by all of them, in the same words. Raises SettingsError
+    with every problem.
+    """
+    builders: tuple[Callable[[], object], ...] = (
+        lambda: senders(settings),
+        lambda: caps(settings),
+        lambda: numbers(settings),
+        lambda: fixed_codes(settings, today=today),
+        lambda: quotas(settings),
+        lambda: guesses(settings),
+        lambda: alert_rules(settings),
+    )
+    problems: list[str] = []
+    for build in builders:
+        try:
+            build()
+        except SettingsError as error:
+            problems += error.problems
+    _refuse(problems)
 
 
 def sending(settings: Settings) -> SendingPolicy:
@@ -46,17 +70,21 @@ def circuit(settings: Settings) -> CircuitPolicy:
 def senders(settings: Settings) -> Senders:
     """Return whom messages come from. Raises SettingsError."""
     common = {"*": settings.infobip_sender_id} if settings.infobip_sender_id else {}
-    by_country = common | settings.senders
-    problems = filter(None, (sender_problem(*pair) for pair in by_country.items()))
-    if found := [f"OTPQUEUE_SENDERS: {problem}" for problem in problems]:
-        raise SettingsError(found)
-    return Senders(by_country)
+    named = (("INFOBIP_SENDER_ID", common), ("OTPQUEUE_SENDERS", settings.senders))
+    _refuse(
+        [
+            f"{name}: {problem}"
+            for name, given in named
+            for problem in filter(None, (sender_problem(*pair) for pair in given.items()))
+        ]
+    )
+    return Senders(common | settings.senders)
 
 
 def caps(settings: Settings) -> Caps:
     """Return how many codes may be sent a day. Raises SettingsError."""
     unknown = settings.daily_caps_by_country.keys() - phone.COUNTRIES - {OTHERS}
-    _refuse("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", unknown, _NO_COUNTRY)
+    _refuse(_problems("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", unknown, _NO_COUNTRY))
     return Caps(
         overall=settings.daily_cap,
         per_client=settings.daily_cap_per_client,
@@ -68,9 +96,11 @@ def numbers(settings: Settings) -> NumberPolicy:
     """Return which numbers codes are sent to. Raises SettingsError."""
     allowed, blocked = set(settings.countries_allowed), set(settings.countries_blocked)
     lines = set(settings.refused_lines) - {"none"}
-    _refuse("OTPQUEUE_COUNTRIES_ALLOWED", allowed - phone.COUNTRIES, _NO_COUNTRY)
-    _refuse("OTPQUEUE_COUNTRIES_BLOCKED", blocked - phone.COUNTRIES, _NO_COUNTRY)
-    _refuse("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a kind of line")
+    _refuse(
+        _problems("OTPQUEUE_COUNTRIES_ALLOWED", allowed - phone.COUNTRIES, _NO_COUNTRY)
+        + _problems("OTPQUEUE_COUNTRIES_BLOCKED", blocked - phone.COUNTRIES, _NO_COUNTRY)
+        + _problems("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a kind of line")
+    )
     return NumberPolicy(
         countries_allowed=frozenset(allowed) if allowed else None,
         countries_blocked=frozenset(blocked),
@@ -83,37 +113,43 @@ def fixed_codes(settings: Settings, *, today: date) -> FixedCodes:
 
     Those that have ended are let be: a restart must not fail over them.
     """
-    last, codes = today + timedelta(days=LONGEST_DAYS), {}
+    last, codes, problems = today + timedelta(days=LONGEST_DAYS), {}, []
     for place, (number, one) in enumerate(settings.test_numbers.items(), 1):
         try:
             e164 = phone.parse(number, allow_documentation=True).e164
         except InvalidPhoneNumber as error:
-            problem = f"number {place} {error.errors[0].message}"
-            raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"]) from None
+            problems.append(f"number {place} {error.errors[0].message}")
+            continue
         if one.until > last:
-            problem = f"number {place} must end by {last}, {LONGEST_DAYS} days from now"
-            raise SettingsError([f"OTPQUEUE_TEST_NUMBERS: {problem}"])
+            problems.append(f"number {place} must end by {last}, {LONGEST_DAYS} days from now")
         codes[e164] = FixedCode(code=one.code.get_secret_value(), until=one.until)
+    _refuse([f"OTPQUEUE_TEST_NUMBERS: {problem}" for problem in problems])
     return FixedCodes(codes)
 
 
 def quotas(settings: Settings) -> Quotas:
     """Return what the deployment admits, by limit. Raises SettingsError for a quota that cannot be."""
-    return {name: _quota(settings, f"limit_{name}") for name in LIMITS}
+    found = _quotas(settings, *(f"limit_{name}" for name in LIMITS))
+    return {name: found[f"limit_{name}"] for name in LIMITS}
 
 
 def guesses(settings: Settings) -> GuessPolicy:
     """Return how many wrong codes there may be. Raises SettingsError for a quota that cannot be."""
+    found = _quotas(settings, "wrong_codes_number", "wrong_codes_client_ip")
     return GuessPolicy(
-        number=_quota(settings, "wrong_codes_number"),
-        client_ip=_quota(settings, "wrong_codes_client_ip"),
+        number=found["wrong_codes_number"],
+        client_ip=found["wrong_codes_client_ip"],
         in_a_row=settings.wrong_codes_in_a_row,
         max_checks=settings.max_checks,
-        share=WrongShare(
-            ceiling=settings.wrong_share,
-            window_s=settings.wrong_share_window_s,
-            min_checks=settings.wrong_share_min_checks,
-        ),
+        share=_wrong_share(settings),
+    )
+
+
+def _wrong_share(settings: Settings) -> WrongShare:
+    return WrongShare(
+        ceiling=settings.wrong_share,
+        window_s=settings.wrong_share_window_s,
+        min_checks=settings.wrong_share_min_checks,
     )
 
 
@@ -137,18 +173,26 @@ def alert_rules(settings: Settings) -> Mapping[str, Rule]:
         for name, one in settings.alert_rules.items()
     }
     try:
-        return rules_of_alerts.as_set(given, wrong_share=guesses(settings).share)
+        return rules_of_alerts.as_set(given, wrong_share=_wrong_share(settings))
     except ValueError as problem:
         raise SettingsError([f"OTPQUEUE_ALERT_RULES: {problem}"]) from None
 
 
-def _quota(settings: Settings, field: str) -> Quota | None:
-    try:
-        return Quota.parse(getattr(settings, field))
-    except ValueError as problem:
-        raise SettingsError([f"{Settings.model_fields[field].alias} {problem}"]) from None
+def _quotas(settings: Settings, *fields: str) -> dict[str, Quota | None]:
+    found, problems = {}, []
+    for field in fields:
+        try:
+            found[field] = Quota.parse(getattr(settings, field))
+        except ValueError as problem:
+            problems.append(f"{Settings.model_fields[field].alias} {problem}")
+    _refuse(problems)
+    return found
 
 
-def _refuse(name: str, unknown: Iterable[str], because: str) -> None:
-    if problems := [f"{name}: {one!r} {because}" for one in sorted(unknown)]:
+def _problems(name: str, unknown: Iterable[str], because: str) -> list[str]:
+    return [f"{name}: {one!r} {because}" for one in sorted(unknown)]
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
         raise SettingsError(problems)

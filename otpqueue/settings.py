@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +28,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from otpqueue import envfile
 
 GUIDE_TEMPLATE = "Your verification code is {{pin}}. It is valid for 5 minutes. Do not share it with anyone."
 
@@ -61,7 +63,10 @@ def _is_one_word(secret: SecretStr | None) -> bool:
 
 
 def _is_database(secret: SecretStr | None) -> bool:
-    return secret is None or re.match(r"postgres(ql(\+psycopg)?)?://", secret.get_secret_value()) is not None
+    if secret is None:
+        return True
+    url = secret.get_secret_value()
+    return re.match(r"postgres(ql(\+psycopg)?)?://", url) is not None and _has_port_or_none(url)
 
 
 def _is_redis(secret: SecretStr | None) -> bool:
@@ -149,14 +154,68 @@ def _none_if_none(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
 
 
+_ESCAPED = (
+    "has a backslash and an n where a line break was meant (README.md, Settings, says how to write one)"
+)
+
+
+def _has_escape(text: str) -> bool:
+    return "\\n" in text or "\\r" in text
+
+
+def _form(pattern: str, words: str, *, url: bool = False) -> AfterValidator:
+    """Refuse text that does not match, in words; pydantic would show the expression."""
+
+    def check(text: str | None) -> str | None:
+        if text is None:
+            return None
+        if not re.fullmatch(pattern, text) or (url and not _has_port_or_none(text)):
+            raise ValueError(f"must be {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _has_port_or_none(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 Optional = BeforeValidator(_none_if_blank)
 TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
 """How many proxies stand before us, or in which networks they are."""
 FromJson = BeforeValidator(_from_json)
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Cap = Annotated[int | None, Field(ge=0, le=1_000_000_000), BeforeValidator(_none_if_none)]
-_LIMIT = r"^[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)$"
-_QUOTA = r"^(off|[1-9][0-9]{0,4}/([1-9][0-9]{0,4})?[smhd])$"
+ProviderLimit = Annotated[
+    str, _form(r"[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)", "like `100/1d` (units ms, s, m, h, d)")
+]
+QuotaText = Annotated[
+    str,
+    _form(r"off|[1-9][0-9]{0,4}/([1-9][0-9]{0,4})?[smhd]", "like `3/15m` (units s, m, h, d) or `off`"),
+]
+BaseUrl = Annotated[
+    str | None,
+    Optional,
+    _form(
+        r"(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost|\[::1\]|simulator))(:[0-9]{1,5})?(/[\w.~/-]*)?",
+        "an address like `https://xxxxx.api.infobip.com`: with https:// (http:// only for a simulator on "
+        "this machine), without a user, and with nothing behind a ? or #",
+        url=True,
+    ),
+]
+PublicUrl = Annotated[
+    str | None,
+    Optional,
+    _form(
+        r"https?://[^\s/?#@]+(/[\w.~/-]*)?",
+        "an address like `https://otp.example`: with https:// or http://, without a user, and with nothing "
+        "behind a ? or #",
+        url=True,
+    ),
+]
 
 
 class GivenTestNumber(BaseModel):
@@ -189,10 +248,9 @@ class Settings(BaseModel):
     infobip_api_key: Annotated[SecretStr | None, Optional] = Field(
         None, alias="INFOBIP_API_KEY", description="API key of the Infobip account (`Authorization: App`)"
     )
-    infobip_base_url: Annotated[str | None, Optional] = Field(
+    infobip_base_url: BaseUrl = Field(
         None,
         alias="INFOBIP_BASE_URL",
-        pattern=r"^(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost|\[::1\]|simulator))(:\d{1,5})?(/[\w.~/-]*)?$",
         description="base URL, `https://xxxxx.api.infobip.com`; plain http only for a local simulator",
     )
     infobip_application_id: Annotated[str | None, Optional] = Field(
@@ -245,22 +303,19 @@ class Settings(BaseModel):
         le=10,
         description="checks per code that Infobip allows; not under OTPQUEUE_MAX_CHECKS",
     )
-    provider_verify_limit: str = Field(
+    provider_verify_limit: ProviderLimit = Field(
         "20/1s",
         alias="OTPQUEUE_PROVIDER_VERIFY_LIMIT",
-        pattern=_LIMIT,
         description="checks per number that Infobip allows, `attempts/duration`",
     )
-    provider_sends_per_number: str = Field(
+    provider_sends_per_number: ProviderLimit = Field(
         "100/1d",
         alias="OTPQUEUE_PROVIDER_SENDS_PER_NUMBER",
-        pattern=_LIMIT,
         description="codes per number that Infobip sends; its own default, 3 a day, is a trap for logins",
     )
-    provider_sends: str = Field(
+    provider_sends: ProviderLimit = Field(
         "10000000/1d",
         alias="OTPQUEUE_PROVIDER_SENDS",
-        pattern=_LIMIT,
         description="codes in all that Infobip sends; its own default is 10000 a day",
     )
     track_delivery: bool = Field(
@@ -447,44 +502,38 @@ class Settings(BaseModel):
         True, alias="OTPQUEUE_CONSOLE", description="serve `/console`, the operators' pages (docs/console.md)"
     )
 
-    limit_number_15m: str = Field(
+    limit_number_15m: QuotaText = Field(
         "3/15m",
         alias="OTPQUEUE_LIMIT_NUMBER_15M",
-        pattern=_QUOTA,
         description="requests for one number, per client: `3/15m` (units s, m, h, d), as all limits here, or "
         "`off`; docs/limits.md",
     )
-    limit_number_day: str = Field(
+    limit_number_day: QuotaText = Field(
         "10/d",
         alias="OTPQUEUE_LIMIT_NUMBER_DAY",
-        pattern=_QUOTA,
         description="codes to one number, resends too, per client",
     )
-    limit_number_day_all: str = Field(
+    limit_number_day_all: QuotaText = Field(
         "20/d",
         alias="OTPQUEUE_LIMIT_NUMBER_DAY_ALL",
-        pattern=_QUOTA,
         description="codes to one number, resends too, over all clients",
     )
-    limit_client_ip_15m: str = Field(
+    limit_client_ip_15m: QuotaText = Field(
         "10/15m",
         alias="OTPQUEUE_LIMIT_CLIENT_IP_15M",
-        pattern=_QUOTA,
         description="requests from one `client_ip`, per client",
     )
-    limit_key_rate: str = Field(
-        "100/s", alias="OTPQUEUE_LIMIT_KEY_RATE", pattern=_QUOTA, description="calls with one API key"
+    limit_key_rate: QuotaText = Field(
+        "100/s", alias="OTPQUEUE_LIMIT_KEY_RATE", description="calls with one API key"
     )
-    wrong_codes_number: str = Field(
+    wrong_codes_number: QuotaText = Field(
         "10/h",
         alias="OTPQUEUE_WRONG_CODES_NUMBER",
-        pattern=_QUOTA,
         description="wrong codes for one number, per client; then no new request for it is taken",
     )
-    wrong_codes_client_ip: str = Field(
+    wrong_codes_client_ip: QuotaText = Field(
         "20/h",
         alias="OTPQUEUE_WRONG_CODES_CLIENT_IP",
-        pattern=_QUOTA,
         description="wrong codes from one `client_ip`, per client; then no new request of it is taken",
     )
     wrong_codes_in_a_row: int = Field(
@@ -728,10 +777,9 @@ class Settings(BaseModel):
         alias="OTPQUEUE_SMTP_URL",
         description="mail server, `smtp://user:password@host:587` (STARTTLS) or `smtps://user:password@host`",
     )
-    public_url: Annotated[str | None, Optional] = Field(
+    public_url: PublicUrl = Field(
         None,
         alias="OTPQUEUE_PUBLIC_URL",
-        pattern=r"^https?://[^\s/?#@]+(/[\w.~/-]*)?$",
         description="where people reach this deployment, `https://otp.example`; for links in notices",
     )
     metrics_token: Annotated[SecretStr | None, Optional] = Field(
@@ -804,6 +852,7 @@ class Settings(BaseModel):
         problems += [
             *self._key_problems(),
             *self._message_problems(),
+            *self._text_problems(),
             *self._https_problems(),
             *self._test_number_problems(),
             *self._alert_problems(),
@@ -843,11 +892,6 @@ class Settings(BaseModel):
             problems.append("OTPQUEUE_RECEIPTS_USER and OTPQUEUE_RECEIPTS_PASSWORD must be given together")
         if self.india_content_template_id and not self.india_principal_entity_id:
             problems.append("INDIA_DLT_CONTENT_TEMPLATE_ID needs INDIA_DLT_PRINCIPAL_ENTITY_ID")
-        for language, text in self.templates.items():
-            if not re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", language):
-                problems.append(f"OTPQUEUE_TEMPLATES: {language!r} must be a language like `de` or `pt-br`")
-            if "{{pin}}" not in text:
-                problems.append(f"OTPQUEUE_TEMPLATES: the text for {language!r} must hold {{{{pin}}}}")
         for country, sender in self.senders.items():
             if not re.fullmatch(r"[A-Z]{2}", country):
                 problems.append(f"OTPQUEUE_SENDERS: {country!r} must be a country like `US`")
@@ -855,6 +899,19 @@ class Settings(BaseModel):
                 problems.append(
                     f"OTPQUEUE_SENDERS: {sender!r} must be a number or at most 11 letters and digits"
                 )
+        return problems
+
+    def _text_problems(self) -> list[str]:
+        problems = []
+        for language, text in self.templates.items():
+            if not re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", language):
+                problems.append(f"OTPQUEUE_TEMPLATES: {language!r} must be a language like `de` or `pt-br`")
+            if "{{pin}}" not in text:
+                problems.append(f"OTPQUEUE_TEMPLATES: the text for {language!r} must hold {{{{pin}}}}")
+            if _has_escape(text):
+                problems.append(f"OTPQUEUE_TEMPLATES: the text for {language!r} {_ESCAPED}")
+        if _has_escape(self.infobip_message_template):
+            problems.append(f"INFOBIP_MESSAGE_TEMPLATE {_ESCAPED}")
         return problems
 
     def _test_number_problems(self) -> list[str]:
@@ -954,6 +1011,23 @@ class Settings(BaseModel):
         return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix", "redis+socket", 1))
 
 
+def _from_dotenv(path: Path, names: set[str]) -> tuple[dict[str, str], list[str]]:
+    def is_ours(name: str) -> bool:
+        return name in names or name.removesuffix("_FILE") in names or name.startswith("OTPQUEUE_")
+
+    as_json = {str(field.alias) for field in Settings.model_fields.values() if FromJson in field.metadata}
+    return envfile.read(path, is_ours=is_ours, escaped=as_json)
+
+
+def _quoted(environment: Mapping[str, str], names: set[str]) -> list[str]:
+    """Return a problem for each value in quotes: a shell removes them, `docker run --env-file` does not."""
+    return [
+        f"{name} is in quotes, which are part of the value here; remove them"
+        for name in sorted(names & environment.keys())
+        if re.fullmatch(r"(['\"]).*\1", environment[name], re.DOTALL)
+    ]
+
+
 def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[str, str], list[str]]:
     values, problems = {}, []
     for name in sorted(names):
@@ -964,7 +1038,7 @@ def _from_files(environment: Mapping[str, str], names: set[str]) -> tuple[dict[s
             problems.append(f"{name} and {name}_FILE are both set; keep one")
             continue
         try:
-            values[name] = Path(path).read_text(encoding="utf-8").strip()
+            values[name] = Path(path).read_text(encoding="utf-8-sig").strip()
         except OSError as error:
             problems.append(f"{name}_FILE cannot be read: {error.strerror}")
         except UnicodeError:
@@ -1021,13 +1095,15 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     Raises SettingsError naming every problem at once; it never holds a secret's value.
     """
     given, written = dict(os.environ if environment is None else environment), dict[str, str]()
+    names = {str(field.alias) for field in Settings.model_fields.values()}
+    problems = _quoted(given, names)
     if dotenv is not None and dotenv.is_file():
-        written = {key: value for key, value in dotenv_values(dotenv).items() if value is not None}
+        written, unreadable = _from_dotenv(dotenv, names)
+        problems += unreadable
     unseen = sorted(name for name in written.keys() - given.keys() if name.startswith("OTEL_"))
     given = written | given
-    names = {str(field.alias) for field in Settings.model_fields.values()}
-    files, problems = _from_files(given, names)
-    problems += _unknown(given, names)
+    files, unreadable = _from_files(given, names)
+    problems += unreadable + _unknown(given, names)
     values: dict[str, Any] = {name: given[name] for name in names if name in given and given[name] != ""}
     try:
         settings = Settings.model_validate(values | files)

@@ -105,6 +105,7 @@ class Parts:
     """The parts of one process, each made when it is first asked for.
 
     A part whose settings are missing raises SettingsError then: a worker needs no API port, `keys` no broker.
+    A setting that cannot be is refused at once, also one that only other processes read.
     """
 
     settings: Settings
@@ -112,6 +113,10 @@ class Parts:
     """What traces call it, unless OTEL_SERVICE_NAME says otherwise."""
     for_console: bool = False
     """Whether they are those of the console: with few connections of their own, and little patience."""
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError for settings that cannot be."""
+        policies.check(self.settings, today=clock.now().date())
 
     @cached_property
     def aside(self) -> Parts:
@@ -160,7 +165,8 @@ class Parts:
         try:
             return make_engine(url, pool_size=pool_size, limits=limits, pgbouncer=pgbouncer)
         except (ArgumentError, ValueError):
-            raise SettingsError(["DATABASE_URL cannot be read; is its port a number?"]) from None
+            problem = "DATABASE_URL cannot be read; are its port and the options behind its `?` right?"
+            raise SettingsError([problem]) from None
 
     @cached_property
     def readings(self) -> TakeReadings:
@@ -208,12 +214,21 @@ class Parts:
     @cached_property
     def redis(self) -> Redis:
         """The Redis client."""
-        return jobs.connect_redis(self.settings.require("redis_url"))
+        try:
+            return jobs.connect_redis(self.settings.require("redis_url"))
+        except ValueError as problem:
+            raise SettingsError([f"REDIS_URL {problem}"]) from None
 
     @cached_property
     def publisher(self) -> Celery:
         """The Celery application that publishes and would rather fail than wait."""
-        return jobs.make_celery(self.settings.broker, quick=True)
+        broker = self.settings.broker
+        try:
+            jobs.check_broker(broker)
+        except ValueError as problem:
+            name = "OTPQUEUE_BROKER_URL" if self.settings.broker_url else "REDIS_URL"
+            raise SettingsError([f"{name} {problem}"]) from None
+        return jobs.make_celery(broker, quick=True)
 
     @cached_property
     def waker(self) -> jobs.Waker:

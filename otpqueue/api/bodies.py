@@ -14,10 +14,11 @@ import falcon
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from otpqueue.api.problems import Refused
-from otpqueue.domain.checking import is_code
+from otpqueue.domain.checking import read_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
 from otpqueue.domain.stats import Dimension
+from otpqueue.domain.typed import named
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_DEPTH = 16
@@ -34,8 +35,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def _printable(text: str) -> str:
     # `isprintable` is quick and refuses more, some kinds of space for instance.
-    if not text.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in text):
-        raise ValueError("must not hold control characters")
+    for character in () if text.isprintable() else text:
+        if unicodedata.category(character) in {"Cc", "Cs"}:
+            raise ValueError(f"must not hold control characters, as {named(character)} is")
     return text
 
 
@@ -48,9 +50,10 @@ def _address(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    if not is_code(text):
+    code = read_code(_printable(text))
+    if code is None:
         raise ValueError("must be six digits, 0 to 9")
-    return text
+    return code
 
 
 def _country(text: str) -> str:
@@ -105,7 +108,8 @@ def _dimensions(text: str) -> str:
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-Number = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_printable)]
+# Longer than a number is, for marks that nobody sees.
+Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Code = Annotated[str, AfterValidator(_code)]
 Country = Annotated[str, AfterValidator(_country)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
@@ -121,7 +125,8 @@ class NewOtpRequest(Body):
     """Ask for a code to be sent."""
 
     phone_number: Number = Field(
-        description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
+        description="E.164, e.g. `+447911123456`, as people write it; national if `country` is given",
+        examples=["+447700900123"],
     )
     country: Country | None = Field(
         None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
@@ -140,7 +145,9 @@ class NewOtpRequest(Body):
 class CodeToVerify(Body):
     """A code as the end user typed it."""
 
-    code: Code = Field(description="six digits", examples=["123456"])
+    code: Code = Field(
+        description="six digits; blanks and hyphens between them are ignored", examples=["123456"]
+    )
     session_id: Text | None = Field(None, description="as given when the code was asked for")
     phone_number: Number | None = Field(
         None, description="E.164; if given, it must be the number the code went to"
@@ -211,7 +218,8 @@ class NumberToErase(Body):
     """Erase all that concerns a phone number."""
 
     phone_number: Number = Field(
-        description="E.164, e.g. `+447911123456`; national if `country` is given", examples=["+447700900123"]
+        description="E.164, e.g. `+447911123456`, as people write it; national if `country` is given",
+        examples=["+447700900123"],
     )
     country: Country | None = Field(
         None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
@@ -247,7 +255,9 @@ class GuideVerify(Body):
     """The guide's `POST /verify-otp`."""
 
     phone_number: Number = Field(alias="phoneNumber", description="E.164", examples=["+447700900123"])
-    otp: Code = Field(description="six digits", examples=["123456"])
+    otp: Code = Field(
+        description="six digits; blanks and hyphens between them are ignored", examples=["123456"]
+    )
     session_id: Text | None = Field(None, alias="sessionId")
 
 

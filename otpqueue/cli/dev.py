@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otpqueue import logs, settings
+from otpqueue import clock, logs, policies, settings
 from otpqueue.cli.errors import explained
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def dev(port: int | None, data_dir: Path) -> None:
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     given = settings.load()
+    policies.check(given, today=clock.now().date())
     logs.configure(process="dev", style="readable", level=given.log_level)
     try:
         with EngineHome(data_dir) as home:

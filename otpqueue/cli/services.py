@@ -17,8 +17,7 @@ from otpqueue.wiring import Parts
 def _complete_settings() -> Settings:
     """Return the settings.
 
-    Raises SettingsError when one is missing that API and workers need, or a key that stored numbers need, or
-    when traces are wanted that cannot be.
+    Raises SettingsError when one is missing that API, workers and beat need, or cannot be.
     """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
@@ -26,7 +25,18 @@ def _complete_settings() -> Settings:
     current.sealing_keys()
     current.hashing_keys()
     with closing(Parts(current)) as parts:
-        _ = parts.tracer
+        _ = parts.tracer, parts.engine, parts.redis, parts.publisher, parts.vault
+    return current
+
+
+def _startable_settings() -> Settings:
+    """Return the settings.
+
+    Raises SettingsError as `_complete_settings` does, and for a key that stored numbers need and that is not
+    given.
+    """
+    current = _complete_settings()
+    with closing(Parts(current)) as parts:
         why = refusal_to_start(parts.rotate_seal)
     if why:
         raise SettingsError([why])
@@ -42,7 +52,7 @@ def api(host: str | None, port: int | None) -> None:
     from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
     from otpqueue.api.server import serve  # noqa: PLC0415
 
-    current = _complete_settings()
+    current = _startable_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
@@ -63,7 +73,7 @@ def api(host: str | None, port: int | None) -> None:
 @explained
 def worker(queues: str, jobs: int) -> None:
     """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
-    _complete_settings()
+    _startable_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
     # Threads: the pump must run in the process that is told to stop.
@@ -85,6 +95,7 @@ def worker(queues: str, jobs: int) -> None:
 @explained
 def beat() -> None:
     """Run Celery beat, which starts the periodic jobs. A second one is harmless."""
+    _complete_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
     app.start(["--quiet", "beat", "--pidfile="])

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from otpqueue.domain.typed import LONGEST, in_ascii
+
 CODE_LENGTH = 6
 """Digits of a code: NIST SP 800-63B asks for at least six decimal digits."""
 
-_CODE = re.compile(r"[0-9]{6}")
+_CODE = re.compile(r"[0-9](?:[ -]*[0-9]){5}")
 
 
 class Verdict(StrEnum):
@@ -44,6 +46,12 @@ class Checker(Protocol):
         """Ask whether `code` is the one that was sent as `pin_id`."""
 
 
-def is_code(text: str) -> bool:
-    """Return whether `text` has the form of a code: six ASCII digits and nothing else."""
-    return _CODE.fullmatch(text) is not None
+def read_code(text: str) -> str | None:
+    """Return the six ASCII digits of a code as a person typed it, None for anything else.
+
+    Blanks and hyphens between the digits are ignored, and digits of every script are read: `123 456`.
+    """
+    if len(text) > LONGEST:
+        return None
+    code = in_ascii(text)
+    return code.replace(" ", "").replace("-", "") if _CODE.fullmatch(code) else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberType
 
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
+from otpqueue.domain.typed import LONGEST, in_ascii, named
 
 WORLD = "001"
 """The region of numbers that belong to no one country (UN M49, as libphonenumber has it)."""
@@ -16,7 +18,14 @@ WORLD = "001"
 NO_COUNTRY = "ZZ"
 """What the guard and the statistics keep in place of a country of theirs (ISO 3166 leaves it to users)."""
 
-_ALLOWED_CHARACTERS = re.compile(r"[+0-9 ().\-/]{2,32}")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_TYPED = re.compile(r"[+0-9 ().\-/]{2,32}")
+_NEVER_IN_ONE = re.compile(r"[^+0-9 ().\-/]")
+_BRACKETS = str.maketrans("[]", "()")
+# RFC 3966; as a local number it says whose.
+_TEL = re.compile(
+    r"(?i:tel:)/{0,2}(?P<number>.*?)(?:;phone-context=(?P<context>\+[0-9().\-]{1,20}))?", re.DOTALL
+)
 
 _KINDS = {
     PhoneNumberType.FIXED_LINE: "fixed_line",
@@ -31,8 +40,11 @@ _KINDS = {
     PhoneNumberType.UAN: "uan",
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
+_ARGENTINE_MOBILE = len("+5491112345678")
 KINDS = frozenset({*_KINDS.values(), "documentation", "unknown"})
 COUNTRIES = frozenset({*phonenumbers.SUPPORTED_REGIONS, WORLD})
+
+_MAY_HOLD = "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
 
 _DOCUMENTATION_NUMBERS = (
     # Ofcom, "Telephone numbers for use in TV and radio drama programmes".
@@ -76,8 +88,16 @@ class PhoneNumber:
 
 def masked(e164: str) -> str:
     """Return the number with all but its country code and its last two digits hidden."""
-    code = str(phonenumbers.parse(e164).country_code)
+    code = _country_code(e164) or ""
     return f"+{code}{'*' * (len(e164) - len(code) - 3)}{e164[-2:]}"
+
+
+def one_handset(e164: str) -> str:
+    """Return the form under which a handset is known whichever of its forms was written.
+
+    Argentina alone has two that are valid: +54 9 before an area code calls the mobile that +54 calls too.
+    """
+    return f"+54{e164[4:]}" if e164.startswith("+549") and len(e164) == _ARGENTINE_MOBILE else e164
 
 
 def documentation_country(e164: str) -> str | None:
@@ -106,11 +126,12 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
                 e164=e164,
             )
         return PhoneNumber(e164, set_aside_in, "documentation")
-    if not phonenumbers.is_valid_number(number):
+    kind = phonenumbers.number_type(number)
+    # The same question as whether the number is valid, and it costs half of `parse`.
+    if kind == PhoneNumberType.UNKNOWN:
         raise InvalidPhoneNumber(_why_invalid(number))
-    kind = _KINDS.get(phonenumbers.number_type(number), "unknown")
     region = phonenumbers.region_code_for_number(number)
-    return PhoneNumber(e164, region if region != WORLD else None, kind)
+    return PhoneNumber(e164, region if region != WORLD else None, _KINDS.get(kind, "unknown"))
 
 
 def read_e164(text: str, *, country: str | None = None) -> str:
@@ -130,14 +151,64 @@ def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
         raise InvalidPhoneNumber(
             "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
         )
-    if not _ALLOWED_CHARACTERS.fullmatch(text.strip()):
-        raise InvalidPhoneNumber(
-            "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
-        )
+    plain = _from_e164(text)
+    if plain is not None:
+        return plain
     try:
-        return phonenumbers.parse(text, country)
+        return phonenumbers.parse(_as_meant(text), country)
     except NumberParseException as error:
         raise InvalidPhoneNumber(_why_unparsed(error, country)) from None
+
+
+def _from_e164(text: str) -> phonenumbers.PhoneNumber | None:
+    """Return what libphonenumber would for a number in E.164, at a quarter of the cost; None for any other.
+
+    Left to libphonenumber is a national number that begins like a prefix which must not be there, or with
+    a zero that must.
+    """
+    if not _E164.fullmatch(text):
+        return None
+    code = _country_code(text)
+    if code is None:
+        return None
+    national, country_code = text[len(code) + 1 :], int(code)
+    prefix = _national_prefix(country_code)
+    if len(national) < 2 or national[0] == "0" or (prefix and prefix.match(national)):
+        return None
+    return phonenumbers.PhoneNumber(country_code=country_code, national_number=int(national))
+
+
+@cache
+def _national_prefix(country_code: int) -> re.Pattern[str] | None:
+    region = phonenumbers.region_code_for_country_code(country_code)
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
+    if metadata is None or not metadata.national_prefix_for_parsing:
+        return None
+    # Some of these expressions match nothing at all, too, which is no prefix.
+    return re.compile(f"(?:{metadata.national_prefix_for_parsing})(?<=.)")
+
+
+def _country_code(e164: str) -> str | None:
+    # No country code begins like another one.
+    for length in (1, 2, 3):
+        if int(e164[1 : 1 + length] or 0) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            return e164[1 : 1 + length]
+    return None
+
+
+def _as_meant(text: str) -> str:
+    """Return a number as typed or pasted, with nothing in it but ASCII digits and marks."""
+    if len(text) > LONGEST:
+        raise InvalidPhoneNumber(f"is too long; it {_MAY_HOLD}")
+    typed = in_ascii(text).translate(_BRACKETS)
+    if link := _TEL.fullmatch(typed):
+        number, context = link["number"].strip(), link["context"] or ""
+        typed = number if number.startswith("+") else context + number
+    if not _TYPED.fullmatch(typed):
+        stranger = _NEVER_IN_ONE.search(typed)
+        holds = f"must not hold {named(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
+        raise InvalidPhoneNumber(holds)
+    return typed
 
 
 def _e164(number: phonenumbers.PhoneNumber) -> str:

@@ -6,12 +6,13 @@ status codes. The legacy shape differs only in fields we do not read.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from otpqueue.domain.receipts import Delivery, Receipt
-from otpqueue.infobip.wire import word
+from otpqueue.infobip.wire import whole_word, word
 
 _FINAL_GROUPS = {
     "UNDELIVERABLE": Delivery.UNDELIVERED,
@@ -21,6 +22,15 @@ _FINAL_GROUPS = {
 }
 _GROUP_NAMES = {2: "UNDELIVERABLE", 3: "DELIVERED", 4: "EXPIRED", 5: "REJECTED"}
 _NOT_FINAL = {"DELIVERED_TO_OPERATOR"}
+_GROUPLESS = {
+    "NO_ANSWER": "UNDELIVERABLE",
+    "BUSY": "UNDELIVERABLE",
+    "CANCELLED": "UNDELIVERABLE",
+    "MISSING_TO": "REJECTED",
+    "SIGNALS_BLOCKED": "REJECTED",
+}
+"""Names of final statuses that do not begin with that of their group."""
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
 _DEAREST = Decimal(1_000_000)
 _FINEST = Decimal("0.000001")
 
@@ -42,20 +52,33 @@ def _receipt(result: Any) -> Receipt | None:
     if not isinstance(result, dict):
         return None
     status, error, price = (_object(result.get(name)) for name in ("status", "error", "price"))
-    message_id, name = word(result.get("messageId"), length=100), word(status.get("name"))
+    message_id, name = whole_word(result.get("messageId"), length=100), word(status.get("name"))
     group = word(status.get("groupName")) or _group(status.get("groupId"))
     if message_id is None or (name is None and group is None):
         return None
-    delivery = _FINAL_GROUPS.get((group or "").upper(), Delivery.PENDING)
     return Receipt(
         message_id=message_id,
-        delivery=Delivery.PENDING if name in _NOT_FINAL else delivery,
+        delivery=_delivery(group, name),
         status=name or str(group),
         error=None if error.get("name") == "NO_ERROR" else word(error.get("name")),
         done_at=_time(result.get("doneAt")),
         price=_price(price.get("pricePerMessage")),
-        currency=word(price.get("currency"), length=3),
+        currency=_currency(price.get("currency")),
     )
+
+
+def _delivery(group: str | None, name: str | None) -> Delivery:
+    """Return what a status means: its group decides, or its name where there is no group."""
+    name = (name or "").upper()
+    if name in _NOT_FINAL:
+        return Delivery.PENDING
+    group = (group or _GROUPLESS.get(name) or name.partition("_")[0]).upper()
+    return _FINAL_GROUPS.get(group, Delivery.PENDING)
+
+
+def _currency(value: Any) -> str | None:
+    # Infobip writes UNKNOWN where there is none.
+    return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
 
 
 def _object(value: Any) -> dict[str, Any]:

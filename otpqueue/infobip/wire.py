@@ -122,14 +122,14 @@ def _taken(reply: Answer) -> Outcome:
         # A 200 that says nothing was sent: the number look-up's word is the more telling one.
         code = word(fields.get("ncStatus")) or str(sms or call)
         return Outcome(kind=OutcomeKind.REFUSED, code=code, http_status=reply.status)
-    status, pin_id = sms or call, _pin_id(fields.get("pinId"))
+    status, pin_id = sms or call, whole_word(fields.get("pinId"), length=200)
     if status and pin_id:
         return Outcome(
             kind=OutcomeKind.ACCEPTED,
             code=status,
             http_status=reply.status,
             pin_id=pin_id,
-            external_message_id=word(fields.get("externalMessageId"), length=100),
+            external_message_id=whole_word(fields.get("externalMessageId"), length=100),
         )
     return Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=reply.status)
 
@@ -169,9 +169,9 @@ def _judged(reply: Answer) -> Judgement:
     )
 
 
-def _pin_id(value: Any) -> str | None:
-    # Cut short it would be another id.
-    return word(value, length=200) if isinstance(value, str) and len(value) <= 200 else None
+def whole_word(value: Any, *, length: int) -> str | None:
+    """Return an id of the provider's; None for a longer one, which would be another id if it were cut."""
+    return word(value, length=length) if isinstance(value, str) and len(value) <= length else None
 
 
 def word(value: Any, *, length: int = 64) -> str | None:

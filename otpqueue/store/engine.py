@@ -58,11 +58,14 @@ def make_engine(
 
     With `pgbouncer` nothing relies on a session: no prepared statements, and no settings at its start, which
     PgBouncer refuses. The limits of statements must be the role's then; all but `wait_s` is ignored.
+
+    Raises ArgumentError or ValueError for a URL that cannot be read.
     """
     limits = limits or TimeLimits()
     parsed = make_url(url)
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
+    sessions.check_options(parsed.query)
     engine = create_engine(
         parsed.difference_update_query(["options"]),
         isolation_level="AUTOCOMMIT",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, ProgrammingError
+from psycopg.conninfo import make_conninfo
 from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
@@ -31,6 +32,19 @@ class TimeLimits:
     """One lock."""
     idle_in_transaction_s: float = 10
     """Between two statements of a transaction. Nothing of ours waits there, but provisioning."""
+
+
+_PSYCOPGS_OWN = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
+
+
+def check_options(given: Mapping[str, Any]) -> None:
+    """Raise ValueError for options of a URL that libpq does not know: every connection would fail."""
+    try:
+        make_conninfo(**{name: value for name, value in given.items() if name not in _PSYCOPGS_OWN})
+    except ProgrammingError:
+        raise ValueError("has an unknown option") from None
+    if not all(str(given[name]).isdecimal() for name in given.keys() & {"connect_timeout"}):
+        raise ValueError("has a connect_timeout that is no number")
 
 
 def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:

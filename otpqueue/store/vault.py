@@ -21,6 +21,8 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from otpqueue.domain import phone
+
 _NONCE_BYTES = 12
 """NIST SP 800-38D: a 96-bit nonce."""
 
@@ -93,8 +95,11 @@ class Vault:
         return self.number_hashes(e164)[0]
 
     def number_hashes(self, e164: str) -> list[bytes]:
-        """Return the hashes to look a phone number up by, the one to store first."""
-        return self._hashes("number", e164)
+        """Return the hashes to look a phone number up by, the one to store first.
+
+        Two forms of one handset's number have the same: neither limits nor blocks can be evaded by the other.
+        """
+        return self._hashes("number", phone.one_handset(e164))
 
     def session_hash(self, session_id: str | None) -> bytes | None:
         """Return the hash to store of a session id, None for none."""

@@ -83,4 +83,12 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     signals.worker_shutdown.connect(lambda **_: parts.tracer.close(), weak=False)
 
 
-app = build(Parts(settings.load(), process="otpqueue-worker"))
+def _build_or_end() -> Celery:
+    try:
+        return build(Parts(settings.load(), process="otpqueue-worker"))
+    except settings.SettingsError as problem:
+        # Otherwise `celery -A otpqueue.worker.main` would show a traceback.
+        raise SystemExit(f"Error: {problem}") from None
+
+
+app = _build_or_end()

@@ -12,6 +12,8 @@ from tests.api.conftest import Caller, Result
 from tests.conftest import NUMBER
 
 ASK = "/v1/otp-requests"
+RULED = ("country", "language", "client_ip")
+"""What these may hold is said in fewer words than what they may not."""
 TEXTS = ("phone_number", "country", "language", "session_id", "client_ip", "client_reference")
 ALL_FIELDS = (*TEXTS, "channel")
 
@@ -86,6 +88,7 @@ def test_control_characters(caller: Caller, field: str, character: str) -> None:
     for answer in answers:
         assert answer.status_code == 400
         assert refused(answer, "invalid_request", field)
+        assert f"U+{ord(character):04X}" in answer.json["errors"][0]["message"] or field in RULED
     assert nothing_stored(caller)
 
 
@@ -122,7 +125,7 @@ def test_numbers_that_json_has_not(caller: Caller, literal: str, field: str) -> 
         ("channel", "email"),
         ("channel", "VOICE"),
         ("channel", "SMS"),
-        ("phone_number", "+" + "4" * 32),
+        ("phone_number", "+" + "4" * 64),
         ("session_id", "s" * 129),
         ("client_reference", "r" * 129),
         ("client_reference", "\N{PARTY POPPER}" * 129),
@@ -186,6 +189,29 @@ def test_every_fault_is_named_at_once(caller: Caller) -> None:
     assert named["otp_secret"] == "is not a field of this call"
     assert "hunter2" not in answer.text
     assert nothing_stored(caller)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["\u202a{}\u202c", "tel:{}", "\u200e {} ", "{}\ufeff"],
+    ids=ascii,
+)
+def test_pasted_number_is_taken(caller: Caller, typed: str) -> None:
+    """What a clipboard adds to a number, and nobody sees, is no reason to refuse it."""
+    spaced = f"{NUMBER[:3]}\u00a0{NUMBER[3:7]}\u2011{NUMBER[7:]}"
+
+    answer = caller.post(ASK, json={"phone_number": typed.format(spaced)})
+
+    assert answer.status_code == 202
+    assert answer.json["phone_number"] == f"+44********{NUMBER[-2:]}"
+
+
+def test_character_that_nobody_sees_is_named(caller: Caller) -> None:
+    """A person who is told of the code point can find what the eye cannot."""
+    answer = caller.post(ASK, json={"phone_number": f"{NUMBER[:5]}\u2028{NUMBER[5:]}"})
+
+    assert refused(answer, "invalid_phone_number", "phone_number")
+    assert "U+2028 LINE SEPARATOR" in answer.json["errors"][0]["message"]
 
 
 def test_rejected_number_is_not_echoed(caller: Caller) -> None:

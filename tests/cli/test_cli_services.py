@@ -118,7 +118,7 @@ def test_wrong_usage(bare_shell: Shell, arguments: tuple[str, ...]) -> None:
     [
         (("api",), "DATABASE_URL"),
         (("worker",), "DATABASE_URL"),
-        (("beat",), "REDIS_URL"),
+        (("beat",), "DATABASE_URL"),
         (("migrate",), "DATABASE_URL"),
         (("provision",), "DATABASE_URL"),
         (("keys", "create", "--client", "shop"), "DATABASE_URL"),
@@ -134,13 +134,13 @@ def test_missing_settings(bare_shell: Shell, arguments: tuple[str, ...], missing
     assert "otpqueue dev" in said
 
 
-@pytest.mark.parametrize("command", ["api", "worker"])
+@pytest.mark.parametrize("command", ["api", "worker", "beat"])
 @pytest.mark.parametrize(
     "missing",
     ["REDIS_URL", "INFOBIP_BASE_URL", "INFOBIP_API_KEY", "OTPQUEUE_SEAL_KEYS", "OTPQUEUE_HASH_KEY"],
 )
 def test_parts_do_not_start_half_set_up(cut_off_shell: Shell, command: str, missing: str) -> None:
-    """API and worker look for all they will need before they start."""
+    """API, worker and beat check for all they will need before they start."""
     said = message(cut_off_shell.invoke(command, **{missing: ""}))
 
     assert f"{missing} is not set" in said
@@ -164,6 +164,80 @@ def test_wrong_settings(bare_shell: Shell, arguments: tuple[str, ...]) -> None:
     assert "hunter2" not in said
 
 
+_CANNOT_BE = {
+    "OTPQUEUE_COUNTRIES_ALLOWED": "UK",
+    "OTPQUEUE_COUNTRIES_BLOCKED": "Narnia",
+    "OTPQUEUE_REFUSED_LINES": "telex",
+    "OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"UK": 5}',
+    "OTPQUEUE_SENDERS": '{"US": "MyBrand"}',
+    "OTPQUEUE_TEST_NUMBERS": '{"+447700900001": {"code": "123456", "until": "2099-01-01"}}',
+    "OTPQUEUE_LIMIT_NUMBER_DAY": "3/31d",
+    "OTPQUEUE_LIMIT_KEY_RATE": "99999/s",
+    "OTPQUEUE_WRONG_CODES_NUMBER": "3/31d",
+    "OTPQUEUE_ALERT_RULES": '{"nonsense": {"off": true}}',
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("api",),
+        ("worker",),
+        ("beat",),
+        ("migrate",),
+        ("provision",),
+        ("keys", "list"),
+        ("stop-sending",),
+        ("dev",),
+    ],
+)
+def test_settings_that_only_others_read(cut_off_shell: Shell, arguments: tuple[str, ...]) -> None:
+    """What cannot be is refused by every process before it does anything, all of it, in the same words."""
+    said = message(cut_off_shell.invoke(*arguments, **_CANNOT_BE))
+
+    first, *lines = said.strip().splitlines()
+    assert first == "Error: settings are not usable:"
+    assert sorted({re.split("[ :]", line.removeprefix("  - "))[0] for line in lines}) == sorted(_CANNOT_BE)
+    assert "  - OTPQUEUE_COUNTRIES_ALLOWED: 'UK' is not a country (ISO 3166 alpha-2)" in lines
+
+
+def test_settings_that_celery_cannot_take(cut_off_shell: Shell) -> None:
+    """`celery -A otpqueue.worker.main` ends with the same words and no traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "otpqueue.worker.main", "worker"],
+        env=os.environ | cut_off_shell.environment | _CANNOT_BE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert "Error: settings are not usable:" in result.stderr
+    assert "'UK' is not a country" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "beat"])
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/otp?hunter2=1"),
+        ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/otp?connect_timeout=hunter2"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:1/0?hunter2=1"),
+        ("REDIS_URL", "redis://127.0.0.1:1/0?socket_timeout=hunter2"),
+        ("OTPQUEUE_BROKER_URL", "amqp://u:hunter2@127.0.0.1:1/otp?hunter2=1"),
+        ("OTPQUEUE_BROKER_URL", "amqp://127.0.0.1:1/otp?heartbeat=hunter2"),
+    ],
+)
+def test_options_of_urls_that_are_none(cut_off_shell: Shell, command: str, name: str, url: str) -> None:
+    """An option that would make every connection fail is refused at the start, without a part of the URL."""
+    said = message(cut_off_shell.invoke(command, **{name: url}))
+
+    assert name in said
+    assert "behind its `?`" in said
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("name", "url"),
     [
@@ -172,6 +246,7 @@ def test_wrong_settings(bare_shell: Shell, arguments: tuple[str, ...]) -> None:
         ("DATABASE_URL", "sqlite:///hunter2.db"),
         ("DATABASE_URL", "postgresql+asyncpg://root:hunter2@localhost/otp"),
         ("DATABASE_URL", "postgresql://root:hunter2@localhost:port/otp"),
+        ("DATABASE_URL", "postgresql://root:hunter2@localhost:99999/otp"),
         ("DATABASE_URL", "postgresql:hunter2"),
         ("REDIS_URL", "hunter2"),
         ("REDIS_URL", "http://hunter2"),

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.checking import is_code
+from otpqueue.domain.checking import read_code
 
 
 @pytest.mark.parametrize("text", ["000000", "123456", "999999"])
 def test_six_digits_are_a_code(text: str) -> None:
     """Six ASCII digits have the form of a code, leading zeros included."""
-    assert is_code(text)
+    assert read_code(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "123 456",
+        "123-456",
+        "12 34 56",
+        "1 2 3 4 5 6",
+        "123 - 456",
+        " 123456",
+        "123456\n",
+        "123\u00a0456",
+        "123\u2011456",
+        "123\u2013456",
+        "\u202a123456\u202c",
+        "１２３４５６",  # noqa: RUF001 - full-width digits
+        "١٢٣٤٥٦",
+    ],
+    ids=ascii,
+)
+def test_code_is_read_as_it_was_meant(text: str) -> None:
+    """Blanks and hyphens between the digits, what nobody sees, and the digits of a keyboard's script."""
+    assert read_code(text) == "123456"
 
 
 @pytest.mark.parametrize(
@@ -21,29 +47,36 @@ def test_six_digits_are_a_code(text: str) -> None:
         "",
         "12345",
         "1234567",
+        "123 4567",
         "12345a",
-        "123 456",
-        " 123456",
-        "123456\n",
+        "-123456",
+        "123456-",
         "-12345",
         "+12345",
         "12345.",
+        "123.456",
+        "123\n456",
+        "123\t456",
         "1e0000",
-        "١٢٣٤٥٦",
-        "１２３４５６",  # noqa: RUF001 - full-width digits
         "12345²",
+        "12345①",
         "12345\0",
         "\0" * 6,
         "1" * 10_000,
+        "1" + " " * 10_000 + "23456",
     ],
     ids=ascii,
 )
 def test_anything_else_is_no_code(text: str) -> None:
-    """What is not six ASCII digits is refused before it could count as a check."""
-    assert not is_code(text)
+    """What is not six digits is refused before it could count as a check."""
+    assert read_code(text) is None
 
 
-@given(st.text(max_size=8))
-def test_a_code_is_six_characters_from_0_to_9(text: str) -> None:
-    """No text slips through that is not made of the ten ASCII digits."""
-    assert is_code(text) == (len(text) == 6 and set(text) <= set("0123456789"))
+@given(st.text(max_size=8) | st.text("0123456789 -\u00a0\u2011", max_size=14))
+def test_a_code_keeps_its_digits_and_their_order(text: str) -> None:
+    """Whatever is read has six ASCII digits: those of the text, in its order. No other code comes of it."""
+    code = read_code(text)
+
+    digits = "".join(str(unicodedata.digit(one)) for one in text if unicodedata.category(one) == "Nd")
+    assert code in {None, digits}
+    assert code is None or (len(code) == 6 and set(code) <= set("0123456789"))

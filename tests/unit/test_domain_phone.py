@@ -24,7 +24,25 @@ REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
         "+44-7400/123456",
         " +447400123456\n",
         "\u2003+447400123456\u2003",
+        # As contacts on a phone, web pages and word processors hand them over.
+        "\u202a+44 7400 123456\u202c",
+        "\u200e+447400123456\ufeff",
+        "+44\u00a07400\u202f123456",
+        "+44\u20117400\u2013123456",
+        "+44\u22127400\u30fc123456",
+        "+4474\u00ad00\u200b12\u206034\u200d56",
+        "＋４４（０）７４００－１２３４５６",  # noqa: RUF001
+        "+٤٤٧٤٠٠١٢٣٤٥٦",
+        "+44 [0] 7400 123456",
+        "tel:+447400123456",
+        "TEL:+44-7400-123456",
+        "Tel: +44 7400 123456",
+        "tel://+447400123456",
+        "tel:7400-123456;phone-context=+44",
+        "tel:(0)7400-123456;phone-context=+44",
+        "tel:+447400123456;phone-context=+33",
     ],
+    ids=ascii,
 )
 def test_international_number_is_read_with_or_without_marks(text: str) -> None:
     """A number with its country code needs no country, and the marks people type are ignored."""
@@ -34,9 +52,20 @@ def test_international_number_is_read_with_or_without_marks(text: str) -> None:
     assert number.digits == "447400123456"
 
 
+@pytest.mark.parametrize("sample", ["\u202a+44 7400\u2011123456\u202c", "tel:7400123456;phone-context=+44"])
+def test_pasted_number_is_read_as_libphonenumber_reads_it(sample: str) -> None:
+    """What is removed and replaced here is what libphonenumber itself passes over."""
+    read = phonenumbers.parse(sample, None)
+
+    assert phone.parse(sample).e164 == phonenumbers.format_number(read, phonenumbers.PhoneNumberFormat.E164)
+
+
 @pytest.mark.parametrize(
     ("text", "country", "e164"),
     [
+        ("\u202a07400\u00a0123456\u202c", "GB", "+447400123456"),
+        ("tel:07400-123456", "GB", "+447400123456"),
+        ("０７４００１２３４５６", "GB", "+447400123456"),  # noqa: RUF001 - full-width digits
         ("07400 123456", "GB", "+447400123456"),
         ("00447400123456", "GB", "+447400123456"),
         ("202-456-1111", "US", "+12024561111"),
@@ -92,37 +121,45 @@ def test_impossible_number_is_refused_with_what_is_wrong(text: str, why: str) ->
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "named"),
     [
-        "",
-        " ",
-        "+",
-        "\0",
-        "+44\x007911123456",
-        "+447911123456\0",
-        "tel:+447911123456",
-        "+447911123456 ext 5",
-        "+447911123456;ext=5",
-        "+447911123456x5",
-        "+44 SMALLCAPS",
-        "+٤٤٧٩١١١٢٣٤٥٦",
-        "＋４４７９１１１２３４５６",  # noqa: RUF001 - full-width digits
-        "+44\u00a07911123456",
-        "+44\n7911123456",
-        "+447911123456,+447911123457",
-        "1" * 100,
-        "+" + "4" * 10_000,
-        "\ud800",
+        ("", ""),
+        (" ", ""),
+        ("+", ""),
+        ("\u202a\u202c", ""),
+        ("1" * 100, ""),
+        ("+" + "4" * 10_000, ""),
+        ("\0", "U+0000"),
+        ("+44\x007911123456", "U+0000"),
+        ("+447911123456\0", "U+0000"),
+        ("+44\n7911123456", "U+000A"),
+        ("+44\u20287911123456", "U+2028 LINE SEPARATOR"),
+        ("+447911123456 ext 5", "U+0065 LATIN SMALL LETTER E"),
+        ("+447911123456;ext=5", "U+003B SEMICOLON"),
+        ("tel:+447911123456;ext=5", "U+003B SEMICOLON"),
+        ("sms:+447911123456", "U+0073 LATIN SMALL LETTER S"),
+        ("+447911123456x5", "U+0078 LATIN SMALL LETTER X"),
+        ("+44 SMALLCAPS", "U+0053 LATIN CAPITAL LETTER S"),
+        ("+447911123456²", "U+00B2 SUPERSCRIPT TWO"),
+        ("+44791112345①", "U+2460 CIRCLED DIGIT ONE"),
+        ("+44 7911 12345O", "U+004F LATIN CAPITAL LETTER O"),
+        ("+44·7911·123456", "U+00B7 MIDDLE DOT"),
+        ("+447911123456~7", "U+007E TILDE"),
+        ("+447911123456,+447911123457", "U+002C COMMA"),
+        ("\ud800", "U+D800"),
     ],
     ids=ascii,
 )
-def test_anything_but_digits_and_marks_is_refused(text: str) -> None:
-    """Letters, extensions, foreign digits, control characters and endless input are no number anywhere."""
+def test_anything_but_digits_and_marks_is_refused(text: str, named: str) -> None:
+    """Letters, extensions, what only looks like a digit, and endless input; the character is named."""
     for country in (None, "GB"):
         with pytest.raises(InvalidPhoneNumber, match="not one that can exist") as caught:
             phone.parse(text, country=country)
 
-        assert "digits 0-9" in caught.value.errors[0].message
+        message = caught.value.errors[0].message
+        assert "digits 0-9" in message
+        assert ("U+" in message) == bool(named)
+        assert named in message
 
 
 @pytest.mark.parametrize("country", ["", "gb", "XX", "GBR", "001", "44", "ZZ", "\0"])
@@ -203,6 +240,33 @@ def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mobile", "other"),
+    [("+5491123456789", "+541123456789"), ("011 15-2345-6789", "011 2345-6789")],
+)
+def test_argentine_mobile_is_one_handset_in_both_its_forms(mobile: str, other: str) -> None:
+    """The form with the 9 is sent to as it is, and known as the one without it."""
+    forms = [phone.parse(text, country="AR").e164 for text in (mobile, other)]
+
+    assert forms == ["+5491123456789", "+541123456789"]
+    assert [phone.one_handset(form) for form in forms] == ["+541123456789"] * 2
+
+
+@pytest.mark.parametrize("e164", ["+447400123456", "+5411234567", "+54912345678", "+525512345678"])
+def test_every_other_number_is_a_handset_of_its_own(e164: str) -> None:
+    """Nothing else is taken for something that it is not."""
+    assert phone.one_handset(e164) == e164
+
+
+def test_argentina_alone_has_two_forms_of_a_mobile_number() -> None:
+    """Should libphonenumber learn of another country with a mobile token, `one_handset` must, too."""
+    tokens = {
+        code: phonenumbers.country_mobile_token(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
+    }
+
+    assert {code: token for code, token in tokens.items() if token} == {54: "9"}
+
+
+@pytest.mark.parametrize(
     ("e164", "masked"),
     [
         ("+447400123456", "+44********56"),
@@ -220,6 +284,34 @@ def test_number_prints_masked(e164: str, masked: str) -> None:
 
 
 digits = st.text("0123456789", min_size=1, max_size=16)
+e164s = st.builds("+{}{}".format, st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), digits)
+
+
+@settings(max_examples=400, deadline=None)
+@given(e164s)
+@example("+390669812345")
+@example("+440791112345")
+@example("+78001234567")
+@example("+5491123456789")
+def test_e164_is_read_as_libphonenumber_reads_it(text: str) -> None:
+    """The short way for what comes as E.164 leads where libphonenumber's own leads."""
+    try:
+        read = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        read = None
+    valid = read is not None and phonenumbers.is_valid_number(read)
+    try:
+        number = phone.parse(text, allow_documentation=True)
+    except InvalidPhoneNumber:
+        assert not valid
+        return
+
+    assert valid or number.kind == "documentation"
+    assert read is not None
+    assert number.e164 == phonenumbers.format_number(read, phonenumbers.PhoneNumberFormat.E164)
+    assert number.masked.startswith(f"+{read.country_code}*")
+
+
 typed = st.one_of(
     st.text(max_size=40),
     st.text("+0123456789 ().-/", max_size=34),

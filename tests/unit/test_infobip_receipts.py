@@ -99,12 +99,25 @@ def test_legacy_shape() -> None:
         ({"groupId": 5}, Delivery.UNDELIVERED),
         ({"groupId": 99}, Delivery.PENDING),
         ({"groupName": "OF_TOMORROW", "name": "X"}, Delivery.PENDING),
-        ({"name": "DELIVERED_TO_HANDSET"}, Delivery.PENDING),
+        ({"name": "DELIVERED_TO_HANDSET"}, Delivery.DELIVERED),
+        ({"name": "delivered_to_handset"}, Delivery.DELIVERED),
+        ({"name": "DELIVERED_TO_OPERATOR"}, Delivery.PENDING),
+        ({"name": "PENDING_ENROUTE"}, Delivery.PENDING),
+        ({"name": "UNDELIVERABLE_NOT_DELIVERED"}, Delivery.UNDELIVERED),
+        ({"name": "UNDELIVERABLE_REJECTED_OPERATOR", "groupId": None}, Delivery.UNDELIVERED),
+        ({"name": "EXPIRED_DLR_UNKNOWN", "groupName": ""}, Delivery.UNDELIVERED),
+        ({"name": "REJECTED_NETWORK"}, Delivery.UNDELIVERED),
+        ({"name": "REJECTED"}, Delivery.UNDELIVERED),
+        ({"name": "SIGNALS_BLOCKED"}, Delivery.UNDELIVERED),
+        ({"name": "NO_ANSWER"}, Delivery.UNDELIVERED),
+        ({"name": "OF_TOMORROW"}, Delivery.PENDING),
+        ({"name": "UNDELIVERABLED"}, Delivery.PENDING),
+        ({"groupName": "PENDING", "name": "DELIVERED_TO_HANDSET"}, Delivery.PENDING),
     ],
     ids=str,
 )
 def test_what_a_status_means(status: dict[str, Any], expected: Delivery) -> None:
-    """The group decides, the operator is not the handset, and what nobody knows is not final."""
+    """The group decides, or the name; the operator is not the handset; what nobody knows is not final."""
     assert delivery(**status) is expected
 
 
@@ -198,7 +211,7 @@ def test_words_are_bounded() -> None:
     """What is stored and logged is short, whatever is sent."""
     (receipt,) = parse(
         one(
-            messageId="m" * 5000,
+            messageId="m" * 100,
             status={"groupName": "DELIVERED", "name": "N" * 5000},
             error={"name": "E" * 5000},
             price={"pricePerMessage": 1, "currency": "EURO" * 99},
@@ -206,7 +219,33 @@ def test_words_are_bounded() -> None:
     )
 
     assert [len(word or "") for word in (receipt.message_id, receipt.status, receipt.error)] == [100, 64, 64]
-    assert receipt.currency == "EUR"
+    assert receipt.currency is None
+
+
+def test_id_that_is_too_long_is_no_other_id() -> None:
+    """Cut short it could be that of another message."""
+    assert parse(one(messageId="m" * 101)) == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "expected"),
+    [
+        ("EUR", "EUR"),
+        ("usd", "USD"),
+        ("UNKNOWN", None),
+        ("", None),
+        ("EU", None),
+        ("€€€", None),
+        ("E R", None),
+        (978, None),
+        (None, None),
+    ],
+)
+def test_currencies(currency: Any, expected: str | None) -> None:
+    """A currency has three letters, or it is none; the price counts all the same."""
+    (receipt,) = parse(one(price={"pricePerMessage": 1, "currency": currency}))
+
+    assert (receipt.price, receipt.currency) == (1, expected)
 
 
 anything = st.recursive(

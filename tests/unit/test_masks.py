@@ -23,7 +23,9 @@ INFOBIP_KEY = "003026bbc133714df1834b8638bb496e-8f4b3d9a-e931-478d-a994-28a72515
 
 thoroughly = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-SEPARATORS = st.sampled_from(["", "", "", " ", "-", ". ", " (", ") ", "\u00a0", "/"])
+SEPARATORS = st.sampled_from(
+    ["", "", "", " ", "-", ". ", " (", ") ", "\u00a0", "/", "\u2011", "\u200b", "\u202c ", "\u2212", "\uff0d"]
+)
 WORDS = st.text(st.characters(categories=["L", "P", "Zs"]), max_size=12)
 NO_SCHEMES = WORDS.filter(lambda words: not words.rstrip().endswith(("Basic", "Bearer", "App")))
 """Without what a key stands behind: Hypothesis takes words from the code that it tests."""
@@ -168,6 +170,8 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("pin=123456&x=1", "123456"),
         ("wrong code 123456", "123456"),
         ("otp: 123456", "123456"),
+        ("wrong code 123 456", "123 456"),
+        ("otp=123-456", "123-456"),
         ("postgresql://otpqueue:hunter2@db/otpqueue", "hunter2"),
         ("redis://:hunter2@cache:6379/0", "hunter2"),
         ("session_id='my-session'", "my-session"),
@@ -189,6 +193,7 @@ def test_secrets_in_a_text(text: str, secret: str) -> None:
     [
         ("code", "123456"),
         ("code", 123456),
+        ("code", "123 456"),
         ("otp", "000000"),
         ("sms_pin", "123456"),
         ("pin_id", "anything"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,13 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_TRY_PAGE", "perhaps", "valid boolean"),
         ("OTPQUEUE_LOG_FORMAT", "xml", "'json' or 'readable'"),
         ("OTPQUEUE_LOG_LEVEL", "LOUD", "'DEBUG'"),
-        ("INFOBIP_BASE_URL", "http://x.api.infobip.com", "should match"),
-        ("INFOBIP_BASE_URL", "x.api.infobip.com", "should match"),
-        ("INFOBIP_BASE_URL", "https://", "should match"),
-        ("INFOBIP_BASE_URL", "http://localhost.evil.example", "should match"),
-        ("INFOBIP_BASE_URL", "https://user:password@x.api.infobip.com", "should match"),
-        ("INFOBIP_BASE_URL", "https://[x", "should match"),
-        ("INFOBIP_BASE_URL", "https://x.api.infobip.com/?a=b", "should match"),
+        ("INFOBIP_BASE_URL", "http://x.api.infobip.com", "must be an address like"),
+        ("INFOBIP_BASE_URL", "x.api.infobip.com", "must be an address like"),
+        ("INFOBIP_BASE_URL", "https://", "must be an address like"),
+        ("INFOBIP_BASE_URL", "http://localhost.evil.example", "must be an address like"),
+        ("INFOBIP_BASE_URL", "https://user:password@x.api.infobip.com", "must be an address like"),
+        ("INFOBIP_BASE_URL", "https://[x", "must be an address like"),
+        ("INFOBIP_BASE_URL", "https://x.api.infobip.com/?a=b", "must be an address like"),
         ("INFOBIP_SENDER_ID", "S" * 17, "at most 16"),
         ("OTPQUEUE_HASH_KEY", "c2hvcnQ=", "32 bytes"),
         ("OTPQUEUE_HASH_KEY", "no base64!", "base64"),
@@ -121,8 +122,11 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_ALERT_RULES", '{"success_rate": {"opens_after": 0}}', "greater than or equal to 1"),
         ("OTPQUEUE_ALERT_WEBHOOK_URL", "hooks.slack.com/services", "must be a URL"),
         ("OTPQUEUE_ALERT_WEBHOOK_URL", "https://user:word@hooks.example", "without a user in it"),
-        ("OTPQUEUE_PUBLIC_URL", "otp.example", "should match"),
+        ("OTPQUEUE_PUBLIC_URL", "otp.example", "must be an address like"),
         ("OTPQUEUE_EVALUATE_ALERTS_EVERY_S", "0", "greater than 0"),
+        ("INFOBIP_BASE_URL", "https://x.api.infobip.com:70000", "must be an address like"),
+        ("OTPQUEUE_PROVIDER_SENDS", "many", "like `100/1d`"),
+        ("OTPQUEUE_LIMIT_NUMBER_15M", "3 in 15m", "like `3/15m`"),
         ("INFOBIP_API_KEY", "with\nnewline", "printable ASCII"),
         ("OTPQUEUE_METRICS_TOKEN", "too-short", "16 or more characters"),
         ("OTPQUEUE_METRICS_TOKEN", "long enough but with spaces", "printable ASCII"),
@@ -426,6 +430,113 @@ def test_dotenv_problems_are_problems(tmp_path: Path) -> None:
     dotenv.write_text("OTPQUEUE_TYPO=1\n")
 
     assert problems_of({}, dotenv=dotenv) == ["OTPQUEUE_TYPO is not a setting"]
+
+
+WEB_OTP = "Code {{pin}}\n\n@shop.example #{{pin}}"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (r'"Code {{pin}}\n\n@shop.example #{{pin}}"', WEB_OTP),
+        (r'"Code {{pin}}\n\n@shop.example #{{pin}}" # for WebOTP', WEB_OTP),
+        ("'Code {{pin}}\n\n@shop.example #{{pin}}'", WEB_OTP),
+        ("'{{pin}} ${HOME} $HOME'", "{{pin}} ${HOME} $HOME"),
+        (r"'\d {{pin}}'", r"\d {{pin}}"),
+        ("{{pin}}#1 it's $HOME", "{{pin}}#1 it's $HOME"),
+        ("#{{pin}}", "#{{pin}}"),
+        ("  {{pin}} été  ", "{{pin}} été"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_dotenv_value_is_kept_as_written(tmp_path: Path, line: str, value: str, end: str) -> None:
+    """Quotes protect everything; without them, what is not ambiguous is kept. A BOM is no part of it."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(f"\ufeffINFOBIP_MESSAGE_TEMPLATE={line}{end}".encode())
+
+    assert load({"HOME": "/root"}, dotenv=dotenv).infobip_message_template == value
+
+
+def test_json_in_dotenv_has_escapes_of_its_own(tmp_path: Path) -> None:
+    """What JSON says of a backslash holds, with and without quotes around it."""
+    dotenv = tmp_path / ".env"
+    for text in (r'{"de": "{{pin}}\n\n@a.de"}', r"""'{"de": "{{pin}}\n\n@a.de"}'"""):
+        dotenv.write_text(f"OTPQUEUE_TEMPLATES={text}\n", encoding="utf-8")
+
+        assert load({}, dotenv=dotenv).templates == {"de": "{{pin}}\n\n@a.de"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"INFOBIP_MESSAGE_TEMPLATE=Code {{pin}} @shop.example #{{pin}}", "may begin a comment"),
+        (b"PORT=9000 # the port", "may begin a comment"),
+        (b"OTPQUEUE_GUIDE_CLIENT= # nobody", "may begin a comment"),
+        (b"DATABASE_URL=postgresql://${SECRET}@h/d", "variables are not expanded"),
+        (b'DATABASE_URL="postgresql://${SECRET}@h/d"', "variables are not expanded"),
+        (rb"INFOBIP_MESSAGE_TEMPLATE={{pin}}\n@shop.example", "double quotes"),
+        (b"OTPQUEUE_RECEIPTS_PASSWORD=SECRET\xfc", "not text in UTF-8"),
+        (b"OTPQUEUE_RECEIPTS_PASSWORD=SECRET\0", "not text in UTF-8"),
+        (b'OTPQUEUE_RECEIPTS_PASSWORD="SECRET', "quote"),
+        (b"OTPQUEUE_RECEIPTS_PASSWORD='SECRET", "quote"),
+        (b"OTPQUEUE_RECEIPTS_PASSWORD='SE'CRET'", "quote"),
+        (b"OTPQUEUE_HASH_KEY", "has no `=`"),
+        (b"OTPQUEUE_HASH_KEY_FILE=/run/a # b", "may begin a comment"),
+        ("PORT=9000".encode("utf-16"), "not text in UTF-8"),
+    ],
+)
+def test_ambiguous_line_of_dotenv_is_refused(tmp_path: Path, line: bytes, problem: str) -> None:
+    """Nothing is cut, expanded or passed over in silence: the line is named, its value is not shown."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(b"# a remark\n\n" + line + b"\nOTPQUEUE_MAX_CHECKS=3\n")
+
+    found = problems_of({"SECRET": "x"}, dotenv=dotenv)
+
+    assert found[0].startswith(".env, line 3: ")
+    assert problem in found[0]
+    assert len(found) == 1
+    assert "SECRET" not in found[0].replace("OTPQUEUE_RECEIPTS_PASSWORD", "")
+
+
+def test_lines_of_others_in_dotenv_are_theirs(tmp_path: Path) -> None:
+    """Docker Compose reads the same file, and may expand and cut what is meant for it."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(b"# caf\xe9\nTAG=${TAG:-1} # the image\nPASS_THROUGH\nNAME=caf\xe9\nPORT=9000\n")
+
+    assert load({}, dotenv=dotenv).port == 9000
+
+
+def test_dotenv_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal says why; a folder of that name is somebody's virtual environment."""
+
+    def deny(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    folder, dotenv = tmp_path / "a" / ".env", tmp_path / ".env"
+    folder.mkdir(parents=True)
+    dotenv.touch()
+    assert load({}, dotenv=folder) == load({}, dotenv=None)
+
+    monkeypatch.setattr(Path, "read_bytes", deny)  # root may read everything
+    assert problems_of({}, dotenv=dotenv) == [".env cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize("name", ["INFOBIP_MESSAGE_TEMPLATE", "OTPQUEUE_TEMPLATES"])
+def test_text_with_an_escape_in_place_of_a_line_break_is_refused(name: str) -> None:
+    """It would be sent as it is. `docker run --env-file` and YAML without quotes hand it over like this."""
+    text = r"{{pin}}\n@shop.example"
+
+    (problem,) = problems_of({name: text if name.startswith("I") else json.dumps({"de": text})})
+
+    assert problem.startswith(name)
+    assert "line break" in problem
+
+
+def test_value_in_quotes_is_refused() -> None:
+    """Whatever set it took the quotes for a part of it."""
+    (problem,) = problems_of({"INFOBIP_MESSAGE_TEMPLATE": '"Code {{pin}}"'})
+
+    assert problem.startswith("INFOBIP_MESSAGE_TEMPLATE is in quotes")
 
 
 def test_missing_dotenv_is_no_problem(tmp_path: Path) -> None:
