@@ -1,6 +1,16 @@
 """The contract between API and workers: the jobs' names and queues, and how a worker is woken.
 
 A job carries nothing: the table is the queue, and a Celery message only says "look".
+
+A key in Redis, the flag of a job, says who is about to look. Whoever has work reads it first:
+
+| flag      | set by                                  | what a wake-up does                            |
+|-----------|-----------------------------------------|------------------------------------------------|
+| absent    |                                         | sets it to `1` and publishes the job           |
+| `1`       | a wake-up, for a second at most         | nothing: a publish is pending                  |
+| `linger`  | a job that looks for work in a loop     | adds 1 to the nudge, a list of one number      |
+
+A worker whose job lingers pops the nudge with BLPOP. So nothing is published while work keeps coming.
 """
 
 from __future__ import annotations
@@ -8,13 +18,15 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.exceptions import ChannelError, ConnectionError, KombuError  # noqa: A004 - AMQP's own, not Python's
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -27,12 +39,71 @@ log = get_logger(__name__)
 SOCKET_TIMEOUT_S = 0.25
 """A Redis or a broker that hangs must not hold up the answer to a caller."""
 
+LISTEN_AT_MOST_S = 1.0
+"""Longest time that one call of `Waker.listen` may wait."""
+
 _CONNECTIONS_AT_MOST = 4096
 _WORKER_TIMEOUT_S = 10
 _HEARTBEAT_S = 10
 _RECONNECT_S = 2
 _FLAG = "otpqueue:wake:"
-_FLAG_MS = 1000
+_NUDGE = "otpqueue:nudge:"
+
+PENDING = "1"
+"""Value of a job's flag: its message has been published, or is about to be."""
+
+LINGERING = "linger"
+"""Value of a job's flag: a worker looks for work until further notice, so no message is needed."""
+
+PENDING_MS = 1000
+LINGERING_MS = 1500
+NUDGE_MS = 2000
+_DEAF_MS = 250
+"""A nudge that nobody has popped for this long was meant for a worker that was killed."""
+
+
+class WakeUp(IntEnum):
+    """What `WAKE_LUA` found and did."""
+
+    PENDING = 0
+    """A publish is pending: nothing to do."""
+    TAKEN = 1
+    """The flag was absent and is set now: the caller must publish the job."""
+    NUDGED = 2
+    """A job lingers and has been nudged: nothing to do."""
+
+
+WAKE_LUA = f"""
+local function wake(flag, nudge)
+    local found = redis.call('GET', flag)
+    if found == '{LINGERING}' then
+        local waiting = redis.call('LINDEX', nudge, 0)
+        if not waiting then
+            redis.call('LPUSH', nudge, 1)
+            redis.call('PEXPIRE', nudge, {NUDGE_MS})
+            return {WakeUp.NUDGED}
+        end
+        if redis.call('PTTL', nudge) > {NUDGE_MS - _DEAF_MS} then
+            redis.call('LSET', nudge, 0, waiting + 1)
+            return {WakeUp.NUDGED}
+        end
+        redis.call('DEL', nudge)
+    elseif found then
+        return {WakeUp.PENDING}
+    end
+    redis.call('SET', flag, '{PENDING}', 'PX', {PENDING_MS})
+    return {WakeUp.TAKEN}
+end
+"""
+"""A Lua function `wake(flag, nudge)` for any script that wakes a worker; it returns a `WakeUp`.
+
+The script of a caller that commits its row afterwards may include it too: a nudged worker looks again for a
+moment. Pass the outcome to `Waker.follow` once the row is committed.
+"""
+
+_WAKE = WAKE_LUA + "return wake(KEYS[1], KEYS[2])"
+
+_CLEAR_IF = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
 @dataclass(frozen=True)
@@ -166,29 +237,47 @@ _BROKER_FAILURES = (KombuError, ConnectionError, ChannelError, OSError)
 
 
 class Waker:
-    """Wakes a worker for one job; at most one wake-up for it is under way at a time."""
+    """Wakes a worker for one job, without a message where one is pending or a worker lingers. Thread-safe."""
 
     def __init__(self, *, redis: Redis, celery: Celery, job: Job) -> None:
         self._redis, self._celery, self._job = redis, celery, job
-        self._flag = _FLAG + job.name
+        self.flag_key = _FLAG + job.name
+        self.nudge_key = _NUDGE + job.name
+        self._wake = redis.register_script(_WAKE)
+        self._clear_if = redis.register_script(_CLEAR_IF)
 
     def wake(self) -> bool:
-        """Publish the job unless one is pending; return False, logged, when that fails.
+        """Have a worker look for work; return False, logged, when that fails. One round trip to Redis.
 
         A wake-up that fails is no error for a caller: beat has somebody look every few seconds.
         """
         try:
-            # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
-            if self._redis.set(self._flag, "1", nx=True, px=_FLAG_MS):
-                self._publish()
-                metrics.count(metrics.WAKE_UPS, self._job.name, "published")
-            else:
-                metrics.count(metrics.WAKE_UPS, self._job.name, "pending")
-        except (RedisError, *_BROKER_FAILURES) as error:
-            metrics.count(metrics.WAKE_UPS, self._job.name, "failed")
-            log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
-            return False
+            outcome = WakeUp(self._wake(keys=[self.flag_key, self.nudge_key]))
+        except RedisError as error:
+            return self._failed(error)
+        return self.follow(outcome)
+
+    def follow(self, outcome: WakeUp) -> bool:
+        """Do what an outcome of `WAKE_LUA` asks for; return False, logged, when that fails."""
+        if outcome is WakeUp.TAKEN:
+            return self.publish()
+        metrics.count(metrics.WAKE_UPS, self._job.name, outcome.name.lower())
         return True
+
+    def publish(self) -> bool:
+        """Publish the job, whatever its flag; return False, logged, when that fails."""
+        try:
+            # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
+            self._publish()
+        except (RedisError, *_BROKER_FAILURES) as error:
+            return self._failed(error)
+        metrics.count(metrics.WAKE_UPS, self._job.name, "published")
+        return True
+
+    def _failed(self, error: Exception) -> bool:
+        metrics.count(metrics.WAKE_UPS, self._job.name, "failed")
+        log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
+        return False
 
     def _publish(self) -> None:
         try_again_until = time.monotonic() + SOCKET_TIMEOUT_S / 2
@@ -217,6 +306,51 @@ class Waker:
         """Let the next wake-up through; call before looking for work, so that none is missed."""
         metrics.count(metrics.WAKE_UPS_TAKEN, self._job.name)
         try:
-            self._redis.delete(self._flag)
+            # Another worker's job may linger: that flag stays.
+            self._clear_if(keys=[self.flag_key], args=[PENDING])
         except RedisError as error:
             log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)
+
+    def linger(self) -> bool:
+        """Say for the next 1.5 s that a job of this worker looks for work; False when Redis is away."""
+        try:
+            self._redis.set(self.flag_key, LINGERING, px=LINGERING_MS)
+        except RedisError:
+            return False
+        return True
+
+    def stop_lingering(self) -> None:
+        """Have the next wake-up publish again; look once more after a moment, so that none is missed.
+
+        Where another worker lingers too, its next `linger` sets the flag again.
+        """
+        try:
+            self._clear_if(keys=[self.flag_key], args=[LINGERING])
+        except RedisError as error:
+            log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)
+
+    def listen(self, seconds: float) -> int | None:
+        """Wait for nudges and return how many came; 0 if none did in time, None when Redis is away."""
+        try:
+            found = self._listener.blpop([self.nudge_key], timeout=min(seconds, LISTEN_AT_MOST_S))
+        except RedisError:
+            return None
+        return int(found[1]) if found else 0
+
+    @cached_property
+    def _listener(self) -> Redis:
+        # One connection of its own, on which an answer may take as long as BLPOP waits.
+        pool = self._redis.connection_pool
+        patient = pool.connection_kwargs | {"socket_timeout": LISTEN_AT_MOST_S + SOCKET_TIMEOUT_S}
+        return Redis(
+            connection_pool=ConnectionPool(
+                connection_class=pool.connection_class, max_connections=1, **patient
+            )
+        )
+
+    def close(self) -> None:
+        """Close the connection that listens; it is made anew when it is used again."""
+        listener = self.__dict__.pop("_listener", None)
+        if listener is not None:
+            listener.close()
+            listener.connection_pool.disconnect()

@@ -110,7 +110,7 @@ DELIVERIES = _counter(
 )
 WAKE_UPS = _counter(
     "otpqueue_wake_ups_total",
-    "Wake-ups for a job: put into the broker, not needed since one was pending, or failed.",
+    "Wake-ups for a job: published, not needed since one was pending or a worker lingered, or failed.",
     "name",
     "result",
 )

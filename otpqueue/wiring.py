@@ -178,7 +178,16 @@ class Parts:
     def close(self) -> None:
         """Close what was opened. A part that is used again opens what it needs anew."""
         made = self.__dict__
-        for name in ("tracer", "transport", "outbound", "alert_outbound", "redis", "publisher", "aside"):
+        for name in (
+            "tracer",
+            "transport",
+            "outbound",
+            "alert_outbound",
+            "waker",
+            "redis",
+            "publisher",
+            "aside",
+        ):
             if name in made:
                 made[name].close()
         for name in ("engine", "health_engine", "readings_engine"):

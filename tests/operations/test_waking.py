@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,6 +51,103 @@ def test_wake_up_that_nobody_takes_is_repeated(parts: Parts) -> None:
     until(lambda: parts.waker.wake() and waiting(parts) == 2)
 
 
+def test_lingering_worker_is_nudged(parts: Parts) -> None:
+    """While a worker lingers nothing is published: it hears how often it was nudged, once."""
+    parts.waker.linger()
+
+    woken = [parts.waker.wake() for _ in range(3)]
+
+    assert woken == [True] * 3
+    assert waiting(parts) == 0
+    assert parts.waker.listen(0.1) == 3
+    assert parts.waker.listen(0.1) == 0
+
+
+def test_nudge_wakes_a_listener_at_once(parts: Parts, background: ThreadPoolExecutor) -> None:
+    """A listener that is blocked hears a nudge when it is given, not at its next look."""
+    parts.waker.linger()
+    heard = background.submit(parts.waker.listen, jobs.LISTEN_AT_MOST_S)
+    until(lambda: parts.redis.info("clients")["blocked_clients"] == 1)
+
+    begun = time.monotonic()
+    parts.waker.wake()
+
+    assert heard.result(5) == 1
+    assert time.monotonic() - begun < jobs.LISTEN_AT_MOST_S / 2
+
+
+def test_lingering_ends(parts: Parts) -> None:
+    """Whether a worker says so or is killed: soon a wake-up is published again."""
+    parts.waker.linger()
+    parts.waker.stop_lingering()
+    parts.waker.wake()
+    after_a_stop = waiting(parts)
+
+    parts.waker.linger()
+    lasts_ms = parts.redis.pttl(parts.waker.flag_key)
+    parts.redis.delete(parts.waker.flag_key)  # as it is after that time
+    parts.waker.wake()
+
+    assert (after_a_stop, waiting(parts)) == (1, 2)
+    assert 0 < lasts_ms <= jobs.LINGERING_MS
+
+
+def test_nudge_that_nobody_takes_is_followed_by_a_publish(parts: Parts) -> None:
+    """A worker that was killed while it lingered does not hold up wake-ups for as long as its flag lasts."""
+    parts.waker.linger()
+    parts.waker.wake()
+    parts.redis.pexpire(parts.waker.nudge_key, 1000)  # as it is when nobody has popped it for a second
+
+    parts.waker.wake()
+
+    assert waiting(parts) == 1
+    assert parts.redis.get(parts.waker.flag_key) == jobs.PENDING.encode()
+    assert parts.waker.listen(0.1) == 0
+
+
+def test_flags_of_two_workers(parts: Parts, make_parts: MakeParts) -> None:
+    """A job that begins leaves the flag of one that lingers; one that ends leaves a publish pending."""
+    other = make_parts()
+    other.waker.linger()
+    parts.waker.taken()
+    lingering = parts.redis.get(parts.waker.flag_key)
+    other.waker.stop_lingering()
+    parts.waker.wake()
+
+    other.waker.stop_lingering()
+    parts.waker.wake()
+
+    assert lingering == jobs.LINGERING.encode()
+    assert waiting(parts) == 1
+    other.waker.linger()
+    parts.waker.linger()
+    parts.waker.stop_lingering()
+    assert parts.redis.get(parts.waker.flag_key) is None  # until the other one's next `linger`
+    other.waker.linger()
+    parts.waker.wake()
+    assert (waiting(parts), other.waker.listen(0.1)) == (1, 1)
+
+
+def test_wake_up_is_one_command(parts: Parts) -> None:
+    """Each kind of wake-up costs one round trip, and what it runs in Redis is few commands."""
+    parts.waker.wake()
+
+    def commands(act: Callable[[], object]) -> int:
+        before = parts.redis.info("commandstats")
+        act()
+        after = parts.redis.info("commandstats")
+        names = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_set", "cmdstat_blpop")
+        return sum(
+            after.get(one, {"calls": 0})["calls"] - before.get(one, {"calls": 0})["calls"] for one in names
+        )
+
+    pending = commands(parts.waker.wake)
+    parts.waker.linger()
+    nudged = commands(parts.waker.wake)
+
+    assert (pending, nudged) == (1, 1)
+
+
 def test_wake_up_carries_nothing(parts: Parts) -> None:
     """The message names the job, expires, and holds neither arguments nor anything of a person."""
     parts.waker.wake()
@@ -66,6 +166,9 @@ def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port
     for broken in (make_parts(REDIS_URL=down), make_parts(OTPQUEUE_BROKER_URL=down)):
         assert not broken.waker.wake()
         broken.waker.taken()
+        broken.waker.stop_lingering()
+    without_redis = make_parts(REDIS_URL=down).waker
+    assert (without_redis.linger(), without_redis.listen(0.1)) == (False, None)
 
     assert waiting(parts) == 0
 
