@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -163,17 +163,21 @@ def _retry(work: Callable[[], Result], conflicts: Collection[str]) -> Result:
 
 
 def fetch(
-    engine: Engine, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
-) -> list[Any]:
+    on: Engine | Connection, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
+) -> Sequence[Any]:
     """Execute one constant statement in autocommit and return its rows as named tuples.
 
     For the hot path: psycopg prepares the statement once per connection, and no SQLAlchemy expression is
     built and compiled, which costs more than the statement itself. `statement` names its parameters as
     `%(name)s`. It is executed again after a deadlock or a serialization failure, and with `retry_unique`
-    after a unique violation, since Postgres has undone it then.
+    after a unique violation, since Postgres has undone it then. On a connection that is checked out already
+    it is executed once, as part of what that connection is used for.
 
     Raises DatabaseUnavailable as `connection` does.
     """
+    if isinstance(on, Connection):
+        return on.exec_driver_sql(statement, dict(parameters)).all()
+    engine = on
     conflicts = {*_DEADLOCKS, _UNIQUE_VIOLATION} if retry_unique else _DEADLOCKS
     return _retry(lambda: _fetch(engine, statement, parameters), conflicts)
 

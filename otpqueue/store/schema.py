@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 
 from sqlalchemy import (
     ARRAY,
@@ -1055,3 +1056,26 @@ heartbeats = Table(
     # that happens in place.
     postgresql_with={"fillfactor": "50"},
 )
+
+_SQL = Path(__file__).parent / "sql"
+
+FUNCTIONS = (
+    "stops_in_force",
+    "next_due",
+    "fit_under_caps",
+    "give_back_sends",
+    "claim_due",
+    "record_attempts",
+    "pump_turn",
+)
+"""Functions of the hot path, each in a file of its name; each stands after those that it calls."""
+
+
+def function(name: str) -> str:
+    """Return the statement that creates a function, or replaces it."""
+    return (_SQL / f"{name}.sql").read_text()
+
+
+for _name in FUNCTIONS:
+    # DDL formats its text: a percent sign is written twice.
+    event.listen(metadata, "after_create", DDL(function(_name).replace("%", "%%")))  # type: ignore[no-untyped-call]
