@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from otpqueue.store.functions import FUNCTIONS
+
 revision = "0015"
 down_revision = "0014"
 branch_labels = None
@@ -41,8 +43,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # Their arguments depend on tables that earlier migrations drop.
-    for name in ("accept_request", "admission_facts", "idempotency_key_is_free"):
+    # `migrate` creates them after the last migration; some depend on tables that earlier ones drop.
+    for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION IF EXISTS {name}")
     op.execute("DROP TRIGGER clients_access ON clients")
     op.execute("DROP TRIGGER api_keys_access ON api_keys")

@@ -11,16 +11,14 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Connection, Engine, TextClause, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -168,29 +166,23 @@ def _retry(work: Callable[[], Result], conflicts: Collection[str]) -> Result:
 
 
 def fetch(
-    where: Engine | Connection, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
+    on: Engine | Connection, statement: str, parameters: Mapping[str, Any], *, retry_unique: bool = False
 ) -> Sequence[Any]:
     """Execute one constant statement in autocommit and return its rows as named tuples.
 
     For the hot path: psycopg prepares the statement once per connection, and no SQLAlchemy expression is
     built and compiled, which costs more than the statement itself. `statement` names its parameters as
     `%(name)s`. It is executed again after a deadlock or a serialization failure, and with `retry_unique`
-    after a unique violation, since Postgres has undone it then.
-
-    Given a connection in place of the engine, SQLAlchemy executes it there, in the transaction that is open.
+    after a unique violation, since Postgres has undone it then. On a connection that is checked out already
+    it is executed once, as part of what that connection is used for.
 
     Raises DatabaseUnavailable as `connection` does.
     """
-    if isinstance(where, Connection):
-        return where.execute(_as_text(statement), parameters).all()
+    if isinstance(on, Connection):
+        return on.exec_driver_sql(statement, dict(parameters)).all()
+    engine = on
     conflicts = {*_DEADLOCKS, _UNIQUE_VIOLATION} if retry_unique else _DEADLOCKS
-    return _retry(lambda: _fetch(where, statement, parameters), conflicts)
-
-
-@cache
-def _as_text(statement: str) -> TextClause:
-    # A space, since SQLAlchemy would read `:name::type` as something else.
-    return text(re.sub(r"%\((\w+)\)s", r":\1 ", statement))
+    return _retry(lambda: _fetch(engine, statement, parameters), conflicts)
 
 
 def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> Sequence[Any]:

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # In this order: a function may call those before it.
-FUNCTIONS = ("idempotency_key_is_free", "admission_facts", "accept_request", "record_check")
+FUNCTIONS = (
+    "idempotency_key_is_free",
+    "admission_facts",
+    "accept_request",
+    "record_check",
+    "stops_in_force",
+    "next_due",
+    "fit_under_caps",
+    "give_back_sends",
+    "claim_due",
+    "record_attempts",
+    "pump_turn",
+)
 
 _FOLDER = Path(__file__).parent / "sql"
 

@@ -1,4 +1,4 @@
-"""Queries on how many codes were sent on a day: `claims` takes from these counts, `attempts` gives back.
+"""Queries on how many codes were sent on a day: `claim_due.sql` counts, `give_back_sends.sql` takes off.
 
 Whoever locks several of a day's counts does so in the order of (scope, subject), and after the rows of the
 requests: so two sessions cannot wait for each other.
@@ -6,12 +6,10 @@ requests: so two sessions cannot wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.caps import Scope
 from otpqueue.store.schema import send_counts
@@ -39,12 +37,3 @@ def of_day(conn: Connection, day: date) -> list[SendCount]:
         select(_c.scope, _c.subject, _c.taken).where(_c.day == day).order_by(_c.scope, _c.subject)
     )
     return [SendCount(scope=Scope(row.scope), subject=row.subject, taken=row.taken) for row in rows]
-
-
-def open_counts(conn: Connection, day: date, subjects: Iterable[Subject]) -> None:
-    """Begin to count these subjects, where that has not begun."""
-    values = [
-        {"day": day, "scope": scope.value, "subject": subject, "taken": 0}
-        for scope, subject in sorted(set(subjects))
-    ]
-    conn.execute(insert(send_counts).values(values).on_conflict_do_nothing())

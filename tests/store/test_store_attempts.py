@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select
 
 from otpqueue.domain.request import FINAL, Channel, Reason, SendState, Status
 from otpqueue.domain.sending import (
@@ -20,7 +22,8 @@ from otpqueue.domain.sending import (
     Progress,
 )
 from otpqueue.store import attempts, requests
-from otpqueue.store.claims import Claim
+from otpqueue.store.attempts import Result
+from otpqueue.store.claims import Claim, Turn, take_turn
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import otp_requests, send_attempts
 from tests.store.conftest import (
@@ -417,7 +420,7 @@ def test_result_of_an_unknown_request_moves_nothing(store: Store) -> None:
 
 
 def test_records_at_once_do_not_deadlock(store: Store, store_url: str, other_engine: MakeEngine) -> None:
-    """Workers and sweeps that record the same rows in any order wait for each other, never in a circle."""
+    """Workers and sweeps record the same rows in any order; each result is recorded in the end."""
     store.insert_many(150)
     claims = store.claim(150, lease_s=RUN_OUT_S)
     engine = other_engine(store_url, pool_size=4)
@@ -426,18 +429,70 @@ def test_records_at_once_do_not_deadlock(store: Store, store_url: str, other_eng
     def work(number: int) -> int:
         mine = claims if number % 2 else claims[::-1]
         outcome, decision = (accepted(f"pin-{number}"), SENT) if number < 2 else (LEASE_RAN_OUT, again())
-        with connection(engine) as conn:
-            # So that rows are visited as the results come, which a small table's plan would not do.
-            for plan in ("hashjoin", "mergejoin", "seqscan"):
-                conn.execute(text(f"SET enable_{plan} = off"))
-            start.wait()
-            return len(attempts.record(conn, [a_result(claim, outcome, decision) for claim in mine]))
+        left = {(claim.request_id, claim.attempt): a_result(claim, outcome, decision) for claim in mine}
+        start.wait()
+        moved = 0
+        while left:
+            turn = turn_of(store, list(left.values()), on=engine)
+            moved += len(turn.moved)
+            left = {key: result for key, result in left.items() if key in turn.locked}
+        return moved
 
     with ThreadPoolExecutor(4) as threads:
         moved = sum(threads.map(work, range(4)))
 
     assert 150 <= moved <= 300
     assert [row.status for row in store.conn.execute(select(otp_requests.c.status))] == ["sent"] * 150
+
+
+def turn_of(store: Store, results: Sequence[Result], *, on: Engine, slots: int = 0) -> Turn:
+    """Record results and claim, as one turn."""
+    return take_turn(on, results, slots=slots, lease_s=30, worker="w", now=NOW, vault=store.vault)
+
+
+def test_turn_records_and_claims(store: Store) -> None:
+    """What has finished and what is due is one call; a request that is refused may be claimed in it again."""
+    refused, sent, waiting = store.insert_many(3)
+    first = {claim.request_id: claim for claim in store.claim(2)}
+    results = [
+        a_result(first[refused.id], REFUSED, again()),
+        a_result(first[sent.id], accepted(), SENT),
+    ]
+
+    turn = turn_of(store, results, on=store.engine, slots=5)
+
+    assert turn.moved == {(refused.id, 1), (sent.id, 1)}
+    assert {(claim.request_id, claim.attempt) for claim in turn.claims} == {(refused.id, 2), (waiting.id, 1)}
+    assert (turn.locked, turn.next_due) == (set(), None)
+
+
+def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
+    """Where nothing is due the turn says when the next request falls due."""
+    request = store.insert()
+    store.change(request.id, next_attempt_at=later(7))
+    assert turn_of(store, [], on=store.engine, slots=5).next_due == later(7)
+
+    store.claim(now=later(8))
+
+    assert turn_of(store, [], on=store.engine, slots=5) == Turn(claims=[], moved=set(), locked=set())
+
+
+def test_locked_request_holds_up_no_other(store: Store, store_url: str, other_engine: MakeEngine) -> None:
+    """Of a batch all is recorded but what another session holds, at once; that is recorded later."""
+    held, free = store.insert_many(2)
+    claims = {claim.request_id: claim for claim in store.claim()}
+    results = [a_result(claims[one.id], accepted(), SENT) for one in (held, free)]
+    with connection(other_engine(store_url)) as other, other.begin():
+        other.execute(select(otp_requests).where(otp_requests.c.id == held.id).with_for_update())
+        begun = time.monotonic()
+        turn = turn_of(store, results, on=store.engine)
+        took_s = time.monotonic() - begun
+
+    assert (turn.moved, turn.locked) == ({(free.id, 1)}, {(held.id, 1)})
+    assert took_s < 1  # and the lock's time-out is two seconds
+    assert store.attempts(held.id)[0]["outcome"] is None
+    assert turn_of(store, results, on=store.engine).moved == {(held.id, 1)}
+    assert store.find(held.id).status is Status.SENT
 
 
 def test_overdue_are_claims_whose_lease_ran_out(store: Store) -> None:

@@ -52,7 +52,7 @@ def tables(engine: Engine) -> set[str]:
 
 
 def catalogue(engine: Engine) -> list[tuple[Any, ...]]:
-    """Return every column, constraint, index and trigger as Postgres itself describes it."""
+    """Return every column, constraint, index, trigger and function as Postgres itself describes it."""
     queries = (
         """SELECT table_name, column_name, data_type, is_nullable, column_default, identity_generation
            FROM information_schema.columns WHERE table_schema = 'public'""",
@@ -63,8 +63,8 @@ def catalogue(engine: Engine) -> list[tuple[Any, ...]]:
            FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'""",
         """SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(tgfoid)
            FROM pg_trigger AS t WHERE NOT tgisinternal""",
-        """SELECT proname, pg_get_functiondef(oid) FROM pg_proc
-           WHERE pronamespace = 'public'::regnamespace""",
+        """SELECT 'function', oid::regprocedure::text, pg_get_functiondef(oid)
+           FROM pg_proc WHERE pronamespace = 'public'::regnamespace""",
     )
     with connection(engine) as conn:
         found = [tuple(row) for query in queries for row in conn.execute(text(query))]

@@ -1,0 +1,140 @@
+-- Claim up to `slots` requests that are due, oldest first, within the daily caps, and insert their attempts.
+--
+-- It is also where those end that may not be sent any more: over a cap, or to a number that was blocked after
+-- the request was accepted. Each row says what became of a request, its fate:
+--
+--   send      claimed, and counted
+--   over_cap  ended: one of its three counts stood at its cap before
+--   blocked   ended: its number is on the do-not-send list
+--
+-- Others stay due: they did not fit beside the older ones of this batch. Where nothing is due there is one
+-- row without a fate, which has `next_due`.
+--
+-- Rows of requests are locked first; those that another session holds are passed over. The counts are locked
+-- after them, in the order of their key: all claims of a moment queue there, each until it has committed.
+-- That makes the caps exact.
+--
+-- `blocked` compares hashes as they are stored. While the look-up key is being rotated, a request that was
+-- accepted under one key does not match an entry made under the other, until both are rehashed. Acceptance
+-- looks up both: only a number that is blocked while its code waits is sent that code.
+CREATE OR REPLACE FUNCTION claim_due(
+    slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,
+    cap integer, cap_per_client integer, caps_by_country jsonb
+) RETURNS TABLE (
+    fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
+    tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
+    sends smallint, pin_id text, channel text, number_sealed bytea, seal_key_id text, is_test boolean,
+    trace_context text
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+#variable_conflict use_column
+DECLARE
+    stopped record;
+    sent uuid[];
+    blocked uuid[];
+    over uuid[];
+    counted uuid[];
+    of_clients uuid[];
+    of_countries text[];
+    rooms record;
+BEGIN
+    SELECT * INTO stopped FROM stops_in_force();
+    IF NOT stopped.everything THEN
+        SELECT array_agg(due.id) FILTER (WHERE NOT due.blocked),
+               array_agg(due.id) FILTER (WHERE due.blocked),
+               array_agg(due.id) FILTER (WHERE due.counts),
+               array_agg(due.client_id) FILTER (WHERE due.counts),
+               array_agg(due.country) FILTER (WHERE due.counts)
+        INTO sent, blocked, counted, of_clients, of_countries
+        FROM (
+            SELECT found.id, found.client_id, found.country, found.blocked,
+                   NOT found.blocked AND NOT found.is_test AS counts
+            FROM (
+                SELECT r.id, r.client_id, coalesce(r.country, '001') AS country, r.is_test, EXISTS (
+                           SELECT FROM do_not_send AS d
+                           WHERE d.number_hash = r.number_hash AND (d.until IS NULL OR d.until > at)
+                       ) AS blocked
+                FROM otp_requests AS r
+                WHERE r.send_state = 'due' AND r.next_attempt_at <= at AND r.send_by > at
+                  AND r.client_id <> ALL (stopped.clients)
+                  AND coalesce(r.country, '001') <> ALL (stopped.countries)
+                ORDER BY r.next_attempt_at
+                LIMIT slots
+                FOR NO KEY UPDATE OF r SKIP LOCKED
+            ) AS found
+        ) AS due;
+    END IF;
+    IF sent IS NULL AND blocked IS NULL THEN
+        next_due := next_due(at);
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF counted IS NOT NULL THEN
+        -- All are counted; those that turn out not to fit are taken off again.
+        WITH wanted AS (
+            SELECT 'all' AS scope, '' AS subject, cardinality(counted) AS number, cap AS cap
+            UNION ALL
+            SELECT 'client', of.client::text, count(*), (
+                       SELECT coalesce((c.settings ->> 'daily_cap')::integer, cap_per_client)
+                       FROM clients AS c WHERE c.id = of.client
+                   )
+            FROM unnest(of_clients) AS of (client) GROUP BY of.client
+            UNION ALL
+            SELECT 'country', of.country, count(*),
+                   coalesce(caps_by_country ->> of.country, caps_by_country ->> '*')::integer
+            FROM unnest(of_countries) AS of (country) GROUP BY of.country
+        ), taken AS (
+            INSERT INTO send_counts AS c (day, scope, subject, taken)
+            SELECT of_day, scope, subject, number FROM wanted ORDER BY scope, subject
+            ON CONFLICT (day, scope, subject) DO UPDATE SET taken = c.taken + excluded.taken
+            RETURNING c.scope, c.subject, c.taken
+        )
+        SELECT bool_or(taken.taken > wanted.cap) AS are_tight,
+               array_agg(wanted.scope) AS scopes, array_agg(wanted.subject) AS subjects,
+               array_agg(wanted.cap - taken.taken + wanted.number) AS before
+        INTO rooms
+        FROM taken JOIN wanted ON wanted.scope = taken.scope AND wanted.subject = taken.subject;
+        IF rooms.are_tight THEN
+            SELECT f.later, f.over INTO counted, over
+            FROM fit_under_caps(counted, of_day, rooms.scopes, rooms.subjects, rooms.before) AS f;
+            sent := ARRAY(SELECT id FROM unnest(sent) AS id WHERE id <> ALL (counted) AND id <> ALL (over));
+        END IF;
+    END IF;
+    IF blocked IS NOT NULL OR over IS NOT NULL THEN
+        RETURN QUERY
+        WITH ended AS (
+            SELECT id, 'blocked' AS fate, 'number_not_allowed' AS reason FROM unnest(blocked) AS id
+            UNION ALL
+            SELECT id, 'over_cap', 'daily_cap' FROM unnest(over) AS id
+        )
+        UPDATE otp_requests AS r
+        SET status = CASE WHEN r.status = 'queued' THEN 'failed' ELSE r.status END,
+            reason = CASE WHEN r.status = 'queued' THEN ended.reason ELSE r.reason END,
+            finished_at = CASE WHEN r.status = 'queued' THEN at ELSE r.finished_at END,
+            resend = CASE WHEN r.resend = 'pending' THEN 'failed' ELSE r.resend END,
+            resend_reason = CASE WHEN r.resend = 'pending' THEN ended.reason ELSE r.resend_reason END,
+            send_state = 'idle', next_attempt_at = NULL, updated_at = at
+        FROM ended WHERE r.id = ended.id
+        RETURNING ended.fate, NULL::timestamptz, r.id, r.client_id, r.country, r.attempt, r.tries, r.unknowns,
+                  r.send_by, r.language, r.status, r.send_kind, r.sends, NULL, NULL, NULL::bytea, NULL,
+                  r.is_test, NULL;
+    END IF;
+    RETURN QUERY
+    WITH claimed AS (
+        UPDATE otp_requests AS r
+        SET send_state = 'claimed', next_attempt_at = NULL, updated_at = at,
+            lease_until = statement_timestamp() + make_interval(secs => lease_s),
+            attempt = r.attempt + 1, tries = r.tries + 1
+        WHERE r.id = ANY (sent)
+        RETURNING r.*
+    ), numbered AS (
+        INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
+        SELECT c.id, c.attempt, by_worker, at, c.send_kind, coalesce(c.resend_channel, c.channel)
+        FROM claimed AS c
+    )
+    SELECT 'send', NULL::timestamptz, c.id, c.client_id, c.country, c.attempt, c.tries, c.unknowns,
+           c.send_by, c.language, c.status, c.send_kind, c.sends, c.pin_id,
+           coalesce(c.resend_channel, c.channel), c.number_sealed, c.seal_key_id, c.is_test, c.trace_context
+    FROM claimed AS c;
+END
+$$

@@ -1,0 +1,49 @@
+-- Find which of the requests that `claim_due` has just counted must be left for later or end, and take them
+-- off the counts again.
+--
+-- `rooms` is what was left under each cap before, null where there is none. Ranks count the older requests of
+-- the batch as sent, whatever their own fate, so one that does not fit is only left for later. The oldest has
+-- rank 1 everywhere, so each claim makes progress.
+CREATE OR REPLACE FUNCTION fit_under_caps(
+    counted uuid[], of_day date, scopes text[], subjects text[], rooms bigint[],
+    OUT later uuid[], OUT over uuid[]
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    WITH room AS MATERIALIZED (
+        SELECT * FROM unnest(scopes, subjects, rooms) AS t (scope, subject, room)
+    ), ranked AS (
+        SELECT r.id, r.client_id::text AS client, coalesce(r.country, '001') AS country,
+               row_number() OVER (ORDER BY r.next_attempt_at, r.id) AS nth,
+               row_number() OVER (PARTITION BY r.client_id ORDER BY r.next_attempt_at, r.id) AS nth_of_client,
+               row_number() OVER (
+                   PARTITION BY coalesce(r.country, '001') ORDER BY r.next_attempt_at, r.id
+               ) AS nth_of_country
+        FROM otp_requests AS r WHERE r.id = ANY (counted)
+    ), judged AS (
+        SELECT ranked.id,
+               least(whole.room, client.room, country.room) <= 0 AS is_over,
+               ranked.nth > whole.room OR ranked.nth_of_client > client.room
+                   OR ranked.nth_of_country > country.room AS is_later
+        FROM ranked
+        JOIN room AS whole ON whole.scope = 'all'
+        JOIN room AS client ON client.scope = 'client' AND client.subject = ranked.client
+        JOIN room AS country ON country.scope = 'country' AND country.subject = ranked.country
+    )
+    SELECT coalesce(array_agg(id) FILTER (WHERE is_later AND is_over IS NOT TRUE), '{}'),
+           coalesce(array_agg(id) FILTER (WHERE is_over), '{}')
+    INTO later, over
+    FROM judged;
+
+    UPDATE send_counts AS c SET taken = c.taken - off.number
+    FROM (
+        SELECT of.scope, of.subject, count(*) AS number
+        FROM otp_requests AS r CROSS JOIN LATERAL (
+            VALUES ('all', ''), ('client', r.client_id::text), ('country', coalesce(r.country, '001'))
+        ) AS of (scope, subject)
+        WHERE r.id = ANY (later || over)
+        GROUP BY of.scope, of.subject
+    ) AS off
+    WHERE c.day = of_day AND c.scope = off.scope AND c.subject = off.subject;
+END
+$$

@@ -1,0 +1,30 @@
+-- One turn of a pump: record what has finished, then claim what is due. One round trip, one commit.
+--
+-- Rows of `record_attempts` come first, with what `became` of them as their fate; then those of `claim_due`,
+-- none where there are no `slots`.
+CREATE OR REPLACE FUNCTION pump_turn(
+    ids uuid[], results json,
+    slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,
+    cap integer, cap_per_client integer, caps_by_country jsonb
+) RETURNS TABLE (
+    fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
+    tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
+    sends smallint, pin_id text, channel text, number_sealed bytea, seal_key_id text, is_test boolean,
+    trace_context text
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    IF results IS NOT NULL THEN
+        FOR fate, request_id, attempt IN
+            SELECT done.became, done.request_id, done.attempt FROM record_attempts(ids, results) AS done
+        LOOP
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+    IF slots > 0 THEN
+        RETURN QUERY SELECT * FROM claim_due(
+            slots, lease_s, by_worker, at, of_day, cap, cap_per_client, caps_by_country
+        );
+    END IF;
+END
+$$

@@ -1,0 +1,12 @@
+-- For whom sending is stopped: for all, for these clients, for these countries.
+CREATE OR REPLACE FUNCTION stops_in_force(OUT everything boolean, OUT clients uuid[], OUT countries text[])
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT coalesce(bool_or(s.scope = 'all'), false),
+           coalesce(array_agg(s.subject::uuid) FILTER (WHERE s.scope = 'client'), '{}'),
+           coalesce(array_agg(s.subject) FILTER (WHERE s.scope = 'country'), '{}')
+    INTO everything, clients, countries
+    FROM sending_stops AS s
+    WHERE s.resumed_at IS NULL;
+END
+$$
