@@ -22,44 +22,50 @@ from otpqueue.logs import get_logger
 log = get_logger(__name__)
 
 _PREFIX = "otpqueue:limits"
+_MARKS = "otpqueue:running:"
+_MARK_MS = 10_000
+"""Longer than a call takes: one whose process was killed keeps others with its key away for this long."""
 
 # Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
 # script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
 # room again, which makes `Retry-After` exact.
 #
-# KEYS: the windows, then, to wake a worker, the flag and the nudge of its job. ARGV: how many windows the
-# first step has, how many there are in all, then amount and seconds of each window. The answer: how many
-# steps were counted (the first alone if the second is full), the stamp, what `wake` returned, then room left
-# and microseconds until there is more, of each window that was looked at.
+# KEYS: the windows; to wake a worker, the flag and the nudge of its job; the mark of an Idempotency-Key.
+# ARGV: how many windows the first step has, how many there are in all, whether there is a job to wake, how
+# many milliseconds the mark lasts, then amount and seconds of each window. The answer: how many steps were
+# counted (the first alone if the second is full or another call with the same key is running), the stamp,
+# what `wake` returned, whether another call is running, then room left and microseconds until there is more,
+# of each window that was looked at.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local stamp = string.format('%.6f', now)
 local first, all = tonumber(ARGV[1]), tonumber(ARGV[2])
-local answer = {0, stamp, false}
+local answer = {0, stamp, false, 0}
+local mark = KEYS[all + 1 + 2 * tonumber(ARGV[3])]
 
 local function count(from, to)
     local admitted = true
     local counts = {}
     for i = from, to do
-        local key, window = KEYS[i], tonumber(ARGV[2 + 2 * i])
+        local key, window = KEYS[i], tonumber(ARGV[4 + 2 * i])
         local oldest = redis.call('LINDEX', key, -1)
         while oldest and tonumber(oldest) <= now - window do
             redis.call('RPOP', key)
             oldest = redis.call('LINDEX', key, -1)
         end
         counts[i] = redis.call('LLEN', key)
-        if counts[i] >= tonumber(ARGV[1 + 2 * i]) then admitted = false end
+        if counts[i] >= tonumber(ARGV[3 + 2 * i]) then admitted = false end
     end
     for i = from, to do
-        local key, window = KEYS[i], tonumber(ARGV[2 + 2 * i])
+        local key, window = KEYS[i], tonumber(ARGV[4 + 2 * i])
         if admitted then
             redis.call('LPUSH', key, stamp)
             redis.call('EXPIRE', key, window + 1)
             counts[i] = counts[i] + 1
         end
         local oldest = redis.call('LINDEX', key, -1) or stamp
-        answer[#answer + 1] = tonumber(ARGV[1 + 2 * i]) - counts[i]
+        answer[#answer + 1] = tonumber(ARGV[3 + 2 * i]) - counts[i]
         answer[#answer + 1] = math.ceil((oldest + window - now) * 1000000)
     end
     return admitted
@@ -67,9 +73,16 @@ end
 
 if not count(1, first) then return answer end
 answer[1] = 1
-if not count(first + 1, all) then return answer end
+if mark and not redis.call('SET', mark, stamp, 'NX', 'PX', ARGV[4]) then
+    answer[4] = 1
+    return answer
+end
+if not count(first + 1, all) then
+    if mark then redis.call('DEL', mark) end
+    return answer
+end
 answer[1] = 2
-if #KEYS > all then answer[3] = wake(KEYS[all + 1], KEYS[all + 2]) end
+if ARGV[3] == '1' then answer[3] = wake(KEYS[all + 1], KEYS[all + 2]) end
 return answer
 """
 
@@ -103,6 +116,8 @@ class CountedCall:
     """What stands for it in each window in which it was counted."""
     wake_up: int | None
     """What the wake-up found, in the words of `jobs`; None if no job was woken."""
+    is_running: bool
+    """Whether another call with the same Idempotency-Key is running; nothing but the rate is counted then."""
 
 
 class Limiter:
@@ -113,35 +128,48 @@ class Limiter:
         self._redis, self._take = redis, redis.register_script(wake_lua + _TAKE)
 
     def take(
-        self, windows: Sequence[Window], *, rate: Sequence[Window] = (), wake: tuple[str, str] | None = None
+        self,
+        windows: Sequence[Window],
+        *,
+        rate: Sequence[Window] = (),
+        wake: tuple[str, str] | None = None,
+        mark: str | None = None,
     ) -> CountedCall:
         """Count a try in all windows of `rate`, then in all of `windows`, each all or nothing.
 
-        One round trip. `wake` names the flag and the nudge of the job to wake if both had room.
+        One round trip. `wake` names the flag and the nudge of the job to wake if both had room. `mark` stands
+        for an Idempotency-Key: while one call holds its mark, no other call with it is counted.
 
         Raises LimitsUnavailable; whether the try was counted is unknown then.
         """
         every = (*rate, *windows)
-        arguments: list[int] = [len(rate), len(every)]
+        arguments: list[int] = [len(rate), len(every), int(wake is not None), _MARK_MS]
         for window in every:
             arguments += (window.quota.amount, window.quota.window_s)
         try:
-            answer: Any = self._take(keys=[*(one.key for one in every), *(wake or ())], args=arguments)
+            keys = [*(one.key for one in every), *(wake or ()), *([_MARKS + mark] if mark else ())]
+            answer: Any = self._take(keys=keys, args=arguments)
         except RedisError as error:
             raise LimitsUnavailable(retry_after_s=1) from error
-        steps, stamp, wake_up, *numbers = answer
+        steps, stamp, wake_up, is_running, *numbers = answer
         return CountedCall(
             rate_admitted=steps >= 1,
             admitted=steps == 2,
             standings=tuple(_standings(every, numbers)),
             stamp=stamp.decode(),
             wake_up=wake_up,
+            is_running=bool(is_running),
         )
 
-    def give_back(self, windows: Sequence[Window], counted: CountedCall) -> None:
-        """Remove the try from these windows. A failure is logged: it costs a try until the window is over."""
+    def give_back(self, windows: Sequence[Window], counted: CountedCall, *, mark: str | None = None) -> None:
+        """Remove the try from these windows, and the mark of its Idempotency-Key.
+
+        A failure is logged: it costs a try until the window is over, and the key for some seconds.
+        """
         try:
             with self._redis.pipeline(transaction=False) as pipe:
+                if mark:
+                    pipe.delete(_MARKS + mark)
                 for window in windows:
                     pipe.lrem(window.key, 1, counted.stamp)
                 pipe.execute()

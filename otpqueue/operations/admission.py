@@ -43,6 +43,8 @@ class Attempt:
     """What gives back each count of it."""
     wake_up: int | None = None
     """What the script that counted it found when it woke a worker; None if it did not."""
+    is_running: bool = False
+    """Whether another call with the same Idempotency-Key is running."""
     stored: bool = False
     """Whether something came of it."""
 
@@ -59,12 +61,14 @@ class Admission:
     waker: Waker
 
     @contextmanager
-    def attempt(self, applicant: Applicant, *, rate: CallRate | None = None) -> Iterator[Attempt]:
+    def attempt(
+        self, applicant: Applicant, *, rate: CallRate | None = None, mark: str | None = None
+    ) -> Iterator[Attempt]:
         """Count a try; when the block ends, wake a worker if it was stored, give it back if it was not.
 
         Raises LimitExceeded for the rate of the API key, DatabaseUnavailable.
         """
-        attempt = self._begin(applicant, rate)
+        attempt = self._begin(applicant, rate, mark)
         try:
             yield attempt
         finally:
@@ -77,7 +81,7 @@ class Admission:
             elif attempt.stored:
                 self.waker.wake()
 
-    def _begin(self, applicant: Applicant, rate: CallRate | None) -> Attempt:
+    def _begin(self, applicant: Applicant, rate: CallRate | None, mark: str | None) -> Attempt:
         snapshot = self.access.current()
         client_id = applicant.client_id
         settings = self.access.client_settings(client_id)
@@ -104,11 +108,13 @@ class Admission:
             is_test=applicant.is_test,
             rate=rate,
             wake=(self.waker.flag_key, self.waker.nudge_key),
+            mark=mark,
         )
         return Attempt(
             applicant=applicant,
             facts=replace(facts, limit=limited.refusal),
-            refused=limited.refusal is not None,
+            refused=limited.refusal is not None or limited.is_running,
+            is_running=limited.is_running,
             undo=[limited.give_back],
             wake_up=limited.wake_up,
         )

@@ -200,8 +200,8 @@ class Keys:
         return found
 
     def _note_use(self, key: ApiKey, now: datetime) -> None:
-        since = now - _USE_NOTED_EVERY
-        if max(key.last_used_at or since, self._noted.get(key.id, since)) > since:
+        last = max(filter(None, (key.last_used_at, self._noted.get(key.id))), default=None)
+        if last is not None and last >= now - _USE_NOTED_EVERY:
             return
         self._noted[key.id] = now
         try:

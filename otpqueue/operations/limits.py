@@ -128,11 +128,15 @@ class LimitedTry:
     windows: tuple[Window, ...] = ()
     """Those in which the try was counted."""
     call: CountedCall | None = None
+    mark: str | None = None
+    """The mark of its Idempotency-Key that the try holds."""
+    is_running: bool = False
+    """Whether another call with the same Idempotency-Key is running."""
 
     def give_back(self) -> None:
         """Count the try no more: nothing came of it. The rate of the API key stays counted."""
-        if self.limiter and self.call and self.windows:
-            self.limiter.give_back(self.windows, self.call)
+        if self.limiter and self.call and (self.windows or self.mark):
+            self.limiter.give_back(self.windows, self.call, mark=self.mark)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +158,11 @@ class RequestLimits:
         is_test: bool,
         rate: CallRate | None,
         wake: tuple[str, str] | None,
+        mark: str | None = None,
     ) -> LimitedTry:
         """Count a try, and before it the rate of its call; `wake` names the job to wake. One round trip.
 
+        `mark` stands for its Idempotency-Key.
         Nothing is sent to test numbers: they count against the rate alone. Raises LimitExceeded for the rate.
         """
         windows = (
@@ -170,7 +176,7 @@ class RequestLimits:
         if not (windows or first or wake):
             return LimitedTry()
         try:
-            counted = self.limiter.take(windows, rate=first, wake=wake)
+            counted = self.limiter.take(windows, rate=first, wake=wake, mark=mark)
         except LimitsUnavailable as error:
             if windows:
                 return LimitedTry(refusal=error)
@@ -182,9 +188,13 @@ class RequestLimits:
         _note(counted)
         if not counted.rate_admitted:
             raise refusal(counted.standings)
+        if counted.is_running:
+            return LimitedTry(is_running=True)
         if not counted.admitted:
             return LimitedTry(refusal=refusal(counted.standings[len(first) :]))
-        return LimitedTry(wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted)
+        return LimitedTry(
+            wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted, mark=mark
+        )
 
     def _windows(
         self,

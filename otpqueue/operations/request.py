@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
-from otpqueue.domain.errors import NumberNotAllowed
+from otpqueue.domain.errors import IdempotencyInProgress, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import Answer, Call
@@ -97,7 +97,8 @@ class RequestCode:
         self, applicant: Applicant, new: NewRequest, *, rate: CallRate | None, keep: KeyToKeep | None
     ) -> Answer | None:
         """Store a request; return the answer of an earlier call instead if this one repeats it."""
-        with self.admission.attempt(applicant, rate=rate) as attempt:
+        mark = f"{new.client_id.hex}/{keep.key.key_hashes[0].hex()}" if keep else None
+        with self.admission.attempt(applicant, rate=rate, mark=mark) as attempt:
             result = self._store(new, attempt, keep)
             attempt.stored = result.accepted
         if keep is not None and result.used is not None:
@@ -126,6 +127,8 @@ class RequestCode:
             )
             if result.accepted or result.used:
                 return result
+            if attempt.is_running:
+                raise IdempotencyInProgress(retry_after_s=1)
             self.admission.judge(attempt, result.facts)
         raise AssertionError("accept_request and the admission rules disagree")
 

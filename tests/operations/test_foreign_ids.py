@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
-from sqlalchemy import event
 
 from otpqueue import clock
 from otpqueue.domain.errors import RequestNotFound
@@ -43,20 +44,20 @@ def test_foreign_is_unknown(parts: Parts, ask_sent: AskSent, rows: Rows, act: Ac
     before = rows.request(request.id)
     seen: list[str] = []
 
-    def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    execute = psycopg.Cursor.execute
+
+    def note(cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
         seen.append(statement)
+        return execute(cursor, statement, *args, **kwargs)
 
     refusals, queries = [], []
-    event.listen(parts.engine, "before_cursor_execute", note)
-    try:
+    with patch.object(psycopg.Cursor, "execute", note):
         for request_id in (request.id, uuid4()):
             seen.clear()
             with pytest.raises(RequestNotFound) as refused:
                 act(parts, request_id, stranger)
             refusals.append(str(refused.value))
             queries.append(list(seen))
-    finally:
-        event.remove(parts.engine, "before_cursor_execute", note)
 
     assert queries[0] == queries[1] != []
     assert refusals[0] == refusals[1]

@@ -127,12 +127,15 @@ def test_keys_of_calls_clients_and_names_are_apart(
     assert [row["client_id"] for row in rows.requests()] == [client_id] * 3 + [stranger]
 
 
-def test_key_is_good_for_a_day(ask_once: Repeat, rows: Rows) -> None:
+def test_key_is_good_for_a_day(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
     """A day after the first call its key makes a new request."""
     start = clock.now()
     moments = [start, start + timedelta(seconds=DAY_S - 1), start + timedelta(seconds=DAY_S)]
 
-    first, replayed, fresh = (ask_once(now=moment) for moment in moments)
+    first, replayed = (ask_once(now=moment) for moment in moments[:2])
+    # By then the mark of the running call has long gone.
+    parts.redis.delete(*parts.redis.keys("otpqueue:running:*"))
+    fresh = ask_once(now=moments[2])
 
     assert replayed == replace(first, replayed=True)
     assert not fresh.replayed
@@ -165,6 +168,27 @@ def test_failed_call_releases_its_key(ask_once: Repeat, hold: Hold) -> None:
         raise RequestNotFound
 
     assert not ask_once().replayed
+
+
+def test_twin_calls_are_counted_once(ask_once: Repeat, rows: Rows) -> None:
+    """Five calls with one key at the same moment are one try of the three that are allowed."""
+    at_once([ask_once] * 5)
+
+    for key in ("b", "c"):
+        assert not ask_once(a_call(key=key)).replayed
+    with pytest.raises(LimitExceeded):
+        ask_once(a_call(key="d"))
+    assert len(rows.requests()) == 3
+
+
+def test_call_that_is_refused_leaves_its_key_free(ask_once: Repeat) -> None:
+    """A call over its limit may be repeated with the same key, and is refused for the limit again."""
+    for key in ("a", "b", "c"):
+        ask_once(a_call(key=key))
+
+    for _ in range(2):
+        with pytest.raises(LimitExceeded):
+            ask_once(a_call(key="d"))
 
 
 def test_killed_call_may_be_repeated_after_its_lease(ask_once: Repeat, hold: Hold, rows: Rows) -> None:
