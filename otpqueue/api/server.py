@@ -50,7 +50,7 @@ def create_from_environment() -> Bridge:
 
     return Bridge(
         app,
-        threads=current.api_threads + SPARE_THREADS,
+        threads=current.api_threads,
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
         at_end=end,
