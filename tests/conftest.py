@@ -204,6 +204,7 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         "OTPQUEUE_CIRCUIT_PAUSE_S": "0.05",
         "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.1",
         "OTPQUEUE_SENDER_THREADS": "8",
+        "OTPQUEUE_API_PROCESSES": "1",
     }
 
 

@@ -101,13 +101,12 @@ class Bridge:
         self,
         app: Wsgi,
         *,
-        threads: int,
+        lanes: Lanes,
         body_timeout_s: float,
         large_bodies: dict[str, int],
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app, self._large_bodies, self._at_end = app, large_bodies, at_end
-        self._lanes = Lanes(threads=threads)
+        self._app, self._lanes, self._large_bodies, self._at_end = app, lanes, large_bodies, at_end
         self._timeouts = _Timeouts(body_timeout_s)
         self._large_now = 0
         self._has_served = False

@@ -14,9 +14,6 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Protocol
 
-PATIENCE_S = 0.1
-"""How long a call waits for a thread. Then it is refused: a caller that hears so soon can retry elsewhere."""
-
 _REFUSED_AT_ONCE = 32
 """Calls that the event loop refuses before it looks after others."""
 
@@ -34,10 +31,11 @@ class Call(Protocol):
 class Lane:
     """Threads, each started when it is first needed, and the calls that wait for one.
 
-    Its methods are called on the event loop. Where there is no `patience_s`, calls wait as long as it takes.
+    A call that has waited for `patience_s` is refused: a caller that hears so soon can retry elsewhere. With
+    None it waits as long as it takes. The methods are called on the event loop.
     """
 
-    def __init__(self, name: str, *, threads: int, patience_s: float | None = PATIENCE_S) -> None:
+    def __init__(self, name: str, *, threads: int, patience_s: float | None) -> None:
         self._name, self._most, self._patience_s = name, threads, patience_s
         self._queue: SimpleQueue[tuple[float, Call] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -103,24 +101,19 @@ class Lane:
                 call.answer(late=True)
 
 
-CHECKS_PER_THREAD = 4
-"""Checks at a time, for each thread that other calls have: they wait for the provider."""
-WAITERS_PER_THREAD = 2
-"""Callers with `wait` at a time, for each thread that other calls have."""
-
-_SPARE_WAITERS = 2
+_SPARE_WAITERS = 8
 """Threads for calls with `wait` that find no place to wait, and are answered at once."""
 _ASIDE_THREADS = 8
 _ASIDE = ("/health", "/metrics", "/console")
 
 
 class Lanes:
-    """The lanes of an API process, of which `threads` is the size."""
+    """The lanes of an API process, with a thread for each call, check and waiting caller at a time."""
 
-    def __init__(self, *, threads: int) -> None:
-        self._calls = Lane("call", threads=threads)
-        self._checks = Lane("check", threads=CHECKS_PER_THREAD * threads)
-        self._waits = Lane("wait", threads=WAITERS_PER_THREAD * threads + _SPARE_WAITERS)
+    def __init__(self, *, calls: int, checks: int, waiters: int, patience_s: float) -> None:
+        self._calls = Lane("call", threads=calls, patience_s=patience_s)
+        self._checks = Lane("check", threads=checks, patience_s=patience_s)
+        self._waits = Lane("wait", threads=waiters + _SPARE_WAITERS, patience_s=patience_s)
         # Health and the console are needed most when all else is busy.
         self._aside = Lane("aside", threads=_ASIDE_THREADS, patience_s=None)
 
