@@ -111,13 +111,19 @@ def values(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    return {_name(str(name))[0]: _field(str(name), value, depth) for name, value in fields.items()}
+    shown = {}
+    for name, value in fields.items():
+        masked, is_plain, _, _ = _name(str(name))
+        # Most fields are texts whose names mean nothing here.
+        shown[masked] = text(value) if is_plain and type(value) is str else _field(str(name), value, depth)
+    return shown
 
 
 @lru_cache(maxsize=512)
-def _name(name: str) -> tuple[str, bool, bool]:
-    """Return a field's name, masked, whether it names a secret, and whether it may name a code."""
-    return text(name), _SECRET_KEY.search(name) is not None, _CODE_KEY.search(name) is not None
+def _name(name: str) -> tuple[str, bool, bool, bool]:
+    """Return a field's name, masked, and whether it means nothing, names a secret, may name a code."""
+    is_secret, is_code = _SECRET_KEY.search(name) is not None, _CODE_KEY.search(name) is not None
+    return text(name), not (is_secret or is_code or name in _TRACE_KEYS), is_secret, is_code
 
 
 def _field(name: str, value: object, depth: int) -> Any:
@@ -126,7 +132,7 @@ def _field(name: str, value: object, depth: int) -> Any:
     # Random digits: nine of them in a row would be a number elsewhere.
     if name in _TRACE_KEYS and isinstance(value, str) and _TRACE.fullmatch(value):
         return value
-    _, is_secret, is_code = _name(name)
+    _, _, is_secret, is_code = _name(name)
     if is_secret or (is_code and isinstance(value, str | int) and _CODE.fullmatch(str(value))):
         return MASK
     return _value(value, depth, name)

@@ -44,6 +44,12 @@ class SettingsError(Exception):
         super().__init__("settings are not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
+def _usable_cores() -> int:
+    """Return how many cores this process may use, up to 8: each API process has Postgres connections."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
 def _none_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -393,18 +399,28 @@ class Settings(BaseModel):
         description="a call whose body is not there in that time is answered 408 and cut",
     )
     api_processes: int = Field(
-        1, alias="OTPQUEUE_API_PROCESSES", ge=1, description="API processes on this machine"
+        default_factory=_usable_cores,
+        alias="OTPQUEUE_API_PROCESSES",
+        ge=1,
+        description="API processes on this machine; unless given, one for each core it may use, up to 8",
     )
     api_threads: int = Field(
-        128,
+        8,
         alias="OTPQUEUE_API_THREADS",
-        ge=8,
+        ge=2,
         le=1024,
-        description="requests in flight per API process, more are answered 503; half may be in `verify`, a "
-        "quarter in `wait`",
+        description="calls at a time per API process; besides, four times as many in `verify`, twice as many "
+        "in `wait`, which have threads of their own",
+    )
+    api_queue_ms: int = Field(
+        250,
+        alias="OTPQUEUE_API_QUEUE_MS",
+        ge=10,
+        le=10_000,
+        description="how long a call may wait for a thread; then it is answered 503",
     )
     database_pool: int = Field(
-        16,
+        8,
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
@@ -807,6 +823,16 @@ class Settings(BaseModel):
         alias="OTPQUEUE_TRACES",
         description="send traces by OpenTelemetry, which `otpqueue[otel]` installs; docs/traces.md",
     )
+
+    @property
+    def api_checks(self) -> int:
+        """How many codes an API process checks at a time: a check waits for the provider."""
+        return 4 * self.api_threads
+
+    @property
+    def api_waiters(self) -> int:
+        """How many callers with `wait` an API process lets wait at a time."""
+        return 2 * self.api_threads
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:

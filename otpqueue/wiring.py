@@ -246,7 +246,7 @@ class Parts:
         return Transport(
             base_url=self.settings.require("infobip_base_url"),
             api_key=self.settings.require("infobip_api_key"),
-            connections=max(self.settings.sender_threads, self.settings.api_threads // 2),
+            connections=max(self.settings.sender_threads, self.settings.api_checks),
             connect_timeout_s=self.settings.connect_timeout_s,
             timeout_s=self.settings.provider_timeout_s,
         )

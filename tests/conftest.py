@@ -206,6 +206,7 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         "OTPQUEUE_SENDER_THREADS": "8",
         # A change is seen by the next call; tests of the cache set it.
         "OTPQUEUE_ACCESS_CACHE_S": "0",
+        "OTPQUEUE_API_PROCESSES": "1",
     }
 
 

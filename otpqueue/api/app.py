@@ -9,16 +9,14 @@ import falcon
 from otpqueue.api import openapi, problems
 from otpqueue.api.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.auth import Door
-from otpqueue.api.gate import Gate
 from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
 from otpqueue.api.metrics import Metrics
-from otpqueue.api.middleware import Https, Measured, RequestId, SafeHeaders, Traced, WellFormed
+from otpqueue.api.middleware import Frame
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
-from otpqueue.api.ratelimit import RateLimitHeaders
 from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
@@ -36,24 +34,14 @@ CONSOLE_PLACES = 4
 
 def create_app(parts: Parts) -> App:
     """Return the WSGI application over these parts."""
-    threads = parts.settings.api_threads
-    # What refuses a call comes last: a refusal is logged, and has an id and safe headers.
-    middleware: Any = [
-        Measured(),
-        *([Traced(parts.tracer)] if parts.settings.traces else []),
-        RequestId(),
-        SafeHeaders(),
-        RateLimitHeaders(),
-        Https(
-            Peers(parts.settings.trusted_proxies),
-            required=parts.settings.require_https,
-            open_to=(Health,),
-        ),
-        WellFormed(openapi.query_parameters()),
-        # The console has places of its own: it is needed most when all of these are taken.
-        Gate(places=threads, open_to=(Health, Metrics, *console.RESOURCES)),
-    ]
-    app = falcon.App(middleware=middleware)
+    frame: Any = Frame(
+        Peers(parts.settings.trusted_proxies),
+        tracer=parts.tracer if parts.settings.traces else None,
+        https_required=parts.settings.require_https,
+        open_to_http=(Health,),
+        parameters=openapi.query_parameters(),
+    )
+    app = falcon.App(middleware=[frame])
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON
@@ -65,8 +53,8 @@ def create_app(parts: Parts) -> App:
         rate=parts.key_rate,
         guide_client=parts.settings.guide_client,
     )
-    checking = Room(threads // 2)
-    waiters = Waiters(read=parts.status.of_many, places=threads // 4)
+    checking = Room(parts.settings.api_checks)
+    waiters = Waiters(read=parts.status.of_many, places=parts.settings.api_waiters)
     health = Health(parts.health)
 
     app.add_route(

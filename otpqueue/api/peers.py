@@ -7,6 +7,7 @@ else; `X-Forwarded-Proto` serves the rule that plain HTTP is refused. `Forwarded
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import falcon
@@ -26,10 +27,7 @@ class Peer:
     @property
     def network(self) -> str | None:
         """The network the address is in, which is what may be logged: /24, or /48 of IPv6."""
-        if self.address is None:
-            return None
-        bits = 24 if self.address.version == 4 else 48
-        return str(ip_network((self.address, bits), strict=False))
+        return None if self.address is None else _network(self.address)
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,13 @@ class Peers:
         return address is not None and any(address in network for network in self.trusted)
 
 
+@lru_cache(maxsize=1024)
+def _network(address: Address) -> str:
+    bits = 24 if address.version == 4 else 48
+    return str(ip_network((address, bits), strict=False))
+
+
+@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     """Return the address in `203.0.113.7`, `203.0.113.7:4711`, `2001:db8::1` or `[2001:db8::1]:4711`."""
     text = text.strip().strip('"')

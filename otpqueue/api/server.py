@@ -18,13 +18,11 @@ from otpqueue import clock, logs, metrics
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
+from otpqueue.api.lanes import Lanes
 from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
 from otpqueue.wiring import Parts
-
-SPARE_THREADS = 8
-"""Beside those for calls in flight: for refusals, which take no time, and for health."""
 
 _CONNECTIONS_AT_MOST = 4096
 _HEAD_BYTES_AT_MOST = 64 * 1024
@@ -50,7 +48,12 @@ def create_from_environment() -> Bridge:
 
     return Bridge(
         app,
-        threads=current.api_threads + SPARE_THREADS,
+        lanes=Lanes(
+            calls=current.api_threads,
+            checks=current.api_checks,
+            waiters=current.api_waiters,
+            patience_s=current.api_queue_ms / 1000,
+        ),
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
         at_end=end,
@@ -96,7 +99,7 @@ def _server(settings: Settings) -> AbstractServer[Any]:
         port=settings.port,
         workers=settings.api_processes,
         # Of connections, idle ones that are kept alive among them: so many more than threads, or the idle
-        # ones of a load balancer keep everybody else out. `Gate` bounds what is in flight.
+        # ones of a load balancer keep everybody else out. `lanes` bounds what is in flight.
         backpressure=_connections(settings.api_threads),
         respawn_failed_workers=True,
         respawn_interval=1,

@@ -376,27 +376,27 @@ def test_check_in_progress(caller: Caller) -> None:
 
 
 def test_room_is_full(make_caller: MakeCaller) -> None:
-    """Half of the threads may check codes; past that a check is 503 at once, and costs nothing."""
-    caller = make_caller(**NO_LIMITS, OTPQUEUE_API_THREADS="8")  # four places to check
-    paths = [caller.ask(session_id=f"s{number}") for number in range(5)]
+    """Four times as many codes are checked at a time as other calls; past that a check costs nothing."""
+    caller = make_caller(**NO_LIMITS, OTPQUEUE_API_THREADS="2")
+    paths = [caller.ask(session_id=f"s{number}") for number in range(9)]
     caller.parts.pump.run()
-    caller.provider.fault(match={"path": "/verify"}, times=4, latency_ms=2000)
-    with ThreadPoolExecutor(4) as pool:
+    caller.provider.fault(match={"path": "/verify"}, times=8, latency_ms=2000)
+    with ThreadPoolExecutor(8) as pool:
         slow = [
             pool.submit(caller.verify, path, "000000", session_id=f"s{number}")
-            for number, path in enumerate(paths[:4])
+            for number, path in enumerate(paths[:8])
         ]
-        until_checking(caller, 4)
+        until_checking(caller, 8)
 
-        answer = caller.verify(paths[4], "000000", session_id="s4")
+        answer = caller.verify(paths[8], "000000", session_id="s8")
         accepted = caller.post("/v1/otp-requests", json={"phone_number": caller.number})
 
         assert (answer.status_code, answer.json["code"]) == (503, "too_busy")
         assert answer.headers["Retry-After"] == "1"
         assert accepted.status_code == 202
         assert all(check.result().status_code in {200, 422} for check in slow)
-    assert caller.get(paths[4]).json["checks_left"] == 5
-    assert caller.verify(paths[4], "000000", session_id="s4").status_code in {200, 422}
+    assert caller.get(paths[8]).json["checks_left"] == 5
+    assert caller.verify(paths[8], "000000", session_id="s8").status_code in {200, 422}
 
 
 def test_cancelled_while_being_checked(caller: Caller) -> None:

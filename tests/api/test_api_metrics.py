@@ -300,21 +300,3 @@ def test_circuit_is_read(operator: Caller) -> None:
 
     assert found.labels("otpqueue_circuit_state", "state") == {"closed", "open", "half_open"}
     assert found("otpqueue_circuit_state", state="closed") == found("otpqueue_circuit_state") == 1
-
-
-def test_page_has_a_place_when_others_have_none(operator: Caller) -> None:
-    """An API that refuses callers for want of room is still seen."""
-    before = page(operator)
-    places = operator.parts.settings.api_threads
-    gate = next(one for one in operator.app._unprepared_middleware if type(one).__name__ == "Gate")
-    for _ in range(places):
-        gate._room.take()
-
-    refused = operator.get("/openapi.json")
-    after = page(operator)
-
-    assert refused.status_code == 503
-    grown = after(HTTP, route="/openapi.json", status="503") - before(
-        HTTP, route="/openapi.json", status="503"
-    )
-    assert grown == 1

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-import structlog
 
 from otpqueue.store.engine import connection
-from tests.api.conftest import Caller, MakeCaller
 from tests.api.serving import Served, serving, settings_over_a_database
 from tests.conftest import NO_LIMITS, Engines
+from tests.scraping import scraped
 
 ASK = "/v1/otp-requests"
+NIL = "00000000-0000-7000-8000-000000000000"
 PLACES = 8
+CHECKS, WAITERS = 4 * PLACES, 2 * PLACES
 POOL = 3
+TOKEN = "a-token-of-prometheus"
 
 
 @pytest.fixture(scope="module")
 def small(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Yield an API with eight places and a pool of three, over a database of its own."""
+    """Yield an API with eight threads and a pool of three, over a database of its own."""
     with settings_over_a_database(engines, provider_url=_simulator) as settings:
         few = {
             "OTPQUEUE_API_THREADS": str(PLACES),
+            "OTPQUEUE_API_QUEUE_MS": "250",
+            "OTPQUEUE_METRICS_TOKEN": TOKEN,
             "OTPQUEUE_DATABASE_POOL": str(POOL),
             "OTPQUEUE_DATABASE_WAIT_S": "1",
             "OTPQUEUE_DATABASE_LOCK_TIMEOUT_S": "10",
@@ -78,21 +85,18 @@ def test_many_probes(small: Served, callers: ThreadPoolExecutor) -> None:
 
 
 def test_checks_that_take_long(small: Served, callers: ThreadPoolExecutor) -> None:
-    """A slow provider may hold half of the places; more checks are refused, all else goes on."""
-    count = 5 * PLACES
+    """A slow provider holds the threads for checks; more checks are refused, all else goes on."""
+    count = CHECKS + 2 * PLACES
     codes = [small.sent(f"+4477009001{i:02}") for i in range(count)]
     small.provider.fault(match={"path": "*/verify"}, latency_ms=4000)
     try:
         checks: Answers = [
             callers.submit(small.call, "POST", f"{path}/verify", json={"code": code}) for path, code in codes
         ]
-        while done(checks) < count // 2:
+        while done(checks) < PLACES:
             assert small.call("GET", "/health").status_code == 200
         ask = {"phone_number": "+447700900199"}
         while_slow = [small.call("GET", "/health"), small.call("POST", ASK, json=ask)]
-        # The checks that are being refused have a place each, for as long as that takes.
-        while while_slow[1].status_code == 503 and done(checks) < count:
-            while_slow[1] = small.call("POST", ASK, json=ask)
         assert done(checks) < count
 
         answers = kinds(checks)
@@ -101,7 +105,7 @@ def test_checks_that_take_long(small: Served, callers: ThreadPoolExecutor) -> No
 
     assert [answer.status_code for answer in while_slow] == [200, 202]
     assert set(answers) == {(200, None), (503, "too_busy")}
-    assert answers[200, None] >= PLACES // 2
+    assert answers[200, None] >= CHECKS // 2
 
 
 @pytest.mark.parametrize(
@@ -157,30 +161,103 @@ def test_idle_connections(small: Served) -> None:
         assert small.call("POST", ASK, json={"phone_number": "+447700900205"}).status_code == 202
 
 
-def test_places_are_given_back(make_caller: MakeCaller) -> None:
-    """Whatever becomes of a call, its place is free after it: a refusal, a bug, a wrong path."""
-    caller = make_caller(OTPQUEUE_API_THREADS=str(PLACES))
-    path = caller.ask()
+def test_callers_that_wait(small: Served, callers: ThreadPoolExecutor) -> None:
+    """Callers with `wait`, many more than may wait at a time, take no thread of others."""
+    path = f"{ASK}/{small.ask('+447700900206')['id']}"
+    waiting: Answers = [callers.submit(small.call, "GET", f"{path}?wait=20") for _ in range(3 * WAITERS)]
+    while done(waiting) < WAITERS:
+        assert small.call("POST", "/request-otp", json={"phoneNumber": "x"}).status_code == 400
+
+    others = [
+        small.call("GET", f"{ASK}/{NIL}"),
+        small.call("POST", f"{ASK}/{NIL}/verify", json={"code": "1" * 6}),
+    ]
+    small.call("DELETE", path)
+
+    answers = [answer.result(60) for answer in waiting]
+    assert [other.status_code for other in others] == [404, 404]
+    assert {answer.status_code for answer in answers} == {200}
+    assert Counter(answer.json()["status"] for answer in answers)["cancelled"] >= WAITERS // 2
+
+
+def test_refusal_comes_at_once(small: Served, callers: ThreadPoolExecutor) -> None:
+    """Who cannot be served hears so in a moment, however long the others hold all threads."""
+
+    def ask(_: int) -> tuple[str | None, float]:
+        began = time.monotonic()
+        answer = small.call("POST", ASK, json={"phone_number": "+447700900207"})
+        return answer.json().get("code"), time.monotonic() - began
+
+    with locked_out(small):
+        asking = [callers.submit(ask, number) for number in range(4 * PLACES)]
+        while sum(call.done() for call in asking) < 2 * PLACES:
+            time.sleep(0.01)
+    took = [seconds for code, seconds in (call.result(60) for call in asking) if code == "too_busy"]
+
+    assert len(took) >= 2 * PLACES
+    assert min(took) < 0.75
+
+
+def test_metrics_when_all_threads_are_taken(small: Served, callers: ThreadPoolExecutor) -> None:
+    """An API that refuses callers is still seen, and so are the refusals."""
+
+    def refused() -> float:
+        answer = small.call("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 200
+        return scraped(answer.text)("otpqueue_http_requests_total", route=ASK, status="503")
+
+    before = refused()
+    with locked_out(small):
+        burst: Answers = [
+            callers.submit(small.call, "POST", ASK, json={"phone_number": "+447700900208"})
+            for _ in range(4 * PLACES)
+        ]
+        while done(burst) < 2 * PLACES:
+            refused()
+        after = refused()
+    kinds(burst)
+
+    assert after - before >= 2 * PLACES
+
+
+def test_threads_outlive_their_calls(small: Served) -> None:
+    """Whatever becomes of a call, its thread answers the next one: a refusal, a bug, a wrong path."""
+    path = f"{ASK}/{small.ask('+447700900209')['id']}"
     for _ in range(2 * PLACES):
         refusals = [
-            caller.get(f"{ASK}/{path[-4:]}"),
-            caller.send_bytes(ASK, b"{"),
-            caller.get("/nowhere"),
-            caller.call("DELETE", ASK),
-            caller.post("/request-otp", json={}),
-            caller.post(ASK, json={"phone_number": caller.number}, headers={"Authorization": "Bearer x"}),
+            small.call("GET", f"{ASK}/{path[-4:]}"),
+            small.call("POST", ASK, data=b"{", headers={"Content-Type": "application/json"}),
+            small.call("GET", "/nowhere"),
+            small.call("DELETE", ASK),
+            small.call("POST", "/request-otp", json={}),
+            small.call("POST", ASK, json={}, headers={"Authorization": "Bearer x"}),
         ]
         assert [one.status_code for one in refusals] == [404, 400, 404, 405, 400, 401]
-    with structlog.testing.capture_logs():  # to draw a traceback takes longer than all else
-        assert [_with_a_bug(caller, path) for _ in range(2 * PLACES)] == [500] * 2 * PLACES
+    assert [_with_a_bug(small, path) for _ in range(2 * PLACES)] == [500] * 2 * PLACES
 
-    assert caller.get(path).status_code == 200
+    assert small.call("GET", path).status_code == 200
 
 
-def _with_a_bug(caller: Caller, path: str) -> int:
-    with connection(caller.parts.engine) as conn:
+def _with_a_bug(served: Served, path: str) -> int:
+    with connection(served.parts.engine) as conn:
         conn.exec_driver_sql("ALTER TABLE otp_requests RENAME TO lost")
-        try:
-            return int(caller.get(path).status_code)
-        finally:
+    try:
+        return served.call("GET", path).status_code
+    finally:
+        with connection(served.parts.engine) as conn:
             conn.exec_driver_sql("ALTER TABLE lost RENAME TO otp_requests")
+
+
+def test_server_ends_in_good_order(
+    module_settings: dict[str, str], tmp_path: Path, callers: ThreadPoolExecutor
+) -> None:
+    """What is being answered when the server is told to end is answered, and no task is left."""
+    with serving(module_settings, tmp_path) as served:
+        path = f"{ASK}/{served.ask('+447700900210')['id']}"
+        waiting = callers.submit(served.call, "GET", f"{path}?wait=3")
+        time.sleep(0.5)
+        assert served.call("GET", path).status_code == 200
+    log = served.log.read_text()
+
+    assert waiting.result().json()["status"] == "queued"
+    assert not re.findall(r"destroyed|never awaited|Traceback|raised an exception", log)

@@ -1,0 +1,95 @@
+"""The bridge when the application, or granian, does what it should not: a caller is answered all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from otpqueue.api.bridge import Bridge, Environ, Headers
+from otpqueue.api.lanes import Lanes
+
+
+class Head:
+    """What granian tells of a request."""
+
+    method, scheme, http_version = "GET", "http", "1.1"
+    server, client = "127.0.0.1:8000", "127.0.0.1:4711"
+    query_string = ""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @property
+    def headers(self) -> Any:
+        """Return the headers."""
+        return _Headers({"host": "localhost"})
+
+
+class _Headers(dict[str, str]):
+    def items(self) -> Any:
+        return list(super().items())
+
+
+class Exchange:
+    """Where answers go."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Headers, bytes]] = []
+        self.answered = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
+        """Take an answer, if it is one."""
+        if not isinstance(body, bytes) or not all(isinstance(value, str) for _, value in headers):
+            raise TypeError
+        self.answers.append((status, headers, body))
+        self._loop.call_soon_threadsafe(self.answered.set)
+
+
+def broken(environ: Environ, start: Any) -> Iterable[bytes]:
+    """Be an application with bugs that no handler sees."""
+    if environ["PATH_INFO"] == "/raises":
+        raise RuntimeError("nobody thought of this")
+    if environ["PATH_INFO"] == "/odd":
+        start("200 OK", [("X-Number", 7)])
+        return [b"odd"]
+    start("200 OK", [("X-Thread", "x")])
+    return [b"well"]
+
+
+async def serve(*paths: str) -> list[tuple[int, Headers, bytes]]:
+    """Make calls one after another; return their answers."""
+    bridge = Bridge(
+        broken, lanes=Lanes(calls=1, checks=1, waiters=1, patience_s=60), body_timeout_s=1, large_bodies={}
+    )
+    tasks, answers = [], []
+    for path in paths:
+        exchange = Exchange()
+        tasks.append(asyncio.create_task(bridge.__rsgi__(Head(path), exchange)))  # type: ignore[arg-type]
+        await asyncio.wait_for(exchange.answered.wait(), 60)
+        answers += exchange.answers
+    # The coroutine of a call ends with the next call, the last one with the process.
+    await asyncio.gather(*tasks[:-1])
+    bridge._lanes.end()
+    bridge._end_coroutines(asyncio.get_running_loop())
+    await tasks[-1]
+    return answers
+
+
+def test_bug_that_no_handler_sees() -> None:
+    """It is a 500 without a body and a record, and the thread goes on."""
+    with capture_logs() as logged:
+        answers = asyncio.run(serve("/raises", "/odd", "/well", "/raises", "/well"))
+
+    assert [(status, body) for status, _, body in answers] == [
+        (500, b""),
+        (500, b""),
+        (200, b"well"),
+        (500, b""),
+        (200, b"well"),
+    ]
+    assert [record["event"] for record in logged] == ["internal_error"] * 3
+    assert all(("Server", "") in headers for _, headers, _ in answers)
