@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import socket
 import ssl
@@ -38,6 +39,11 @@ class Server:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine: nobody is between us."""
+        return self.host in _LOOPBACK
+
     @classmethod
     def parse(cls, url: str) -> Server:
         """Return the server that a URL names. Raises ValueError, which does not repeat it."""
@@ -45,18 +51,21 @@ class Server:
         try:
             parts = urlsplit(url)
             port = parts.port
+            user, password = (
+                unquote(text, errors="strict") if text else None for text in (parts.username, parts.password)
+            )
         except ValueError:
             raise ValueError(form) from None
         if parts.scheme not in _PORTS or not parts.hostname or port == 0 or parts.path.strip("/"):
             raise ValueError(form)
-        if bool(parts.username) != bool(parts.password):
+        if bool(user) != bool(password):
             raise ValueError("must have both user and password, or neither")
         return cls(
             host=parts.hostname,
             port=port or _PORTS[parts.scheme],
             tls=parts.scheme == "smtps",
-            user=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
+            user=user,
+            password=password,
         )
 
 
@@ -64,7 +73,9 @@ class Mailer:
     """Sends mail. Thread-safe: each message has a connection of its own.
 
     Over `smtp` TLS is begun where the server offers it, and always before a password is sent, unless the
-    server is on this machine. `tls` says whom to trust instead of the system's authorities.
+    server is on this machine. A server on this machine that gets no password may have any certificate: their
+    packages come with one that nobody vouches for. `tls` says whom to trust instead of the system's
+    authorities.
     """
 
     def __init__(
@@ -89,7 +100,7 @@ class Mailer:
             self._server,
             name=self._domain,
             timeout_s=self._timeout_s,
-            tls=self._tls or _usual_authorities(),
+            tls=self._tls or _trust(self._server),
         )
         try:
             smtp.begin()
@@ -100,6 +111,10 @@ class Mailer:
         finally:
             smtp.end()
         return sorted(refused)
+
+
+class _NoLogin(smtplib.SMTPException):
+    """The server offers no way to log in that we know."""
 
 
 class _Bounded(smtplib.SMTP):
@@ -122,11 +137,32 @@ class _Bounded(smtplib.SMTP):
         if code != 220:
             raise smtplib.SMTPConnectError(code, said)
         self.ehlo_or_helo_if_needed()
-        must = self._to.password is not None and self._to.host not in _LOOPBACK
+        must = self._to.password is not None and not self._to.is_here
         if not self._to.tls and (must or self.has_extn("starttls")):
             self.starttls(context=self._trust)
+            self.ehlo_or_helo_if_needed()
         if self._to.user and self._to.password:
-            self.login(self._to.user, self._to.password)
+            self._log_in(self._to.user, self._to.password)
+
+    def _log_in(self, user: str, password: str) -> None:
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        if not {"PLAIN", "LOGIN", "CRAM-MD5"}.intersection(offered):
+            raise _NoLogin
+        if user.isascii() and password.isascii():
+            self.login(user, password)
+            return
+        # smtplib's own way is for ASCII alone; the two standards say UTF-8, or nothing.
+        if "PLAIN" in offered:
+            code, said = self.docmd("AUTH", f"PLAIN {_base64(f'{chr(0)}{user}{chr(0)}{password}')}")
+        elif "LOGIN" in offered:
+            code, said = self.docmd("AUTH", "LOGIN")
+            for answer in (user, password):
+                if code == 334:
+                    code, said = self.docmd(_base64(answer))
+        else:
+            raise _NoLogin
+        if code not in {235, 503}:
+            raise smtplib.SMTPAuthenticationError(code, said)
 
     def end(self) -> None:
         """Take leave, whatever happened. What the server says to that changes nothing."""
@@ -157,8 +193,15 @@ class _Bounded(smtplib.SMTP):
                 self._line.shutdown(socket.SHUT_RDWR)
 
 
-def _usual_authorities() -> ssl.SSLContext:
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _trust(server: Server) -> ssl.SSLContext:
     context = ssl.create_default_context()
+    if server.is_here and server.password is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
     # A slim container has no authorities of its own.
     context.load_verify_locations(certifi.where())
     return context
@@ -166,6 +209,7 @@ def _usual_authorities() -> ssl.SSLContext:
 
 def _why(error: Exception) -> str:
     known = (
+        (_NoLogin, "no_login"),
         (smtplib.SMTPAuthenticationError, "login_refused"),
         (smtplib.SMTPRecipientsRefused, "recipients_refused"),
         (smtplib.SMTPSenderRefused, "sender_refused"),

@@ -16,7 +16,7 @@ from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -124,6 +124,10 @@ def _is_mail_server(secret: SecretStr | None) -> bool:
     if not _is_url(secret, {"smtp", "smtps"}):
         return False
     parts = urlsplit(secret.get_secret_value())
+    try:
+        unquote(parts.netloc, errors="strict")
+    except UnicodeDecodeError:
+        return False
     return bool(parts.username) == bool(parts.password) and not parts.path.strip("/")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
@@ -18,7 +17,7 @@ from otpqueue.domain.checking import read_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
 from otpqueue.domain.stats import Dimension
-from otpqueue.domain.typed import named
+from otpqueue.domain.typed import control_character, named
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_DEPTH = 16
@@ -34,10 +33,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _printable(text: str) -> str:
-    # `isprintable` is quick and refuses more, some kinds of space for instance.
-    for character in () if text.isprintable() else text:
-        if unicodedata.category(character) in {"Cc", "Cs"}:
-            raise ValueError(f"must not hold control characters, as {named(character)} is")
+    character = control_character(text)
+    if character is not None:
+        raise ValueError(f"must not hold control characters, as {named(character)} is")
     return text
 
 

@@ -30,6 +30,9 @@ def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
             raise click.ClickException(said) from None
         except (OtpqueueError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
+        except UnicodeEncodeError:
+            # Python keeps bytes that are no text as surrogates, which Postgres does not store.
+            raise click.ClickException("an argument, or the input, is not text in UTF-8") from None
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE_OR_COLUMN:
                 raise

@@ -8,7 +8,7 @@ import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explained
-from otpqueue.cli.typed_number import typed_number
+from otpqueue.cli.typed import typed_number
 from otpqueue.wiring import Parts
 
 

@@ -24,6 +24,7 @@ from otpqueue.operations.alert_desk import AlertDesk, AlertInFull
 HERE = "/console/alerts"
 
 _A_PAGE = 100
+_LONGEST_REASON = 200
 _MOST_STEPS = 120
 _LATE = timedelta(minutes=5)
 """The rules are evaluated every minute: after so long without it something is wrong."""
@@ -170,13 +171,18 @@ class SilenceAlert(Page):
             lasting = SILENCES.get(visit.form.get("for", ""))
             if lasting is None:
                 raise InvalidRequest([FieldError("for", f"must be one of {', '.join(SILENCES)}")])
+            reason = visit.form.get("reason", "").strip()
+            if len(reason) > _LONGEST_REASON:
+                raise InvalidRequest(
+                    [FieldError("reason", f"must have at most {_LONGEST_REASON} characters")]
+                )
             of_rule = visit.form.get("what") == "rule" or alert.subject is None
             self.desk.silence(
                 rule=alert.rule,
                 subject=None if of_rule else alert.subject,
                 until=visit.now + lasting[1],
                 by=visit.operator.name,
-                reason=visit.form.get("reason", "").strip() or None,
+                reason=reason or None,
             )
             visit.go(f"{HERE}/{alert_id}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -24,12 +25,14 @@ from otpqueue.domain.alerts import Rule, bound
 from otpqueue.domain.errors import (
     AlertNotFound,
     DatabaseUnavailable,
+    FieldError,
     InvalidRequest,
     OtpqueueError,
     RequestNotFound,
     TooBusy,
     Unavailable,
 )
+from otpqueue.domain.typed import control_character, named
 from otpqueue.logs import get_logger
 from otpqueue.operations.standing import TellStanding
 
@@ -53,6 +56,8 @@ _PAGES = (
     ("Settings", "/console/settings"),
 )
 _FIELDS_AT_MOST = 20
+_FIELD = re.compile(r"[a-z_]{1,20}")
+_LINE_ENDS = re.compile(r"[\t\r\n]+")
 _STATUS: dict[type[OtpqueueError], int] = {
     RequestNotFound: 404,
     AlertNotFound: 404,
@@ -123,9 +128,9 @@ class Visit:
     """What was sent, after its token was looked at."""
 
     def query(self, name: str) -> str | None:
-        """Return what stands in the query under a name, None for nothing."""
+        """Return what stands in the query under a name, None for nothing. Raises InvalidRequest."""
         given = self.req.get_param(name)
-        return given.strip() or None if given else None
+        return _checked(name, given).strip() or None if given else None
 
     @cached_property
     def token(self) -> str:
@@ -266,7 +271,18 @@ def read_form(req: falcon.Request) -> dict[str, str]:
         fields = parse_qsl(body, keep_blank_values=True, max_num_fields=_FIELDS_AT_MOST, errors="strict")
     except ValueError:
         raise InvalidRequest([], "This is not a form of ours.") from None
-    return dict(fields)
+    return {name: _checked(name, value) for name, value in fields}
+
+
+def _checked(name: str, text: str) -> str:
+    """Return a field's text, on one line. Raises InvalidRequest for what no field of ours may hold."""
+    field = name if _FIELD.fullmatch(name) else "a field"
+    text = _LINE_ENDS.sub(" ", text)
+    character = control_character(text)
+    if character is not None:
+        said = f"must not hold control characters, as {named(character)} is"
+        raise InvalidRequest([FieldError(field, said)])
+    return text
 
 
 def redirect(resp: falcon.Response, place: str) -> None:

@@ -40,6 +40,16 @@ def _in_ascii(character: str) -> str:
     return chr(ord(character) - _TO_ASCII) if ord(character) in _FULL_WIDTH else character
 
 
+def control_character(text: str) -> str | None:
+    """Return the first character that no text of ours holds, None if there is none.
+
+    That is a control character, NUL among them, which Postgres does not store, or half of a surrogate pair.
+    """
+    if text.isascii() and text.isprintable():
+        return None
+    return next((one for one in text if unicodedata.category(one) in {"Cc", "Cs"}), None)
+
+
 def named(character: str) -> str:
     """Return a character as a person can look it up, `U+00D7 MULTIPLICATION SIGN`, visible or not."""
     return f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()

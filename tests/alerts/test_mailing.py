@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trustme
@@ -135,6 +136,50 @@ def test_stranger_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
     assert inbox.mails == []
 
 
+@pytest.mark.parametrize("kind", ["smtp", "smtps"])
+@pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", None), ("127.0.0.2", "certificate_refused")])
+def test_certificate_that_nobody_vouches_for(
+    served_by: ssl.SSLContext, kind: str, host: str, problem: str | None
+) -> None:
+    """A server on this machine often has such a one. Where it gets no password, it gets the mail."""
+    inbox, port = Inbox(), free_port()
+    options = {"ssl_context": served_by} if kind == "smtps" else {"tls_context": served_by}
+    with mail_server(inbox, port, host=host, require_starttls=kind == "smtp", **options):
+        if problem is None:
+            send(f"{kind}://{host}:{port}")
+        else:
+            assert why(f"{kind}://{host}:{port}") == problem
+
+    assert len(inbox.mails) == (problem is None)
+
+
+def test_server_without_a_login() -> None:
+    """Whoever gives a password to a server that asks for none is told so, not of TLS."""
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port, auth_exclude_mechanism=["LOGIN", "PLAIN"]):
+        assert why(f"smtp://anna:p%40ss@127.0.0.1:{port}") == "no_login"
+
+    assert inbox.mails == []
+
+
+@pytest.mark.parametrize("excluded", ["LOGIN", "PLAIN"])
+@pytest.mark.parametrize("url", ["j%C3%BCrgen:p%C3%A4ss", "jürgen:päss"], ids=["encoded", "as it is"])
+def test_login_beyond_ascii(excluded: str, url: str) -> None:
+    """User and password go out in UTF-8, by either way to log in."""
+    inbox, port = Inbox(), free_port()
+
+    def allow(_server: object, _session: object, _envelope: object, _kind: str, given: Any) -> AuthResult:
+        right = LoginPassword("jürgen".encode(), "päss".encode())
+        return AuthResult(success=given == right, handled=False)
+
+    options = {"authenticator": allow, "auth_require_tls": False, "auth_exclude_mechanism": [excluded]}
+    with mail_server(inbox, port, **options):
+        send(f"smtp://{url}@127.0.0.1:{port}")
+        assert why(f"smtp://j%C3%BCrgen:wr%C3%B6ng@127.0.0.1:{port}") == "login_refused"
+
+    assert len(inbox.mails) == 1
+
+
 @pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", None), ("127.0.0.2", "no_tls")])
 def test_password_is_not_sent_in_clear(host: str, problem: str | None) -> None:
     """Without TLS a password goes to this machine alone; 127.0.0.2 stands in for another one."""
@@ -188,6 +233,7 @@ def test_slow_server_is_left(greeting: bytes) -> None:
         "smtp://anna:hunter2@x/path",
         "x:25",
         "smtp://[x",
+        "smtp://anna:hunter2%FC@x",
     ],
 )
 def test_url_that_is_no_mail_server(url: str) -> None:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +83,7 @@ def test_refusals(user: Shell, arguments: tuple[str, ...], code: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status", "7"), ("verify", "7", "123456"), ("status", NIL, "--wait", "31"), ("verify", NIL)],
+    [("status", "7"), ("verify", "7", "123456"), ("status", NIL, "--wait", "31"), ("verify",)],
 )
 def test_wrong_usage(user: Shell, arguments: tuple[str, ...]) -> None:
     """What cannot be an id or a time to wait does not get as far as the API."""
@@ -107,21 +115,142 @@ def test_options_win(user: Shell, served: Served) -> None:
 
 def test_beside_a_running_dev(bare_shell: Shell, served: Served) -> None:
     """Beside `otpqueue dev` nothing needs to be set: its dev.json says where the API is, and a key."""
-    described = bare_shell.folder / ".otpqueue" / "dev.json"
-    described.parent.mkdir()
-    described.write_text(json.dumps({"api_url": served.url, "api_key": served.key}))
+    _describe(bare_shell, {"api_url": served.url, "api_key": served.key})
 
     assert answered(bare_shell.invoke("send", "+447700900105"))["status"] == "queued"
 
 
-@pytest.mark.parametrize("given", [{}, {"OTPQUEUE_URL": "http://127.0.0.1:1"}, {"OTPQUEUE_API_KEY": "oq_x"}])
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "OTPQUEUE_URL and OTPQUEUE_API_KEY"),
+        ({"OTPQUEUE_URL": "http://127.0.0.1:1"}, "OTPQUEUE_API_KEY, too"),
+        ({"OTPQUEUE_API_KEY": "oq_x"}, "OTPQUEUE_URL, too"),
+    ],
+)
 @pytest.mark.parametrize("arguments", [("send", "+447700900106"), ("status", NIL), ("verify", NIL, "123456")])
-def test_no_api(bare_shell: Shell, arguments: tuple[str, ...], given: dict[str, str]) -> None:
+def test_no_api(bare_shell: Shell, arguments: tuple[str, ...], given: dict[str, str], missing: str) -> None:
     """With no API to call, or no key for it, a message says what to set."""
     result = bare_shell.invoke(*arguments, **given)
 
     assert result.exit_code == 1
-    assert result.output.startswith("Error: no API to call: set OTPQUEUE_URL and OTPQUEUE_API_KEY")
+    assert result.output.startswith(f"Error: no API to call: set {missing}")
+
+
+@pytest.mark.parametrize("arguments", [("send", "+447700900108"), ("status", NIL), ("verify", NIL, "123456")])
+def test_url_and_key_come_from_one_place(bare_shell: Shell, arguments: tuple[str, ...]) -> None:
+    """A file in the working folder gets no key of ours, and its own key goes nowhere else."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        _describe(bare_shell, {"api_url": url, "api_key": "oq_theirs"})
+
+        ours = bare_shell.invoke(*arguments, OTPQUEUE_API_KEY="oq_ours")
+        theirs = bare_shell.invoke(*arguments, OTPQUEUE_URL=url)
+        option = bare_shell.invoke(*arguments, "--api-key", "oq_ours")
+
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert [result.exit_code for result in (ours, theirs, option)] == [1, 1, 1]
+    for result in (ours, theirs, option):
+        assert "no API to call" in result.output
+
+
+@pytest.mark.parametrize(
+    ("described", "why"),
+    [
+        ({"api_url": "http://192.0.2.1:8000", "api_key": "oq_x"}, "names another machine"),
+        ({"api_url": "http://nobody.invalid", "api_key": "oq_x"}, "names another machine"),
+        ({"api_url": "", "api_key": "oq_x"}, "names another machine"),
+        ({"api_url": "http://[::1", "api_key": "oq_x"}, "cannot be read"),
+        ({"api_key": "oq_x"}, "cannot be read"),
+        (["x"], "cannot be read"),
+    ],
+)
+def test_dev_of_somebody_else(bare_shell: Shell, described: object, why: str) -> None:
+    """`otpqueue dev` runs on this machine: no number goes to another one because a file says so."""
+    _describe(bare_shell, described)
+
+    result = bare_shell.invoke("send", "+447700900109")
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: .otpqueue/dev.json")
+    assert why in result.output
+
+
+def test_number_and_code_from_standard_input(user: Shell, served: Served) -> None:
+    """What must not stand in the process list is read from stdin."""
+    number = "+447700900110"
+    asked = json.loads(user.run("send", "--session-id", "s", typed=f"{number}\n").stdout)
+    served.parts.pump.run()
+    code = served.provider.code(number)
+
+    checked = user.run("verify", asked["id"], "--session-id", "s", typed=f"{code[:3]} {code[3:]}\n")
+
+    assert checked.returncode == 0
+    assert json.loads(checked.stdout)["verified"] is True
+    assert json.loads(user.run("send", typed="").stdout)["code"] == "invalid_request"
+
+
+def test_number_in_another_encoding(user: Shell) -> None:
+    """A file that is not in UTF-8 is a message."""
+    found = subprocess.run(
+        [sys.executable, "-m", "otpqueue", "send"],
+        env=os.environ | user.environment | {"PYTHONUTF8": "1"},
+        cwd=user.folder,
+        input="+447700900111\n".encode("utf-16"),
+        capture_output=True,
+        check=False,
+    )
+
+    assert (found.returncode, found.stderr) == (
+        1,
+        b"Error: the phone number (E.164) on standard input is not text in UTF-8\n",
+    )
+
+
+def test_key_is_not_replaced_nor_taken_elsewhere(
+    user: Shell, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry of `.netrc` does not take the key's place, and a redirect is not followed."""
+    netrc = user.folder / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    assert answered(user.invoke("send", "+447700900112"))["status"] == "queued"
+    with _redirecting_to(served.url) as url:
+        result = user.invoke("send", "+447700900113", OTPQUEUE_URL=url)
+    assert result.output == f"Error: {url} answered HTTP 307 and no JSON\n"
+
+
+def _describe(shell: Shell, content: object) -> None:
+    described = shell.folder / ".otpqueue" / "dev.json"
+    described.parent.mkdir()
+    described.write_text(json.dumps(content))
+
+
+@contextmanager
+def _redirecting_to(target: str) -> Iterator[str]:
+    class Redirect(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(307)
+            self.send_header("Location", target + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Redirect) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "nonsense", "http://", "http://[::1"])

@@ -103,3 +103,12 @@ def test_unknown_scope(cut_off_shell: Shell) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: scopes must be among admin, send, verify\n"
+
+
+@pytest.mark.parametrize("arguments", [("stop-sending",), ("resume-sending",)])
+def test_argument_that_is_no_text(shell: Shell, parts: Parts, arguments: tuple[str, ...]) -> None:
+    """Bytes in another encoding are a message, not a traceback."""
+    result = shell.run(*arguments, "--client", "caf\udce9")
+
+    assert result.returncode == 1
+    assert result.stderr == "Error: an argument, or the input, is not text in UTF-8\n"
