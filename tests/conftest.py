@@ -204,6 +204,8 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         "OTPQUEUE_CIRCUIT_PAUSE_S": "0.05",
         "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.1",
         "OTPQUEUE_SENDER_THREADS": "8",
+        # Tests that call a pump want it to return when all is sent.
+        "OTPQUEUE_JOB_LINGER_S": "0",
     }
 
 
