@@ -660,7 +660,14 @@ class Settings(BaseModel):
     job_s: Seconds = Field(
         10,
         alias="OTPQUEUE_JOB_S",
-        description="a `send_codes` job claims for so long, then wakes a successor",
+        description="maximum run time of a `send_codes` job; it enqueues its successor before it ends",
+    )
+    job_linger_s: float = Field(
+        1,
+        alias="OTPQUEUE_JOB_LINGER_S",
+        ge=0,
+        le=60,
+        description="how long a `send_codes` job waits for more after its last code; `0` ends it at once",
     )
     stop_within_s: Seconds = Field(
         20,

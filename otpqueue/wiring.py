@@ -542,7 +542,8 @@ class Parts:
             sms=self.sms,
             provider_ids=self.provision.ids,
             breaker=self.circuit,
-            wake=self.waker.wake,
+            wake=self.waker.publish,
+            nudges=self.waker,
             clock=clock.now,
             tell=self.tell_clients,
             settings=PumpSettings(
@@ -554,6 +555,7 @@ class Parts:
                 policy=self.policy,
                 senders=self.senders,
                 caps=self.caps,
+                linger_s=self.settings.job_linger_s,
             ),
             tracer=self.tracer,
         )

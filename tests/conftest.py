@@ -207,6 +207,8 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         # A change is seen by the next call; tests of the cache set it.
         "OTPQUEUE_ACCESS_CACHE_S": "0",
         "OTPQUEUE_API_PROCESSES": "1",
+        # Tests that call a pump want it to return when all is sent.
+        "OTPQUEUE_JOB_LINGER_S": "0",
     }
 
 

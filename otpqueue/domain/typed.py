@@ -45,7 +45,7 @@ def control_character(text: str) -> str | None:
 
     That is a control character, NUL among them, which Postgres does not store, or half of a surrogate pair.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return None
     return next((one for one in text if unicodedata.category(one) in {"Cc", "Cs"}), None)
 

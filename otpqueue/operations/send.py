@@ -1,19 +1,27 @@
 """Send what is due: the pump. The table is the queue; a Celery job only starts this.
 
-A worker process has one Pump. A job claims requests up to the free sender threads, collects what has
-finished, records it in one statement, and claims again; after about ten seconds it leaves the claiming to a
-successor and only waits for what it has in flight.
+A worker process has one Pump. A job takes turns: each records what has finished and claims requests up to the
+free sender threads, in one call of Postgres. Finished sends, nudges and a stop are events that it waits for.
+
+After its last request a job lingers: it keeps looking for a second, and says so in Redis, so that callers
+nudge it instead of publishing a job. After about ten seconds it leaves the claiming to a successor and only
+waits for what it has in flight.
 """
 
 from __future__ import annotations
 
+import math
+import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Protocol
 
 from sqlalchemy import Engine
@@ -34,23 +42,51 @@ from otpqueue.domain.sending import (
 )
 from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.store import attempts, claims, receipts
-from otpqueue.store.attempts import Result
+from otpqueue.operations.nudges import Looks, NudgeListener, Nudges
+from otpqueue.store import claims, receipts
+from otpqueue.store.attempts import AttemptKey, Result
 from otpqueue.store.claims import Claim
-from otpqueue.store.engine import connection, run
+from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
 from otpqueue.traces import Attributes, Kind, Span, Tracer
 
 log = logs.get_logger(__name__)
 
-_LOOK_AGAIN_S = 0.05
-"""While sends are in flight, the table is looked at this often."""
+_PACE_S = (0.002, 0.02)
+"""Shortest and longest pause between two turns: twice as long as the turn took, within these bounds.
+
+So turns grow fatter the more there is to do, and Postgres is never kept busy by turns alone.
+"""
 
 _GATHER_S = 0.01
-"""Under load, so long is waited for more outcomes to record in the same statement."""
+"""While sends are in flight, wait this long to record more outcomes in the same turn."""
+
+_AGAIN_S = 0.05
+"""Pause before another try: of a claim while all threads are busy, of recording a locked request."""
+
+_AWAY_S = 0.5
+"""Pause before outcomes are recorded again while Postgres is away."""
+
+_PERMIT_S = 0.1
+"""How long the circuit's word that all may be claimed is good for, unless an attempt fails meanwhile."""
+
+_BLOCKED_S = 0.5
+"""How often the circuit is asked while it forbids all claims."""
+
+_EARLY_RECEIPTS_S = 0.1
+"""How long after an outcome was recorded delivery reports are looked for that overtook it."""
+
+_LAST_LOOK_S = 0.1
+"""How long after the end of its lingering a job looks once more."""
+
+_CALL_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+"""Pauses between jobs that are published for colleagues while claims take all there is room for."""
+
+_CALLS_OVER_S = 5.0
+"""After this long without such a claim the next one publishes at once."""
 
 _ABANDONED_S = 0.2
-"""So often a job that waits for what it has in flight looks whether to give up on it."""
+"""How often a job that waits for what it has in flight looks whether to give up on it."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +98,27 @@ class Sent:
     """Whether it asked on behalf of all, the circuit being half open."""
     about: Mapping[str, str]
     """Whose request it was, and its span: for the log."""
+    at: float
+    """When it was over, on the monotonic clock, in seconds."""
+
+    @property
+    def key(self) -> AttemptKey:
+        """Which attempt it was."""
+        return self.result.request_id, self.result.attempt
 
 
-InFlight = set["Future[Sent]"]
+class Signal(Enum):
+    """What a job may be told besides finished sends and nudges."""
+
+    STOP = "stop"
+    LOOK = "look"
+    """Another job has come: there are rows."""
+    CRASHED = "crashed"
+    """A sender thread has ended without an outcome."""
+
+
+Event = Sent | Signal | int
+"""A finished send, a signal, or how many nudges there were."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +162,66 @@ class PumpSettings:
     policy: SendingPolicy
     senders: Senders
     caps: Caps = field(default_factory=Caps)
+    linger_s: float = 0.0
+    """How long a job keeps looking after its last request; 0 ends it at once."""
+
+
+class _Job:
+    """What one job has in flight, and what is still to be done about it. Times of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.nudges = 0
+        self.is_hurried = False
+        """Whether it is to look now."""
+        self.in_flight = 0
+        self.signs: list[tuple[Sign, bool]] = []
+        """What finished attempts say of the provider, not noted yet."""
+        self.finished: list[Sent] = []
+        """What is still to be recorded."""
+        self.record_at = 0.0
+        self.has_locked = False
+        """Whether some of it could not be recorded, since another session holds the request."""
+        self.unmatched: list[str] = []
+        """Messages whose delivery report may have overtaken the outcome."""
+        self.match_at = 0.0
+        self.turn_at = 0.0
+        """No turn before this."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing is in flight or to be recorded."""
+        return not self.in_flight and not self.finished
+
+    @property
+    def record_due(self) -> float:
+        """Return when what has finished is to be recorded."""
+        if not self.finished:
+            return math.inf
+        return self.record_at if self.in_flight or self.has_locked else 0.0
+
+    def wait(self, until: float) -> None:
+        """Wait for one event, or until that time; take it and all others that have come by then."""
+        seconds = until - time.monotonic()
+        with suppress(queue.Empty):
+            event = self.events.get(timeout=seconds) if seconds > 0 else self.events.get_nowait()
+            while True:
+                self._take(event)
+                event = self.events.get_nowait()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Sent):
+            self.in_flight -= 1
+            self.signs.append((sign_of(event.result.outcome), event.probe))
+            if not self.finished:
+                self.record_at = time.monotonic() + _GATHER_S
+            self.finished.append(event)
+        elif isinstance(event, int):
+            self.nudges += event
+        elif event is Signal.CRASHED:
+            self.in_flight -= 1
+        elif event is Signal.LOOK:
+            self.is_hurried = True
 
 
 class Pump:
@@ -126,12 +240,17 @@ class Pump:
         settings: PumpSettings,
         tell: Tell = tell_nobody,
         tracer: Tracer = traces.OFF,
+        nudges: Nudges | None = None,
     ) -> None:
+        """`wake` publishes a job: for a successor, or a colleague. Without `nudges` the table is polled."""
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
         self._tell, self._tracer = tell, tracer
+        self._listener = NudgeListener(nudges, self._tell_claimer) if nudges and settings.linger_s else None
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
+        self._claimer: _Job | None = None
+        self._claimer_lock = threading.Lock()
         self._nudge = threading.Event()
         self._stop = threading.Event()
         self._abandoned = threading.Event()
@@ -139,12 +258,15 @@ class Pump:
         self._jobs = 0
         self._busy = 0
         self._busy_lock = threading.Lock()
+        self._permit_until = 0.0
+        self._calls, self._call_at, self._filled_at = 0, 0.0, 0.0
         metrics.put(metrics.SENDERS, settings.threads)
 
     def stop(self) -> None:
         """Claim no more: what is being sent is finished, what is claimed but not sent is given back."""
         self._stop.set()
         self._nudge.set()
+        self._tell_claimer(Signal.STOP)
 
     def abandon(self, *, within_s: float) -> int:
         """Stop, and wait for no send that is in flight; return how many were, once the rest is recorded.
@@ -170,94 +292,274 @@ class Pump:
 
     def _run(self) -> None:
         self._nudge.set()
+        self._tell_claimer(Signal.LOOK)
         # Whoever finds the claiming taken has left its nudge, which the holder looks at after letting go.
         while self._nudge.is_set() and not self._stop.is_set() and self._claiming.acquire(blocking=False):
-            in_flight: InFlight = set()
+            job = _Job()
             try:
                 self._nudge.clear()
-                self._claim_for_a_while(in_flight)
+                self._claim_for_a_while(job)
             except DatabaseUnavailable:
                 # Nothing is lost: the sweep wakes a worker when Postgres is back.
                 log.warning("claim_failed", error="database_unavailable")
             finally:
                 self._claiming.release()
-                self._drain(in_flight)
+                self._drain(job)
 
-    def _claim_for_a_while(self, in_flight: InFlight) -> None:
+    def _tell_claimer(self, event: Event) -> bool:
+        """Tell the job that claims; return whether there is one."""
+        with self._claimer_lock:
+            if self._claimer is None:
+                return False
+            self._claimer.events.put(event)
+            return True
+
+    def _claim_for_a_while(self, job: _Job) -> None:
         ids = self._provider_ids()
         if ids is None:
             log.error("not_provisioned", hint="run `otpqueue provision`")
             return
         end = time.monotonic() + self._settings.job_s
+        self._claimer = job
+        if self._listener:
+            self._listener.start()
+        try:
+            self._take_turns(job, ids, end)
+        finally:
+            if self._listener:
+                self._listener.stop()
+            with self._claimer_lock:
+                self._claimer = None
+            job.wait(0)
+            if job.nudges:
+                self._nudge.set()
+
+    def _take_turns(self, job: _Job, ids: ProviderIds, end: float) -> None:
+        looks = Looks(now=time.monotonic(), linger_s=self._settings.linger_s, horizon_s=self._settings.job_s)
         while not self._stop.is_set():
-            if time.monotonic() >= end:
-                if not self._wake():
-                    self._nudge.set()
+            self._await_turn(job, looks, end)
+            if self._stop.is_set():
                 return
-            pause_s = self._claim(ids, in_flight)
-            if in_flight:
-                self._collect(in_flight, timeout=_LOOK_AGAIN_S)
-            elif pause_s:
-                self._stop.wait(min(pause_s, end - time.monotonic()))
-            elif not self._sleep_until_due(end):
+            if time.monotonic() >= end:
+                self._hand_over()
+                return
+            self._take_turn(job, looks, ids)
+            if self._is_over(job, looks) and not self._look_once_more(job, looks, ids):
                 return
 
-    def _claim(self, ids: ProviderIds, in_flight: InFlight) -> float:
-        """Claim what may be claimed; return for how many seconds the circuit forbids it, 0 if it does not."""
-        free = self._settings.threads - self._busy
+    def _hand_over(self) -> None:
+        if not self._wake():
+            self._nudge.set()
+        elif self._listener:
+            self._listener.hand_over()
+
+    def _is_over(self, job: _Job, looks: Looks) -> bool:
+        return job.is_idle and looks.is_over(time.monotonic())
+
+    def _look_once_more(self, job: _Job, looks: Looks, ids: ProviderIds) -> bool:
+        """Stop lingering; return whether a caller who saw the flag before has committed since."""
+        if not self._listener:
+            return False
+        self._listener.stop()
+        until = time.monotonic() + _LAST_LOOK_S
+        while not job.nudges and not self._stop.is_set() and time.monotonic() < until:
+            job.wait(until)
+        looks.hurry(time.monotonic())
+        self._take_turn(job, looks, ids)
+        if self._is_over(job, looks):
+            return False
+        self._listener.start()
+        return True
+
+    def _await_turn(self, job: _Job, looks: Looks, end: float) -> None:
+        pause_s = job.turn_at - time.monotonic()
+        if pause_s > 0:
+            # What comes meanwhile need not wake this thread once for each.
+            time.sleep(pause_s)
+        job.wait(0)
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if job.nudges:
+                looks.nudged(now, job.nudges)
+                job.nudges = 0
+            if job.is_hurried:
+                looks.hurry(now)
+                job.is_hurried = False
+            due = min(end, self._turn_due(job, looks, now))
+            if due <= now:
+                return
+            job.wait(due)
+
+    def _turn_due(self, job: _Job, looks: Looks, now: float) -> float:
+        due = looks.at if self._has_room(job) else now + _AGAIN_S
+        return min(due, job.record_due, job.match_at if job.unmatched else math.inf)
+
+    def _has_room(self, job: _Job) -> bool:
         # Few free slots at a time would make many small claims: wait for a quarter of them.
-        if free <= 0 or (in_flight and free < self._settings.threads // 4):
-            return 0.0
-        permit, pause_s = self._breaker.take()
-        if permit is Permit.NOTHING:
-            return pause_s
-        probe = permit is Permit.PROBE
+        free = self._settings.threads - self._busy
+        return free > 0 and not (job.in_flight and free < self._settings.threads // 4)
+
+    def _take_turn(self, job: _Job, looks: Looks, ids: ProviderIds) -> None:
+        now = time.monotonic()
+        if job.unmatched and now >= job.match_at:
+            self._match_early_receipts(job)
+        self._note_signs(job)
+        slots, probe = 0, False
+        if self._has_room(job) and now >= min(looks.at, job.record_due):
+            slots, probe = self._permitted(looks, now)
+        if not slots:
+            if now >= job.record_due:
+                self._turn(job, slots=0, now=self._clock())
+            return
         claimed = 0
         try:
-            claimed = self._claim_up_to(1 if probe else free, ids, in_flight, probe=probe)
+            claimed = self._record_and_claim(job, looks, ids, slots=slots, probe=probe)
         finally:
             if probe and not claimed:
                 self._breaker.note([(Sign.NONE, True)])
-        return 0.0
 
-    def _claim_up_to(self, slots: int, ids: ProviderIds, in_flight: InFlight, *, probe: bool) -> int:
+    def _permitted(self, looks: Looks, now: float) -> tuple[int, bool]:
+        """Return how many requests may be claimed now, and whether as the probe."""
+        if now >= self._permit_until:
+            permit, pause_s = self._breaker.take()
+            if permit is Permit.NOTHING:
+                looks.put_off(now + min(pause_s, _BLOCKED_S))
+                return 0, False
+            if permit is Permit.PROBE:
+                return 1, True
+            self._permit_until = now + _PERMIT_S
+        return self._settings.threads - self._busy, False
+
+    def _note_signs(self, job: _Job) -> None:
+        if job.signs:
+            signs, job.signs = job.signs, []
+            self._breaker.note(signs)
+            if any(sign is not Sign.ALIVE for sign, _ in signs):
+                self._permit_until = 0.0
+
+    def _record_and_claim(self, job: _Job, looks: Looks, ids: ProviderIds, *, slots: int, probe: bool) -> int:
+        self._nudge.clear()
         held = Held(self._clock(), time.monotonic())
-        claimed = run(
-            self._engine,
-            lambda conn: claims.claim(
-                conn,
+        turn = self._turn(job, slots=slots, now=held.since)
+        now = time.monotonic()
+        found = turn.claims
+        is_full = len(found) == slots and not probe
+        looks.looked(
+            now,
+            found=len(found),
+            expected=sum(claim.progress.tries == 1 for claim in found),
+            more=is_full,
+            next_due_in_s=(turn.next_due - self._clock()).total_seconds() if turn.next_due else None,
+            is_heard=self._listener is not None and self._listener.is_heard,
+        )
+        if self._listener:
+            self._listener.looked()
+        if is_full:
+            self._call_colleague(now)
+        if found:
+            metrics.count(metrics.CLAIMED, by=len(found))
+            metrics.change(metrics.IN_FLIGHT, len(found))
+            with self._busy_lock:
+                self._busy += len(found)
+            job.in_flight += len(found)
+            for claim in found:
+                self._senders.submit(self._send, job, claim, ids, held, probe=probe)
+        return len(found)
+
+    def _call_colleague(self, now: float) -> None:
+        """Publish a job; less and less often, while there is more to send than there are threads."""
+        if now - self._filled_at > _CALLS_OVER_S:
+            self._calls = 0
+        self._filled_at = now
+        if now >= self._call_at or not self._calls:
+            self._wake()
+            self._call_at = now + _CALL_PAUSES_S[min(self._calls, len(_CALL_PAUSES_S) - 1)]
+            self._calls += 1
+
+    def _turn(self, job: _Job, *, slots: int, now: datetime) -> claims.Turn:
+        batch, job.finished = job.finished, []
+        begun = time.monotonic()
+        try:
+            turn = claims.take_turn(
+                self._engine,
+                [one.result for one in batch],
                 slots=slots,
                 lease_s=self._settings.lease_s,
                 worker=self._settings.worker,
-                now=held.since,
+                now=now,
                 vault=self._vault,
                 caps=self._settings.caps,
-            ),
+            )
+        except DatabaseUnavailable:
+            job.finished = batch + job.finished
+            raise
+        took_s = time.monotonic() - begun
+        job.turn_at = begun + took_s + min(max(2 * took_s, _PACE_S[0]), _PACE_S[1])
+        if batch:
+            self._recorded(job, batch, turn)
+        return turn
+
+    def _recorded(self, job: _Job, batch: list[Sent], turn: claims.Turn) -> None:
+        locked = [one for one in batch if one.key in turn.locked] if turn.locked else []
+        if locked:
+            batch = [one for one in batch if one.key not in turn.locked]
+            self._keep(job, locked)
+        job.has_locked = bool(locked)
+        _report(batch, moved=turn.moved)
+        self._tell(
+            (one.result.client_id, one.result.decision.status)
+            for one in batch
+            if one.result.client_id and one.result.first and one.key in turn.moved
         )
-        if len(claimed) == slots and not probe:
+        named = [one.result.outcome.external_message_id for one in batch]
+        if not job.unmatched:
+            job.match_at = time.monotonic() + _EARLY_RECEIPTS_S
+        job.unmatched += [name for name in named if name]
+        if self._stop.is_set() and any(one.result.outcome.kind is OutcomeKind.RETURNED for one in batch):
             self._wake()
-        metrics.count(metrics.CLAIMED, by=len(claimed))
-        metrics.change(metrics.IN_FLIGHT, len(claimed))
-        with self._busy_lock:
-            self._busy += len(claimed)
-        in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claimed)
-        return len(claimed)
 
-    def _sleep_until_due(self, end: float) -> bool:
-        with connection(self._engine) as conn:
-            due = attempts.next_due(conn, now=self._clock())
-        if due is None:
-            return False
-        pause = (due - self._clock()).total_seconds()
-        if pause > self._settings.job_s:
-            return False
-        # Due already, and yet not claimed: all threads are busy with an earlier job's sends.
-        pause = pause + 0.001 if pause > 0 else _LOOK_AGAIN_S
-        self._nudge.wait(min(pause, end - time.monotonic()))
-        self._nudge.clear()
-        return True
+    def _drain(self, job: _Job) -> None:
+        """Wait for what is in flight and record it, claiming nothing."""
+        while not job.is_idle and not self._abandoned.is_set():
+            job.wait(min(job.record_due, time.monotonic() + _ABANDONED_S))
+            self._note_signs(job)
+            if time.monotonic() >= job.record_due:
+                self._record(job)
+        job.wait(0)
+        if job.finished:
+            self._record(job)
+        self._match_early_receipts(job)
 
-    def _send(self, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> Sent:
+    def _record(self, job: _Job) -> None:
+        try:
+            self._turn(job, slots=0, now=self._clock())
+        except DatabaseUnavailable:
+            log.warning("record_failed", error="database_unavailable", attempts=len(job.finished))
+            finished, job.finished = job.finished, []
+            self._keep(job, finished)
+            self._abandoned.wait(_AWAY_S)
+
+    def _keep(self, job: _Job, outcomes: list[Sent]) -> None:
+        """Keep outcomes to record them later, as long as anybody can make use of them."""
+        since = time.monotonic() - self._settings.code_lifetime_s
+        job.finished += [one for one in outcomes if one.at > since]
+        job.record_at = time.monotonic() + _AGAIN_S
+
+    def _match_early_receipts(self, job: _Job) -> None:
+        named, job.unmatched = job.unmatched, []
+        if not named:
+            return
+        try:
+            early = receipts.unmatched(self._engine, named)
+            if not early:
+                return
+            moved = run(self._engine, lambda conn: receipts.match(conn, early, now=self._clock()))
+        except DatabaseUnavailable:
+            log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
+        else:
+            self._tell((one.client_id, one.status) for one in moved)
+
+    def _send(self, job: _Job, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> None:
         """Make one attempt, which goes on with the trace of the call that wants the code sent."""
         attributes: Attributes = {
             "otpqueue.otp_id": str(claim.request_id),
@@ -273,11 +575,13 @@ class Pump:
             try:
                 result = self._attempt(claim, ids, held)
             except Exception:
-                # Its lease runs out, and the attempt is recorded as unknown: that is the truth.
+                # Its lease expires, and the attempt is recorded as unknown: that is the truth.
                 log.exception("send_crashed", attempt=claim.attempt)
-                raise
+                job.events.put(Signal.CRASHED)
+                return
             _note(span, result)
-        return Sent(result, probe, {"client_id": str(claim.client_id), **span.ids})
+        about = {"client_id": str(claim.client_id), **span.ids}
+        job.events.put(Sent(result, probe, about, time.monotonic()))
 
     def _attempt(self, claim: Claim, ids: ProviderIds, held: Held) -> Result:
         evidence = None
@@ -341,58 +645,6 @@ class Pump:
             return None
         return self._sms.sent_since(to=claim.digits, application_id=ids.application_id, since=started_at)
 
-    def _drain(self, in_flight: InFlight) -> None:
-        while in_flight and not self._abandoned.is_set():
-            self._collect(in_flight, timeout=_ABANDONED_S)
-
-    def _collect(self, in_flight: InFlight, *, timeout: float) -> None:
-        done, others = wait(in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
-        if done and others:
-            time.sleep(_GATHER_S)
-            done |= {future for future in others if future.done()}
-        in_flight -= done
-        # One that crashed has said so itself.
-        sent = [future.result() for future in done if future.exception() is None]
-        if sent:
-            self._breaker.note([(sign_of(one.result.outcome), one.probe) for one in sent])
-            self._record(sent)
-
-    def _record(self, sent: list[Sent]) -> None:
-        results = [one.result for one in sent]
-        give_up = time.monotonic() + self._settings.lease_s
-        while True:
-            try:
-                moved = run(self._engine, lambda conn: attempts.record(conn, results))
-                break
-            except DatabaseUnavailable:
-                log.warning("record_failed", error="database_unavailable", attempts=len(results))
-                if time.monotonic() > give_up or self._abandoned.is_set():
-                    return
-                self._abandoned.wait(0.5)
-        for one in sent:
-            _report(one, moved=(one.result.request_id, one.result.attempt) in moved)
-        self._tell(
-            (one.result.client_id, one.result.decision.status)
-            for one in sent
-            if one.result.client_id
-            and one.result.first
-            and (one.result.request_id, one.result.attempt) in moved
-        )
-        self._match_early_receipts(results)
-        if self._stop.is_set() and any(one.outcome.kind is OutcomeKind.RETURNED for one in results):
-            self._wake()
-
-    def _match_early_receipts(self, results: list[Result]) -> None:
-        named = [one.outcome.external_message_id for one in results if one.outcome.external_message_id]
-        if not named:
-            return
-        try:
-            moved = run(self._engine, lambda conn: receipts.match(conn, named, now=self._clock()))
-        except DatabaseUnavailable:
-            log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
-        else:
-            self._tell((one.client_id, one.status) for one in moved)
-
 
 def _note(span: Span, result: Result) -> None:
     outcome = result.outcome
@@ -407,10 +659,19 @@ def _note(span: Span, result: Result) -> None:
         span.fail(outcome.kind.value)
 
 
-def _report(sent: Sent, *, moved: bool) -> None:
+def _report(batch: Sequence[Sent], *, moved: Set[AttemptKey]) -> None:
+    attempts: Counter[tuple[str, str]] = Counter()
+    for one in batch:
+        outcome = one.result.outcome
+        answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
+        attempts[outcome.kind.value, answer] += 1
+        _report_one(one, moved=one.key in moved)
+    for labels, number in attempts.items():
+        metrics.count(metrics.ATTEMPTS, *labels, by=number)
+
+
+def _report_one(sent: Sent, *, moved: bool) -> None:
     result, outcome = sent.result, sent.result.outcome
-    answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
-    metrics.count(metrics.ATTEMPTS, outcome.kind.value, answer)
     fields: dict[str, Any] = {
         "otp_id": str(result.request_id),
         **sent.about,

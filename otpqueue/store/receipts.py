@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, literal, select, text, true
+from sqlalchemy import Connection, Engine, delete, literal, select, text, true
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.request import Status
+from otpqueue.store.engine import fetch
 from otpqueue.store.schema import receipts, send_attempts
 
 KEPT_UNMATCHED = timedelta(hours=1)
@@ -87,6 +88,11 @@ _MATCH = text(
     RETURNING q.id, q.client_id, q.status
     """
 )
+# `IS TRUE` keeps out the index of unmatched reports, which may be many: of messages that are not ours.
+_UNMATCHED = """
+SELECT DISTINCT r.message_id FROM receipts AS r
+WHERE r.message_id = ANY(%(message_ids)s::text[]) AND (r.request_id IS NULL) IS TRUE
+"""
 _RANKS = ["delivered", "undelivered", "pending"]
 
 
@@ -124,6 +130,14 @@ def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> lis
         return []
     rows = conn.execute(_MATCH, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
     return [Moved(request_id=row.id, client_id=row.client_id, status=Status(row.status)) for row in rows]
+
+
+def unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
+    """Return those of these messages that have a report which no attempt was known for when it came.
+
+    Raises DatabaseUnavailable.
+    """
+    return [row.message_id for row in fetch(engine, _UNMATCHED, {"message_ids": list(message_ids)})]
 
 
 def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:

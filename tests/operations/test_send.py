@@ -23,6 +23,7 @@ from otpqueue.domain.sending import Evidence, Message, Outcome
 from otpqueue.embedded import Postgres
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
+from otpqueue.store.claims import Turn, take_turn
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Engines, MakeParts, Provider
@@ -124,22 +125,24 @@ def test_jobs_of_one_process_miss_nothing(parts: Parts, ask: Ask, provider: Prov
 
 
 def test_row_committed_between_last_look_and_end_is_sent(
-    patient_parts: Parts,
     ask: Ask,
     rows: Rows,
     background: ThreadPoolExecutor,
     make_pump: MakePump,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When a job comes just after another has looked for the last time, that one looks again."""
     pump = make_pump()
     late: list[OtpRequest] = []
 
-    def commit_meanwhile(*call: Any) -> None:
-        if "min(r.next_attempt_at)" in call[2] and not late:
+    def commit_after_the_last_look(*args: Any, **kwargs: Any) -> Turn:
+        turn = take_turn(*args, **kwargs)
+        if not turn.claims and not turn.next_due and kwargs["slots"] and not late:
             late.append(ask(numbers(1)[0]))
             background.submit(pump.run).result(10)
+        return turn
 
-    event.listen(patient_parts.engine, "after_cursor_execute", commit_meanwhile)
+    monkeypatch.setattr("otpqueue.operations.send.claims.take_turn", commit_after_the_last_look)
     ask()
 
     pump.run()

@@ -477,16 +477,17 @@ def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
     assert turn_of(store, [], on=store.engine, slots=5) == Turn(claims=[], moved=set(), locked=set())
 
 
-def test_locked_request_holds_up_no_other(store: Store, store_url: str, other_engine: MakeEngine) -> None:
+def test_locked_request_holds_up_no_other(store: Store) -> None:
     """Of a batch all is recorded but what another session holds, at once; that is recorded later."""
     held, free = store.insert_many(2)
     claims = {claim.request_id: claim for claim in store.claim()}
     results = [a_result(claims[one.id], accepted(), SENT) for one in (held, free)]
-    with connection(other_engine(store_url)) as other, other.begin():
-        other.execute(select(otp_requests).where(otp_requests.c.id == held.id).with_for_update())
+    with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
+        other.execute(select(otp_requests.c.id).where(otp_requests.c.id == held.id).with_for_update())
         begun = time.monotonic()
         turn = turn_of(store, results, on=store.engine)
         took_s = time.monotonic() - begun
+        other.rollback()
 
     assert (turn.moved, turn.locked) == ({(free.id, 1)}, {(held.id, 1)})
     assert took_s < 1  # and the lock's time-out is two seconds

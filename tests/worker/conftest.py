@@ -19,6 +19,9 @@ from tests.operations.looking import Rows
 
 Start = Callable[..., ChildProcess]
 
+LINGERING = {"OTPQUEUE_JOB_LINGER_S": "1"}
+"""As workers do unless told otherwise."""
+
 
 @pytest.fixture
 def rows(parts: Parts) -> Rows:
@@ -38,7 +41,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         child = ChildProcess(
             command[0],
             [sys.executable, "-m", "otpqueue", *command],
-            env=bare_environment() | environment | differing,
+            env=bare_environment() | environment | LINGERING | differing,
             log=tmp_path / f"{len(children)}-{command[0]}.log",
             cwd=tmp_path,
         )
