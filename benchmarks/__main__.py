@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import cold, report
 from benchmarks.stage import Stage
 
 LOAD = {
@@ -17,6 +17,9 @@ LOAD = {
     "verify": "verify",
     "poll": "poll",
     "send": "send",
+    "purge": "purge",
+    "growth": "growth",
+    "cold": "cold",
 }
 """Benchmarks of whole processes, by name: the modules with `add` and `measure`."""
 
@@ -38,8 +41,12 @@ def main(arguments: list[str]) -> None:
         command.add_argument("--json", type=Path, metavar="FILE", help="write what was found to a file, too")
         module.add(command)
     given = parser.parse_args(arguments)
-    with Stage() as on:
-        found = modules[given.benchmark].measure(on, given)
+    module = modules[given.benchmark]
+    if module is cold:  # has engines of its own
+        found = cold.measure(given)
+    else:
+        with Stage() as on:
+            found = module.measure(on, given)
     report.show(given.benchmark, found)
     if given.json:
         report.write(given.json, [report.as_json(given.benchmark, vars(given), found)])

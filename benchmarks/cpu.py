@@ -10,12 +10,20 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
 
 
+def parents() -> dict[int, int]:
+    """Return the parent of each process."""
+    found = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            found[int(entry.name)] = int(fields[1])
+    return found
+
+
 def family(pid: int) -> list[int]:
     """Return a process and all its descendants that run now."""
     children: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    for child, parent in parents().items():
+        children.setdefault(parent, []).append(child)
     found, left = [], [pid]
     while left:
         found.append(left.pop())
@@ -38,16 +46,6 @@ def seconds(pid: int) -> float:
 def pss_bytes(pid: int) -> dict[int, int]:
     """Return the proportional set size of a process and of each descendant."""
     return {one: size for one in family(pid) if (size := _pss(one)) is not None}
-
-
-def command(pid: int) -> str:
-    """Return a process's command line, empty once it has ended."""
-    try:
-        return (
-            (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        )
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 class Meter:

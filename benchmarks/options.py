@@ -20,6 +20,15 @@ def common(parser: argparse.ArgumentParser, *, seconds: float = 10, connections:
     parser.add_argument(
         "--processes", type=integers, default="2", metavar="N,N", help="API processes; 0: the default of each"
     )
+    checkout_options(parser)
+    parser.add_argument("--latency-ms", type=float, default=100, help="how long the provider takes to send")
+    parser.add_argument(
+        "--new-blocks", action="store_true", help="each number in a block of numbers never seen before"
+    )
+
+
+def checkout_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which checkouts take part, and how they are set up."""
     parser.add_argument(
         "--against",
         type=_checkout,
@@ -35,10 +44,6 @@ def common(parser: argparse.ArgumentParser, *, seconds: float = 10, connections:
         default=[],
         metavar="NAME=VALUE",
         help="a setting of otpqueue for all checkouts; may be repeated",
-    )
-    parser.add_argument("--latency-ms", type=float, default=100, help="how long the provider takes to send")
-    parser.add_argument(
-        "--new-blocks", action="store_true", help="each number in a block of numbers never seen before"
     )
 
 

@@ -218,7 +218,9 @@ class Otpqueue(Contestant):
         self._template = name_of(url)
 
     @contextmanager
-    def running(self, stage: Stage, *, sends: bool, database_url: str | None = None) -> Iterator[Running]:
+    def running(
+        self, stage: Stage, *, sends: bool, database_url: str | None = None, receipts: bool = False
+    ) -> Iterator[Running]:
         """Start API and, if wanted, worker processes and beat."""
         self.prepare(stage)
         stage.empty_redis()
@@ -232,7 +234,7 @@ class Otpqueue(Contestant):
         children = {
             name: stage.child(
                 name.replace(" ", "-"),
-                [self._python, "-m", "otpqueue", *command],
+                [self.python, "-m", "otpqueue", *command],
                 env=environment,
                 cwd=self.checkout,
                 api=name == "api",
@@ -243,7 +245,7 @@ class Otpqueue(Contestant):
             for child in children.values():
                 child.start()
             until(lambda: answers(stage.api_port, "/health/live"), children)
-            stage.report_deliveries(self.receipts)
+            stage.report_deliveries(self.receipts or receipts)
             yield Running(
                 port=stage.api_port,
                 pids={name: child.pid for name, child in children.items()},
@@ -265,13 +267,29 @@ class Otpqueue(Contestant):
         return http1.request("POST", "/v1/otp-requests", body, f"Authorization: Bearer {self._key}")
 
     @property
-    def _python(self) -> str:
+    def template(self) -> str:
+        """The name of the database with its tables and the key, once it is prepared."""
+        return self._template
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs it: its checkout's own, where it has one."""
         own = self.checkout / ".venv" / "bin" / "python"
         return str(own) if self.checkout != ROOT and own.is_file() else sys.executable
 
+    def start(self, stage: Stage, url: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command on a database."""
+        return subprocess.Popen(
+            [self.python, "-m", "otpqueue", *arguments],
+            env=self._environment(stage, url),
+            cwd=self.checkout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def _run(self, environment: Mapping[str, str], *arguments: str) -> str:
         ended = subprocess.run(
-            [self._python, "-m", "otpqueue", *arguments],
+            [self.python, "-m", "otpqueue", *arguments],
             env=environment,
             cwd=self.checkout,
             capture_output=True,
