@@ -20,6 +20,7 @@ LOAD = {
     "purge": "purge",
     "growth": "growth",
     "cold": "cold",
+    "counts": "counts",
 }
 """Benchmarks of whole processes, by name: the modules with `add` and `measure`."""
 

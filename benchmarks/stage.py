@@ -10,13 +10,14 @@ import base64
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,20 +48,24 @@ class Latency:
 
 
 class Stage:
-    """Postgres and Valkey, durable as in production, and the provider; a context manager."""
+    """Postgres and Valkey, durable as in production unless given, and the provider; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, engines: tuple[Postgres, Valkey] | None = None) -> None:
+        self._engines = engines
+        self._databases: set[str] = set()
         self._stack = ExitStack()
-        self._databases = 0
         self.provider_port = free_port()
         self.api_port = free_port()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otpqueue-bench-")))
-            home = stack.enter_context(EngineHome(self.folder / "engines"))
-            self.postgres = stack.enter_context(Postgres(home.path / "postgres"))
-            self.valkey = stack.enter_context(Valkey(home.path / "valkey"))
+            if self._engines is None:
+                home = stack.enter_context(EngineHome(self.folder / "engines"))
+                self.postgres = stack.enter_context(Postgres(home.path / "postgres"))
+                self.valkey = stack.enter_context(Valkey(home.path / "valkey"))
+            else:
+                self.postgres, self.valkey = self._engines
             self.provider = stack.enter_context(self._provider())
             self._stack = stack.pop_all()
         return self
@@ -68,6 +73,9 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._engines:
+            for url in list(self._databases):
+                self.drop_database(url)
         self._stack.close()
 
     @property
@@ -107,12 +115,14 @@ class Stage:
 
     def new_database(self, template: str | None = None) -> str:
         """Make a database, as a copy of one of ours if given, and return its URL."""
-        self._databases += 1
-        return self.postgres.create_database(f"bench_{self._databases}", template=template)
+        url = self.postgres.create_database(f"bench_{secrets.token_hex(6)}", template=template)
+        self._databases.add(url)
+        return url
 
     def drop_database(self, url: str) -> None:
         """Drop a database."""
         self.postgres.drop_database(name_of(url))
+        self._databases.discard(url)
 
     def empty_redis(self) -> None:
         """Empty Redis."""
@@ -204,6 +214,8 @@ class Otpqueue(Contestant):
     settings: Mapping[str, str] = field(default_factory=dict)
     receipts: bool = False
     """Whether the provider pushes a delivery report for each code."""
+    migrated: str | None = None
+    """A database with this checkout's tables to copy, instead of migrating an empty one."""
     _template: str = ""
     _key: str = ""
 
@@ -211,17 +223,28 @@ class Otpqueue(Contestant):
         """Make the tables and a key once; each turn gets a copy."""
         if self._template:
             return
-        url = stage.new_database()
+        url = stage.new_database(self.migrated)
         environment = self._environment(stage, url)
-        self._run(environment, "migrate")
+        if self.migrated is None:
+            self._run(environment, "migrate")
         self._key = self._run(environment, "keys", "create", "--client=benchmark").strip()
         self._template = name_of(url)
 
     @contextmanager
     def running(
-        self, stage: Stage, *, sends: bool, database_url: str | None = None, receipts: bool = False
+        self,
+        stage: Stage,
+        *,
+        sends: bool,
+        database_url: str | None = None,
+        receipts: bool = False,
+        parts: Collection[str] | None = None,
+        rewire: Callable[[str, dict[str, str]], dict[str, str]] = lambda _name, environment: environment,
     ) -> Iterator[Running]:
-        """Start API and, if wanted, worker processes and beat."""
+        """Start API and, if wanted, worker processes and beat, or only some `parts` of them.
+
+        `rewire` gets the name and the environment of each process, and returns the one to start it with.
+        """
         self.prepare(stage)
         stage.empty_redis()
         stage.reset_provider()
@@ -231,11 +254,12 @@ class Otpqueue(Contestant):
         if sends:
             commands |= {f"worker {n + 1}": ["worker", "--queues=send"] for n in range(self.workers)}
             commands |= {"periodic": ["worker", "--queues=periodic,slow", "--jobs=12"], "beat": ["beat"]}
+        commands = {name: command for name, command in commands.items() if not parts or name in parts}
         children = {
             name: stage.child(
                 name.replace(" ", "-"),
                 [self.python, "-m", "otpqueue", *command],
-                env=environment,
+                env=rewire(name, environment),
                 cwd=self.checkout,
                 api=name == "api",
             )

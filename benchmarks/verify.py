@@ -60,16 +60,20 @@ def _verify(on: Stage, ours: Otpqueue, connections: int, given: argparse.Namespa
         return found | report.cpu_ms(meter.used() | {"load": load.cpu_s}, load.answered)
 
 
-def sent_codes(on: Stage, running: Running, numbers: Iterator[str], count: int) -> list[bytes]:
+def sent_codes(
+    on: Stage, running: Running, numbers: Iterator[str], count: int, *, connections: int = 16
+) -> list[bytes]:
     """Ask for so many codes, wait until they were sent, and return the requests that check them."""
-    paths = accepted_paths(running, numbers, count)
+    paths = accepted_paths(running, numbers, count, connections=connections)
     stage.sent_all(on, running)
     body = {path: b'{"code":"%s","session_id":"%s"}' % (CODE.encode(), session) for path, session in paths}
     wait_until_sent(running, paths[-1][0])
     return [http1.request("POST", path + "/verify", text, *running.headers) for path, text in body.items()]
 
 
-def accepted_paths(running: Running, numbers: Iterator[str], count: int) -> list[tuple[str, bytes]]:
+def accepted_paths(
+    running: Running, numbers: Iterator[str], count: int, *, connections: int = 16
+) -> list[tuple[str, bytes]]:
     """Ask for so many codes and return their paths with their sessions."""
     found: list[tuple[str, bytes]] = []
 
@@ -79,7 +83,7 @@ def accepted_paths(running: Running, numbers: Iterator[str], count: int) -> list
             found.append((f"/v1/otp-requests/{json.loads(body)['id']}", session.encode()))
 
     wanted = map(running.post, itertools.islice(numbers, count))
-    load = http1.closed(running.port, wanted, connections=16, on_answer=note)
+    load = http1.closed(running.port, wanted, connections=connections, on_answer=note)
     if load.failed:
         raise SystemExit(f"requests for codes were not accepted: {load.failed}")
     return found
