@@ -1,67 +1,63 @@
-"""The `otpqueue` command. Each subcommand imports what it needs when it runs."""
+"""The `otpqueue` command. A subcommand's module is imported when the subcommand is asked for."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
 
 import click
 
 from otpqueue import logs
-from otpqueue.cli import (
-    alerts,
-    clients,
-    codes,
-    dev,
-    guard,
-    keys,
-    numbers,
-    privacy,
-    requests,
-    rotation,
-    sending,
-    services,
-    stats,
-    webhooks,
-)
 
-_COMMANDS: tuple[click.Command, ...] = (
-    dev.dev,
-    services.api,
-    services.worker,
-    services.beat,
-    services.migrate,
-    services.provision,
-    clients.clients,
-    keys.keys,
-    numbers.numbers,
-    guard.guard,
-    alerts.alerts,
-    requests.requests,
-    stats.stats,
-    webhooks.webhooks,
-    privacy.erase,
-    privacy.purge,
-    sending.stop_sending,
-    sending.resume_sending,
-    sending.sending_status,
-    codes.send,
-    codes.status,
-    codes.verify,
-)
+COMMANDS: Mapping[str, str] = {
+    "dev": "dev",
+    "api": "services",
+    "worker": "services",
+    "beat": "services",
+    "migrate": "services",
+    "provision": "services",
+    "clients": "clients",
+    "keys": "keys",
+    "numbers": "numbers",
+    "guard": "guard",
+    "alerts": "alerts",
+    "requests": "requests",
+    "stats": "stats",
+    "webhooks": "webhooks",
+    "erase": "privacy",
+    "purge": "privacy",
+    "stop-sending": "sending",
+    "resume-sending": "sending",
+    "sending-status": "sending",
+    "send": "codes",
+    "status": "codes",
+    "verify": "codes",
+}
+"""The module in this package that defines each subcommand, as an attribute of the same name."""
 
 
 class _Group(click.Group):
-    """Adds `simulator`, which works only when its server is installed."""
+    """Imports subcommands on demand. `simulator` works only when its server is installed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "simulator"]
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's name
+        return [*sorted(COMMANDS), "simulator"]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "simulator":
-            return super().get_command(ctx, cmd_name)
-        try:
-            from otpqueue.simulator.command import simulator  # noqa: PLC0415 - an extra
-        except ModuleNotFoundError as error:
-            return _without(error.name)
-        return simulator
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name == "simulator":
+            return _simulator()
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"otpqueue.cli.{COMMANDS[cmd_name]}")
+        return cast("click.Command", getattr(module, cmd_name.replace("-", "_")))
+
+
+def _simulator() -> click.Command:
+    try:
+        from otpqueue.simulator.command import simulator  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        return _without(error.name)
+    return simulator
 
 
 def _without(module: str | None) -> click.Command:
@@ -87,9 +83,3 @@ def main() -> None:
     """
     # What a command prints goes to stdout; its records, if any, to stderr. Services configure their own.
     logs.configure(process="otpqueue", style="readable", level="WARNING")
-
-
-for _command in _COMMANDS:
-    main.add_command(_command)
-for _command in rotation.COMMANDS:
-    keys.keys.add_command(_command)

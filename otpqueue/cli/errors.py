@@ -7,10 +7,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import click
-from sqlalchemy.exc import ProgrammingError
-
-from otpqueue.domain.errors import InvalidRequest, OtpqueueError
-from otpqueue.settings import SettingsError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -19,25 +15,33 @@ _NO_SUCH_TABLE_OR_COLUMN = {"42P01", "42703"}
 
 
 def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn the errors that a person can mend into messages."""
+    """Turn the errors that a person can fix into messages."""
 
     @functools.wraps(command)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return command(*args, **kwargs)
-        except InvalidRequest as error:
-            said = "; ".join(f"{one.field} {one.message}" for one in error.errors)
-            raise click.ClickException(said) from None
-        except (OtpqueueError, SettingsError) as error:
-            raise click.ClickException(str(error)) from None
-        except UnicodeEncodeError:
-            # Python keeps bytes that are no text as surrogates, which Postgres does not store.
-            raise click.ClickException("an argument, or the input, is not text in UTF-8") from None
-        except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE_OR_COLUMN:
+        except Exception as error:
+            if (message := _message(error)) is None:
                 raise
-            raise click.ClickException(
-                "the database has not the tables of this version; run `otpqueue migrate`"
-            ) from None
+            raise click.ClickException(message) from None
 
     return run
+
+
+def _message(error: Exception) -> str | None:
+    # Imported here: a command that succeeds does not load SQLAlchemy for this.
+    from otpqueue.domain.errors import InvalidRequest, OtpqueueError  # noqa: PLC0415
+    from otpqueue.settings import SettingsError  # noqa: PLC0415
+
+    if isinstance(error, InvalidRequest):
+        return "; ".join(f"{one.field} {one.message}" for one in error.errors)
+    if isinstance(error, (OtpqueueError, SettingsError)):
+        return str(error)
+    if isinstance(error, UnicodeEncodeError):
+        # Python keeps bytes that are no text as surrogates, which Postgres does not store.
+        return "an argument, or the input, is not text in UTF-8"
+    # psycopg's own error, or one that SQLAlchemy has wrapped.
+    if getattr(getattr(error, "orig", error), "sqlstate", None) in _NO_SUCH_TABLE_OR_COLUMN:
+        return "the database has not the tables of this version; run `otpqueue migrate`"
+    return None

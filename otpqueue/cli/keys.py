@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from otpqueue import clock, settings
+from otpqueue.cli import rotation
 from otpqueue.cli.errors import explained
 from otpqueue.domain.keys import KeyState
 from otpqueue.store.clients import ApiKey
@@ -113,3 +114,7 @@ def _row(key: ApiKey, now: datetime) -> tuple[str, ...]:
 
 def _moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else "never"
+
+
+for _command in rotation.COMMANDS:
+    keys.add_command(_command)

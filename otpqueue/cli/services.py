@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import closing
 
@@ -43,6 +44,15 @@ def _startable_settings() -> Settings:
     return current
 
 
+def _settle() -> None:
+    """Exempt all that exists now from garbage collection: it stays for the life of the process.
+
+    Full collections take less time, and do not write to memory that processes share after a fork.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @click.command()
 @click.option("--host", help="Address to listen on; OTPQUEUE_HOST unless given.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; PORT unless given.")
@@ -56,6 +66,7 @@ def api(host: str | None, port: int | None) -> None:
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
+    _settle()
     serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
 
 
@@ -76,6 +87,7 @@ def worker(queues: str, jobs: int) -> None:
     _startable_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
+    _settle()
     # Threads: the pump must run in the process that is told to stop.
     app.start(
         [
@@ -98,6 +110,7 @@ def beat() -> None:
     _complete_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
+    _settle()
     app.start(["--quiet", "beat", "--pidfile="])
 
 

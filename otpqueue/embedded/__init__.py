@@ -5,11 +5,12 @@
             postgres.url, valkey.url
 
 Who does what: `binaries` finds the programs, `identity` keeps PostgreSQL from running as root, `orphans` ends
-what a killed supervisor left, `process` starts, watches and stops one child, and `stub` is the little program
-that every child is started through. Nothing here knows the rest of otpqueue.
+what a killed supervisor left, `process` starts, watches and stops one child, `stub` is the little program
+that a child is started through, and `forked` makes a child by a fork instead. Nothing here knows the rest.
 """
 
 from otpqueue.embedded.errors import AlreadyRunning, ChildFailed, EmbeddedError
+from otpqueue.embedded.forked import ForkedProcess
 from otpqueue.embedded.home import EngineHome
 from otpqueue.embedded.postgres import Postgres
 from otpqueue.embedded.process import ChildProcess
@@ -21,6 +22,7 @@ __all__ = [
     "ChildProcess",
     "EmbeddedError",
     "EngineHome",
+    "ForkedProcess",
     "Postgres",
     "Valkey",
 ]

@@ -33,13 +33,24 @@ class Engine(ABC):
         After a crash call it again: same port, same password, same data. Call it on the main thread, see
         `ChildProcess.start`. Raises an EmbeddedError, and then leaves no process behind.
         """
-        if self.running:
-            return
+        if not self.running:
+            self.launch()
+            self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the server without waiting for it; `wait_ready` must follow.
+
+        Call it on the main thread, while the server does not run. Raises an EmbeddedError.
+        """
         private_folder(self.home)
         self._port = self._port or free_port()
-        self._process = process = self._prepare()
+        self._process = self._prepare()
+        self._process.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the server answers. Raises an EmbeddedError, and then leaves no process behind."""
+        process = self._known_process()
         try:
-            process.start()
             process.wait_ready()
             self._started()
         except BaseException:

@@ -5,6 +5,7 @@ EmbeddedError
     ChildFailed         a child ended, was not ready in time, or could not be ended
     DataUnusable        the data folder exists, but these binaries or this user cannot use it
     EngineNotFound      no PostgreSQL or Valkey on this machine
+    Multithreaded       a process with several threads was to be forked
     NoUnprivilegedUser  PostgreSQL refuses the current user and no other one is possible
     NotMainThread       a child was started from a thread that may end before the process
 """
@@ -49,6 +50,13 @@ class DataUnusable(EmbeddedError):
 
 class EngineNotFound(EmbeddedError):
     """No binary of an engine was found on this machine."""
+
+
+class Multithreaded(EmbeddedError):
+    """A process with several threads must not be forked: a lock that another thread holds stays locked."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: {self.__doc__}")
 
 
 class NoUnprivilegedUser(EmbeddedError):

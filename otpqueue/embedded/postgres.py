@@ -6,10 +6,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import psycopg
-from psycopg import sql
 
 from otpqueue.embedded import identity
 from otpqueue.embedded.binaries import postgres_bin, postgres_major
@@ -18,6 +16,9 @@ from otpqueue.embedded.errors import DataUnusable
 from otpqueue.embedded.home import password
 from otpqueue.embedded.orphans import end_orphans
 from otpqueue.embedded.process import ChildProcess, bare_environment
+
+if TYPE_CHECKING:
+    import psycopg
 
 _USER = "app"
 _DATABASE = "app"
@@ -63,6 +64,8 @@ class Postgres(Engine):
 
         Nobody may be connected to the template meanwhile. Raises psycopg.Error, DuplicateDatabase among them.
         """
+        from psycopg import sql  # noqa: PLC0415 - slow to import; the server starts meanwhile
+
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
             # Three times as quick as writing each of its pages to the log.
@@ -74,6 +77,8 @@ class Postgres(Engine):
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending whoever is connected to it; does nothing if there is none of this name."""
+        from psycopg import sql  # noqa: PLC0415
+
         with self._connect() as connection:
             connection.execute(
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
@@ -177,7 +182,9 @@ class Postgres(Engine):
         with self._connect() as connection:
             connection.execute("SELECT 1")
 
-    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+        import psycopg  # noqa: PLC0415
+
         with _without_libpq_variables():
             return psycopg.connect(
                 host="127.0.0.1",

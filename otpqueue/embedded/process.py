@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from otpqueue.embedded.errors import ChildFailed, NotMainThread
 from otpqueue.embedded.identity import RunAs
@@ -22,6 +23,21 @@ _POLL_SECONDS = 0.02
 _KILL_SECONDS = 10
 _TAIL_BYTES = 4000
 _LOADER = ("LD_", "DYLD_")
+
+
+class Spawned(Protocol):
+    """A process that we started: the part of `subprocess.Popen` that `ChildProcess` needs."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal; does nothing once the process has ended."""
 
 
 class ChildProcess:
@@ -63,7 +79,7 @@ class ChildProcess:
         self._death_signal = death_signal
         self._run_as = run_as
         self._cwd = cwd
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._spawned: Spawned | None = None
         self._swept = True
         self._log_start = 0
 
@@ -78,12 +94,12 @@ class ChildProcess:
         if sys.platform == "linux" and threading.current_thread() is not threading.main_thread():
             raise NotMainThread(self.name)
         if self._log is None:
-            self._popen = self._spawn(None)
+            self._spawned = self._spawn(None)
         else:
             descriptor = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 self._log_start = os.fstat(descriptor).st_size
-                self._popen = self._spawn(descriptor)
+                self._spawned = self._spawn(descriptor)
             finally:
                 os.close(descriptor)
         self._swept = False
@@ -143,7 +159,7 @@ class ChildProcess:
     @property
     def running(self) -> bool:
         """Whether the child was started and has not ended."""
-        return self._popen is not None and self.returncode is None
+        return self._spawned is not None and self.returncode is None
 
     @property
     def pid(self) -> int:
@@ -153,9 +169,9 @@ class ChildProcess:
     @property
     def returncode(self) -> int | None:
         """How the last child ended, negative for a signal; None if it runs or was never started."""
-        if self._popen is None:
+        if self._spawned is None:
             return None
-        returncode = self._popen.poll()
+        returncode = self._spawned.poll()
         if returncode is not None:
             self._sweep()
         return returncode
@@ -165,24 +181,24 @@ class ChildProcess:
 
         May be repeated. Raises ChildFailed if even SIGKILL does not help: a process stuck inside the kernel.
         """
-        if self._popen is None:
+        if self._spawned is None:
             return
         share = grace / max(1, len(self._stop_signals))
         for each, seconds in (*((s, share) for s in self._stop_signals), (signal.SIGKILL, _KILL_SECONDS)):
             if not self.running:
                 return
-            self._popen.send_signal(each)
+            self._spawned.send_signal(each)
             with suppress(TimeoutError):
                 self.wait(seconds)
         if self.running:
             raise ChildFailed(self.name, None, self._tail(), reason=f"process {self.pid} survives SIGKILL")
 
-    def _known(self) -> subprocess.Popen[bytes]:
-        if self._popen is None:
+    def _known(self) -> Spawned:
+        if self._spawned is None:
             raise ChildFailed(self.name, None, reason="was never started")
-        return self._popen
+        return self._spawned
 
-    def _spawn(self, output: int | None) -> subprocess.Popen[bytes]:
+    def _spawn(self, output: int | None) -> Spawned:
         environment = dict(os.environ if self._env is None else self._env)
         # The stub's own Python may need the loader's variables to start; the child gets only what `env` says.
         loader = {k: v for k, v in os.environ.items() if k.startswith(_LOADER) and k not in environment}
@@ -198,12 +214,12 @@ class ChildProcess:
         )
 
     def _sweep(self) -> None:
-        if self._popen is None or self._swept:
+        if self._spawned is None or self._swept:
             return
         self._swept = True
         # Once only, right after the leader was reaped: later the kernel may give the same id to strangers.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            os.killpg(self._spawned.pid, signal.SIGKILL)
 
     def _tail(self) -> str:
         if self._log is None:

@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> NoReturn:
         if run_as:
             _become(*run_as.split(":"))
         if sys.platform == "linux":
-            _die_with_parent(int(death_signal), int(parent))
+            die_with_parent(int(death_signal), int(parent))
         if folder:
             os.chdir(folder)  # after the change of user: it is that user who must be able to enter
-        _default_signals()
+        default_signals()
         for name in filter(None, unset.split(",")):
             os.environ.pop(name, None)
         os.execvp(command[0], command)  # noqa: S606 - to exec is the purpose
@@ -57,14 +57,16 @@ def _become(kind: str, uid: str, gid: str = "") -> None:
     Path("/proc/self/gid_map").write_text(f"{uid} {real_gid} 1")
 
 
-def _die_with_parent(death_signal: int, parent: int) -> None:
+def die_with_parent(death_signal: int, parent: int) -> None:
+    """Have the kernel send `death_signal` to us when the parent ends. Raises OSError if it already has."""
     # After the change of identity, which clears it: PR_SET_PDEATHSIG(2const).
     _libc("prctl", _PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent:
         raise ProcessLookupError(f"the supervisor (process {parent}) is gone")
 
 
-def _default_signals() -> None:
+def default_signals() -> None:
+    """Restore the default actions of the signals that end a process, and unblock all signals."""
     # Ignored and blocked signals survive exec; a server started by nohup or a shell's `&` must still stop.
     for each in (
         signal.SIGHUP,

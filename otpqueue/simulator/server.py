@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +22,8 @@ from otpqueue.simulator.storage import StateFile, StateFileError
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 START_TIMEOUT_S = 10.0
+TICK_S = 1.0
+"""How old the date of an answer may be."""
 
 
 class CuttingProtocol(HttpToolsProtocol):
@@ -31,6 +33,29 @@ class CuttingProtocol(HttpToolsProtocol):
         """Offer the cut with each request; called by the parser."""
         super().on_message_begin()
         self.scope["extensions"] = {CUT_EXTENSION: {"cut": self.transport.abort}}
+
+
+class _Server(uvicorn.Server):
+    """A server that wakes up once a second, not ten times, and at once when it is to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        """Update the date of answers until told to stop; called by uvicorn."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), TICK_S)
+
+    def stop(self) -> None:
+        """Stop serving. Thread-safe."""
+        self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._woken.set)
 
 
 class RunningSimulator:
@@ -47,7 +72,7 @@ class RunningSimulator:
         if kept is not None:
             kept.load()
         self._listener = listener
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 create_app(options, self.state, state_file=kept),
                 http=CuttingProtocol,
@@ -78,7 +103,7 @@ class RunningSimulator:
 
     def stop(self) -> None:
         """Stop within a second, cutting the requests that still wait for an answer."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join()
 
     def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from otpqueue import jobs
@@ -21,7 +22,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     }
     if settings.poll_receipts_every_s:
         every[jobs.POLL_RECEIPTS] = settings.poll_receipts_every_s
-    return {
+    entries: dict[str, dict[str, Any]] = {
         job.name: {
             "task": job.name,
             "schedule": seconds,
@@ -29,3 +30,6 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         }
         for job, seconds in every.items()
     }
+    # Due as soon as beat starts: it picks up what was dropped meanwhile, and shows that beat can publish.
+    entries[jobs.SWEEP.name]["last_run_at"] = datetime.fromtimestamp(0, UTC)
+    return entries

@@ -12,11 +12,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-import otpqueue.wiring  # noqa: F401 - what nearly every command needs
-from otpqueue.cli import main
+from otpqueue.cli import COMMANDS, main
+
+for _module in {*COMMANDS.values()}:
+    import_module(f"otpqueue.cli.{_module}")
 
 
 class Forking:

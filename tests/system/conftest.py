@@ -23,8 +23,8 @@ READY_S = 60
 class Dev:
     """One running `otpqueue dev` and what a user can do with it."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.folder, self._arguments = folder, arguments
         self._environment = {**os.environ, **environment}
         self._log = folder / "dev.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -35,7 +35,7 @@ class Dev:
         self.described.unlink(missing_ok=True)  # one that was killed leaves it behind
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "dev", "--port", "0"],
+                [COMMAND, "dev", "--port", "0", *self._arguments],
                 cwd=self.folder,
                 env=self._environment,
                 stdout=log,
@@ -161,11 +161,11 @@ def _descendants(pid: int) -> set[int]:
 
 @pytest.fixture
 def make_dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
-    """Yield a function that starts `otpqueue dev`; keyword arguments are environment variables."""
+    """Yield a function that starts `otpqueue dev`: arguments, and environment variables by keyword."""
     made: list[Dev] = []
 
-    def make(**environment: str) -> Dev:
-        made.append(Dev(tmp_path, **environment))
+    def make(*arguments: str, **environment: str) -> Dev:
+        made.append(Dev(tmp_path, *arguments, **environment))
         return made[-1].start()
 
     yield make

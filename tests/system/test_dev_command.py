@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import requests
 
 from tests.system.conftest import COMMAND, Dev, alive, until
 
 pytestmark = pytest.mark.system
 MakeDev = Callable[..., Dev]
+MOST_MB = 400
 
 
 def test_sigterm_leaves_no_process_and_keeps_the_data(make_dev: MakeDev) -> None:
@@ -80,3 +85,66 @@ def test_settings_pass_through(make_dev: MakeDev) -> None:
     assert accepted["checks_left"] == 2
     assert refused.status_code == 422
     assert refused.json()["code"] == "number_not_allowed"
+
+
+@pytest.mark.parametrize("part", ["api", "periodic", "beat", "simulator", "redis", "postgres"])
+def test_a_part_that_dies_comes_back(shared: Dev, part: str) -> None:
+    """A part that is killed is started again, and then codes are sent."""
+    before = shared.about["pids"]
+
+    os.kill(before[part], signal.SIGKILL)
+
+    until(lambda: shared.described.is_file() and shared.about["pids"][part] != before[part], seconds=30)
+    until(lambda: _status(shared) == "ok", seconds=60, told=shared.output)
+    assert {name for name, pid in shared.about["pids"].items() if pid != before[name]} == {part}
+    shared.becomes(shared.ask(f"+4477009000{len(part):02}", session_id=part)["id"], "sent", seconds=30)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """Yield an instance without limits for the tests that kill its parts."""
+    dev = Dev(
+        tmp_path_factory.mktemp("dev"),
+        OTPQUEUE_LIMIT_NUMBER_15M="off",
+        OTPQUEUE_SWEEP_EVERY_S="1",
+        OTPQUEUE_CIRCUIT_PAUSE_MAX_S="2",
+    ).start()
+    yield dev
+    dev.stop()
+
+
+def _status(dev: Dev) -> str:
+    try:
+        return str(dev.call("GET", "/health").json()["status"])
+    except (requests.RequestException, ValueError):
+        return "no answer"
+
+
+def test_memory_is_shared(make_dev: MakeDev) -> None:
+    """Idle, all processes together take up no more than 400 MB, each shared page counted once."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("only Linux tells what processes share")
+    dev = make_dev()
+
+    shares = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in dev.family()]
+
+    used_mb = sum(int(re.search(r"^Pss:\s+(\d+)", share, re.MULTILINE)[1]) for share in shares) / 1024
+    assert used_mb <= MOST_MB
+
+
+def test_parts_started_as_commands(make_dev: MakeDev) -> None:
+    """With `--no-fork` each part is a program of its own, and all else is the same."""
+    dev = make_dev("--no-fork")
+    accepted = dev.ask("+447700900011")
+    dev.becomes(accepted["id"], "sent")
+    family = dev.family()
+    worker = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(dev.about["pids"]["worker"])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert dev.stop(signal.SIGTERM) == 0
+    assert "-m otpqueue worker --queues=send" in worker.stdout
+    assert alive(family) == set()
