@@ -120,7 +120,6 @@ class Instance:
             "try_page": "true" if self._simulated and loopback else "",
             "seal_keys": self._keys["seal_keys"],
             "hash_key": self._keys["hash_key"],
-            "api_processes": "1",
         }
         for field, value in own.items():
             if field not in self._given.model_fields_set:
