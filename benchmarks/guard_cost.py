@@ -23,12 +23,12 @@ from uuid import UUID
 from sqlalchemy import insert, text
 
 from otpqueue import clock, logs
+from otpqueue.domain.guard import hour_of
 from otpqueue.embedded import EngineHome, Postgres, Valkey
 from otpqueue.operations.request import CodeWanted
 from otpqueue.settings import load
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection
-from otpqueue.store.guard import hour_of
 from otpqueue.store.schema import guard_tallies
 from otpqueue.wiring import Parts
 

@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from otpqueue.store.engine import allow_time
+from otpqueue.store.functions import create_statements
 from otpqueue.store.schema import metadata
 
 ADVISORY_LOCK = 0x6F7470_0001
@@ -22,6 +23,9 @@ def run(connection: Connection) -> None:
         context.configure(connection=connection, target_metadata=metadata)
         with context.begin_transaction():
             context.run_migrations()
+        if set(context.get_context().get_current_heads()) == set(context.script.get_heads()):
+            for statement in create_statements():
+                connection.exec_driver_sql(statement)
 
 
 given = context.config.attributes.get("connection")

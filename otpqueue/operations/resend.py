@@ -90,6 +90,7 @@ class ResendCode:
                 channel=channel,
                 send_by=now + self.send_within,
                 now=now,
+                guard=applicant.notes.guard,
                 trace_context=traces.current().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -126,10 +126,12 @@ class Pump:
         settings: PumpSettings,
         tell: Tell = tell_nobody,
         tracer: Tracer = traces.OFF,
+        guard: Callable[[Sequence[Claim], datetime], None] | None = None,
     ) -> None:
+        """Keep the parts. `guard` is called with each batch of claims once it is being sent."""
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
-        self._tell, self._tracer = tell, tracer
+        self._tell, self._tracer, self._guard = tell, tracer, guard
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._claiming = threading.Lock()
         self._nudge = threading.Event()
@@ -241,6 +243,8 @@ class Pump:
         with self._busy_lock:
             self._busy += len(claimed)
         in_flight.update(self._senders.submit(self._send, claim, ids, held, probe=probe) for claim in claimed)
+        if self._guard and claimed:
+            self._guard(claimed, held.now)
         return len(claimed)
 
     def _sleep_until_due(self, end: float) -> bool:

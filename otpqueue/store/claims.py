@@ -128,7 +128,8 @@ _CLAIM = text(
         FROM fates WHERE r.id = fates.id AND fates.fate = 'send'
         RETURNING r.id, r.attempt, r.tries, r.unknowns, r.send_by, r.country, r.language, r.status,
                   r.send_kind, r.sends, r.pin_id, coalesce(r.resend_channel, r.channel) AS channel,
-                  r.number_sealed, r.seal_key_id, r.is_test, r.trace_context
+                  r.number_sealed, r.seal_key_id, r.is_test, r.trace_context,
+                  r.guard_block, r.guard_counted, r.created_at, r.number_hash, r.client_ip_hash
     ), numbered AS (
         INSERT INTO send_attempts (request_id, number, worker, claimed_at, kind, channel)
         SELECT id, attempt, :worker, :now, send_kind, channel FROM claimed
@@ -160,6 +161,13 @@ class Claim:
     """Whether it is for a test number, to which nothing is sent."""
     trace_context: str | None = None
     """Where the trace of the call that wants it sent goes on."""
+    guard_block: str | None = None
+    """The block that the pumping guard counts it in."""
+    guard_counted: int = 0
+    """How many sends of the request the guard has counted."""
+    created_at: datetime
+    number_hash: bytes = field(repr=False)
+    client_ip_hash: bytes | None = field(repr=False)
 
 
 def claim(
@@ -244,4 +252,9 @@ def _opened(row: Row[*tuple[Any, ...]], vault: Vault) -> Claim | None:
         digits=number.removeprefix("+"),
         is_test=row.is_test,
         trace_context=row.trace_context,
+        guard_block=row.guard_block,
+        guard_counted=row.guard_counted,
+        created_at=row.created_at,
+        number_hash=row.number_hash,
+        client_ip_hash=row.client_ip_hash,
     )

@@ -145,13 +145,32 @@ def insert_newest(conn: Connection, new: NewRequest, *, vault: Vault) -> tuple[O
             updated_at=new.created_at,
             send_by=new.send_by,
             is_test=new.is_test,
-            guard_block=new.guard.block if new.guard else None,
-            guard_as=new.guard.standing.value if new.guard else None,
+            **_guarded(new.guard),
             trace_context=new.trace_context,
         )
         .returning(otp_requests)
     ).one()
     return to_domain(row, vault), [Ended(*one) for one in replaced]
+
+
+def _guarded(guard: Counted | None) -> dict[str, Any]:
+    """Return the columns of a new request that say how the pumping guard counts its first send."""
+    if guard is None or guard.standing is None:
+        return {"guard_block": guard.block if guard else None}
+    return {
+        "guard_block": guard.block,
+        "guard_as": guard.standing.value,
+        "guard_counted": 1,
+        f"guard_{guard.standing.value}": 1,
+    }
+
+
+def _guarded_resend(guard: Counted | None) -> dict[str, Any]:
+    """Return the columns that a resend changes, as `_guarded` does."""
+    if guard is None or guard.standing is None:
+        return {"guard_block": guard.block} if guard else {}
+    column = _r[f"guard_{guard.standing.value}"]
+    return _guarded(guard) | {"guard_counted": _r.sends + 1, column.name: column + 1}
 
 
 def _one_at_a_time(conn: Connection, number_hashes: Sequence[bytes]) -> None:
@@ -234,6 +253,7 @@ def resend(
     channel: Channel | None,
     send_by: datetime,
     now: datetime,
+    guard: Counted | None = None,
     trace_context: str | None = None,
 ) -> bool:
     """Make a request due for the same code once more, and not after its code expires; return whether it is.
@@ -267,6 +287,7 @@ def resend(
             resend_reason=None,
             updated_at=now,
             trace_context=trace_context or _r.trace_context,
+            **_guarded_resend(guard),
         )
     )
     return bool(result.rowcount)

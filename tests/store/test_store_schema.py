@@ -63,6 +63,8 @@ def catalogue(engine: Engine) -> list[tuple[Any, ...]]:
            FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'""",
         """SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(tgfoid)
            FROM pg_trigger AS t WHERE NOT tgisinternal""",
+        """SELECT proname, pg_get_functiondef(oid) FROM pg_proc
+           WHERE pronamespace = 'public'::regnamespace""",
     )
     with connection(engine) as conn:
         found = [tuple(row) for query in queries for row in conn.execute(text(query))]

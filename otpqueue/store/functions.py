@@ -1,0 +1,31 @@
+"""The SQL functions of the hot path: one file each in `sql/`, created again by every `otpqueue migrate`.
+
+They are code, not data: a migration adds the tables and columns that they use, and after the last migration
+all of them are created as this version has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+# In this order: a function may call those before it.
+FUNCTIONS = (
+    "guard_number",
+    "guard_tally",
+    "guard_facts",
+    "guard_allows",
+    "guard_count",
+    "guard_take",
+    "guard_note_refusal",
+    "guard_claim_facts",
+    "guard_count_claims",
+)
+
+_FOLDER = Path(__file__).parent / "sql"
+
+
+def create_statements() -> Iterator[str]:
+    """Yield the `CREATE OR REPLACE FUNCTION` statement of each function, in order."""
+    for name in FUNCTIONS:
+        yield (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
