@@ -25,23 +25,33 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, insert, select, text
 from uuid_utils.compat import uuid7
 
 from benchmarks.pumping_traffic import DAY_S, Attack, Try, World
 from otpqueue.domain.errors import DestinationPaused
 from otpqueue.domain.guard import Mode, Policy
+from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
+from otpqueue.domain.sending import Progress
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.operations.admission import Admission
-from otpqueue.operations.guard import PumpingGuard
-from otpqueue.store import clients, migrate, requests
-from otpqueue.store.engine import connection, make_engine, transaction
-from otpqueue.store.requests import NewRequest
+from otpqueue.operations.applicant import Applicant
+from otpqueue.operations.guard import GuardClaims, PumpingGuard
+from otpqueue.store import clients, migrate
+from otpqueue.store.accepting import NewRequest, NumberLookup, accept
+from otpqueue.store.claims import Claim
+from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import guard_tallies, metadata, otp_requests
 from otpqueue.store.vault import Vault
 
+NO_GUESSES = GuessPolicy(
+    number=None,
+    client_ip=None,
+    in_a_row=1000,
+    max_checks=5,
+    share=WrongShare(ceiling=1, window_s=60, min_checks=1),
+)
 MIDNIGHT = datetime(2026, 3, 15, tzinfo=UTC)
 VAULT = Vault(sealing_keys={"k1": b"s" * 32}, hashing_key=b"h" * 32)
 DAY, HOUR, SLOW = {"start_h": 0, "hours": 24}, {"start_h": 12, "hours": 1}, {"order": "sequential"}
@@ -131,7 +141,7 @@ class Replay:
         """Return what limits and guard let through."""
         client_id = self._reset()
         guard = PumpingGuard(engine=self.engine, mode=mode, policy=self.policy)
-        admission = Admission(engine=self.engine, counters=(guard,))
+        claims = GuardClaims(engine=self.engine, vault=VAULT, policy=self.policy)
         outcome, limits = Outcome(), Limits()
         typed: list[tuple[float, UUID]] = []
         told = attack is None or attack.tells_addresses
@@ -142,33 +152,32 @@ class Replay:
             if not limits.admit(one):
                 outcome.limited[one.attack] += 1
                 continue
-            new = self._accept(admission, client_id, one, address=one.address if told else None)
-            if new is None or new.guard is None or new.guard.standing == "refused":
+            new = self._accept(guard, client_id, one, address=one.address if told else None)
+            if new is None or (mode is Mode.SHADOW and self._refused_at_the_claim(claims, new)):
                 outcome.flagged[one.attack] += 1
             if new is not None:
+                self._send(new)
                 outcome.sent[one.attack] += 1
                 if one.verified_after_s is not None:
                     heapq.heappush(typed, (one.at_s + one.verified_after_s, new.id))
         return outcome
 
     def _accept(
-        self, admission: Admission, client_id: UUID, one: Try, *, address: str | None
+        self, guard: PumpingGuard, client_id: UUID, one: Try, *, address: str | None
     ) -> NewRequest | None:
+        """Store a request; None if the guard refuses it."""
         now = MIDNIGHT + timedelta(seconds=one.at_s)
         number = PhoneNumber(one.number, one.country, "mobile")
-        try:
-            applicant = admission.admit(
-                client_id=client_id,
-                number=number,
-                number_hashes=VAULT.number_hashes(one.number),
-                client_ip_hashes=VAULT.address_hashes(address),
-                language=None,
-                resend=False,
-                is_test=False,
-                now=now,
-            )
-        except DestinationPaused:
-            return None
+        applicant = Applicant(
+            client_id=client_id,
+            number=number,
+            number_hashes=VAULT.number_hashes(one.number),
+            client_ip_hashes=VAULT.address_hashes(address),
+            language=None,
+            resend=False,
+            is_test=False,
+            now=now,
+        )
         new = NewRequest(
             id=uuid7(),
             client_id=client_id,
@@ -181,15 +190,53 @@ class Replay:
             checks_allowed=5,
             created_at=now,
             send_by=now + timedelta(seconds=90),
-            guard=applicant.notes.guard,
+            guard_block=guard.block(applicant),
         )
+        lookup = NumberLookup(
+            client_id=client_id,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
+            guesses=NO_GUESSES,
+            now=now,
+        )
+        question = guard.question(applicant)
+        try:
+            while True:
+                result = accept(
+                    self.engine, new, lookup, most_wrong_in_a_row=100, vault=VAULT, guard=question
+                )
+                if result.accepted or question is None or result.guard is None:
+                    return new
+                question = guard.ask_again(applicant, question, result.guard)
+        except DestinationPaused:
+            return None
 
-        def work(conn: Any) -> None:
-            requests.insert_newest(conn, new, vault=VAULT)
-            conn.execute(_SENT, {"id": new.id, "at": now})
+    def _refused_at_the_claim(self, claims: GuardClaims, new: NewRequest) -> bool:
+        """Have the guard count a send as a worker does; return whether enforce mode had refused it."""
+        claim = Claim(
+            request_id=new.id,
+            client_id=new.client_id,
+            attempt=1,
+            progress=Progress(tries=1, unknowns=0, send_by=new.send_by, first=True),
+            sends=1,
+            country=new.phone.country,
+            language=None,
+            channel=Channel.SMS,
+            digits=new.phone.digits,
+            pin_id=None,
+            guard_block=new.guard_block,
+            created_at=new.created_at,
+            number_hash=VAULT.number_hash(new.phone.e164),
+            client_ip_hash=VAULT.address_hash(new.client_ip),
+        )
+        claims.decide([claim], new.created_at)
+        with connection(self.engine) as conn:
+            found = conn.execute(select(otp_requests.c.guard_as).where(otp_requests.c.id == new.id))
+            return found.scalar_one() == "refused"
 
-        transaction(self.engine, work)
-        return new
+    def _send(self, new: NewRequest) -> None:
+        with connection(self.engine) as conn:
+            conn.execute(_SENT, {"id": new.id, "at": new.created_at})
 
     def _verify(self, due: tuple[float, UUID]) -> None:
         with connection(self.engine) as conn:

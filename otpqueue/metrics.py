@@ -96,6 +96,10 @@ GUARD_DECISIONS = _counter(
     "decision",
     "reason",
 )
+GUARD_UNCOUNTED = _counter(
+    "otpqueue_guard_uncounted_total",
+    "Sends that the pumping guard could not count: they left, and its figures lack them.",
+)
 CHECKS = _counter(
     "otpqueue_checks_total",
     "Codes checked, by verdict.",
@@ -178,7 +182,18 @@ DATABASE_FAILURES = _counter(
 )
 OURS = (
     *(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ACCEPTED, RESENDS, REFUSALS, LIMITS_HIT),
-    *(GUARD_DECISIONS, CHECKS, DELIVERIES, WAKE_UPS, WAKE_UPS_TAKEN, CLAIMED, IN_FLIGHT, SENDERS, ATTEMPTS),
+    *(
+        GUARD_DECISIONS,
+        GUARD_UNCOUNTED,
+        CHECKS,
+        DELIVERIES,
+        WAKE_UPS,
+        WAKE_UPS_TAKEN,
+        CLAIMED,
+        IN_FLIGHT,
+        SENDERS,
+        ATTEMPTS,
+    ),
     *(PROVIDER_REQUESTS, PROVIDER_DURATION, JOBS, JOB_DURATION, SWEPT, WEBHOOKS, NOTICES, CIRCUIT_OPENED),
     *(CONNECTIONS_IN_USE, CONNECTIONS_MOST, DATABASE_FAILURES),
 )

@@ -46,7 +46,7 @@ from otpqueue.operations.evaluate_workers import EvaluateWorkers
 from otpqueue.operations.expire import Expire
 from otpqueue.operations.fixed_codes import WithTestNumbers
 from otpqueue.operations.groups import TellGroups
-from otpqueue.operations.guard import PumpingGuard
+from otpqueue.operations.guard import GuardClaims, PumpingGuard
 from otpqueue.operations.guard_desk import GuardDesk
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.heart import Heart
@@ -412,6 +412,11 @@ class Parts:
         )
 
     @cached_property
+    def guard_claims(self) -> GuardClaims:
+        """Decides on sends that were not counted at acceptance, once they are claimed."""
+        return GuardClaims(engine=self.engine, vault=self.vault, policy=self.guard.policy)
+
+    @cached_property
     def guard_desk(self) -> GuardDesk:
         """What an operator asks and tells the pumping guard."""
         return GuardDesk(engine=self.engine, policy=self.guard.policy)
@@ -558,6 +563,7 @@ class Parts:
                 linger_s=self.settings.job_linger_s,
             ),
             tracer=self.tracer,
+            guard=self.guard_claims.decide if self.guard.mode is not Mode.OFF else None,
         )
 
     @cached_property

@@ -16,8 +16,9 @@ Only verified sends raise a budget, so nobody teaches the guard anything by bein
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 LEARNT_DAYS = 14
@@ -25,6 +26,9 @@ LEARNT_DAYS = 14
 
 BLOCK_DIGITS = 4
 """How many digits at a number's end its block leaves open."""
+
+TOTAL = "*"
+"""The subject that the chances of all countries are counted under."""
 
 OWN_SENDS = 3
 """How many codes one unknown number of a new block may have in hand or have let lapse in a day."""
@@ -64,6 +68,11 @@ class Why(StrEnum):
     TOTAL_DAY = "total_day"
 
 
+def hour_of(at: datetime) -> datetime:
+    """Return the hour that something at this time is counted in."""
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
 def block_of(digits: str) -> str:
     """Return the block of an E.164 number without its plus sign: all but its last four digits.
 
@@ -76,11 +85,12 @@ def block_of(digits: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """A send as it was counted: of which block, as what, and in the hour of which moment."""
+    """A send for the guard: its block and, once it is counted, as what and in the hour of which moment."""
 
     block: str
-    standing: Standing
-    at: datetime
+    standing: Standing | None = None
+    """None in shadow mode, where the worker counts it after the claim."""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,10 @@ class Window:
         """How many are not verified: some still may be."""
         return max(self.sent - self.verified, 0)
 
+    def plus(self, sent: int) -> Window:
+        """Return this with more sends, not verified."""
+        return Window(sent=self.sent + sent, verified=self.verified) if sent else self
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
@@ -126,8 +140,16 @@ class Tally:
     refused: int = 0
     """Tries that were, or in shadow mode would have been, refused in the last 24 hours."""
 
+    def with_send(self, at: datetime, *, now: datetime) -> Tally:
+        """Return this with one more send, counted in the hour of `at`."""
+        hours = (hour_of(now) - hour_of(at)) / timedelta(hours=1)
+        return replace(
+            self, now=self.now.plus(hours < 1), hour=self.hour.plus(hours < 2), day=self.day.plus(hours < 24)
+        )
+
 
 EMPTY = Tally()
+_NOTHING = Window()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +162,9 @@ class Number:
     """Its sends of the last 24 hours that are not verified; they do not stand in its own way."""
 
 
+_STRANGER = Number()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """What the guard decided, and the figures that made it."""
@@ -149,6 +174,8 @@ class Decision:
     standing: Standing
     at_risk: int = 0
     budget: float = 0
+    tries_new_block: bool = False
+    """Whether it counts as a try of its address at a new block; asking again for the same number does not."""
 
     @property
     def room(self) -> float:
@@ -156,9 +183,38 @@ class Decision:
         return self.budget - self.at_risk
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the guard knows when it decides on one send."""
+
+    number: Number
+    block: Tally = EMPTY
+    excepted: bool = False
+    """Whether an operator lets everything for its country or prefix through for now."""
+    country: Tally = EMPTY
+    """The chances of new blocks of its country. This and what follows matter only if its block is new."""
+    total: Tally = EMPTY
+    """The chances of new blocks of all countries."""
+    address: Window | None = None
+    """What new blocks had from its address in the last 24 hours; None where the address is not known."""
+
+
 def budget(floor: float, share: float, *verified: int) -> float:
     """Return how many sends may be unverified where so many were verified, at best."""
     return floor + share * max(verified, default=0)
+
+
+def decide(policy: Policy, facts: Facts) -> Decision:
+    """Decide on one send."""
+    decision = decide_known(policy, facts.number, facts.block, allowed=facts.excepted)
+    return decision or decide_new(
+        policy,
+        facts.number,
+        facts.block,
+        country=facts.country,
+        total=facts.total,
+        address=facts.address,
+    )
 
 
 def decide_known(policy: Policy, number: Number, block: Tally, *, allowed: bool) -> Decision | None:
@@ -189,7 +245,14 @@ def decide_new(
     """Decide on the chance of a new block. `address` is what new blocks had from it in the last 24 hours."""
 
     def refused(why: Why, at_risk: int, may: float) -> Decision:
-        return Decision(allowed=False, why=why, standing=Standing.REFUSED, at_risk=at_risk, budget=may)
+        return Decision(
+            allowed=False,
+            why=why,
+            standing=Standing.REFUSED,
+            at_risk=at_risk,
+            budget=may,
+            tries_new_block=not number.own,
+        )
 
     if address is not None and not number.own:
         may = budget(policy.address_floor, policy.share, address.verified)
@@ -213,4 +276,73 @@ def decide_new(
         may = budget(floor, share, window.verified, best)
         if window.at_risk >= may:
             return refused(why, window.at_risk, may)
-    return Decision(allowed=True, why=Why.CHANCE, standing=Standing.NEW, at_risk=others, budget=1)
+    return Decision(
+        allowed=True,
+        why=Why.CHANCE,
+        standing=Standing.NEW,
+        at_risk=others,
+        budget=1,
+        tries_new_block=not number.own,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Send:
+    """A send of a batch."""
+
+    digits: str
+    """The number without its plus sign."""
+    block: str
+    country: str
+    address: bytes | None
+    """The hash of the address that asks; None where it is not known, and for a resend, which is no try."""
+    at: datetime
+    """When its request was accepted: its sends are counted in that hour."""
+
+
+class Batch:
+    """Decides on sends one after another, each as if those before it were counted already."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        numbers: Mapping[str, Number],
+        tallies: Mapping[str, Tally],
+        addresses: Mapping[bytes, Window],
+        excepted: tuple[str, ...],
+        now: datetime,
+    ) -> None:
+        """Begin with what was counted before: by digits, by subject, by hash of address.
+
+        `excepted` are the countries and first digits that an operator lets through.
+        """
+        self._policy, self._excepted, self._now = policy, excepted, now
+        self._numbers, self._tallies, self._addresses = dict(numbers), dict(tallies), dict(addresses)
+
+    def decide(self, send: Send) -> Decision:
+        """Decide on a send, and count it for those that follow."""
+        number = self._numbers.get(send.digits, _STRANGER)
+        decision = decide(
+            self._policy,
+            Facts(
+                number=number,
+                block=self._tallies.get(send.block, EMPTY),
+                excepted=any(send.country == one or send.digits.startswith(one) for one in self._excepted),
+                country=self._tallies.get(send.country, EMPTY),
+                total=self._tallies.get(TOTAL, EMPTY),
+                address=self._addresses.get(send.address, _NOTHING) if send.address else None,
+            ),
+        )
+        if send.address and decision.tries_new_block:
+            self._addresses[send.address] = self._addresses.get(send.address, _NOTHING).plus(1)
+        if decision.allowed:
+            self._numbers[send.digits] = replace(number, own=number.own + 1)
+            chance = (TOTAL, send.country) if decision.standing is Standing.NEW else ()
+            for subject in (*chance, send.block):
+                counted = self._tallies.get(subject, EMPTY)
+                self._tallies[subject] = counted.with_send(send.at, now=self._now)
+        else:
+            block = self._tallies.get(send.block, EMPTY)
+            self._tallies[send.block] = replace(block, refused=block.refused + 1)
+        return decision

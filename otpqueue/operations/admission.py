@@ -27,6 +27,7 @@ from otpqueue.operations.limits import CallRate, RequestLimits
 from otpqueue.store import refusals
 from otpqueue.store.accepting import NumberLookup
 from otpqueue.store.engine import connection
+from otpqueue.store.guard import GuardQuestion, Taken
 
 log = get_logger(__name__)
 
@@ -119,14 +120,20 @@ class Admission:
             wake_up=limited.wake_up,
         )
 
-    def guards(self, applicant: Applicant) -> bool:
-        """Return whether the pumping guard must decide before anything is stored."""
-        return self.guard.decides_at_acceptance and not applicant.is_test
-
     def ask_guard(self, attempt: Attempt) -> None:
-        """Have the guard count an attempt. Raises DestinationPaused, noted, DatabaseUnavailable."""
-        try:
+        """Have the guard count a resend. Raises DestinationPaused, noted, DatabaseUnavailable."""
+        with self._noting(attempt):
             attempt.undo.append(self.guard.take(attempt.applicant))
+
+    def ask_guard_again(self, attempt: Attempt, question: GuardQuestion, taken: Taken) -> GuardQuestion:
+        """Return the next question about a request that the guard has not counted. Raises as `ask_guard`."""
+        with self._noting(attempt):
+            return self.guard.ask_again(attempt.applicant, question, taken)
+
+    @contextmanager
+    def _noting(self, attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
         except NotAdmitted as refusal:
             self.note(refusal, attempt.applicant)
             raise

@@ -7,7 +7,7 @@ stored: it also finds out whether a worker must be woken once the row is committ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
-from otpqueue.domain.errors import IdempotencyInProgress, NumberNotAllowed
+from otpqueue.domain.errors import DatabaseUnavailable, IdempotencyInProgress, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import Answer, Call
@@ -30,6 +30,9 @@ from otpqueue.store.accepting import AcceptResult, KeyToKeep, NewRequest
 from otpqueue.store.vault import Vault
 
 log = logs.get_logger(__name__)
+
+_QUESTIONS = 20
+"""Of several calls for the last place of a budget one gets it, the others ask the guard again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,28 +112,32 @@ class RequestCode:
     def _store(self, new: NewRequest, attempt: Attempt, keep: KeyToKeep | None) -> AcceptResult:
         """Store a request, or find an earlier call; raise what refuses it.
 
-        Where the guard decides at acceptance it does so last: the facts are read in a call of their own.
+        One call, unless the guard is in enforce mode and must be asked again.
         """
-        guarded = self.admission.guards(attempt.applicant)
-        for store in (False, True) if guarded else (not attempt.refused,):
-            if guarded and store:
-                self.admission.ask_guard(attempt)
-                new = replace(new, guard=attempt.applicant.notes.guard)
+        guard = self.admission.guard
+        question = guard.question(attempt.applicant)
+        for _ in range(_QUESTIONS):
             result = accepting.accept(
                 self.engine,
                 new,
                 self.admission.lookup(attempt.applicant),
                 most_wrong_in_a_row=self.admission.rules.most_wrong_in_a_row,
                 vault=self.vault,
-                store=store,
+                store=not attempt.refused,
                 keep=keep,
+                guard=question,
             )
+            if result.accepted and result.guard:
+                guard.count_allowed(result.guard)
             if result.accepted or result.used:
                 return result
             if attempt.is_running:
                 raise IdempotencyInProgress(retry_after_s=1)
             self.admission.judge(attempt, result.facts)
-        raise AssertionError("accept_request and the admission rules disagree")
+            if question is None or result.guard is None:
+                raise AssertionError("accept_request and the admission rules disagree")
+            question = self.admission.ask_guard_again(attempt, question, result.guard)
+        raise DatabaseUnavailable(retry_after_s=1)
 
     def _report(self, new: NewRequest, result: AcceptResult) -> None:
         metrics.count(metrics.ACCEPTED, new.channel.value)

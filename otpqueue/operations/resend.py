@@ -21,6 +21,7 @@ from otpqueue.domain.errors import (
     ResendsExhausted,
     ResendTooSoon,
 )
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
@@ -77,9 +78,16 @@ class ResendCode:
         )
         with self.admission.attempt(applicant) as attempt:
             self.admission.judge(attempt, read_facts(self.engine, self.admission.lookup(applicant)))
-            if self.admission.guards(applicant):
+            if not applicant.is_test:
                 self.admission.ask_guard(attempt)
-            after = self._store(request_id, client_id=client_id, channel=channel, now=now, held=held)
+            after = self._store(
+                request_id,
+                client_id=client_id,
+                channel=channel,
+                guard=applicant.notes.guard,
+                now=now,
+                held=held,
+            )
             attempt.stored = True
         metrics.count(metrics.RESENDS)
         log.info("otp_resend_requested", otp_id=str(request_id), client_id=str(client_id), sends=after.sends)
@@ -97,6 +105,7 @@ class ResendCode:
         *,
         client_id: UUID,
         channel: Channel | None,
+        guard: Counted | None,
         now: datetime,
         held: HeldCall | None,
     ) -> OtpRequest:
@@ -108,6 +117,7 @@ class ResendCode:
                 channel=channel,
                 send_by=now + self.send_within,
                 now=now,
+                guard=guard,
                 trace_context=traces.current().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)

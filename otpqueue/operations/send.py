@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -187,6 +187,8 @@ class _Job:
         self.match_at = 0.0
         self.turn_at = 0.0
         """No turn before this."""
+        self.guarded: Future[None] | None = None
+        """The guard's counting of the newest claims, which comes after that of all others."""
 
     @property
     def is_idle(self) -> bool:
@@ -241,13 +243,18 @@ class Pump:
         tell: Tell = tell_nobody,
         tracer: Tracer = traces.OFF,
         nudges: Nudges | None = None,
+        guard: Callable[[Sequence[Claim], datetime], None] | None = None,
     ) -> None:
-        """`wake` publishes a job: for a successor, or a colleague. Without `nudges` the table is polled."""
+        """`wake` publishes a job: for a successor, or a colleague. Without `nudges` the table is polled.
+
+        `guard` is called with each batch of claims once it is being sent, in a thread of its own.
+        """
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
-        self._tell, self._tracer = tell, tracer
+        self._tell, self._tracer, self._guard = tell, tracer, guard
         self._listener = NudgeListener(nudges, self._tell_claimer) if nudges and settings.linger_s else None
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
+        self._guarding = ThreadPoolExecutor(1, thread_name_prefix="guard") if guard else None
         self._claiming = threading.Lock()
         self._claimer: _Job | None = None
         self._claimer_lock = threading.Lock()
@@ -464,6 +471,8 @@ class Pump:
             job.in_flight += len(found)
             for claim in found:
                 self._senders.submit(self._send, job, claim, ids, held, probe=probe)
+            if self._guarding and self._guard:
+                job.guarded = self._guarding.submit(self._guard, found, held.now)
         return len(found)
 
     def _call_colleague(self, now: float) -> None:
@@ -529,6 +538,8 @@ class Pump:
         if job.finished:
             self._record(job)
         self._match_early_receipts(job)
+        if job.guarded and not self._abandoned.is_set():
+            job.guarded.result()
 
     def _record(self, job: _Job) -> None:
         try:

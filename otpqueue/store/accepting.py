@@ -12,12 +12,12 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue.domain.admission import StoredFacts
-from otpqueue.domain.guard import Counted
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import Answer
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.store.engine import fetch
+from otpqueue.store.guard import GuardQuestion, Taken, guard_taken
 from otpqueue.store.idempotency import Key, Used
 from otpqueue.store.vault import Vault
 
@@ -28,7 +28,7 @@ _ACCEPT = """
         %(most_in_a_row)s::integer,
         %(id)s, %(sealed)s, %(seal_key)s, %(country)s, %(sessions)s, %(address)s, %(reference)s,
         %(channel)s, %(language)s, %(checks)s::integer, %(send_by)s, %(is_test)s, %(guard_block)s,
-        %(guard_as)s, %(trace_context)s,
+        %(guard)s::jsonb, %(trace_context)s,
         %(key_hashes)s, %(fingerprints)s, %(key_expires_at)s, %(answer)s::jsonb
     )
 """
@@ -84,8 +84,6 @@ class NewRequest:
     is_test: bool = False
     guard_block: str | None = None
     """The block that the pumping guard counts it in; None where the guard is off."""
-    guard: Counted | None = None
-    """As what the guard has counted it; None until it has."""
     trace_context: str | None = None
     """Where its trace goes on."""
 
@@ -139,6 +137,8 @@ class AcceptResult:
     """The live requests of the same client, number and session that it took the place of."""
     used: Used | None = None
     """The earlier call with the same Idempotency-Key; nothing else was looked at."""
+    guard: Taken | None = None
+    """What the pumping guard knew of the send, and whether it was counted; None where it was not asked."""
 
 
 def accept(
@@ -150,11 +150,13 @@ def accept(
     vault: Vault,
     store: bool = True,
     keep: KeyToKeep | None = None,
+    guard: GuardQuestion | None = None,
 ) -> AcceptResult:
     """Store a request as due unless a fact stands against it; a live one for the same person is cancelled.
 
-    Without `store` the facts are read only, and whether the Idempotency-Key was used. With more than
-    `most_wrong_in_a_row` wrong codes in a row the number is locked.
+    Where the guard is asked, the request is stored only if that counts it. Without `store` the facts are read
+    only, and whether the Idempotency-Key was used. With more than `most_wrong_in_a_row` wrong codes in a row
+    the number is locked.
 
     Raises DatabaseUnavailable.
     """
@@ -175,7 +177,7 @@ def accept(
         "send_by": new.send_by,
         "is_test": new.is_test,
         "guard_block": new.guard_block,
-        "guard_as": new.guard.standing.value if new.guard else None,
+        "guard": guard.as_json() if guard else None,
         "trace_context": new.trace_context,
         "key_hashes": list(keep.key.key_hashes) if keep else None,
         "fingerprints": list(keep.key.fingerprints) if keep else None,
@@ -189,6 +191,7 @@ def accept(
         facts=StoredFacts() if row.repeated else _facts(row),
         replaced=tuple(row.replaced or ()),
         used=_used(row) if row.repeated else None,
+        guard=guard_taken(row.guard_facts, row.counted_as, row.counted_at) if row.guard_facts else None,
     )
 
 

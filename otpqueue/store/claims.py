@@ -58,6 +58,13 @@ class Claim:
     """Whether it is for a test number, to which nothing is sent."""
     trace_context: str | None = None
     """Where the trace of the call that wants it sent goes on."""
+    guard_block: str | None = None
+    """The block that the pumping guard counts it in."""
+    guard_counted: int = 0
+    """How many sends of the request the guard has counted."""
+    created_at: datetime
+    number_hash: bytes = field(repr=False)
+    client_ip_hash: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,4 +179,9 @@ def _opened(row: Any, vault: Vault) -> Claim | None:
         digits=number.removeprefix("+"),
         is_test=row.is_test,
         trace_context=row.trace_context,
+        guard_block=row.guard_block,
+        guard_counted=row.guard_counted,
+        created_at=row.created_at,
+        number_hash=row.number_hash,
+        client_ip_hash=row.client_ip_hash,
     )

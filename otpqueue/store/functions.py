@@ -11,6 +11,15 @@ from pathlib import Path
 
 # In this order: a function may call those before it.
 FUNCTIONS = (
+    "guard_number",
+    "guard_tally",
+    "guard_facts",
+    "guard_allows",
+    "guard_count",
+    "guard_take",
+    "guard_note_refusal",
+    "guard_claim_facts",
+    "guard_count_claims",
     "idempotency_key_is_free",
     "admission_facts",
     "accept_request",

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from otpqueue.domain.guard import LEARNT_DAYS
-from otpqueue.store.guard import hour_of
+from otpqueue.domain.guard import LEARNT_DAYS, hour_of
 from otpqueue.store.schema import clients, guard_decisions, guard_exceptions
 
 _SUMS = text(

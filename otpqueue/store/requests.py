@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import CTE, Connection, Engine, case, func, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.phone import masked
 from otpqueue.domain.request import (
     CHECKABLE,
@@ -97,6 +98,19 @@ def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
+def _guarded_resend(guard: Counted | None) -> dict[str, Any]:
+    """Return the columns of a resend that say how the pumping guard counts it."""
+    if guard is None or guard.standing is None:
+        return {"guard_block": guard.block} if guard else {}
+    column = _r[f"guard_{guard.standing.value}"]
+    return {
+        "guard_block": guard.block,
+        "guard_as": guard.standing.value,
+        "guard_counted": _r.sends + 1,
+        column.name: column + 1,
+    }
+
+
 def find(where: Engine | Connection, request_id: UUID, *, client_id: UUID, vault: Vault) -> OtpRequest | None:
     """Return this client's request, None if there is none."""
     found = fetch(where, _FIND, {"id": request_id, "client": client_id})
@@ -153,6 +167,7 @@ def resend(
     channel: Channel | None,
     send_by: datetime,
     now: datetime,
+    guard: Counted | None = None,
     trace_context: str | None = None,
 ) -> bool:
     """Make a request due for the same code once more, and not after its code expires; return whether it is.
@@ -186,6 +201,7 @@ def resend(
             resend_reason=None,
             updated_at=now,
             trace_context=trace_context or _r.trace_context,
+            **_guarded_resend(guard),
         )
     )
     return bool(result.rowcount)

@@ -183,9 +183,14 @@ otp_requests = Table(
     Column("expires_at", Time),
     Column("verified_at", Time),
     Column("finished_at", Time),
-    # What the pumping guard counts it as; the block is forgotten when the request ends.
+    # The pumping guard: the block, which is forgotten when the request ends; which send it has counted last,
+    # and as what; and how many of its sends are counted as each, without those that were given back.
     Column("guard_block", Text),
     Column("guard_as", Text),
+    Column("guard_counted", SmallInteger, nullable=False, server_default="0"),
+    Column("guard_known", SmallInteger, nullable=False, server_default="0"),
+    Column("guard_new", SmallInteger, nullable=False, server_default="0"),
+    Column("guard_refused", SmallInteger, nullable=False, server_default="0"),
     # Where the trace of its newest accepted call goes on: a W3C `traceparent`.
     Column("trace_context", Text),
     CheckConstraint(_one_of("status", Status), name="status"),
@@ -576,63 +581,72 @@ for _statement in (NOTE_MOVES, TRIGGER):
     event.listen(moves, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 # The tallies follow what becomes of requests whatever statement ends them, in its own transaction: verified
-# sends count, and those that certainly never left are given back. Chances come before blocks, so that two
-# statements about chances cannot deadlock.
+# sends are credited, and those that certainly did not leave are given back, if they were counted at all.
+# Chances come before blocks and addresses, as wherever they are counted: two statements about chances cannot
+# deadlock.
 COUNT_ENDS = """
-CREATE FUNCTION otp_requests_count_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION otp_requests_count_ends() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     at timestamptz := date_trunc('hour', NEW.created_at, 'UTC');
-    ended boolean := NEW.finished_at IS NOT NULL;
-    good integer := 0;
-    back integer := 0;
+    good integer := (NEW.status = 'verified')::integer;
+    -- 1 for what the newest send was counted as, if it certainly did not leave.
+    back_known integer := 0;
+    back_new integer := 0;
+    back_refused integer := 0;
 BEGIN
-    IF NEW.unknowns = 0 THEN
-        IF OLD.resend = 'pending' AND NEW.resend = 'failed' AND NEW.send_state = 'idle' THEN
-            back := 1;
-        END IF;
-        IF ended AND OLD.status = 'queued' AND NEW.send_state = 'idle' THEN
-            back := 1;
-        END IF;
+    -- The version before counted all sends alike, at acceptance.
+    IF NEW.guard_counted = 0 AND NEW.guard_as IS NOT NULL THEN
+        NEW.guard_counted := NEW.sends;
+        NEW.guard_known := CASE WHEN NEW.guard_as = 'known' THEN NEW.sends ELSE 0 END;
+        NEW.guard_new := CASE WHEN NEW.guard_as = 'new' THEN NEW.sends ELSE 0 END;
+        NEW.guard_refused := CASE WHEN NEW.guard_as = 'refused' THEN NEW.sends ELSE 0 END;
     END IF;
-    IF NEW.status = 'verified' THEN
-        good := NEW.sends - back;
+    IF NEW.guard_counted = NEW.sends AND NEW.unknowns = 0 AND NEW.send_state = 'idle'
+       AND (OLD.status = 'queued' OR (OLD.resend = 'pending' AND NEW.resend = 'failed')) THEN
+        back_known := (NEW.guard_as = 'known' AND NEW.guard_known > 0)::integer;
+        back_new := (NEW.guard_as = 'new' AND NEW.guard_new > 0)::integer;
+        back_refused := (NEW.guard_as = 'refused' AND NEW.guard_refused > 0)::integer;
+        NEW.guard_known := NEW.guard_known - back_known;
+        NEW.guard_new := NEW.guard_new - back_new;
+        NEW.guard_refused := NEW.guard_refused - back_refused;
     END IF;
-    IF good > 0 OR back > 0 THEN
-        IF NEW.guard_as = 'new' THEN
-            UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified),
-                verified = least(greatest(sent - back, verified), verified + good)
-            WHERE subject = '*' AND hour = at;
-            UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified),
-                verified = least(greatest(sent - back, verified), verified + good)
-            WHERE subject = coalesce(NEW.country, 'ZZ') AND hour = at;
-            UPDATE guard_addresses SET verified = verified + 1
-            WHERE address_hash = NEW.client_ip_hash AND hour = at AND good > 0;
-        END IF;
-        IF NEW.guard_as = 'refused' THEN
-            UPDATE guard_tallies
-            SET sent = sent + good, verified = verified + good, shadowed = greatest(shadowed - back, 0),
-                shadowed_verified = shadowed_verified + good
-            WHERE subject = NEW.guard_block AND hour = at;
-        ELSE
-            UPDATE guard_tallies
-            SET sent = greatest(sent - back, verified),
-                verified = least(greatest(sent - back, verified), verified + good)
-            WHERE subject = NEW.guard_block AND hour = at;
-        END IF;
+    IF back_new + good * NEW.guard_new > 0 THEN
+        UPDATE guard_tallies
+        SET sent = greatest(sent - back_new, verified),
+            verified = least(greatest(sent - back_new, verified), verified + good * NEW.guard_new)
+        WHERE subject = '*' AND hour = at;
+        UPDATE guard_tallies
+        SET sent = greatest(sent - back_new, verified),
+            verified = least(greatest(sent - back_new, verified), verified + good * NEW.guard_new)
+        WHERE subject = coalesce(NEW.country, 'ZZ') AND hour = at;
     END IF;
-    IF ended THEN
+    IF back_known + back_new + back_refused
+       + good * (NEW.guard_known + NEW.guard_new + NEW.guard_refused) > 0 THEN
+        UPDATE guard_tallies
+        SET sent = greatest(sent - back_known - back_new, verified) + good * NEW.guard_refused,
+            verified = least(greatest(sent - back_known - back_new, verified),
+                             verified + good * (NEW.guard_known + NEW.guard_new))
+                       + good * NEW.guard_refused,
+            shadowed = greatest(shadowed - back_refused, 0),
+            shadowed_verified = shadowed_verified + good * NEW.guard_refused
+        WHERE subject = NEW.guard_block AND hour = at;
+    END IF;
+    IF good * NEW.guard_new > 0 THEN
+        UPDATE guard_addresses SET verified = verified + 1
+        WHERE address_hash = NEW.client_ip_hash AND hour = at;
+    END IF;
+    IF NEW.finished_at IS NOT NULL THEN
         NEW.guard_block := NULL;
     END IF;
     RETURN NEW;
 END
 $$
 """
+# The condition keeps the function away from claims, sends and delivery reports, which settle nothing.
 GUARD_TRIGGER = """
 CREATE TRIGGER otp_requests_guard BEFORE UPDATE ON otp_requests FOR EACH ROW
-WHEN (OLD.guard_block IS NOT NULL AND (NEW.status IS DISTINCT FROM OLD.status
-                                       OR NEW.resend IS DISTINCT FROM OLD.resend))
+WHEN (OLD.guard_block IS NOT NULL
+      AND (NEW.finished_at IS NOT NULL OR (OLD.resend = 'pending' AND NEW.resend = 'failed')))
 EXECUTE FUNCTION otp_requests_count_ends()
 """
 for _statement in (COUNT_ENDS, GUARD_TRIGGER):

@@ -13,12 +13,12 @@ from sqlalchemy import RowMapping, insert, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
+from otpqueue.domain.guard import hour_of
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import purging
 from otpqueue.store.engine import connection
-from otpqueue.store.guard import hour_of
 from otpqueue.store.schema import guard_tallies
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts, Provider

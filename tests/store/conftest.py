@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select, text, update
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.guard import Counted
 from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
@@ -133,8 +134,17 @@ class Store:
 
     def insert(self, number: str = NUMBER, **fields: Any) -> OtpRequest:
         """Store a request that is due."""
-        new = self.new(number, **fields)
+        guard: Counted | None = fields.pop("guard", None)
+        new = self.new(number, guard_block=guard.block if guard else None, **fields)
         assert self.accept(new).accepted
+        if guard and guard.standing:
+            # As if it had been counted at acceptance.
+            values = {
+                "guard_as": guard.standing.value,
+                "guard_counted": 1,
+                f"guard_{guard.standing.value}": 1,
+            }
+            self.conn.execute(update(otp_requests).where(otp_requests.c.id == new.id).values(values))
         return new.as_accepted()
 
     def accept(self, new: NewRequest, *, vault: Vault | None = None, **more: Any) -> AcceptResult:

@@ -2,22 +2,26 @@
 -- none does. SQL knows only "clean or not"; domain/admission.py judges the facts and says why a request is
 -- refused.
 --
--- Returns one row. `accepted`: the request is stored, `replaced` are the live requests of the same client,
--- number and session that it took the place of. Otherwise nothing is stored, and either the facts stand
--- against it (or the caller passed `store` as false), or `repeated` is true: the Idempotency-Key was used
--- before, and the `kept_` columns say by which call.
+-- Returns one row. `accepted`: the request is stored, `replaced` are the live requests of the same client, number
+-- and session that it took the place of. Otherwise nothing is stored, for one of these reasons:
+-- - `repeated`: the Idempotency-Key was used before, and the `kept_` columns say by which call;
+-- - the facts stand against it, or the caller passed `store` as false;
+-- - the pumping guard was asked and has not counted the send: `guard_facts` is what it knows (guard_take.sql).
 --
 -- Raises unique_violation when another session stores the same number and session, or uses the same key, at
 -- the same moment: the statement is executed again then, and sees what that session has stored.
 CREATE OR REPLACE FUNCTION accept_request(
-    store boolean, client uuid, numbers bytea[], addresses bytea[], at timestamptz, number_since timestamptz,
-    number_before integer, address_since timestamptz, address_before integer, most_in_a_row integer, new_id
-    uuid, sealed bytea, seal_key text, country_code text, sessions bytea[], address bytea, reference text,
-    new_channel text, new_language text, checks integer, deadline timestamptz, for_test boolean, block text,
-    counted_as text, trace text, key_hashes bytea[], fingerprints bytea[], key_expires_at timestamptz,
-    answer_to_keep jsonb, OUT accepted boolean, OUT blocked boolean, OUT wrong_in_a_row bigint, OUT number_nth
-    timestamptz, OUT address_nth timestamptz, OUT replaced uuid[], OUT repeated boolean, OUT kept_fingerprint
-    bytea, OUT kept_answer jsonb, OUT kept_request_id uuid, OUT kept_in_progress boolean
+    store boolean, client uuid, numbers bytea[], addresses bytea[], at timestamptz,
+    number_since timestamptz, number_before integer, address_since timestamptz, address_before integer,
+    most_in_a_row integer,
+    new_id uuid, sealed bytea, seal_key text, country_code text, sessions bytea[], address bytea,
+    reference text, new_channel text, new_language text, checks integer, deadline timestamptz,
+    for_test boolean, block text, guard jsonb, trace text,
+    key_hashes bytea[], fingerprints bytea[], key_expires_at timestamptz, answer_to_keep jsonb,
+    OUT accepted boolean, OUT blocked boolean, OUT wrong_in_a_row bigint, OUT number_nth timestamptz,
+    OUT address_nth timestamptz, OUT replaced uuid[], OUT repeated boolean, OUT kept_fingerprint bytea,
+    OUT kept_answer jsonb, OUT kept_request_id uuid, OUT kept_in_progress boolean,
+    OUT guard_facts jsonb, OUT counted_as text, OUT counted_at timestamptz
 ) LANGUAGE plpgsql AS $$
 BEGIN
     accepted := false;
@@ -45,6 +49,15 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
+    -- In enforce mode the pumping guard decides last, and counts the send in the same transaction.
+    IF guard IS NOT NULL THEN
+        SELECT t.facts, t.counted, t.counted_at INTO guard_facts, counted_as, counted_at
+        FROM guard_take(numbers, addresses, block, guard ->> 'country', guard ->> 'digits', false, at,
+                        guard -> 'policy', (guard ->> 'chances')::boolean) AS t;
+        IF counted_as IS NULL THEN
+            RETURN;
+        END IF;
+    END IF;
     -- While the look-up key is being replaced, some processes store the one hash and some the other: the
     -- index on live rows does not see that both are the same number.
     IF cardinality(numbers) > 1 THEN
@@ -55,8 +68,9 @@ BEGIN
     -- A worker that holds the replaced request keeps its claim and records late. A resend that has not left
     -- will not: it has failed.
     WITH ended AS (
-        UPDATE otp_requests AS r SET status = 'cancelled', reason = 'replaced', finished_at = at, updated_at =
-        at, next_attempt_at = NULL,
+        UPDATE otp_requests AS r
+        SET status = 'cancelled', reason = 'replaced', finished_at = at, updated_at = at,
+            next_attempt_at = NULL,
             send_state = CASE WHEN r.send_state = 'due' THEN 'idle' ELSE r.send_state END,
             resend = CASE WHEN r.send_state = 'due' AND r.resend = 'pending' THEN 'failed' ELSE r.resend END,
             resend_reason = CASE WHEN r.send_state = 'due' AND r.resend = 'pending' THEN 'replaced'
@@ -70,11 +84,14 @@ BEGIN
     INSERT INTO otp_requests (
         id, client_id, number_sealed, seal_key_id, number_hash, country, session_hash, client_ip_hash,
         client_reference, channel, language, status, send_state, next_attempt_at, checks_allowed, created_at,
-        updated_at, send_by, is_test, guard_block, guard_as, trace_context
+        updated_at, send_by, is_test, guard_block, guard_as, guard_counted, guard_known, guard_new,
+        trace_context
     ) VALUES (
         new_id, client, sealed, seal_key, numbers[1], country_code, sessions[1], address,
         reference, new_channel, new_language, 'queued', 'due', at, checks, at,
-        at, deadline, for_test, block, counted_as, trace
+        at, deadline, for_test, block, counted_as, (counted_as IS NOT NULL)::integer,
+        (counted_as IS NOT DISTINCT FROM 'known')::integer, (counted_as IS NOT DISTINCT FROM 'new')::integer,
+        trace
     );
     IF key_hashes IS NOT NULL THEN
         INSERT INTO idempotency_keys AS k (

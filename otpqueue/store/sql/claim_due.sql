@@ -24,7 +24,8 @@ CREATE OR REPLACE FUNCTION claim_due(
     fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
     tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
     sends smallint, pin_id text, channel text, number_sealed bytea, seal_key_id text, is_test boolean,
-    trace_context text
+    trace_context text, guard_block text, guard_counted smallint, created_at timestamptz, number_hash bytea,
+    client_ip_hash bytea
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
@@ -117,7 +118,7 @@ BEGIN
         FROM ended WHERE r.id = ended.id
         RETURNING ended.fate, NULL::timestamptz, r.id, r.client_id, r.country, r.attempt, r.tries, r.unknowns,
                   r.send_by, r.language, r.status, r.send_kind, r.sends, NULL, NULL, NULL::bytea, NULL,
-                  r.is_test, NULL;
+                  r.is_test, NULL, NULL, NULL::smallint, NULL::timestamptz, NULL::bytea, NULL::bytea;
     END IF;
     RETURN QUERY
     WITH claimed AS (
@@ -134,7 +135,8 @@ BEGIN
     )
     SELECT 'send', NULL::timestamptz, c.id, c.client_id, c.country, c.attempt, c.tries, c.unknowns,
            c.send_by, c.language, c.status, c.send_kind, c.sends, c.pin_id,
-           coalesce(c.resend_channel, c.channel), c.number_sealed, c.seal_key_id, c.is_test, c.trace_context
+           coalesce(c.resend_channel, c.channel), c.number_sealed, c.seal_key_id, c.is_test, c.trace_context,
+           c.guard_block, c.guard_counted, c.created_at, c.number_hash, c.client_ip_hash
     FROM claimed AS c;
 END
 $$

@@ -10,7 +10,8 @@ CREATE OR REPLACE FUNCTION pump_turn(
     fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
     tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
     sends smallint, pin_id text, channel text, number_sealed bytea, seal_key_id text, is_test boolean,
-    trace_context text
+    trace_context text, guard_block text, guard_counted smallint, created_at timestamptz, number_hash bytea,
+    client_ip_hash bytea
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN

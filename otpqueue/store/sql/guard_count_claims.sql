@@ -1,0 +1,102 @@
+-- Counts a batch of sends that have been claimed, each as what the pumping guard decided, and marks their requests.
+-- Returns the ids of those that were not counted before: called again with the same sends it changes nothing.
+--
+-- `sends` says which send of its request each is. `standings`: 'known', 'new' (the chance of a new block), 'refused'
+-- (it leaves all the same, and does not count against a budget unless it is verified). `reasons`, `at_risks`,
+-- `budgets` are those of a refusal. `tried`: whether it counts as a try of its address at a new block.
+--
+-- A request may have moved on since the claim. A send that certainly did not leave is not counted, one that is
+-- verified is counted as such, and from here on the trigger otp_requests_guard counts what becomes of the request.
+-- Rows that the version before has counted at acceptance are left alone: `guard_as` without `guard_counted`.
+--
+-- All increments are relative, so that none is lost whoever counts at the same moment. Rows are locked in one order,
+-- requests by id, then tallies as the trigger does: all, countries, blocks; then addresses, then decisions. (Postgres
+-- runs the INSERTs and the UPDATE after `fresh`, the last one first.)
+--
+-- Call it in a transaction of its own: that transaction's commit is not waited for.
+CREATE OR REPLACE FUNCTION guard_count_claims(
+    ids uuid[], sends smallint[], blocks text[], standings text[], reasons text[], at_risks integer[],
+    budgets double precision[], tried boolean[], mode text, at timestamptz
+) RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    counted uuid[];
+BEGIN
+    -- Half of what a small batch would cost. After a crash of Postgres counts may be missing only of sends whose
+    -- outcome is missing too: what is recorded of a send later makes its count durable as well.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    WITH fresh AS MATERIALIZED (
+        SELECT
+            r.id, r.client_id, coalesce(r.country, 'ZZ') AS country, r.client_ip_hash AS address,
+            date_trunc('hour', r.created_at, 'UTC') AS hour,
+            g.send, g.block, g.standing, g.reason, g.at_risk, g.budget, g.tried,
+            (r.status = 'verified')::integer AS is_verified,
+            CASE
+                WHEN r.unknowns > 0 OR r.send_state <> 'idle' OR r.sends > g.send THEN 1
+                WHEN g.send > 1 THEN (r.resend IS DISTINCT FROM 'failed')::integer
+                WHEN r.finished_at IS NULL OR r.sent_at IS NOT NULL THEN 1
+                ELSE EXISTS (
+                    SELECT FROM send_attempts AS a WHERE a.request_id = r.id AND a.outcome = 'accepted'
+                )::integer
+            END AS left_us
+        FROM unnest(ids, sends, blocks, standings, reasons, at_risks, budgets, guard_count_claims.tried)
+             AS g (id, send, block, standing, reason, at_risk, budget, tried)
+        JOIN otp_requests AS r ON r.id = g.id
+        WHERE r.guard_counted < g.send AND (r.guard_as IS NULL OR r.guard_counted > 0)
+        ORDER BY r.id
+        FOR NO KEY UPDATE OF r
+    ), now AS (
+        SELECT f.*, f.left_us * f.is_verified AS verified FROM fresh AS f
+    ), marked AS (
+        UPDATE otp_requests AS r
+        SET guard_counted = f.send, guard_as = f.standing,
+            guard_known = r.guard_known + CASE WHEN f.standing = 'known' THEN f.left_us ELSE 0 END,
+            guard_new = r.guard_new + CASE WHEN f.standing = 'new' THEN f.left_us ELSE 0 END,
+            guard_refused = r.guard_refused + CASE WHEN f.standing = 'refused' THEN f.left_us ELSE 0 END
+        FROM fresh AS f WHERE r.id = f.id
+    ), decided AS (
+        INSERT INTO guard_decisions AS d (minute, client_id, country, mode, reason, block, tries, at_risk, budget)
+        SELECT date_trunc('minute', at, 'UTC'), f.client_id, f.country, guard_count_claims.mode, f.reason,
+               (array_agg(f.block ORDER BY f.at_risk, f.block))[1], count(*),
+               (array_agg(f.at_risk ORDER BY f.at_risk, f.block))[1],
+               (array_agg(f.budget ORDER BY f.at_risk, f.block))[1]
+        FROM fresh AS f WHERE f.standing = 'refused'
+        GROUP BY f.client_id, f.country, f.reason
+        ORDER BY f.client_id, f.country, f.reason
+        ON CONFLICT ON CONSTRAINT guard_decisions_pkey DO UPDATE SET tries = d.tries + excluded.tries
+    ), addressed AS (
+        INSERT INTO guard_addresses AS a (address_hash, hour, tries, verified)
+        SELECT f.address, f.hour, count(*), sum(CASE WHEN f.standing = 'new' THEN f.verified ELSE 0 END)
+        FROM now AS f WHERE f.tried AND f.address IS NOT NULL
+        GROUP BY f.address, f.hour
+        ORDER BY f.address, f.hour
+        ON CONFLICT ON CONSTRAINT guard_addresses_pkey
+        DO UPDATE SET tries = a.tries + excluded.tries, verified = a.verified + excluded.verified
+    ), tallied AS (
+        INSERT INTO guard_tallies AS t (
+            subject, hour, country, sent, verified, refused, shadowed, shadowed_verified
+        )
+        SELECT s.subject, f.hour, min(s.country), sum(s.sent), sum(s.verified), sum(s.refused), sum(s.shadowed),
+               sum(s.shadowed_verified)
+        FROM now AS f CROSS JOIN LATERAL (
+            SELECT 0 AS rank, '*' AS subject, 'ZZ' AS country, f.left_us AS sent, f.verified, 0 AS refused,
+                   0 AS shadowed, 0 AS shadowed_verified
+            WHERE f.standing = 'new'
+            UNION ALL
+            SELECT 1, f.country, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.standing = 'new'
+            UNION ALL
+            SELECT 2, f.block, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.standing <> 'refused'
+            UNION ALL
+            SELECT 2, f.block, f.country, f.verified, f.verified, 1, f.left_us, f.verified
+            WHERE f.standing = 'refused'
+        ) AS s
+        GROUP BY s.rank, s.subject, f.hour
+        ORDER BY s.rank, s.subject, f.hour
+        ON CONFLICT ON CONSTRAINT guard_tallies_pkey DO UPDATE
+        SET sent = t.sent + excluded.sent, verified = t.verified + excluded.verified,
+            refused = t.refused + excluded.refused, shadowed = t.shadowed + excluded.shadowed,
+            shadowed_verified = t.shadowed_verified + excluded.shadowed_verified
+    )
+    SELECT array_agg(f.id) INTO counted FROM fresh AS f;
+    RETURN coalesce(counted, '{}');
+END
+$$
