@@ -1,6 +1,6 @@
 """What the pumping guard costs at the door: requests accepted a second with it off, in shadow and in force.
 
-    python -m benchmarks.guard_cost [--requests 1500] [--rounds 5]
+    python -m benchmarks guard [--requests 1500] [--rounds 5]
 
 Embedded engines (durable, as in production); 8 threads; by turns, so that what else the machine does hits all
 alike. `one block`: every request is for one known block, the worst case of its row. Prints the medians.
