@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import http1, options, report, stage
-from benchmarks.stage import Contestant, Latency, Stage
+from benchmarks.harness import http1, options, report, stage
+from benchmarks.harness.stage import Contestant, Latency, Stage
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """What one evaluation of the rules of alerts costs, with a busy hour in the tables.
 
-    python -m benchmarks.alerts [--per-second 100] [--clients 5] [--countries 40] [--rounds 5]
+    python -m benchmarks alerts [--per-second 100] [--clients 5] [--countries 40] [--rounds 5]
 
 An embedded Postgres (durable, as in production), no provider: an hour of requests at that rate, of which one
 in fifty is refused and one in twenty has a wrong code, and statistics of a week by client and country. Prints

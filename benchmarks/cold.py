@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cpu, options, report
-from benchmarks.stage import Otpqueue, clean_environment
+from benchmarks.harness import cpu, options, report
+from benchmarks.harness.stage import Otpqueue, clean_environment
 
 _READY_S = 120
 _SETTLE_S = 10

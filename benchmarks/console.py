@@ -1,6 +1,6 @@
 """How long the console's pages take with a million requests in the tables.
 
-    python -m benchmarks.console [--requests 1000000] [--times 30]
+    python -m benchmarks console [--requests 1000000] [--times 30]
 
 An embedded Postgres (durable, as in production), filled with requests of thirty days, each with an attempt, a
 check, a report and two moves, and with the roll-ups that they would have left: of each minute for a week, of

@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from benchmarks import http1, numbers, report, stage, verify
-from benchmarks.provider import CODE
-from benchmarks.stage import Latency, Otpqueue, Running, Stage
-from benchmarks.wiretap import PostgresTap, RedisTap, Traffic
+from benchmarks import verify
+from benchmarks.costs import with_key
+from benchmarks.harness import http1, numbers, report, stage
+from benchmarks.harness.provider import CODE
+from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
+from benchmarks.harness.wiretap import PostgresTap, RedisTap, Traffic
 
 Counts = dict[str, float]
 
@@ -117,9 +119,7 @@ class _Counting:
 
     def _idempotent(self) -> Iterator[bytes]:
         for number in self._numbers:
-            yield self._running.post(number).replace(
-                b"\r\n", b"\r\nIdempotency-Key: k-%s\r\n" % number[1:].encode(), 1
-            )
+            yield with_key(self._running.post(number), number)
 
     def _calls(self, name: str, requests: Iterator[bytes], status: int) -> Counts:
         """Return the medians of single calls, one after the other."""

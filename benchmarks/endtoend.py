@@ -7,9 +7,9 @@ import math
 import time
 from functools import partial
 
-from benchmarks import http1, options, report, stage
 from benchmarks.accept import accepted
-from benchmarks.stage import Baseline, Contestant, Latency, Stage
+from benchmarks.harness import http1, options, report, stage
+from benchmarks.harness.stage import Baseline, Contestant, Latency, Stage
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,9 @@ import statistics
 import time
 from functools import partial
 
-from benchmarks import history, http1, options, report, stage, verify
-from benchmarks.stage import Latency, Otpqueue, Running, Stage
+from benchmarks import verify
+from benchmarks.harness import history, http1, options, report, stage
+from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
 
 _BASE = 10_000
 

@@ -1,13 +1,10 @@
-"""What metrics cost: a scrape under load, and what counting takes of each request, side by side with none.
+"""How long a scrape of `/metrics` takes, at rest and under load.
 
-    python -m benchmarks.metrics [--scrapes 100] [--requests 1500] [--rounds 5]
+    python -m benchmarks metrics [--scrapes 100]
 
-Embedded engines (durable, as in production) on this machine, nobody sends. For an API of one process and of
-two: `/metrics` is scraped with the token, by turns with `/health/live`, the cheapest call there is; at rest,
-then while 8 threads ask for codes and read them as fast as they can. Then in this process, as CPU time, which
-does not depend on what else the machine does: one accepted call with the instruments and with functions in
-their place that do nothing, by turns; the counting of one call alone, in memory and in the files that several
-processes share; and the making of the page.
+Embedded engines (durable, as in production) on this machine, no worker. For an API of one process and of two:
+`/metrics` is scraped with the token, by turns with `/health/live`, the cheapest call there is; at rest, then
+while 8 threads ask for codes and read them as fast as they can.
 """
 
 from __future__ import annotations
@@ -21,16 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import falcon.testing
 import requests
 
-from otpqueue import clock, logs, metrics
-from otpqueue.api.app import create_app
+from otpqueue import clock
 from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.home import free_port
@@ -40,9 +34,6 @@ from otpqueue.wiring import Parts
 
 THREADS = 8
 TOKEN = "benchmark-metrics-token"  # noqa: S105 - of this benchmark alone
-VERBS = ("count", "change", "put", "observe")
-REPEATED = 20_000
-PAGES = 200
 _numbers = itertools.count()
 
 
@@ -131,96 +122,10 @@ def scrapes(environment: dict[str, str], folder: Path, key: str, count: int) -> 
             print(f"    {rate:.0f} calls/s meanwhile; {series} series, {len(text) / 1024:.0f} KiB")
 
 
-@contextmanager
-def verbs(replaced: Callable[[str], Callable[..., None]]) -> Iterator[None]:
-    """Put other functions in the place of what counts."""
-    kept = {name: getattr(metrics, name) for name in VERBS}
-    for name in VERBS:
-        setattr(metrics, name, replaced(name))
-    try:
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(metrics, name, function)
-
-
-class Client:
-    """A caller of an API in this process."""
-
-    def __init__(self, parts: Parts, key: str) -> None:
-        self._client = falcon.testing.TestClient(create_app(parts))
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    def ask(self) -> None:
-        """Ask for a code."""
-        answer = self._client.simulate_post("/v1/otp-requests", json=fresh(), headers=self._headers)
-        if answer.status_code != 202:
-            raise SystemExit(answer.text)
-
-
-def cpu_us(work: Callable[[], object], count: int) -> float:
-    """Return the CPU time of this thread that something takes, in microseconds."""
-    begun = time.thread_time()
-    for _ in range(count):
-        work()
-    return (time.thread_time() - begun) / count * 1e6
-
-
-def recorded(client: Client) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """Return what one accepted call counts."""
-    found: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-    with verbs(lambda name: lambda *given, **named: found.append((name, given, named))):
-        client.ask()
-    return found
-
-
-def replay(found: list[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> Callable[[], None]:
-    """Return what counts all that once more."""
-    calls = [(getattr(metrics, name), given, named) for name, given, named in found]
-
-    def again() -> None:
-        for function, given, named in calls:
-            function(*given, **named)
-
-    return again
-
-
-def side_by_side(environment: dict[str, str], key: str, *, count: int, rounds: int) -> None:
-    """Measure what counting costs an accepted request."""
-    logs.configure(process="benchmark", style="json", level="WARNING")
-    parts = Parts(load(environment, dotenv=None))
-    client = Client(parts, key)
-    cpu_us(client.ask, 200)
-    with_them, without = [], []
-    for _ in range(rounds):
-        with_them.append(cpu_us(client.ask, count))
-        with verbs(lambda _: lambda *_given, **_named: None):
-            without.append(cpu_us(client.ask, count))
-    found = recorded(client)
-
-    def show(name: str, us: float) -> None:
-        print(f"{name:<60}{us:8.0f} us of CPU", flush=True)
-
-    show("one accepted call, with instruments", statistics.median(with_them))
-    show("one accepted call, without", statistics.median(without))
-    show(f"counting it alone ({len(found)} updates), in memory", cpu_us(replay(found), REPEATED))
-    page = len(metrics.page().splitlines())
-    show(f"making a page of {page} lines, from memory", cpu_us(metrics.page, PAGES))
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[metrics.FOLDER] = folder
-        metrics.share_processes()
-        show("counting it alone, in shared files", cpu_us(replay(found), REPEATED))
-        show("making a page, from the files of one process", cpu_us(metrics.page, PAGES))
-        del os.environ[metrics.FOLDER]
-    parts.close()
-
-
 def main() -> None:
     """Start everything, measure, stop everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scrapes", type=int, default=100, help="scrapes in each measure")
-    parser.add_argument("--requests", type=int, default=1500, help="requests in each round")
-    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as name,
@@ -246,7 +151,6 @@ def main() -> None:
         key = parts.keys.create(client="benchmark", scopes=frozenset({"send", "verify"}), now=clock.now())
         parts.close()
         scrapes(environment, Path(name), key, given.scrapes)
-        side_by_side(environment, key, count=given.requests, rounds=given.rounds)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import argparse
 import re
 from functools import partial
 
-from benchmarks import http1, options, report, stage
 from benchmarks.accept import accepted
-from benchmarks.http1 import quantile_of
-from benchmarks.stage import Contestant, Latency, Stage
+from benchmarks.harness import http1, options, report, stage
+from benchmarks.harness.http1 import quantile_of
+from benchmarks.harness.stage import Contestant, Latency, Stage
 
 _NUMBER = re.compile(rb'"phone_?[nN]umber":"(\+[0-9]+)"')
 

@@ -6,8 +6,8 @@ import argparse
 import itertools
 from functools import partial
 
-from benchmarks import http1, options, report
-from benchmarks.stage import Latency, Otpqueue, Stage
+from benchmarks.harness import http1, options, report
+from benchmarks.harness.stage import Latency, Otpqueue, Stage
 from benchmarks.verify import accepted_paths
 
 _REQUESTS = 200

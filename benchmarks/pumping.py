@@ -1,7 +1,7 @@
 """What an attack of artificially inflated traffic costs without the pumping guard and with it.
 
-    python -m benchmarks.pumping [--variant hidden] [--daily 20000] ...
-    python -m benchmarks.pumping --all --enforce-only
+    python -m benchmarks pumping [--variant hidden] [--daily 20000] ...
+    python -m benchmarks pumping --all --enforce-only
 
 Replays 24 hours at speed. Real: Postgres, the admission with the guard, the request's row, the trigger that
 counts what is verified; `now` is the replay's. Not real: numbers are taken as parsed, no code is sent (a

@@ -13,9 +13,9 @@ import time
 from datetime import timedelta
 from functools import partial
 
-from benchmarks import history, http1, options, report, stage
-from benchmarks.http1 import quantile_of
-from benchmarks.stage import Latency, Otpqueue, Running, Stage
+from benchmarks.harness import history, http1, options, report, stage
+from benchmarks.harness.http1 import quantile_of
+from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
 
 _KEPT_DAYS = 30
 _OLD_SHARE = 0.1

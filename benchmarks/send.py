@@ -12,9 +12,9 @@ import signal
 import time
 from functools import partial
 
-from benchmarks import http1, options, report, stage
+from benchmarks.harness import http1, options, report, stage
+from benchmarks.harness.stage import Contestant, Latency, Stage
 from benchmarks.open_loop import steady
-from benchmarks.stage import Contestant, Latency, Stage
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,16 +1,13 @@
-"""What statistics cost those who are counted, how fast events are added up, and how fast sums are read.
+"""How fast events of the statistics are added up, and how fast sums are read.
 
-    python -m benchmarks.statistics [--requests 2560] [--events 1000000] [--combinations 50] [--days 30]
+    python -m benchmarks statistics [--events 1000000] [--combinations 50] [--days 30]
 
-An embedded Postgres (durable, as in production), one session, no provider.
+An embedded Postgres (durable, as in production), one session. `python -m benchmarks costs statistics`
+measures what counting costs each code.
 
-1. Requests are accepted, sent, reported as delivered and verified in slices of 64, with the triggers and
-   without them by turns, so that what else the machine does hits both. Microseconds a request, medians: how
-   long it took, and how long Postgres's processes for us were at work (Linux tells), which others' load does
-   not change.
-2. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from clearing
-   away what was deleted.
-3. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
+1. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from removing
+   deleted rows.
+2. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
    which all is counted that can be, are summed up. Milliseconds, the median of 20: how long it took, and how
    long Postgres and this process were at work. Postgres may use one core for each query.
 """
@@ -22,36 +19,24 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from random import Random
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
-from uuid_utils.compat import uuid7
 
-from benchmarks.moves import VAULT, _taken, accept, verify
 from otpqueue import clock
 from otpqueue.api.stats import representation
-from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.stats import Dimension
 from otpqueue.embedded import EngineHome, Postgres
 from otpqueue.operations.roll_up import RollUp
 from otpqueue.operations.stats import TellStatistics
-from otpqueue.store import attempts, claims, clients, migrate, receipts, stat_reports
-from otpqueue.store.claims import Claim
+from otpqueue.store import clients, migrate, stat_reports
 from otpqueue.store.engine import allow_time, connection, make_engine, transaction
 
-SLICE = 64
 SESSIONS = 3
-TRIGGERS = """
-SELECT tgrelid::regclass::text AS on, tgname AS name FROM pg_trigger
-WHERE NOT tgisinternal AND tgname LIKE '%statistics'
-"""
 EVENTS = """
 INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
 SELECT date_trunc('minute', now()) - n / 5000 * interval '1 minute', :client_id,
@@ -98,7 +83,7 @@ METRICS = [
 
 
 class Watch:
-    """Notes how long steps take, and how long Postgres is at work for them, in microseconds a request."""
+    """Knows how long Postgres was on a processor for the sessions that an engine may have."""
 
     def __init__(self, engine: Engine) -> None:
         """Watch all the sessions that the engine may have."""
@@ -106,113 +91,10 @@ class Watch:
             every = [stack.enter_context(engine.connect()) for _ in range(SESSIONS)]
             pids = [conn.execute(text("SELECT pg_backend_pid()")).scalar_one() for conn in every]
         self._files = [Path(f"/proc/{pid}/schedstat") for pid in pids]
-        self.took: dict[tuple[str, str], list[float]] = {}
-        self.worked: dict[tuple[str, str], list[float]] = {}
-        self.triggers = "without"
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Note what is done meanwhile."""
-        worked, start = self.at_work(), time.perf_counter()
-        yield
-        took = time.perf_counter() - start
-        self.took.setdefault((step, self.triggers), []).append(took / SLICE * 1e6)
-        self.worked.setdefault((step, self.triggers), []).append((self.at_work() - worked) / SLICE / 1e3)
 
     def at_work(self) -> int:
         """Return for how many nanoseconds Postgres has been at work."""
         return sum(int(file.read_text().split()[0]) for file in self._files if file.exists())
-
-
-def send(engine: Engine, random: Random, watch: Watch) -> list[str]:
-    """Send what is due in one batch; return the messages' names."""
-    with connection(engine) as conn:
-        with watch("claim"):
-            taken = claims.claim(conn, slots=SLICE, lease_s=30, worker="b", now=clock.now(), vault=VAULT)
-        results = [_answered(claim, random) for claim in taken]
-        with watch("record"):
-            attempts.record(conn, results)
-    return [str(one.outcome.external_message_id) for one in results]
-
-
-def _answered(claim: Claim, random: Random) -> attempts.Result:
-    result = _taken(claim)
-    outcome = replace(result.outcome, external_message_id=str(uuid7()))
-    late = timedelta(milliseconds=random.randrange(400))
-    return replace(result, outcome=outcome, finished_at=result.finished_at + late)
-
-
-def report(engine: Engine, messages: list[str], random: Random, watch: Watch) -> None:
-    """Report on all messages in one batch: they have arrived, at a price."""
-    now = clock.now()
-    reports = [
-        Receipt(
-            message_id=message,
-            delivery=Delivery.DELIVERED,
-            status="DELIVERED_TO_HANDSET",
-            error=None,
-            done_at=now + timedelta(seconds=random.randrange(1, 10)),
-            price=Decimal("0.05"),
-            currency="EUR",
-        )
-        for message in messages
-    ]
-    with connection(engine) as conn, watch("report"):
-        receipts.add(conn, reports, now=now)
-        receipts.match(conn, messages, now=now)
-
-
-def costs(engine: Engine, client_id: UUID, *, count: int) -> None:
-    """Measure what triggers cost, slice by slice."""
-    random, watch = Random(1), Watch(engine)
-    in_place: dict[tuple[str, str], tuple[int, int]] = {}
-    for turn in range(2 * count // SLICE):
-        watch.triggers = "with" if turn % 2 else "without"
-        switch(engine, on=watch.triggers == "with")
-        before = updates(engine)
-        with watch("accept"):
-            ids = [accept(engine, client_id, turn * SLICE + number) for number in range(SLICE)]
-        report(engine, send(engine, random, watch), random, watch)
-        with watch("verify"):
-            for one in ids:
-                verify(engine, client_id, one)
-        for table, (every, hot) in updates(engine).items():
-            were, known = before.get(table, (0, 0)), in_place.get((table, watch.triggers), (0, 0))
-            in_place[table, watch.triggers] = (known[0] + every - were[0], known[1] + hot - were[1])
-    print(
-        f"{'us a request':<14}{'without':>10}{'with':>10}{'more':>8}{'Postgres':>14}{'with':>10}{'more':>8}"
-    )
-    for step in ("accept", "claim", "record", "report", "verify"):
-        cells = [
-            statistics.median(measured[step, triggers])
-            for measured in (watch.took, watch.worked)
-            for triggers in ("without", "with")
-        ]
-        print(
-            f"{step:<14}{cells[0]:>10.0f}{cells[1]:>10.0f}{cells[1] - cells[0]:>8.0f}"
-            f"{cells[2]:>14.0f}{cells[3]:>10.0f}{cells[3] - cells[2]:>8.0f}"
-        )
-    for (table, triggers), (every, hot) in sorted(in_place.items()):
-        if table in {"otp_requests", "send_attempts", "checks", "refusals"} and every:
-            print(f"updates of {table} {triggers} triggers: {hot / every:.1%} in place (HOT)")
-    with connection(engine) as conn:
-        events = conn.execute(text("SELECT count(*) FROM stat_events")).scalar_one()
-    print(f"events a request: {events / count:.1f}")
-
-
-def switch(engine: Engine, *, on: bool) -> None:
-    """Switch all the triggers of the statistics on or off."""
-    with connection(engine) as conn:
-        for table, name in conn.execute(text(TRIGGERS)).all():
-            conn.execute(text(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} TRIGGER {name}"))
-
-
-def updates(engine: Engine) -> dict[str, tuple[int, int]]:
-    """Return how many rows of each table were updated, and how many of them in place."""
-    with connection(engine) as conn:
-        conn.execute(text("SELECT pg_stat_force_next_flush()"))
-        rows = conn.execute(text("SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"))
-        return {name: (every, hot) for name, every, hot in rows}
 
 
 def backlog(engine: Engine, client_id: UUID, *, events: int) -> None:
@@ -330,7 +212,6 @@ def answers(engine: Engine, now: datetime, *, days: int) -> dict[str, Callable[[
 def main() -> None:
     """Start Postgres, measure, stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2560, help="requests with triggers, and without")
     parser.add_argument("--events", type=int, default=1_000_000, help="of each backlog")
     parser.add_argument("--combinations", type=int, default=50, help="of client and country")
     parser.add_argument("--days", type=int, default=30)
@@ -344,8 +225,6 @@ def main() -> None:
         migrate.upgrade(engine)
         with connection(engine) as conn:
             client_id = clients.ensure_client(conn, "benchmark", now=clock.now())
-        if given.requests:
-            costs(engine, client_id, count=given.requests)
         if given.events:
             backlog(engine, client_id, events=given.events)
         if given.combinations:

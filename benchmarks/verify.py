@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import http1, options, report, stage
-from benchmarks.provider import CODE
-from benchmarks.stage import Latency, Otpqueue, Running, Stage
+from benchmarks.harness import http1, options, report, stage
+from benchmarks.harness.provider import CODE
+from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import counts
-from benchmarks.stage import Otpqueue, Stage
-from benchmarks.wiretap import Traffic
+from benchmarks.harness.stage import Otpqueue, Stage
+from benchmarks.harness.wiretap import Traffic
 from tests.conftest import TEMPLATE, Engines
 
 # Postgres: round trips, statements, transactions; Redis: round trips, commands; Celery: messages published.

@@ -16,8 +16,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from benchmarks import http1, numbers, stage, verify
-from benchmarks.stage import Otpqueue, Stage
+from benchmarks import verify
+from benchmarks.harness import http1, numbers, stage
+from benchmarks.harness.stage import Otpqueue, Stage
 
 _TEMPLATES = 20
 _CHUNK = 250_000

@@ -19,7 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,12 +28,12 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import redis
 
-from benchmarks import http1
-from benchmarks.cpu import Meter, family
+from benchmarks.harness import http1
+from benchmarks.harness.cpu import Meter, family
 from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.home import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60
 RECEIPTS = ("benchmark", "benchmark-password")
 _UNWANTED = ("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG", "DATABASE_URL", "REDIS_URL", "PORT")
@@ -45,6 +45,8 @@ class Latency:
 
     send_s: float = 0.1
     verify_s: float = 0.02
+    webhook_s: float = 0.01
+    """As a client that receives webhooks."""
 
 
 class Stage:
@@ -90,7 +92,7 @@ class Stage:
 
     def set_latency(self, latency: Latency) -> None:
         """Set how long the provider takes from now on."""
-        self._tell("POST", "/_set", json.dumps({"send_s": latency.send_s, "verify_s": latency.verify_s}))
+        self._tell("POST", "/_set", json.dumps(asdict(latency)))
 
     def report_deliveries(self, wanted: bool) -> None:
         """Have the provider push a delivery report for each code from now on, or none."""
@@ -101,7 +103,7 @@ class Stage:
         self._tell("POST", "/_reset")
 
     def counts(self) -> dict[str, int]:
-        """Return how often the provider was asked to send (and twice for one number), and to check."""
+        """Return how many codes were sent (`doubles`: to a number again), checks made, webhooks received."""
         found: dict[str, int] = json.loads(self._tell("GET", "/_counts"))
         return found
 
@@ -150,7 +152,7 @@ class Stage:
 
     @contextmanager
     def _provider(self) -> Iterator[ChildProcess]:
-        command = [sys.executable, "-m", "benchmarks.provider", str(self.provider_port)]
+        command = [sys.executable, "-m", "benchmarks.harness.provider", str(self.provider_port)]
         command += [f"http://127.0.0.1:{self.api_port}/v1/infobip/receipts", *RECEIPTS]
         child = ChildProcess(
             "provider", command, env=clean_environment(), cwd=ROOT, ready=self.reset_provider
@@ -214,6 +216,10 @@ class Otpqueue(Contestant):
     settings: Mapping[str, str] = field(default_factory=dict)
     receipts: bool = False
     """Whether the provider pushes a delivery report for each code."""
+    webhook: str | None = None
+    """Where the client is notified of its requests."""
+    prepared_with: str | None = None
+    """A statement that is run once, on the database that each turn gets a copy of."""
     migrated: str | None = None
     """A database with this checkout's tables to copy, instead of migrating an empty one."""
     _template: str = ""
@@ -228,6 +234,10 @@ class Otpqueue(Contestant):
         if self.migrated is None:
             self._run(environment, "migrate")
         self._key = self._run(environment, "keys", "create", "--client=benchmark").strip()
+        if self.webhook:
+            self._run(environment, "webhooks", "set", "benchmark", self.webhook)
+        if self.prepared_with:
+            rows(url, self.prepared_with)
         self._template = name_of(url)
 
     @contextmanager
@@ -353,7 +363,7 @@ class Otpqueue(Contestant):
 
 @dataclass
 class Baseline(Contestant):
-    """A shape that others have, written in `benchmarks/direct.py` or `benchmarks/ordinary.py`."""
+    """A shape that others have, written in `benchmarks/baselines`."""
 
     name: str
     module: str
@@ -380,15 +390,15 @@ class Baseline(Contestant):
         }
         granian = [sys.executable, "-m", "granian", "--interface=wsgi", f"--workers={self.processes}"]
         granian += ["--host=127.0.0.1", f"--port={stage.api_port}", f"--blocking-threads={self.threads}"]
-        granian += ["--backpressure=4096", "--no-ws", f"benchmarks.{self.module}:web"]
+        granian += ["--backpressure=4096", "--no-ws", f"benchmarks.baselines.{self.module}:web"]
         commands = {"api": granian}
         if sends and self.module == "ordinary":
-            celery = [sys.executable, "-m", "celery", "-A", "benchmarks.ordinary:tasks", "worker"]
+            celery = [sys.executable, "-m", "celery", "-A", "benchmarks.baselines.ordinary:tasks", "worker"]
             celery += [f"--pool={self.pool}", "--concurrency=64", "--loglevel=INFO"]
             commands["worker 1"] = [*celery, "--without-gossip", "--without-mingle"]
         if self.module == "ordinary":
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.ordinary"], env=environment, cwd=ROOT, check=True
+                [sys.executable, "-m", "benchmarks.baselines.ordinary"], env=environment, cwd=ROOT, check=True
             )
         children = {
             name: stage.child(
@@ -472,7 +482,8 @@ def signal_families(pids: list[int], number: signal.Signals) -> None:
 def rows(url: str, statement: str) -> list[tuple[object, ...]]:
     """Ask Postgres."""
     with psycopg.connect(plain(url), autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
+        found = connection.execute(statement.encode())
+        return found.fetchall() if found.description else []
 
 
 def plain(url: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import numbers
-from benchmarks.stage import ROOT, Baseline, Otpqueue
+from benchmarks.harness import numbers
+from benchmarks.harness.stage import ROOT, Baseline, Otpqueue
 
 
 def common(parser: argparse.ArgumentParser, *, seconds: float = 10, connections: str = "32") -> None:

@@ -1,11 +1,12 @@
 """A fast fake provider: the answers of the 2FA API when all is well, after a set time.
 
-    python -m benchmarks.provider PORT [RECEIPTS_URL USER PASSWORD]
+    python -m benchmarks.harness.provider PORT [RECEIPTS_URL USER PASSWORD]
 
 One epoll loop over hand-written HTTP/1.1. It serves two calls, `POST /2fa/2/pin` and
 `POST /2fa/2/pin/ID/verify` (the correct code is CODE), and can push a delivery report for each code to
-RECEIPTS_URL. Benchmarks control it on the same port: `POST /_set` (latencies, reports), `GET /_counts`,
-`GET /_arrivals`, `POST /_reset`. `otpqueue simulator` is the faithful one, and slower.
+RECEIPTS_URL. It also receives webhooks (`/_webhook`) and traces (`/v1/traces`). Benchmarks control it on the
+same port: `POST /_set` (latencies, reports), `GET /_counts`, `GET /_arrivals`, `POST /_reset`.
+`otpqueue simulator` is the faithful one, and slower.
 """
 
 from __future__ import annotations
@@ -48,22 +49,27 @@ class Provider:
 
     def __init__(self, reports: Reports | None) -> None:
         self._reports, self._reporting = reports, False
-        self.send_s, self.verify_s = 0.1, 0.02
+        self._send_s, self._verify_s, self._webhook_s = 0.1, 0.02, 0.01
         self._arrivals: list[tuple[bytes, float]] = []
         self._numbers: set[bytes] = set()
-        self._doubles = self._checks = 0
+        self._doubles = self._checks = self._webhooks = 0
         self._ids = time.time_ns() // 1_000_000
 
     def answer(self, head: bytes, body: bytes) -> tuple[float, bytes]:
         """Return after how many seconds to answer a call, and how."""
         method, path = head.split(b" ", 2)[:2]
         if path.startswith(b"/2fa/2/pin?") or path == b"/2fa/2/pin":
-            return self.send_s, self._send(body)
+            return self._send_s, self._send(body)
         if path.startswith(b"/2fa/2/pin/") and path.endswith(b"/verify"):
             self._checks += 1
             answer = _RIGHT if _CODE_IN_BODY in body else _WRONG
             text = answer % path.split(b"/")[4]
-            return self.verify_s, _OK % (len(text), text)
+            return self._verify_s, _OK % (len(text), text)
+        if path == b"/_webhook":
+            self._webhooks += 1
+            return self._webhook_s, _OK % (2, b"{}")
+        if path == b"/v1/traces":
+            return 0, _OK % (2, b"{}")
         return 0, self._control(method + b" " + path, body)
 
     def _send(self, body: bytes) -> bytes:
@@ -83,10 +89,16 @@ class Provider:
         return _OK % (len(text), text)
 
     def _set(
-        self, *, send_s: float | None = None, verify_s: float | None = None, report: bool | None = None
+        self,
+        *,
+        send_s: float | None = None,
+        verify_s: float | None = None,
+        webhook_s: float | None = None,
+        report: bool | None = None,
     ) -> None:
-        self.send_s = self.send_s if send_s is None else send_s
-        self.verify_s = self.verify_s if verify_s is None else verify_s
+        self._send_s = self._send_s if send_s is None else send_s
+        self._verify_s = self._verify_s if verify_s is None else verify_s
+        self._webhook_s = self._webhook_s if webhook_s is None else webhook_s
         self._reporting = self._reporting if report is None else report
 
     def _control(self, call: bytes, body: bytes) -> bytes:
@@ -96,11 +108,11 @@ class Provider:
         elif call == b"POST /_reset":
             self._arrivals.clear()
             self._numbers.clear()
-            self._doubles = self._checks = 0
+            self._doubles = self._checks = self._webhooks = 0
             text = b"{}"
         elif call == b"GET /_counts":
             counts = {"sent": len(self._arrivals), "doubles": self._doubles, "checks": self._checks}
-            text = json.dumps(counts).encode()
+            text = json.dumps(counts | {"webhooks": self._webhooks}).encode()
         elif call == b"GET /_arrivals":
             text = b"\n".join(b"%s %.6f" % one for one in self._arrivals)
         else:
