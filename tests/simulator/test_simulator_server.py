@@ -44,6 +44,16 @@ def test_slow_requests_do_not_wait_for_each_other(client):
     assert took < 3
 
 
+def test_idle_it_sleeps_until_it_is_stopped(monkeypatch):
+    """A stop wakes the server between its ticks; answers have a date from the first one on."""
+    monkeypatch.setattr("otpqueue.simulator.server.TICK_S", 600)
+    with running(Options()) as simulator:
+        answer = requests.get(f"{simulator.url}/_simulator/stats", timeout=5)
+        started = time.monotonic()
+    assert time.monotonic() - started < 30
+    assert answer.headers["Date"].endswith("GMT")
+
+
 def test_connections_are_kept(client):
     """Many requests, refused ones too, are served over one connection."""
     host = client.url.removeprefix("http://")
