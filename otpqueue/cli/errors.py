@@ -16,6 +16,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _NO_SUCH_TABLE_OR_COLUMN = {"42P01", "42703"}
+_FORBIDDEN = "42501"
 
 
 def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -34,10 +35,14 @@ def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
             # Python keeps bytes that are no text as surrogates, which Postgres does not store.
             raise click.ClickException("an argument, or the input, is not text in UTF-8") from None
         except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_TABLE_OR_COLUMN:
+            sqlstate = getattr(error.orig, "sqlstate", None)
+            if sqlstate == _FORBIDDEN:
+                raise click.ClickException(f"the database refuses: {error.orig}") from None
+            if sqlstate not in _NO_SUCH_TABLE_OR_COLUMN:
                 raise
             raise click.ClickException(
-                "the database has not the tables of this version; run `otpqueue migrate`"
+                "the database has not the tables of this version, or they are in a schema that is not in the "
+                "role's search_path; run `otpqueue migrate`"
             ) from None
 
     return run
