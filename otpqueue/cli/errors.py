@@ -12,6 +12,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _NO_SUCH_TABLE_OR_COLUMN = {"42P01", "42703"}
+_FORBIDDEN = "42501"
 
 
 def explained(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -42,6 +43,13 @@ def _message(error: Exception) -> str | None:
         # Python keeps bytes that are no text as surrogates, which Postgres does not store.
         return "an argument, or the input, is not text in UTF-8"
     # psycopg's own error, or one that SQLAlchemy has wrapped.
-    if getattr(getattr(error, "orig", error), "sqlstate", None) in _NO_SUCH_TABLE_OR_COLUMN:
-        return "the database has not the tables of this version; run `otpqueue migrate`"
+    original = getattr(error, "orig", error)
+    sqlstate = getattr(original, "sqlstate", None)
+    if sqlstate == _FORBIDDEN:
+        return f"the database refuses: {original}"
+    if sqlstate in _NO_SUCH_TABLE_OR_COLUMN:
+        return (
+            "the database has not the tables of this version, or they are in a schema that is not in the role's "
+            "search_path; run `otpqueue migrate`"
+        )
     return None

@@ -10,15 +10,20 @@ import click
 
 from otpqueue import clock, logs, settings
 from otpqueue.cli.errors import explained
+from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.operations.rotate_seal import refusal_to_start
 from otpqueue.settings import Settings, SettingsError
+from otpqueue.store import placement
 from otpqueue.wiring import Parts
+
+log = logs.get_logger(__name__)
 
 
 def _complete_settings() -> Settings:
     """Return the settings.
 
-    Raises SettingsError when one is missing that API, workers and beat need, or cannot be.
+    Raises SettingsError when one is missing that API, workers and beat need, or cannot be,
+    DatabaseMisconfigured for a database that they cannot work with. One that is away is no reason.
     """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
@@ -26,7 +31,13 @@ def _complete_settings() -> Settings:
     current.sealing_keys()
     current.hashing_keys()
     with closing(Parts(current)) as parts:
-        _ = parts.tracer, parts.engine, parts.redis, parts.publisher, parts.vault
+        _ = parts.tracer, parts.redis, parts.publisher, parts.vault
+        try:
+            placement.check(parts.engine)
+        except DatabaseMisconfigured:
+            raise
+        except DatabaseUnavailable:
+            log.warning("database_not_checked")
     return current
 
 

@@ -35,6 +35,7 @@ OtpqueueError
 └── Unavailable
     ├── ProviderUnavailable
     ├── DatabaseUnavailable
+    │   └── DatabaseMisconfigured
     ├── LimitsUnavailable
     └── TooBusy
 """
@@ -295,6 +296,20 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be reached; try again."""
 
     code = "database_unavailable"
+
+
+class DatabaseMisconfigured(DatabaseUnavailable):
+    """The database cannot be used as it is set up; an operator must change it.
+
+    `problem` says what to change. It is for the operator: `detail`, which callers see, does not.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(retry_after_s=60)
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class LimitsUnavailable(Unavailable):

@@ -78,11 +78,16 @@ def make_engine(
         hide_parameters=True,
         connect_args=sessions.arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
     )
+    # Before SQLAlchemy's own first look at the database.
+    event.listen(engine, "connect", sessions.check_encoding, insert=True)
     event.listen(engine, "checkout", sessions.replace_if_dead)
     event.listen(engine, "handle_error", sessions.hide_details)
     if pgbouncer:
         event.listen(engine, "connect", sessions.read_times_as_utc)
+        event.listen(engine, "first_connect", sessions.check_defaults)
         event.listen(engine, "first_connect", sessions.look_for_a_limit)
+    else:
+        event.listen(engine, "connect", sessions.enforce)
     return engine
 
 

@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
 
+from otpqueue.store import placement
 from otpqueue.store.engine import connection
 
 _ALEMBIC = threading.Lock()
@@ -18,8 +19,10 @@ _ALEMBIC = threading.Lock()
 def upgrade(engine: Engine) -> None:
     """Apply the migrations that are missing. Safe when several processes or threads call it at once.
 
-    Raises DatabaseUnavailable when the database cannot be reached.
+    Raises DatabaseUnavailable when the database cannot be reached, DatabaseMisconfigured when its sessions do
+    not find the tables that are there.
     """
+    placement.check(engine, migrating=True)
     with _ALEMBIC, connection(engine) as conn:
         config = _config()
         config.attributes["connection"] = conn

@@ -15,6 +15,7 @@ from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
+from otpqueue.domain.errors import DatabaseMisconfigured
 from otpqueue.logs import get_logger
 
 log = get_logger(__name__)
@@ -48,13 +49,18 @@ def check_options(given: Mapping[str, Any]) -> None:
 
 
 def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
-    """Return libpq's and psycopg's arguments of a connection; the `given` ones of the URL win."""
+    """Return libpq's and psycopg's arguments of a connection.
+
+    The `given` ones of the URL win, but for what our statements and psycopg rely on.
+    """
     ours: dict[str, Any] = {"application_name": "otpqueue", **_network(limits)}
+    required = {"client_encoding": "UTF8"}
     if pgbouncer:
         ours["prepare_threshold"] = None
     else:
-        ours["options"] = f"{_session(limits)} {given.get('options', '')}".strip()
-    return {name: value for name, value in ours.items() if name == "options" or name not in given}
+        options = (_options(_limits(limits)), str(given.get("options", "")), _options(RELIED_ON))
+        required["options"] = " ".join(filter(None, options))
+    return {name: value for name, value in ours.items() if name not in given} | required
 
 
 def _network(limits: TimeLimits) -> dict[str, Any]:
@@ -69,14 +75,31 @@ def _network(limits: TimeLimits) -> dict[str, Any]:
     }
 
 
-def _session(limits: TimeLimits) -> str:
-    values = {
-        "timezone": "UTC",
-        "statement_timeout": ms(limits.statement_s),
-        "lock_timeout": ms(limits.lock_s),
-        "idle_in_transaction_session_timeout": ms(limits.idle_in_transaction_s),
+RELIED_ON: Mapping[str, str] = {
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "default_transaction_isolation": "read committed",
+}
+"""What our statements, or psycopg, take for granted. A role or a database may have other defaults."""
+
+_REPORTED = ("DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings")
+"""Those of them that Postgres reports by itself."""
+
+
+def _limits(limits: TimeLimits) -> dict[str, str]:
+    return {
+        "statement_timeout": str(ms(limits.statement_s)),
+        "lock_timeout": str(ms(limits.lock_s)),
+        "idle_in_transaction_session_timeout": str(ms(limits.idle_in_transaction_s)),
     }
-    return " ".join(f"-c {name}={value}" for name, value in values.items())
+
+
+def _options(values: Mapping[str, str]) -> str:
+    return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in values.items())
 
 
 def ms(seconds: float) -> int:
@@ -123,6 +146,60 @@ class _UtcLoader(TimestamptzLoader):
 def read_times_as_utc(connection: Connection[Any], _record: object) -> None:
     """Have times come out as UTC where the session may have another time zone."""
     connection.adapters.register_loader("timestamptz", _UtcLoader)
+
+
+def check_encoding(connection: Connection[Any], _record: object) -> None:
+    """Refuse a database that keeps no UTF-8, and would fail at some letter. Costs no round trip.
+
+    Raises DatabaseMisconfigured, with the connection closed.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in {None, "UTF8"}:
+        _refuse(
+            connection,
+            f"the database's encoding is {encoding}, and must be UTF8: make another one with `CREATE "
+            "DATABASE name ENCODING 'UTF8' TEMPLATE template0`, and restore a dump of this one into it",
+        )
+
+
+def enforce(connection: Connection[Any], _record: object) -> None:
+    """Set what we rely on where something came after our options: libpq's PGDATESTYLE and PGTZ do."""
+    reported = {name: connection.info.parameter_status(name) for name in _REPORTED}
+    if any(value is not None and value != RELIED_ON[name.lower()] for name, value in reported.items()):
+        for name, value in RELIED_ON.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        connection.commit()
+
+
+def check_defaults(connection: Connection[Any], _record: object) -> None:
+    """Check what we rely on where we cannot set it, behind PgBouncer; the time zone does not matter there.
+
+    Raises DatabaseMisconfigured, with the connection closed.
+    """
+    names = sorted(RELIED_ON.keys() - {"timezone"})
+    found = connection.execute(
+        "SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY(%s)", (names,)
+    ).fetchall()
+    connection.rollback()
+    wrong = {name: setting for name, setting in found if not _is_as_relied_on(name, setting)}
+    if wrong:
+        mend = "; ".join(f"ALTER ROLE ... SET {name} = '{RELIED_ON[name]}'" for name in sorted(wrong))
+        listed = ", ".join(f"{name} = {setting}" for name, setting in sorted(wrong.items()))
+        _refuse(
+            connection,
+            f"sessions through PgBouncer have {listed}. Run `{mend}`, then `RECONNECT` in PgBouncer",
+        )
+
+
+def _is_as_relied_on(name: str, setting: str) -> bool:
+    # In which order a date is read does not matter: ours are written year first.
+    return setting.startswith("ISO") if name == "datestyle" else setting == RELIED_ON[name]
+
+
+def _refuse(connection: Connection[Any], problem: str) -> None:
+    connection.close()
+    log.error("database_misconfigured", problem=problem)
+    raise DatabaseMisconfigured(problem)
 
 
 def look_for_a_limit(connection: Connection[Any], _record: object) -> None:
