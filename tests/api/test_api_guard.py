@@ -88,5 +88,6 @@ def test_shadow_is_unseen(make_caller: MakeCaller) -> None:
     caller = make_caller()
     for last in range(5):
         caller.ask(phone_number=f"+44740040000{last}")
+    caller.parts.pump.run()
 
     assert {row.mode for row in caller.stored("guard_decisions")} == {"shadow"}

@@ -1,4 +1,4 @@
-"""The pumping guard at the door: what it counts, gives back, refuses, and lets through in shadow mode."""
+"""The pumping guard: what it counts, gives back and refuses at acceptance, and counts after the claim."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+import structlog
 from sqlalchemy import RowMapping, insert, text
 
 from otpqueue import clock
+from otpqueue.domain import phone
+from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
 from otpqueue.domain.guard import hour_of
 from otpqueue.domain.request import Channel, OtpRequest, Status
+from otpqueue.operations.admission import Applicant
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import purging
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import guard_tallies
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts, Provider
@@ -38,6 +43,20 @@ class Door:
         """Ask for a code."""
         return self.parts.request(
             CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+        )
+
+    def applicant(self, number: str) -> Applicant:
+        """Return who asks for a code."""
+        return Applicant(
+            client_id=self.client_id,
+            settings=ClientSettings(),
+            number=phone.parse(number, allow_documentation=True),
+            number_hashes=self.parts.vault.number_hashes(number),
+            client_ip_hashes=None,
+            language=None,
+            resend=False,
+            is_test=False,
+            now=clock.now(),
         )
 
     def verify(self, request: OtpRequest, code: str) -> OtpRequest:
@@ -149,6 +168,175 @@ def test_asking_again_is_not_refused(make_door: MakeDoor) -> None:
 
     with pytest.raises(DestinationPaused):
         door.ask()
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the statements that are executed from now on."""
+    executed: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def noted(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        executed.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
+    return executed
+
+
+def test_shadow_costs_the_caller_nothing(make_door: MakeDoor, statements: list[str], rows: Rows) -> None:
+    """In shadow mode an accepted request names its block, for no statement; the worker counts its send."""
+    cost = {}
+    for mode in ("off", "shadow"):
+        door = make_door(mode)
+        door.ask(door.spread(2)[mode == "off"])
+        statements.clear()
+        door.ask("+447700900001" if mode == "off" else "+447700900002")
+        cost[mode] = len(statements)
+    row = rows.requests()[-1]
+
+    assert cost["shadow"] == cost["off"]
+    assert (row["guard_block"], row["guard_as"], row["guard_counted"]) == (BLOCK, None, 0)
+    assert door.counted() == door.counted("GB") == (0, 0, 0)
+
+    door.parts.pump.run()
+    assert door.counted() == (1, 0, 0)
+
+
+def test_known_block_costs_one_statement_in_enforce_mode(make_door: MakeDoor, statements: list[str]) -> None:
+    """Facts and count of a known block come with one round trip, those of a chance with two."""
+    door = make_door()
+    door.learn(verified=10)
+    take = door.parts.guard.take
+
+    statements.clear()
+    take(door.applicant("+447700900001"))
+    assert len(statements) == 1
+    statements.clear()
+    take(door.applicant(door.spread(1)[0]))
+
+    assert len(statements) == 2
+
+
+def test_what_is_counted_at_acceptance_is_not_counted_after_the_claim(make_door: MakeDoor) -> None:
+    """A worker leaves alone what enforce mode has counted, whatever its own mode is."""
+    enforce, shadow = make_door(), make_door("shadow")
+    enforce.ask()
+
+    shadow.parts.pump.run()
+
+    assert [enforce.counted(of) for of in (BLOCK, "GB", "*")] == [(1, 0, 0)] * 3
+
+
+def test_worker_counts_what_shadow_mode_accepted(make_door: MakeDoor) -> None:
+    """A worker in enforce mode counts what was accepted in shadow mode: the send leaves, and it says so."""
+    make_door("shadow").ask()
+    door = make_door()
+
+    door.parts.pump.run()
+
+    assert door.counted() == (1, 0, 0)
+
+
+def test_worker_that_is_off_counts_nothing(make_door: MakeDoor, rows: Rows) -> None:
+    """A worker whose guard is off leaves what was accepted in shadow mode uncounted, to its end."""
+    make_door("shadow").ask()
+    door = make_door("off")
+    door.parts.pump.run()
+    assert door.counted() == (0, 0, 0)
+
+    door.parts.cancel(rows.requests()[0]["id"], client_id=door.client_id, now=clock.now())
+
+    assert door.counted() == (0, 0, 0)
+    assert rows.requests()[0]["guard_block"] is None
+
+
+def test_test_numbers_are_not_counted(make_door: MakeDoor, rows: Rows) -> None:
+    """Nothing is sent to a test number, so nothing is counted, in either mode."""
+    until = f"{clock.now() + timedelta(days=9):%Y-%m-%d}"
+    fixed = '{"+447700900001": {"code": "571839", "until": "' + until + '"}}'
+    for mode in ("shadow", "enforce"):
+        door = make_door(mode, OTPQUEUE_TEST_NUMBERS=fixed)
+        door.ask()
+        door.parts.pump.run()
+
+    assert [row["guard_block"] for row in rows.requests()] == [None, None]
+    assert door.counted() == (0, 0, 0)
+
+
+def test_retries_are_one_send(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
+    """A send that the provider takes at the second try is counted once, one that fails at last not at all."""
+    door = make_door("shadow")
+    provider.fault(status=503, times=1, match={"path": "/2fa/2/pin"})
+    request = door.ask()
+    door.parts.pump.run()
+    assert len(rows.attempts(request.id)) == 2
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(1, 0, 0)] * 3
+
+    provider.fault(status=400, match={"path": "/2fa/2/pin"})
+    refused = door.ask("+447700900002")
+    door.parts.pump.run()
+
+    assert rows.request(refused.id)["status"] == "failed"
+    assert door.counted() == (1, 0, 1)
+    assert rows.request(refused.id)["guard_refused"] == 0
+
+
+def test_shadowed_resend_is_counted(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
+    """In shadow mode a resend is counted after its claim; a right code settles both sends."""
+    door = make_door("shadow")
+    request = door.ask()
+    door.parts.pump.run()
+    rows.change(request.id, resend_after=clock.now())
+    door.parts.resend(request.id, client_id=door.client_id, channel=None, now=clock.now())
+    assert door.counted() == (1, 0, 0)
+    door.parts.pump.run()
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(2, 0, 0)] * 3
+
+    door.verify(request, provider.code("+447700900001"))
+
+    assert [door.counted(of) for of in (BLOCK, "GB", "*")] == [(2, 2, 0)] * 3
+
+
+def test_guard_never_holds_up_a_send(make_door: MakeDoor, provider: Provider) -> None:
+    """When nothing can be counted codes are sent all the same, and what was missed is logged."""
+    door = make_door("shadow")
+    door.ask()
+    with connection(door.parts.engine) as conn:
+        conn.execute(text("ALTER TABLE guard_tallies RENAME TO away"))
+    try:
+        with structlog.testing.capture_logs() as logged:
+            door.parts.pump.run()
+    finally:
+        with connection(door.parts.engine) as conn:
+            conn.execute(text("ALTER TABLE away RENAME TO guard_tallies"))
+
+    assert len(provider.messages("+447700900001")) == 1
+    (crashed,) = [one for one in logged if one["event"] == "guard_crashed"]
+    assert (crashed["claims"], crashed["log_level"]) == (1, "error")
+    assert door.counted() == (0, 0, 0)
+
+
+def test_missed_claims_are_counted_with_the_next(make_door: MakeDoor, provider: Provider) -> None:
+    """While the database is away from the guard codes are sent; their sends are counted once it is back."""
+    door = make_door("shadow", OTPQUEUE_GUARD_BLOCK_FLOOR="9")
+    guard = door.parts.guard_claims
+    away = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
+    door.learn(verified=1)
+    there, guard._engine = guard._engine, away
+    with structlog.testing.capture_logs() as logged:
+        for last in (1, 2):
+            door.ask(f"+44770090000{last}")
+            door.parts.pump.run()
+    assert [one["claims"] for one in logged if one["event"] == "guard_not_counted"] == [1, 2]
+    assert len(provider.messages()) == 2
+    assert door.counted() == (0, 0, 0)
+
+    guard._engine = there
+    door.ask("+447700900003")
+    door.parts.pump.run()
+
+    assert door.counted() == (3, 0, 0)
 
 
 def test_shadow_refuses_nothing(make_door: MakeDoor, provider: Provider) -> None:

@@ -66,6 +66,9 @@ def test_claim_says_what_to_send(store: Store) -> None:
         channel=Channel.VOICE,
         digits=NUMBER.removeprefix("+"),
         pin_id=None,
+        created_at=NOW,
+        number_hash=store.vault.number_hash(NUMBER),
+        client_ip_hash=None,
     )
     assert claim.digits not in repr(claim)
 
