@@ -58,7 +58,9 @@ class RequestOtp:
             now = clock.now()
             with self.door.entering_guide(req, "send", now=now) as caller:
                 body = bodies.read(req, bodies.GuideRequest)
-                wanted = CodeWanted(phone_number=body.phone_number, session_id=body.session_id)
+                wanted = CodeWanted(
+                    phone_number=body.phone_number, session_id=body.session_id, client_ip=caller.client_ip
+                )
                 request = self.request(wanted, client_id=caller.client_id, now=now, rate=caller.rate)
             resp.status = falcon.HTTP_202
             resp.text = json.dumps(
@@ -92,7 +94,10 @@ class VerifyOtp:
                 caller.rate.count()
                 body = bodies.read(req, bodies.GuideVerify)
                 attempted = Attempted(
-                    code=body.otp, phone_number=body.phone_number, session_id=body.session_id
+                    code=body.otp,
+                    phone_number=body.phone_number,
+                    session_id=body.session_id,
+                    client_ip=caller.client_ip,
                 )
                 with self.room.place():
                     self.verify.newest(attempted, client_id=caller.client_id, now=now)
