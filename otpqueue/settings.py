@@ -546,6 +546,17 @@ class Settings(BaseModel):
     limit_key_rate: QuotaText = Field(
         "100/s", alias="OTPQUEUE_LIMIT_KEY_RATE", description="calls with one API key"
     )
+    limit_keyless_peer: QuotaText = Field(
+        "60/15m",
+        alias="OTPQUEUE_LIMIT_KEYLESS_PEER",
+        description="calls without a key from one address (OTPQUEUE_GUIDE_CLIENT); off: such calls have no "
+        "`client_ip` either (off in `otpqueue dev`)",
+    )
+    limit_keyless_network: QuotaText = Field(
+        "600/15m",
+        alias="OTPQUEUE_LIMIT_KEYLESS_NETWORK",
+        description="calls without a key from one network, /24 or /48 of IPv6 (off in `otpqueue dev`)",
+    )
     wrong_codes_number: QuotaText = Field(
         "10/h",
         alias="OTPQUEUE_WRONG_CODES_NUMBER",

@@ -82,7 +82,9 @@ def create_app(parts: Parts) -> App:
     app.add_route("/v1/stats", Statistics(door=door, tell=parts.stats))
     app.add_route("/v1/infobip/receipts", _receipts(parts))
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
-    app.add_route("/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking))
+    app.add_route(
+        "/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking, replays=parts.replays)
+    )
     app.add_route("/health", health)
     app.add_route("/health/ready", health, suffix="ready")
     app.add_route("/health/live", health, suffix="live")

@@ -11,6 +11,7 @@ from uuid import UUID
 import falcon
 
 from otpqueue import clock, logs
+from otpqueue.api.peers import Peer
 from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.access import AccessCache
 from otpqueue.operations.keys import Keys
@@ -26,6 +27,13 @@ class Caller:
 
     client_id: UUID
     rate: CallRate
+    client_ip: str | None = None
+    """The address of a caller without a key, who is the end user; None where the caller says it."""
+
+    @property
+    def keyless(self) -> bool:
+        """Whether the caller has no API key, and is a stranger."""
+        return self.rate.keyless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +82,13 @@ class Door:
         client_id = self.access.find_client(self.guide_client)
         if client_id is None:
             client_id = self.keys.client_id(self.guide_client, now=now)
-        with _counted_at_last(self.rate.of(client_id, self.access.client_settings(client_id))) as rate:
-            yield Caller(client_id=client_id, rate=rate)
+        peer: Peer = req.context.peer
+        address = str(peer.address) if peer.address else None
+        own = self.access.client_settings(client_id)
+        of_call = self.rate.of_keyless(client_id, own, address=address, network=peer.network)
+        with _counted_at_last(of_call) as rate:
+            client_ip = address if self.rate.counts_addresses else None
+            yield Caller(client_id=client_id, rate=rate, client_ip=client_ip)
 
     def _authenticate(self, req: falcon.Request) -> ApiKey:
         word, _, api_key = (req.get_header("Authorization") or "").partition(" ")

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import falcon
 
 from otpqueue import clock
-from otpqueue.api import bodies, problems
-from otpqueue.api.auth import Door
+from otpqueue.api import bodies, idempotency, problems
+from otpqueue.api.auth import Caller, Door
 from otpqueue.api.representations import path_of
 from otpqueue.api.room import Room
 from otpqueue.domain import errors
+from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.request import OtpRequest
+from otpqueue.operations.replay import Replays
 from otpqueue.operations.request import CodeWanted, RequestCode
 from otpqueue.operations.verify import Attempted, VerifyCode
 
@@ -32,6 +35,8 @@ _ANSWERS: dict[str, tuple[str, int]] = {
     "failed": ("PIN_NOT_SENT", 400),
     "locked": ("MAX_ATTEMPTS_EXCEEDED", 400),
     "check_in_progress": ("TOO_MANY_REQUESTS", 429),
+    "idempotency_in_progress": ("TOO_MANY_REQUESTS", 429),
+    "idempotency_key_reused": ("BAD_REQUEST", 400),
     "limit_exceeded": ("TOO_MANY_REQUESTS", 429),
     "too_many_wrong_codes": ("TOO_MANY_REQUESTS", 429),
     "number_locked": ("NUMBER_LOCKED", 403),
@@ -58,17 +63,18 @@ class RequestOtp:
             now = clock.now()
             with self.door.entering_guide(req, "send", now=now) as caller:
                 body = bodies.read(req, bodies.GuideRequest)
-                wanted = CodeWanted(phone_number=body.phone_number, session_id=body.session_id)
-                request = self.request(wanted, client_id=caller.client_id, now=now, rate=caller.rate)
-            resp.status = falcon.HTTP_202
-            resp.text = json.dumps(
-                {
-                    "success": True,
-                    "message": "The code is on its way.",
-                    "requestId": str(request.id),
-                    "statusUrl": path_of(request),
-                }
-            )
+                wanted = CodeWanted(
+                    phone_number=body.phone_number, session_id=body.session_id, client_ip=caller.client_ip
+                )
+                answer = self.request.once(
+                    wanted,
+                    call=_call_of(req, "POST /request-otp", body, caller),
+                    answer=_accepted,
+                    client_id=caller.client_id,
+                    now=now,
+                    rate=caller.rate,
+                )
+            idempotency.send(resp, answer)
 
     def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
         """Answer a call that is refused before it gets here."""
@@ -83,6 +89,7 @@ class VerifyOtp:
     door: Door
     verify: VerifyCode
     room: Room
+    replays: Replays
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check a code against the newest request for the number and session."""
@@ -92,16 +99,52 @@ class VerifyOtp:
                 caller.rate.count()
                 body = bodies.read(req, bodies.GuideVerify)
                 attempted = Attempted(
-                    code=body.otp, phone_number=body.phone_number, session_id=body.session_id
+                    code=body.otp,
+                    phone_number=body.phone_number,
+                    session_id=body.session_id,
+                    client_ip=caller.client_ip,
                 )
-                with self.room.place():
-                    self.verify.newest(attempted, client_id=caller.client_id, now=now)
-            resp.text = json.dumps({"success": True, "message": "The phone number is verified."})
+                check = self.verify.newest_of_stranger if caller.keyless else self.verify.newest
+                client_id, call = caller.client_id, _call_of(req, "POST /verify-otp", body, caller)
+                with self.replays.hold(call, make=_verified, client_id=client_id, now=now) as held:
+                    if held.answer is None:
+                        with self.room.place():
+                            request = check(attempted, client_id=client_id, now=now, held=held)
+                        held.answer = _verified(request)
+            idempotency.send(resp, held.answer)
 
     def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
         """Answer a call that is refused before it gets here."""
         with _in_the_guides_words(resp):
             raise error
+
+
+def _accepted(request: OtpRequest) -> Answer:
+    body = {
+        "success": True,
+        "message": "The code is on its way.",
+        "requestId": str(request.id),
+        "statusUrl": path_of(request),
+    }
+    return Answer(status=202, body=json.dumps(body))
+
+
+def _verified(_request: OtpRequest) -> Answer:
+    return Answer(status=200, body=json.dumps({"success": True, "message": "The phone number is verified."}))
+
+
+def _call_of(
+    req: falcon.Request, name: str, body: bodies.GuideRequest | bodies.GuideVerify, caller: Caller
+) -> Call | None:
+    """Return the call that a repetition repeats, None without an idempotency key.
+
+    All callers without an API key are one client. Their idempotency keys are theirs together with the number
+    and the session, so that nobody's key is in another's way, or gets another's answer.
+    """
+    call = idempotency.call_of(req, name, body)
+    if call is None or not caller.keyless:
+        return call
+    return replace(call, name=f"{name} {json.dumps([body.phone_number, body.session_id])}")
 
 
 @contextmanager

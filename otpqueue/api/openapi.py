@@ -322,9 +322,10 @@ OPERATIONS = (
         summary="Ask for a code (the guide's call)",
         description="For front ends written after the public guide. Problems come with the guide's "
         "`success`, `error` and `errorCode` beside the problem details.",
+        parameters=(_IDEMPOTENCY_KEY,),
         body=bodies.GuideRequest,
         answers={202: ("Accepted", "GuideAccepted")},
-        problems=(*_KEYED, *_BODY, "invalid_phone_number", *_NEW),
+        problems=(*_KEYED, *_BODY, *_REPEATED, "request_not_found", "invalid_phone_number", *_NEW),
         key="send",
         guide=True,
     ),
@@ -333,10 +334,13 @@ OPERATIONS = (
         path="/verify-otp",
         summary="Check a code (the guide's call)",
         description="Checks the newest live request for the number and session. A code that is not accepted "
-        "is a 400, whatever the reason; `errorCode` tells which.",
+        "is a 400, whatever the reason; `errorCode` tells which. Without an API key, a number without a live "
+        "request of this session is `PIN_NOT_FOUND`, whether it was never used or has a request of another "
+        "session.",
+        parameters=(_IDEMPOTENCY_KEY,),
         body=bodies.GuideVerify,
         answers={200: ("The code is right", "GuideVerified")},
-        problems=(*_KEYED, *_BODY, *_CHECK),
+        problems=(*_KEYED, *_BODY, *_CHECK, *_REPEATED),
         key="verify",
         guide=True,
     ),
@@ -533,7 +537,8 @@ def _without_headers(operation: Operation) -> dict[str, Any]:
     for code in operation.problems:
         status = KINDS[code].status
         if operation.guide and code not in _OPEN:
-            status = 429 if code == "check_in_progress" else guides_own.get(status, status)
+            busy = code in {"check_in_progress", "idempotency_in_progress"}
+            status = 429 if busy else guides_own.get(status, status)
         by_status.setdefault(status, []).append(code)
     for status, codes in sorted(by_status.items()):
         problem = _ref("GuideProblem" if operation.guide and not set(codes) <= set(_OPEN) else "Problem")

@@ -1,7 +1,8 @@
 """Who is at the other end, and whether by HTTPS: what trusted proxies say counts, nobody else's word.
 
-`X-Forwarded-For` is read from its right end, where the nearest proxy writes. It serves the log and nothing
-else; `X-Forwarded-Proto` serves the rule that plain HTTP is refused. `Forwarded` (RFC 7239) is not read.
+`X-Forwarded-For` is read from its right end, where the nearest proxy writes. It serves the log, the limits of
+calls without an API key, and those of log-ins to the console; `X-Forwarded-Proto` serves the rule that plain
+HTTP is refused. `Forwarded` (RFC 7239) is not read.
 """
 
 from __future__ import annotations

@@ -121,6 +121,9 @@ class Instance:
             "seal_keys": self._keys["seal_keys"],
             "hash_key": self._keys["hash_key"],
         }
+        if loopback:
+            # Everybody who calls without a key is at this machine, and has its one address.
+            own |= {"limit_keyless_peer": "off", "limit_keyless_network": "off"}
         for field, value in own.items():
             if field not in self._given.model_fields_set:
                 self._environment[str(Settings.model_fields[field].alias)] = value

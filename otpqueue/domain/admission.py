@@ -32,12 +32,26 @@ from otpqueue.domain.errors import (
     SendingStopped,
     TooManyWrongCodes,
 )
-from otpqueue.domain.limits import GuessPolicy, Quota
+from otpqueue.domain.limits import REQUEST_LIMITS, Counted, GuessPolicy, Quota
 from otpqueue.domain.number_policy import NumberPolicy, language_refusal
 from otpqueue.domain.phone import WORLD, PhoneNumber
 
 STOPPED_RETRY_AFTER_S = 60
 """An operator may resume sending at any moment."""
+
+REASONS_OF_KNOWN_NUMBERS = frozenset(
+    {
+        "do_not_send",
+        "number_locked",
+        "wrong_codes_number",
+        *(
+            limit.reason
+            for limit in REQUEST_LIMITS
+            if limit.counted in {Counted.NUMBER, Counted.NUMBER_OF_CLIENT}
+        ),
+    }
+)
+"""Why only numbers are refused that were used or blocked before. Of all others there is no end."""
 
 _CAP_REASONS = {
     Scope.ALL: ("daily_cap", "today"),

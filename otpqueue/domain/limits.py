@@ -74,6 +74,8 @@ class Counted(StrEnum):
     NUMBER = "each number, over all clients"
     ADDRESS_OF_CLIENT = "each `client_ip`, per client"
     KEY = "each API key"
+    KEYLESS_PEER = "each address that calls without a key"
+    KEYLESS_NETWORK = "each network that calls without a key"
     PEER = "each address that logs in to the console"
     ALL = "all together"
 
@@ -104,12 +106,23 @@ class Limit:
         return f"OTPQUEUE_LIMIT_{self.name.upper()}"
 
     @property
-    def per_client(self) -> bool:
-        """Whether a client may have a quota of its own, and is told how it stands.
+    def reason(self) -> str:
+        """What a refusal by it is stored as."""
+        return f"limit_{self.name}"
 
-        Not with a count that clients share: it would say what others do.
-        """
+    @property
+    def per_client(self) -> bool:
+        """Whether a client may have a quota of its own: not with a count that clients share."""
         return self.counted in {Counted.NUMBER_OF_CLIENT, Counted.ADDRESS_OF_CLIENT, Counted.KEY}
+
+    def is_shown(self, *, keyless: bool) -> bool:
+        """Return whether a caller may see how it stands: not where that would show what others do.
+
+        To a caller without a key everybody else is such another, whichever number they ask for.
+        """
+        if keyless:
+            return self.counted in {Counted.KEYLESS_PEER, Counted.ADDRESS_OF_CLIENT}
+        return self.per_client
 
 
 # A request is a login that somebody tries; a resend belongs to one, and has limits of its own (`MAX_SENDS`,
@@ -152,6 +165,27 @@ KEY_RATE = Limit(
     resends=True,
     without_redis=WithoutRedis.ADMITTED,
 )
+# Every call without a key to the guide's two endpoints, refused ones too. A login takes some six calls, and
+# an address gets ten logins in 15 minutes. A network is /24, or /48 of IPv6: one stranger may have all of it.
+KEYLESS_PEER = Limit(
+    name="keyless_peer",
+    default="60/15m",
+    counted=Counted.KEYLESS_PEER,
+    what="calls without an API key from one address",
+    resends=True,
+    without_redis=WithoutRedis.ADMITTED,
+)
+KEYLESS_LIMITS = (
+    KEYLESS_PEER,
+    Limit(
+        name="keyless_network",
+        default="600/15m",
+        counted=Counted.KEYLESS_NETWORK,
+        what="calls without an API key from one network",
+        resends=True,
+        without_redis=WithoutRedis.ADMITTED,
+    ),
+)
 # Log-ins to the console that were refused. A key has 256 bits, so nobody guesses one: these keep a flood from
 # Postgres and the log. All together may be many, since a stranger who uses them up keeps operators out.
 LOG_IN_LIMITS = (
@@ -170,7 +204,7 @@ LOG_IN_LIMITS = (
         without_redis=WithoutRedis.ADMITTED,
     ),
 )
-LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE)}
+LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS)}
 """Those that can be set."""
 
 Quotas = Mapping[str, Quota | None]

@@ -90,8 +90,9 @@ class AccessCache:
         """Return what is set for a client alone. Raises DatabaseUnavailable."""
         found = self.current().listed.settings.get(client_id)
         if found is None:
-            found = self._younger_than(min(self._max_age_s, _MISS_AGE_S)).listed.settings[client_id]
-        return found
+            found = self._younger_than(min(self._max_age_s, _MISS_AGE_S)).listed.settings.get(client_id)
+        # One that was made since then has no settings of its own yet.
+        return found or ClientSettings()
 
     def find_client(self, name: str) -> UUID | None:
         """Return the id of the client with this name. Raises DatabaseUnavailable."""

@@ -15,7 +15,12 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue import metrics
-from otpqueue.domain.admission import AdmissionFacts, AdmissionRules, StoredFacts
+from otpqueue.domain.admission import (
+    REASONS_OF_KNOWN_NUMBERS,
+    AdmissionFacts,
+    AdmissionRules,
+    StoredFacts,
+)
 from otpqueue.domain.caps import day_of
 from otpqueue.domain.errors import NotAdmitted
 from otpqueue.jobs import Waker, WakeUp
@@ -99,6 +104,9 @@ class Admission:
             judged=snapshot.current.judged.get(client_id, (0, 0)),
         )
         if self.rules.find_refusal(facts) is not None:
+            # The script below would count it: here nothing else may come first that costs more.
+            if rate is not None:
+                rate.count()
             return Attempt(applicant=applicant, facts=facts, refused=True)
         limited = self.limits.take(
             client_id=client_id,
@@ -169,6 +177,7 @@ class Admission:
             client_ip_hash=applicant.client_ip_hash,
             country=applicant.number.country,
             is_test=applicant.is_test,
+            keyless=applicant.keyless,
             now=applicant.now,
         )
 
@@ -182,16 +191,22 @@ class Admission:
         country: str | None,
         now: datetime,
         is_test: bool = False,
+        keyless: bool = False,
     ) -> None:
-        """Store the refusal of a number that never became an applicant's."""
+        """Store the refusal of a number that never became an applicant's.
+
+        Strangers must not fill the table: what they are refused for is one row a reason and minute, but for
+        numbers that were used before.
+        """
+        is_counted_alone = not keyless or refusal.reason in REASONS_OF_KNOWN_NUMBERS
         with connection(self.engine) as conn:
             refusals.add(
                 conn,
                 client_id=client_id,
                 reason=refusal.reason,
-                number_hash=number_hash,
-                client_ip_hash=client_ip_hash,
-                country=country,
+                number_hash=number_hash if is_counted_alone else None,
+                client_ip_hash=client_ip_hash if is_counted_alone else None,
+                country=country if is_counted_alone else None,
                 is_test=is_test,
                 now=now,
             )

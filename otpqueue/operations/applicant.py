@@ -36,6 +36,8 @@ class Applicant:
     is_test: bool
     """Whether the number is a test number."""
     now: datetime
+    keyless: bool = False
+    """Whether the call came without an API key, from a stranger."""
     notes: Notes = field(default_factory=Notes)
 
     @property

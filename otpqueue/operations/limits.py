@@ -11,7 +11,17 @@ from uuid import UUID
 from otpqueue import metrics
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
-from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Counted, Limit, Quota, Quotas, Standing
+from otpqueue.domain.limits import (
+    KEY_RATE,
+    KEYLESS_LIMITS,
+    KEYLESS_PEER,
+    REQUEST_LIMITS,
+    Counted,
+    Limit,
+    Quota,
+    Quotas,
+    Standing,
+)
 from otpqueue.limiter import CountedCall, Limiter, Window
 from otpqueue.logs import get_logger
 from otpqueue.store.vault import Vault
@@ -31,14 +41,15 @@ def forget_standings() -> None:
 
 
 def standings() -> tuple[Standing, ...]:
-    """Return how the limits stand that were counted in this call, but for those that clients share."""
+    """Return how the limits stand that were counted in this call, as far as its caller may see them."""
     return _standings.get() or ()
 
 
-def _note(counted: CountedCall) -> None:
+def _note(counted: CountedCall, *, keyless: bool = False) -> None:
     before = _standings.get()
     if before is not None:
-        _standings.set((*before, *(one for one in _strictest(counted.standings) if one.limit.per_client)))
+        strictest = _strictest(counted.standings)
+        _standings.set((*before, *(one for one in strictest if one.limit.is_shown(keyless=keyless))))
 
 
 def _strictest(standings: Iterable[Standing]) -> Iterable[Standing]:
@@ -76,6 +87,11 @@ class KeyRate:
         self._limiter, self._vault, self._quotas = limiter, vault, quotas
         self._redis_again_at = 0.0
 
+    @property
+    def counts_addresses(self) -> bool:
+        """Whether calls without a key are limited by the address that they come from."""
+        return self._quotas[KEYLESS_PEER.name] is not None
+
     def of(self, holder: UUID, own: ClientSettings) -> CallRate:
         """Return the rate of a call by the holder: an API key, or the client of a call without one."""
         quota = in_force(KEY_RATE, self._quotas, own.limits)
@@ -83,11 +99,32 @@ class KeyRate:
         windows = () if quota is None else (Window(limit=KEY_RATE, quota=quota, whom=whom),)
         return CallRate(limits=self, windows=windows)
 
+    def of_keyless(
+        self, client_id: UUID, own: ClientSettings, *, address: str | None, network: str | None
+    ) -> CallRate:
+        """Return the rate of a call without a key: of its address, its network, and the client it counts as.
+
+        All or nothing: what one address has too many of takes nothing from the others. Calls whose address is
+        unknown share one count.
+        """
+        whom = {
+            Counted.KEYLESS_PEER: self._vault.address_hash(address) or b"",
+            Counted.KEYLESS_NETWORK: (network or "").encode(),
+        }
+        windows = [
+            Window(
+                limit=limit, quota=quota, whom=self._vault.limit_hash(client_id.bytes, whom[limit.counted])
+            )
+            for limit in KEYLESS_LIMITS
+            if (quota := self._quotas[limit.name])
+        ]
+        return CallRate(limits=self, windows=(*windows, *self.of(client_id, own).windows), keyless=True)
+
     def __call__(self, holder: UUID, own: ClientSettings) -> None:
         """Count a call by the holder. Raises LimitExceeded."""
         self.of(holder, own).count()
 
-    def count(self, windows: Sequence[Window]) -> None:
+    def count(self, windows: Sequence[Window], *, keyless: bool = False) -> None:
         """Count a call in its windows. Raises LimitExceeded."""
         if not windows or time.monotonic() < self._redis_again_at:
             return
@@ -97,7 +134,7 @@ class KeyRate:
             self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
             log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
             return
-        _note(counted)
+        _note(counted, keyless=keyless)
         if not counted.rate_admitted:
             raise refusal(counted.standings)
 
@@ -109,12 +146,14 @@ class CallRate:
     limits: KeyRate
     windows: tuple[Window, ...]
     counted: bool = False
+    keyless: bool = False
+    """Whether the caller has no API key."""
 
     def count(self) -> None:
         """Count the call unless it has been counted. Raises LimitExceeded."""
         if not self.counted:
             self.counted = True
-            self.limits.count(self.windows)
+            self.limits.count(self.windows, keyless=self.keyless)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +224,7 @@ class RequestLimits:
         finally:
             if rate is not None:
                 rate.counted = True
-        _note(counted)
+        _note(counted, keyless=rate is not None and rate.keyless)
         if not counted.rate_admitted:
             raise refusal(counted.standings)
         if counted.is_running:

@@ -71,7 +71,7 @@ class RequestCode:
         Raises InvalidPhoneNumber, InvalidRequest, NotAdmitted (noted as a refusal), LimitsUnavailable,
         DatabaseUnavailable.
         """
-        applicant, new = self._read(wanted, client_id=client_id, now=now)
+        applicant, new = self._read(wanted, client_id=client_id, now=now, rate=rate)
         self._accept(applicant, new, rate=rate, keep=None)
         return new.as_accepted()
 
@@ -91,7 +91,7 @@ class RequestCode:
         call does, IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
         kept answer is about has been erased.
         """
-        applicant, new = self._read(wanted, client_id=client_id, now=now)
+        applicant, new = self._read(wanted, client_id=client_id, now=now, rate=rate)
         given = answer(new.as_accepted())
         keep = self.replays.to_keep(call, given, client_id=client_id, now=now) if call else None
         return self._accept(applicant, new, rate=rate, keep=keep) or given
@@ -147,8 +147,10 @@ class RequestCode:
         logs.bind(otp_id=str(new.id))
         log.info("otp_requested", otp_id=str(new.id), client_id=client_id, country=new.phone.country)
 
-    def _read(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> tuple[Applicant, NewRequest]:
-        number = self._number(wanted, client_id=client_id, now=now)
+    def _read(
+        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None
+    ) -> tuple[Applicant, NewRequest]:
+        number = self._number(wanted, client_id=client_id, now=now, rate=rate)
         is_test = self.fixed_codes.of(number.e164, now=now) is not None
         applicant = Applicant(
             client_id=client_id,
@@ -159,6 +161,7 @@ class RequestCode:
             resend=False,
             is_test=is_test,
             now=now,
+            keyless=rate is not None and rate.keyless,
         )
         new = NewRequest(
             id=uuid7(),
@@ -178,7 +181,9 @@ class RequestCode:
         )
         return applicant, new
 
-    def _number(self, wanted: CodeWanted, *, client_id: UUID, now: datetime) -> PhoneNumber:
+    def _number(
+        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None
+    ) -> PhoneNumber:
         try:
             return phone.parse(
                 wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
@@ -186,6 +191,9 @@ class RequestCode:
         except NumberNotAllowed as error:
             if self.fixed_codes.of(error.e164, now=now):
                 return phone.parse(error.e164, allow_documentation=True)
+            # A call that comes too often costs nothing in Postgres.
+            if rate is not None:
+                rate.count()
             self.admission.note_number(
                 error,
                 client_id=client_id,
@@ -193,5 +201,6 @@ class RequestCode:
                 client_ip_hash=self.vault.address_hash(wanted.client_ip),
                 country=phone.documentation_country(error.e164),
                 now=now,
+                keyless=rate is not None and rate.keyless,
             )
             raise

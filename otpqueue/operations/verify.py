@@ -20,6 +20,7 @@ from otpqueue.domain.errors import (
     CodeExpired,
     CodeIncorrect,
     NotSentYet,
+    OtpqueueError,
     ProviderUnavailable,
     RequestCancelled,
     RequestFailed,
@@ -45,6 +46,14 @@ ENDED: dict[Status, type[CheckRefused]] = {
     Status.FAILED: RequestFailed,
 }
 """What is answered to a caller that wants something of a request that has ended."""
+
+_SAID_OF_NO_REQUEST: tuple[type[OtpqueueError], ...] = (AlreadyVerified, RequestCancelled, RequestNotFound)
+"""What callers without an API key hear in the words for a number that was never used: the guide knows no
+others for it."""
+
+_HIDDEN_FROM_STRANGERS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), RequestNotFound)
+
+_NO_CODE = "There is no code to check for this phone number and session; request a new one."
 
 _POLL_S = 0.03
 
@@ -133,7 +142,9 @@ class VerifyCode:
                 span.fail(judgement.verdict.value)
         return judgement
 
-    def newest(self, attempted: Attempted, *, client_id: UUID, now: datetime) -> OtpRequest:
+    def newest(
+        self, attempted: Attempted, *, client_id: UUID, now: datetime, held: HeldCall | None = None
+    ) -> OtpRequest:
         """Check a code against the newest request for the number and session in `attempted`.
 
         Raises as a call does; RequestNotFound when there is no request for them.
@@ -145,10 +156,44 @@ class VerifyCode:
                 number_hashes=self._number_hashes(attempted) or [],
                 session_hashes=self.vault.session_hashes(attempted.session_id),
             )
+        return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+
+    def newest_of_stranger(
+        self, attempted: Attempted, *, client_id: UUID, now: datetime, held: HeldCall | None = None
+    ) -> OtpRequest:
+        """Check a code as `newest` does, for a caller without an API key.
+
+        Numbers that were never used, numbers whose requests have ended and numbers with a request of another
+        session are all RequestNotFound, after the same one query. How a request of theirs ended is told to
+        those alone who know its session.
+        """
+        with connection(self.engine) as conn:
+            request_id = requests.newest_for_stranger(
+                conn,
+                client_id=client_id,
+                number_hashes=self._number_hashes(attempted) or [],
+                session_hashes=self.vault.session_hashes(attempted.session_id),
+                now=now,
+            )
+        hidden = _HIDDEN_FROM_STRANGERS if attempted.session_id is None else _SAID_OF_NO_REQUEST
+        try:
+            return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+        except hidden:
+            raise RequestNotFound(_NO_CODE) from None
+
+    def _found(
+        self,
+        request_id: UUID | None,
+        attempted: Attempted,
+        *,
+        client_id: UUID,
+        now: datetime,
+        held: HeldCall | None,
+    ) -> OtpRequest:
         if request_id is None:
-            raise RequestNotFound
+            raise RequestNotFound(_NO_CODE)
         logs.bind(otp_id=str(request_id))
-        return self(request_id, attempted, client_id=client_id, now=now)
+        return self(request_id, attempted, client_id=client_id, now=now, held=held)
 
     def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
         number_hashes = self._number_hashes(attempted)

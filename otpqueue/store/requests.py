@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import CTE, Connection, Engine, case, func, literal_column, or_, select, update
+from sqlalchemy import CTE, Connection, Engine, and_, case, func, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.guard import Counted
@@ -141,13 +141,40 @@ def newest_for(
     session that does not match like one whose code is mistyped.
     """
     mine = of_session(session_hashes)
+    return _newest(conn, client_id, number_hashes, or_(mine, in_status(LIVE)), mine=mine)
+
+
+def newest_for_stranger(
+    conn: Connection,
+    *,
+    client_id: UUID,
+    number_hashes: Sequence[bytes],
+    session_hashes: Sequence[bytes] | None,
+    now: datetime,
+) -> UUID | None:
+    """Return the id of this client's newest request that a caller without a key may know of, None for none.
+
+    That is one of the caller's session, which is a secret of theirs, a live one first. Without a session it
+    is a live one that was made without a session. Of all others it takes as long to learn nothing.
+    """
+    mine = of_session(session_hashes)
+    known = mine
+    if session_hashes is None:
+        known = and_(mine, in_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))
+    return _newest(conn, client_id, number_hashes, known, mine=mine)
+
+
+def _newest(
+    conn: Connection,
+    client_id: UUID,
+    number_hashes: Sequence[bytes],
+    known: ColumnElement[bool],
+    *,
+    mine: ColumnElement[bool],
+) -> UUID | None:
     return conn.execute(
         select(_r.id)
-        .where(
-            _r.client_id == client_id,
-            _r.number_hash.in_(number_hashes),
-            or_(mine, in_status(LIVE)),
-        )
+        .where(_r.client_id == client_id, _r.number_hash.in_(number_hashes), known)
         .order_by(mine.desc(), in_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()

@@ -109,11 +109,11 @@ def test_wrong_code(guest: Caller) -> None:
 
 def test_too_many_wrong_codes(guest: Caller) -> None:
     """When no checks are left it is MAX_ATTEMPTS_EXCEEDED."""
-    code = sent(guest)
+    code = sent(guest, sessionId="a")
     for _ in range(5):
-        check(guest, wrong(code))
+        check(guest, wrong(code), sessionId="a")
 
-    assert refused(check(guest, code), 400, "MAX_ATTEMPTS_EXCEEDED")
+    assert refused(check(guest, code, sessionId="a"), 400, "MAX_ATTEMPTS_EXCEEDED")
 
 
 def test_second_time(guest: Caller) -> None:
@@ -129,17 +129,20 @@ def test_nothing_asked_for(guest: Caller) -> None:
     assert refused(check(guest, "123456"), 400, "PIN_NOT_FOUND")
 
 
-def test_other_session(guest: Caller) -> None:
+def test_other_session_of_a_caller_with_a_key(guest: Caller) -> None:
     """A right code from another session, or from none, is answered as a wrong one, and costs no check."""
     code = sent(guest, sessionId="a")
 
-    foreign = [check(guest, code, sessionId="b"), check(guest, code)]
-    guess = check(guest, wrong(code), sessionId="a")
+    def check_with_key(otp: str, **fields: str) -> Result:
+        return guest.post(CHECK, json={"phoneNumber": guest.number, "otp": otp, **fields})
+
+    foreign = [check_with_key(code, sessionId="b"), check_with_key(code)]
+    guess = check_with_key(wrong(code), sessionId="a")
 
     for answer in (*foreign, guess):
         assert refused(answer, 400, "WRONG_PIN")
     assert foreign[0].json == foreign[1].json == guess.json
-    assert check(guest, code, sessionId="a").status_code == 200
+    assert check_with_key(code, sessionId="a").status_code == 200
 
 
 def test_session_without_a_request_beside_ended_ones(guest: Caller) -> None:
@@ -147,7 +150,40 @@ def test_session_without_a_request_beside_ended_ones(guest: Caller) -> None:
     code = sent(guest, sessionId="a")
     check(guest, code, sessionId="a")
 
-    assert refused(check(guest, code, sessionId="b"), 400, "PIN_NOT_FOUND")
+    body = {"phoneNumber": guest.number, "otp": code, "sessionId": "b"}
+    assert refused(guest.post(CHECK, json=body), 400, "PIN_NOT_FOUND")
+
+
+ENDED = [
+    "expires_at = now() - interval '1 second'",
+    "status = 'expired', reason = 'code_lifetime', finished_at = now()",
+    "status = 'locked', reason = 'checks_exhausted', finished_at = now()",
+    "status = 'cancelled', reason = 'cancelled_by_client', finished_at = now()",
+    "status = 'failed', reason = 'provider_refused', finished_at = now()",
+    "status = 'verified', reason = 'code_correct', finished_at = now()",
+]
+
+
+@pytest.mark.parametrize(
+    ("session", "columns"),
+    # Without a session everybody who knows the number is the owner of a live request.
+    [("of the owner", "status = status"), *((session, ended) for session in (None, "x") for ended in ENDED)],
+)
+def test_strangers_learn_nothing_of_a_number(guest: Caller, session: str | None, columns: str) -> None:
+    """Without a key, a number that was never used, one of another session and an ended one are the same."""
+    path = ask(guest, **{"sessionId": session} if session else {}).json["statusUrl"]
+    guest.parts.pump.run()
+    guest.become(path, columns)
+    code = guest.provider.code(guest.number)
+    unused = keyless(guest, CHECK, {"phoneNumber": "+447700900998", "otp": code})
+
+    tries = [check(guest, code), check(guest, wrong(code)), check(guest, code, sessionId="a stranger's")]
+
+    for answer in tries:
+        assert refused(answer, 400, "PIN_NOT_FOUND")
+        assert answer.json == unused.json
+        assert set(answer.headers) == set(unused.headers)
+    assert guest.execute("SELECT count(*) FROM checks WHERE request_id = :id", id=path[-36:])[0][0] == 0
 
 
 @pytest.mark.parametrize(
@@ -160,12 +196,12 @@ def test_session_without_a_request_beside_ended_ones(guest: Caller) -> None:
     ],
 )
 def test_ended_requests(guest: Caller, columns: str, word: str) -> None:
-    """A request that has ended is a 400 that says how."""
-    path = ask(guest).json["statusUrl"]
+    """A request that has ended is a 400 that says how, to the caller who knows its session."""
+    path = ask(guest, sessionId="a").json["statusUrl"]
     guest.parts.pump.run()
     guest.become(path, columns)
 
-    assert refused(check(guest, guest.provider.code(guest.number)), 400, word)
+    assert refused(check(guest, guest.provider.code(guest.number), sessionId="a"), 400, word)
 
 
 def test_not_sent_yet(guest: Caller) -> None:
@@ -321,3 +357,95 @@ def test_keyless_is_for_the_guides_calls_only(guest: Caller) -> None:
     guest.key = None
 
     assert guest.post("/v1/otp-requests", json={"phone_number": guest.number}).status_code == 401
+
+
+def repeated(caller: Caller, path: str, body: object, *, key: str = "one") -> Result:
+    """Post with an idempotency key, and without an API key if the caller has none."""
+    return caller.post(path, json=body, headers={"Idempotency-Key": key})
+
+
+@pytest.fixture(params=["with a key", "without a key"])
+def either(request: pytest.FixtureRequest, guest: Caller) -> Caller:
+    """Return a caller with an API key, and one without."""
+    if request.param == "without a key":
+        guest.key = None
+    return guest
+
+
+def test_repeated_request(either: Caller) -> None:
+    """A repetition of a request gets its answer again, and no second code is sent."""
+    body = {"phoneNumber": either.number, "sessionId": "a"}
+
+    first, again = repeated(either, ASK, body), repeated(either, ASK, body)
+    either.parts.pump.run()
+
+    assert (first.status_code, first.json) == (again.status_code, again.json)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(either.provider.messages(either.number)) == 1
+    other = repeated(either, ASK, body, key="two")
+    assert other.json["requestId"] != first.json["requestId"]
+
+
+def test_repeated_check(either: Caller) -> None:
+    """A 200 that got lost comes again for the same key; any other call finds no code."""
+    either.post(ASK, json={"phoneNumber": either.number, "sessionId": "a"})
+    either.parts.pump.run()
+    body = {"phoneNumber": either.number, "sessionId": "a", "otp": either.provider.code(either.number)}
+
+    first, again = repeated(either, CHECK, body), repeated(either, CHECK, body)
+
+    assert (first.status_code, first.json["success"]) == (200, True)
+    assert (again.status_code, again.text) == (200, first.text)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert refused(repeated(either, CHECK, body, key="two"), 400, "PIN_NOT_FOUND")
+    assert refused(repeated(either, CHECK, body | {"otp": "000000"}), 400, "BAD_REQUEST")
+
+
+def test_refused_check_frees_its_key(either: Caller) -> None:
+    """A wrong code is not remembered: the next one is checked under the same key."""
+    either.post(ASK, json={"phoneNumber": either.number, "sessionId": "a"})
+    either.parts.pump.run()
+    code = either.provider.code(either.number)
+    body = {"phoneNumber": either.number, "sessionId": "a"}
+
+    assert refused(repeated(either, CHECK, body | {"otp": wrong(code)}), 400, "WRONG_PIN")
+    assert repeated(either, CHECK, body | {"otp": code}).status_code == 200
+
+
+def test_key_with_another_body(guest: Caller) -> None:
+    """A back end that uses a key for another number has made a mistake, and is told so."""
+    repeated(guest, ASK, {"phoneNumber": guest.number})
+
+    answer = repeated(guest, ASK, {"phoneNumber": "+447700900998"})
+
+    assert refused(answer, 400, "BAD_REQUEST")
+    assert answer.json["code"] == "idempotency_key_reused"
+
+
+def test_strangers_keys_are_apart(guest: Caller) -> None:
+    """Strangers who hit upon the same key neither get each other's answers nor stand in each other's way."""
+    guest.key = None
+    bodies = [
+        {"phoneNumber": guest.number, "sessionId": "a"},
+        {"phoneNumber": guest.number, "sessionId": "b"},
+        {"phoneNumber": guest.number},
+        {"phoneNumber": "+447700900998", "sessionId": "a"},
+    ]
+
+    answers = [repeated(guest, ASK, body) for body in bodies]
+
+    assert {one.status_code for one in answers[:3]} == {202}
+    assert len({one.json["requestId"] for one in answers}) == 4
+    assert not any("Idempotent-Replayed" in one.headers for one in answers)
+
+
+@pytest.mark.parametrize("path", [ASK, CHECK])
+def test_bad_idempotency_key(guest: Caller, path: str) -> None:
+    """A key that cannot be one is refused in the guide's words."""
+    body = {"phoneNumber": guest.number, "otp": "123456"} if path == CHECK else {"phoneNumber": guest.number}
+
+    answer = repeated(guest, path, body, key="")
+
+    assert refused(answer, 400, "BAD_REQUEST")
+    assert [error["field"] for error in answer.json["errors"]] == ["Idempotency-Key"]

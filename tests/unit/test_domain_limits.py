@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from otpqueue import policies
 from otpqueue.domain.limits import (
     KEY_RATE,
+    KEYLESS_LIMITS,
     LIMITS,
     REQUEST_LIMITS,
     GuessPolicy,
@@ -85,9 +86,9 @@ def test_defaults_stand_in_the_table() -> None:
 
 
 def test_without_redis_nothing_is_sent_and_all_is_checked() -> None:
-    """Every limit of requests refuses what it cannot count; the rate of calls lets it through."""
+    """Every limit of requests refuses what it cannot count; those of calls let it through."""
     assert {limit.without_redis for limit in REQUEST_LIMITS} == {WithoutRedis.REFUSED}
-    assert KEY_RATE.without_redis is WithoutRedis.ADMITTED
+    assert {limit.without_redis for limit in (KEY_RATE, *KEYLESS_LIMITS)} == {WithoutRedis.ADMITTED}
 
 
 def test_impossible_quota_is_a_settings_error() -> None:
