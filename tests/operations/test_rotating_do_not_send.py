@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import RowMapping, select, text
@@ -13,8 +14,8 @@ from sqlalchemy import RowMapping, select, text
 from otpqueue import clock
 from otpqueue.domain.errors import NumberNotAllowed
 from otpqueue.operations.rotate_seal import refusal_to_start
-from otpqueue.store import do_not_send as queries
 from otpqueue.store import rehashing
+from otpqueue.store.accepting import NumberLookup, read_facts
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import do_not_send
 from otpqueue.wiring import Parts
@@ -39,8 +40,14 @@ def listed(parts: Parts) -> list[RowMapping]:
 
 def is_blocked(parts: Parts, number: str = NUMBER) -> bool:
     """Return whether nothing may be sent to a number, as parts with these keys see it."""
-    with connection(parts.engine) as conn:
-        return queries.is_blocked(conn, parts.vault.number_hashes(number), now=clock.now())
+    lookup = NumberLookup(
+        client_id=uuid4(),
+        number_hashes=parts.vault.number_hashes(number),
+        client_ip_hashes=None,
+        guesses=parts.guess_policy,
+        now=clock.now(),
+    )
+    return read_facts(parts.engine, lookup).blocked
 
 
 @pytest.fixture

@@ -24,10 +24,9 @@ from otpqueue.domain.errors import (
     Unauthenticated,
 )
 from otpqueue.domain.replay import Answer, Call
-from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.domain.request import Status
 from otpqueue.operations import limits
 from otpqueue.operations.keys import prefix_of
-from otpqueue.operations.replay import Remember
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.settings import SettingsError
@@ -445,13 +444,12 @@ def test_repeated_call_is_known_across_the_change(
     """A call that is repeated under another key is answered as the first time; another body is refused."""
 
     def make(step: Parts, key: str, body: str = "{}") -> Answer:
-        def accept(remember: Remember | None) -> OtpRequest:
-            return step.request(wanted(), client_id=client_id, now=clock.now(), remember=remember)
-
-        call = Call(name="POST /v1/otp-requests", key=key, body=body)
-        answer = partial(Answer, status=202)
-        return step.once(
-            call, accept, answer=lambda made: answer(body=str(made.id)), client_id=client_id, now=clock.now()
+        return step.request.once(
+            wanted(),
+            call=Call(name="POST /v1/otp-requests", key=key, body=body),
+            answer=lambda made: Answer(status=202, body=str(made.id)),
+            client_id=client_id,
+            now=clock.now(),
         )
 
     for number, first in enumerate((parts, prepared, switched)):
