@@ -18,6 +18,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.guard import EMPTY, LEARNT_DAYS, Decision, Mode, Number, Tally, Window
 from otpqueue.domain.phone import NO_COUNTRY
+from otpqueue.store import locks
+from otpqueue.store.locks import Lock
 from otpqueue.store.schema import (
     guard_addresses,
     guard_decisions,
@@ -27,7 +29,6 @@ from otpqueue.store.schema import (
 TOTAL = "*"
 """The subject that all chances are counted under."""
 
-_LOCK = int.from_bytes(b"guard", "big")
 _AMPLE = 1_000_000_000
 
 _TALLIES = """
@@ -161,7 +162,7 @@ def address(conn: Connection, address_hashes: Sequence[bytes], *, now: datetime)
 
 def lock_chances(conn: Connection) -> None:
     """Let one transaction at a time decide on chances; call in a transaction, before reading."""
-    conn.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    locks.take(conn, Lock.GUARD_CHANCES)
 
 
 def take(
