@@ -27,6 +27,7 @@ from otpqueue.operations.alert_book import AlertBook
 from otpqueue.operations.evaluate_alerts import ELSEWHERE, EvaluateAlerts
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.locks import Lock
 from otpqueue.store.vault import Vault
 
 VAULT = Vault(sealing_keys={"k1": b"s" * 32}, hashing_key=b"h" * 32)
@@ -118,7 +119,9 @@ def fill(engine: Engine, *, requests: int, client_count: int, countries: int) ->
 
 def measure(engine: Engine, rounds: int) -> None:
     """Print what each rule and a whole evaluation take."""
-    book = AlertBook(engine=engine, watch="rules", number=1, apart=timedelta(seconds=30), channels=())
+    book = AlertBook(
+        engine=engine, watch="rules", lock=Lock.EVALUATE_RULES, apart=timedelta(seconds=30), channels=()
+    )
     now = clock.now()
     everything = EvaluateAlerts(
         engine=engine, rules=RULES, vault=VAULT, circuit=lambda: State.CLOSED, book=book

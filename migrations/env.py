@@ -3,11 +3,12 @@
 from alembic import context
 from sqlalchemy import Connection, text
 
+from otpqueue.store import locks
 from otpqueue.store.engine import allow_time
 from otpqueue.store.functions import create_statements
+from otpqueue.store.locks import Lock
 from otpqueue.store.schema import metadata
 
-ADVISORY_LOCK = 0x6F7470_0001
 WAIT_S = 600
 
 
@@ -17,7 +18,7 @@ def run(connection: Connection) -> None:
     connection.execution_options(isolation_level="READ COMMITTED")
     with connection.begin():
         allow_time(connection, WAIT_S)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        locks.take(connection, Lock.MIGRATE)
         allow_time(connection, 60)
         connection.execute(text("SET LOCAL lock_timeout = '4s'"))
         context.configure(connection=connection, target_metadata=metadata)

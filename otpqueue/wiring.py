@@ -81,6 +81,7 @@ from otpqueue.operations.webhooks import Webhooks
 from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
+from otpqueue.store.locks import Lock
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
 from otpqueue.traces import Tracer
@@ -603,7 +604,7 @@ class Parts:
         book = AlertBook(
             engine=self.engine,
             watch="rules",
-            number=1,
+            lock=Lock.EVALUATE_RULES,
             apart=every / 2,
             channels=self.notify_alerts.channels,
         )
@@ -621,7 +622,7 @@ class Parts:
         book = AlertBook(
             engine=self.engine,
             watch="workers",
-            number=2,
+            lock=Lock.EVALUATE_WORKERS,
             # Every process of the API looks; a silence is counted as often as one of them would.
             apart=timedelta(seconds=EVERY_S[Kind.API] / 2),
             channels=self.notify_alerts.channels,

@@ -17,7 +17,7 @@ from otpqueue.console.alerts import shown
 from otpqueue.console.door import FormRefused
 from otpqueue.console.house import Page, Visit
 from otpqueue.domain import phone
-from otpqueue.domain.errors import FieldError, InvalidRequest, NotAdmitted, RequestNotFound
+from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
 from otpqueue.domain.history import Event, EventKind, History
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
 from otpqueue.domain.search import Filters
@@ -113,25 +113,23 @@ class FindRequest(Page):
             return
         sealed = visit.form.get("sealed")
         try:
-            number = phone.parse(
-                self._unsealed(sealed, visit) if sealed else wanted, allow_documentation=True
-            )
-        except (InvalidRequest, NotAdmitted):
+            number = phone.stored_forms(self._unsealed(sealed, visit) if sealed else wanted)[-1]
+        except InvalidRequest:
             visit.show("found.html", number=None)
             return
         page = self.search(
-            Filters(phone_number=number.e164),
+            Filters(phone_number=number),
             reader=visit.operator.key.client_id,
             cursor=visit.form.get("cursor") or None,
             limit=_A_PAGE,
         )
         visit.show(
             "found.html",
-            number=number.masked,
+            number=phone.masked(number),
             found=page.found,
             next_cursor=page.next_cursor,
-            sealed=self._sealed(number.e164, visit),
-            standings=self.numbers.status(number.e164, now=visit.now),
+            sealed=self._sealed(number, visit),
+            standings=self.numbers.status(number, now=visit.now),
         )
 
     # The page shows no number whole, so that of the next page is sealed, and opens in this session alone.

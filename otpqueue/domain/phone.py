@@ -100,6 +100,15 @@ def one_handset(e164: str) -> str:
     return f"+54{e164[4:]}" if e164.startswith("+549") and len(e164) == _ARGENTINE_MOBILE else e164
 
 
+def country_of(e164: str) -> str | None:
+    """Return the country of a number, None where it belongs to no one country or is no number today."""
+    try:
+        region = phonenumbers.region_code_for_number(_read(e164, None))
+    except InvalidPhoneNumber:
+        return None
+    return documentation_country(e164) or (region if region != WORLD else None)
+
+
 def documentation_country(e164: str) -> str | None:
     """Return the country that set this number aside for documentation or drama, None for any other number."""
     for country, pattern in _DOCUMENTATION_NUMBERS:
@@ -134,23 +143,43 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
     return PhoneNumber(e164, region if region != WORLD else None, _KINDS.get(kind, "unknown"))
 
 
-def read_e164(text: str, *, country: str | None = None) -> str:
-    """Read a number as `parse` does and return it in E.164, whether or not it may be sent to or is given out.
+def stored_forms(text: str, *, country: str | None = None) -> tuple[str, ...]:
+    """Return the E.164 forms under which a number may be stored: as it is read today, and as it is written.
 
-    Numbering plans change: what was stored must be found again under rules that no longer allow it. Raises
-    InvalidPhoneNumber for what cannot be a number, by its form and its length.
+    Numbering plans change, and with them lengths, country codes and the prefixes that are left out: what was
+    stored under older rules must be found under today's. Raises InvalidPhoneNumber for what is neither 7 to
+    15 digits after a plus sign nor a number by today's rules.
     """
-    number = _read(text, country)
-    if not phonenumbers.is_possible_number(number) and not documentation_country(_e164(number)):
-        raise InvalidPhoneNumber(_why_invalid(number))
-    return _e164(number)
+    _check_country(country)
+    written = _as_written(text)
+    try:
+        number = _read(text, country)
+    except InvalidPhoneNumber:
+        if written is None:
+            raise
+        return (written,)
+    read = _e164(number)
+    if written is None:
+        if not phonenumbers.is_possible_number(number) and not documentation_country(read):
+            raise InvalidPhoneNumber(_why_invalid(number))
+        return (read,)
+    return tuple(dict.fromkeys((read, written)))
 
 
-def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
+def _as_written(text: str) -> str | None:
+    plain = re.sub(r"[ ().\-/]", "", _as_meant(text))
+    return plain if _E164.fullmatch(plain) else None
+
+
+def _check_country(country: str | None) -> None:
     if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
         raise InvalidPhoneNumber(
             "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
         )
+
+
+def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
+    _check_country(country)
     plain = _from_e164(text)
     if plain is not None:
         return plain

@@ -22,9 +22,10 @@ from otpqueue.domain.alerts import (
     worst_first,
 )
 from otpqueue.logs import get_logger
-from otpqueue.store import alert_notices, alerts
+from otpqueue.store import alert_notices, alerts, locks
 from otpqueue.store.alerts import Evaluation, OpenAlert, Pending
 from otpqueue.store.engine import allow_time, connection, transaction
+from otpqueue.store.locks import Lock
 
 log = get_logger(__name__)
 
@@ -69,8 +70,8 @@ class AlertBook:
 
     engine: Engine
     watch: str
-    number: int
-    """Of the watch, for its lock."""
+    lock: Lock
+    """The one of the watch."""
     apart: timedelta
     """Evaluations are at least so far apart: a second beat must not count what is bad twice."""
     channels: tuple[Channel, ...]
@@ -101,7 +102,7 @@ class AlertBook:
 
         def work(conn: Connection) -> Evaluated:
             allow_time(conn, _ALLOWED_S)
-            if not alerts.take_turn(conn, self.number) or self.is_soon(
+            if not locks.try_take(conn, self.lock) or self.is_soon(
                 alerts.last_evaluation(conn, self.watch), now
             ):
                 return Evaluated(skipped=True)

@@ -51,14 +51,17 @@ class Blocklist:
         log.info("number_blocked", country=number.country, until=until.isoformat() if until else None)
         return number
 
-    def unblock(self, phone_number: str) -> tuple[PhoneNumber, bool]:
-        """Take a number off the list; return it and whether it was on it. Raises as `block` does."""
-        number = phone.parse(phone_number, allow_documentation=True)
-        number_hashes = self.vault.number_hashes(number.e164)
+    def unblock(self, phone_number: str) -> tuple[str, bool]:
+        """Remove a number (E.164) from the list; return it masked and whether it was on the list.
+
+        Also one that today's numbering plan no longer allows. Raises InvalidPhoneNumber, DatabaseUnavailable.
+        """
+        forms = phone.stored_forms(phone_number)
+        number_hashes = self.vault.stored_hashes(forms)
         removed = transaction(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
         if removed:
-            log.info("number_unblocked", country=number.country)
-        return number, removed
+            log.info("number_unblocked", country=phone.country_of(forms[0]))
+        return phone.masked(forms[0]), removed
 
     def list(self, *, now: datetime) -> list[Blocked]:
         """Return the list, newest first. Raises DatabaseUnavailable."""

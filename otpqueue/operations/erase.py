@@ -36,7 +36,7 @@ class EraseNumber:
         Live requests end first. `client_id` is whose key asked for it, None the operator at the command line.
         Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
-        hashes = self.vault.number_hashes(phone.read_e164(phone_number, country=country))
+        hashes = self.vault.stored_hashes(phone.stored_forms(phone_number, country=country))
 
         def work(conn: Connection) -> tuple[list[UUID], dict[str, int]]:
             allow_time(conn, _ALLOWED_S)

@@ -36,7 +36,10 @@ class NumberStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """Looks after numbers. Numbers are given in E.164; operators type them, and nothing keeps them."""
+    """Shows and unlocks numbers. Operators type them in E.164; they are not stored.
+
+    A number that today's numbering plan no longer allows is found all the same.
+    """
 
     engine: Engine
     vault: Vault
@@ -45,7 +48,7 @@ class Numbers:
     def status(self, number: str, *, now: datetime) -> list[NumberStanding]:
         """Return how the number stands with each client that has wrong codes for it.
 
-        Raises InvalidPhoneNumber, NumberNotAllowed, DatabaseUnavailable.
+        Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
@@ -95,4 +98,4 @@ class Numbers:
         return now - timedelta(seconds=self.policy.number.window_s if self.policy.number else 0)
 
     def _hashes(self, number: str) -> Sequence[bytes]:
-        return self.vault.number_hashes(phone.parse(number, allow_documentation=True).e164)
+        return self.vault.stored_hashes(phone.stored_forms(number))

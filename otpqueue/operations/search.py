@@ -30,13 +30,11 @@ class SearchRequests:
 
         A cursor is good for the reader (a client) and the filters that it was given for, and for no others.
         Raises InvalidRequest for any other cursor and for a client that does not exist, InvalidPhoneNumber,
-        NumberNotAllowed, DatabaseUnavailable.
+        DatabaseUnavailable.
         """
         number_hashes = None
         if filters.phone_number is not None:
-            number_hashes = self.vault.number_hashes(
-                phone.parse(filters.phone_number, allow_documentation=True).e164
-            )
+            number_hashes = self.vault.stored_hashes(phone.stored_forms(filters.phone_number))
         after = self._read(cursor, reader, filters) if cursor else None
         with connection(self.engine) as conn:
             sought = Sought(

@@ -36,8 +36,6 @@ from otpqueue.store.schema import (
 )
 
 _a, _s = alerts.c, alert_silences.c
-_LOCK = 0x6F7470_0100
-"""Beside those of migrations and purging; each watch has one of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +104,6 @@ class Silence:
     reason: str | None
     silenced_by: str
     silenced_at: datetime
-
-
-def take_turn(conn: Connection, watch: int) -> bool:
-    """Return whether nobody else is evaluating; nobody else will until this transaction ends."""
-    return bool(conn.execute(select(func.pg_try_advisory_xact_lock(_LOCK + watch))).scalar_one())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,18 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Row, delete, func, or_, select
+from sqlalchemy import Connection, Row, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.phone import masked
+from otpqueue.store import locks
+from otpqueue.store.locks import Lock
 from otpqueue.store.schema import do_not_send
 from otpqueue.store.vault import Vault
 
 _d = do_not_send.c
-
-_ADVISORY_LOCK = 0x6F7470_0003
-"""Beside those of migrations and purges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def take_turn(conn: Connection) -> None:
 
     A row must not be found under neither of its hashes while it goes from one to the other.
     """
-    conn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    locks.take(conn, Lock.DO_NOT_SEND)
 
 
 def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:

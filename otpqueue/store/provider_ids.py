@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from otpqueue.domain.templates import ProviderIds
+from otpqueue.store import locks
 from otpqueue.store.engine import allow_time
+from otpqueue.store.locks import Lock
 from otpqueue.store.schema import provider_ids
 
-_PROVISIONING = 0x6F747000_00000002
 _PROVISIONING_S = 600
 
 
@@ -47,4 +48,4 @@ def lock(conn: Connection) -> None:
     The transaction gets the time that the provider may need to answer while it is open.
     """
     allow_time(conn, _PROVISIONING_S)
-    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PROVISIONING})
+    locks.take(conn, Lock.PROVISION)

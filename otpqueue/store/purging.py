@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, func, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
+from otpqueue.store import locks
 from otpqueue.store.holdings import HOLDINGS, Holding
-
-_ADVISORY_LOCK = 0x6F7470_0002
-"""Beside that of migrations."""
+from otpqueue.store.locks import Lock
 
 AGEING: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.age is not None)
 """The tables whose rows are deleted for their age; others' go with them."""
@@ -19,7 +18,7 @@ AGEING: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.a
 
 def take_turn(conn: Connection) -> bool:
     """Return whether nobody else is purging; nobody else will until this transaction ends."""
-    return bool(conn.execute(select(func.pg_try_advisory_xact_lock(_ADVISORY_LOCK))).scalar_one())
+    return locks.try_take(conn, Lock.PURGE)
 
 
 def delete_batch(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, text
 
-_ADVISORY_LOCK = 0x6F7470_0003
-"""Beside those of migrations and of the purge."""
+from otpqueue.store import locks
+from otpqueue.store.locks import Lock
 
 # Only who has the turn takes events, and nobody updates any: what the look into the index found is there, and
 # where it was. An event may become visible after one with a higher id was taken: `after` serves one job, and
@@ -56,7 +56,7 @@ class Batch:
 
 def take_turn(conn: Connection) -> bool:
     """Return whether nobody else adds events up; nobody else will until this transaction ends."""
-    return bool(conn.execute(select(func.pg_try_advisory_xact_lock(_ADVISORY_LOCK))).scalar_one())
+    return locks.try_take(conn, Lock.ROLL_UP)
 
 
 def roll_up(conn: Connection, *, after: int, limit: int) -> Batch:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
@@ -100,6 +100,10 @@ class Vault:
         Two forms of one handset's number have the same: neither limits nor blocks can be evaded by the other.
         """
         return self._hashes("number", phone.one_handset(e164))
+
+    def stored_hashes(self, forms: Iterable[str]) -> list[bytes]:
+        """Return the hashes under which a number with these `phone.stored_forms` may be stored."""
+        return list(dict.fromkeys(one for form in forms for one in self.number_hashes(form)))
 
     def session_hash(self, session_id: str | None) -> bytes | None:
         """Return the hash to store of a session id, None for none."""

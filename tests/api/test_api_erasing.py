@@ -46,6 +46,18 @@ def test_national_number(caller: Caller) -> None:
     assert answer.json["requests"] == 1
 
 
+@pytest.mark.parametrize("path", [PATH, "/v1/otp-requests/search"])
+def test_number_of_a_former_plan(caller: Caller, path: str) -> None:
+    """A number that its country has changed since is looked up, and not refused as one that cannot be."""
+    key = caller.new_key("admin", client="operators")
+
+    answer = caller.post(
+        path, json={"phone_number": "+22961234567"}, headers={"Authorization": f"Bearer {key}"}
+    )
+
+    assert answer.status_code == 200
+
+
 def test_erased_and_asked_again(caller: Caller) -> None:
     """An erased number is as good as new."""
     caller.ask()

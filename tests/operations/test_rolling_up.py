@@ -27,6 +27,7 @@ from otpqueue.domain.stats import Dimension, Metric
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.roll_up import RollUp
 from otpqueue.operations.verify import Attempted
+from otpqueue.store import do_not_send, stats
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import stats_hours, stats_minutes
 from otpqueue.wiring import Parts
@@ -183,6 +184,20 @@ def test_backlog_is_put_off(parts: Parts) -> None:
 
     assert done == [2, 2, 1, 0]
     assert logged == [{"event": "roll_up_put_off", "events": 2, "log_level": "warning"}] * 2
+
+
+def test_statistics_and_the_do_not_send_list_do_not_wait_for_each_other(parts: Parts, ask: Ask) -> None:
+    """Events are added up while the list or its hashes change, and a number is blocked meanwhile."""
+    ask()
+    isolated = parts.engine.execution_options(isolation_level="READ COMMITTED")
+    with isolated.connect() as conn, conn.begin():
+        do_not_send.take_turn(conn)
+        rolled_up = parts.roll_up()
+    with isolated.connect() as conn, conn.begin():
+        assert stats.take_turn(conn)
+        parts.blocklist.block(NUMBER, reason=None, until=None, now=clock.now())
+
+    assert rolled_up == 1
 
 
 def test_database_that_is_away(closed_port: int) -> None:

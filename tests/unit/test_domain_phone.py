@@ -361,3 +361,66 @@ def assert_can_be_read_again(number: PhoneNumber) -> None:
     assert len(number.digits) <= 17
     assert len(number.masked) == len(number.e164)
     assert number.masked.endswith("*" + number.e164[-2:])
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        # Benin put 01 before all numbers in 2024; those of before are too short now.
+        ("+22961234567", ("+22961234567",)),
+        ("+229 61-23-45-67", ("+22961234567",)),
+        # Mexico no longer has a 1 before mobile numbers: too long now.
+        ("+5215512345678", ("+5215512345678",)),
+        # A country code that was taken back.
+        ("+2101234567", ("+2101234567",)),
+        # A prefix is left out by today's rules, and need not have been by older ones.
+        ("+4407700900123", ("+447700900123", "+4407700900123")),
+        ("+44 (0)7400 123456", ("+447400123456", "+4407400123456")),
+        ("tel:+44-7400-123456", ("+447400123456",)),
+        ("+447400123456", ("+447400123456",)),
+        ("+447700900123", ("+447700900123",)),
+    ],
+)
+def test_number_is_found_under_older_rules(text: str, forms: tuple[str, ...]) -> None:
+    """What is looked up may be stored as today's rules read it or as it is written; each form finds all."""
+    assert phone.stored_forms(text) == forms
+    assert set(phone.stored_forms(forms[-1])) == set(forms)
+
+
+def test_national_number_is_looked_up_by_todays_rules() -> None:
+    """Without its country code a number can be read by the rules of its country alone."""
+    assert phone.stored_forms("07400 123456", country="GB") == ("+447400123456",)
+    with pytest.raises(InvalidPhoneNumber):
+        phone.stored_forms("074", country="GB")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "+1900", "+44", "+44770090012x", "07400123456", "+0123456789"]
+)
+def test_what_is_no_number_is_not_looked_up(text: str) -> None:
+    """What never was a number is refused: nothing found would read as if nothing were stored of it."""
+    with pytest.raises(InvalidPhoneNumber):
+        phone.stored_forms(text)
+
+
+def test_country_must_exist_whatever_the_number() -> None:
+    """A wrong country is said, also beside a number that needs none."""
+    with pytest.raises(InvalidPhoneNumber) as caught:
+        phone.stored_forms("+22961234567", country="XX")
+
+    assert caught.value.errors[0].field == "country"
+
+
+@pytest.mark.parametrize(
+    ("e164", "country"),
+    [
+        ("+447400123456", "GB"),
+        ("+447700900123", "GB"),
+        ("+883510000000093", None),
+        ("+22961234567", "BJ"),
+        ("+2101234567", None),
+    ],
+)
+def test_country_of_a_number(e164: str, country: str | None) -> None:
+    """A number that belongs to no one country, or is none today, has none."""
+    assert phone.country_of(e164) == country
