@@ -49,7 +49,7 @@ def _message(error: Exception) -> str | None:
         return f"the database refuses: {original}"
     if sqlstate in _NO_SUCH_TABLE_OR_COLUMN:
         return (
-            "the database has not the tables of this version, or they are in a schema that is not in the role's "
-            "search_path; run `otpqueue migrate`"
+            "the database has not the tables of this version, or they are in a schema that is not in the "
+            "role's search_path; run `otpqueue migrate`"
         )
     return None
