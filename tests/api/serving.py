@@ -82,6 +82,8 @@ def settings_over_a_database(engines: Engines, *, provider_url: str) -> Iterator
         "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true",
         # Tests call as quickly as they can.
         "OTPQUEUE_LIMIT_KEY_RATE": "off",
+        # A pump that a test calls returns when all is sent.
+        "OTPQUEUE_JOB_LINGER_S": "0",
     }
     found = leaks.in_clear(leaks.every_row(url) + leaks.every_key(engines.valkey.url))
     engines.postgres.drop_database(name)
