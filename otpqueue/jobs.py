@@ -16,6 +16,7 @@ A worker whose job lingers pops the nudge with BLPOP. So nothing is published wh
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from enum import IntEnum
@@ -268,6 +269,7 @@ class Waker:
         self.nudge_key = _NUDGE + job.name
         self._wake = redis.register_script(_WAKE)
         self._clear_if = redis.register_script(_CLEAR_IF)
+        self._listening = threading.Lock()
 
     def wake(self) -> bool:
         """Have a worker look for work; return False, logged, when that fails. One round trip to Redis.
@@ -355,7 +357,8 @@ class Waker:
     def listen(self, seconds: float) -> int | None:
         """Wait for nudges and return how many came; 0 if none did in time, None when Redis is away."""
         try:
-            found = self._listener.blpop([self.nudge_key], timeout=min(seconds, LISTEN_AT_MOST_S))
+            with self._listening:
+                found = self._listener.blpop([self.nudge_key], timeout=min(seconds, LISTEN_AT_MOST_S))
         except RedisError:
             return None
         return int(found[1]) if found else 0
@@ -372,8 +375,9 @@ class Waker:
         )
 
     def close(self) -> None:
-        """Close the connection that listens; it is made anew when it is used again."""
-        listener = self.__dict__.pop("_listener", None)
-        if listener is not None:
-            listener.close()
-            listener.connection_pool.disconnect()
+        """Close the connection that listens, once it need not wait; it is made anew when it is used again."""
+        with self._listening:
+            listener = self.__dict__.pop("_listener", None)
+            if listener is not None:
+                listener.close()
+                listener.connection_pool.disconnect()

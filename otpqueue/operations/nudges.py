@@ -22,7 +22,7 @@ LAST_PAUSE_S = 0.03
 WAIT_FOR_ROW_S = 0.25
 """After this long a nudge is forgotten: its caller was refused, or another worker has the row."""
 
-QUIET_LOOK_S = 0.25
+QUIET_LOOK_S = 0.5
 """Pause between looks while nothing is expected and nudges are heard."""
 
 DEAF_LOOK_S = 0.025

@@ -86,6 +86,8 @@ def settings_over_a_database(engines: Engines, *, provider_url: str) -> Iterator
         "OTPQUEUE_ACCESS_CACHE_S": "0",
         "OTPQUEUE_API_PROCESSES": "1",
         "OTPQUEUE_API_QUEUE_MS": "10000",
+        # A pump that a test calls returns when all is sent.
+        "OTPQUEUE_JOB_LINGER_S": "0",
     }
     found = leaks.in_clear(leaks.every_row(url) + leaks.every_key(engines.valkey.url))
     engines.postgres.drop_database(name)
