@@ -131,7 +131,7 @@ class Replay:
         return outcome
 
     def guarded(self, attack: Attack | None, mode: Mode, *, batch: int = 8) -> Outcome:
-        """Return what limits and guard let through. In shadow mode a worker claims `batch` requests at once."""
+        """Return what limits and guard let through. In shadow mode `batch` requests are claimed at once."""
         client_id = self._reset()
         guard = PumpingGuard(engine=self.engine, mode=mode, policy=self.policy)
         outcome, limits = Outcome(), Limits()
