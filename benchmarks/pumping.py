@@ -3,11 +3,11 @@
     python -m benchmarks pumping [--variant hidden] [--daily 20000] ...
     python -m benchmarks pumping --all --enforce-only
 
-Replays 24 hours at speed. Real: Postgres, the admission with the guard, the request's row, the trigger that
-counts what is verified; `now` is the replay's. Not real: numbers are taken as parsed, no code is sent (a
-statement marks the row as sent) and none compared (another marks it as verified); the limits are modelled
-here: 3 per number per 15 minutes, 10 a day, 10 per address per 15 minutes. The 14 days before are put in as
-tallies.
+Replays 24 hours at speed. Real: Postgres, the guard, the request's row, the trigger that counts what is
+verified, and in shadow mode the claims of a worker, after which the guard decides; `now` is the replay's. Not
+real: numbers are taken as parsed, no code is sent (a statement marks the row as sent) and none compared
+(another marks it as verified); the limits are modelled here: 3 per number per 15 minutes, 10 a day, 10 per
+address per 15 minutes. The 14 days before are put in as tallies.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, insert, text
 from uuid_utils.compat import uuid7
 
 from benchmarks.pumping_traffic import DAY_S, Attack, Try, World
 from otpqueue.domain.errors import DestinationPaused
-from otpqueue.domain.guard import Mode, Policy
+from otpqueue.domain.guard import Mode, Policy, Standing
 from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
-from otpqueue.domain.sending import Progress
 from otpqueue.embedded import EngineHome, Postgres
 from otpqueue.operations.applicant import Applicant
 from otpqueue.operations.guard import GuardClaims, PumpingGuard
-from otpqueue.store import clients, migrate
+from otpqueue.store import claims, clients, migrate
 from otpqueue.store.accepting import NewRequest, NumberLookup, accept
-from otpqueue.store.claims import Claim
-from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.engine import connection, make_engine, run
 from otpqueue.store.schema import guard_tallies, metadata, otp_requests
 from otpqueue.store.vault import Vault
 
@@ -119,6 +118,7 @@ class Replay:
 
     def __init__(self, engine: Engine, world: World, policy: Policy | None = None) -> None:
         self.engine, self.policy = engine, policy or Policy()
+        self._guard_claims = GuardClaims(engine=engine, vault=VAULT, policy=self.policy)
         self.blocks, self.chances = world.history()
         self.honest = world.day()
         self.known = sorted({(iso, block) for (iso, block, _), (_, good) in self.blocks.items() if good})
@@ -137,12 +137,12 @@ class Replay:
             outcome.sent[one.attack] += limits.admit(one)
         return outcome
 
-    def guarded(self, attack: Attack | None, mode: Mode) -> Outcome:
-        """Return what limits and guard let through."""
+    def guarded(self, attack: Attack | None, mode: Mode, *, batch: int = 8) -> Outcome:
+        """Return what limits and guard let through. In shadow mode `batch` requests are claimed at once."""
         client_id = self._reset()
         guard = PumpingGuard(engine=self.engine, mode=mode, policy=self.policy)
-        claims = GuardClaims(engine=self.engine, vault=VAULT, policy=self.policy)
         outcome, limits = Outcome(), Limits()
+        due: dict[UUID, Try] = {}
         typed: list[tuple[float, UUID]] = []
         told = attack is None or attack.tells_addresses
         for one in self.tries(attack):
@@ -152,20 +152,46 @@ class Replay:
             if not limits.admit(one):
                 outcome.limited[one.attack] += 1
                 continue
-            new = self._accept(guard, client_id, one, address=one.address if told else None)
-            if new is None or (mode is Mode.SHADOW and self._refused_at_the_claim(claims, new)):
+            request_id = self._accept(guard, client_id, one, address=one.address if told else None)
+            if request_id is None:
                 outcome.flagged[one.attack] += 1
-            if new is not None:
-                self._send(new)
-                outcome.sent[one.attack] += 1
-                if one.verified_after_s is not None:
-                    heapq.heappush(typed, (one.at_s + one.verified_after_s, new.id))
+                continue
+            if mode is Mode.ENFORCE:
+                self._sent({request_id: one}, one.at_s, outcome, typed)
+                continue
+            due[request_id] = one
+            if len(due) == batch:
+                self._send(due, one.at_s, outcome, typed)
+        self._send(due, DAY_S, outcome, typed)
         return outcome
 
-    def _accept(
-        self, guard: PumpingGuard, client_id: UUID, one: Try, *, address: str | None
-    ) -> NewRequest | None:
-        """Store a request; None if the guard refuses it."""
+    def _send(
+        self, due: dict[UUID, Try], at_s: float, outcome: Outcome, typed: list[tuple[float, UUID]]
+    ) -> None:
+        """Claim all that is due, and send what was claimed."""
+        now = MIDNIGHT + timedelta(seconds=at_s)
+        claim = partial(claims.claim, slots=len(due), lease_s=60, worker="replay", now=now, vault=VAULT)
+        while found := run(self.engine, claim):
+            self._guard_claims.decide(found, now)
+            self._sent({one.request_id: due[one.request_id] for one in found}, at_s, outcome, typed)
+        # What is left was replaced by a newer request for the same number.
+        due.clear()
+
+    def _sent(
+        self, tries: dict[UUID, Try], at_s: float, outcome: Outcome, typed: list[tuple[float, UUID]]
+    ) -> None:
+        """Mark requests as sent, and note when their codes will be typed."""
+        with connection(self.engine) as conn:
+            rows = conn.execute(_SENT, {"ids": list(tries), "at": MIDNIGHT + timedelta(seconds=at_s)}).all()
+        for row in rows:
+            one = tries[row.id]
+            outcome.sent[one.attack] += 1
+            outcome.flagged[one.attack] += row.guard_as == Standing.REFUSED
+            if one.verified_after_s is not None:
+                heapq.heappush(typed, (at_s + one.verified_after_s, row.id))
+
+    def _accept(self, guard: PumpingGuard, client_id: UUID, one: Try, *, address: str | None) -> UUID | None:
+        """Store a request and return its id; None if the guard refuses it."""
         now = MIDNIGHT + timedelta(seconds=one.at_s)
         number = PhoneNumber(one.number, one.country, "mobile")
         applicant = Applicant(
@@ -189,7 +215,7 @@ class Replay:
             language=None,
             checks_allowed=5,
             created_at=now,
-            send_by=now + timedelta(seconds=90),
+            send_by=now + timedelta(days=1),
             guard_block=guard.block(applicant),
         )
         lookup = NumberLookup(
@@ -206,37 +232,10 @@ class Replay:
                     self.engine, new, lookup, most_wrong_in_a_row=100, vault=VAULT, guard=question
                 )
                 if result.accepted or question is None or result.guard is None:
-                    return new
+                    return new.id
                 question = guard.ask_again(applicant, question, result.guard)
         except DestinationPaused:
             return None
-
-    def _refused_at_the_claim(self, claims: GuardClaims, new: NewRequest) -> bool:
-        """Have the guard count a send as a worker does; return whether enforce mode had refused it."""
-        claim = Claim(
-            request_id=new.id,
-            client_id=new.client_id,
-            attempt=1,
-            progress=Progress(tries=1, unknowns=0, send_by=new.send_by, first=True),
-            sends=1,
-            country=new.phone.country,
-            language=None,
-            channel=Channel.SMS,
-            digits=new.phone.digits,
-            pin_id=None,
-            guard_block=new.guard_block,
-            created_at=new.created_at,
-            number_hash=VAULT.number_hash(new.phone.e164),
-            client_ip_hash=VAULT.address_hash(new.client_ip),
-        )
-        claims.decide([claim], new.created_at)
-        with connection(self.engine) as conn:
-            found = conn.execute(select(otp_requests.c.guard_as).where(otp_requests.c.id == new.id))
-            return found.scalar_one() == "refused"
-
-    def _send(self, new: NewRequest) -> None:
-        with connection(self.engine) as conn:
-            conn.execute(_SENT, {"id": new.id, "at": new.created_at})
 
     def _verify(self, due: tuple[float, UUID]) -> None:
         with connection(self.engine) as conn:
@@ -270,8 +269,8 @@ class Replay:
 
 
 _SENT = text(
-    "UPDATE otp_requests SET status = 'sent', sent_at = :at, send_state = 'idle', "
-    "next_attempt_at = NULL WHERE id = :id"
+    "UPDATE otp_requests SET status = 'sent', sent_at = :at, send_state = 'idle', next_attempt_at = NULL, "
+    "lease_until = NULL WHERE id = ANY(:ids) RETURNING id, guard_as"
 )
 _VERIFIED = text(
     "UPDATE otp_requests SET status = 'verified', verified_at = :at, finished_at = :at "

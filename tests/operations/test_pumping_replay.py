@@ -32,3 +32,12 @@ def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
     assert held.tries[False] == 4000
     assert held.attack_share(held.sent[True]) <= 0.01
     assert held.honest_lost <= 0.005
+
+
+def test_shadow_mode_says_so_before(replay: Replay) -> None:
+    """In shadow mode all is sent, and nearly the same is found after the claims as enforce mode refuses."""
+    seen = replay.guarded(ATTACK, Mode.SHADOW)
+
+    assert seen.sent[True] == seen.tries[True] - seen.limited[True]
+    assert seen.attack_share(seen.sent[True] - seen.flagged[True]) <= 0.01
+    assert seen.honest_lost <= 0.005

@@ -386,6 +386,27 @@ def test_guard_knows_who_verified_under_the_old_key(
         ask(switched, numbers(11)[-1])
 
 
+def test_guard_knows_a_number_under_both_keys_after_the_claim(
+    make_parts: MakeParts, parts: Parts, client_id: UUID, provider: Provider
+) -> None:
+    """In shadow mode, too, who was verified under the one key is known when claimed under the other."""
+    before = make_parts(**NO_LIMITS)
+    request_id = before.request(wanted(), client_id=client_id, now=clock.now()).id
+    before.pump.run()
+    assert verify(before, request_id, client_id, provider.code()) is Status.VERIFIED
+    with connection(before.engine) as conn:
+        conn.execute(text("DELETE FROM guard_tallies"))
+
+    switched = make_parts(**NO_LIMITS, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    for number in (NUMBER, *numbers(2)):
+        switched.request(wanted(number), client_id=client_id, now=clock.now())
+    switched.pump.run()
+
+    with connection(before.engine) as conn:
+        rows = conn.execute(text("SELECT guard_as FROM otp_requests ORDER BY created_at")).scalars().all()
+    assert rows == ["new", "known", "new", "refused"]
+
+
 def test_guard_counts_an_address_under_both_keys(
     make_parts: MakeParts, parts: Parts, client_id: UUID
 ) -> None:

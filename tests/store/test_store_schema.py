@@ -171,6 +171,38 @@ def test_migrations_can_be_undone_and_redone(empty: Engine, project: Path) -> No
     assert catalogue(engine) == before
 
 
+def test_sends_that_were_counted_at_acceptance_stay_counted(empty: Engine, project: Path) -> None:
+    """Of live requests that the version before has counted at acceptance, all sends are counted alike."""
+    config = Config()
+    config.set_main_option("script_location", str(project / "migrations"))
+    with connection(empty) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0014")
+    with connection(empty) as conn:
+        client_id = clients.ensure_client(conn, "shop", now=NOW)
+        rows = [("known", "sent", 1), ("new", "sent", 3), ("refused", "queued", 1), (None, "sent", 2)]
+        rows.append(("known", "verified", 1))
+        for number, (standing, status, sends) in enumerate(rows):
+            values = {"id": uuid4(), "client_id": client_id, "number_hash": bytes([number]), "now": NOW}
+            values |= {"status": status, "sends": sends, "standing": standing}
+            conn.execute(text(BEFORE_0017), values)
+
+    migrate.upgrade(empty)
+
+    with connection(empty) as conn:
+        after = conn.execute(
+            text(
+                "SELECT guard_counted, guard_known, guard_new, guard_refused FROM otp_requests "
+                "ORDER BY number_hash"
+            )
+        ).all()
+    assert [tuple(row) for row in after] == [
+        *((1, 1, 0, 0), (3, 0, 3, 0), (1, 0, 0, 1), (0, 0, 0, 0)),
+        # Ended ones are counted in the tallies, for good.
+        (0, 0, 0, 0),
+    ]
+
+
 def test_index_that_was_built_by_hand_is_found(empty: Engine, project: Path, engine: Engine) -> None:
     """On a large table it is built before the migration and beside the traffic; the result is the same."""
     config = Config()
@@ -322,4 +354,10 @@ INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash
 SELECT gen_random_uuid(), client_id, number_sealed, seal_key_id, number_hash, session_hash, channel,
        status, send_state, next_attempt_at, checks_allowed, created_at, updated_at, send_by
 FROM otp_requests
+"""
+BEFORE_0017 = """
+INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash, channel, status, send_state,
+                          checks_allowed, created_at, updated_at, send_by, sends, guard_as, guard_block)
+VALUES (:id, :client_id, '', 'k1', :number_hash, 'sms', :status, 'idle', 5, :now, :now, :now, :sends,
+        :standing, '44770090')
 """

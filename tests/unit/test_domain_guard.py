@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,15 +14,20 @@ from hypothesis import strategies as st
 from otpqueue.domain.guard import (
     EMPTY,
     OWN_SENDS,
+    TOTAL,
+    Batch,
     Decision,
+    Facts,
     Number,
     Policy,
+    Send,
     Standing,
     Tally,
     Why,
     Window,
     block_of,
     budget,
+    decide,
     decide_known,
     decide_new,
 )
@@ -204,3 +211,97 @@ def test_unverified_sends_buy_nothing(block: Tally, country: Tally, total: Tally
     second = chance(block=after["block"], country=after["country"], total=after["total"])
 
     assert first.allowed or not second.allowed
+
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ago", "now", "hour", "day"),
+    [
+        (timedelta(minutes=30), 1, 1, 1),
+        (timedelta(minutes=31), 0, 1, 1),
+        (timedelta(minutes=90), 0, 1, 1),
+        (timedelta(minutes=91), 0, 0, 1),
+        (timedelta(hours=23, minutes=30), 0, 0, 1),
+        (timedelta(hours=23, minutes=31), 0, 0, 0),
+        (-timedelta(seconds=5), 1, 1, 1),
+    ],
+)
+def test_send_is_counted_in_the_hour_of_its_request(ago: timedelta, now: int, hour: int, day: int) -> None:
+    """A send counts in the windows that the hour lies in in which its request was accepted."""
+    after = EMPTY.with_send(NOW - ago, now=NOW)
+
+    assert (after.now.sent, after.hour.sent, after.day.sent) == (now, hour, day)
+    assert (after.best_hour, after.best_day, after.refused) == (0, 0, 0)
+
+
+class OneByOne:
+    """Decides on each send by what is counted before it, kept in another way than `Batch` does."""
+
+    def __init__(self, known: int, excepted: tuple[str, ...]) -> None:
+        self.known, self.excepted = known, excepted
+        self.at_risk: dict[str, int] = defaultdict(int)
+        self.refused: dict[str, int] = defaultdict(int)
+        self.own: dict[str, int] = defaultdict(int)
+        self.tries: dict[bytes, int] = defaultdict(int)
+
+    def tally(self, subject: str) -> Tally:
+        """Return what is counted of a subject in this hour."""
+        window = sends(self.at_risk[subject])
+        best = self.known if subject == "4470" else 0
+        return Tally(now=window, hour=window, day=window, best_day=best, refused=self.refused[subject])
+
+    def decide(self, send: Send) -> Decision:
+        """Decide on a send, and count it."""
+        own = self.own[send.digits]
+        decision = decide(
+            POLICY,
+            Facts(
+                number=Number(own=own),
+                block=self.tally(send.block),
+                excepted=send.country in self.excepted or send.digits.startswith(self.excepted),
+                country=self.tally(send.country),
+                total=self.tally(TOTAL),
+                address=None if send.address is None else sends(self.tries[send.address]),
+            ),
+        )
+        new = decision.why not in {Why.OPERATOR, Why.KNOWN_BLOCK, Why.BLOCK_BUDGET}
+        if send.address and new and not own:
+            self.tries[send.address] += 1
+        if decision.allowed:
+            self.own[send.digits] += 1
+            self.at_risk[send.block] += 1
+            for subject in (TOTAL, send.country) if new else ():
+                self.at_risk[subject] += 1
+        else:
+            self.refused[send.block] += 1
+        return decision
+
+
+batched = st.builds(
+    lambda block, last, country, address: Send(
+        digits=f"{block}{last}", block=block, country=country, address=address, at=NOW
+    ),
+    st.sampled_from(["4470", "4471", "4472", "4473", "3361"]),
+    st.sampled_from(["0001", "0002", "0003"]),
+    st.sampled_from(["GB", "JE"]),
+    st.sampled_from([None, b"a", b"b"]),
+)
+
+
+@given(st.lists(batched, max_size=40), st.integers(0, 6), st.sampled_from([(), ("GB",), ("336", "4471")]))
+def test_batch_decides_as_if_one_by_one(batch: list[Send], known: int, excepted: tuple[str, ...]) -> None:
+    """Each send of a batch is decided on as if those before it had been counted already."""
+    one_by_one = OneByOne(known, excepted)
+    together = Batch(
+        POLICY,
+        numbers={},
+        tallies={"4470": Tally(best_day=known)},
+        addresses={},
+        excepted=excepted,
+        now=NOW,
+    )
+
+    for send in batch:
+        assert together.decide(send) == one_by_one.decide(send)
