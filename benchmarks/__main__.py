@@ -32,6 +32,8 @@ PARTS = {
     "alerts": "alerts",
     "console": "console",
     "guard": "guard_cost",
+    "http": "http",
+    "logs": "logs",
     "metrics": "metrics",
     "pumping": "pumping",
     "statistics": "statistics",

@@ -125,8 +125,10 @@ def write(line: str) -> None:
 
 
 def _put(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    stream = sys.stderr
+    if stream is not None:  # a process may be started without one
+        stream.write(line + "\n")
+        stream.flush()
 
 
 def _not_written(error: Exception) -> str:
@@ -146,7 +148,7 @@ class _Stderr(logging.Handler):
         write(line)
 
 
-class _Direct:
+class _LineLogger:
     """The logger that structlog hands the rendered records of a module to."""
 
     def __init__(self, name: str) -> None:
@@ -158,19 +160,19 @@ class _Direct:
     debug = info = warning = error = critical = _write
 
 
-class _Renderer:
+class _LineRenderer:
     """Makes a line of one of our records: the only processor, since it runs for each record."""
 
     def __init__(self, *, process: str, exceptions: ExceptionRenderer, ending: Processor) -> None:
         self._process, self._exceptions, self._ending = process, exceptions, ending
 
-    def __call__(self, logger: _Direct, level: str, event: EventDict) -> str:
+    def __call__(self, logger: _LineLogger, level: str, event: EventDict) -> str:
         try:
             return self._line(logger, level, event)
         except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
             return _not_written(error)
 
-    def _line(self, logger: _Direct, level: str, event: EventDict) -> str:
+    def _line(self, logger: _LineLogger, level: str, event: EventDict) -> str:
         structlog.contextvars.merge_contextvars(logger, level, event)
         _name_span(logger, level, event)
         event["level"], event["logger"] = level, logger.name
@@ -234,8 +236,8 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     structlog.configure(
-        processors=[_Renderer(process=process, exceptions=exceptions, ending=ending)],
-        logger_factory=_Direct,
+        processors=[_LineRenderer(process=process, exceptions=exceptions, ending=ending)],
+        logger_factory=_LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # `_ModuleLogger` does that, and can forget.
         cache_logger_on_first_use=False,

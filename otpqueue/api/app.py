@@ -13,7 +13,7 @@ from otpqueue.api.guide import RequestOtp, VerifyOtp
 from otpqueue.api.health import Health
 from otpqueue.api.history import RequestHistory
 from otpqueue.api.metrics import Metrics
-from otpqueue.api.middleware import Frame
+from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
@@ -34,14 +34,14 @@ CONSOLE_PLACES = 4
 
 def create_app(parts: Parts) -> App:
     """Return the WSGI application over these parts."""
-    frame: Any = Frame(
+    middleware: Any = CallMiddleware(
         Peers(parts.settings.trusted_proxies),
         tracer=parts.tracer if parts.settings.traces else None,
         https_required=parts.settings.require_https,
         open_to_http=(Health,),
         parameters=openapi.query_parameters(),
     )
-    app = falcon.App(middleware=[frame])
+    app = falcon.App(middleware=[middleware])
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON

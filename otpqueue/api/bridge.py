@@ -26,7 +26,7 @@ from granian.rsgi import ProtocolClosed, Scope  # type: ignore[attr-defined]
 
 from otpqueue.api import sockets
 from otpqueue.api.bodies import MAX_BODY_BYTES
-from otpqueue.api.lanes import Lane, Lanes
+from otpqueue.api.pools import CallPool, CallPools
 from otpqueue.domain.errors import TooBusy
 from otpqueue.logs import get_logger
 
@@ -48,6 +48,7 @@ _ONCE = ("authorization", "content-length", "content-type", "host", "idempotency
 _BYTES_TO_DROP = 1024 * 1024
 _SECONDS_TO_DROP = 2.0
 _CUT_AFTER_S = 1.0
+_SECONDS_TO_END = 1.0
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
@@ -101,12 +102,12 @@ class Bridge:
         self,
         app: Wsgi,
         *,
-        lanes: Lanes,
+        pools: CallPools,
         body_timeout_s: float,
         large_bodies: dict[str, int],
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app, self._lanes, self._large_bodies, self._at_end = app, lanes, large_bodies, at_end
+        self._app, self._pools, self._large_bodies, self._at_end = app, pools, large_bodies, at_end
         self._timeouts = _Timeouts(body_timeout_s)
         self._large_now = 0
         self._has_served = False
@@ -116,7 +117,7 @@ class Bridge:
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the threads end; granian calls this last, when the loop has stopped."""
-        self._lanes.end()
+        self._pools.end(within_s=_SECONDS_TO_END)
         self._at_end()
         self._end_coroutines(loop)
         loop.run_until_complete(asyncio.sleep(0))
@@ -143,23 +144,23 @@ class Bridge:
             environ[REFUSED], call.closes = (reason.code, reason.detail), True
         environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(len(body)), io.BytesIO(body)
         if REFUSED in environ:
-            # That takes no time; and who sends what must be refused shall not hold up others.
-            call.answer(late=False)
+            # A refusal takes no time, so it needs no thread.
+            call.answer()
             if has_body and not await incoming.end():
                 self._cut(scope.client)
-        elif lane := self._lanes.of(scope.path, scope.query_string):
-            call.lane, call.parked = lane, _Parked(loop)
-            lane.put(call)
-            await call.parked
+        elif pool := self._pools.pool_of(scope.path, scope.query_string):
+            call.pool, call.suspension = pool, _Suspension(loop)
+            pool.put(call)
+            await call.suspension
         else:
-            call.answer(late=False)
+            call.answer()
 
     def _end_coroutines(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._answered:
             call = self._answered.popleft()
-            if call.lane and call.parked:
-                call.lane.finish()
-                loop.call_soon(call.parked.wake)
+            if call.pool and call.suspension:
+                call.pool.finish()
+                loop.call_soon(call.suspension.resume)
 
     def _cut(self, peer: str) -> None:
         # One look at all sockets serves all that are to be cut.
@@ -188,7 +189,7 @@ class Bridge:
             # The application answers its own errors; whatever this is, the caller must not wait for nothing.
             log.exception("internal_error")
             call.protocol.response_bytes(500, ending, b"")
-        if call.parked:
+        if call.suspension:
             self._answered.append(call)
 
     async def _body(self, path: str, incoming: _Incoming, given_length: str | None) -> bytes:
@@ -210,7 +211,7 @@ class Bridge:
 class _Call:
     """A call whose body is in, or that is refused."""
 
-    __slots__ = ("_answer", "_unclaimed", "closes", "environ", "lane", "parked", "protocol")
+    __slots__ = ("_answer", "_unclaimed", "closes", "environ", "pool", "protocol", "suspension")
 
     def __init__(
         self, environ: Environ, protocol: HttpProtocol, answer: Callable[[_Call], None], *, closes: bool
@@ -218,37 +219,38 @@ class _Call:
         self.environ, self.protocol, self._answer = environ, protocol, answer
         self.closes = closes
         """Whether the connection ends with the answer."""
-        self.lane: Lane | None = None
-        self.parked: _Parked | None = None
+        self.pool: CallPool | None = None
+        self.suspension: _Suspension | None = None
+        """Of the coroutine, while a pool has the call."""
         self._unclaimed = [True]
 
     def claim(self) -> bool:
-        """Return True to the first that asks."""
+        """Return True once."""
         try:
             return self._unclaimed.pop()
         except IndexError:
             return False
 
-    def answer(self, *, late: bool) -> None:
-        """Answer, or refuse what comes too late."""
-        if late:
+    def answer(self, *, timed_out: bool = False) -> None:
+        """Answer, or refuse what was queued for too long."""
+        if timed_out:
             self.environ[REFUSED] = (TooBusy.code, None)
         self._answer(self)
 
 
-class _Parked:
-    """What a coroutine awaits until somebody calls `wake`: a future, as far as asyncio's tasks need one.
+class _Suspension:
+    """What a coroutine awaits until `resume` is called: a future, as far as the tasks of asyncio need one.
 
-    asyncio's own takes the event loop another turn.
+    asyncio's own futures cost another iteration of the event loop.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._asyncio_future_blocking = loop, False
-        self._callback: Callable[[_Parked], object] | None = None
+        self._callback: Callable[[_Suspension], object] | None = None
 
-    def __await__(self) -> Generator[_Parked, None, None]:
+    def __await__(self) -> Generator[_Suspension, None, None]:
         self._asyncio_future_blocking = True
         yield self
 
@@ -256,15 +258,19 @@ class _Parked:
         """Return the loop, for the task that awaits this."""
         return self._loop
 
-    def add_done_callback(self, callback: Callable[[_Parked], object], **_context: Context) -> None:
+    def add_done_callback(self, callback: Callable[[_Suspension], object], **_context: Context) -> None:
         """Note what lets the task go on."""
         self._callback = callback
 
     def result(self) -> None:
         """Return what the task gets."""
 
-    def wake(self) -> None:
-        """Let the coroutine go on, once. Called by the event loop, never by another coroutine."""
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - asyncio's name
+        """Return False: what is waited for goes on."""
+        return False
+
+    def resume(self) -> None:
+        """Let the coroutine go on, once. The event loop calls this, never another coroutine."""
         callback, self._callback = self._callback, None
         if callback:
             callback(self)
@@ -313,7 +319,7 @@ class _Incoming:
     def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
         self._protocol, self._loop = protocol, loop
         self._pieces: HttpProtocol | None = None
-        self._parked: _Parked | None = None
+        self._suspension: _Suspension | None = None
         self._expired = self._ended = False
 
     async def read(self, length: int | None, *, most: int) -> bytes:
@@ -343,9 +349,9 @@ class _Incoming:
         return self._ended
 
     def expire(self) -> None:
-        """Let nobody wait for it any more."""
+        """End the wait for it."""
         self._expired = True
-        self._wake()
+        self._resume()
 
     async def _collect(self, most: int) -> bytes:
         body = bytearray()
@@ -371,18 +377,18 @@ class _Incoming:
     async def _done(self, reading: asyncio.Future[bytes]) -> bytes | None:
         """Return what is read; None when the time is over."""
         if not (reading.done() or self._expired):
-            self._parked = _Parked(self._loop)
-            reading.add_done_callback(self._wake)
-            await self._parked
+            self._suspension = _Suspension(self._loop)
+            reading.add_done_callback(self._resume)
+            await self._suspension
         if reading.done():
             return reading.result()
         reading.cancel()
         return None
 
-    def _wake(self, _reading: object = None) -> None:
-        parked, self._parked = self._parked, None
-        if parked:
-            parked.wake()
+    def _resume(self, _reading: object = None) -> None:
+        suspension, self._suspension = self._suspension, None
+        if suspension:
+            suspension.resume()
 
 
 def _judge_head(scope: Scope, headers: Headers, coding: str | None) -> None:

@@ -46,12 +46,12 @@ _SAFE_HEADERS = (
 """They keep answers out of caches and frames. A page replaces its Content-Security-Policy."""
 
 
-class Frame:
+class CallMiddleware:
     """The middleware.
 
-    Plain HTTP is refused if `https_required`, but for the resources that are `open_to_http`: probes of a load
-    balancer come past it and carry nothing. A redirect would come after the body came in clear. `parameters`
-    are the query parameters of each call that has a contract, by method and path template.
+    If `https_required`, plain HTTP is refused: a redirect would come after the body came in clear. Resources
+    that are `open_to_http` answer all the same: load balancers probe past themselves. `parameters` are the
+    query parameters of each call that has a contract, by method and path template.
     """
 
     def __init__(

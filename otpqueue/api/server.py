@@ -18,7 +18,7 @@ from otpqueue import clock, logs, metrics
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
-from otpqueue.api.lanes import Lanes
+from otpqueue.api.pools import CallPools
 from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
@@ -48,11 +48,11 @@ def create_from_environment() -> Bridge:
 
     return Bridge(
         app,
-        lanes=Lanes(
+        pools=CallPools(
             calls=current.api_threads,
             checks=current.api_checks,
             waiters=current.api_waiters,
-            patience_s=current.api_queue_ms / 1000,
+            queue_timeout_s=current.api_queue_ms / 1000,
         ),
         body_timeout_s=current.body_timeout_s,
         large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
@@ -99,7 +99,7 @@ def _server(settings: Settings) -> AbstractServer[Any]:
         port=settings.port,
         workers=settings.api_processes,
         # Of connections, idle ones that are kept alive among them: so many more than threads, or the idle
-        # ones of a load balancer keep everybody else out. `lanes` bounds what is in flight.
+        # ones of a load balancer keep everybody else out. `pools` bounds what is in flight.
         backpressure=_connections(settings.api_threads),
         respawn_failed_workers=True,
         respawn_interval=1,

@@ -70,7 +70,7 @@ def test_processes_are_counted_as_one(two: Served, folders: Path) -> None:
     assert {
         look("otpqueue_http_request_duration_seconds_count", route="/openapi.json") for look in looks
     } == {calls}
-    assert {look("otpqueue_database_connections_max") for look in looks} == {2 * 16}
+    assert {look("otpqueue_database_connections_max") for look in looks} == {2 * 8}
     assert {look("otpqueue_processes", kind="api", life="running") for look in looks} == {2}
     assert {look("otpqueue_build_info") for look in looks} == {1}
     assert min(look("process_resident_memory_bytes") for look in looks) > 0
@@ -84,7 +84,7 @@ def test_processes_are_counted_as_one(two: Served, folders: Path) -> None:
 
     assert after(PAGES, route="/openapi.json", status="200") == calls
     # Only what lives has connections.
-    assert after("otpqueue_database_connections_max") == 2 * 16
+    assert after("otpqueue_database_connections_max") == 2 * 8
     assert not list(folder.glob(f"gauge_*_{killed}.db"))
 
     # No worker and no beat lives: who still answers callers says so.

@@ -13,7 +13,7 @@ from freezegun import freeze_time
 from structlog.testing import capture_logs
 
 from otpqueue import clock
-from otpqueue.api.middleware import Frame
+from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.peers import Peers
 from otpqueue.api.room import Room
 from otpqueue.console.door import inside
@@ -362,7 +362,7 @@ def test_api_without_connections(caller: Caller, make_other_parts: MakeOtherPart
 def test_console_without_places(caller: Caller, operator: Browser) -> None:
     """When all places of the console are taken it says so; the API has others."""
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
-        middleware=[Frame(Peers(()), parameters={})]
+        middleware=[CallMiddleware(Peers(()), parameters={})]
     )
     room = Room(1)
     mount(app, caller.parts.aside, places=room)

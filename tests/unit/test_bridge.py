@@ -9,7 +9,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from otpqueue.api.bridge import Bridge, Environ, Headers
-from otpqueue.api.lanes import Lanes
+from otpqueue.api.pools import CallPools
 
 
 class Head:
@@ -62,20 +62,18 @@ def broken(environ: Environ, start: Any) -> Iterable[bytes]:
 
 async def serve(*paths: str) -> list[tuple[int, Headers, bytes]]:
     """Make calls one after another; return their answers."""
-    bridge = Bridge(
-        broken, lanes=Lanes(calls=1, checks=1, waiters=1, patience_s=60), body_timeout_s=1, large_bodies={}
-    )
+    pools = CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=60)
+    bridge = Bridge(broken, pools=pools, body_timeout_s=1, large_bodies={})
     tasks, answers = [], []
     for path in paths:
         exchange = Exchange()
         tasks.append(asyncio.create_task(bridge.__rsgi__(Head(path), exchange)))  # type: ignore[arg-type]
         await asyncio.wait_for(exchange.answered.wait(), 60)
         answers += exchange.answers
-    # The coroutine of a call ends with the next call, the last one with the process.
-    await asyncio.gather(*tasks[:-1])
-    bridge._lanes.end()
+    # The coroutine of a call ends when another one comes, the last one with the process.
+    await asyncio.to_thread(pools.end, within_s=60)
     bridge._end_coroutines(asyncio.get_running_loop())
-    await tasks[-1]
+    await asyncio.gather(*tasks)
     return answers
 
 

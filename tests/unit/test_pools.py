@@ -1,4 +1,4 @@
-"""Lanes: a call is answered once, by a thread in time or by a refusal, and one lane holds up no other."""
+"""Pools of threads: a call is answered once, in time or by a refusal, and one pool holds up no other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otpqueue.api.lanes import Lane, Lanes
+from otpqueue.api.pools import CallPool, CallPools
 
 
 class Recorded:
@@ -29,21 +29,22 @@ class Recorded:
         except IndexError:
             return False
 
-    def answer(self, *, late: bool) -> None:
+    def answer(self, *, timed_out: bool) -> None:
         """Note it."""
         self.begun.set()
-        if self._until and not late:
+        if self._until and not timed_out:
             self._until.wait(60)
-        self.answers.append((threading.current_thread().name, late))
+        self.answers.append((threading.current_thread().name, timed_out))
         self.done.set()
 
 
 @contextmanager
-def lane(**settings: Any) -> Iterator[Lane]:
-    """Yield a lane and end it."""
-    made = Lane("test", **settings)
+def pool(**settings: Any) -> Iterator[CallPool]:
+    """Yield a pool and end it."""
+    made = CallPool("test", **settings)
     yield made
     made.end()
+    made.join(until=time.monotonic() + 60)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -63,7 +64,7 @@ def test_threads_are_started_when_needed() -> None:
     """One call at a time needs one thread; more at a time have one each, up to the number given."""
 
     async def work() -> None:
-        with lane(threads=3, patience_s=60.0) as one:
+        with pool(threads=3, queue_timeout_s=60.0) as one:
             for _ in range(5):
                 call = Recorded()
                 one.put(call)
@@ -88,7 +89,7 @@ def test_call_without_a_thread_is_refused() -> None:
 
     async def work() -> None:
         hold = threading.Event()
-        with lane(threads=1, patience_s=0.1) as one:
+        with pool(threads=1, queue_timeout_s=0.1) as one:
             held, waiting = Recorded(hold), [Recorded() for _ in range(100)]
             began = time.monotonic()
             one.put(held)
@@ -111,12 +112,12 @@ def test_call_without_a_thread_is_refused() -> None:
     run(work())
 
 
-def test_patience_without_end() -> None:
+def test_queue_without_a_timeout() -> None:
     """Where calls may wait as long as it takes none is refused."""
 
     async def work() -> None:
         hold = threading.Event()
-        with lane(threads=1, patience_s=None) as one:
+        with pool(threads=1, queue_timeout_s=None) as one:
             held, waiting = Recorded(hold), Recorded()
             one.put(held)
             one.put(waiting)
@@ -134,7 +135,7 @@ def test_thread_refuses_what_comes_to_it_too_late() -> None:
 
     async def work() -> None:
         hold = threading.Event()
-        with lane(threads=1, patience_s=0.05) as one:
+        with pool(threads=1, queue_timeout_s=0.05) as one:
             held, waiting = Recorded(hold), Recorded()
             one.put(held)
             one.put(waiting)
@@ -150,7 +151,7 @@ def test_each_call_is_answered_once() -> None:
     """Threads and the loop never answer the same call, however close it is."""
 
     async def work() -> None:
-        with lane(threads=4, patience_s=0.01) as one:
+        with pool(threads=4, queue_timeout_s=0.01) as one:
             calls = [Recorded() for _ in range(3000)]
             for number, call in enumerate(calls):
                 one.put(call)
@@ -171,21 +172,21 @@ def test_each_call_is_answered_once() -> None:
         ("/v1/otp-requests/x/resend", "", "call"),
         ("/request-otp", "", "call"),
         ("/nowhere", "", "call"),
-        ("/v1/otp-requests/x", "wait=5", "wait"),
+        ("/v1/otp-requests/x", "wait=5", "waiter"),
         ("/v1/otp-requests/x/verify", "", "check"),
         ("/v1/otp-requests/x/verify", "wait=5", "check"),
         ("/verify-otp", "", "check"),
-        ("/health", "", "aside"),
-        ("/health/ready", "", "aside"),
-        ("/metrics", "", "aside"),
-        ("/console/requests", "", "aside"),
+        ("/health", "", "reserved"),
+        ("/health/ready", "", "reserved"),
+        ("/metrics", "", "reserved"),
+        ("/console/requests", "", "reserved"),
     ],
 )
-def test_lane_of_a_call(path: str, query: str, name: str) -> None:
+def test_pool_of_a_call(path: str, query: str, name: str) -> None:
     """Checks, waiting callers and what must always answer have threads of their own."""
-    lanes = Lanes(calls=1, checks=1, waiters=1, patience_s=1)
+    pools = CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=1)
 
-    found = lanes.of(path, query)
+    found = pools.pool_of(path, query)
 
     assert found is not None
     assert found._name == name
@@ -193,4 +194,4 @@ def test_lane_of_a_call(path: str, query: str, name: str) -> None:
 
 def test_liveness_needs_no_thread() -> None:
     """The loop itself says that the process lives, while all else waits for a database that hangs."""
-    assert Lanes(calls=1, checks=1, waiters=1, patience_s=1).of("/health/live", "") is None
+    assert CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=1).pool_of("/health/live", "") is None
