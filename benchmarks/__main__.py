@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     runs = [given]
     if given.benchmark == "all":
         shared = [f"--rounds={given.rounds}", *(f"--against={path}" for path in given.against)]
-        runs = [parser.parse_args([*one, *([] if one == ("counts",) else shared)]) for one in ALL]
+        runs = [parser.parse_args([*one, *shared]) for one in ALL]
     reports = []
     for options in runs:
         found = _run(modules[options.benchmark], options)

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 
 from benchmarks import verify
 from benchmarks.costs import with_key
-from benchmarks.harness import http1, numbers, report, stage
+from benchmarks.harness import http1, numbers, options, report, stage
 from benchmarks.harness.provider import CODE
 from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
 from benchmarks.harness.wiretap import PostgresTap, RedisTap, Traffic
@@ -34,16 +34,20 @@ _QUIET_S = 0.02
 """After an answer: what follows it belongs to the call, too."""
 
 
-def add(_parser: argparse.ArgumentParser) -> None:
-    """Add no options."""
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.checkout_options(parser)
 
 
 def measure(on: Stage, given: argparse.Namespace) -> report.Found:
     """Count `rounds` times."""
     found: report.Found = {}
+    ours, *others = options.checkouts(given, processes=1)
     for _ in range(given.rounds):
-        for name, counts in count(on, Otpqueue("otpqueue", processes=1)).items():
-            found.setdefault(name, []).append(counts)
+        for checkout in (ours, *others):
+            for name, counts in count(on, checkout).items():
+                label = name if checkout is ours else f"{checkout.name}: {name}"
+                found.setdefault(label, []).append(counts)
     return found
 
 
