@@ -133,11 +133,9 @@ class Outbound:
         resolve: Resolve = ask_system,
     ) -> None:
         self._allow_private, self._timeout_s, self._resolve = allow_private, timeout_s, resolve
-        # A pool manager looks at no proxy of the environment, no netrc, and keeps no cookies.
-        self._pools = PoolManager(
-            num_pools=_HOSTS_AT_ONCE, maxsize=_CONNECTIONS_AT_ONCE, ssl_context=tls or _usual_authorities()
-        )
-        self._pools.pool_classes_by_scheme = POOLS
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._made_pools: PoolManager | None = None
 
     def check(self, url: str) -> None:
         """Raise Undeliverable when the URL itself is refused; its name is not looked up."""
@@ -161,7 +159,23 @@ class Outbound:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._pools.clear()
+        with self._lock:
+            if self._made_pools is not None:
+                self._made_pools.clear()
+
+    @property
+    def _pools(self) -> PoolManager:
+        # Made when first used: to read the authorities takes 50 ms and some MB, and most processes need none.
+        with self._lock:
+            if self._made_pools is None:
+                # A pool manager looks at no proxy of the environment, no netrc, and keeps no cookies.
+                self._made_pools = PoolManager(
+                    num_pools=_HOSTS_AT_ONCE,
+                    maxsize=_CONNECTIONS_AT_ONCE,
+                    ssl_context=self._tls or _usual_authorities(),
+                )
+                self._made_pools.pool_classes_by_scheme = POOLS
+            return self._made_pools
 
     def _target(self, url: str) -> _Target:
         target = _read(url)

@@ -48,7 +48,7 @@ def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
     """
     # Imported here, so that other commands need not wait for it.
     from otpqueue.cli.instance import Instance  # noqa: PLC0415
-    from otpqueue.embedded import EmbeddedError, EngineHome  # noqa: PLC0415
+    from otpqueue.embedded import EmbeddedError, EngineHome, Multithreaded  # noqa: PLC0415
 
     gc.disable()  # until all has started: what is imported stays
     # Ours is the only Postgres here; libpq's own variables would lead every client of it astray.
@@ -63,6 +63,8 @@ def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
             _run(Instance(given, port=chosen, data_dir=home.path, fork=fork))
     except ModuleNotFoundError as error:
         raise click.ClickException(f"needs {error.name}: pip install 'otpqueue[dev]'") from None
+    except Multithreaded as error:
+        raise click.ClickException(f"{error} Start with --no-fork.") from None
     except EmbeddedError as error:
         raise click.ClickException(str(error)) from None
 

@@ -9,7 +9,7 @@ what a killed supervisor left, `process` starts, watches and stops one child, `s
 that a child is started through, and `forked` makes a child by a fork instead. Nothing here knows the rest.
 """
 
-from otpqueue.embedded.errors import AlreadyRunning, ChildFailed, EmbeddedError
+from otpqueue.embedded.errors import AlreadyRunning, ChildFailed, EmbeddedError, Multithreaded
 from otpqueue.embedded.forked import ForkedProcess
 from otpqueue.embedded.home import EngineHome
 from otpqueue.embedded.postgres import Postgres
@@ -23,6 +23,7 @@ __all__ = [
     "EmbeddedError",
     "EngineHome",
     "ForkedProcess",
+    "Multithreaded",
     "Postgres",
     "Valkey",
 ]

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_second_instance_is_refused(make_dev: MakeDev) -> None:
     assert "in use by another instance" in same_folder.stderr
     assert same_port.returncode == 1
     assert f"port {port} is taken" in same_port.stderr
+
+
+def test_no_fork_beside_a_thread(tmp_path: Path) -> None:
+    """Where something else runs threads in the process, as a debugger does, it says how to start instead."""
+    program = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
+        "from otpqueue.cli import main; main(['dev', '--port', '0', '--fork'])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    assert "Start with --no-fork." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_settings_pass_through(make_dev: MakeDev) -> None:
