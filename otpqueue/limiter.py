@@ -22,6 +22,8 @@ from otpqueue.logs import get_logger
 log = get_logger(__name__)
 
 _PREFIX = "otpqueue:limits"
+_AT_ONCE = 1000
+"""Keys that one command deletes."""
 
 # Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
 # script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
@@ -137,6 +139,15 @@ class Limiter:
             stamp=stamp.decode(),
             wake_up=wake_up,
         )
+
+    def delete(self, windows: Sequence[Window]) -> None:
+        """Delete these windows: what was counted in them counts no more. Raises LimitsUnavailable."""
+        keys = sorted({window.key for window in windows})
+        try:
+            for first in range(0, len(keys), _AT_ONCE):
+                self._redis.unlink(*keys[first : first + _AT_ONCE])
+        except RedisError as error:
+            raise LimitsUnavailable(retry_after_s=1) from error
 
     def give_back(self, windows: Sequence[Window], counted: CountedCall) -> None:
         """Remove the try from these windows. A failure is logged: it costs a try until the window is over."""
