@@ -28,9 +28,7 @@ from otpqueue.operations.evaluate_alerts import ELSEWHERE, EvaluateAlerts
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.locks import Lock
-from otpqueue.store.vault import Vault
 
-VAULT = Vault(sealing_keys={"k1": b"s" * 32}, hashing_key=b"h" * 32)
 # Triggers would count all of it; the statistics are filled by themselves.
 FILL = (
     "SET session_replication_role = replica",
@@ -123,9 +121,7 @@ def measure(engine: Engine, rounds: int) -> None:
         engine=engine, watch="rules", lock=Lock.EVALUATE_RULES, apart=timedelta(seconds=30), channels=()
     )
     now = clock.now()
-    everything = EvaluateAlerts(
-        engine=engine, rules=RULES, vault=VAULT, circuit=lambda: State.CLOSED, book=book
-    )
+    everything = EvaluateAlerts(engine=engine, rules=RULES, circuit=lambda: State.CLOSED, book=book)
     last = now - timedelta(minutes=1)
     for rule in RULES.values():
         if rule.name not in ELSEWHERE:

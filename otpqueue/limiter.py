@@ -25,6 +25,8 @@ _PREFIX = "otpqueue:limits"
 _MARKS = "otpqueue:running:"
 _MARK_MS = 10_000
 """Longer than a call takes: one whose process was killed keeps others with its key away for this long."""
+_AT_ONCE = 1000
+"""Keys that one command deletes."""
 
 # Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
 # script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
@@ -160,6 +162,15 @@ class Limiter:
             wake_up=wake_up,
             is_running=bool(is_running),
         )
+
+    def delete(self, windows: Sequence[Window]) -> None:
+        """Delete these windows: what was counted in them counts no more. Raises LimitsUnavailable."""
+        keys = sorted({window.key for window in windows})
+        try:
+            for first in range(0, len(keys), _AT_ONCE):
+                self._redis.unlink(*keys[first : first + _AT_ONCE])
+        except RedisError as error:
+            raise LimitsUnavailable(retry_after_s=1) from error
 
     def give_back(self, windows: Sequence[Window], counted: CountedCall, *, mark: str | None = None) -> None:
         """Remove the try from these windows, and the mark of its Idempotency-Key.

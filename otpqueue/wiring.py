@@ -361,9 +361,7 @@ class Parts:
                 share_refuses=self.settings.wrong_share_refuses,
                 caps=self.caps,
             ),
-            limits=RequestLimits(
-                limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings)
-            ),
+            limits=self.request_limits,
             guard=self.guard,
             waker=self.waker,
         )
@@ -372,6 +370,11 @@ class Parts:
     def limiter(self) -> Limiter:
         """Counts in Redis."""
         return Limiter(self.redis, wake_lua=jobs.WAKE_LUA)
+
+    @cached_property
+    def request_limits(self) -> RequestLimits:
+        """Counts requests and resends."""
+        return RequestLimits(limiter=self.limiter, vault=self.vault, quotas=policies.quotas(self.settings))
 
     @cached_property
     def key_rate(self) -> KeyRate:
@@ -570,12 +573,14 @@ class Parts:
     @cached_property
     def erase(self) -> EraseNumber:
         """Erases numbers."""
-        return EraseNumber(engine=self.engine, vault=self.vault)
+        return EraseNumber(
+            engine=self.engine, vault=self.vault, limits=self.request_limits, guesses=self.guess_policy
+        )
 
     @cached_property
     def rotate_seal(self) -> RotateSeal:
         """Replaces sealing keys."""
-        return RotateSeal(engine=self.engine, vault=self.vault)
+        return RotateSeal(engine=self.engine, vault=self.vault, guesses=self.guess_policy)
 
     @cached_property
     def rotate_hash(self) -> RotateHash:
@@ -611,7 +616,6 @@ class Parts:
         return EvaluateAlerts(
             engine=self.engine,
             rules=self.alert_rules,
-            vault=self.vault,
             circuit=self.circuit.state,
             book=book,
         )
@@ -645,7 +649,10 @@ class Parts:
     def notify_alerts(self) -> NotifyAlerts:
         """Delivers notices of alerts."""
         return NotifyAlerts(
-            engine=self.engine, couriers=self._couriers(), public_url=self.settings.public_url
+            engine=self.engine,
+            vault=self.vault,
+            couriers=self._couriers(),
+            public_url=self.settings.public_url,
         )
 
     def _couriers(self) -> tuple[Courier, ...]:
@@ -665,7 +672,7 @@ class Parts:
     @cached_property
     def alert_desk(self) -> AlertDesk:
         """What operators ask of alerts and do about them."""
-        return AlertDesk(engine=self.engine, rules=self.alert_rules, clock=clock.now)
+        return AlertDesk(engine=self.engine, vault=self.vault, rules=self.alert_rules, clock=clock.now)
 
     @cached_property
     def stats(self) -> TellStatistics:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from otpqueue.domain.alerts import Bad, Measure, Rule, Unit, number_subject
+from otpqueue.domain.alerts import Bad, Measure, Rule, Unit, tag_of
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.limits import WrongShare
 from otpqueue.domain.stats import Dimension, Expired, Metric, Tally, share
@@ -522,12 +522,15 @@ def _from_counts(rule: Rule, watch: Watch, subject: str, now: Tally, past: Seque
     return Measure(subject=subject, value=found.value, sample=found.sample, figures=found.figures)
 
 
+OF_NUMBERS = frozenset({"number_requests", "number_wrong_codes"})
+"""The rules whose subjects are numbers, each known by its tag alone: it is masked where it is shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfNumber:
     """What was counted of one number."""
 
     number_hash: bytes = field(repr=False)
-    masked: str | None
     figures: Mapping[str, float | int | str]
     count: int
 
@@ -536,7 +539,7 @@ def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
     """Return what a rule about single numbers finds."""
     return [
         Measure(
-            subject=number_subject(one.masked, one.number_hash),
+            subject=tag_of(one.number_hash),
             value=one.count,
             sample=one.count,
             figures=one.figures,

@@ -8,6 +8,7 @@ that hovers about its threshold does not wake anybody twice. What the rules are 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -178,12 +179,25 @@ def tag_of(number_hash: bytes) -> str:
 
 
 _CONSONANTS = "bcdfghjkmnpqrstvwxz"
+_TAG = f"#[{_CONSONANTS}]{{6}}"
+_NUMBER_SUBJECT = re.compile(rf"(?:\+[0-9*]{{3,}} )?({_TAG})")
+_NAMES_NUMBER = re.compile(rf"\*{{2,}}[0-9]{{2}}(?![0-9])|{_TAG}(?![a-z])")
 
 
-def number_subject(masked: str | None, number_hash: bytes) -> str:
-    """Return how a number is named: masked, where there is a request that tells, and with its tag."""
-    tag = tag_of(number_hash)
+def shown_number(tag: str, masked: str | None) -> str:
+    """Return how people are shown a number: masked, where a request tells its last digits, with its tag."""
     return tag if masked is None else f"{masked} {tag}"
+
+
+def tag_in(subject: str) -> str | None:
+    """Return the tag of a subject that names a number, whether or not it stands alone; None for any other."""
+    found = _NUMBER_SUBJECT.fullmatch(subject)
+    return found[1] if found else None
+
+
+def names_number(text: str) -> bool:
+    """Return whether a text holds the tag of a number, or one masked."""
+    return _NAMES_NUMBER.search(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+_NO_DIGITS = "??"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +28,17 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     replayed: bool = False
     """Whether an earlier call was given it first."""
+
+    def without_digits(self, masked: str | None) -> Answer:
+        """Return the answer as it is stored: of a masked number without the two digits that it shows.
+
+        Stored beside the request's id they would help who has no key to find the number.
+        """
+        return self._replaced(masked, masked and masked[:-2] + _NO_DIGITS)
+
+    def with_digits(self, masked: str | None) -> Answer:
+        """Return a stored answer as it was given."""
+        return self._replaced(masked and masked[:-2] + _NO_DIGITS, masked)
+
+    def _replaced(self, old: str | None, new: str | None) -> Answer:
+        return replace(self, body=self.body.replace(old, new)) if old and new else self

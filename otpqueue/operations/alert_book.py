@@ -1,10 +1,16 @@
-"""Enter what evaluations found: alerts open and close, and their notices go into the outbox with them."""
+"""Enter what evaluations found: alerts open and close, and their notices go into the outbox with them.
+
+No alert names a number or a request that is erased at that moment: erasures and evaluations that name some
+exclude each other, and neither waits long. An evaluation beside an erasure names none, and opens no alert
+about a number; the next one does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +28,7 @@ from otpqueue.domain.alerts import (
     worst_first,
 )
 from otpqueue.logs import get_logger
-from otpqueue.store import alert_notices, alerts, locks
+from otpqueue.store import alert_facts, alert_notices, alerts, locks
 from otpqueue.store.alerts import Evaluation, OpenAlert, Pending
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.locks import Lock
@@ -62,6 +68,20 @@ class _Page:
     gather: Gather
     opened: list[UUID] = field(default_factory=list)
     closed: list[UUID] = field(default_factory=list)
+
+    @cached_property
+    def may_name(self) -> bool:
+        """Whether what is stored from now on may name numbers and requests: no erasure is under way.
+
+        None begins before this evaluation has ended, and what is read from now on is without those erased.
+        """
+        return locks.try_take(self.conn, Lock.ERASE)
+
+    def is_erased(self, measure: Measure) -> bool:
+        """Return whether a measure is about a number that has been erased since it was counted."""
+        if measure.number_hash is None or not self.may_name:
+            return False
+        return not alert_facts.is_known(self.conn, measure.number_hash, before=self.now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +174,19 @@ class AlertBook:
         for measure in worst_first(looked.rule, found.values()):
             run = Run(count=before.get(measure.key, 0))
             run, transition = run.after(judge(looked.rule, measure, is_open=False), looked.rule)
-            if transition and still_open < MOST_OPEN:
-                self._open(page, looked.rule, measure)
-                still_open += 1
-            elif transition:
-                held_back += 1
-            elif run.count:
+            if not (run.count or transition) or page.is_erased(measure):
+                continue
+            if measure.number_hash is not None and not page.may_name:
+                # As it stood before: the next evaluation goes on from there.
+                kept.add(measure.subject)
+            elif not transition:
                 alerts.keep_pending(page.conn, looked.rule, measure, bad=run.count, now=page.now)
                 kept.add(measure.subject)
+            elif still_open < MOST_OPEN:
+                self._open(page, looked.rule, measure)
+                still_open += 1
+            else:
+                held_back += 1
         alerts.forget_pending(page.conn, [one for one in pending if one.subject not in kept])
         if held_back:
             log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
@@ -181,7 +206,10 @@ class AlertBook:
         return True
 
     def _open(self, page: _Page, rule: Rule, measure: Measure) -> None:
-        evidence = page.gather(page.conn, rule, measure)
+        may_name = page.may_name
+        evidence = dict(page.gather(page.conn, rule, measure))
+        if not may_name:
+            evidence.pop("requests", None)
         alert = alerts.add(page.conn, rule, measure, evidence=evidence, now=page.now)
         alerts.note_value(page.conn, alert.id, measure, good=0, now=page.now)
         alerts.note(page.conn, alert.id, "opened", now=page.now)

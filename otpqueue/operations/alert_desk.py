@@ -10,13 +10,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue import masks
-from otpqueue.domain.alerts import Alert, Rule, State
+from otpqueue.domain.alert_rules import OF_NUMBERS
+from otpqueue.domain.alerts import Alert, Rule, State, names_number, tag_in
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.logs import get_logger
 from otpqueue.store import alert_notices, alerts
 from otpqueue.store.alert_notices import Notice
 from otpqueue.store.alerts import Happened, Silence, Value
 from otpqueue.store.engine import connection, transaction
+from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
 
@@ -41,6 +43,7 @@ class AlertDesk:
     """Shows alerts, and takes down what operators say of them."""
 
     engine: Engine
+    vault: Vault
     rules: Mapping[str, Rule]
     """As they are set."""
     clock: Callable[[], datetime]
@@ -50,10 +53,9 @@ class AlertDesk:
     ) -> Sequence[Alert]:
         """Return alerts, the newest first, at most 500. Raises InvalidRequest, DatabaseUnavailable."""
         self._check_rule(rule)
+        now, limit = self.clock(), min(max(limit, 1), MOST)
         with connection(self.engine) as conn:
-            return alerts.newest(
-                conn, state=state, rule=rule, limit=min(max(limit, 1), MOST), now=self.clock()
-            )
+            return alerts.newest(conn, state=state, rule=rule, limit=limit, now=now, vault=self.vault)
 
     def get(self, alert_id: UUID) -> AlertInFull:
         """Return an alert with its history. Raises AlertNotFound, DatabaseUnavailable."""
@@ -74,7 +76,7 @@ class AlertDesk:
     def naming(self, request_id: UUID) -> Sequence[Alert]:
         """Return the alerts whose evidence names a request, the newest first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return alerts.naming(conn, request_id, now=self.clock())
+            return alerts.naming(conn, request_id, now=self.clock(), vault=self.vault)
 
     def ack(self, alert_id: UUID, *, by: str) -> Alert:
         """Store who has seen an alert, if nobody had before; return it.
@@ -100,16 +102,16 @@ class AlertDesk:
     ) -> Silence:
         """Send no notices about a subject of a rule, or any of its subjects, until then.
 
-        Raises InvalidRequest for a rule that is none, or a time that is over or too far; DatabaseUnavailable.
+        A number is named by its tag, as its alerts show it. Raises InvalidRequest for a rule that is none, a
+        number of which no alert is stored, or a time that is over or too far; DatabaseUnavailable.
         """
         self._check_rule(rule)
-        return self._silence(
-            rule=rule,
-            subject=subject if subject is None else _checked("subject", subject, typed=True),
-            until=until,
-            by=by,
-            reason=reason,
-        )
+        if subject is not None:
+            of_numbers = rule in OF_NUMBERS
+            subject = _checked("subject", subject, typed=not of_numbers)
+            if of_numbers and tag_in(subject) is None:
+                raise _no_number()
+        return self._silence(rule=rule, subject=subject, until=until, by=by, reason=reason)
 
     def _silence(
         self, *, rule: str, subject: str | None, until: datetime, by: str, reason: str | None
@@ -121,16 +123,39 @@ class AlertDesk:
             reason = _checked("reason", reason, typed=True)
 
         def work(conn: Connection) -> Silence:
+            tag, number_hash = self._number(conn, rule, subject)
             made = alerts.silence(
-                conn, rule=rule, subject=subject, until=until, by=by, reason=reason, now=now
+                conn,
+                rule=rule,
+                subject=tag or subject,
+                number_hash=number_hash,
+                until=until,
+                by=by,
+                reason=reason,
+                now=now,
+                vault=self.vault,
             )
-            for alert_id in alerts.concerned(conn, made):
+            for alert_id in alerts.concerned(conn, made.id):
                 alerts.note(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
             return made
 
         made = transaction(self.engine, work)
         log.info("alert_silenced", silence_id=str(made.id), rule=rule, by=by, until=until.isoformat())
         return made
+
+    def _number(self, conn: Connection, rule: str, subject: str | None) -> tuple[str | None, bytes | None]:
+        """Return tag and look-up hash of the number that a subject is; None for any other subject.
+
+        Without the hash an erasure would not find the silence. Raises InvalidRequest for a number that no
+        alert is or was about.
+        """
+        tag = tag_in(subject) if subject is not None and rule in OF_NUMBERS else None
+        if tag is None:
+            return None, None
+        number_hash = alerts.number_of(conn, tag)
+        if number_hash is None:
+            raise _no_number()
+        return tag, number_hash
 
     def silence_alert(
         self, alert_id: UUID, *, until: datetime, by: str, reason: str | None, every_subject: bool
@@ -148,8 +173,8 @@ class AlertDesk:
         now = self.clock()
 
         def work(conn: Connection) -> Silence | None:
-            ended = alerts.unsilence(conn, silence_id, now=now)
-            for alert_id in alerts.concerned(conn, ended) if ended else ():
+            ended = alerts.unsilence(conn, silence_id, now=now, vault=self.vault)
+            for alert_id in alerts.concerned(conn, ended.id) if ended else ():
                 alerts.note(conn, alert_id, "silence_ended", now=now, actor=by)
             return ended
 
@@ -161,7 +186,7 @@ class AlertDesk:
     def silences(self) -> Sequence[Silence]:
         """Return the silences in force, those that end first first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return alerts.silences(conn, now=self.clock())
+            return alerts.silences(conn, now=self.clock(), vault=self.vault)
 
     def evaluated_at(self) -> datetime | None:
         """Return when the rules were evaluated last. Raises DatabaseUnavailable."""
@@ -170,7 +195,7 @@ class AlertDesk:
         return last.at if last else None
 
     def _find(self, conn: Connection, alert_id: UUID, now: datetime) -> Alert:
-        alert = alerts.find(conn, alert_id, now=now)
+        alert = alerts.find(conn, alert_id, now=now, vault=self.vault)
         if alert is None:
             raise AlertNotFound
         return alert
@@ -180,12 +205,18 @@ class AlertDesk:
             raise InvalidRequest([FieldError("rule", f"must be one of {', '.join(sorted(self.rules))}")])
 
 
+def _no_number() -> InvalidRequest:
+    return InvalidRequest(
+        [FieldError("subject", "must be a number's tag, `#` and six letters, as an alert about it shows it")]
+    )
+
+
 def _checked(field: str, text: str, *, typed: bool = False) -> str:
     """Return a text that may be stored and shown; what was typed must hold nothing secret."""
     text = text.strip()
     if not text or len(text) > _LONGEST_TEXT or not text.isprintable():
         raise InvalidRequest([FieldError(field, f"must be 1 to {_LONGEST_TEXT} printable characters")])
-    if typed and masks.text(text) != text:
+    if typed and (masks.text(text) != text or names_number(text)):
         raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
     return text
 

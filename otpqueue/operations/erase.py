@@ -1,4 +1,4 @@
-"""Erase all that concerns a phone number, in one transaction, and say how much that was."""
+"""Erase all that concerns a phone number: in Postgres in one transaction, then its limit windows in Redis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.client_settings import ClientSettings
+from otpqueue.domain.errors import LimitsUnavailable
+from otpqueue.domain.limits import GuessPolicy, Quotas
 from otpqueue.logs import get_logger
-from otpqueue.store import erasing
+from otpqueue.operations.limits import RequestLimits
+from otpqueue.store import clients, erasing, locks
 from otpqueue.store.engine import allow_time, transaction
+from otpqueue.store.locks import Lock
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
@@ -27,6 +32,8 @@ class EraseNumber:
 
     engine: Engine
     vault: Vault
+    limits: RequestLimits
+    guesses: GuessPolicy
 
     def __call__(
         self, phone_number: str, *, country: str | None, client_id: UUID | None, now: datetime
@@ -34,22 +41,37 @@ class EraseNumber:
         """Erase a number and return how many rows of each kind that were: zeros the second time.
 
         Live requests end first. `client_id` is whose key asked for it, None the operator at the command line.
+        Limit windows that Redis cannot forget now end by themselves, within a day unless set otherwise.
         Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
-        hashes = self.vault.stored_hashes(phone.stored_forms(phone_number, country=country))
+        forms = phone.stored_forms(phone_number, country=country)
+        hashes = self.vault.stored_hashes(forms)
 
-        def work(conn: Connection) -> tuple[list[UUID], dict[str, int]]:
+        def work(conn: Connection) -> tuple[list[UUID], dict[str, int], dict[UUID, Quotas]]:
             allow_time(conn, _ALLOWED_S)
+            locks.take_shared(conn, Lock.ERASE)
             ids = erasing.lock_requests(conn, hashes)
+            erasing.lock_alerts(conn, hashes, ids)
+            erasing.keep_wrong_codes(conn, ids, guesses=self.guesses, now=now)
             ended = erasing.end_live(conn, ids, now=now)
             counts = erasing.erase(conn, number_hashes=hashes, ids=ids)
             erasing.note(conn, client_id=client_id, counts=counts, now=now)
-            return ended, counts
+            return ended, counts, _quotas(conn)
 
-        ended, counts = transaction(self.engine, work)
+        ended, counts, quotas = transaction(self.engine, work)
         for request_id in ended:
             log.info("otp_cancelled", otp_id=str(request_id), reason="erased")
         log.info(
             "number_erased", by=str(client_id) if client_id else "operator", ended=len(ended), counts=counts
         )
+        try:
+            for form in forms:
+                self.limits.forget(self.vault.number_hashes(form), quotas)
+        except LimitsUnavailable as error:
+            log.warning("number_limits_not_erased", error=type(error.__cause__).__name__)
         return counts
+
+
+def _quotas(conn: Connection) -> dict[UUID, Quotas]:
+    """Return the quotas that are set for each client alone."""
+    return {one.id: ClientSettings.from_stored(one.settings).limits for one in clients.list_clients(conn)}

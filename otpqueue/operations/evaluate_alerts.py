@@ -27,7 +27,6 @@ from otpqueue.store import alert_facts, alerts
 from otpqueue.store.alert_facts import DisabledEndpoint, Queue, WaitingEvent
 from otpqueue.store.alerts import Evaluation
 from otpqueue.store.engine import allow_time, connection, transaction
-from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
 
@@ -50,7 +49,6 @@ class EvaluateAlerts:
 
     engine: Engine
     rules: Mapping[str, Rule]
-    vault: Vault
     circuit: Callable[[], State]
     book: AlertBook
 
@@ -110,7 +108,7 @@ class EvaluateAlerts:
                 count = alert_facts.asking if rule.name == "number_requests" else alert_facts.guessing
                 known = alerts.known_numbers(conn, rule.name)
                 fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
-                return from_numbers(count(conn, rule, known=known, fresh=fresh, now=now, vault=self.vault))
+                return from_numbers(count(conn, rule, known=known, fresh=fresh, now=now))
             case "queue_age":
                 return [_of_queue(alert_facts.queue(conn, now=now), now)]
             case "circuit_open":

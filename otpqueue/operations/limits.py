@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -78,6 +78,10 @@ def refusal(standings: Sequence[Standing]) -> LimitExceeded:
 def in_force(limit: Limit, deployment: Quotas, own: Quotas) -> Quota | None:
     """Return the quota of a limit: the client's own where there may be and is one, else the deployment's."""
     return own[limit.name] if limit.per_client and limit.name in own else deployment[limit.name]
+
+
+def _set(*quotas: Quota | None) -> set[Quota]:
+    return {quota for quota in quotas if quota is not None}
 
 
 class KeyRate:
@@ -234,6 +238,33 @@ class RequestLimits:
         return LimitedTry(
             wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted, mark=mark
         )
+
+    def forget(self, number_hashes: Sequence[bytes], own: Mapping[UUID, Quotas]) -> None:
+        """Delete a number's windows: under each look-up key, of each client and of all, as quotas are now.
+
+        `own` are the clients, with the quotas that are set for each alone. A window whose quota was changed
+        after it began ends by itself. Raises LimitsUnavailable.
+        """
+        self.limiter.delete(
+            [
+                Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*whose, number, nth=nth))
+                for nth, number in enumerate(number_hashes)
+                for limit in REQUEST_LIMITS
+                for whose, quotas in self._counted_by(limit, own)
+                for quota in quotas
+            ]
+        )
+
+    def _counted_by(
+        self, limit: Limit, own: Mapping[UUID, Quotas]
+    ) -> Iterable[tuple[tuple[bytes, ...], set[Quota]]]:
+        """Yield whose windows of a number a limit has, and the quotas that these may have begun with."""
+        usual = self.quotas[limit.name]
+        if limit.counted is Counted.NUMBER:
+            yield (), _set(usual)
+        elif limit.counted is Counted.NUMBER_OF_CLIENT:
+            for client_id, quotas in own.items():
+                yield (client_id.bytes,), _set(usual, quotas.get(limit.name))
 
     def _windows(
         self,

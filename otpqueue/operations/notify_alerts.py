@@ -24,6 +24,7 @@ from otpqueue.logs import get_logger
 from otpqueue.store import alert_notices, alerts
 from otpqueue.store.alert_notices import Claimed
 from otpqueue.store.engine import connection, run, transaction
+from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
 
@@ -137,6 +138,7 @@ class NotifyAlerts:
     """Delivers what is in the outbox."""
 
     engine: Engine
+    vault: Vault
     couriers: Sequence[Courier]
     public_url: str | None = None
 
@@ -176,7 +178,7 @@ class NotifyAlerts:
 
     def _deliver(self, courier: Courier, claimed: Claimed, now: datetime) -> bool:
         with connection(self.engine) as conn:
-            alert = alerts.find(conn, claimed.alert_id, now=now)
+            alert = alerts.find(conn, claimed.alert_id, now=now, vault=self.vault)
         if alert is None:  # purged since it was claimed, and the notice with it
             return True
         notice = words(alert, claimed.transition, notice_id=claimed.id, public_url=self.public_url)

@@ -23,13 +23,15 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest
-from otpqueue.store import idempotency
+from otpqueue.store import idempotency, requests
 from otpqueue.store.accepting import KeyToKeep
 from otpqueue.store.engine import connection
 from otpqueue.store.idempotency import Held, Key, Used
 from otpqueue.store.vault import Vault
 
 log = logs.get_logger(__name__)
+
+_ERASED = "What this Idempotency-Key was used for has been erased."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +53,38 @@ class Replays:
             fingerprints=self.vault.body_hashes(call.body),
         )
 
-    def to_keep(self, call: Call, answer: Answer, *, client_id: UUID, now: datetime) -> KeyToKeep:
-        """Return what is kept of a call whose answer is known before its work is done."""
-        return KeyToKeep(key=self.key(call, client_id=client_id), answer=answer, expires_at=now + self.keep)
+    def to_keep(
+        self, call: Call, answer: Answer, *, number: str | None, client_id: UUID, now: datetime
+    ) -> KeyToKeep:
+        """Return what is kept of a call whose answer is known before its work is done.
 
-    def answer(self, key: Key, used: Used) -> Answer:
-        """Return the kept answer to a call that was made before.
+        `number` is the one in the answer, masked.
+        """
+        return KeyToKeep(
+            key=self.key(call, client_id=client_id),
+            answer=answer.without_digits(number),
+            expires_at=now + self.keep,
+        )
+
+    def answer(self, key: Key, used: Used, *, number: str | None) -> Answer:
+        """Return the kept answer to a call that was made before; `number` is the one in it, masked.
 
         Raises IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
         answer is about has been erased.
         """
+        # Emptied with the request, so whether the bodies agree is unknown.
+        if not used.fingerprint:
+            raise RequestNotFound(_ERASED)
         if not any(hmac.compare_digest(used.fingerprint, one) for one in key.fingerprints):
             raise IdempotencyKeyReused
         if used.in_progress:
             raise IdempotencyInProgress(retry_after_s=1)
         if used.answer is None:
-            raise RequestNotFound("What this Idempotency-Key was used for has been erased.")
+            raise RequestNotFound(_ERASED)
         otp_id = str(used.request_id)
         logs.bind(otp_id=otp_id)
         log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=used.answer.status)
-        return used.answer
+        return used.answer.with_digits(number)
 
     def hold(
         self, call: Call | None, *, make: Callable[[OtpRequest], Answer], client_id: UUID, now: datetime
@@ -84,9 +98,10 @@ class Replays:
         key, expires_at = self.key(call, client_id=client_id), now + self.keep
         with connection(self.engine) as conn:
             found = idempotency.take(conn, key, lease_s=self.lease_s, now=now, expires_at=expires_at)
-        if isinstance(found, Held):
-            return HeldCall(engine=self.engine, make=make, held=found, now=now, expires_at=expires_at)
-        return HeldCall(engine=self.engine, make=make, answer=self.answer(key, found))
+            if isinstance(found, Held):
+                return HeldCall(engine=self.engine, make=make, held=found, now=now, expires_at=expires_at)
+            number = requests.read_number(conn, found.request_id, self.vault) if found.request_id else None
+        return HeldCall(engine=self.engine, make=make, answer=self.answer(key, found, number=number))
 
 
 @dataclass(kw_only=True)
@@ -112,7 +127,12 @@ class HeldCall:
         if self.held is None or self.now is None or self.expires_at is None:
             return True
         return idempotency.keep(
-            conn, self.held, self.answer, request_id=request.id, now=self.now, expires_at=self.expires_at
+            conn,
+            self.held,
+            self.answer.without_digits(request.phone_number),
+            request_id=request.id,
+            now=self.now,
+            expires_at=self.expires_at,
         )
 
     def __enter__(self) -> HeldCall:

@@ -93,7 +93,10 @@ class RequestCode:
         """
         applicant, new = self._read(wanted, client_id=client_id, now=now, rate=rate)
         given = answer(new.as_accepted())
-        keep = self.replays.to_keep(call, given, client_id=client_id, now=now) if call else None
+        keep = None
+        if call:
+            number = new.phone.masked
+            keep = self.replays.to_keep(call, given, number=number, client_id=client_id, now=now)
         return self._accept(applicant, new, rate=rate, keep=keep) or given
 
     def _accept(
@@ -105,7 +108,7 @@ class RequestCode:
             result = self._store(new, attempt, keep)
             attempt.stored = result.accepted
         if keep is not None and result.used is not None:
-            return self.replays.answer(keep.key, result.used)
+            return self.replays.answer(keep.key, result.used, number=new.phone.masked)
         self._report(new, result)
         return None
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.limits import GuessPolicy
 from otpqueue.logs import get_logger
 from otpqueue.store import resealing
 from otpqueue.store.engine import allow_time, connection, transaction
@@ -48,6 +49,7 @@ class RotateSeal:
 
     engine: Engine
     vault: Vault
+    guesses: GuessPolicy
 
     def __call__(self, *, progress: Progress, batch: int = BATCH) -> Sealed:
         """Seal every number anew that is not sealed with the first key; return how they are sealed now.
@@ -95,7 +97,8 @@ class RotateSeal:
         if key_id in self.vault.seal_key_ids:
             raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS: what it seals can be read")
         total = 0
-        while dropped := transaction(self.engine, partial(resealing.drop, key_id=key_id, limit=batch)):
+        drop = partial(resealing.drop, key_id=key_id, limit=batch, guesses=self.guesses)
+        while dropped := transaction(self.engine, drop):
             total += dropped
         unread = transaction(self.engine, partial(resealing.take_away, key_id=key_id))
         webhooks = transaction(self.engine, partial(resealing.disable_webhooks, key_id=key_id))

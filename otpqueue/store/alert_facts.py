@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select, text
 
 from otpqueue.domain import phone
@@ -28,12 +27,12 @@ from otpqueue.store.schema import (
     checks,
     clients,
     otp_requests,
+    refusals,
     send_attempts,
     stat_events,
     stats_hours,
     webhook_endpoints,
 )
-from otpqueue.store.vault import Vault
 
 MOST_LOOKED_AT = 20_000
 """Numbers that did something since the last evaluation: of more, the newest."""
@@ -264,7 +263,7 @@ _GUESSING = text(
 
 
 def asking(
-    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime, vault: Vault
+    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[OfNumber]:
     """Return the numbers that ask too often, refused tries included, and how the `known` ones stand.
 
@@ -274,7 +273,6 @@ def asking(
     return [
         OfNumber(
             number_hash=row.number_hash,
-            masked=_masked(conn, row.number_hash, vault),
             count=int(row.count),
             figures={"accepted": row.accepted, "refused": int(row.refused), "numbers_over": row.over},
         )
@@ -283,14 +281,13 @@ def asking(
 
 
 def guessing(
-    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime, vault: Vault
+    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[OfNumber]:
     """Return the numbers that have too many wrong codes, and how the `known` ones stand."""
     rows = _numbers(conn, _GUESSING, rule, known=known, fresh=fresh, now=now)
     return [
         OfNumber(
             number_hash=row.number_hash,
-            masked=_masked(conn, row.number_hash, vault),
             count=row.count,
             figures={"wrong": row.wrong, "numbers_over": row.over},
         )
@@ -314,20 +311,11 @@ def _numbers(
     return conn.execute(statement, parameters).all()
 
 
-def _masked(conn: Connection, number_hash: bytes, vault: Vault) -> str | None:
-    """Return the number as its newest request has it, masked; None where nothing tells it any more."""
-    row = conn.execute(
-        select(_r.id, _r.number_sealed, _r.seal_key_id)
-        .where(_r.number_hash == number_hash)
-        .order_by(_r.created_at.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return None
-    try:
-        return phone.masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
-    except (KeyError, InvalidTag):
-        return None
+def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
+    """Return whether anything is stored of what a number did until then. After an erasure nothing is."""
+    of_number = ((_r.number_hash, _r.created_at), (refusals.c.number_hash, refusals.c.created_at))
+    found = or_(*(exists().where(one == number_hash, at <= before) for one, at in of_number))
+    return bool(conn.execute(select(found)).scalar_one())
 
 
 def of_number(conn: Connection, measure: Measure, *, since: datetime) -> tuple[list[UUID], dict[str, int]]:

@@ -1,31 +1,37 @@
-"""Queries on alerts: which are open or about to open, what happened to them, and who wants no notices."""
+"""Queries on alerts: which are open or about to open, what happened to them, and who wants no notices.
+
+An alert about a number stores the number's look-up hash and its tag. The masked number that people are shown
+is read from the newest request: stored beside the hash, its last digits would help who has no key to find it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
     ScalarSelect,
-    and_,
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.alerts import Alert, Measure, Rule, State
+from otpqueue.domain import phone
+from otpqueue.domain.alerts import Alert, Measure, Rule, State, shown_number
 from otpqueue.store.schema import (
     alert_evaluations,
     alert_history,
@@ -34,6 +40,7 @@ from otpqueue.store.schema import (
     alert_values,
     alerts,
 )
+from otpqueue.store.vault import Vault
 
 _a, _s = alerts.c, alert_silences.c
 
@@ -150,8 +157,7 @@ def note_evaluation(
 
 
 def _silenced_until(now: datetime | ColumnElement[datetime]) -> ScalarSelect[datetime | None]:
-    of_it = or_(_s.subject.is_(None), _s.subject == _a.subject, _s.number_hash == _a.number_hash)
-    until = select(func.max(_s.until)).where(_s.rule == _a.rule, of_it, _s.until > now)
+    until = select(func.max(_s.until)).where(_s.rule == _a.rule, _is_about(), _s.until > now)
     return until.correlate(alerts).scalar_subquery()
 
 
@@ -296,11 +302,51 @@ def _shown(now: datetime) -> list[ColumnElement[Any]]:
     return [*alerts.c, _silenced_until(now).label("silenced_until")]
 
 
-def _to_domain(row: Row[Any]) -> Alert:
+_NEWEST = text(
+    """
+    SELECT wanted.number_hash, r.id, r.number_sealed, r.seal_key_id
+    FROM unnest(CAST(:number_hashes AS bytea[])) AS wanted (number_hash)
+    CROSS JOIN LATERAL (
+        SELECT id, number_sealed, seal_key_id FROM otp_requests AS o
+        WHERE o.number_hash = wanted.number_hash ORDER BY o.created_at DESC LIMIT 1
+    ) AS r
+    """
+)
+
+
+def _masked(conn: Connection, number_hashes: Collection[bytes], vault: Vault) -> dict[bytes, str]:
+    """Return the numbers, masked, of which a request is stored that can be opened."""
+    found: dict[bytes, str] = {}
+    if not number_hashes:
+        return found
+    for row in conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}):
+        with suppress(KeyError, InvalidTag):  # the key was taken away: the tag is shown alone
+            number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+            found[row.number_hash] = phone.masked(number)
+    return found
+
+
+def _subjects(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[str | None]:
+    """Return the subjects of alerts or silences as people are shown them."""
+    masked = _masked(conn, {row.number_hash for row in rows if row.number_hash}, vault)
+    return [
+        row.subject
+        if row.subject is None or row.number_hash is None
+        else shown_number(row.subject, masked.get(row.number_hash))
+        for row in rows
+    ]
+
+
+def _to_domain(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[Alert]:
+    subjects = _subjects(conn, rows, vault)
+    return [_alert(row, subject) for row, subject in zip(rows, subjects, strict=True)]
+
+
+def _alert(row: Row[Any], subject: str | None) -> Alert:
     return Alert(
         id=row.id,
         rule=row.rule,
-        subject=row.subject,
+        subject=subject,
         state=State(row.state),
         value=row.value,
         threshold=row.threshold,
@@ -317,27 +363,27 @@ def _to_domain(row: Row[Any]) -> Alert:
 
 
 def newest(
-    conn: Connection, *, state: State | None, rule: str | None, limit: int, now: datetime
+    conn: Connection, *, state: State | None, rule: str | None, limit: int, now: datetime, vault: Vault
 ) -> list[Alert]:
     """Return alerts, the newest first."""
     conditions = [*([_a.state == state] if state else []), *([_a.rule == rule] if rule else [])]
     rows = conn.execute(
         select(*_shown(now)).where(*conditions).order_by(_a.opened_at.desc(), _a.id.desc()).limit(limit)
     )
-    return [_to_domain(row) for row in rows]
+    return _to_domain(conn, rows.all(), vault)
 
 
-def naming(conn: Connection, request_id: UUID, *, now: datetime) -> list[Alert]:
+def naming(conn: Connection, request_id: UUID, *, now: datetime, vault: Vault) -> list[Alert]:
     """Return the alerts whose evidence names a request, the newest first."""
     named = _a.evidence.contains({"requests": [str(request_id)]})
     rows = conn.execute(select(*_shown(now)).where(named).order_by(_a.opened_at.desc(), _a.id.desc()))
-    return [_to_domain(row) for row in rows]
+    return _to_domain(conn, rows.all(), vault)
 
 
-def find(conn: Connection, alert_id: UUID, *, now: datetime) -> Alert | None:
+def find(conn: Connection, alert_id: UUID, *, now: datetime, vault: Vault) -> Alert | None:
     """Return one alert, None if there is none with this id."""
-    row = conn.execute(select(*_shown(now)).where(_a.id == alert_id)).one_or_none()
-    return _to_domain(row) if row else None
+    rows = conn.execute(select(*_shown(now)).where(_a.id == alert_id)).all()
+    return _to_domain(conn, rows, vault)[0] if rows else None
 
 
 def history(conn: Connection, alert_id: UUID) -> list[Happened]:
@@ -368,25 +414,33 @@ def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> 
     return bool(changed.rowcount)
 
 
+def number_of(conn: Connection, tag: str) -> bytes | None:
+    """Return the look-up hash of the number with a tag, None where no alert is or was about it.
+
+    Call in a transaction: no erasure of the number is done before that ends.
+    """
+    return conn.execute(
+        select(_a.number_hash)
+        .where(_a.subject == tag, _a.number_hash.is_not(None))
+        .order_by(_a.opened_at.desc())
+        .limit(1)
+        .with_for_update(read=True)
+    ).scalar_one_or_none()
+
+
 def silence(
     conn: Connection,
     *,
     rule: str,
     subject: str | None,
+    number_hash: bytes | None,
     until: datetime,
     by: str,
     reason: str | None,
     now: datetime,
+    vault: Vault,
 ) -> Silence:
-    """Store that no notices are wanted. Where the subject is a number, it is found and erased as one."""
-    number_hash = None
-    if subject is not None:
-        number_hash = conn.execute(
-            select(_a.number_hash)
-            .where(_a.rule == rule, _a.subject == subject)
-            .order_by(_a.opened_at.desc())
-            .limit(1)
-        ).scalar_one_or_none()
+    """Store that no notices are wanted. A number is named by its tag, and found and erased by its hash."""
     row = conn.execute(
         insert(alert_silences)
         .values(
@@ -399,35 +453,49 @@ def silence(
             silenced_by=by,
             silenced_at=now,
         )
-        .returning(*_silence_columns())
+        .returning(*_s)
     )
-    return Silence(**row.mappings().one())
+    return _silences(conn, row.all(), vault)[0]
 
 
-def unsilence(conn: Connection, silence_id: UUID, *, now: datetime) -> Silence | None:
+def unsilence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault) -> Silence | None:
     """End a silence; return it, None if there is none in force with this id."""
     row = conn.execute(
-        update(alert_silences)
-        .where(_s.id == silence_id, _s.until > now)
-        .values(until=now)
-        .returning(*_silence_columns())
+        update(alert_silences).where(_s.id == silence_id, _s.until > now).values(until=now).returning(*_s)
     )
-    found = row.mappings().one_or_none()
-    return Silence(**found) if found else None
+    found = _silences(conn, row.all(), vault)
+    return found[0] if found else None
 
 
-def silences(conn: Connection, *, now: datetime) -> list[Silence]:
+def silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
     """Return the silences in force, those that end first first."""
-    rows = conn.execute(select(*_silence_columns()).where(_s.until > now).order_by(_s.until, _s.id))
-    return [Silence(**row) for row in rows.mappings()]
+    rows = conn.execute(select(*_s).where(_s.until > now).order_by(_s.until, _s.id))
+    return _silences(conn, rows.all(), vault)
 
 
-def concerned(conn: Connection, one: Silence) -> list[UUID]:
-    """Return the ids of the open alerts that a silence is about."""
-    subject = _a.subject == one.subject if one.subject is not None else literal(value=True)
-    rows = conn.execute(select(_a.id).where(and_(_a.state == State.OPEN, _a.rule == one.rule, subject)))
+def concerned(conn: Connection, silence_id: UUID) -> list[UUID]:
+    """Return the ids of the open alerts that a silence is about, whether or not it is in force."""
+    rows = conn.execute(
+        select(_a.id).where(_a.state == State.OPEN, _s.id == silence_id, _s.rule == _a.rule, _is_about())
+    )
     return list(rows.scalars())
 
 
-def _silence_columns() -> list[ColumnElement[Any]]:
-    return [column for column in _s if column.name != "number_hash"]
+def _is_about() -> ColumnElement[bool]:
+    """Return the condition that a silence is about an alert of its rule."""
+    return or_(_s.subject.is_(None), _s.subject == _a.subject, _s.number_hash == _a.number_hash)
+
+
+def _silences(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[Silence]:
+    return [
+        Silence(
+            id=row.id,
+            rule=row.rule,
+            subject=subject,
+            until=row.until,
+            reason=row.reason,
+            silenced_by=row.silenced_by,
+            silenced_at=row.silenced_at,
+        )
+        for row, subject in zip(rows, _subjects(conn, rows, vault), strict=True)
+    ]

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, insert, null, select, update
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 from uuid_utils.compat import uuid7
 
+from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE, Reason, Status
 from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.requests import ending, in_status
-from otpqueue.store.schema import erasures, otp_requests, receipts, send_attempts
+from otpqueue.store.schema import WRONG, alerts, erasures, otp_requests, receipts, send_attempts
 
 _r = otp_requests.c
 
@@ -22,11 +39,39 @@ _CONCERNED = tuple(
 COUNTED: tuple[str, ...] = tuple(holding.name for holding in _CONCERNED)
 """What an erasure counts."""
 
+_KEEP_WRONG_CODES = text(
+    f"""
+    INSERT INTO erased_wrong_codes (client_id, number_hash, client_ip_hash, at, until)
+    SELECT r.client_id, r.number_hash, c.client_ip_hash, c.started_at,
+           c.started_at + CAST(:longest AS interval)
+    FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
+    WHERE r.id = ANY(CAST(:ids AS uuid[])) AND c.started_at > :since AND {WRONG}
+    """  # noqa: S608 - a constant
+)
+
 
 def lock_requests(conn: Connection, number_hashes: Sequence[bytes]) -> list[UUID]:
     """Return the ids of a number's requests, locked until the transaction's end: no worker takes them now."""
     rows = select(_r.id).where(_r.number_hash.in_(number_hashes)).order_by(_r.id).with_for_update()
     return list(conn.execute(rows).scalars())
+
+
+def lock_alerts(conn: Connection, number_hashes: Sequence[bytes], ids: Sequence[UUID]) -> None:
+    """Lock the alerts about a number and those that name its requests, until the transaction's end.
+
+    They are locked in the order of their ids, as evaluations lock them. Alerts that are being opened do not
+    exist yet: an evaluation names nothing while an erasure is under way (`Lock.ERASE`).
+    """
+    concerned = or_(alerts.c.number_hash.in_(number_hashes), _names(alerts.c.evidence, ids))
+    conn.execute(select(alerts.c.id).where(concerned).order_by(alerts.c.id).with_for_update())
+
+
+def keep_wrong_codes(conn: Connection, ids: Sequence[UUID], *, guesses: GuessPolicy, now: datetime) -> None:
+    """Keep the times of these requests' wrong codes for as long as they may keep new requests out."""
+    windows = [quota.window_s for quota in (guesses.number, guesses.client_ip) if quota]
+    if ids and windows:
+        longest = timedelta(seconds=max(windows))
+        conn.execute(_KEEP_WRONG_CODES, {"ids": list(ids), "since": now - longest, "longest": longest})
 
 
 def end_live(conn: Connection, ids: Sequence[UUID], *, now: datetime) -> list[UUID]:
@@ -65,6 +110,26 @@ def _erase_unmatched_reports(conn: Connection, ids: Sequence[UUID]) -> int:
     return conn.execute(unmatched).rowcount if ids else 0
 
 
+def _names(evidence: Column[Any], ids: Sequence[UUID]) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = evidence["requests"].has_any(_texts(ids))
+    return found
+
+
+def _texts(ids: Sequence[UUID]) -> ColumnElement[Any]:
+    return cast([str(one) for one in ids], ARRAY(Text))
+
+
+def _take_out(conn: Connection, holding: Holding, ids: Sequence[UUID]) -> int:
+    """Take requests out of the lists that name them; return how many rows that were."""
+    if holding.names_requests is None:
+        return 0
+    evidence = holding.column(holding.names_requests)
+    left = evidence["requests"].op("-")(_texts(ids))
+    without = func.jsonb_set(evidence, cast(["requests"], ARRAY(Text)), left)
+    changed = update(holding.table).where(_names(evidence, ids)).values({evidence.name: without})
+    return conn.execute(changed).rowcount
+
+
 def _erase_from(
     conn: Connection, holding: Holding, number_hashes: Sequence[bytes], ids: Sequence[UUID]
 ) -> int:
@@ -80,4 +145,5 @@ def _erase_from(
     if holding.on_erase is OnErase.DELETED:
         return conn.execute(delete(holding.table).where(concerned)).rowcount
     emptied = {name: null() for name in holding.forgets}
-    return conn.execute(update(holding.table).where(concerned).values(emptied)).rowcount
+    forgotten = conn.execute(update(holding.table).where(concerned).values(emptied)).rowcount
+    return forgotten + _take_out(conn, holding, ids)

@@ -32,6 +32,9 @@ _OF_NUMBER = text(
         WHERE r.number_hash = ANY(CAST(:number_hashes AS bytea[]))
           AND r.created_at > CAST(:since AS timestamptz) - CAST(:life AS interval)
           AND c.started_at > :since AND {WRONG}
+        UNION
+        SELECT e.client_id FROM erased_wrong_codes AS e
+        WHERE e.number_hash = ANY(CAST(:number_hashes AS bytea[])) AND e.at > :since
     )
     SELECT clients.id, clients.name, coalesce(rows.in_a_row, 0) AS in_a_row, rows.unlocked_at
     FROM (SELECT client_id FROM rows UNION SELECT client_id FROM recent) AS known

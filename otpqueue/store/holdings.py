@@ -30,6 +30,8 @@ class OnErase(StrEnum):
     DELETED = "deleted"
     FORGOTTEN = "made anonymous"
     """The row stays for statistics; the columns in `forgets` are emptied."""
+    EMPTIED = "emptied"
+    """The row stays in force; a trigger empties what leads to the number when the row's request goes."""
     KEPT = "kept"
     """Because the person, or the law, wants it so: docs/privacy.md says why."""
     UNCONCERNED = "not concerned"
@@ -55,6 +57,8 @@ class Holding:
     """Other columns that are hashed with the look-up key: of sessions, addresses, API keys."""
     forgets: tuple[str, ...] = ()
     """The columns that are emptied where `on_erase` is FORGOTTEN, `number_hash` among them."""
+    names_requests: str | None = None
+    """A column of JSON whose list `requests` names requests by their ids; those erased are taken out."""
     frees: tuple[str, ...] = ()
     """Columns that are unique together with `number_hash`: emptied when that is replaced or forgotten."""
     merge: Merge | None = None
@@ -136,10 +140,10 @@ HOLDINGS: tuple[Holding, ...] = (
     # Those that no attempt has claimed are forgotten by `expire`, after an hour.
     Holding(table=schema.receipts, on_erase=OnErase.DELETED, request_id="request_id"),
     Holding(table=schema.moves, on_erase=OnErase.DELETED, request_id="request_id"),
-    # A trigger takes the answer away when its request goes.
+    # Answer and fingerprint.
     Holding(
         table=schema.idempotency_keys,
-        on_erase=OnErase.UNCONCERNED,
+        on_erase=OnErase.EMPTIED,
         other_hashes=("key_hash", "fingerprint"),
         age="expires_at",
         kept=timedelta(0),
@@ -157,6 +161,15 @@ HOLDINGS: tuple[Holding, ...] = (
         },
         age="updated_at",
         only=schema.number_guesses.c.wrong_in_a_row < 15,
+    ),
+    # For as long as they keep new requests out.
+    Holding(
+        table=schema.erased_wrong_codes,
+        on_erase=OnErase.KEPT,
+        number_hash="number_hash",
+        other_hashes=("client_ip_hash",),
+        age="until",
+        kept=timedelta(0),
     ),
     Holding(table=schema.check_counts, on_erase=OnErase.UNCONCERNED, age="minute"),
     Holding(
@@ -204,6 +217,7 @@ HOLDINGS: tuple[Holding, ...] = (
         on_erase=OnErase.FORGOTTEN,
         number_hash="number_hash",
         forgets=("number_hash", "subject", "evidence"),
+        names_requests="evidence",
         age="closed_at",
         only=schema.alerts.c.closed_at.is_not(None),
     ),

@@ -51,6 +51,7 @@ class Used:
     """A key that another call holds or has used."""
 
     fingerprint: bytes = field(repr=False)
+    """Empty when what the answer speaks of has been erased."""
     in_progress: bool
     answer: Answer | None
     """None while the call is in progress, and when what it speaks of has been erased."""

@@ -319,6 +319,14 @@ def masked_number(row: Any, vault: Vault) -> str | None:
         return None
 
 
+def read_number(conn: Connection, request_id: UUID, vault: Vault) -> str | None:
+    """Return the number of a request, masked; None when there is no such request, or its key is missing."""
+    row = conn.execute(
+        select(_r.id, _r.number_sealed, _r.seal_key_id).where(_r.id == request_id)
+    ).one_or_none()
+    return masked_number(row, vault) if row else None
+
+
 def to_domain(row: Any, vault: Vault) -> OtpRequest:
     """Return a request's row, or as much of it as `REQUEST_COLUMNS` has, as a request."""
     return OtpRequest(

@@ -10,7 +10,9 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Table, TextClause, delete, func, select, text, update
 
+from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.webhooks import Disabled
+from otpqueue.store import erasing
 from otpqueue.store.holdings import HOLDINGS, Holding
 from otpqueue.store.schema import do_not_send, otp_requests, webhook_endpoints
 from otpqueue.store.vault import Vault
@@ -110,8 +112,11 @@ def reseal(
     return Step(resealed=len(sealed), unopened=len(rows) - len(sealed), last=rows[-1].id if rows else None)
 
 
-def drop(conn: Connection, *, key_id: str, limit: int) -> int:
-    """Delete up to `limit` requests whose number is sealed with a key; return how many."""
+def drop(conn: Connection, *, key_id: str, limit: int, guesses: GuessPolicy) -> int:
+    """Delete up to `limit` requests whose number is sealed with a key; return how many.
+
+    Their wrong codes keep new requests out as before.
+    """
     batch: Sequence[UUID] = (
         conn.execute(
             select(_r.id).where(_r.seal_key_id == key_id).order_by(_r.id).limit(limit).with_for_update()
@@ -119,7 +124,12 @@ def drop(conn: Connection, *, key_id: str, limit: int) -> int:
         .scalars()
         .all()
     )
-    return conn.execute(delete(otp_requests).where(_r.id.in_(batch))).rowcount if batch else 0
+    if not batch:
+        return 0
+    erasing.keep_wrong_codes(
+        conn, batch, guesses=guesses, now=conn.execute(select(func.statement_timestamp())).scalar_one()
+    )
+    return conn.execute(delete(otp_requests).where(_r.id.in_(batch))).rowcount
 
 
 def disable_webhooks(conn: Connection, *, key_id: str) -> int:

@@ -406,7 +406,8 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
-    # Keyed hashes: of the path and the key that was sent with it, and of the body.
+    # Keyed hashes: of the path and the key that was sent with it, and of the body; that one is empty once the
+    # request was erased.
     Column("key_hash", LargeBinary, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
     # The request that the answer speaks of; null before there is one, and after it was erased.
@@ -421,12 +422,16 @@ idempotency_keys = Table(
     Index("idempotency_keys_request", "request_id"),
 )
 
-# An answer goes when its request goes, whoever deletes that; the row stays, so that a late repetition of the
-# call does not ask for the same code anew.
+# The answer goes when its request goes, whoever deletes that, and so does the fingerprint: the body names the
+# number, which who has the look-up key could try out. The row stays, so that a late repetition of the call
+# does not ask for the same code anew. A call that takes over a key whose time is over has a lease.
 FORGET_ANSWER = """
 CREATE FUNCTION idempotency_keys_forget_answer() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.answer := NULL;
+    IF NEW.lease_until IS NULL THEN
+        NEW.fingerprint := '';
+    END IF;
     RETURN NEW;
 END
 $$
@@ -449,6 +454,26 @@ erasures = Table(
     # Null for the operator at the command line.
     Column("client_id", ForeignKey("clients.id")),
     Column("counts", JSONB, nullable=False),
+)
+
+erased_wrong_codes = Table(
+    "erased_wrong_codes",
+    metadata,
+    # Wrong codes of erased requests, for as long as they keep new requests out: an erasure must not make
+    # guessing possible again.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    Column("number_hash", LargeBinary, nullable=False),
+    Column("client_ip_hash", LargeBinary),
+    Column("at", Time, nullable=False),
+    Column("until", Time, nullable=False, index=True),
+    Index("erased_wrong_codes_number", "number_hash", "at"),
+    Index(
+        "erased_wrong_codes_address",
+        "client_ip_hash",
+        "at",
+        postgresql_where=text("client_ip_hash IS NOT NULL"),
+    ),
 )
 
 send_counts = Table(
@@ -879,7 +904,7 @@ alerts = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("rule", Text, nullable=False),
-    # `all`, a country, a client, a number masked with its tag; null once that number was erased.
+    # `all`, a country, a client, the tag of a number; null once that number was erased.
     Column("subject", Text),
     # Only where the subject is a number: it finds the alert again whatever masks it, and is erased with it.
     Column("number_hash", LargeBinary, index=True),

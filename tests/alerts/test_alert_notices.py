@@ -388,7 +388,7 @@ def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox)
 def test_courier_refuses_what_is_no_answer(receivers: Receivers, told: Deployment) -> None:
     """A webhook's URL that cannot be one is a failure like any other."""
     courier = ToWebhook(post=told.parts.alert_outbound, url="http://x y/")
-    notifier = NotifyAlerts(engine=told.parts.engine, couriers=(courier,))
+    notifier = NotifyAlerts(engine=told.parts.engine, vault=told.parts.vault, couriers=(courier,))
 
     (tried,) = notifier.test(by="anna", now=told.now)
 

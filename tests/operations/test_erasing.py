@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+import redis
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
 from otpqueue import clock
-from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed, RequestNotFound
+from otpqueue.domain.errors import (
+    CodeIncorrect,
+    IdempotencyKeyReused,
+    InvalidPhoneNumber,
+    NumberNotAllowed,
+    RequestNotFound,
+    TooManyWrongCodes,
+)
 from otpqueue.domain.receipts import Delivery, Receipt
-from otpqueue.domain.request import Status
+from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import clients, erasing, refusals
 from otpqueue.store.engine import connection
 from otpqueue.store.holdings import HOLDINGS, OnErase
-from otpqueue.store.schema import erasures, metadata
+from otpqueue.store.schema import erased_wrong_codes, erasures, metadata
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -269,3 +281,215 @@ def test_erasures_requests_and_workers_at_once(parts: Parts, make_parts: MakePar
     assert sum(one["requests"] for one in counts) == 6
     left = stored(parts)
     assert all(not left[holding.table.name] for holding in HOLDINGS if holding.name in NOTHING)
+
+
+@pytest.fixture
+def guarded(make_parts: MakeParts, parts: Parts) -> Parts:
+    """Return parts without limits, in which three wrong codes keep new requests out for an hour."""
+    return make_parts(**NO_LIMITS, OTPQUEUE_WRONG_CODES_NUMBER="3/h", OTPQUEUE_WRONG_CODES_CLIENT_IP="4/h")
+
+
+def guess(parts: Parts, request: OtpRequest, provider: Provider, times: int, number: str = NUMBER) -> None:
+    """Type wrong codes."""
+    code = f"{(int(provider.code(number)) + 1) % 1_000_000:06}"
+    for _ in range(times):
+        with pytest.raises(CodeIncorrect):
+            parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+
+
+def wrong_codes(parts: Parts) -> list[timedelta]:
+    """Return how long each wrong code of an erased request is kept."""
+    with connection(parts.engine) as conn:
+        return list(conn.execute(select(erased_wrong_codes.c.until - erased_wrong_codes.c.at)).scalars())
+
+
+def test_wrong_codes_of_an_erased_number_count_on(
+    guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID
+) -> None:
+    """Those before the erasure and those after it are one hour's; an operator forgives both."""
+    guess(guarded, ask_sent(), provider, 2)
+    erase(guarded)
+
+    def ask_again() -> OtpRequest:
+        return guarded.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+
+    again = ask_again()
+    guarded.pump.run()
+    guess(guarded, again, provider, 1)
+    with pytest.raises(TooManyWrongCodes) as refused:
+        ask_again()
+    erase(guarded)
+    with pytest.raises(TooManyWrongCodes):
+        ask_again()
+
+    assert refused.value.reason == "wrong_codes_number"
+    assert refused.value.retry_after_s is not None
+    assert 3000 < refused.value.retry_after_s <= 3600
+    assert wrong_codes(guarded) == [timedelta(hours=1)] * 3
+    (standing,) = guarded.numbers.status(NUMBER, now=clock.now())
+    assert standing.refused_until is not None
+    guarded.numbers.unlock(NUMBER, client=None, now=clock.now())
+    ask_again()
+
+
+def test_wrong_codes_of_an_address_count_on(
+    guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID
+) -> None:
+    """Who guesses at many numbers gains nothing by the erasure of one of them; another address is free."""
+    for number in (NUMBER, OTHER):
+        guess(guarded, ask_sent(number, client_ip="203.0.113.7"), provider, 2, number)
+    erase(guarded)
+
+    def ask(address: str) -> OtpRequest:
+        wanted = CodeWanted(phone_number="+447700900125", client_ip=address)
+        return guarded.request(wanted, client_id=client_id, now=clock.now())
+
+    with pytest.raises(TooManyWrongCodes) as refused:
+        ask("203.0.113.7")
+
+    assert refused.value.reason == "wrong_codes_client_ip"
+    ask("203.0.113.8")
+
+
+def test_codes_that_count_no_more_are_not_kept(
+    guarded: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """What is older than the window is erased with the request, and what was not judged never counted."""
+    guess(guarded, ask_sent(), provider, 2)
+    hour_ago = "UPDATE checks SET started_at = started_at - interval '61 minutes' WHERE number = 1"
+    with connection(guarded.engine) as conn:
+        conn.execute(text(hour_ago))
+        conn.execute(text("UPDATE checks SET verdict = 'unjudged' WHERE number = 2"))
+
+    erase(guarded)
+
+    assert rows.checks() == []
+    assert wrong_codes(guarded) == []
+
+
+def test_wrong_codes_of_requests_whose_key_is_lost_count_on(
+    guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID, make_parts: MakeParts
+) -> None:
+    """Requests that nobody can open any more are deleted; guesses at them are not forgiven."""
+    guess(guarded, ask_sent(), provider, 3)
+    lost = base64.b64encode(b"l" * 32).decode()
+    bereft = make_parts(**NO_LIMITS, OTPQUEUE_WRONG_CODES_NUMBER="3/h", OTPQUEUE_SEAL_KEYS=f"k2:{lost}")
+
+    assert bereft.rotate_seal.drop("k1") == 1
+
+    with pytest.raises(TooManyWrongCodes):
+        bereft.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+
+
+def windows(url: str) -> list[str]:
+    """Return the names of the limits that have windows of numbers in Redis."""
+    with redis.Redis.from_url(url) as client:
+        return sorted(key.decode().split(":")[2].split("/")[0] for key in client.keys("*limits:number*"))
+
+
+@pytest.mark.parametrize("first", [b"h", b"n"])
+def test_limits_of_an_erased_number_are_forgotten(
+    parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str, first: bytes
+) -> None:
+    """Its windows go: of every client, with quotas of their own or not, under both look-up keys."""
+    keys = [base64.b64encode(one * 32).decode() for one in sorted((b"h", b"n"), key=lambda one: one != first)]
+    counting = make_parts(OTPQUEUE_HASH_KEY=",".join(keys))
+    with connection(parts.engine) as conn:
+        other = clients.ensure_client(conn, "other", now=clock.now())
+    parts.clients.set("other", "limits.number_15m", "7/20m")
+    for number in (NUMBER, OTHER):
+        for client in (client_id, other):
+            counting.request(CodeWanted(phone_number=number), client_id=client, now=clock.now())
+    # Of a number under one key: two clients' windows of 15 minutes and of a day, and one of all clients.
+    of_one = ["number_15m"] * 2 + ["number_day"] * 2 + ["number_day_all"]
+    before = windows(redis_url)
+
+    erase(counting)
+
+    assert before == sorted(of_one * 4)
+    assert windows(redis_url) == sorted(of_one * 2)
+
+
+def test_redis_that_is_away_keeps_nobody_from_an_erasure(
+    make_parts: MakeParts, ask: Ask, closed_port: int, rows: Rows
+) -> None:
+    """The rows are erased, and it is logged that limit windows are left, which end by themselves."""
+    ask()
+    apart = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
+
+    with capture_logs() as records:
+        counts = erase(apart)
+
+    assert counts["requests"] == 1
+    assert rows.requests() == []
+    left = [one["error"] for one in records if one["event"] == "number_limits_not_erased"]
+    assert left == ["ConnectionError"]
+
+
+def call(parts: Parts, client_id: UUID, body: str, *, number: str = NUMBER) -> Answer:
+    """Ask by a call that may be repeated."""
+    return parts.request.once(
+        CodeWanted(phone_number=number),
+        call=Call(name="POST /v1/otp-requests", key="k", body=body),
+        answer=lambda made: Answer(status=202, body=f"{made.id} {made.phone_number}"),
+        client_id=client_id,
+        now=clock.now(),
+    )
+
+
+def let_keys_expire(parts: Parts) -> None:
+    """Let the time of all idempotency keys be over."""
+    with connection(parts.engine) as conn:
+        conn.execute(text("UPDATE idempotency_keys SET expires_at = now() - interval '1 second'"))
+
+
+def test_repeated_call_leads_to_no_erased_number(parts: Parts, client_id: UUID) -> None:
+    """Neither answer nor fingerprint is left; the call is not made anew, whatever its body."""
+    call(parts, client_id, "a body with the number")
+    erase(parts)
+
+    (kept,) = stored(parts)["idempotency_keys"]
+    assert (kept["fingerprint"], kept["answer"], kept["request_id"]) == (b"", None, None)
+    for body in ("a body with the number", "another"):
+        with pytest.raises(RequestNotFound, match="has been erased"):
+            call(parts, client_id, body)
+    assert stored(parts)["otp_requests"] == []
+
+
+def test_key_of_an_erased_request_is_free_after_its_time(parts: Parts, client_id: UUID) -> None:
+    """A call that takes the key over keeps its own fingerprint, and is known when it is repeated."""
+    call(parts, client_id, "one")
+    erase(parts)
+    let_keys_expire(parts)
+
+    first, again = call(parts, client_id, "two"), call(parts, client_id, "two")
+
+    assert (again.body, again.replayed) == (first.body, True)
+    with pytest.raises(IdempotencyKeyReused):
+        call(parts, client_id, "three")
+
+
+def test_taking_over_a_key_keeps_the_new_fingerprint(parts: Parts, client_id: UUID) -> None:
+    """A key whose time is over may be held by another call, which is not the one whose request went."""
+    call(parts, client_id, "one")
+    let_keys_expire(parts)
+    check = Call(name="POST /v1/otp-requests", key="k", body="two")
+
+    held = parts.replays.hold(
+        check, make=lambda _: Answer(status=200, body=""), client_id=client_id, now=clock.now()
+    )
+
+    assert held.held is not None
+    (kept,) = stored(parts)["idempotency_keys"]
+    assert kept["fingerprint"] == parts.vault.body_hashes("two")[0]
+    assert (kept["request_id"], kept["answer"]) == (None, None)
+
+
+def test_kept_answers_hold_no_digits_of_a_number(parts: Parts, client_id: UUID) -> None:
+    """They are repeated as they were given, and stored without the two digits that are shown."""
+    first = call(parts, client_id, "one")
+    (kept,) = stored(parts)["idempotency_keys"]
+
+    assert first.body.endswith(" +44********23")
+    assert kept["answer"]["body"] == first.body[:-2] + "??"
+    assert call(parts, client_id, "one") == replace(first, replayed=True)

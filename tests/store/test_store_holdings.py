@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import LargeBinary
+from sqlalchemy.dialects.postgresql import JSONB
 
 from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.purging import AGEING
@@ -36,9 +37,13 @@ def test_every_hash_is_named(holding: Holding) -> None:
 @pytest.mark.parametrize("holding", HOLDINGS, ids=ids)
 def test_number_can_be_erased(holding: Holding) -> None:
     """What leads to a number, by its hash or by a request, says what an erasure does to it, and how."""
-    leads_to_a_number = holding.number_hash is not None or holding.request_id is not None
+    to_requests = [
+        key for key in holding.table.foreign_keys if key.column.table is otp_requests and key.ondelete
+    ]
+    leads_to_a_number = holding.number_hash is not None or bool(to_requests)
 
     assert leads_to_a_number == (holding.on_erase is not OnErase.UNCONCERNED)
+    assert (holding.on_erase is OnErase.EMPTIED) == ({key.ondelete for key in to_requests} == {"SET NULL"})
     if holding.on_erase is OnErase.FORGOTTEN:
         assert holding.number_hash in holding.forgets
         assert all(holding.column(name).nullable for name in holding.forgets)
@@ -56,6 +61,29 @@ def test_number_is_kept_for_a_time(holding: Holding) -> None:
         assert holding.on_erase is OnErase.UNCONCERNED
     if holding.age is not None:
         assert not holding.column(holding.age).nullable or holding.only is not None
+
+
+JSON_WITHOUT_PERSONS = {
+    ("clients", "settings"),
+    ("provider_ids", "message_ids"),
+    # Goes with its request: `EMPTIED`.
+    ("idempotency_keys", "answer"),
+    ("erasures", "counts"),
+}
+
+
+def test_lists_of_requests_are_named() -> None:
+    """What JSON says of requests by their ids must be known, or an erasure would leave it."""
+    json = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if isinstance(column.type, JSONB)
+    }
+
+    named = {(one.table.name, one.names_requests) for one in HOLDINGS if one.names_requests}
+    assert named | JSON_WITHOUT_PERSONS == json
+    assert all(one.on_erase is OnErase.FORGOTTEN for one in HOLDINGS if one.names_requests)
 
 
 @pytest.mark.parametrize("holding", AGEING, ids=[holding.table.name for holding in AGEING])

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from otpqueue import masks
 from otpqueue.domain.alert_notices import KEPT_TRYING, next_try, rule_of, slack, words
-from otpqueue.domain.alert_rules import LONGEST_S, RULES, WATCHES, as_set, from_counts
+from otpqueue.domain.alert_rules import (
+    LONGEST_S,
+    OF_NUMBERS,
+    RULES,
+    WATCHES,
+    OfNumber,
+    as_set,
+    from_counts,
+    from_numbers,
+)
 from otpqueue.domain.alerts import (
     Alert,
     Bad,
@@ -32,7 +41,9 @@ from otpqueue.domain.alerts import (
     duration,
     in_unit,
     judge,
-    number_subject,
+    names_number,
+    shown_number,
+    tag_in,
     tag_of,
     worst_first,
 )
@@ -291,10 +302,46 @@ def test_number_is_named_by_its_tag() -> None:
 
     assert tag == tag_of(b"h" * 32) != tag_of(b"i" * 32)
     assert re.fullmatch("#[bcdfghjkmnpqrstvwxz]{6}", tag)
-    assert number_subject(None, b"h" * 32) == tag
-    named = number_subject("+44********23", b"h" * 32)
+    assert shown_number(tag, None) == tag
+    named = shown_number(tag, "+44********23")
     assert named == f"+44********23 {tag}"
     assert masks.text(named) == named
+    assert tag_in(named) == tag_in(tag) == tag
+    for other in ("all", "GB", "+44********23", "#backlog", f"{tag}s", f"x {tag}", "shop", ""):
+        assert tag_in(other) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("+44********23", True),
+        ("tests by #bcdfgh go on", True),
+        ("the number that ends ***23", True),
+        ("#backlog", False),
+        ("issue #123456", False),
+        ("5 ** 23 %", False),
+        ("Infobip maintenance", False),
+    ],
+)
+def test_text_that_names_a_number_is_noticed(text: str, names: bool) -> None:
+    """Neither a masked number nor a tag may stand in what operators type: an erasure would not find it."""
+    assert names_number(text) is names
+
+
+def test_number_is_known_by_its_tag_alone() -> None:
+    """What a rule finds of a number holds none of its digits."""
+    counted = OfNumber(number_hash=b"h" * 32, figures={"wrong": 6}, count=6)
+
+    (measure,) = from_numbers([counted])
+
+    assert (measure.subject, measure.number_hash) == (tag_of(b"h" * 32), b"h" * 32)
+    assert {name for name in RULES if name.startswith("number_")} == OF_NUMBERS
+
+
+def test_measure_does_not_print_its_hash() -> None:
+    """A measure may stand in a log."""
+    tag = tag_of(b"h" * 32)
+
     assert "hhhh" not in repr(Measure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
 
 
