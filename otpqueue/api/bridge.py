@@ -13,7 +13,7 @@ import asyncio
 import io
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from granian.rsgi import Scope
 
 from otpqueue.api import sockets
 from otpqueue.api.bodies import MAX_BODY_BYTES
+from otpqueue.domain.errors import Unauthenticated
 
 REFUSED = "otpqueue.refused"
 """Where the application finds why a call must be refused: a code of `problems.KINDS` and a detail."""
@@ -62,7 +63,11 @@ class _Refusal(Exception):
 
 
 class Bridge:
-    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes."""
+    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes.
+
+    `refusals` judge the `Authorization` of single paths before anything of the body is read: each returns why
+    the call is not authenticated, None if it is.
+    """
 
     def __init__(
         self,
@@ -71,10 +76,11 @@ class Bridge:
         threads: int,
         body_timeout_s: float,
         large_bodies: dict[str, int],
+        refusals: Mapping[str, Callable[[str | None], str | None]] | None = None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app, self._body_timeout_s, self._large_bodies = app, body_timeout_s, large_bodies
-        self._at_end = at_end
+        self._at_end, self._refusals = at_end, refusals or {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._large = asyncio.Semaphore(LARGE_BODIES)
         self._has_served = False
@@ -96,6 +102,7 @@ class Bridge:
         environ, incoming, body, refusal = _environ(scope, headers), _Incoming(protocol), b"", None
         try:
             _judge_head(scope, headers, names)
+            self._judge_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
             if has_body:
                 body = await self._body(scope, incoming, environ)
         except _Refusal as reason:
@@ -112,6 +119,11 @@ class Bridge:
         protocol.response_bytes(status, answered, text)
         if refusal and has_body and not await incoming.end():
             self._cut(scope.client)
+
+    def _judge_caller(self, path: str, authorization: str | None) -> None:
+        refusal = self._refusals[path](authorization) if path in self._refusals else None
+        if refusal is not None:
+            raise _Refusal(Unauthenticated.code, refusal)
 
     def _cut(self, peer: str) -> None:
         # One look at all sockets serves all that are to be cut.

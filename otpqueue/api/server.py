@@ -52,7 +52,8 @@ def create_from_environment() -> Bridge:
         app,
         threads=current.api_threads + SPARE_THREADS,
         body_timeout_s=current.body_timeout_s,
-        large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+        large_bodies={receipts.PATH: receipts.MAX_BODY_BYTES},
+        refusals={receipts.PATH: receipts.Credentials.of(current).refusal},
         at_end=end,
     )
 
