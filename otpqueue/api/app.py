@@ -30,7 +30,8 @@ from otpqueue.wiring import Parts
 App = falcon.App[falcon.Request, falcon.Response]
 
 CONSOLE_PLACES = 4
-"""Fewer than the threads that the server has to spare: what is refused needs some, and health."""
+CONSOLE_LOG_IN_PLACES = 2
+"""Together fewer than the threads that the server has to spare: what is refused needs some, and health."""
 
 
 def create_app(parts: Parts) -> App:
@@ -109,7 +110,9 @@ def create_app(parts: Parts) -> App:
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
     if parts.settings.console:
-        console.mount(app, parts.aside, places=Room(CONSOLE_PLACES))
+        console.mount(
+            app, parts.aside, places=Room(CONSOLE_PLACES), log_in_places=Room(CONSOLE_LOG_IN_PLACES)
+        )
     return app
 
 
