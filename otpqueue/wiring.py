@@ -518,7 +518,7 @@ class Parts:
     @cached_property
     def log_in(self) -> LogIn:
         """Lets operators in."""
-        return LogIn(keys=self.keys, limiter=self.limiter, vault=self.vault)
+        return LogIn(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
     @cached_property
     def standing(self) -> TellStanding:

@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon
 
-from otpqueue.api import openapi, problems
+from otpqueue.api import openapi, problems, receipts
 from otpqueue.api.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.auth import Door
 from otpqueue.api.guide import RequestOtp, VerifyOtp
@@ -17,7 +17,6 @@ from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.numbers import Erasure
 from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
 from otpqueue.api.peers import Peers
-from otpqueue.api.receipts import Receipts
 from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.room import Room
 from otpqueue.api.search import SearchByNumber
@@ -29,7 +28,8 @@ from otpqueue.wiring import Parts
 App = falcon.App[falcon.Request, falcon.Response]
 
 CONSOLE_PLACES = 4
-"""Fewer than the threads that the server has to spare: what is refused needs some, and health."""
+CONSOLE_LOG_IN_PLACES = 2
+"""Together fewer than the threads that the server has to spare: what is refused needs some, and health."""
 
 
 def create_app(parts: Parts) -> App:
@@ -80,7 +80,10 @@ def create_app(parts: Parts) -> App:
     app.add_route("/v1/alerts/{alert_id}/acknowledge", Acknowledgement(door=door, desk=parts.alert_desk))
     app.add_route("/v1/alerts/{alert_id}/silence", Silencing(door=door, desk=parts.alert_desk))
     app.add_route("/v1/stats", Statistics(door=door, tell=parts.stats))
-    app.add_route("/v1/infobip/receipts", _receipts(parts))
+    app.add_route(
+        receipts.PATH,
+        receipts.Receipts(receive=parts.receipts, credentials=receipts.Credentials.of(parts.settings)),
+    )
     app.add_route("/request-otp", RequestOtp(door=door, request=parts.request))
     app.add_route(
         "/verify-otp", VerifyOtp(door=door, verify=parts.verify, room=checking, replays=parts.replays)
@@ -95,19 +98,12 @@ def create_app(parts: Parts) -> App:
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
     if parts.settings.console:
-        console.mount(app, parts.aside, places=Room(CONSOLE_PLACES))
+        console.mount(
+            app, parts.aside, places=Room(CONSOLE_PLACES), log_in_places=Room(CONSOLE_LOG_IN_PLACES)
+        )
     return app
 
 
 def _metrics(parts: Parts, door: Door) -> Metrics:
     token = parts.settings.metrics_token
     return Metrics(door=door, token=token.get_secret_value() if token else None, readings=parts.readings)
-
-
-def _receipts(parts: Parts) -> Receipts:
-    password = parts.settings.receipts_password
-    return Receipts(
-        receive=parts.receipts,
-        user=parts.settings.receipts_user,
-        password=password.get_secret_value() if password else None,
-    )

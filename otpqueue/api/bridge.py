@@ -17,7 +17,7 @@ import io
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from itertools import chain
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from granian.rsgi import ProtocolClosed, Scope  # type: ignore[attr-defined]
 from otpqueue.api import sockets
 from otpqueue.api.bodies import MAX_BODY_BYTES
 from otpqueue.api.pools import CallPool, CallPools
-from otpqueue.domain.errors import TooBusy
+from otpqueue.domain.errors import TooBusy, Unauthenticated
 from otpqueue.logs import get_logger
 
 log = get_logger(__name__)
@@ -96,7 +96,11 @@ class _Refusal(Exception):
 
 
 class Bridge:
-    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes."""
+    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes.
+
+    `refusals` judge the `Authorization` of single paths before anything of the body is read: each returns why
+    the call is not authenticated, None if it is.
+    """
 
     def __init__(
         self,
@@ -105,9 +109,11 @@ class Bridge:
         pools: CallPools,
         body_timeout_s: float,
         large_bodies: dict[str, int],
+        refusals: Mapping[str, Callable[[str | None], str | None]] | None = None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app, self._pools, self._large_bodies, self._at_end = app, pools, large_bodies, at_end
+        self._refusals = refusals or {}
         self._timeouts = _Timeouts(body_timeout_s)
         self._large_now = 0
         self._has_served = False
@@ -138,6 +144,7 @@ class Bridge:
         call = _Call(environ, protocol, self._answer, closes=coding is not None)
         try:
             _judge_head(scope, headers, coding)
+            self._judge_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
             if has_body:
                 body = await self._body(scope.path, incoming, environ.get("CONTENT_LENGTH"))
         except _Refusal as reason:
@@ -161,6 +168,11 @@ class Bridge:
             if call.pool and call.suspension:
                 call.pool.finish()
                 loop.call_soon(call.suspension.resume)
+
+    def _judge_caller(self, path: str, authorization: str | None) -> None:
+        refusal = self._refusals[path](authorization) if path in self._refusals else None
+        if refusal is not None:
+            raise _Refusal(Unauthenticated.code, refusal)
 
     def _cut(self, peer: str) -> None:
         # One look at all sockets serves all that are to be cut.

@@ -55,7 +55,8 @@ def create_from_environment() -> Bridge:
             queue_timeout_s=current.api_queue_ms / 1000,
         ),
         body_timeout_s=current.body_timeout_s,
-        large_bodies={"/v1/infobip/receipts": receipts.MAX_BODY_BYTES},
+        large_bodies={receipts.PATH: receipts.MAX_BODY_BYTES},
+        refusals={receipts.PATH: receipts.Credentials.of(current).refusal},
         at_end=end,
     )
 

@@ -60,14 +60,22 @@ class Door:
     sessions: Sessions
     https_required: bool
 
-    def enter(self, req: falcon.Request, resp: falcon.Response, *, now: datetime) -> Operator:
-        """Return who calls.
+    def session(self, req: falcon.Request, *, now: datetime) -> Session:
+        """Return the session of a call, by its cookie alone. Raises LogInFirst."""
+        session = self._session(req, now)
+        if session is None or session.key_id is None:
+            raise LogInFirst
+        return session
+
+    def enter(
+        self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: datetime
+    ) -> Operator:
+        """Return who calls in a session.
 
         The key is looked up with every page: a session ends with its key. Raises LogInFirst,
         DatabaseUnavailable.
         """
-        session = self._session(req, now)
-        if session is None or session.key_id is None:
+        if session.key_id is None:
             raise LogInFirst
         try:
             key = self.log_in.again(session.key_id, now=now)
@@ -99,6 +107,10 @@ class Door:
         """Return the session that a log-in form must be of."""
         session = self._session(req, now)
         return session if session and session.key_id is None else None
+
+    def knows(self, api_key: str) -> bool:
+        """Return whether a key is an operator's, as far as that can be said without asking Postgres."""
+        return 0 < len(api_key) <= _LONGEST_KEY and self.log_in.is_known(api_key)
 
     def open(self, req: falcon.Request, resp: falcon.Response, api_key: str, *, now: datetime) -> None:
         """Begin a session for the holder of a key.

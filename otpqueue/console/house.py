@@ -177,6 +177,9 @@ class House:
 
     door: Door
     places: Places
+    """Those that operators have for their pages."""
+    log_in_places: Places
+    """Those that anybody has who tries to log in."""
     standing: TellStanding
     redis_answers: Callable[[], bool]
 
@@ -190,8 +193,9 @@ class House:
         """
         now = clock.now()
         try:
+            session = self.door.session(req, now=now)
             with self.places.place():
-                operator = self.door.enter(req, resp, now=now)
+                operator = self.door.enter(req, resp, session, now=now)
                 visit = Visit(req=req, resp=resp, now=now, operator=operator, house=self)
                 if req.method == "POST":
                     visit.form = read_form(req)

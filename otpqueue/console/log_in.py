@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import falcon
 
 from otpqueue import clock
@@ -26,9 +28,11 @@ class LogInPage(Page):
         try:
             form = read_form(req)
             wanted = inside(form.get("next"))
-            with self.house.places.place():
-                door.check_form(req, door.waiting(req, now=now), form.get("token", ""))
-                door.open(req, resp, form.get("key", "").strip(), now=now)
+            key = form.get("key", "").strip()
+            door.check_form(req, door.waiting(req, now=now), form.get("token", ""))
+            # Strangers may hold all places: an operator needs none.
+            with nullcontext() if door.knows(key) else self.house.log_in_places.place():
+                door.open(req, resp, key, now=now)
         except (Unauthenticated, MissingScope):
             said = "This key does not open the console: it is unknown, has ended, or lacks the scope admin."
             self._show(req, resp, wanted=wanted, status=403, said=said)

@@ -22,8 +22,11 @@ RESOURCES = (Page, Assets)
 """What answers operators."""
 
 
-def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places) -> None:
-    """Add the console's routes to the API. `parts` must be some that the API's calls cannot use up."""
+def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places, log_in_places: Places) -> None:
+    """Add the console's routes to the API. `parts` must be some that the API's calls cannot use up.
+
+    `places` are for pages, `log_in_places` for strangers, who must not take those.
+    """
     house = House(
         door=Door(
             log_in=parts.log_in,
@@ -31,6 +34,7 @@ def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places) -> None:
             https_required=parts.settings.require_https,
         ),
         places=places,
+        log_in_places=log_in_places,
         standing=parts.standing,
         redis_answers=parts.redis_answers,
     )

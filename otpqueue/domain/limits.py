@@ -186,8 +186,8 @@ KEYLESS_LIMITS = (
         without_redis=WithoutRedis.ADMITTED,
     ),
 )
-# Log-ins to the console that were refused. A key has 256 bits, so nobody guesses one: these keep a flood from
-# Postgres and the log. All together may be many, since a stranger who uses them up keeps operators out.
+# Log-ins to the console that were refused. A key has 256 bits, so nobody guesses one: these tell a flood from
+# mistakes. Whoever uses them up keeps nobody out who has the right key.
 LOG_IN_LIMITS = (
     Limit(
         name="log_in_peer",

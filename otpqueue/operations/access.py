@@ -82,6 +82,13 @@ class AccessCache:
         found = self.current().find_key(key_hashes, now=now)
         return found or self._younger_than(min(self._max_age_s, _MISS_AGE_S)).find_key(key_hashes, now=now)
 
+    def find_key_at_once(self, key_hashes: Sequence[bytes]) -> ApiKey | None:
+        """Return the usable API key with one of these hashes as far as it is cached: without any query."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.read_at <= time.monotonic() - self._max_age_s:
+            return None
+        return snapshot.find_key(key_hashes, now=clock.now())
+
     def is_listed(self, key_hash: bytes) -> bool:
         """Return whether an API key is stored under this hash. Raises DatabaseUnavailable."""
         return key_hash in self.current().listed.keys

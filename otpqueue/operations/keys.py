@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -156,6 +157,10 @@ class Keys:
         """Return the id of the client with this name, made if there is none."""
         with connection(self.engine) as conn:
             return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
+
+    def hashes(self, api_key: str) -> Sequence[bytes]:
+        """Return the hashes that a key is looked up by."""
+        return self.vault.key_hashes(api_key)
 
     def recognise(self, api_key: str, *, access: AccessCache, now: datetime) -> ApiKey:
         """Return what is known of a key, by what this process caches, and note that it was used.

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from otpqueue.domain.errors import LimitsUnavailable, MissingScope, Unauthenticated
 from otpqueue.domain.limits import LOG_IN_LIMITS, Counted, Quota
-from otpqueue.limiter import CountedCall, Limiter, Window
+from otpqueue.limiter import Limiter, Window
 from otpqueue.logs import get_logger
+from otpqueue.operations.access import AccessCache
 from otpqueue.operations.keys import Keys
 from otpqueue.operations.limits import refusal
 from otpqueue.store.clients import ApiKey
@@ -22,27 +23,33 @@ SCOPE = "admin"
 
 @dataclass(frozen=True, kw_only=True)
 class LogIn:
-    """Looks at keys of operators: when one logs in, and again with every page."""
+    """Looks up the keys of operators: when one logs in, and again with every page."""
 
     keys: Keys
+    access: AccessCache
     limiter: Limiter
     vault: Vault
 
     def __call__(self, api_key: str, *, address: str | None, now: datetime) -> ApiKey:
-        """Return what is known of the key. Log-ins that are refused are counted, by address and in all.
+        """Return what is known of the key.
 
-        Raises LimitExceeded before it looks at the key, Unauthenticated, MissingScope, DatabaseUnavailable.
+        Only log-ins that are refused are counted, by address and in all: whatever strangers do, the right key
+        is let in. An unknown key costs no connection to Postgres, but for a refresh of the cache. A revoked
+        key is let in until that is refreshed, and no further than to the first page.
+
+        Raises Unauthenticated, MissingScope, in place of these LimitExceeded after too many of them, and
+        DatabaseUnavailable.
         """
-        windows = self._windows(address)
-        taken = self._take(windows)
         try:
-            return _admin(self.keys.authenticate(api_key, now=now))
+            return _admin(self.keys.recognise(api_key, access=self.access, now=now))
         except (Unauthenticated, MissingScope):
-            taken = None
+            self._count(address)
             raise
-        finally:
-            if taken is not None:
-                self.limiter.give_back(windows, taken)
+
+    def is_known(self, api_key: str) -> bool:
+        """Return whether this process knows the key of an operator without asking Postgres."""
+        known = self.access.find_key_at_once(self.keys.hashes(api_key))
+        return known is not None and SCOPE in known.scopes
 
     def again(self, key_id: UUID, *, now: datetime) -> ApiKey:
         """Return what is known now of a key that let an operator in.
@@ -51,16 +58,15 @@ class LogIn:
         """
         return _admin(self.keys.in_force(key_id, now=now))
 
-    def _take(self, windows: list[Window]) -> CountedCall | None:
+    def _count(self, address: str | None) -> None:
         try:
-            taken = self.limiter.take(windows)
+            counted = self.limiter.take(self._windows(address))
         except LimitsUnavailable as error:
-            # The console is needed most while something is down, and nobody guesses 256 bits.
+            # Nobody guesses 256 bits.
             log.warning("log_ins_not_counted", error=type(error.__cause__).__name__)
-            return None
-        if not taken.admitted:
-            raise refusal(taken.standings)
-        return taken
+            return
+        if not counted.admitted:
+            raise refusal(counted.standings)
 
     def _windows(self, address: str | None) -> list[Window]:
         peer = self.vault.address_hash(address)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from otpqueue.api import bridge
 from otpqueue.infobip import provisioning
-from tests.api.conftest import Caller, MakeCaller, Result
+from tests.api.conftest import Caller, MakeCaller, MakeOtherParts, Result
 from tests.api.serving import Served, serving
 
 PATH = "/v1/infobip/receipts"
@@ -301,3 +304,52 @@ def test_pushed_by_the_provider(hooked: Served) -> None:
         path, code = sent[number]
         when(lambda path=path: str(hooked.call("GET", path).json()["status"]), status)  # type: ignore[misc]
         assert hooked.call("POST", f"{path}/verify", json={"code": code}).status_code == 200
+
+
+def open_report(url: str, *headers: str, length: int = 1_000_000) -> socket.socket:
+    """Begin to push a large report: its head, and one byte of its body."""
+    address = urlsplit(url)
+    connection = socket.create_connection((address.hostname, address.port), timeout=20)
+    head = [f"POST {PATH} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
+    connection.sendall("\r\n".join([*head, f"Content-Length: {length}", "", "{"]).encode())
+    return connection
+
+
+def test_strangers_take_no_places(hooked: Served) -> None:
+    """Who has not the credentials is refused by the head: Infobip's reports have the places for bodies."""
+    strangers = [open_report(hooked.url, "Authorization: Basic eDp5") for _ in range(2 * bridge.LARGE_BODIES)]
+    try:
+        said = [one.recv(2000) for one in strangers]
+        body = b'{"results": [' + b" " * 20_000 + b"]}"
+        headers = {"Authorization": basic(f"{USER}:plain"), "Content-Type": "application/json"}
+        reported = hooked.call("POST", PATH, data=body, headers=headers)
+    finally:
+        for one in strangers:
+            one.close()
+
+    assert {one.split(b"\r\n")[0] for one in said} == {b"HTTP/1.1 401 Unauthorized"}
+    assert b'www-authenticate: basic realm="delivery reports"' in said[0].lower()
+    assert b'"code": "unauthenticated"' in said[0]
+    assert (reported.status_code, reported.json()) == (200, {"received": 0, "new": 0})
+
+
+def test_body_of_a_stranger_is_not_read(hooked: Served) -> None:
+    """A body that is too large, or comes in chunks without end, makes no other answer."""
+    for headers in ((), ("Transfer-Encoding: chunked",)):
+        with open_report(hooked.url, *headers, length=10**9 if not headers else 0) as connection:
+            assert connection.recv(2000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_wrong_password_costs_no_connection(
+    caller: Caller, make_other_parts: MakeOtherParts, nowhere: str
+) -> None:
+    """Strangers are refused without a look into Postgres: also while it is away."""
+    parts = make_other_parts(
+        DATABASE_URL=f"postgresql://x@{nowhere}/x",
+        OTPQUEUE_RECEIPTS_USER=USER,
+        OTPQUEUE_RECEIPTS_PASSWORD=PASSWORD,
+    )
+    push = Pusher(caller.over(parts))
+
+    assert push({"results": []}, authorization=basic(f"{USER}:wrong")).status_code == 401
+    assert push({"results": [report("x")]}).status_code == 503

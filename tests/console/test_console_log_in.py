@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from unittest.mock import ANY
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 import falcon
 import pytest
 from freezegun import freeze_time
+from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from otpqueue import clock
@@ -19,9 +21,23 @@ from otpqueue.api.room import Room
 from otpqueue.console.door import inside
 from otpqueue.console.routes import mount
 from otpqueue.domain.limits import LOG_IN_LIMITS, Quota
+from otpqueue.limiter import Window
 from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.console.conftest import COOKIE, Browser, admin_key, hidden
+
+
+def console_of(
+    caller: Caller, *, places: Room | None = None, log_in_places: Room | None = None
+) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return a console with places of its own."""
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
+        middleware=[CallMiddleware(Peers(()), parameters={})]
+    )
+    parts = caller.parts.aside
+    mount(app, parts, places=places or Room(4), log_in_places=log_in_places or Room(2))
+    return app
+
 
 PAGES = ["/console", "/console/requests", "/console/settings"]
 
@@ -147,7 +163,7 @@ def test_session_ends_with_its_key(caller: Caller) -> None:
 def test_session_ends_by_itself(caller: Caller) -> None:
     """After an hour without a page, and after twelve hours whatever was done; pages keep it alive between."""
     key = caller.new_key("admin")
-    with freeze_time(clock.now(), ignore=["asyncio"]) as now:
+    with freeze_time(clock.now(), ignore=["asyncio", "otpqueue.operations.access"]) as now:
         idle, busy, watching = (Browser(caller.app) for _ in range(3))
         for browser in (idle, busy, watching):
             browser.log_in(key)
@@ -267,7 +283,7 @@ def test_log_in_gets_a_fresh_session(caller: Caller) -> None:
 
 
 def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None:
-    """Ten refused log-ins from one address in a quarter of an hour; other addresses and good keys go on."""
+    """After ten refused log-ins from one address in a quarter of an hour more are 429; good keys go on."""
     caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1")
     key = admin_key(caller.parts)
 
@@ -276,18 +292,59 @@ def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None
 
     for _ in range(12):
         assert browser("203.0.113.7").log_in(key).status_code == 303
-    refused = [browser("203.0.113.7").log_in("oq_wrong").status_code for _ in range(11)]
-    locked_out = browser("203.0.113.7").log_in(key)
+    refused = [browser("203.0.113.7").log_in("oq_wrong") for _ in range(11)]
 
-    assert refused == [403] * 10 + [429]
-    assert locked_out.status_code == 429
-    assert int(locked_out.headers["Retry-After"]) > 800
-    assert browser("203.0.113.8").log_in(key).status_code == 303
+    assert [one.status_code for one in refused] == [403] * 10 + [429]
+    assert int(refused[10].headers["Retry-After"]) > 800
+    assert browser("203.0.113.7").log_in(key).status_code == 303
+    assert browser("203.0.113.8").log_in("oq_wrong").status_code == 403
     # Of IPv6 an address is a whole network.
     for last in range(10):
         browser(f"2001:db8::{last + 1}").log_in("oq_wrong")
-    assert browser("2001:db8::ffff").log_in(key).status_code == 429
-    assert browser("2001:db8:0:1::1").log_in(key).status_code == 303
+    assert browser("2001:db8::ffff").log_in("oq_wrong").status_code == 429
+    assert browser("2001:db8:0:1::1").log_in("oq_wrong").status_code == 403
+
+
+def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
+    """When strangers have used up what all of them have, and hold all places, a right key is let in."""
+    caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_ACCESS_CACHE_S="5")
+    log_in, room, key = caller.parts.aside.log_in, Room(1), admin_key(caller.parts)
+    windows = [
+        Window(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
+        for limit in LOG_IN_LIMITS[1:]
+    ]
+    log_in.limiter.take(windows)
+    app = console_of(caller, log_in_places=room)
+
+    assert Browser(app).log_in(key).status_code == 303
+    with room.place():
+        stranger, operator = Browser(app).log_in("oq_x"), Browser(app).log_in(key)
+        no_admin = Browser(app).log_in(caller.new_key("send"))
+
+    assert (stranger.status_code, no_admin.status_code, operator.status_code) == (503, 503, 303)
+
+
+def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeOtherParts) -> None:
+    """Of many log-ins with unknown keys few ask Postgres."""
+    other = caller.over(make_other_parts(OTPQUEUE_ACCESS_CACHE_S="5"))
+    lent: list[object] = []
+    event.listen(other.parts.aside.engine, "checkout", lambda *_: lent.append(None))
+
+    started = time.monotonic()
+    answers = [Browser(other.app).log_in(f"oq_{nth}").status_code for nth in range(40)]
+    took_s = time.monotonic() - started
+
+    assert set(answers) <= {403, 429}
+    assert len(lent) <= 2 * (took_s / 0.1 + 1)
+
+
+def test_log_ins_take_no_place_of_a_page(caller: Caller, operator: Browser) -> None:
+    """Strangers who hold all places for logging in hold up no page."""
+    room = Room(1)
+    browser = Browser(console_of(caller, log_in_places=room), cookies=dict(operator.cookies))
+
+    with room.place():
+        assert browser.get("/console/settings").status_code == 200
 
 
 def test_limits_of_log_ins_can_be() -> None:
@@ -361,20 +418,17 @@ def test_api_without_connections(caller: Caller, make_other_parts: MakeOtherPart
 
 def test_console_without_places(caller: Caller, operator: Browser) -> None:
     """When all places of the console are taken it says so; the API has others."""
-    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
-        middleware=[CallMiddleware(Peers(()), parameters={})]
-    )
     room = Room(1)
-    mount(app, caller.parts.aside, places=room)
+    app = console_of(caller, places=room)
     browser = Browser(app, cookies=dict(operator.cookies))
 
     with room.place():
-        answers = [browser.get("/console"), Browser(app).log_in("oq_x")]
+        answer, stranger = browser.get("/console"), Browser(app).get("/console")
     after = browser.get("/console/settings")
 
-    for answer in answers:
-        assert answer.status_code == 503
-        assert "Try again" in answer.text
+    assert answer.status_code == 503
+    assert "Try again" in answer.text
+    assert stranger.status_code == 303
     assert after.status_code == 200
 
 
