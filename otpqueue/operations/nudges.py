@@ -100,6 +100,8 @@ class Looks:
             self._step += 1
         else:
             self.at = now + (QUIET_LOOK_S if is_heard else DEAF_LOOK_S)
+            if self._found_at + self._linger_s > now:
+                self.at = min(self.at, self._found_at + self._linger_s)
         self._due_soon = next_due_in_s is not None and next_due_in_s <= self._horizon_s
         if next_due_in_s is not None and self._due_soon:
             # Due already, and yet not found: others hold it.

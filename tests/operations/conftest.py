@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, delete
 
@@ -16,6 +17,7 @@ from otpqueue import clock
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.domain.sending import Sms
 from otpqueue.embedded.home import free_port
+from otpqueue.operations.nudges import Nudges
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import metadata
@@ -93,6 +95,7 @@ def make_pump(patient_parts: Parts) -> MakePump:
         wake: Callable[[], bool] = lambda: True,
         clock: Callable[[], datetime] = clock.now,
         sms: Sms | None = None,
+        nudges: Nudges | None = None,
         **differing: Any,
     ) -> Pump:
         settings = PumpSettings(
@@ -112,10 +115,25 @@ def make_pump(patient_parts: Parts) -> MakePump:
             breaker=parts.circuit,
             wake=wake,
             clock=clock,
+            nudges=nudges,
             settings=replace(settings, **differing),
         )
 
     return make
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of each statement that is executed from then on, through SQLAlchemy or without it."""
+    seen: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def spy(cursor: psycopg.Cursor[Any], query: Any, *args: Any, **kwargs: Any) -> psycopg.Cursor[Any]:
+        seen.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", spy)
+    return seen
 
 
 @pytest.fixture
