@@ -412,7 +412,7 @@ class Settings(BaseModel):
         8,
         alias="OTPQUEUE_API_THREADS",
         ge=2,
-        le=1024,
+        le=256,
         description="calls at a time per API process; besides, four times as many in `verify`, twice as many "
         "in `wait`, which have threads of their own",
     )
