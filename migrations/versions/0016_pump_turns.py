@@ -17,6 +17,7 @@ FUNCTIONS = (
     "claim_due",
     "record_attempts",
     "pump_turn",
+    "unmatched_receipts",
 )
 
 

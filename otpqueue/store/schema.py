@@ -1067,6 +1067,7 @@ FUNCTIONS = (
     "claim_due",
     "record_attempts",
     "pump_turn",
+    "unmatched_receipts",
 )
 """Functions of the hot path, each in a file of its name; each stands after those that it calls."""
 
