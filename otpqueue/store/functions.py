@@ -31,6 +31,7 @@ FUNCTIONS = (
     "claim_due",
     "record_attempts",
     "pump_turn",
+    "unmatched_receipts",
 )
 
 _FOLDER = Path(__file__).parent / "sql"

@@ -88,11 +88,7 @@ _MATCH = text(
     RETURNING q.id, q.client_id, q.status
     """
 )
-# `IS TRUE` keeps out the index of unmatched reports, which may be many: of messages that are not ours.
-_UNMATCHED = """
-SELECT DISTINCT r.message_id FROM receipts AS r
-WHERE r.message_id = ANY(%(message_ids)s::text[]) AND (r.request_id IS NULL) IS TRUE
-"""
+_UNMATCHED = "SELECT unmatched_receipts(%(message_ids)s::text[]) AS message_id"
 _RANKS = ["delivered", "undelivered", "pending"]
 
 

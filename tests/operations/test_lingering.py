@@ -262,7 +262,7 @@ def test_statements_of_a_batch(
     executed = list(statements)
     assert {row["status"] for row in rows.requests()} == {"sent"}
     turns = [one for one in executed if "pump_turn" in one]
-    early = [one for one in executed if "FROM receipts" in one]
+    early = [one for one in executed if "unmatched_receipts" in one]
     others = [one for one in executed if one not in turns and one not in early]
     assert 2 <= len(turns) <= 1 + 5  # one records each if the provider answers one by one
     assert len(early) == 1
