@@ -296,6 +296,7 @@ def test_a_guess_counts_before_it_is_compared(house: House, provider: Provider) 
             client_ip_hash=None,
             lease_s=20,
             now=clock.now(),
+            vault=house.parts.vault,
         )
 
     assert house.in_a_row() == 1
