@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -122,4 +123,6 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
+    # So that engines are stopped and folders removed by `timeout`, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(sys.argv[1:])
