@@ -85,6 +85,9 @@ class Taken:
     """What stands for it in each window, if it was admitted."""
 
 
+_CHECK = "redis.call('set', KEYS[1], '1', 'px', 1000)"
+
+
 class Limiter:
     """Counts tries against windows that all processes share. Thread-safe."""
 
@@ -122,3 +125,7 @@ class Limiter:
 
     def _keys(self, windows: Sequence[Window]) -> list[str]:
         return [self._storage.prefixed_key(window.key) for window in windows]
+
+    def check(self) -> None:
+        """Do what counting needs: run a script that writes. Raises RedisError."""
+        self._redis.eval(_CHECK, 1, f"{_PREFIX}:health")

@@ -85,10 +85,10 @@ def api(host: str | None, port: int | None) -> None:
 def worker(queues: str, jobs: int) -> None:
     """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
     _startable_settings()
-    from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
+    from otpqueue.worker.main import run  # noqa: PLC0415 - builds the application
 
     # Threads: the pump must run in the process that is told to stop.
-    app.start(
+    code = run(
         [
             "--quiet",
             "worker",
@@ -100,6 +100,7 @@ def worker(queues: str, jobs: int) -> None:
             "--without-mingle",
         ]
     )
+    raise SystemExit(code)
 
 
 @click.command()
