@@ -122,6 +122,9 @@ class CountedCall:
     """Whether another call with the same Idempotency-Key is running; nothing but the rate is counted then."""
 
 
+_CHECK = "redis.call('set', KEYS[1], '1', 'px', 1000)"
+
+
 class Limiter:
     """Counts tries against windows that all processes share. Thread-safe."""
 
@@ -186,6 +189,10 @@ class Limiter:
                 pipe.execute()
         except RedisError as error:
             log.warning("limits_not_given_back", error=type(error).__name__)
+
+    def check(self) -> None:
+        """Do what counting needs: run a script that writes. Raises RedisError."""
+        self._redis.eval(_CHECK, 1, f"{_PREFIX}:health")
 
 
 def _standings(windows: Iterable[Window], numbers: list[int]) -> Iterable[Standing]:

@@ -502,7 +502,9 @@ class Parts:
         """Checks health."""
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
-        return CheckHealth(engine=engine, circuit=self.circuit.shared, provider_ids=ids)
+        return CheckHealth(
+            engine=engine, circuit=self.circuit.shared, redis_writes=self.limiter.check, provider_ids=ids
+        )
 
     def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
         """Return what shows that this process lives."""

@@ -48,7 +48,7 @@ def _representation(healthy: Healthy) -> dict[str, str | float | None]:
     status = "ok" if healthy.whole else "degraded" if healthy.serves else "unavailable"
     return {
         "status": status,
-        "redis": word(healthy.redis),
+        "redis": "refuses writes" if healthy.redis_refuses else word(healthy.redis),
         "infobip": healthy.infobip.value,
         "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
         "workers": _workers(healthy.queues),

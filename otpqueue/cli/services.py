@@ -96,11 +96,11 @@ def api(host: str | None, port: int | None) -> None:
 def worker(queues: str, jobs: int) -> None:
     """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
     _startable_settings()
-    from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
+    from otpqueue.worker.main import run  # noqa: PLC0415 - builds the application
 
     _settle()
     # Threads: the pump must run in the process that is told to stop.
-    app.start(
+    code = run(
         [
             "--quiet",
             "worker",
@@ -112,6 +112,7 @@ def worker(queues: str, jobs: int) -> None:
             "--without-mingle",
         ]
     )
+    raise SystemExit(code)
 
 
 @click.command()

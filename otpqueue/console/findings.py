@@ -72,14 +72,18 @@ def resuming(what: str) -> str:
     return f"otpqueue resume-sending{option}"
 
 
+_WHY_REFUSED = "It may be a replica, out of memory, or have an ACL that denies us something. "
+
+
 def _of_parts(overview: Overview) -> Iterator[Finding]:
     healthy = overview.healthy
     if not healthy.redis:
         yield Finding(
             level=Level.BAD,
-            what="Redis does not answer",
+            what="Redis refuses to write" if healthy.redis_refuses else "Redis does not answer",
             means="New requests are answered 503: nobody can count them. Codes are checked all the same.",
-            todo="See to Redis. Nothing of ours needs a restart after it: docs/operations.md",
+            todo=f"{_WHY_REFUSED if healthy.redis_refuses else ''}See to Redis. Nothing of ours needs a "
+            "restart after it: docs/operations.md",
         )
     if healthy.infobip is Provider.NOT_CONFIGURED:
         yield Finding(

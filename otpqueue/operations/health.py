@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
@@ -53,9 +53,12 @@ class Healthy:
     migrated: bool
     """Whether the database has the tables."""
     redis: bool
+    """Whether Redis answers and takes what we write."""
     infobip: Provider
     heartbeats: tuple[Heartbeat, ...] | None
     """The signs of life; None when nobody can tell."""
+    redis_refuses: bool = False
+    """Whether it answers, but refuses: a replica, one without memory, one that denies us commands."""
     stopped: frozenset[Scope] = frozenset()
     """For what an operator has stopped sending: that is a wish, not an illness."""
 
@@ -96,6 +99,8 @@ class CheckHealth:
     engine: Engine
     circuit: Callable[[], State]
     """Asks Redis. Raises RedisError."""
+    redis_writes: Callable[[], None]
+    """Does what counting needs. Raises RedisError."""
     provider_ids: Callable[[], ProviderIds | None]
 
     def __call__(self, *, now: datetime) -> Healthy:
@@ -118,16 +123,19 @@ class CheckHealth:
         except (DatabaseUnavailable, ProgrammingError):
             pass  # what was not reached stays False
         redis = closed = True
+        redis_refuses = False
         try:
             closed = self.circuit() is State.CLOSED
-        except RedisError:
-            redis = False
+            self.redis_writes()
+        except RedisError as error:
+            redis, redis_refuses = False, isinstance(error, ResponseError)
         if not closed and provider is not Provider.NOT_CONFIGURED:
             provider = Provider.PAUSED
         return Healthy(
             database=database,
             migrated=migrated,
             redis=redis,
+            redis_refuses=redis_refuses,
             infobip=provider,
             heartbeats=signs,
             stopped=stopped,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, signals
+from celery.bin.celery import celery as celery_command
 
 from otpqueue import jobs, logs, settings
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.operations.heart import Heart
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
+from otpqueue.worker.consumer import Consumer
 from otpqueue.worker.exposition import Exposition
 from otpqueue.worker.schedule import beat_schedule
 from otpqueue.worker.stopping import Stopping
@@ -29,6 +32,8 @@ def build(parts: Parts) -> Celery:
     celery.conf.beat_schedule = beat_schedule(parts.settings)
     # In memory: the schedule is all intervals, and a file would only be one more thing to lose.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"
+    celery.conf.worker_consumer = Consumer
+    celery.conf.broker_channel_error_retry = True
     tasks.register(celery, parts)
     _receive_signals(celery, parts)
     return celery
@@ -65,7 +70,11 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
         atexit.register(heart.stop)
 
     def hear(**_: Any) -> None:
-        worker_heart.touch()
+        # Celery's heart beats before anything is sent, also to a broker that refuses everything.
+        if Consumer.listening:
+            worker_heart.touch()
+
+    Consumer.on_listening.append(worker_heart.touch)
 
     # weak=False: nothing else holds these functions. A receiver of setup_logging keeps Celery's hands off it.
     signals.setup_logging.connect(lambda **_: None, weak=False)
@@ -81,6 +90,16 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     )
     signals.worker_shutting_down.connect(stopping, weak=False)
     signals.worker_shutdown.connect(lambda **_: parts.tracer.close(), weak=False)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a worker until it ends; return the exit code, 0 only if somebody told it to stop."""
+    told: list[object] = []
+    signals.worker_shutting_down.connect(lambda **_: told.append(None), weak=False)
+    celery_command.params[0].default = app
+    # `app.start` would drop the exit code.
+    code = celery_command.main(args=list(arguments), standalone_mode=False)
+    return int(code or 0) or (0 if told else 1)
 
 
 def _build_or_end() -> Celery:

@@ -99,7 +99,8 @@ def test_woken_workers_send_everything_once(
 
     assert codes == [0, 0], logged()
     assert len(provider.messages()) == len(rows.attempts()) == 41
-    assert {key.decode() for key in parts.redis.scan_iter()} <= {
+    keys = {key.decode() for key in parts.redis.scan_iter()}
+    assert {key for key in keys if not key.startswith("otpqueue:limits:")} <= {
         "otpqueue:wake:send_codes",
         "otpqueue:workers",
     }
@@ -298,3 +299,25 @@ def test_wrong_url_is_told_by_its_name(make_parts: MakeParts, rabbit: RabbitMq, 
     assert {"password": "AccessRefused", "virtual host": "NotAllowed"}[part] in said
     assert "s3cret" not in said
     assert rabbit.password not in said
+
+
+def test_queue_of_another_kind(
+    begin: Start, rabbit: RabbitMq, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
+) -> None:
+    """A queue that somebody made otherwise ends no worker; once it is gone, codes leave within seconds."""
+    with Connection(rabbit.url) as connection:
+        channel = connection.default_channel
+        channel.queue_delete("send")
+        channel.queue_declare("send", durable=False, auto_delete=False)
+    worker = begin(*SEND)
+    until(lambda: logged().count("consumer_failed") >= 2, within_s=60)
+    assert worker.running
+    assert "PreconditionFailed" in logged()
+
+    with Connection(rabbit.url) as connection:
+        connection.default_channel.queue_delete("send")
+    until_served(parts, "send")
+    request = ask()
+
+    until(lambda: rows.request(request.id)["status"] == "sent")
+    assert worker.running

@@ -1,0 +1,137 @@
+"""A broker that answers, and refuses: workers and beat stay, health says so, and all goes on afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+import redis
+
+from otpqueue import clock
+from otpqueue.domain.heartbeats import Life
+from otpqueue.embedded import Valkey
+from otpqueue.operations.request import CodeWanted
+from otpqueue.wiring import Parts
+from tests.conftest import Ask, Provider
+from tests.operations.looking import Rows, numbers, until
+from tests.worker.conftest import Start
+from tests.worker.test_workers import BEAT, OFTEN, PERIODIC, SEND, until_served
+
+Command = tuple[str, ...]
+
+REFUSALS: dict[str, tuple[Command, Command]] = {
+    "turned into a replica by a failover": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    "an ACL without write": (
+        ("ACL", "SETUSER", "default", "-@write"),
+        ("ACL", "SETUSER", "default", "+@all"),
+    ),
+    "an ACL without anything": (
+        ("ACL", "SETUSER", "default", "-@all", "+acl"),
+        ("ACL", "SETUSER", "default", "+@all"),
+    ),
+    "out of memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+    "too few replicas": (
+        ("CONFIG", "SET", "min-replicas-to-write", "1"),
+        ("CONFIG", "SET", "min-replicas-to-write", "0"),
+    ),
+}
+"""What makes Redis refuse, and what mends it."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_redis_that_refuses(
+    start: Start,
+    parts_of: Callable[[Valkey], Parts],
+    own_valkey: Valkey,
+    client_id: UUID,
+    rows: Rows,
+    provider: Provider,
+    logged: Callable[[], str],
+    refusal: str,
+) -> None:
+    """No process ends, health names what does not work, and codes leave seconds after it is mended."""
+    parts = parts_of(own_valkey)
+    own = {"REDIS_URL": own_valkey.url} | OFTEN
+    processes = [start(*SEND, **own), start(*PERIODIC, **own), start(*BEAT, **own)]
+    until_served(parts, "send", "periodic")
+    left = iter(numbers(10))
+
+    def ask() -> UUID:
+        wanted = CodeWanted(phone_number=next(left))
+        return parts.request(wanted, client_id=client_id, now=clock.now()).id
+
+    def broken() -> bool:
+        health = parts.health(now=clock.now())
+        # Without memory Redis hands out what it has: workers do hear it.
+        hears = Life.RUNNING in (health.queues or {}).values() and refusal != "out of memory"
+        return health.redis_refuses and health.beat is Life.CUT_OFF and not hears
+
+    begin, end = REFUSALS[refusal]
+    with redis.Redis.from_url(own_valkey.url) as admin:
+        admin.execute_command(*begin)
+        try:
+            meanwhile = ask()
+            processes.append(start(*SEND, **own))
+            # Nobody who cannot write is in touch.
+            until(broken, within_s=40)
+            time.sleep(3)
+            assert broken()
+            assert [process.running for process in processes] == [True] * 4
+            assert rows.request(meanwhile)["status"] == "queued"
+        finally:
+            admin.execute_command(*end)
+    until(lambda: rows.request(meanwhile)["status"] == "sent", within_s=10)
+    until(lambda: parts.health(now=clock.now()).redis)
+    until_served(parts, "send", "periodic")
+    until(lambda: parts.health(now=clock.now()).beat is Life.RUNNING, within_s=20)
+    after = ask()
+    until(lambda: rows.request(after)["status"] == "sent", within_s=5)
+
+    assert [process.running for process in processes] == [True] * 4
+    assert len(provider.messages()) == len(rows.attempts()) == 2
+    assert "Unrecoverable" not in logged()
+
+
+def test_message_that_is_none(
+    start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
+) -> None:
+    """What somebody else puts into a queue is lost, and ends no worker."""
+    worker = start(*SEND)
+    until_served(parts, "send")
+
+    for junk in (b"junk", b"{}", b'{"body": 1}', b"[]", b"\xff"):
+        parts.redis.lpush("send", junk)
+    until(lambda: parts.redis.llen("send") == 0, within_s=60)
+    until(lambda: "consumer_failed" in logged())
+    request = ask()
+
+    until(lambda: rows.request(request.id)["status"] == "sent", within_s=30)
+    assert worker.running
+
+
+@pytest.mark.parametrize("how", ["raise OSError(24, 'no files left')", "raise SystemExit(0)", "raise Odd"])
+def test_worker_that_ends_unasked(environment: dict[str, str], how: str) -> None:
+    """Whatever ends it, its exit code tells a supervisor that it is to be started again."""
+    program = f"""
+from otpqueue.worker import main
+from otpqueue.cli import main as otpqueue
+class Odd(BaseException): pass
+def loop(self, *_): {how}
+main.Consumer._listen = loop
+otpqueue(["worker", "--queues=send"])
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
