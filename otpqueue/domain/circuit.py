@@ -127,10 +127,13 @@ class Circuit:
 
 
 def sign_of(outcome: Outcome) -> Sign:
-    """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life."""
+    """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life.
+
+    Not if somebody else refused in its place.
+    """
     if not outcome.asked:
         return Sign.NONE
     if outcome.misconfigured:
         return Sign.MISCONFIGURED
-    answered = outcome.http_status is not None and outcome.http_status < 500
+    answered = outcome.by_provider and outcome.http_status is not None and outcome.http_status < 500
     return Sign.ALIVE if answered else Sign.FAILED

@@ -36,6 +36,8 @@ class Outcome:
     """What delivery reports call this message; only where reports were asked for."""
     pin_unknown: bool = False
     """A resend of a code that the provider does not know any more: only a fresh one can help."""
+    by_provider: bool = True
+    """Whether the provider itself said so; a proxy or gateway on the way may have refused in its place."""
     asked: bool = True
     """Whether the provider was asked: what was not put to it says nothing of it."""
 

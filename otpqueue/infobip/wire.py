@@ -1,12 +1,16 @@
 """Infobip's words and ours: JSON in and out, and what an answer means.
 
-Decided by HTTP status first, then by the fields; a word that nobody documented is treated by its status. The
-sources are Infobip's OpenAPI document for 2FA, 3.210.0, and where that is silent the 2015 site of the same
-product, which alone lists `pinError`.
+Decided by HTTP status first, then by the fields; a word that nobody documented is treated by its status. But
+a status alone may be that of a proxy or gateway on the way: only an error in one of Infobip's own envelopes
+ends a code, refuses a send for good, or says that our configuration is wrong.
+
+The sources are Infobip's OpenAPI document for 2FA, 3.210.0, and where that is silent the 2015 site of the
+same product, which alone lists `pinError`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +20,9 @@ from otpqueue.domain.sending import Outcome, OutcomeKind
 from otpqueue.infobip.transport import Answer, NotConnected, Reply
 
 _THROTTLED = ("THROTTLE", "TOO_MANY")
+_FIELDS_OF_A_SEND = frozenset({"pinId", "to", "ncStatus", "smsStatus", "callStatus"})
+_NOT_THERE = ("NOT_FOUND", "E404")
+_NEW_CODE = re.compile(r"E[0-9]{3}")
 _NO_ERROR = {"", "NO_ERROR"}
 _NO_CALL = ("BAD_REQUEST", "REJECTED", "FAILED", "UNDELIVERABLE")
 _MILLISECONDS_FROM = 10**11
@@ -41,6 +48,17 @@ def error_code(body: Any) -> str | None:
     return word(body.get("errorCode"))
 
 
+def own_error(body: Any) -> str | None:
+    """Return the identifier of an error that Infobip itself has made, None for what others may have made.
+
+    Others name errors `errorCode`, too; Infobip's newer envelope has codes of one form there.
+    """
+    code = error_code(body)
+    if code is None or isinstance(body.get("requestError"), dict):
+        return code
+    return code if _NEW_CODE.fullmatch(code) else None
+
+
 def error_text(body: Any) -> str | None:
     """Return the provider's words for an error, for an operator to read."""
     if not isinstance(body, dict):
@@ -59,17 +77,25 @@ def send_outcome(reply: Reply) -> Outcome:
         return Outcome(kind=OutcomeKind.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
         return _taken(reply)
-    named = error_code(reply.body)
-    code = named or f"http_{reply.status}"
-    if reply.status == 429 or (400 <= reply.status < 500 and code.startswith(_THROTTLED)):
-        return _refused(reply, code, retryable=True)
-    if reply.status in {401, 403, 404}:
-        return _refused(reply, code, retryable=True, misconfigured=True)
+    is_own = own_error(reply.body) is not None
+    code = error_code(reply.body) or f"http_{reply.status}"
     if 400 <= reply.status < 500:
-        return _refused(reply, code)
-    if reply.status == 503 or (reply.status == 500 and named):
+        return _not_taken(reply, code, is_own=is_own)
+    # A gateway that says when to come back has passed nothing on. Without that a 503 is also what one answers
+    # whose connection broke after it had.
+    if reply.status in {500, 503} and (is_own or (reply.status == 503 and reply.retry_after_s is not None)):
         return _refused(reply, code, retryable=True)
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=reply.status)
+
+
+def _not_taken(reply: Answer, code: str, *, is_own: bool) -> Outcome:
+    if reply.status == 429 or code.startswith(_THROTTLED):
+        return _refused(reply, code, retryable=True)
+    if not is_own:
+        return replace(_refused(reply, code, retryable=True), by_provider=False)
+    if reply.status in {401, 403, 404}:
+        return _refused(reply, code, retryable=True, misconfigured=True)
+    return _refused(reply, code)
 
 
 def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
@@ -77,8 +103,7 @@ def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
 
     Whether the answer names the same pinId is not documented: the one it names is the one to check.
     """
-    if isinstance(reply, Answer) and reply.status == 404:
-        code = error_code(reply.body) or "http_404"
+    if isinstance(reply, Answer) and reply.status == 404 and (code := own_error(reply.body)):
         return replace(_refused(reply, code), pin_unknown=True)
     if isinstance(reply, Answer) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
         reply = replace(reply, body={**reply.body, "pinId": pin_id})
@@ -131,7 +156,12 @@ def _taken(reply: Answer) -> Outcome:
             pin_id=pin_id,
             external_message_id=whole_word(fields.get("externalMessageId"), length=100),
         )
-    return Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=reply.status)
+    return Outcome(
+        kind=OutcomeKind.UNKNOWN,
+        code="answer_not_understood",
+        http_status=reply.status,
+        by_provider=bool(_FIELDS_OF_A_SEND.intersection(fields)) or own_error(reply.body) is not None,
+    )
 
 
 def judgement(reply: Reply) -> Judgement:
@@ -142,12 +172,13 @@ def judgement(reply: Reply) -> Judgement:
         return Judgement(verdict=Verdict.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
         return _judged(reply)
+    verdict, own = Verdict.UNJUDGED, own_error(reply.body)
+    if own and 400 <= reply.status < 500:
+        verdict = _GUIDES_WORDS.get(own, verdict)
+        if reply.status == 404 and own.endswith(_NOT_THERE):
+            verdict = Verdict.EXPIRED
     code = error_code(reply.body) or f"http_{reply.status}"
-    if 400 <= reply.status < 500 and code in _GUIDES_WORDS:
-        return Judgement(verdict=_GUIDES_WORDS[code], code=code, http_status=reply.status)
-    if reply.status == 404:
-        return Judgement(verdict=Verdict.EXPIRED, code=code, http_status=reply.status)
-    return Judgement(verdict=Verdict.UNJUDGED, code=code, http_status=reply.status)
+    return Judgement(verdict=verdict, code=code, http_status=reply.status)
 
 
 def _judged(reply: Answer) -> Judgement:

@@ -297,7 +297,17 @@ def test_number_that_is_given(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 503, "body": "<html>"}, {"status": 429}, {"status": 401}]
+    "fault",
+    [
+        {"status": 500},
+        {"status": 503, "body": "<html>"},
+        {"status": 429},
+        {"status": 401},
+        {"status": 404, "body": "<html>no such host</html>"},
+        {"status": 404, "envelope": "empty"},
+        {"status": 410, "envelope": "html"},
+    ],
+    ids=str,
 )
 def test_provider_does_not_judge(caller: Caller, fault: dict[str, object]) -> None:
     """When the provider cannot judge, the answer is 503, and the check is given back."""

@@ -641,6 +641,26 @@ def test_fresh_code_that_is_refused(resends: Resends, ask_sent: AskSent, provide
     assert (row["resend"], row["resend_reason"]) == ("failed", "provider_refused")
 
 
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_gateway_gives_up_no_code(
+    resends: Resends, ask_sent: AskSent, provider: Provider, status: int
+) -> None:
+    """What a gateway refuses is tried again: the code in hand is still the one that is sent."""
+    request = ask_sent()
+    before = resends.rows.request(request.id)
+    provider.fault(match={"path": RESEND}, status=status, envelope="html", times=1)
+
+    row = resends(request)
+
+    assert (row["resend"], row["pin_id"], row["expires_at"]) == (
+        "sent",
+        before["pin_id"],
+        before["expires_at"],
+    )
+    second, first = provider.messages(NUMBER)
+    assert second["pin"] == first["pin"]
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_wrong_key_fails_no_resend(
     resends: Resends, ask_sent: AskSent, provider: Provider, status: int

@@ -65,6 +65,20 @@ CASES = {
         messages=1,
         attempts={"http_status": 429, "code": "TOO_MANY_REQUESTS", "retryable": True},
     ),
+    "404 of a gateway": Case(
+        fault={"status": 404, "body": "<html>no such host</html>", "times": 1},
+        outcomes=["refused", "accepted"],
+        status="sent",
+        messages=1,
+        attempts={"http_status": 404, "code": "http_404", "retryable": True},
+    ),
+    "400 of a gateway": Case(
+        fault={"status": 400, "body": "", "times": 1},
+        outcomes=["refused", "accepted"],
+        status="sent",
+        messages=1,
+        attempts={"http_status": 400, "code": "http_400", "retryable": True},
+    ),
     # Refused for good.
     "400": Case(
         fault={"status": 400},
@@ -100,6 +114,11 @@ CASES = {
     "cut before sending": Case(fault={"drop": "before"}, **UNKNOWN_TWICE, provider_code="connection_cut"),
     "time-out": Case(fault={"latency_ms": 1500}, **UNKNOWN_TWICE, provider_code="timeout", messages=2),
     "502": Case(fault={"status": 502, "body": "<html>"}, **UNKNOWN_TWICE, provider_code="http_502"),
+    "503 of a gateway": Case(
+        fault={"status": 503, "body": "upstream connect error or disconnect/reset before headers"},
+        **UNKNOWN_TWICE,
+        provider_code="http_503",
+    ),
     "504": Case(fault={"status": 504, "body": ""}, **UNKNOWN_TWICE, provider_code="http_504"),
     "bare 500": Case(fault={"status": 500, "body": "oops"}, **UNKNOWN_TWICE, provider_code="http_500"),
     "garbage": Case(
@@ -175,6 +194,18 @@ def test_retry_after_past_the_deadline_ends_the_request(
     assert rows.outcomes(request.id) == ["refused"]
 
 
+def test_404_of_a_gateway_stops_nobody(parts: Parts, ask: Ask, provider: Provider) -> None:
+    """One refusal that is not Infobip's opens no circuit, and no operator is called."""
+    provider.fault(match={"path": SEND}, status=404, body="<html>no such host</html>", times=1)
+    ask()
+
+    with structlog.testing.capture_logs() as logs:
+        parts.pump.run()
+
+    assert not {"circuit_opened", "provider_misconfigured"} & {entry["event"] for entry in logs}
+    assert len(provider.messages(NUMBER)) == 1
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_our_misconfiguration_fails_no_request(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, status: int
@@ -209,7 +240,8 @@ def test_misconfiguration_ends_at_the_deadline(
 
     row = rows.request(request.id)
     assert (row["status"], row["reason"]) == ("expired", "send_deadline")
-    attempts = rows.attempts(request.id)
+    # One that was claimed too late was given back untried.
+    attempts = [attempt for attempt in rows.attempts(request.id) if attempt["outcome"] != "returned"]
     assert len(attempts) > 1
     assert all(attempt["started_at"] < row["send_by"] for attempt in attempts)
 

@@ -125,12 +125,14 @@ def test_another_clock() -> None:
             Outcome(kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, misconfigured=True),
             Sign.MISCONFIGURED,
         ),
+        (Outcome(kind=OutcomeKind.REFUSED, code="http_404", http_status=404, by_provider=False), Sign.FAILED),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="x", http_status=200, by_provider=False), Sign.FAILED),
         (RETURNED, Sign.NONE),
         (LEASE_RAN_OUT, Sign.FAILED),
     ],
 )
 def test_what_an_outcome_says(outcome: Outcome, sign: Sign) -> None:
-    """Any answer about one number is a sign of life."""
+    """Any answer of the provider about one number is a sign of life."""
     assert sign_of(outcome) is sign
 
 

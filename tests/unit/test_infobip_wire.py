@@ -59,6 +59,7 @@ def unknown(code: str, http_status: int | None = None) -> Outcome:
 
 
 AGAIN: dict[str, Any] = {"retryable": True}
+BY_OTHERS: dict[str, Any] = {"retryable": True, "by_provider": False}
 MENDED: dict[str, Any] = {"retryable": True, "misconfigured": True}
 
 SENDS: list[tuple[Reply, Outcome]] = [
@@ -89,28 +90,41 @@ SENDS: list[tuple[Reply, Outcome]] = [
     (answer(200, sent(pinId="x" * 201)), unknown("answer_not_understood", 200)),
     (answer(200, sent(smsStatus=None)), unknown("answer_not_understood", 200)),
     (answer(200, sent(smsStatus=True)), unknown("answer_not_understood", 200)),
-    (answer(200, {}), unknown("answer_not_understood", 200)),
-    (answer(200, []), unknown("answer_not_understood", 200)),
-    (answer(200, None), unknown("answer_not_understood", 200)),
-    (answer(204, None), unknown("answer_not_understood", 204)),
+    (answer(200, {}), replace(unknown("answer_not_understood", 200), by_provider=False)),
+    (answer(200, []), replace(unknown("answer_not_understood", 200), by_provider=False)),
+    (answer(200, None), replace(unknown("answer_not_understood", 200), by_provider=False)),
+    (
+        answer(200, "<html>log in to the network</html>"),
+        replace(unknown("answer_not_understood", 200), by_provider=False),
+    ),
+    (answer(204, None), replace(unknown("answer_not_understood", 204), by_provider=False)),
     (answer(200, old("BAD_REQUEST")), unknown("answer_not_understood", 200)),
     # Refused for good.
     (answer(400, old("BAD_REQUEST")), refused("BAD_REQUEST", 400)),
     (answer(400, old("INVALID_ARGUMENT")), refused("INVALID_ARGUMENT", 400)),
     (answer(400, new("E400")), refused("E400", 400)),
     (answer(400, policy("POL0001")), refused("POL0001", 400)),
-    (answer(400, "<html>"), refused("http_400", 400)),
-    (answer(400, None), refused("http_400", 400)),
-    (answer(405, None), refused("http_405", 405)),
     (answer(422, old("SOMETHING_NEW")), refused("SOMETHING_NEW", 422)),
     # Our configuration is wrong: the HTTP status decides, since a 403 may say UNAUTHORIZED.
     (answer(401, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 401, **MENDED)),
     (answer(401, new("E401")), refused("E401", 401, **MENDED)),
     (answer(403, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 403, **MENDED)),
     (answer(403, old("FORBIDDEN")), refused("FORBIDDEN", 403, **MENDED)),
-    (answer(403, None), refused("http_403", 403, **MENDED)),
     (answer(404, old("RESOURCE_NOT_FOUND")), refused("RESOURCE_NOT_FOUND", 404, **MENDED)),
     (answer(404, old("NOT_FOUND")), refused("NOT_FOUND", 404, **MENDED)),
+    # Refused by somebody on the way: nothing is final, and nothing is known of Infobip.
+    (answer(400, "<html>"), refused("http_400", 400, **BY_OTHERS)),
+    (answer(400, None), refused("http_400", 400, **BY_OTHERS)),
+    (answer(400, {"errorCode": "InvalidHeader"}), refused("InvalidHeader", 400, **BY_OTHERS)),
+    (answer(401, None), refused("http_401", 401, **BY_OTHERS)),
+    (answer(403, None), refused("http_403", 403, **BY_OTHERS)),
+    (answer(403, "<html>blocked</html>"), refused("http_403", 403, **BY_OTHERS)),
+    (answer(404, "<html>no such host</html>"), refused("http_404", 404, **BY_OTHERS)),
+    (answer(404, {"message": "no Route matched"}), refused("http_404", 404, **BY_OTHERS)),
+    (answer(404, {"requestError": "NOT_FOUND"}), refused("http_404", 404, **BY_OTHERS)),
+    (answer(405, None), refused("http_405", 405, **BY_OTHERS)),
+    (answer(407, None), refused("http_407", 407, **BY_OTHERS)),
+    (answer(408, None), refused("http_408", 408, **BY_OTHERS)),
     # Throttled, whatever the status and the word.
     (answer(429, old("TOO_MANY_REQUESTS")), refused("TOO_MANY_REQUESTS", 429, **AGAIN)),
     (answer(429, old("THROTTLE_EXCEPTION")), refused("THROTTLE_EXCEPTION", 429, **AGAIN)),
@@ -125,6 +139,10 @@ SENDS: list[tuple[Reply, Outcome]] = [
     (answer(500, old("GENERAL_EXCEPTION")), refused("GENERAL_EXCEPTION", 500, **AGAIN)),
     (answer(500, new("E500")), refused("E500", 500, **AGAIN)),
     # Somebody on the way had trouble: the code may have left.
+    (answer(503, "<html>"), unknown("http_503", 503)),
+    (answer(503, "upstream connect error or disconnect/reset before headers"), unknown("http_503", 503)),
+    (answer(503, {"errorCode": "UPSTREAM"}), unknown("UPSTREAM", 503)),
+    (answer(500, {"errorCode": "UPSTREAM"}), unknown("UPSTREAM", 500)),
     (answer(500, None), unknown("http_500", 500)),
     (answer(500, {"error": "x"}), unknown("http_500", 500)),
     (answer(502, None), unknown("http_502", 502)),
@@ -181,7 +199,7 @@ CHECKS: list[tuple[Reply, Judgement]] = [
     (answer(200, verified(False, pinError="PIN_EXPIRED")), judged(Verdict.EXPIRED, "PIN_EXPIRED")),
     (answer(404, old("NOT_FOUND")), judged(Verdict.EXPIRED, "NOT_FOUND", 404)),
     (answer(404, old("RESOURCE_NOT_FOUND")), judged(Verdict.EXPIRED, "RESOURCE_NOT_FOUND", 404)),
-    (answer(404, None), judged(Verdict.EXPIRED, "http_404", 404)),
+    (answer(404, new("E404")), judged(Verdict.EXPIRED, "E404", 404)),
     # Exhausted.
     # The try that uses the last attempt may still be called wrong; nothing can follow it.
     (
@@ -207,6 +225,12 @@ CHECKS: list[tuple[Reply, Judgement]] = [
     (answer(200, None), judged(Verdict.UNKNOWN, "answer_not_understood")),
     # Not looked at.
     (answer(400, old("BAD_REQUEST")), judged(Verdict.UNJUDGED, "BAD_REQUEST", 400)),
+    (answer(404, None), judged(Verdict.UNJUDGED, "http_404", 404)),
+    (answer(404, "<html>no such host</html>"), judged(Verdict.UNJUDGED, "http_404", 404)),
+    (answer(404, {"errorCode": "NOT_FOUND"}), judged(Verdict.UNJUDGED, "NOT_FOUND", 404)),
+    (answer(404, {"message": "no Route matched"}), judged(Verdict.UNJUDGED, "http_404", 404)),
+    (answer(404, verified(False, pinError="TTL_EXPIRED")), judged(Verdict.UNJUDGED, "http_404", 404)),
+    (answer(410, old("NOT_FOUND")), judged(Verdict.UNJUDGED, "NOT_FOUND", 410)),
     (answer(401, old("UNAUTHORIZED")), judged(Verdict.UNJUDGED, "UNAUTHORIZED", 401)),
     (answer(403, old("UNAUTHORIZED")), judged(Verdict.UNJUDGED, "UNAUTHORIZED", 403)),
     (answer(429, old("TOO_MANY_REQUESTS")), judged(Verdict.UNJUDGED, "TOO_MANY_REQUESTS", 429)),

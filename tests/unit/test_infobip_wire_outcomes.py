@@ -37,13 +37,11 @@ def reply(status: int, body: Any = None) -> Answer:
 )
 @pytest.mark.parametrize("status", [400, 404, 429])
 def test_guides_words_on_a_check(message_id: str, verdict: Verdict, status: int) -> None:
-    """The guide's ids are understood if they come; else the status decides; none is ever a right code."""
-    expected = Verdict.EXPIRED if status == 404 and verdict is Verdict.UNJUDGED else verdict
-
+    """The guide's ids are understood if Infobip says them; none is ever a right code."""
     judged = judgement(reply(status, old(message_id)))
 
-    assert (judged.verdict, judged.code, judged.http_status) == (expected, message_id, status)
-    assert judgement(reply(status, {"errorCode": message_id})).verdict is expected
+    assert (judged.verdict, judged.code, judged.http_status) == (verdict, message_id, status)
+    assert judgement(reply(status, {"errorCode": message_id})).verdict is Verdict.UNJUDGED
 
 
 @pytest.mark.parametrize("message_id", ["PIN_EXPIRED", "MAX_ATTEMPTS_EXCEEDED"])
@@ -127,7 +125,22 @@ def test_resend_whose_answer_says_nothing(body: Any) -> None:
     assert resend_outcome(reply(200, body), "OLD").kind is OutcomeKind.UNKNOWN
 
 
-@pytest.mark.parametrize("body", [None, "", old("NOT_FOUND"), old("RESOURCE_NOT_FOUND")], ids=repr)
+@pytest.mark.parametrize(
+    "body",
+    [None, "", "<html>no such host</html>", {"errorCode": "NOT_FOUND"}, {"message": "no Route matched"}],
+    ids=repr,
+)
+def test_404_of_a_gateway_on_a_resend(body: Any) -> None:
+    """Only Infobip can say that a code is gone: for a fresh one the code in hand would be given up."""
+    outcome = resend_outcome(reply(404, body), "OLD")
+
+    assert (outcome.kind, outcome.pin_unknown, outcome.retryable) == (OutcomeKind.REFUSED, False, True)
+    assert (outcome.by_provider, outcome.misconfigured) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "body", [old("NOT_FOUND"), old("RESOURCE_NOT_FOUND"), {"errorCode": "E404"}], ids=repr
+)
 def test_code_that_is_not_known_any_more(body: Any) -> None:
     """A 404 on a resend means that the code is gone, not that our settings are wrong."""
     outcome = resend_outcome(reply(404, body), "OLD")
