@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import click
 import requests
 
-from otpqueue import clock, logs, settings
+from otpqueue import clock, logs, parent, settings
 from otpqueue.embedded import ChildProcess, Postgres, Valkey
 from otpqueue.embedded.home import free_port, write_private
 from otpqueue.infobip.provisioning import subscribe
@@ -48,7 +48,7 @@ class Instance:
     def __init__(self, given: Settings, *, port: int, data_dir: Path) -> None:
         self._given, self._port, self._data_dir = given, port or free_port(), data_dir
         self._keys = _kept_keys(data_dir / "keys.json")
-        self._environment = dict(os.environ)
+        self._environment = dict(os.environ) | {parent.STARTED_BY: str(os.getpid())}
         self._children: dict[str, _Child] = {}
         self.described = data_dir / "dev.json"
         self._current = given

@@ -62,12 +62,19 @@ def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
     from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
     from otpqueue.api.server import serve  # noqa: PLC0415
+    from otpqueue.api.sockets import check_address  # noqa: PLC0415
 
     current = _startable_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
-    serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
+    current = current.model_copy(update={name: value for name, value in given.items() if value is not None})
+    try:
+        check_address(current.host, current.port)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise click.ClickException(f"cannot listen on {current.host} port {current.port}: {why}") from None
+    serve(current)
 
 
 @click.command()
