@@ -14,7 +14,7 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 from granian.server.common import AbstractServer
 
-from otpqueue import clock, logs, metrics
+from otpqueue import clock, logs, metrics, parent
 from otpqueue.api import receipts
 from otpqueue.api.app import create_app
 from otpqueue.api.bridge import Bridge
@@ -23,6 +23,9 @@ from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
 from otpqueue.wiring import Parts
+
+ORPHANED_S = 5.0
+"""How long a process whose main process was killed may finish what it is answering."""
 
 _CONNECTIONS_AT_MOST = 4096
 _HEAD_BYTES_AT_MOST = 64 * 1024
@@ -34,6 +37,7 @@ def create_from_environment() -> Bridge:
     metrics.share_processes()
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
+    parent.end_with_it(grace_s=ORPHANED_S)
     parts = Parts(current, process="otpqueue-api")
     app = create_app(parts)
     watch_workers = parts.evaluate_workers
@@ -62,7 +66,11 @@ def create_from_environment() -> Bridge:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. A process that dies is replaced. The TLS files must be checked."""
+    """Serve until SIGTERM or SIGINT. A process that dies is replaced.
+
+    The TLS files and the address must be checked.
+    """
+    parent.end_with_it()
     with _shared_metrics(settings.api_processes):
         _server(settings).serve()
 

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+_NOT_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise OSError unless an address can be listened on, and nobody does.
+
+    The server shares its port with its own processes, and would share it with any other of the same user.
+    """
+    listens, missing = False, None
+    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            _try_to_listen(family, address)
+            listens = True
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            missing = error  # of a name's several addresses one may be of a kind that this machine has not
+    if missing is not None and not listens:
+        raise missing
+
+
+def _try_to_listen(family: int, address: Any) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Of connections that have ended; a listener is in the way all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind(address)
 
 
 def limit_unread_answers(seconds: int) -> None:

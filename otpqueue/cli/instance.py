@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from otpqueue import clock, logs, settings
+from otpqueue import clock, logs, parent, settings
 from otpqueue.cli import preload
 from otpqueue.cli.errors import explained
 from otpqueue.embedded import ChildProcess, ForkedProcess, Postgres, Valkey
@@ -63,7 +63,7 @@ class Instance:
     def __init__(self, given: Settings, *, port: int, data_dir: Path, fork: bool) -> None:
         self._given, self._port, self._data_dir, self._fork = given, port or free_port(), data_dir, fork
         self._keys: dict[str, str] = {}
-        self._environment = dict(os.environ)
+        self._environment = dict(os.environ) | {parent.STARTED_BY: str(os.getpid())}
         self._children: dict[str, _Child] = {}
         self.described = data_dir / "dev.json"
         self._current = given

@@ -11,6 +11,7 @@ import click
 from otpqueue import clock, logs, settings
 from otpqueue.cli.errors import explained
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
+from otpqueue.domain.templates import web_otp_problem
 from otpqueue.operations.rotate_seal import refusal_to_start
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store import placement
@@ -72,13 +73,20 @@ def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
     from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
     from otpqueue.api.server import serve  # noqa: PLC0415
+    from otpqueue.api.sockets import check_address  # noqa: PLC0415
 
     current = _startable_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
+    current = current.model_copy(update={name: value for name, value in given.items() if value is not None})
+    try:
+        check_address(current.host, current.port)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise click.ClickException(f"cannot listen on {current.host} port {current.port}: {why}") from None
     _settle()
-    serve(current.model_copy(update={name: value for name, value in given.items() if value is not None}))
+    serve(current)
 
 
 @click.command()
@@ -143,13 +151,19 @@ def migrate() -> None:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--subscribe", metavar="URL", help="Have delivery reports pushed to this address as well.")
+@click.option(
+    "--web-otp",
+    metavar="DOMAIN",
+    help="Refuse texts whose last line is not `@DOMAIN #{{pin}}`, from which browsers take the code.",
+)
 @explained
-def provision(dry_run: bool, subscribe: str | None) -> None:
+def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None:
     """Find or make the 2FA application and its message templates at Infobip; mend what drifted.
 
     Their ids are remembered in Postgres; API and workers notice a change by themselves.
     """
     parts = Parts(settings.load())
+    _check_web_otp(parts.settings, web_otp)
     provisioned = parts.provision(parts.transport, now=clock.now(), dry_run=dry_run)
     for action in provisioned.actions or ("nothing to do: everything is there",):
         click.echo(f"would {action}" if dry_run and provisioned.actions else action)
@@ -164,3 +178,18 @@ def provision(dry_run: bool, subscribe: str | None) -> None:
         password = parts.settings.require("receipts_password")
         made = provisioning.subscribe(parts.transport, url=subscribe, username=username, password=password)
         click.echo(f"subscription {made} pushes delivery reports to {subscribe}")
+
+
+def _check_web_otp(current: Settings, domain: str | None) -> None:
+    """Refuse texts that browsers do not read although they should. Raises ClickException."""
+    texts = {"INFOBIP_MESSAGE_TEMPLATE": current.infobip_message_template} | {
+        f"OTPQUEUE_TEMPLATES, {language!r}": text for language, text in current.templates.items()
+    }
+    problems = [
+        f"{name}: {problem}"
+        for name, text in texts.items()
+        if (problem := web_otp_problem(text, domain=domain)) is not None
+    ]
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise click.ClickException(f"browsers will not take the code from these texts (WebOTP):\n{lines}")

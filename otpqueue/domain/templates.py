@@ -91,3 +91,26 @@ def sender_problem(country: str, sender: str) -> str | None:
     if country in NUMBER_ONLY:
         return f"{sender!r} must be a number: {country} does not take alphanumeric senders"
     return None
+
+
+_WEB_OTP = re.compile(
+    r"@(?P<domain>[a-z0-9](?:[a-z0-9-]*\.)*[a-z0-9-]*[a-z0-9]) #\{\{pin\}\}(?: @[a-z0-9.-]+)?"
+)
+
+
+def web_otp_problem(text: str, *, domain: str | None = None) -> str | None:
+    """Return why browsers do not take the code from a text by themselves, None if they do, or need not.
+
+    They look for a last line like `@shop.example #{{pin}}` (WICG, "Origin-bound one-time codes delivered via
+    SMS"). A text that has nothing of the kind is asked for it only if a `domain` is given.
+    """
+    last = re.split(r"\r\n|\r|\n", text)[-1]
+    if domain is None and not re.search(r"#\{\{pin\}\}|^@", text, re.MULTILINE):
+        return None
+    found = _WEB_OTP.fullmatch(last)
+    if found is None:
+        wanted = f"@{domain or 'shop.example'} #{{{{pin}}}}"
+        return f"its last line is not `{wanted}`, with nothing before or behind it"
+    if domain is not None and found["domain"] != domain:
+        return f"its last line names {found['domain']}, not {domain}"
+    return None

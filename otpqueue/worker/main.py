@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.bin.celery import celery as celery_command
 
-from otpqueue import jobs, logs, settings
+from otpqueue import jobs, logs, parent, settings
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.operations.heart import Heart
 from otpqueue.wiring import Parts
@@ -66,6 +66,7 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
         begin(beat_heart)
 
     def begin(heart: Heart) -> None:
+        parent.end_with_it()
         heart.start()
         atexit.register(heart.stop)
 

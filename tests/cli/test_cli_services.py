@@ -319,6 +319,25 @@ def test_provision(shell: Shell, provider: Provider) -> None:
     assert application["name"] == "otpqueue"
 
 
+def test_provision_checks_what_browsers_read(shell: Shell, provider: Provider) -> None:
+    """Texts whose last line no browser understands are refused, each by name, before anything is made."""
+    right = "{{pin}} is your code.\\n\\n@shop.example #{{pin}}"
+    (shell.folder / ".env").write_text(f'INFOBIP_MESSAGE_TEMPLATE="{right}"\n')
+
+    wrong = shell.run("provision", OTPQUEUE_TEMPLATES='{"de": "{{pin}}\\n@shop.example #{{pin}}."}')
+    other = shell.run("provision", "--web-otp=other.example")
+    missing = shell.run("provision", "--web-otp=shop.example", OTPQUEUE_TEMPLATES='{"de": "{{pin}}"}')
+    fine = shell.run("provision", "--web-otp=shop.example", "--dry-run")
+
+    for refused, names in ((wrong, ["'de'"]), (other, ["INFOBIP_MESSAGE_TEMPLATE"]), (missing, ["'de'"])):
+        assert refused.returncode == 1
+        assert "WebOTP" in refused.stderr
+        assert all(name in refused.stderr for name in names)
+        assert refused.stderr.count("  - ") == 1
+    assert provider.call("GET", "/2fa/2/applications").json() == []
+    assert fine.returncode == 0, fine.stderr
+
+
 def test_provision_with_a_wrong_key(shell: Shell) -> None:
     """With a wrong key the provider's own words are shown, and the key is not."""
     result = shell.run("provision", INFOBIP_API_KEY="hunter2")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from otpqueue.domain.templates import NUMBER_ONLY, ProviderIds, Senders, TemplateKey, sender_problem
+from otpqueue.domain.templates import (
+    NUMBER_ONLY,
+    ProviderIds,
+    Senders,
+    TemplateKey,
+    sender_problem,
+    web_otp_problem,
+)
 
 IDS = ProviderIds("A", {"en": "1", "de": "2", "pt": "3", "pt-br": "4", "en@IN": "5", "hi": "6"})
 
@@ -131,3 +138,34 @@ def test_problems_of_senders(country: str, sender: str, problem: str | None) -> 
     found = sender_problem(country, sender)
 
     assert (found is None) if problem is None else problem in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "domain", "problem"),
+    [
+        ("{{pin}} is your code.", None, None),
+        ("{{pin}} is your code. Write to help@shop.example", None, None),
+        ("{{pin}} is your code.\n\n@shop.example #{{pin}}", None, None),
+        ("{{pin}} is your code.\r\n@shop.example #{{pin}}", "shop.example", None),
+        ("@shop.example #{{pin}}", "shop.example", None),
+        ("Code\n@shop.example #{{pin}} @pay.example", "shop.example", None),
+        ("Code\n@localhost #{{pin}}", None, None),
+        ("{{pin}} is your code.", "shop.example", "last line is not `@shop.example #{{pin}}`"),
+        ("{{pin}}\n@shop.example #{{pin}}", "other.example", "names shop.example, not other.example"),
+        ("{{pin}} @shop.example #{{pin}}", None, "last line is not"),
+        ("{{pin}}\n@shop.example #{{pin}}\n", None, "last line is not"),
+        ("{{pin}}\n@shop.example #{{pin}}.", None, "last line is not"),
+        ("{{pin}}\n@shop.example  #{{pin}}", None, "last line is not"),
+        ("{{pin}}\n@shop.example#{{pin}}", None, "last line is not"),
+        ("{{pin}}\n@https://shop.example #{{pin}}", None, "last line is not"),
+        ("{{pin}}\n@Shop.Example #{{pin}}", None, "last line is not"),
+        ("{{pin}}\n@shop.example", None, "last line is not"),
+        ("{{pin}}\n@shop.example {{pin}}", None, "last line is not"),
+        ("@shop.example #{{pin}}\nDo not share it.", None, "last line is not"),
+    ],
+)
+def test_form_from_which_browsers_take_the_code(text: str, domain: str | None, problem: str | None) -> None:
+    """The last line must be right to the letter; a text that wants nothing of it is let be."""
+    found = web_otp_problem(text, domain=domain)
+
+    assert found is None if problem is None else problem in (found or "")
