@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = dict(
         _kind(errors.ResendInProgress, 409, "Resend in progress"),
         _kind(errors.ResendsExhausted, 409, "No resends left"),
         _kind(errors.ResendTooSoon, 429, "Resend too soon"),
+        _kind(errors.ResendTooLate, 409, "Resend too late"),
         _kind(errors.NumberNotAllowed, 422, "Number not allowed"),
         _kind(errors.LimitExceeded, 429, "Limit exceeded"),
         _kind(errors.TooManyWrongCodes, 429, "Too many wrong codes"),

@@ -21,6 +21,7 @@ OtpqueueError
 │   └── IdempotencyInProgress
 ├── ResendRefused
 │   ├── ResendTooSoon
+│   ├── ResendTooLate
 │   ├── ResendInProgress
 │   └── ResendsExhausted
 ├── CheckRefused
@@ -212,6 +213,12 @@ class ResendTooSoon(ResendRefused):
     """The code was sent a moment ago; wait until `resend_after`."""
 
     code = "resend_too_soon"
+
+
+class ResendTooLate(ResendRefused):
+    """The code expires too soon for a resend to be of use; make a new request."""
+
+    code = "resend_too_late"
 
 
 class ResendInProgress(ResendRefused):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -124,6 +124,10 @@ _FIRST_COOL_DOWN_S = 30.0
 def cool_down_s(sends: int) -> float:
     """Return how many seconds after the `sends`-th send the next may be asked for: 30, 60, 120, ..."""
     return _FIRST_COOL_DOWN_S * 2.0 ** (sends - 1)
+
+
+RESEND_HEADROOM = timedelta(seconds=20)
+"""A code that expires sooner is not sent again: it could not arrive and be typed in time."""
 
 
 def sources(target: Status) -> frozenset[Status]:

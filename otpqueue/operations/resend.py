@@ -19,10 +19,11 @@ from otpqueue.domain.errors import (
     RequestNotFound,
     ResendInProgress,
     ResendsExhausted,
+    ResendTooLate,
     ResendTooSoon,
 )
 from otpqueue.domain.guard import Counted
-from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, SendState
+from otpqueue.domain.request import MAX_SENDS, RESEND_HEADROOM, Channel, OtpRequest, SendState
 from otpqueue.logs import get_logger
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.applicant import Applicant
@@ -58,8 +59,8 @@ class ResendCode:
 
         The answer to a `held` call is kept in the same transaction.
 
-        Raises RequestNotFound, NotSentYet, ResendTooSoon, ResendInProgress, ResendsExhausted, one of the
-        CheckRefused errors for a request that has ended, NotAdmitted, DatabaseUnavailable.
+        Raises RequestNotFound, NotSentYet, one of the ResendRefused errors, one of the CheckRefused errors
+        for a request that has ended, NotAdmitted, DatabaseUnavailable.
         """
         request, e164 = self._find(request_id, client_id)
         traces.current().link(request.trace_context)
@@ -142,6 +143,8 @@ def _why_not(request: OtpRequest, now: datetime) -> OtpqueueError | None:
         return NotSentYet(retry_after_s=1)
     if request.expires_at <= now:
         return CodeExpired()
+    if request.expires_at - RESEND_HEADROOM <= now:
+        return ResendTooLate()
     if request.send_state is not SendState.IDLE:
         return ResendInProgress(retry_after_s=1)
     if request.sends >= MAX_SENDS:

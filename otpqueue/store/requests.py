@@ -18,6 +18,7 @@ from otpqueue.domain.request import (
     CHECKABLE,
     LIVE,
     MAX_SENDS,
+    RESEND_HEADROOM,
     Channel,
     OtpRequest,
     Reason,
@@ -197,13 +198,15 @@ def resend(
     guard: Counted | None = None,
     trace_context: str | None = None,
 ) -> bool:
-    """Make a request due for the same code once more, and not after its code expires; return whether it is.
+    """Make a request due for the same code once more, while that is of use; return whether it is.
 
     It travels as the first time unless `channel` is given, and in the trace of the call before unless
     `trace_context` is.
 
-    It is not when nothing can be resent now: ended, expired, not sent yet, being sent, too soon, too often.
+    It is not when nothing can be resent now: ended, expired or about to, not sent yet, being sent, too soon,
+    too often.
     """
+    latest = _r.expires_at - RESEND_HEADROOM
     result = conn.execute(
         update(otp_requests)
         .where(
@@ -211,7 +214,7 @@ def resend(
             _r.client_id == client_id,
             in_status(CHECKABLE),
             _r.send_state == SendState.IDLE,
-            _r.expires_at > now,
+            latest > now,
             _r.resend_after <= now,
             _r.sends < MAX_SENDS,
         )
@@ -219,7 +222,7 @@ def resend(
             send_state=SendState.DUE.value,
             send_kind=SendKind.RESEND.value,
             next_attempt_at=now,
-            send_by=func.least(_r.expires_at, send_by),
+            send_by=func.least(latest, send_by),
             sends=_r.sends + 1,
             tries=0,
             unknowns=0,

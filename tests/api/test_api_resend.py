@@ -150,6 +150,20 @@ def test_expired_before_anybody_noticed(caller: Caller) -> None:
     assert resend(caller, path).json["code"] == "expired"
 
 
+def test_code_that_is_about_to_expire(caller: Caller) -> None:
+    """A code with seconds left is not sent again as one that is good for minutes; it verifies until then."""
+    path, code = caller.sent()
+    caller.become(path, f"{NOW}, expires_at = now() + interval '15 seconds'")
+
+    answer = resend(caller, path)
+    caller.parts.pump.run()
+
+    assert (answer.status_code, answer.json["code"]) == (409, "resend_too_late")
+    assert "new request" in answer.json["detail"]
+    assert len(caller.provider.messages(caller.number)) == 1
+    assert caller.verify(path, code).status_code == 200
+
+
 def test_failed_resend_shows_beside_the_status(caller: Caller) -> None:
     """A resend that fails shows in `resend` with a reason, and the code in hand still verifies."""
     path, code = caller.sent()

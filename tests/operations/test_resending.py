@@ -27,6 +27,7 @@ from otpqueue.domain.errors import (
     RequestNotFound,
     ResendInProgress,
     ResendsExhausted,
+    ResendTooLate,
     ResendTooSoon,
 )
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
@@ -313,11 +314,11 @@ def test_strangers_request(parts: Parts, ask_sent: AskSent) -> None:
         parts.resend(uuid4(), client_id=request.client_id, channel=None, now=clock.now())
 
 
-@pytest.mark.parametrize(("left_s", "within_s"), [(400, 90), (90.5, 90), (40, 40), (0.5, 0.5)])
-def test_send_by_never_past_the_codes_end(
+@pytest.mark.parametrize(("left_s", "within_s"), [(400, 90), (110, 90), (60, 40), (20.5, 0.5)])
+def test_send_by_leaves_time_to_type_the_code(
     parts: Parts, ask_sent: AskSent, rows: Rows, left_s: float, within_s: float
 ) -> None:
-    """A resend must leave within the usual 90 s, and not after the code has stopped being good."""
+    """A resend must leave within the usual 90 s, and 20 s before the code stops being good."""
     request = ask_sent()
     now = clock.now() + timedelta(seconds=100)
     rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
@@ -326,6 +327,37 @@ def test_send_by_never_past_the_codes_end(
 
     assert taken.send_by == now + timedelta(seconds=within_s)
     assert taken.expires_at == now + timedelta(seconds=left_s)
+
+
+@pytest.mark.parametrize("left_s", [0.001, 2, 19.9, 20])
+def test_code_that_is_about_to_expire(resends: Resends, ask_sent: AskSent, left_s: float) -> None:
+    """A code that would be over before it could be typed is not sent again."""
+    request = ask_sent()
+    now = clock.now() + timedelta(seconds=100)
+    resends.rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
+
+    with pytest.raises(ResendTooLate):
+        resends.parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
+
+    row = resends.rows.request(request.id)
+    assert (row["send_state"], row["sends"], row["resend"]) == ("idle", 1, None)
+
+
+def test_resend_that_waits_until_the_code_is_about_to_expire(
+    resends: Resends, ask_sent: AskSent, provider: Provider
+) -> None:
+    """A resend that could not leave in time is given up, also if a worker comes before the code's end."""
+    request = ask_sent()
+    resends.rows.change(request.id, expires_at=clock.now() + timedelta(seconds=20.3))
+    resends.ask(request)
+    until(lambda: clock.now() >= resends.rows.request(request.id)["send_by"])
+
+    resends.parts.pump.run()
+    resends.parts.sweep(now=clock.now())
+
+    row = resends.rows.request(request.id)
+    assert (row["status"], row["resend"], row["resend_reason"]) == ("sent", "failed", "send_deadline")
+    assert len(provider.messages(NUMBER)) == 1
 
 
 def test_code_in_hand_while_a_resend_is_due(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
