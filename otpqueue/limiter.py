@@ -26,7 +26,9 @@ _MARKS = "otpqueue:running:"
 _MARK_MS = 10_000
 """Longer than a call takes: one whose process was killed keeps others with its key away for this long."""
 _AT_ONCE = 1000
-"""Keys that one command deletes."""
+"""Keys that one command deletes or names."""
+
+_NOTED_S = 400 * 86_400
 
 # Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
 # script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
@@ -174,6 +176,32 @@ class Limiter:
                 self._redis.unlink(*keys[first : first + _AT_ONCE])
         except RedisError as error:
             raise LimitsUnavailable(retry_after_s=1) from error
+
+    def count_of_hashes(self, limits: Iterable[Limit], mark: str) -> int:
+        """Return how many windows of these limits have a `whom` that begins with `mark`.
+
+        Reads the names of all keys, a thousand a command. Raises LimitsUnavailable.
+        """
+        try:
+            patterns = [f"{_PREFIX}:{limit.name}/{mark}*" for limit in limits]
+            return sum(1 for one in patterns for _ in self._redis.scan_iter(match=one, count=_AT_ONCE))
+        except RedisError as error:
+            raise LimitsUnavailable(retry_after_s=1) from error
+
+    def first_time(self, name: str, *, note: bool) -> float | None:
+        """Return when `name` was noted first, by Redis's clock; with `note` it is noted unless it has been.
+
+        Raises LimitsUnavailable.
+        """
+        key = f"{_PREFIX}:since/{name}"
+        try:
+            if note:
+                seconds, microseconds = self._redis.time()
+                self._redis.set(key, f"{seconds}.{microseconds:06}", nx=True, ex=_NOTED_S)
+            found: Any = self._redis.get(key)
+        except RedisError as error:
+            raise LimitsUnavailable(retry_after_s=1) from error
+        return float(found) if found else None
 
     def give_back(self, windows: Sequence[Window], counted: CountedCall, *, mark: str | None = None) -> None:
         """Remove the try from these windows, and the mark of its Idempotency-Key.

@@ -587,7 +587,13 @@ class Parts:
     @cached_property
     def rotate_hash(self) -> RotateHash:
         """Replaces the look-up key."""
-        return RotateHash(engine=self.engine, vault=self.vault)
+        return RotateHash(
+            engine=self.engine,
+            vault=self.vault,
+            limits=self.request_limits,
+            guesses=self.guess_policy,
+            retention=timedelta(days=self.settings.retention_days),
+        )
 
     @cached_property
     def purge(self) -> Purge:

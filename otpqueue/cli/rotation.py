@@ -80,15 +80,21 @@ def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
 
 
 def _tell_hashed(left: Hashed) -> None:
-    for table, count in left.numbers.items():
-        click.echo(f"{table}: {count} numbers under the old key")
-    click.echo(f"live requests bound to a session under the old key: {left.live_sessions}")
-    for prefix in left.api_keys:
-        click.echo(f"API key {prefix} has not been used yet: its next call moves it to the new key")
+    for use in left.uses:
+        rows = "unknown" if use.rows is None else use.rows
+        until = f"until {use.until:%Y-%m-%d %H:%M}Z" if use.until else "no end by itself"
+        click.echo(f"{use.what}: {rows} under the old key, {until}; {use.todo}")
     if left.needed:
-        click.echo("the old key is still needed")
+        click.echo(f"the old key is still needed{_by_itself(left)}")
     else:
         click.echo("the old key may be removed from OTPQUEUE_HASH_KEY")
+
+
+def _by_itself(left: Hashed) -> str:
+    """Return until when, where nothing has to be done but to wait."""
+    ends = [use.until for use in left.uses]
+    known = [end for end in ends if end]
+    return f", until {max(known):%Y-%m-%d %H:%M}Z" if known and len(known) == len(ends) else ""
 
 
 @click.command(name="drop-sealed")

@@ -10,7 +10,6 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
-from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import GuessPolicy, Quotas
 from otpqueue.logs import get_logger
@@ -56,7 +55,7 @@ class EraseNumber:
             ended = erasing.end_live(conn, ids, now=now)
             counts = erasing.erase(conn, number_hashes=hashes, ids=ids)
             erasing.note(conn, client_id=client_id, counts=counts, now=now)
-            return ended, counts, _quotas(conn)
+            return ended, counts, clients.own_quotas(conn)
 
         ended, counts, quotas = transaction(self.engine, work)
         for request_id in ended:
@@ -70,8 +69,3 @@ class EraseNumber:
         except LimitsUnavailable as error:
             log.warning("number_limits_not_erased", error=type(error.__cause__).__name__)
         return counts
-
-
-def _quotas(conn: Connection) -> dict[UUID, Quotas]:
-    """Return the quotas that are set for each client alone."""
-    return {one.id: ClientSettings.from_stored(one.settings).limits for one in clients.list_clients(conn)}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from otpqueue import metrics
@@ -183,6 +184,14 @@ class LimitedTry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftWindows:
+    """The limit windows for which an older look-up key is needed yet."""
+
+    windows: int
+    until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestLimits:
     """Counts requests and resends, all limits of one at once or none of them."""
 
@@ -254,6 +263,25 @@ class RequestLimits:
                 for quota in quotas
             ]
         )
+
+    def under(self, nth: int, own: Mapping[UUID, Quotas], *, now: datetime, note: bool) -> LeftWindows:
+        """Return the windows under the `nth` look-up key, and until when they say more than the first key's.
+
+        Every try is counted under all keys. So the windows of an older one are needed for the length of the
+        longest, from when each process knew the first key: from the first call with `note`, which an
+        operator makes then. Raises LimitsUnavailable.
+        """
+        marks = [mark.hex() for mark in self.vault.marks]
+        windows = self.limiter.count_of_hashes(REQUEST_LIMITS, marks[nth])
+        since = self.limiter.first_time(marks[0], note=note)
+        begun = datetime.fromtimestamp(since, UTC) if since else now
+        quotas = [self.quotas, *own.values()]
+        longest_s = max(
+            (quota.window_s for one in quotas for limit in REQUEST_LIMITS if (quota := one.get(limit.name))),
+            default=0,
+        )
+        until = begun + timedelta(seconds=longest_s)
+        return LeftWindows(windows=windows if until > now else 0, until=until)
 
     def _counted_by(
         self, limit: Limit, own: Mapping[UUID, Quotas]

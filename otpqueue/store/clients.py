@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.keys import KeyState, key_state
+from otpqueue.domain.limits import Quotas
 from otpqueue.store.schema import api_keys, clients
 
 _k = api_keys.c
@@ -115,6 +116,11 @@ def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
 def list_clients(conn: Connection) -> list[Client]:
     """Return all clients by name."""
     return [_to_client(row) for row in conn.execute(select(clients).order_by(clients.c.name))]
+
+
+def own_quotas(conn: Connection) -> dict[UUID, Quotas]:
+    """Return the quotas that are set for each client alone."""
+    return {one.id: ClientSettings.from_stored(one.settings).limits for one in list_clients(conn)}
 
 
 def read_client(conn: Connection, name: str, *, lock: bool = False) -> Client | None:

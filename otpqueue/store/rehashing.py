@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -19,7 +20,9 @@ from sqlalchemy import (
     delete,
     func,
     null,
+    or_,
     select,
+    true,
     update,
     values,
 )
@@ -27,14 +30,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import Values
 
+from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE
 from otpqueue.store import do_not_send
 from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.requests import in_status
-from otpqueue.store.schema import api_keys, otp_requests
+from otpqueue.store.schema import api_keys, checks, guard_addresses, idempotency_keys, otp_requests
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
+
+_GUARD_COUNTS = timedelta(hours=25)
+"""The guard counts an address for a day after the hour that a row stands for."""
 
 _HASHED = tuple(holding for holding in HOLDINGS if holding.number_hash is not None)
 SEALED: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.sealed)
@@ -60,20 +67,77 @@ def count(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
     return sum(_count(conn, [_marked(hashes, mark)]) for mark in marks)
 
 
+def last_of(
+    conn: Connection, holding: Holding, marks: Sequence[bytes], *, retention: timedelta
+) -> datetime | None:
+    """Return when the last of a table's rows under these keys goes by its age; None if one never does."""
+    if holding.age is None:
+        return None
+    hashes, age = holding.column(holding.number_hash or ""), holding.column(holding.age)
+    under = or_(*(_marked(hashes, mark) for mark in marks))
+    ages = holding.only if holding.only is not None else true()
+    row = conn.execute(
+        select(func.max(age).label("newest"), func.bool_and(func.coalesce(ages, False)).label("all")).where(
+            under
+        )
+    ).one()
+    return row.newest + holding.kept_for(retention) if row.newest and row.all else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting:
+    """What counts under a key for a time, and is not hashed anew."""
+
+    rows: int
+    until: datetime | None
+    """When the last of them has ended; None if there is none."""
+
+
+def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> Counting:
+    """Return the idempotency keys under these keys whose time is not over."""
+    k = idempotency_keys.c
+    return _counting(conn, k.key_hash, marks, k.expires_at)
+
+
+def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> Counting:
+    """Return the rows under these keys by which addresses are counted: by the guard, and for wrong codes."""
+    found = [_counting(conn, guard_addresses.c.address_hash, marks, guard_addresses.c.hour + _GUARD_COUNTS)]
+    if guesses.client_ip:
+        window = timedelta(seconds=guesses.client_ip.window_s)
+        found.append(_counting(conn, checks.c.client_ip_hash, marks, checks.c.started_at + window))
+    ends = [one.until for one in found if one.until]
+    return Counting(rows=sum(one.rows for one in found), until=max(ends, default=None))
+
+
+def _counting(
+    conn: Connection, hashes: Column[Any], marks: Sequence[bytes], ends_at: ColumnElement[datetime]
+) -> Counting:
+    row = conn.execute(
+        select(func.count().label("rows"), func.max(ends_at).label("until")).where(
+            or_(*(_marked(hashes, mark) for mark in marks)), ends_at > func.statement_timestamp()
+        )
+    ).one()
+    return Counting(rows=row.rows, until=row.until)
+
+
 def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
     """Return how many live requests are bound to a session whose hash was made with one of these keys."""
     return sum(_count(conn, [in_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
 
 
-def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> list[str]:
-    """Return the prefixes of the API keys in force that have not been used since these keys were replaced."""
-    found: list[str] = []
-    for mark in marks:
-        rows = select(api_keys.c.prefix).where(
-            api_keys.c.revoked_at.is_(None), _marked(api_keys.c.key_hash, mark)
-        )
-        found += conn.execute(rows).scalars()
-    return sorted(found)
+def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
+    """Return the API keys in force that have not been used since these keys were replaced.
+
+    By their prefixes: when each expires, None for never.
+    """
+    k = api_keys.c
+    in_force = or_(k.expires_at.is_(None), k.expires_at > func.statement_timestamp())
+    rows = conn.execute(
+        select(k.prefix, k.expires_at)
+        .where(k.revoked_at.is_(None), in_force, or_(*(_marked(k.key_hash, mark) for mark in marks)))
+        .order_by(k.prefix)
+    )
+    return {row.prefix: row.expires_at for row in rows}
 
 
 def rehash(

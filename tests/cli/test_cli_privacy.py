@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,6 @@ from otpqueue import clock
 from otpqueue.cli import main
 from otpqueue.operations.keys import prefix_of
 from otpqueue.store.erasing import COUNTED
-from otpqueue.store.holdings import HOLDINGS
 from otpqueue.store.purging import AGEING
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
@@ -129,18 +129,21 @@ def test_rotate_hash(shell: Shell, ask: Ask, parts: Parts) -> None:
     parts.keys.revoke(prefix_of(key), now=clock.now())
     done = shell.invoke("keys", "rotate-hash", **both)
 
-    others = [one.table.name for one in HOLDINGS if one.number_hash and one.counted_as != "requests"]
-    unused = f"API key {prefix_of(key)} has not been used yet: its next call moves it to the new key"
-    assert looked.output.splitlines() == [
-        "otp_requests: 1 numbers under the old key",
-        *(f"{name}: 0 numbers under the old key" for name in others),
-        "live requests bound to a session under the old key: 0",
-        unused,
-        "the old key is still needed",
-    ]
+    unused = f"API key {prefix_of(key)}: 1 under the old key, no end by itself; use it once, or make another"
+    windows = r"limit windows: 3 under the old key, until \d{4}-\d\d-\d\d \d\d:\d\dZ; wait"
+    in_requests, in_keys, in_redis, needed = looked.output.splitlines()
+    assert in_requests.startswith("otp_requests: 1 under the old key, ")
+    assert "rotate-hash" in in_requests
+    assert (in_keys, needed) == (unused, "the old key is still needed")
+    assert re.fullmatch(windows, in_redis)
     assert rotated.output.splitlines()[0] == "old: 1 of 1, 0 left"
-    assert rotated.output.splitlines()[-2:] == [unused, "the old key is still needed"]
-    assert done.output.splitlines()[-1] == "the old key may be removed from OTPQUEUE_HASH_KEY"
+    assert rotated.output.splitlines()[1] == unused
+    only_windows, until = done.output.splitlines()
+    assert re.fullmatch(windows, only_windows)
+    assert re.fullmatch(r"the old key is still needed, until \d{4}-\d\d-\d\d \d\d:\d\dZ", until)
+    parts.redis.flushdb()
+    emptied = shell.invoke("keys", "rotate-hash", **both)
+    assert emptied.output.splitlines() == ["the old key may be removed from OTPQUEUE_HASH_KEY"]
 
 
 def test_rotate_hash_with_one_key(shell: Shell, parts: Parts) -> None:

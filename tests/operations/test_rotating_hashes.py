@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, select, text
 
 from otpqueue import clock
@@ -28,6 +29,7 @@ from otpqueue.domain.request import Status
 from otpqueue.operations import limits
 from otpqueue.operations.keys import prefix_of
 from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.rotate_hash import KeyUse
 from otpqueue.operations.verify import Attempted
 from otpqueue.settings import SettingsError
 from otpqueue.store import idempotency, refusals, rehashing
@@ -42,6 +44,7 @@ from tests.operations.looking import Rows, at_once, numbers
 
 OLD = base64.b64encode(b"h" * 32).decode()
 NEW = base64.b64encode(b"i" * 32).decode()
+DAY = timedelta(days=1)
 CLEAN = {holding.table.name: 0 for holding in HOLDINGS if holding.number_hash is not None}
 
 
@@ -271,6 +274,132 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
         parts.vault.key_hash(unused),
         parts.vault.key_hash(revoked),
     }
+
+
+def uses(parts: Parts) -> dict[str, KeyUse]:
+    """Return what the old key is needed for."""
+    return {use.what: use for use in parts.rotate_hash.look().uses}
+
+
+def test_expired_api_key_needs_no_look_up_key(parts: Parts, make_parts: MakeParts) -> None:
+    """A key that has expired can move no more; one that will expire needs the old key until then."""
+    now = clock.now()
+    old = parts.keys.create(client="shop", scopes=frozenset({"send"}), now=now)
+    ending = parts.keys.create(client="bank", scopes=frozenset({"send"}), now=now, expires_in=DAY)
+    new = parts.keys.rotate(old, overlap=timedelta(0), now=now).key
+    both = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+    both.keys.authenticate(new, now=clock.now())
+    with pytest.raises(Unauthenticated):
+        both.keys.authenticate(old, now=clock.now())
+
+    left = both.rotate_hash(progress=silent)
+
+    assert left.api_keys == (prefix_of(ending),)
+    (use,) = left.uses
+    assert (use.what, use.until) == (f"API key {prefix_of(ending)}", now + DAY)
+    both.keys.authenticate(ending, now=clock.now())
+    assert not both.rotate_hash.look().needed
+
+
+def test_idempotency_keys_need_the_old_key_until_they_expire(
+    parts: Parts, switched: Parts, client_id: UUID
+) -> None:
+    """A call that was made under the old key may be repeated for a day."""
+    now = clock.now()
+    parts.request.once(
+        wanted(),
+        call=Call(name="POST /v1/otp-requests", key="k", body="{}"),
+        answer=lambda made: Answer(status=202, body=str(made.id)),
+        client_id=client_id,
+        now=now,
+    )
+
+    switched.rotate_hash(progress=silent)
+    use = uses(switched)["idempotency keys"]
+    with connection(parts.engine) as conn:
+        conn.execute(text("UPDATE idempotency_keys SET expires_at = now()"))
+
+    assert (use.rows, use.until) == (1, now + DAY)
+    assert "idempotency keys" not in uses(switched)
+
+
+def test_limit_windows_need_the_old_key_for_the_longest_window(
+    parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str
+) -> None:
+    """What was counted under the old key alone counts for a day from the first run on."""
+    parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
+    both = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
+
+    left = both.rotate_hash(progress=silent)
+    first = {use.what: use for use in left.uses}["limit windows"]
+    again = uses(both)["limit windows"]
+
+    # Of the number: in 15 minutes, a day, and a day over all clients; of the address: in 15 minutes.
+    assert first.rows == again.rows == 4
+    assert first.until == again.until
+    assert first.until is not None
+    assert timedelta(hours=23, minutes=59) < first.until - clock.now() <= DAY
+    with redis.Redis.from_url(redis_url) as client:
+        (noted,) = client.keys("otpqueue:limits:since/*")
+        client.set(noted, clock.now().timestamp() - DAY.total_seconds() - 1)
+    assert "limit windows" not in uses(both)
+
+
+def test_longest_window_may_be_a_clients_own(parts: Parts, make_parts: MakeParts, client_id: UUID) -> None:
+    """A client whose codes are counted by the week has the old key needed for a week."""
+    parts.clients.set("test", "limits.number_day", "30/7d")
+    parts.request(wanted(), client_id=client_id, now=clock.now())
+
+    until = uses(make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}"))["limit windows"].until
+
+    assert until is not None
+    assert 6.9 * DAY < until - clock.now() <= 7 * DAY
+
+
+def test_redis_that_is_away_is_not_taken_for_empty(
+    parts: Parts, make_parts: MakeParts, closed_port: int
+) -> None:
+    """While windows cannot be counted the old key is not called needless."""
+    apart = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}", REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
+
+    left = apart.rotate_hash(progress=silent)
+
+    assert [(use.what, use.rows) for use in left.uses] == [("limit windows", None)]
+    assert left.needed
+
+
+def test_addresses_need_the_old_key_while_they_count(
+    parts: Parts, ask_sent: AskSent, switched: Parts, rows: Rows, client_id: UUID
+) -> None:
+    """Wrong codes from an address count for an hour, its tries at new blocks for a day."""
+    request = ask_sent(client_ip="198.51.100.7")
+    with pytest.raises(CodeIncorrect):
+        verify(parts, request.id, client_id, "000000")
+    (check,) = rows.checks()
+
+    use = uses(switched)["counts of addresses"]
+    with connection(parts.engine) as conn:
+        hour = conn.execute(text("SELECT max(hour) FROM guard_addresses")).scalar_one()
+
+    expected = check["started_at"] + timedelta(hours=1)
+    assert use.until == max(expected, hour + timedelta(hours=25)) if hour else use.until == expected
+
+
+def test_tables_say_until_when_they_need_the_old_key(parts: Parts, switched: Parts, client_id: UUID) -> None:
+    """Refusals go by their age; a locked number stays until something is done, which is said."""
+    refuse(parts, client_id, "+447700900999")
+    with connection(parts.engine) as conn:
+        locked = {"client": client_id, "hash": parts.vault.number_hash("+447700900998")}
+        conn.execute(text("INSERT INTO number_guesses VALUES (:client, :hash, 99, NULL, now())"), locked)
+
+    found = uses(switched)
+
+    refused, guessed = found["refusals"], found["number_guesses"]
+    assert refused.until is not None
+    assert 6.9 * DAY < refused.until - clock.now() <= 7 * DAY
+    assert "--drop-unknown" in refused.todo
+    assert guessed.until is None
+    assert "numbers unlock" in guessed.todo
 
 
 @pytest.mark.parametrize(
