@@ -11,14 +11,13 @@ from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.logs import get_logger
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import do_not_send
 from otpqueue.store.do_not_send import Blocked
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 
 log = get_logger(__name__)
-
-_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +32,13 @@ class Blocklist:
     ) -> PhoneNumber:
         """Put a number (E.164) on the list, until a moment or for good; return it.
 
-        Raises InvalidPhoneNumber, InvalidRequest for an end that has passed, DatabaseUnavailable.
+        Raises InvalidPhoneNumber, InvalidRequest for an end that has passed or a reason that names a number,
+        DatabaseUnavailable.
         """
         number = phone.parse(phone_number, allow_documentation=True)
         if until is not None and until <= now:
             raise InvalidRequest([FieldError("until", "must be a day to come")])
-        if reason is not None and (len(reason) > _LONGEST_REASON or not reason.isprintable()):
-            raise InvalidRequest(
-                [FieldError("reason", f"must be at most {_LONGEST_REASON} printable characters")]
-            )
+        check_reason(reason)
         transaction(
             self.engine,
             lambda conn: do_not_send.block(

@@ -12,14 +12,13 @@ from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps, Scope, day_of
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.logs import get_logger
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import clients, send_counts, stops
 from otpqueue.store.engine import connection
 from otpqueue.store.send_counts import SendCount, Subject
 from otpqueue.store.stops import Stop
 
 log = get_logger(__name__)
-
-_LONGEST_REASON = 500
 
 EVERYTHING = "everything"
 """What a stop for all is of; others are of a `country` or a `client`, and its name."""
@@ -66,12 +65,10 @@ class SendingSwitch:
     ) -> bool:
         """Stop sending for all, or for one country or client; return whether it was not stopped before.
 
-        Raises InvalidRequest for what is no country, an unknown client or both; DatabaseUnavailable.
+        Raises InvalidRequest for what is no country, an unknown client or both, and for a reason that names a
+        number; DatabaseUnavailable.
         """
-        if reason is not None and (len(reason) > _LONGEST_REASON or not reason.isprintable()):
-            raise InvalidRequest(
-                [FieldError("reason", f"must be at most {_LONGEST_REASON} printable characters")]
-            )
+        check_reason(reason)
         with connection(self.engine) as conn:
             scope, subject = self._subject(conn, country=country, client=client)
             new = Stop(scope=scope, subject=subject, reason=reason, stopped_by=by, stopped_at=now)

@@ -326,7 +326,7 @@ def test_idempotency_keys_need_the_old_key_until_they_expire(
 def test_limit_windows_need_the_old_key_for_the_longest_window(
     parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str
 ) -> None:
-    """What was counted under the old key alone counts for a day from the first run on."""
+    """What was counted under the old key alone counts for a day from the first run on, and no longer."""
     parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
     both = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
 

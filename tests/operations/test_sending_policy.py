@@ -310,6 +310,9 @@ def test_blocked_number(parts: Parts, ask: Ask, rows: Rows, provider: Provider) 
         ask("07700 900123", country="GB")
     with pytest.raises(InvalidPhoneNumber):
         parts.blocklist.block("07700", reason=None, until=None, now=now)
+    for reason in (f"asked by {NUMBER}", "the one that ends ***23", "#bcdfgh", "two\nlines"):
+        with pytest.raises(InvalidRequest):
+            parts.blocklist.block(NUMBER, reason=reason, until=None, now=now)
 
     assert str(caught.value) == NumberNotAllowed.message()
     assert reasons(rows) == ["do_not_send"]
