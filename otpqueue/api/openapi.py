@@ -208,9 +208,9 @@ OPERATIONS = (
         method="POST",
         path="/v1/otp-requests/{request_id}/resend",
         summary="Send the same code once more",
-        description="By SMS or voice, five sends in all, 30 seconds after the first, then 60, 120, 240, and not "
-        "in the last 20 seconds of the code. The code in hand stays good meanwhile; a resend that fails shows "
-        "in `resend` and changes nothing else. The body may be left out.",
+        description="By SMS or voice, five sends in all, 30 seconds after the first, then 60, 120, 240, and "
+        "not in the last 20 seconds of the code. The code in hand stays good meanwhile; a resend that fails "
+        "shows in `resend` and changes nothing else. The body may be left out.",
         parameters=(_ID, _IDEMPOTENCY_KEY),
         body=bodies.ResendWanted,
         optional_body=True,
