@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import Status
 from otpqueue.domain.webhooks import event_of
+from otpqueue.logs import get_logger
 from otpqueue.store import webhooks
 from otpqueue.store.engine import connection
 
 _LOOK_AGAIN_S = 10.0
-"""So long it is remembered who wants to be told of what: a new endpoint waits for beat until then."""
+"""How long the subscription list is cached. A new endpoint may miss wake-ups for that long."""
+
+log = get_logger(__name__)
 
 
 class TellClients:
@@ -47,7 +51,8 @@ class TellClients:
             self._look_at = time.monotonic() + self._look_again_s
             with connection(self._engine) as conn:
                 self._wanted = webhooks.wanted(conn)
-        except DatabaseUnavailable:
-            pass  # the next look is seconds away
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            # The next query is seconds away. Whoever calls has done what matters.
+            log.warning("webhook_list_not_read", error=type(error).__name__)
         finally:
             self._looking.release()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +22,7 @@ from otpqueue.domain.errors import (
     CheckRefused,
     CodeExpired,
     CodeIncorrect,
+    DatabaseUnavailable,
     NotSentYet,
     OtpqueueError,
     ProviderUnavailable,
@@ -56,6 +60,12 @@ _HIDDEN_FROM_STRANGERS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), Requ
 _NO_CODE = "There is no code to check for this phone number and session; request a new one."
 
 _POLL_S = 0.03
+_WAITERS_OF_CLIENT = 4
+
+_RECORD_WITHIN_S = 3.0
+"""How long recording a right code is tried again while Postgres is away."""
+
+_RECORD_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +76,36 @@ class Attempted:
     session_id: str | None = None
     phone_number: str | None = None
     client_ip: str | None = None
+
+
+class CheckWaiters:
+    """Who waits in this process for another check of the same request to end. Thread-safe.
+
+    A waiting call holds a thread: one for a request, and a few for a client, leave room for all others.
+    """
+
+    def __init__(self, *, of_client: int = _WAITERS_OF_CLIENT) -> None:
+        self._of_client = of_client
+        self._lock = threading.Lock()
+        self._requests: set[UUID] = set()
+        self._clients: Counter[UUID] = Counter()
+
+    def enter(self, request_id: UUID, client_id: UUID) -> bool:
+        """Return whether a call may wait; one that may must `leave`."""
+        with self._lock:
+            if request_id in self._requests or self._clients[client_id] >= self._of_client:
+                return False
+            self._requests.add(request_id)
+            self._clients[client_id] += 1
+            return True
+
+    def leave(self, request_id: UUID, client_id: UUID) -> None:
+        """Wait no more."""
+        with self._lock:
+            self._requests.discard(request_id)
+            self._clients[client_id] -= 1
+            # A client that is idle takes no memory.
+            self._clients += Counter()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +119,7 @@ class VerifyCode:
     patience_s: float
     """How long a check waits for another one of the same request that is in progress."""
     tell: Tell = tell_nobody
+    waiters: CheckWaiters = field(default_factory=CheckWaiters, repr=False)
 
     def __call__(
         self,
@@ -122,14 +163,43 @@ class VerifyCode:
 
         # Without a key to keep the answer with it is one statement, which needs no transaction around it.
         keyed = held is not None and held.held is not None
-        recorded = transaction(self.engine, record_and_keep) if keyed else record(self.engine)
+        recorded = self._surely(
+            lambda: transaction(self.engine, record_and_keep) if keyed else record(self.engine),
+            check,
+            judgement,
+        )
         request, status = recorded.request, recorded.moved_to
-        _report(request, judgement, status)
-        if status in FINAL:
-            self.tell([(client_id, status)])
+        self._follow_up(request, judgement, status)
         if status is Status.VERIFIED:
             return request
         raise _refusal(request, judgement.verdict)
+
+    def _surely(
+        self, record: Callable[[], RecordedCheck], check: OpenCheck, judgement: Judgement
+    ) -> RecordedCheck:
+        """Record a judgement; that of a right code again where Postgres may have recorded it unheard.
+
+        Else its caller would get 503 now and `already_verified` afterwards, and nobody the 200. Of any other
+        judgement a loss does no harm: the guess stays spent.
+        """
+        give_up = time.monotonic() + _RECORD_WITHIN_S
+        while True:
+            try:
+                return record()
+            except DatabaseUnavailable:
+                if judgement.verdict is not Verdict.CORRECT or time.monotonic() >= give_up:
+                    raise
+                log.warning("right_code_not_recorded", otp_id=str(check.request_id))
+                time.sleep(_RECORD_PAUSE_S)
+
+    def _follow_up(self, request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
+        """Report a judgement and notify the client. What fails here must not hide what was recorded."""
+        try:
+            _report(request, judgement, moved_to)
+            if moved_to in FINAL:
+                self.tell([(request.client_id, moved_to)])
+        except Exception:
+            log.exception("check_not_followed_up", otp_id=str(request.id))
 
     def _ask(self, check: OpenCheck, code: str) -> Judgement:
         about: Attributes = {"otpqueue.otp_id": str(check.request_id), "otpqueue.check": check.number}
@@ -199,8 +269,8 @@ class VerifyCode:
         number_hashes = self._number_hashes(attempted)
         session_hashes = self.vault.session_hashes(attempted.session_id)
         client_ip_hash = self.vault.address_hash(attempted.client_ip)
-        give_up = time.monotonic() + self.patience_s
-        while True:
+
+        def begin() -> OpenCheck:
             begun = checks.begin(
                 self.engine,
                 request_id=request_id,
@@ -218,10 +288,27 @@ class VerifyCode:
                 return begun
             if not begun.belongs:
                 log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
-            refusal = _why_not(begun.request, belongs=begun.belongs, now=now)
-            if not isinstance(refusal, CheckInProgress) or time.monotonic() >= give_up:
-                raise refusal
+            raise _why_not(begun.request, belongs=begun.belongs, now=now)
+
+        try:
+            return begin()
+        except CheckInProgress:
+            if not self.waiters.enter(request_id, client_id):
+                raise
+        try:
+            return self._wait_to(begin)
+        finally:
+            self.waiters.leave(request_id, client_id)
+
+    def _wait_to(self, begin: Callable[[], OpenCheck]) -> OpenCheck:
+        give_up = time.monotonic() + self.patience_s
+        while True:
             time.sleep(_POLL_S)
+            try:
+                return begin()
+            except CheckInProgress:
+                if time.monotonic() >= give_up:
+                    raise
 
     def _number_hashes(self, attempted: Attempted) -> list[bytes] | None:
         if attempted.phone_number is None:

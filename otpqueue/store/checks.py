@@ -172,7 +172,8 @@ def record(
 ) -> RecordedCheck | None:
     """Record a judgement, let the next check in, and move the request if the judgement ends it.
 
-    None if the request has been erased meanwhile.
+    None if the request has been erased meanwhile. A correct code may be recorded again with the same `now`:
+    nobody knows whether a statement was executed whose connection broke.
     """
     found = fetch(
         where,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +20,7 @@ from otpqueue.domain.errors import (
     RequestLocked,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import Attempted, CheckWaiters
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -44,6 +47,7 @@ def check_patiently(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
             return check(parts, request, code)
         except CheckInProgress:
             assert time.monotonic() < give_up
+            time.sleep(0.02)
 
 
 def test_fifty_right_codes_succeed_once(
@@ -83,6 +87,43 @@ def test_right_code_is_not_refused_for_wrong_ones_in_flight(
     assert verdicts[-1] == "correct"
     assert set(verdicts[:-1]) <= {"wrong"}
     assert len(verdicts) == rows.request(request.id)["checks_used"] <= 5
+
+
+def test_one_call_waits_for_a_check(parts: Parts, ask_sent: AskSent, provider: Provider) -> None:
+    """While a request is being checked one more call of this process waits; others hear so at once."""
+    request, code = ask_sent(), provider.code()
+    provider.fault(match={"path": CHECK}, latency_ms=700)
+    patient = replace(parts.verify, patience_s=5.0, waiters=CheckWaiters())
+    took_s: list[float] = []
+
+    def timed() -> OtpRequest:
+        began = time.monotonic()
+        try:
+            return patient(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+        except CheckInProgress:
+            took_s.append(time.monotonic() - began)
+            raise
+
+    answers = at_once([timed] * 12)
+
+    counts = Counter(type(answer) for answer in answers)
+    assert counts[OtpRequest] == 1
+    # One was checked and one waited for it; a call that came after both is told that the code was used.
+    assert counts[CheckInProgress] + counts[AlreadyVerified] == 11
+    assert counts[CheckInProgress] >= 8
+    assert max(took_s) < 4.0
+
+
+def test_few_calls_of_a_client_wait() -> None:
+    """A client whose requests are all being checked has four calls that wait; others have their own."""
+    waiters = CheckWaiters()
+    client, other, requests = uuid4(), uuid4(), [uuid4() for _ in range(6)]
+
+    assert [waiters.enter(request, client) for request in requests] == [True] * 4 + [False] * 2
+    assert waiters.enter(requests[5], other)
+    assert not waiters.enter(requests[0], other)
+    waiters.leave(requests[0], client)
+    assert waiters.enter(requests[0], client)
 
 
 def test_guessing_at_once_gets_no_extra_checks(

@@ -4,6 +4,9 @@
 -- all but a correct code, when another check has begun since. For a correct code that is the single use.
 -- `begin` has counted the guess as a wrong one; here it is taken back if the provider did not judge it, and
 -- forgotten, with the ones before it, if it was right and accepted. A code that came too late proves nothing.
+--
+-- Executed again for the same check, with the same moment, it returns of a correct code what it returned first:
+-- the connection may have broken after the commit. A check's number belongs to one caller alone.
 CREATE OR REPLACE FUNCTION record_check(
     request uuid, check_number_ smallint, said text, said_code text, said_status smallint, took_ms integer,
     at timestamptz, given_back_at_most smallint, minute_ timestamptz, shard_ smallint
@@ -24,6 +27,15 @@ BEGIN
     WHERE c.request_id = request AND c.number = check_number_
       AND (c.verdict IS NULL OR c.code = 'lease_ran_out');
     noted := FOUND;
+    IF NOT noted AND said = 'correct' AND r.status = 'verified' AND r.verified_at = at THEN
+        moved := EXISTS (
+            SELECT FROM checks AS c
+            WHERE c.request_id = request AND c.number = check_number_
+              AND c.verdict = 'correct' AND c.finished_at = at
+        );
+        RETURN NEXT;
+        RETURN;
+    END IF;
     moved := r.status IN ('delivered', 'sent', 'undelivered')
              AND (said = 'correct' OR r.check_number = check_number_);
     IF moved THEN

@@ -1,0 +1,168 @@
+"""A right code that Postgres has recorded is told to its caller, whatever breaks at that moment."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from otpqueue import clock
+from otpqueue.domain.errors import AlreadyVerified, DatabaseUnavailable
+from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.request import OtpRequest, Status
+from otpqueue.operations.verify import Attempted
+from otpqueue.wiring import Parts
+from tests.conftest import MakeParts, Provider
+from tests.operations.conftest import AskSent
+from tests.operations.looking import Rows
+
+RECORD = b"record_check"
+
+
+class DeafProxy:
+    """Stands before Postgres. When told so, it passes a statement on, swallows its answer and hangs up."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = url.replace(f":{parts.port}/", f":{self._server.getsockname()[1]}/")
+        self.statement = RECORD
+        """What stands in it."""
+        self.swallow = 0
+        """How many more times."""
+        self._open: list[socket.socket] = [self._server]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                server = socket.create_connection(self._target)
+                self._open += [client, server]
+                threading.Thread(target=self._answers, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._statements, args=(client, server), daemon=True).start()
+
+    def _statements(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                deaf = self.statement in data and self.swallow > 0
+                if deaf:
+                    self.swallow -= 1
+                    # What is shut down for reading takes no more of what the server says.
+                    client.shutdown(socket.SHUT_WR)
+                server.sendall(data)
+        # Postgres executes what it has got before it sees the end.
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+    def _answers(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                with suppress(OSError):
+                    client.sendall(data)
+        for one in (client, server):
+            one.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        for one in self._open:
+            one.close()
+
+
+@pytest.fixture
+def deaf(database_url: str) -> Iterator[DeafProxy]:
+    """Yield the proxy."""
+    with closing(DeafProxy(database_url)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(make_parts: MakeParts, deaf: DeafProxy) -> Parts:
+    """Return parts that reach Postgres through the proxy."""
+    return make_parts(DATABASE_URL=deaf.url)
+
+
+def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
+    """Check a code."""
+    return parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_answer_of_postgres_is_lost(
+    behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, rows: Rows, times: int
+) -> None:
+    """The code was recorded, and nobody heard so: it is asked again, and the caller gets their 200, once."""
+    request, code = ask_sent(), provider.code()
+    deaf.swallow = times
+
+    with capture_logs() as logs:
+        verified = check(behind, request, code)
+
+    assert deaf.swallow == 0
+    assert verified.status is Status.VERIFIED
+    assert [entry["event"] for entry in logs].count("right_code_not_recorded") == times
+    assert [row["verdict"] for row in rows.checks(request.id)] == ["correct"]
+    with pytest.raises(AlreadyVerified):
+        check(behind, request, code)
+
+
+@pytest.mark.parametrize("statement", [RECORD, b"COMMIT"])
+def test_answer_of_postgres_is_lost_with_an_idempotency_key(
+    behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, statement: bytes
+) -> None:
+    """So it is where the answer is kept in the same transaction."""
+    request, code = ask_sent(), provider.code()
+    # The first connection has transactions of its own.
+    behind.status(request.id, client_id=request.client_id)
+    deaf.statement, deaf.swallow = statement, 1
+    now, call = clock.now(), Call(name="verify", key="k", body="b")
+
+    def make(_: OtpRequest) -> Answer:
+        return Answer(status=200, body="verified")
+
+    with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as held:
+        verified = behind.verify(
+            request.id, Attempted(code=code), client_id=request.client_id, now=now, held=held
+        )
+
+    assert (verified.status, deaf.swallow) == (Status.VERIFIED, 0)
+    with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as again:
+        assert again.answer == Answer(status=200, body="verified", replayed=True)
+
+
+def test_wrong_code_whose_record_is_lost(
+    behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, rows: Rows
+) -> None:
+    """Of a wrong code nothing is asked again: the guess is spent, and the caller may try another code."""
+    request, code = ask_sent(), provider.code()
+    deaf.swallow = 1
+
+    with pytest.raises(DatabaseUnavailable):
+        check(behind, request, f"{(int(code) + 1) % 1_000_000:06}")
+
+    assert rows.request(request.id)["checks_used"] == 1
+    assert check(behind, request, code).status is Status.VERIFIED
+
+
+def test_notification_that_breaks(parts: Parts, ask_sent: AskSent, provider: Provider) -> None:
+    """Whatever becomes of the client's webhook, the caller of a right code gets their 200."""
+    request = ask_sent()
+
+    def tell(_: object) -> None:
+        raise RuntimeError("broken")
+
+    verify = replace(parts.verify, tell=tell)
+    with capture_logs() as logs:
+        verified = verify(
+            request.id, Attempted(code=provider.code()), client_id=request.client_id, now=clock.now()
+        )
+
+    assert verified.status is Status.VERIFIED
+    assert "check_not_followed_up" in [entry["event"] for entry in logs]
