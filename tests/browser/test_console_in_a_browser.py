@@ -223,7 +223,7 @@ def test_every_page_can_be_used_by_everybody(browser: Browser, served: Served) -
     path, _ = served.sent(NUMBER)
     alert_id = open_alert(served.parts, subject="GB", requests=[path.rpartition("/")[2]])
     served.parts.alert_desk.silence(
-        rule="number_requests", subject="FR", until=clock.now() + timedelta(hours=1), by="ann"
+        rule="country_conversion", subject="FR", until=clock.now() + timedelta(hours=1), by="ann"
     )
     served.parts.switch.stop(country="FR", client=None, reason="pumped", by="ann", now=clock.now())
     pages = [*PAGES, f"/console/requests/{path.rpartition('/')[2]}", f"/console/alerts/{alert_id}"]

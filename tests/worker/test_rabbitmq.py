@@ -105,7 +105,6 @@ def test_woken_workers_send_everything_once(
         "otpqueue:workers",
     }
     assert rabbit.password not in logged()
-    assert "otpqueue:**@127.0.0.1" in logged()
     assert "Traceback" not in logged()
     assert '"level": "error"' not in logged()
 
@@ -164,8 +163,9 @@ def test_processes_survive_the_broker(
     before = ask(numbers(5)[0])
     until(lambda: rows.request(before.id)["status"] == "sent")
 
+    # A worker that lingers would need no message.
+    until(lambda: not parts.redis.exists(parts.waker.flag_key))
     end(rabbit)
-    parts.waker.taken()
     asked = time.monotonic()
     with structlog.testing.capture_logs() as told:
         while_away = ask(numbers(5)[1])
