@@ -279,7 +279,7 @@ def test_everything_is_escaped(lonely: Caller) -> None:
     caller.parts.switch.stop(country=None, client=EVIL[:60], reason=EVIL, by=EVIL, now=clock.now())
     alert_id = open_alert(caller.parts, subject=EVIL, requests=[request_id], reasons={EVIL: 3})
     caller.parts.alert_desk.silence(
-        rule="number_requests", subject=EVIL, until=clock.now() + timedelta(hours=1), by=EVIL, reason=EVIL
+        rule="country_conversion", subject=EVIL, until=clock.now() + timedelta(hours=1), by=EVIL, reason=EVIL
     )
     caller.parts.roll_up()
 
@@ -390,7 +390,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
     browser.log_in(key)
     prefix = "_".join(key.split("_")[:2])
     request_id = caller.ask().rpartition("/")[2]
-    alert_id = open_alert(caller.parts, requests=[request_id])
+    alert_id = open_alert(caller.parts, number_hash=b"h" * 32, requests=[request_id])
     place = f"/console/alerts/{alert_id}"
 
     assert "1 alert open" in words(browser.page("/console/alerts"))
@@ -424,7 +424,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
 @pytest.mark.parametrize("fields", [{"for": "1y"}, {}, {"for": "1h", "reason": "+447700900123 again"}])
 def test_silence_that_cannot_be(caller: Caller, operator: Browser, fields: dict[str, str]) -> None:
     """A silence of no length, or with a number in its reason, is refused and says why."""
-    place = f"/console/alerts/{open_alert(caller.parts, subject=f'x{uuid4().hex[:6]}', requests=[])}"
+    place = f"/console/alerts/{open_alert(caller.parts, number_hash=uuid4().bytes * 2, requests=[])}"
 
     answer = operator.send(place, f"{place}/silence", **fields)
 

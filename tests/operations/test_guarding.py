@@ -15,7 +15,6 @@ from sqlalchemy import RowMapping, insert, text
 
 from otpqueue import clock
 from otpqueue.domain import phone
-from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
 from otpqueue.domain.guard import hour_of
 from otpqueue.domain.request import Channel, OtpRequest, Status
@@ -49,7 +48,6 @@ class Door:
         """Return who asks for a code."""
         return Applicant(
             client_id=self.client_id,
-            settings=ClientSettings(),
             number=phone.parse(number, allow_documentation=True),
             number_hashes=self.parts.vault.number_hashes(number),
             client_ip_hashes=None,

@@ -182,7 +182,7 @@ def test_deleted_request_takes_its_answer_along(store: Store) -> None:
 
     (row,) = rows(store)
     assert (row.request_id, row.answer) == (None, None)
-    assert take(store, key_of(store)) == Used(fingerprint=b"body", in_progress=False, answer=None)
+    assert take(store, key_of(store)) == Used(fingerprint=b"", in_progress=False, answer=None)
 
 
 def test_answer_under_a_lease_is_impossible(store: Store) -> None:
