@@ -122,7 +122,7 @@ some_policies = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(facts=some_facts, policy=some_policies)
 def test_sql_allows_what_the_rule_allows(store: Store, facts: Facts, policy: Policy) -> None:
     """SQL's "allowed" is exactly the rule's, whatever the facts and budgets."""

@@ -287,7 +287,7 @@ digits = st.text("0123456789", min_size=1, max_size=16)
 e164s = st.builds("+{}{}".format, st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), digits)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(e164s)
 @example("+390669812345")
 @example("+440791112345")
@@ -319,7 +319,7 @@ typed = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(typed, st.none() | st.sampled_from(REGIONS) | st.text(max_size=3), st.booleans())
 @example("+", None, True)
 @example("\0", "GB", False)
