@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from functools import partial
 
 from benchmarks.harness import http1, options, report
 from benchmarks.harness.stage import Latency, Otpqueue, Stage
@@ -21,14 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def measure(on: Stage, given: argparse.Namespace) -> report.Found:
     """Measure all cases."""
     on.set_latency(Latency())
-    cases = {
-        f"{ours.name}, {processes or 'default'} proc., {connections} conn.": partial(
-            _poll, on, ours, connections, given
-        )
-        for processes in given.processes
-        for ours in options.checkouts(given, processes=processes)
-        for connections in given.connections
-    }
+    cases = options.cases(given, lambda ours, connections: _poll(on, ours, connections, given))
     return report.run(cases, rounds=given.rounds)
 
 

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator
-from functools import partial
 
 from benchmarks.harness import http1, options, report, stage
 from benchmarks.harness.provider import CODE
@@ -27,14 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def measure(on: Stage, given: argparse.Namespace) -> report.Found:
     """Measure all cases."""
     on.set_latency(Latency(send_s=0.005, verify_s=given.verify_latency_ms / 1000))
-    cases = {
-        f"{ours.name}, {processes or 'default'} proc., {connections} conn.": partial(
-            _verify, on, ours, connections, given
-        )
-        for processes in given.processes
-        for ours in options.checkouts(given, processes=processes)
-        for connections in given.connections
-    }
+    cases = options.cases(given, lambda ours, connections: _verify(on, ours, connections, given))
     return report.run(cases, rounds=given.rounds)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import numbers
+from benchmarks.harness import numbers, report
 from benchmarks.harness.stage import ROOT, Baseline, Otpqueue
 
 
@@ -56,6 +57,20 @@ def checkouts(given: argparse.Namespace, *, processes: int | None = None) -> lis
         Otpqueue(name=name, checkout=path, settings=settings) for name, path in zip(names, paths, strict=True)
     ]
     return [replace(one, processes=processes) if processes else one for one in made]
+
+
+def cases(
+    given: argparse.Namespace, measure: Callable[[Otpqueue, int], report.Measured]
+) -> dict[str, Callable[[], report.Measured]]:
+    """Return what measures each checkout at each number of processes and connections, by name."""
+    return {
+        f"{ours.name}, {processes or 'default'} proc., {connections} conn.": partial(
+            measure, ours, connections
+        )
+        for processes in given.processes
+        for ours in checkouts(given, processes=processes)
+        for connections in given.connections
+    }
 
 
 def baselines(given: argparse.Namespace, *names: str) -> list[Baseline]:
