@@ -28,6 +28,7 @@ _WARMING = 10
 """Calls before those that count: a connection prepares a statement when it sees it for the fifth time."""
 
 _TIMES = 9
+_ALONE = 5
 _STEADY = 40
 _STEADY_PAUSE_S = 0.03
 _QUIET_S = 0.02
@@ -167,7 +168,7 @@ class _Counting:
         """Return what a sender says for a code that comes after a pause: the least of a few."""
         postgres, redis = self._taps["worker 1"]
         seen = []
-        for request in itertools.islice(map(self._running.post, self._numbers), 2):
+        for request in itertools.islice(map(self._running.post, self._numbers), _ALONE):
             time.sleep(1.3)
             postgres.take(), redis.take()
             self._call(iter([request]), 202)
