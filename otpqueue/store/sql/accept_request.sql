@@ -28,16 +28,16 @@ BEGIN
     repeated := false;
     IF key_hashes IS NOT NULL THEN
         -- Two processes that hash with different keys at the same moment may have made two rows of one.
-        SELECT true, k.fingerprint, k.answer, k.request_id, k.lease_until IS NOT NULL
-        INTO repeated, kept_fingerprint, kept_answer, kept_request_id, kept_in_progress
+        SELECT k.fingerprint, k.answer, k.request_id, k.lease_until IS NOT NULL
+        INTO kept_fingerprint, kept_answer, kept_request_id, kept_in_progress
         FROM idempotency_keys AS k
         WHERE k.client_id = client AND k.key_hash = ANY(key_hashes)
           AND NOT idempotency_key_is_free(k, fingerprints, at)
         ORDER BY k.created_at DESC LIMIT 1;
+        repeated := FOUND;
         IF repeated THEN
             RETURN;
         END IF;
-        repeated := false;
     END IF;
     SELECT f.blocked, f.wrong_in_a_row, f.number_nth, f.address_nth
     INTO blocked, wrong_in_a_row, number_nth, address_nth
