@@ -188,6 +188,33 @@ class Running:
             del self.pids[name]
 
 
+@contextmanager
+def _started(
+    stage: Stage,
+    children: dict[str, ChildProcess],
+    *,
+    post: Callable[[str], bytes],
+    database_url: str,
+    headers: tuple[str, ...] = (),
+) -> Iterator[Running]:
+    """Start processes, wait for the API among them, and stop them at the end, the last one first."""
+    try:
+        for child in children.values():
+            child.start()
+        until(lambda: answers(stage.api_port, "/health/live"), children)
+        yield Running(
+            port=stage.api_port,
+            pids={name: child.pid for name, child in children.items()},
+            children=children,
+            post=post,
+            database_url=database_url,
+            headers=headers,
+        )
+    finally:
+        for child in reversed(children.values()):
+            child.stop(grace=30)
+
+
 class Contestant(ABC):
     """Something that takes requests for codes over HTTP and has the provider send them."""
 
@@ -275,23 +302,15 @@ class Otpqueue(Contestant):
             )
             for name, command in commands.items()
         }
+        headers = (f"Authorization: Bearer {self._key}",)
         try:
-            for child in children.values():
-                child.start()
-            until(lambda: answers(stage.api_port, "/health/live"), children)
-            stage.report_deliveries(self.receipts or receipts)
-            yield Running(
-                port=stage.api_port,
-                pids={name: child.pid for name, child in children.items()},
-                children=children,
-                post=self.post,
-                database_url=url,
-                headers=(f"Authorization: Bearer {self._key}",),
-            )
+            with _started(stage, children, post=self.post, database_url=url, headers=headers) as running:
+                stage.report_deliveries(self.receipts or receipts)
+                try:
+                    yield running
+                finally:
+                    stage.report_deliveries(False)
         finally:
-            stage.report_deliveries(False)
-            for child in reversed(children.values()):
-                child.stop(grace=30)
             if database_url is None:
                 stage.drop_database(url)
 
@@ -407,19 +426,9 @@ class Baseline(Contestant):
             for name, command in commands.items()
         }
         try:
-            for child in children.values():
-                child.start()
-            until(lambda: answers(stage.api_port, "/health/live"), children)
-            yield Running(
-                port=stage.api_port,
-                pids={name: child.pid for name, child in children.items()},
-                children=children,
-                post=self.post,
-                database_url=url,
-            )
+            with _started(stage, children, post=self.post, database_url=url) as running:
+                yield running
         finally:
-            for child in reversed(children.values()):
-                child.stop(grace=30)
             stage.drop_database(url)
 
     def post(self, number: str) -> bytes:
