@@ -8,15 +8,23 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine, RowMapping, Table, select, text, update
+from uuid_utils.compat import uuid7
 
+from otpqueue import clock
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of_queues
+from otpqueue.domain.phone import PhoneNumber
+from otpqueue.domain.request import Channel
 from otpqueue.jobs import QUEUES
+from otpqueue.store import checks as store_checks
 from otpqueue.store import heartbeats as store_heartbeats
+from otpqueue.store.accepting import NewRequest
+from otpqueue.store.checks import OpenCheck
 from otpqueue.store.engine import connection
 from otpqueue.store.heartbeats import Sign
 from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
@@ -146,3 +154,37 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(make, calls))
+
+
+def begin_check(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: float) -> None:
+    """Begin a check as a process does that says no more."""
+    begun = store_checks.begin(
+        parts.engine,
+        request_id=request_id,
+        client_id=client_id,
+        session_hashes=None,
+        number_hashes=None,
+        client_ip_hash=None,
+        lease_s=lease_s,
+        now=clock.now(),
+        vault=parts.vault,
+    )
+    assert isinstance(begun, OpenCheck)
+
+
+def new_request(client_id: UUID, phone: PhoneNumber, *, now: datetime, is_test: bool = False) -> NewRequest:
+    """Return a request for a number as it is to be stored, with all else as it is most often."""
+    return NewRequest(
+        id=uuid7(),
+        client_id=client_id,
+        phone=phone,
+        session_id=None,
+        client_ip=None,
+        client_reference=None,
+        channel=Channel.SMS,
+        language=None,
+        checks_allowed=5,
+        created_at=now,
+        send_by=now + timedelta(seconds=90),
+        is_test=is_test,
+    )

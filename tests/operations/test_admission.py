@@ -19,11 +19,11 @@ from otpqueue.domain.errors import LimitExceeded
 from otpqueue.domain.limits import GuessPolicy, Quota, WrongShare
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.request import Channel
-from otpqueue.store.accepting import NewRequest, NumberLookup, accept, read_facts
+from otpqueue.store.accepting import NumberLookup, accept, read_facts
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import checks, do_not_send, number_guesses, otp_requests
 from otpqueue.wiring import Parts
+from tests.operations.looking import new_request
 
 NUMBER = PhoneNumber("+447700900123", "GB", "documentation")
 ADDRESS = "192.0.2.1"
@@ -130,20 +130,7 @@ def test_sql_stores_exactly_what_the_rules_do_not_refuse(parts: Parts, client_id
         guesses=guesses,
         now=now,
     )
-    new = NewRequest(
-        id=uuid4(),
-        client_id=client_id,
-        phone=NUMBER,
-        session_id=None,
-        client_ip=None,
-        client_reference=None,
-        channel=Channel.SMS,
-        language=None,
-        checks_allowed=5,
-        created_at=now,
-        send_by=now + timedelta(seconds=90),
-        is_test=case.is_test,
-    )
+    new = new_request(client_id, NUMBER, now=now, is_test=case.is_test)
     judge = rules(guesses)
 
     before = read_facts(parts.engine, lookup)

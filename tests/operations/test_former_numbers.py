@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy import insert
-from uuid_utils.compat import uuid7
 
 from otpqueue import clock
 from otpqueue.domain import phone
 from otpqueue.domain.errors import InvalidPhoneNumber
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.request import Channel
 from otpqueue.domain.search import Filters
 from otpqueue.store import accepting, do_not_send
-from otpqueue.store.accepting import NewRequest, NumberLookup
+from otpqueue.store.accepting import NumberLookup
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.schema import number_guesses
 from otpqueue.wiring import Parts
+from tests.operations.looking import new_request
 
 FORMER = "+22961234567"
 """A mobile number of Benin until the end of 2024; today's plan has 01 after the country code."""
@@ -31,19 +29,7 @@ TYPED = ["+22961234567", "+229 61 23-45 67", "tel:+229-61234567"]
 def request_id(parts: Parts, client_id: UUID) -> UUID:
     """Return a request for the number, accepted under the older plan; it is blocked and locked, too."""
     now = clock.now()
-    new = NewRequest(
-        id=uuid7(),
-        client_id=client_id,
-        phone=PhoneNumber(FORMER, "BJ", "mobile"),
-        session_id=None,
-        client_ip=None,
-        client_reference=None,
-        channel=Channel.SMS,
-        language=None,
-        checks_allowed=5,
-        created_at=now,
-        send_by=now + timedelta(seconds=90),
-    )
+    new = new_request(client_id, PhoneNumber(FORMER, "BJ", "mobile"), now=now)
     lookup = NumberLookup(
         client_id=client_id,
         number_hashes=parts.vault.number_hashes(FORMER),

@@ -15,15 +15,14 @@ from otpqueue.domain.request import Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import attempts, checks, claims
+from otpqueue.store import attempts, claims
 from otpqueue.store.attempts import Result
-from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
-from tests.operations.looking import Rows, at_once, numbers
+from tests.operations.looking import Rows, at_once, begin_check, numbers
 
 TakeAndDie = Callable[..., list[Claim]]
 
@@ -337,17 +336,6 @@ def test_sweep_after_a_late_judgement(
 
 def begin_and_die(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: float = 0.05) -> None:
     """Begin a check as a process does that is killed then, and let its lease run out if that is short."""
-    begun = checks.begin(
-        parts.engine,
-        request_id=request_id,
-        client_id=client_id,
-        session_hashes=None,
-        number_hashes=None,
-        client_ip_hash=None,
-        lease_s=lease_s,
-        now=clock.now(),
-        vault=parts.vault,
-    )
-    assert isinstance(begun, OpenCheck)
+    begin_check(parts, request_id, client_id, lease_s=lease_s)
     if lease_s < 1:
         time.sleep(lease_s + 0.01)

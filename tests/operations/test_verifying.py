@@ -26,13 +26,12 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import checks, clients
-from otpqueue.store.checks import OpenCheck
+from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
-from tests.operations.looking import Rows, numbers, until
+from tests.operations.looking import Rows, begin_check, numbers, until
 
 CHECK = "/verify"
 Verify = Callable[..., OtpRequest]
@@ -389,28 +388,12 @@ def test_code_the_provider_has_locked(
     assert (row["status"], row["reason"]) == ("locked", "provider_locked")
 
 
-def _begin_check(parts: Parts, request: OtpRequest, *, lease_s: float) -> None:
-    """Begin a check as a process does that then says no more."""
-    begun = checks.begin(
-        parts.engine,
-        request_id=request.id,
-        client_id=request.client_id,
-        session_hashes=None,
-        number_hashes=None,
-        client_ip_hash=None,
-        lease_s=lease_s,
-        now=clock.now(),
-        vault=parts.vault,
-    )
-    assert isinstance(begun, OpenCheck)
-
-
 def test_process_killed_during_a_check(
     parts: Parts, verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
     """A check that was counted and never judged holds the next one back only until its lease is over."""
     request = ask_sent()
-    _begin_check(parts, request, lease_s=2)
+    begin_check(parts, request.id, request.client_id, lease_s=2)
 
     with pytest.raises(CheckInProgress) as held_back:
         verify(request, provider.code())
@@ -429,7 +412,7 @@ def test_check_waits_for_another_that_ends_soon(
 ) -> None:
     """A check that meets another one in progress waits a moment for it rather than refuse at once."""
     request = ask_sent()
-    _begin_check(parts, request, lease_s=0.2)
+    begin_check(parts, request.id, request.client_id, lease_s=0.2)
 
     assert verify(request, provider.code()).status is Status.VERIFIED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -153,17 +153,22 @@ def test_upgrade_leaves_its_connection_as_it_was(empty: Engine) -> None:
         assert held == 0
 
 
+def move(engine: Engine, project: Path, migrated: Callable[[Config, str], None], revision: str) -> None:
+    """Upgrade or downgrade a database to a revision."""
+    config = Config()
+    config.set_main_option("script_location", str(project / "migrations"))
+    with connection(engine) as conn:
+        config.attributes["connection"] = conn
+        migrated(config, revision)
+
+
 def test_migrations_can_be_undone_and_redone(empty: Engine, project: Path) -> None:
     """Down to nothing and up again gives the same tables."""
     engine = empty
     migrate.upgrade(engine)
     before = catalogue(engine)
-    config = Config()
-    config.set_main_option("script_location", str(project / "migrations"))
 
-    with connection(engine) as conn:
-        config.attributes["connection"] = conn
-        command.downgrade(config, "base")
+    move(engine, project, command.downgrade, "base")
     undone = tables(engine)
     migrate.upgrade(engine)
 
@@ -173,11 +178,7 @@ def test_migrations_can_be_undone_and_redone(empty: Engine, project: Path) -> No
 
 def test_sends_that_were_counted_at_acceptance_stay_counted(empty: Engine, project: Path) -> None:
     """Of live requests that the version before has counted at acceptance, all sends are counted alike."""
-    config = Config()
-    config.set_main_option("script_location", str(project / "migrations"))
-    with connection(empty) as conn:
-        config.attributes["connection"] = conn
-        command.upgrade(config, "0014")
+    move(empty, project, command.upgrade, "0014")
     with connection(empty) as conn:
         client_id = clients.ensure_client(conn, "shop", now=NOW)
         rows = [("known", "sent", 1), ("new", "sent", 3), ("refused", "queued", 1), (None, "sent", 2)]
@@ -205,11 +206,7 @@ def test_sends_that_were_counted_at_acceptance_stay_counted(empty: Engine, proje
 
 def test_index_that_was_built_by_hand_is_found(empty: Engine, project: Path, engine: Engine) -> None:
     """On a large table it is built before the migration and beside the traffic; the result is the same."""
-    config = Config()
-    config.set_main_option("script_location", str(project / "migrations"))
-    with connection(empty) as conn:
-        config.attributes["connection"] = conn
-        command.upgrade(config, "0003")
+    move(empty, project, command.upgrade, "0003")
     with connection(empty) as conn:
         conn.execute(text("CREATE INDEX CONCURRENTLY otp_requests_created ON otp_requests (created_at, id)"))
 
