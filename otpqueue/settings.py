@@ -413,8 +413,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_API_THREADS",
         ge=2,
         le=256,
-        description="calls at a time per API process; besides, four times as many in `verify`, twice as many "
-        "in `wait`, which have threads of their own",
+        description="concurrent calls per API process; `verify` and `wait` have separate pools, four times "
+        "and twice as large",
     )
     api_queue_ms: int = Field(
         250,
@@ -428,8 +428,8 @@ class Settings(BaseModel):
         alias="OTPQUEUE_DATABASE_POOL",
         ge=2,
         le=200,
-        description="Postgres connections per process, at most; one more is for health and heartbeats; an "
-        "API process has one for metrics and three for the console besides",
+        description="maximum Postgres connections per process, plus one for health and heartbeats; an API "
+        "process adds one for metrics and three for the console",
     )
     database_wait_s: Seconds = Field(
         2,
