@@ -1,8 +1,4 @@
-"""Every event that the code can log has an entry in docs/logs.md, with its fields and a real example.
-
-An event that has none yet: `pytest -n 0 -p tests.logged --logged=FILE` over tests that make it happen catches
-a record of it, and what fails here says how its entry begins.
-"""
+"""docs/logs.md has one row for each event that the code can log, with its level and its fields."""
 
 from __future__ import annotations
 
@@ -39,13 +35,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event as docs/logs.md has it."""
+    """A row of docs/logs.md."""
 
     name: str
     levels: frozenset[str]
     meaning: str
     fields: frozenset[str]
-    example: str
 
 
 def _module(path: Path) -> str:
@@ -85,10 +80,8 @@ def events() -> dict[str, Event]:
     return dict(found)
 
 
-_ENTRY = re.compile(
-    r"^### `(?P<name>\w+)`\n\n(?P<levels>[a-z, ]+) · (?P<meaning>.+?)"
-    r"(?:\n\nFields: (?P<fields>.+?))?\n\n```json\n(?P<example>.*?)\n```$",
-    re.MULTILINE | re.DOTALL,
+_ROW = re.compile(
+    r"^\| `(?P<name>\w+)` \| (?P<levels>[a-z, ]+) \| (?P<meaning>[^|]+) \| (?P<fields>[^|]*)\|$", re.MULTILINE
 )
 
 
@@ -100,31 +93,33 @@ def document() -> str:
 
 @cache
 def entries() -> dict[str, Entry]:
-    """Return the entries of docs/logs.md, by name."""
+    """Return the rows of docs/logs.md, by event name."""
     return {
         found["name"]: Entry(
             name=found["name"],
             levels=frozenset(found["levels"].split(", ")),
             meaning=found["meaning"],
-            # What a field may be stands in brackets.
-            fields=frozenset(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", found["fields"] or ""))),
-            example=found["example"],
+            # Parentheses hold a field's values, not names of fields.
+            fields=frozenset(
+                re.findall(r"`(\w+)`", re.sub(r"\([^()]*(?:\([^()]*\))?[^()]*\)", "", found["fields"]))
+            ),
         )
-        for found in _ENTRY.finditer(document())
+        for found in _ROW.finditer(document())
     }
 
 
 @cache
 def common() -> frozenset[str]:
-    """Return the fields that any record may have: the rows of the first table."""
-    return frozenset(re.findall(r"^\| `(\w+)` \|", document(), re.MULTILINE))
+    """Return the fields of the section "Common fields"."""
+    section = document().partition("\n## Common fields\n")[2].partition("\n## ")[0]
+    return frozenset(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def skeleton(name: str) -> str:
-    """Return how the entry of an event begins."""
+    """Return a row to fill in for an event without one."""
     event = events()[name]
     fields = ", ".join(f"`{one}`" for one in sorted(event.fields - common()))
-    return f"### `{name}`\n\n{', '.join(sorted(event.levels))} · \n\nFields: {fields}\n\n```json\n\n```\n"
+    return f"| `{name}` | {', '.join(sorted(event.levels))} | MEANING | {fields} |"
 
 
 def test_every_name_is_static() -> None:
@@ -142,47 +137,40 @@ def test_every_name_is_static() -> None:
     assert len(events()) > 50
 
 
-def test_every_event_has_an_entry() -> None:
-    """The document has an entry for each event of the code, once, and none that the code does not know."""
+def test_every_event_has_a_row() -> None:
+    """The document has one row for each event of the code, and no others."""
     missing = sorted(set(events()) - set(entries()))
 
     assert missing == [], "\n".join(map(skeleton, missing))
     assert sorted(set(entries()) - set(events())) == []
-    headings = re.findall(r"^### `(\w+)`", document(), re.MULTILINE)
-    assert sorted(headings) == sorted(entries()), "an entry is not written as the others are"
+    rows = [found["name"] for found in _ROW.finditer(document())]
+    assert sorted(rows) == sorted(set(rows)), "an event has two rows"
 
 
 @pytest.mark.parametrize("name", sorted(events()))
-def test_entry_says_what_the_code_does(name: str) -> None:
-    """An entry has the level and every field of its event, and no other."""
+def test_row_matches_the_code(name: str) -> None:
+    """A row has the levels and all fields of its event, and no other field."""
     event, entry = events()[name], entries()[name]
 
     assert entry.levels == event.levels
-    assert entry.meaning.strip().endswith(".")
+    assert entry.meaning.strip()
     assert event.fields <= entry.fields | common()
+    assert not entry.fields & common(), "common fields are listed once, in their own table"
     if not event.more:
         assert entry.fields <= event.fields
 
 
-@pytest.mark.parametrize("name", sorted(events()))
-def test_example_is_a_record(name: str) -> None:
-    """An example is one line of JSON as it is printed: that event, by who logs it, with known fields only."""
-    event, entry = events()[name], entries()[name]
+def test_example_is_a_record() -> None:
+    """The example is one line of JSON with the fields of its event, and it holds no secret."""
+    (example,) = re.findall(r"```json\n(.*?)\n```", document(), re.DOTALL)
+    record = json.loads(example)
+    event, entry = events()[record["event"]], entries()[record["event"]]
 
-    assert "\n" not in entry.example
-    record = json.loads(entry.example)
-    assert record["event"] == name
+    assert "\n" not in example
     assert record["level"] in event.levels
     assert record["logger"] in event.loggers
     assert set(record) <= entry.fields | common()
+    assert entry.fields <= set(record)
     assert {"timestamp", "process"} <= set(record)
-
-
-@pytest.mark.parametrize("name", sorted(events()))
-def test_example_holds_no_secret(name: str) -> None:
-    """No number, code or key stands in an example; what is masked is masked as the product does it."""
-    example = entries()[name].example
-    record = json.loads(example)
-
     assert leaks.in_clear(example.encode()) == []
     assert masks.values(record) == record
