@@ -1,7 +1,7 @@
 """Settings: read once from the environment and `.env`, typed, every problem reported at once.
 
 Each setting is a field here: its alias is the environment variable, its description the line of help that
-the README's table repeats. A secret may also be given as a file: `NAME_FILE=/run/secrets/name`.
+docs/settings.md repeats. A secret may also be given as a file: `NAME_FILE=/run/secrets/name`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _none_if_none(value: object) -> object:
 
 
 _ESCAPED = (
-    "has a backslash and an n where a line break was meant (README.md, Settings, says how to write one)"
+    "has a backslash and an n where a line break was meant (docs/settings.md says how to write one)"
 )
 
 
