@@ -73,110 +73,113 @@ HTTP_REQUESTS = _counter("otpqueue_http_requests_total", "Calls answered.", "met
 HTTP_DURATION = Family(
     name="otpqueue_http_request_duration_seconds",
     kind="histogram",
-    help="Time from a call's place in a thread to its answer; with `wait` a caller asks for up to 30 s.",
+    help="Time to answer a call, from when it got a thread; with `wait` up to 30 s.",
     labels=("method", "route"),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-HTTP_IN_FLIGHT = _gauge("otpqueue_http_requests_in_flight", "Calls being answered now.")
+HTTP_IN_FLIGHT = _gauge("otpqueue_http_requests_in_flight", "Calls in progress.")
 ACCEPTED = _counter(
     "otpqueue_requests_accepted_total",
-    "Requests for a code that were accepted.",
+    "Requests accepted.",
     "channel",
     known=("sms", "voice"),
 )
-RESENDS = _counter("otpqueue_resends_accepted_total", "Resends that were accepted.")
+RESENDS = _counter("otpqueue_resends_accepted_total", "Resends accepted.")
 REFUSALS = _counter(
-    "otpqueue_refusals_total", "Requests and resends refused by a rule, by its word.", "reason"
+    "otpqueue_refusals_total", "Requests and resends rejected by an admission rule.", "reason"
 )
-LIMITS_HIT = _counter("otpqueue_limits_hit_total", "Calls refused by a limit kept in Redis.", "limit")
+LIMITS_HIT = _counter("otpqueue_limits_hit_total", "Calls rejected by a rate limit.", "limit")
 GUARD_DECISIONS = _counter(
     "otpqueue_guard_decisions_total",
-    "What the pumping guard decided; in mode `shadow` a refusal is only said.",
+    "Decisions of the pumping guard; in mode `shadow` a refused send is still sent.",
     "mode",
     "decision",
     "reason",
 )
 GUARD_UNCOUNTED = _counter(
     "otpqueue_guard_uncounted_total",
-    "Sends that the pumping guard could not count: they left, and its figures lack them.",
+    "Sends that the pumping guard could not count; they were sent.",
 )
 CHECKS = _counter(
     "otpqueue_checks_total",
-    "Codes checked, by verdict.",
+    "Checks of codes, by verdict.",
     "verdict",
     known=("correct", "wrong", "expired", "exhausted", "unjudged", "unknown"),
 )
 DELIVERIES = _counter(
     "otpqueue_deliveries_total",
-    "Requests that a delivery report has moved.",
+    "Requests whose status a delivery report changed.",
     "status",
     known=("delivered", "undelivered"),
 )
 WAKE_UPS = _counter(
     "otpqueue_wake_ups_total",
-    "Wake-ups for a job: published, not needed since one was pending or a worker lingered, or failed.",
+    "Wake-ups for a job: published, not needed, or failed.",
     "name",
     "result",
 )
-WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups that reached a worker.", "name")
-CLAIMED = _counter("otpqueue_pump_claimed_total", "Attempts claimed to be sent.")
-IN_FLIGHT = _gauge("otpqueue_pump_in_flight", "Attempts claimed and not over: being sent, or about to be.")
-SENDERS = _gauge("otpqueue_pump_sender_threads", "Attempts that may be in flight at a time.")
+WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups received by a worker.", "name")
+CLAIMED = _counter("otpqueue_pump_claimed_total", "Attempts claimed by a worker.")
+IN_FLIGHT = _gauge("otpqueue_pump_in_flight", "Claimed attempts that have not ended.")
+SENDERS = _gauge("otpqueue_pump_sender_threads", "Maximum number of concurrent attempts.")
 ATTEMPTS = _counter(
     "otpqueue_send_attempts_total",
-    "Attempts that are over: what became of them, and the class of the provider's answer.",
+    "Ended attempts, by outcome and class of the provider's response.",
     "outcome",
     "answer",
 )
 PROVIDER_REQUESTS = _counter(
-    "otpqueue_provider_requests_total", "Calls of the provider, by the class of its answer.", "call", "answer"
+    "otpqueue_provider_requests_total", "Calls to the provider, by class of its response.", "call", "answer"
 )
 PROVIDER_DURATION = Family(
     name="otpqueue_provider_request_duration_seconds",
     kind="histogram",
-    help="Time that a call of the provider took, with or without an answer.",
+    help="Duration of a call to the provider, with or without a response.",
     labels=("call",),
     buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 15),
 )
 JOBS = _counter(
-    "otpqueue_jobs_total", "Jobs that are over: done, put off (an outage), failed.", "name", "result"
+    "otpqueue_jobs_total",
+    "Ended jobs: done, skipped because of an outage (`put_off`), or failed.",
+    "name",
+    "result",
 )
 JOB_DURATION = Family(
     name="otpqueue_job_duration_seconds",
     kind="histogram",
-    help="Time that a job took; `send_codes` lasts while there is something to send, for about 10 s.",
+    help="Duration of a job; `send_codes` runs while codes are due, for up to about 10 s.",
     labels=("name",),
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
 )
 SWEPT = _counter(
     "otpqueue_swept_total",
-    "What sweeps found: lost leases, codes and resends past their time, lost checks, due codes nobody took.",
+    "Findings of `sweep`: expired leases, missed deadlines, and due codes without a worker.",
     "what",
     known=("leases", "unsent", "resends", "checks", "woke"),
 )
 WEBHOOKS = _counter(
     "otpqueue_webhook_deliveries_total",
-    "Tries to tell a client: delivered, failed and to be tried again, given up, given back untried.",
+    "Webhook deliveries to clients, by result.",
     "result",
     known=("delivered", "failed", "given_up", "given_back"),
 )
 NOTICES = _counter(
     "otpqueue_alert_notices_total",
-    "Tries to deliver a notice of an alert: delivered, failed and to be tried again, given up.",
+    "Alert notifications, by result.",
     "channel",
     "result",
 )
 CIRCUIT_OPENED = _counter(
     "otpqueue_circuit_opened_total",
-    "Times the circuit to the provider opened, or opened again after a probe.",
+    "Times the circuit breaker opened, also after a failed probe.",
 )
-CONNECTIONS_IN_USE = _gauge("otpqueue_database_connections_in_use", "Postgres connections lent out now.")
+CONNECTIONS_IN_USE = _gauge("otpqueue_database_connections_in_use", "Postgres connections in use.")
 CONNECTIONS_MOST = _gauge(
-    "otpqueue_database_connections_max", "Postgres connections that calls and jobs may have, health's aside."
+    "otpqueue_database_connections_max", "Maximum number of Postgres connections for calls and jobs."
 )
 DATABASE_FAILURES = _counter(
     "otpqueue_database_failures_total",
-    "Times Postgres could not be used: no connection was free in time, or it was away or too slow.",
+    "Times Postgres was unavailable, too slow, or no connection was free in time.",
     "reason",
     known=("pool_exhausted", "unavailable"),
 )
@@ -199,56 +202,55 @@ OURS = (
 )
 """What processes write themselves."""
 
-BUILD = _gauge("otpqueue_build_info", "Always 1; the labels say what runs.", "version", "python")
-DATABASE_UP = _gauge("otpqueue_database_up", "Whether Postgres answered when the page was asked for.")
-REDIS_UP = _gauge("otpqueue_redis_up", "Whether Redis answered when the page was asked for.")
+BUILD = _gauge("otpqueue_build_info", "Always 1; the labels are the versions.", "version", "python")
+DATABASE_UP = _gauge("otpqueue_database_up", "Whether Postgres answered during the scrape.")
+REDIS_UP = _gauge("otpqueue_redis_up", "Whether Redis answered during the scrape.")
 CIRCUIT = _gauge(
-    "otpqueue_circuit_state", "1 for what the circuit to the provider is, 0 for what it is not.", "state"
+    "otpqueue_circuit_state", "1 for the current state of the circuit breaker, 0 for the others.", "state"
 )
 QUEUE = _gauge(
     "otpqueue_queue_requests",
-    "Requests to be sent: due now, due later, claimed by a worker. Up to 100 000 are counted.",
+    "Requests to be sent: due now, due later, or claimed by a worker. Counts stop at 100 000.",
     "state",
 )
 OLDEST_DUE = _gauge(
-    "otpqueue_queue_oldest_due_age_seconds", "For how long the oldest has been due; 0 if none is."
+    "otpqueue_queue_oldest_due_age_seconds",
+    "How long the oldest due request has been waiting; 0 if none is due.",
 )
 PROCESSES = _gauge(
-    "otpqueue_processes", "Processes that show life: running, or cut off from the broker.", "kind", "life"
+    "otpqueue_processes", "Processes with a heartbeat: running, or cut off from the broker.", "kind", "life"
 )
-QUEUE_WORKERS = _gauge("otpqueue_queue_workers", "Workers that serve a queue and hear the broker.", "queue")
+QUEUE_WORKERS = _gauge("otpqueue_queue_workers", "Workers that serve a queue and reach the broker.", "queue")
 CLOCK_SKEW = _gauge(
-    "otpqueue_clock_skew_seconds", "How far the clock of the host that is off most is ahead of Postgres's."
+    "otpqueue_clock_skew_seconds", "Largest difference of a host's clock from Postgres's; negative if behind."
 )
 STOPPED = _gauge(
     "otpqueue_sending_stopped",
-    "Stops of the kill switch in force: for all, for clients, for countries.",
+    "Active stops of the kill switch, by scope.",
     "scope",
 )
 RECENT = _gauge(
-    "otpqueue_recent_events", "What happened in the last five whole minutes, counted in Postgres.", "event"
+    "otpqueue_recent_events", "Events of the last five whole minutes, counted in Postgres.", "event"
 )
 RECENT_FAILURES = _gauge(
     "otpqueue_recent_failures", "Requests that ended `failed` in the last five whole minutes.", "reason"
 )
 RECENT_RATIO = _gauge(
     "otpqueue_recent_ratio",
-    "Shares, 0 to 1, of the last five whole minutes; absent where nothing happened.",
+    "Ratios, 0 to 1, of the last five whole minutes; absent without events.",
     "of",
 )
-RECENT_COST = _gauge(
-    "otpqueue_recent_cost", "What delivery reports say was spent in the last five whole minutes.", "currency"
-)
+RECENT_COST = _gauge("otpqueue_recent_cost", "Cost reported in the last five whole minutes.", "currency")
 RECENT_LATENCY = _gauge(
     "otpqueue_recent_latency_seconds",
-    "Percentiles of the last five whole minutes; absent where nothing happened.",
+    "Percentiles of the last five whole minutes; absent without events.",
     "span",
     "percentile",
 )
-ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Alerts of the service itself that are open, by rule.", "rule")
+ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Open alerts of otpqueue, by rule.", "rule")
 STATISTICS_AGE = _gauge(
     "otpqueue_statistics_age_seconds",
-    "For how long the oldest event has been waiting to be added up; 0 if none is.",
+    "How long the oldest event has been waiting for `roll_up`; 0 if none is waiting.",
 )
 READ = (
     *(
