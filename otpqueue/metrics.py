@@ -108,7 +108,7 @@ CHECKS = _counter(
 )
 DELIVERIES = _counter(
     "otpqueue_deliveries_total",
-    "Requests whose status a delivery report changed.",
+    "Requests updated by a delivery report.",
     "status",
     known=("delivered", "undelivered"),
 )
