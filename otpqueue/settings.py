@@ -164,9 +164,7 @@ def _none_if_none(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
 
 
-_ESCAPED = (
-    "has a backslash and an n where a line break was meant (docs/settings.md says how to write one)"
-)
+_ESCAPED = "has a backslash and an n where a line break was meant (docs/settings.md says how to write one)"
 
 
 def _has_escape(text: str) -> bool:
