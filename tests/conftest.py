@@ -24,12 +24,13 @@ import structlog
 from otpqueue import clock, logs
 from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import OtpRequest
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.embedded import EngineHome, Postgres, Valkey
 from otpqueue.operations.request import CodeWanted
 from otpqueue.settings import load
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
-from otpqueue.store import clients, migrate
+from otpqueue.store import clients, migrate, provider_ids
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
 from tests import leaks
@@ -248,6 +249,21 @@ def client_id(parts: Parts) -> UUID:
     """Return a client."""
     with connection(parts.engine) as conn:
         return clients.ensure_client(conn, "test", now=clock.now())
+
+
+def forget_template(parts: Parts, language: str) -> None:
+    """Have sends in a language name a template that the provider does not know, as after a deletion."""
+    ids, provision = parts.provision.ids(), parts.provision
+    assert ids is not None
+    lost = ProviderIds(ids.application_id, {**ids.message_ids, language: "DELETED"})
+    with connection(parts.engine) as conn:
+        provider_ids.remember(
+            conn,
+            lost,
+            base_url=provision.base_url,
+            application_name=provision.wanted.application_name,
+            now=clock.now(),
+        )
 
 
 Ask = Callable[..., OtpRequest]

@@ -28,7 +28,10 @@ _HABIT_TIMES = 3
 """So many times what a window must have, the days before must have to be a habit."""
 
 REFUSED_BY_CONFIGURATION = ("401", "403", "404")
-"""HTTP statuses by which the provider says that our key, application or template is wrong."""
+"""HTTP statuses by which the provider says that our key, application or template is wrong.
+
+A 404 that concerns one send alone (a number, a code that is resent) is counted as `404_one`.
+"""
 
 _RULES = (
     Rule(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from otpqueue.domain.sending import Outcome
+from otpqueue.domain.sending import Outcome, RefusalCause
 
 
 class Sign(StrEnum):
@@ -21,7 +21,9 @@ class Sign(StrEnum):
     FAILED = "failed"
     """No connection, no answer, or an answer that says that it is not well."""
     MISCONFIGURED = "misconfigured"
-    """It will refuse everybody until an operator mends our configuration."""
+    """It will refuse everybody until an operator fixes our configuration."""
+    SUSPECTED = "suspected"
+    """It may refuse everybody, or this one send alone: nothing in its answer says which."""
     NONE = "none"
     """It was not asked."""
 
@@ -126,14 +128,17 @@ class Circuit:
         )
 
 
-def sign_of(outcome: Outcome) -> Sign:
+def sign_of(outcome: Outcome, *, is_retry: bool = False) -> Sign:
     """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life.
 
-    Not if somebody else refused in its place.
+    A refusal that may concern everybody counts once per request, not again when that request `is_retry`.
+    Not if somebody else refused in its place. A refused template or number says nothing against other sends.
     """
     if not outcome.asked:
         return Sign.NONE
-    if outcome.misconfigured:
+    if outcome.cause in {RefusalCause.KEY, RefusalCause.APPLICATION}:
         return Sign.MISCONFIGURED
+    if outcome.cause is RefusalCause.UNCLEAR:
+        return Sign.NONE if is_retry else Sign.SUSPECTED
     answered = outcome.by_provider and outcome.http_status is not None and outcome.http_status < 500
     return Sign.ALIVE if answered else Sign.FAILED

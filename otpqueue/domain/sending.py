@@ -20,6 +20,31 @@ class OutcomeKind(StrEnum):
     """Claimed but given back before anything was sent."""
 
 
+class RefusalCause(StrEnum):
+    """Whom a refusal concerns, where it is more than the message itself."""
+
+    KEY = "key"
+    """Every send: the API key is wrong."""
+    APPLICATION = "application"
+    """Every send: the provider does not know the 2FA application."""
+    TEMPLATE = "template"
+    """Every send with this message template, which the provider does not know."""
+    NUMBER = "number"
+    """This send alone: the provider knows both application and template."""
+    UNCLEAR = "unclear"
+    """Nobody knows: 403, or 404 while the provider does not say what it knows."""
+
+
+NUMBER_NOT_FOUND = "number_not_found"
+"""`Outcome.code` of a 404 to one send although the provider knows its application and template."""
+
+TEMPLATE_NOT_FOUND = "template_not_found"
+"""`Outcome.code` of a send with a template that the provider does not know; the pump appends its key."""
+
+APPLICATION_NOT_FOUND = "application_not_found"
+"""`Outcome.code` of a send with an application that the provider does not know."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of one attempt. `code` is the provider's word, or ours in lower case where it said none."""
@@ -28,8 +53,8 @@ class Outcome:
     code: str
     http_status: int | None = None
     retryable: bool = False
-    misconfigured: bool = False
-    """The provider will say the same to everybody until an operator mends our configuration."""
+    cause: RefusalCause | None = None
+    """Set for a refusal of 401, 403 or 404 by the provider itself, but for a resend of an unknown code."""
     retry_after_s: float | None = None
     pin_id: str | None = None
     external_message_id: str | None = None
@@ -40,6 +65,11 @@ class Outcome:
     """Whether the provider itself said so; a proxy or gateway on the way may have refused in its place."""
     asked: bool = True
     """Whether the provider was asked: what was not put to it says nothing of it."""
+
+    @property
+    def misconfigured(self) -> bool:
+        """Whether an operator must fix our configuration, as far as the answer says."""
+        return self.cause is not None and self.cause is not RefusalCause.NUMBER
 
 
 RETURNED = Outcome(kind=OutcomeKind.RETURNED, code="given_back", asked=False)

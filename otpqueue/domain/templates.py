@@ -42,7 +42,14 @@ class ProviderIds:
     message_ids: Mapping[str, str]
 
     def message_id(self, *, language: str | None, country: str | None) -> str:
-        """Return the template for a person: his language or `en`, in India the registered one.
+        """Return the provider's id of the template for a person.
+
+        Raises KeyError when not even the fallback was provisioned.
+        """
+        return self.message_ids[self.template(language=language, country=country)]
+
+    def template(self, *, language: str | None, country: str | None) -> str:
+        """Return the key of the template for a person: their language or `en`, in India the registered one.
 
         Raises KeyError when not even the fallback was provisioned.
         """
@@ -52,7 +59,7 @@ class ProviderIds:
         for india in (True, False) if country == "IN" else (False,):
             for key in (str(TemplateKey(language=tongue, india=india)) for tongue in tongues):
                 if key in self.message_ids:
-                    return self.message_ids[key]
+                    return key
         raise KeyError(FALLBACK_LANGUAGE)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +14,15 @@ from otpqueue import metrics
 from otpqueue.domain.checking import Judgement
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.request import Channel
-from otpqueue.domain.sending import Evidence, Message, Outcome
+from otpqueue.domain.sending import (
+    APPLICATION_NOT_FOUND,
+    NUMBER_NOT_FOUND,
+    TEMPLATE_NOT_FOUND,
+    Evidence,
+    Message,
+    Outcome,
+    RefusalCause,
+)
 from otpqueue.infobip import receipts, wire
 from otpqueue.infobip.transport import Answer, Reply, Transport
 
@@ -19,8 +30,18 @@ _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
 _PIN = "/2fa/2/pin/{pinId}"
 _SENT = "/2fa/2/applications/{applicationId}/verifications"
+_TEMPLATES = "/2fa/2/applications/{applicationId}/messages"
 _EVIDENCE_SHARE = 0.2
 """Evidence is worth a fifth of the time that a send may take: the claim must not run out over it."""
+
+_TEMPLATES_KEPT_S = 5.0
+"""How long the list of templates serves to judge further 404s: in a burst of them it is asked for once."""
+
+_CODES = {
+    RefusalCause.APPLICATION: APPLICATION_NOT_FOUND,
+    RefusalCause.TEMPLATE: TEMPLATE_NOT_FOUND,
+    RefusalCause.NUMBER: NUMBER_NOT_FOUND,
+}
 
 
 class InfobipClient:
@@ -28,6 +49,9 @@ class InfobipClient:
 
     def __init__(self, transport: Transport, *, track_delivery: bool) -> None:
         self._transport, self._track_delivery = transport, track_delivery
+        self._templates: dict[str, tuple[float, Reply]] = {}
+        """The newest list of an application's templates, and when it came, on the monotonic clock."""
+        self._templates_lock = threading.Lock()
 
     def send(self, message: Message) -> Outcome:
         """Have Infobip make a code and send it, or send one once more that it made before.
@@ -49,7 +73,27 @@ class InfobipClient:
         if message.sender:
             body["from"] = message.sender
         path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
-        return wire.send_outcome(self._ask("send", "POST", path, body, template=f"/2fa/2/pin{voice}"))
+        outcome = wire.send_outcome(self._ask("send", "POST", path, body, template=f"/2fa/2/pin{voice}"))
+        if outcome.cause is RefusalCause.UNCLEAR and outcome.http_status == 404:
+            return self._judged_not_found(outcome, message)
+        return outcome
+
+    def _judged_not_found(self, outcome: Outcome, message: Message) -> Outcome:
+        """Return the outcome of a send that was answered 404 with its cause, as far as Infobip says it."""
+        reply = self._list_templates(message.application_id)
+        cause = wire.cause_of_not_found(reply, message.message_id)
+        return replace(outcome, cause=cause, code=_CODES.get(cause, outcome.code))
+
+    def _list_templates(self, application_id: str) -> Reply:
+        # Others wait here for the one that asks: for no longer than its time-out.
+        with self._templates_lock:
+            at, reply = self._templates.get(application_id, (-math.inf, None))
+            if reply is None or time.monotonic() - at > _TEMPLATES_KEPT_S:
+                path = f"/2fa/2/applications/{quote(application_id, safe='')}/messages"
+                timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
+                reply = self._ask("templates", "GET", path, template=_TEMPLATES, timeout_s=timeout_s)
+                self._templates[application_id] = time.monotonic(), reply
+            return reply
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Ask Infobip whether `code` is the one it sent as `pin_id`."""

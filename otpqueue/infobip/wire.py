@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from otpqueue.domain.checking import Judgement, Verdict
-from otpqueue.domain.sending import Outcome, OutcomeKind
+from otpqueue.domain.sending import Outcome, OutcomeKind, RefusalCause
 from otpqueue.infobip.transport import Answer, NotConnected, Reply
 
 _THROTTLED = ("THROTTLE", "TOO_MANY")
@@ -25,6 +25,7 @@ _NOT_THERE = ("NOT_FOUND", "E404")
 _NEW_CODE = re.compile(r"E[0-9]{3}")
 _NO_ERROR = {"", "NO_ERROR"}
 _NO_CALL = ("BAD_REQUEST", "REJECTED", "FAILED", "UNDELIVERABLE")
+_CAUSES = {401: RefusalCause.KEY, 403: RefusalCause.UNCLEAR, 404: RefusalCause.UNCLEAR}
 _MILLISECONDS_FROM = 10**11
 _LATEST_MS = 10**14
 # Infobip's own documents know none of these; a widely read guide does, so they are understood if they come.
@@ -93,9 +94,8 @@ def _not_taken(reply: Answer, code: str, *, is_own: bool) -> Outcome:
         return _refused(reply, code, retryable=True)
     if not is_own:
         return replace(_refused(reply, code, retryable=True), by_provider=False)
-    if reply.status in {401, 403, 404}:
-        return _refused(reply, code, retryable=True, misconfigured=True)
-    return _refused(reply, code)
+    cause = _CAUSES.get(reply.status)
+    return replace(_refused(reply, code, retryable=cause is not None), cause=cause)
 
 
 def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
@@ -108,6 +108,23 @@ def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
     if isinstance(reply, Answer) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
         reply = replace(reply, body={**reply.body, "pinId": pin_id})
     return send_outcome(reply)
+
+
+def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
+    """Return why a send was answered 404, judged by what the list of its application's templates says.
+
+    The 404 itself does not say it: "Application or message with given ID cannot be found."
+    """
+    if not isinstance(reply, Answer):
+        return RefusalCause.UNCLEAR
+    if reply.status == 401 and own_error(reply.body):
+        return RefusalCause.KEY
+    if reply.status == 404 and own_error(reply.body):
+        return RefusalCause.APPLICATION
+    if not 200 <= reply.status < 300 or not isinstance(reply.body, list):
+        return RefusalCause.UNCLEAR
+    known = {one.get("messageId") for one in reply.body if isinstance(one, dict)}
+    return RefusalCause.NUMBER if message_id in known else RefusalCause.TEMPLATE
 
 
 def sent_times(reply: Reply) -> list[datetime] | None:
@@ -128,13 +145,12 @@ def sent_times(reply: Reply) -> list[datetime] | None:
     ]
 
 
-def _refused(reply: Answer, code: str, *, retryable: bool = False, misconfigured: bool = False) -> Outcome:
+def _refused(reply: Answer, code: str, *, retryable: bool = False) -> Outcome:
     return Outcome(
         kind=OutcomeKind.REFUSED,
         code=code,
         http_status=reply.status,
         retryable=retryable,
-        misconfigured=misconfigured,
         retry_after_s=reply.retry_after_s,
     )
 

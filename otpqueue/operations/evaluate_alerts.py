@@ -166,8 +166,11 @@ def _more(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> dict
     if watch is None:
         return {}
     step, steps = alert_facts.series(conn, rule, watch, measure.subject, now=now)
+    reasons = top_reasons(watch, [tally for _, tally in steps])
+    if rule.name == "provider_misconfigured":
+        reasons = alert_facts.refused_for_configuration(conn, rule, now=now)
     return {
-        "reasons": top_reasons(watch, [tally for _, tally in steps]),
+        "reasons": reasons,
         "requests": _plain(alert_facts.examples(conn, rule, watch, measure.subject, now=now)),
         "series": {
             "unit": watch.chart_unit.value,

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
@@ -33,9 +33,12 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import (
     RETURNED,
+    TEMPLATE_NOT_FOUND,
     Evidence,
     Message,
+    Outcome,
     OutcomeKind,
+    RefusalCause,
     SendingPolicy,
     Sms,
     decide,
@@ -85,6 +88,9 @@ _CALL_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 _CALLS_OVER_S = 5.0
 """After this long without such a claim the next one publishes at once."""
 
+_CODE_LENGTH = 64
+"""Of the provider's words no more is stored."""
+
 _ABANDONED_S = 0.2
 """How often a job that waits for what it has in flight looks whether to give up on it."""
 
@@ -94,6 +100,8 @@ class Sent:
     """What a sender thread did."""
 
     result: Result
+    sign: Sign
+    """What it says of the provider."""
     probe: bool
     """Whether it asked on behalf of all, the circuit being half open."""
     about: Mapping[str, str]
@@ -214,7 +222,7 @@ class _Job:
     def _take(self, event: Event) -> None:
         if isinstance(event, Sent):
             self.in_flight -= 1
-            self.signs.append((sign_of(event.result.outcome), event.probe))
+            self.signs.append((event.sign, event.probe))
             if not self.finished:
                 self.record_at = time.monotonic() + _GATHER_S
             self.finished.append(event)
@@ -592,7 +600,10 @@ class Pump:
                 return
             _note(span, result)
         about = {"client_id": str(claim.client_id), **span.ids}
-        job.events.put(Sent(result, probe, about, time.monotonic()))
+        if result.outcome.misconfigured:
+            about |= {"template": ids.template(language=claim.language, country=claim.country)}
+        sign = sign_of(result.outcome, is_retry=claim.progress.tries > 1 and not probe)
+        job.events.put(Sent(result, sign, probe, about, time.monotonic()))
 
     def _attempt(self, claim: Claim, ids: ProviderIds, held: Held) -> Result:
         evidence = None
@@ -604,6 +615,7 @@ class Pump:
                 started_at, start = held.now, time.monotonic()
                 outcome = self._sms.send(self._message(claim, ids))
                 latency_ms = round((time.monotonic() - start) * 1000)
+                outcome = _with_template(outcome, claim, ids)
                 if outcome.kind is OutcomeKind.UNKNOWN:
                     evidence = self._evidence(claim, ids, started_at, held)
         finally:
@@ -657,6 +669,14 @@ class Pump:
         return self._sms.sent_since(to=claim.digits, application_id=ids.application_id, since=started_at)
 
 
+def _with_template(outcome: Outcome, claim: Claim, ids: ProviderIds) -> Outcome:
+    """Return an outcome whose code names the template that the provider does not know, if it is that."""
+    if outcome.cause is not RefusalCause.TEMPLATE:
+        return outcome
+    template = ids.template(language=claim.language, country=claim.country)
+    return replace(outcome, code=f"{TEMPLATE_NOT_FOUND}:{template}"[:_CODE_LENGTH])
+
+
 def _note(span: Span, result: Result) -> None:
     outcome = result.outcome
     span.note(
@@ -695,7 +715,7 @@ def _report_one(sent: Sent, *, moved: bool) -> None:
     if result.evidence:
         fields["evidence"] = result.evidence.value
     if outcome.misconfigured:
-        log.error("provider_misconfigured", **fields)
+        log.error("provider_misconfigured", **fields, cause=outcome.cause)
     elif outcome.kind is OutcomeKind.ACCEPTED:
         log.info("otp_sent", **fields)
     elif outcome.kind is OutcomeKind.RETURNED:

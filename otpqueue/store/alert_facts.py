@@ -21,6 +21,7 @@ from otpqueue.domain.alerts import ALL, MOST_OPEN, Measure, Rule
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import SendState, Status
+from otpqueue.domain.sending import NUMBER_NOT_FOUND
 from otpqueue.domain.stats import Dimension, Point, Sum, Tally
 from otpqueue.store import stat_reports
 from otpqueue.store.schema import (
@@ -190,7 +191,7 @@ def _shows(wanted: Examples, scanned: Subquery) -> ColumnElement[bool]:
         case Examples.UNDELIVERED:
             return exists().where(of_it, attempt.delivery == Delivery.UNDELIVERED)
         case Examples.MISCONFIGURED:
-            return exists().where(of_it, attempt.http_status.in_((401, 403, 404)))
+            return exists().where(of_it, _for_configuration())
         case Examples.SERVER_ERROR:
             check = checks.c
             return or_(
@@ -198,6 +199,30 @@ def _shows(wanted: Examples, scanned: Subquery) -> ColumnElement[bool]:
                 exists().where(check.request_id == one.id, check.http_status >= 500),
             )
     return one.id.is_not(None)
+
+
+def _for_configuration() -> ColumnElement[bool]:
+    attempt = send_attempts.c
+    return and_(attempt.http_status.in_((401, 403, 404)), attempt.retryable, attempt.code != NUMBER_NOT_FOUND)
+
+
+def refused_for_configuration(conn: Connection, rule: Rule, *, now: datetime) -> dict[str, int]:
+    """Return the codes of sends that were refused for our configuration, and how often each came.
+
+    The most frequent first. That of a missing template names its language. Only the newest requests of the
+    window are looked at.
+    """
+    scanned = _scanned(_r.created_at, start_of(rule, now), [~_r.is_test])
+    code, n = send_attempts.c.code, func.count().label("n")
+    rows = conn.execute(
+        select(code, n)
+        .join_from(scanned, send_attempts, send_attempts.c.request_id == scanned.c.id)
+        .where(_for_configuration())
+        .group_by(code)
+        .order_by(n.desc(), code)
+        .limit(_MOST_EXAMPLES)
+    )
+    return {row.code: int(row.n) for row in rows}
 
 
 def _unique(ids: Iterable[UUID]) -> list[UUID]:

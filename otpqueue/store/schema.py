@@ -807,7 +807,10 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT coalesce(a.finished_at, a.claimed_at), 'attempts', a.outcome,
                CASE WHEN a.latency_ms IS NOT NULL THEN 'provider_sends' END,
-               CASE WHEN a.latency_ms IS NOT NULL THEN coalesce(a.http_status::text, 'none') END,
+               CASE WHEN a.latency_ms IS NULL THEN NULL
+                    WHEN a.http_status = 404 AND (NOT a.retryable OR a.code = 'number_not_found')
+                        THEN '404_one'
+                    ELSE coalesce(a.http_status::text, 'none') END,
                coalesce(a.latency_ms, 0)::numeric
         WHERE a.outcome IS NOT NULL
         UNION ALL

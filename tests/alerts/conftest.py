@@ -37,9 +37,11 @@ class Deployment:
         self.parts, self.provider, self.client_id = parts, provider, client_id
         self.now = clock.now()
 
-    def ask(self, number: str) -> OtpRequest:
+    def ask(self, number: str, **wanted: Any) -> OtpRequest:
         """Ask for a code."""
-        return self.parts.request(CodeWanted(phone_number=number), client_id=self.client_id, now=clock.now())
+        return self.parts.request(
+            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+        )
 
     def try_to_ask(self, number: str) -> bool:
         """Ask for a code; return whether that was accepted."""

@@ -14,6 +14,7 @@ from otpqueue.domain.alerts import Alert, tag_of
 from otpqueue.domain.circuit import State
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
 from tests.alerts.receiving import Inbox, Receivers
+from tests.conftest import forget_template
 
 SENDS = {"path": "/2fa/2/pin"}
 CHECKS = {"path": "*/verify"}
@@ -321,7 +322,7 @@ def test_circuit_open(make_deployment: MakeDeployment) -> None:
     closed(deployment, "circuit_open")
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403])
 def test_provider_misconfigured(make_deployment: MakeDeployment, status: int) -> None:
     """A key, application or template that Infobip refuses opens an alert at the first send."""
     deployment = make_deployment(OTPQUEUE_SEND_WITHIN_S="0.5")
@@ -337,6 +338,33 @@ def test_provider_misconfigured(make_deployment: MakeDeployment, status: int) ->
     with deployment.after(LATER):
         deployment.send(["+447700900124"])
     closed(deployment, "provider_misconfigured")
+
+
+def test_missing_template(make_deployment: MakeDeployment) -> None:
+    """A template that Infobip does not know opens an alert, whose evidence names its language."""
+    deployment = make_deployment(
+        OTPQUEUE_SEND_WITHIN_S="0.5", OTPQUEUE_TEMPLATES='{"fr": "Votre code : {{pin}}"}'
+    )
+    forget_template(deployment.parts, "fr")
+    request = deployment.ask("+447700900123", language="fr")
+    deployment.parts.pump.run()
+
+    alert = opened(deployment, "provider_misconfigured")
+
+    assert alert.evidence["figures"]["http_404"] >= 1
+    assert list(alert.evidence["reasons"]) == ["template_not_found:fr"]
+    assert alert.evidence["requests"] == [str(request.id)]
+
+
+def test_404_of_one_number_is_no_misconfiguration(make_deployment: MakeDeployment) -> None:
+    """A number that Infobip does not find opens no alert about our configuration, and no circuit."""
+    deployment = make_deployment(OTPQUEUE_MAX_ATTEMPTS="3")
+    deployment.provider.fault(status=404, match={"to": "447700900123"})
+    deployment.send(["+447700900123", "+447700900124"])
+
+    deployment.evaluate(2)
+
+    assert not {"provider_misconfigured", "circuit_open"} & set(deployment.rules_open())
 
 
 def test_webhook_disabled(make_deployment: MakeDeployment) -> None:

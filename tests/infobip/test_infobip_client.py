@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from otpqueue.domain.checking import Judgement, Verdict
 from otpqueue.domain.request import Channel
-from otpqueue.domain.sending import Message, Outcome, OutcomeKind
+from otpqueue.domain.sending import Message, Outcome, OutcomeKind, RefusalCause
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.transport import Transport
 from tests.conftest import INFOBIP_KEY, NUMBER, Provider
@@ -146,7 +148,52 @@ def test_unknown_application_is_misconfigured(client: InfobipClient, ids: dict[s
     outcome = client.send(sms(ids | {"application_id": "unknown"}))
 
     assert (outcome.kind, outcome.misconfigured) == (OutcomeKind.REFUSED, True)
-    assert outcome.code == "RESOURCE_NOT_FOUND"
+    assert (outcome.code, outcome.cause) == ("application_not_found", RefusalCause.APPLICATION)
+
+
+def test_unknown_template_concerns_its_own_sends(client: InfobipClient, ids: dict[str, str]) -> None:
+    """Infobip words a 404 for an application and a template alike: its list of templates tells them apart."""
+    outcome = client.send(sms(ids | {"message_id": "unknown"}))
+
+    assert (outcome.code, outcome.cause) == ("template_not_found", RefusalCause.TEMPLATE)
+    assert (outcome.retryable, outcome.misconfigured) == (True, True)
+
+
+def test_404_of_one_number(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
+    """Infobip knows application and template: no operator can fix anything."""
+    provider.fault(match={"to": TO}, status=404)
+
+    outcome = client.send(sms(ids))
+
+    assert (outcome.code, outcome.cause) == ("number_not_found", RefusalCause.NUMBER)
+    assert (outcome.retryable, outcome.misconfigured) == (True, False)
+
+
+@pytest.mark.parametrize("fault", [{"status": 403}, {"status": 500}, {"drop": "before"}, {"form": "html"}])
+def test_404_of_unclear_cause(
+    client: InfobipClient, ids: dict[str, str], provider: Provider, fault: dict[str, Any]
+) -> None:
+    """Where Infobip does not show its templates, a 404 may concern everybody or one number."""
+    provider.fault(match={"to": TO}, status=404)
+    provider.fault(match={"path": "/messages"}, **fault)
+
+    outcome = client.send(sms(ids))
+
+    assert (outcome.code, outcome.cause) == ("NOT_FOUND", RefusalCause.UNCLEAR)
+    assert outcome.misconfigured
+
+
+def test_many_404s_ask_for_the_templates_once(
+    client: InfobipClient, ids: dict[str, str], provider: Provider
+) -> None:
+    """A deleted template costs one question more per process and five seconds, not one a send."""
+    provider.fault(match={"path": "/messages"}, times=1, status=200, body=[])
+    provider.fault(match={"path": "/messages"}, status=500)
+    with ThreadPoolExecutor(8) as threads:
+        missing = sms(ids | {"message_id": "unknown"})
+        outcomes = list(threads.map(lambda _: client.send(missing), range(8)))
+
+    assert {outcome.cause for outcome in outcomes} == {RefusalCause.TEMPLATE}
 
 
 def test_wrong_key_is_misconfigured(connect: Connect, ids: dict[str, str], provider: Provider) -> None:

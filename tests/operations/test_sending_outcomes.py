@@ -206,7 +206,7 @@ def test_404_of_a_gateway_stops_nobody(parts: Parts, ask: Ask, provider: Provide
     assert len(provider.messages(NUMBER)) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403])
 def test_our_misconfiguration_fails_no_request(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, status: int
 ) -> None:

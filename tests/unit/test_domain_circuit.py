@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State, sign_of
-from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind
+from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind, RefusalCause
 
 POLICY = CircuitPolicy(failures=3, pause_s=1, pause_max_s=8, probe_s=5)
 FAILED, ALIVE = (Sign.FAILED, False), (Sign.ALIVE, False)
@@ -57,6 +57,37 @@ def test_misconfiguration_opens_at_once() -> None:
     circuit = Circuit().noted([(Sign.MISCONFIGURED, False)], 0.0, POLICY)
 
     assert circuit.state(0.0) is State.OPEN
+
+
+def test_refusals_that_may_concern_everybody_open_when_there_are_several() -> None:
+    """One of them may be about one number; as many in a row as failures would have to be are about all."""
+    suspected = (Sign.SUSPECTED, False)
+    circuit = Circuit().noted([suspected] * (POLICY.failures - 1), 0.0, POLICY)
+    assert circuit.state(0.0) is State.CLOSED
+    assert circuit.noted([ALIVE, suspected], 0.0, POLICY).state(0.0) is State.CLOSED
+
+    assert circuit.noted([suspected], 0.0, POLICY).state(0.0) is State.OPEN
+
+
+def refused(cause: RefusalCause) -> Outcome:
+    """Return a refusal for a cause."""
+    return Outcome(kind=OutcomeKind.REFUSED, code="x", http_status=403, retryable=True, cause=cause)
+
+
+@pytest.mark.parametrize(
+    ("cause", "first", "again"),
+    [
+        (RefusalCause.KEY, Sign.MISCONFIGURED, Sign.MISCONFIGURED),
+        (RefusalCause.APPLICATION, Sign.MISCONFIGURED, Sign.MISCONFIGURED),
+        (RefusalCause.TEMPLATE, Sign.ALIVE, Sign.ALIVE),
+        (RefusalCause.NUMBER, Sign.ALIVE, Sign.ALIVE),
+        (RefusalCause.UNCLEAR, Sign.SUSPECTED, Sign.NONE),
+    ],
+)
+def test_whom_a_refusal_concerns(cause: RefusalCause, first: Sign, again: Sign) -> None:
+    """A bad key or application concerns everybody; an unclear refusal counts once per request."""
+    assert sign_of(refused(cause)) is first
+    assert sign_of(refused(cause), is_retry=True) is again
 
 
 def test_one_probe_at_a_time() -> None:
@@ -122,7 +153,7 @@ def test_another_clock() -> None:
         (Outcome(kind=OutcomeKind.REFUSED, code="connection_failed", retryable=True), Sign.FAILED),
         (Outcome(kind=OutcomeKind.UNKNOWN, code="timeout"), Sign.FAILED),
         (
-            Outcome(kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, misconfigured=True),
+            Outcome(kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, cause=RefusalCause.KEY),
             Sign.MISCONFIGURED,
         ),
         (Outcome(kind=OutcomeKind.REFUSED, code="http_404", http_status=404, by_provider=False), Sign.FAILED),

@@ -17,6 +17,7 @@ from otpqueue.domain.sending import (
     Outcome,
     OutcomeKind,
     Progress,
+    RefusalCause,
     SendingPolicy,
     decide,
 )
@@ -29,7 +30,14 @@ ACCEPTED = Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", pin_id="p", h
 PERMANENT = Outcome(kind=OutcomeKind.REFUSED, code="BAD_REQUEST", http_status=400)
 RETRYABLE = Outcome(kind=OutcomeKind.REFUSED, code="SERVICE_UNAVAILABLE", http_status=503, retryable=True)
 MISCONFIGURED = Outcome(
-    kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, retryable=True, misconfigured=True
+    kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, retryable=True, cause=RefusalCause.KEY
+)
+BAD_NUMBER = Outcome(
+    kind=OutcomeKind.REFUSED,
+    code="number_not_found",
+    http_status=404,
+    retryable=True,
+    cause=RefusalCause.NUMBER,
 )
 UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
@@ -77,6 +85,7 @@ def progress(tries: int = 1, unknowns: int = 0, send_within_s: float = 3600) -> 
         pytest.param(MISCONFIGURED, progress(), again(11.25), id="misconfigured"),
         pytest.param(MISCONFIGURED, progress(tries=500), again(11.25), id="misconfigured, never exhausted"),
         pytest.param(MISCONFIGURED, progress(send_within_s=5), TOO_LATE, id="misconfigured until send_by"),
+        pytest.param(BAD_NUMBER, progress(tries=6), EXHAUSTED, id="a number's own refusal is exhausted"),
         pytest.param(
             replace(RETRYABLE, retry_after_s=42), progress(tries=5), again(42), id="Retry-After wins"
         ),
@@ -152,7 +161,7 @@ outcomes = st.builds(
     kind=st.sampled_from(OutcomeKind),
     code=st.just("x"),
     retryable=st.booleans(),
-    misconfigured=st.booleans(),
+    cause=st.sampled_from([None, *RefusalCause]),
     retry_after_s=st.none() | st.floats(0, 86_400),
 )
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otpqueue.domain.checking import Judgement, Verdict
-from otpqueue.domain.sending import Outcome, OutcomeKind
+from otpqueue.domain.sending import Outcome, OutcomeKind, RefusalCause
 from otpqueue.infobip.transport import Answer, NoAnswer, NotConnected, Reply
 from otpqueue.infobip.wire import error_code, error_text, judgement, send_outcome, word
 
@@ -60,7 +60,8 @@ def unknown(code: str, http_status: int | None = None) -> Outcome:
 
 AGAIN: dict[str, Any] = {"retryable": True}
 BY_OTHERS: dict[str, Any] = {"retryable": True, "by_provider": False}
-MENDED: dict[str, Any] = {"retryable": True, "misconfigured": True}
+BAD_KEY: dict[str, Any] = {"retryable": True, "cause": RefusalCause.KEY}
+UNCLEAR: dict[str, Any] = {"retryable": True, "cause": RefusalCause.UNCLEAR}
 
 SENDS: list[tuple[Reply, Outcome]] = [
     # The documented success, its optional fields, and those nobody documented.
@@ -105,13 +106,13 @@ SENDS: list[tuple[Reply, Outcome]] = [
     (answer(400, new("E400")), refused("E400", 400)),
     (answer(400, policy("POL0001")), refused("POL0001", 400)),
     (answer(422, old("SOMETHING_NEW")), refused("SOMETHING_NEW", 422)),
-    # Our configuration is wrong: the HTTP status decides, since a 403 may say UNAUTHORIZED.
-    (answer(401, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 401, **MENDED)),
-    (answer(401, new("E401")), refused("E401", 401, **MENDED)),
-    (answer(403, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 403, **MENDED)),
-    (answer(403, old("FORBIDDEN")), refused("FORBIDDEN", 403, **MENDED)),
-    (answer(404, old("RESOURCE_NOT_FOUND")), refused("RESOURCE_NOT_FOUND", 404, **MENDED)),
-    (answer(404, old("NOT_FOUND")), refused("NOT_FOUND", 404, **MENDED)),
+    # Our configuration may be wrong: the HTTP status decides, since a 403 may say UNAUTHORIZED.
+    (answer(401, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 401, **BAD_KEY)),
+    (answer(401, new("E401")), refused("E401", 401, **BAD_KEY)),
+    (answer(403, old("UNAUTHORIZED")), refused("UNAUTHORIZED", 403, **UNCLEAR)),
+    (answer(403, old("FORBIDDEN")), refused("FORBIDDEN", 403, **UNCLEAR)),
+    (answer(404, old("RESOURCE_NOT_FOUND")), refused("RESOURCE_NOT_FOUND", 404, **UNCLEAR)),
+    (answer(404, old("NOT_FOUND")), refused("NOT_FOUND", 404, **UNCLEAR)),
     # Refused by somebody on the way: nothing is final, and nothing is known of Infobip.
     (answer(400, "<html>"), refused("http_400", 400, **BY_OTHERS)),
     (answer(400, None), refused("http_400", 400, **BY_OTHERS)),

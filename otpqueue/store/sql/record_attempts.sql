@@ -52,7 +52,9 @@ BEGIN
             SET status = CASE WHEN r.status = 'queued' THEN coalesce(result.status, r.status)
                               ELSE r.status END,
                 reason = CASE WHEN r.status = 'queued' THEN result.reason ELSE r.reason END,
-                provider_code = CASE WHEN r.status = 'queued' AND result.outcome <> 'accepted'
+                provider_code = CASE WHEN r.status = 'queued' AND result.outcome = 'returned'
+                                     THEN r.provider_code
+                                     WHEN r.status = 'queued' AND result.outcome <> 'accepted'
                                      THEN result.code END,
                 send_state = CASE WHEN r.status IN ('queued', 'sent', 'delivered', 'undelivered')
                                        AND result.next_attempt_at IS NOT NULL THEN 'due' ELSE 'idle' END,
