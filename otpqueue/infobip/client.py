@@ -24,10 +24,16 @@ from otpqueue.domain.sending import (
     RefusalCause,
 )
 from otpqueue.infobip import receipts, wire
-from otpqueue.infobip.transport import Answer, Reply, Transport
+from otpqueue.infobip.transport import MAX_BODY_BYTES, Answer, Reply, Transport
+from otpqueue.logs import get_logger
+
+log = get_logger(__name__)
 
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
+_REPORTS_BYTES = _REPORTS_AT_ONCE * 4096
+"""A report takes about 700 bytes. An answer that is refused for its size is lost: it is given once."""
+
 _PIN = "/2fa/2/pin/{pinId}"
 _SENT = "/2fa/2/applications/{applicationId}/verifications"
 _TEMPLATES = "/2fa/2/applications/{applicationId}/messages"
@@ -116,8 +122,13 @@ class InfobipClient:
         Returns none when the provider does not answer: they are there the next time.
         """
         path = f"/sms/3/reports?limit={_REPORTS_AT_ONCE}"
-        reply = self._ask("reports", "GET", path, template="/sms/3/reports")
-        return receipts.parse(reply.body) if isinstance(reply, Answer) and reply.status == 200 else []
+        reply = self._ask("reports", "GET", path, template="/sms/3/reports", max_bytes=_REPORTS_BYTES)
+        if isinstance(reply, Answer) and reply.status == 200 and receipts.is_batch(reply.body):
+            return receipts.parse(reply.body)
+        status = reply.status if isinstance(reply, Answer) else None
+        code = wire.error_code(reply.body) if isinstance(reply, Answer) else reply.code
+        log.warning("reports_not_pulled", http_status=status, code=code)
+        return []
 
     def _ask(
         self,
@@ -128,9 +139,12 @@ class InfobipClient:
         *,
         template: str,
         timeout_s: float | None = None,
+        max_bytes: int = MAX_BODY_BYTES,
     ) -> Reply:
         begun = time.monotonic()
-        reply = self._transport.call(method, path, body, template=template, timeout_s=timeout_s)
+        reply = self._transport.call(
+            method, path, body, template=template, timeout_s=timeout_s, max_bytes=max_bytes
+        )
         metrics.observe(metrics.PROVIDER_DURATION, time.monotonic() - begun, call)
         answer = metrics.answer_class(reply.status) if isinstance(reply, Answer) else "none"
         metrics.count(metrics.PROVIDER_REQUESTS, call, answer)

@@ -89,8 +89,11 @@ class Transport:
         *,
         timeout_s: float | None = None,
         template: str | None = None,
+        max_bytes: int = MAX_BODY_BYTES,
     ) -> Reply:
         """Make one call, all in all within the time-out (seconds), and return what came of it.
+
+        An answer of more than `max_bytes` counts as none.
 
         Its span bears the `template` of the path: the path itself may hold what nobody must read. The
         provider is told nothing of the trace.
@@ -98,11 +101,11 @@ class Transport:
         name = f"{method} {template}" if template else method
         about = {"http.request.method": method, "url.template": template, **self._server}
         with traces.span(name, kind=Kind.CLIENT, attributes=about) as span:
-            reply = self._call(method, path, body, timeout_s)
+            reply = self._call(method, path, body, timeout_s, max_bytes)
             _note(span, reply)
         return reply
 
-    def _call(self, method: str, path: str, body: object, timeout_s: float | None) -> Reply:
+    def _call(self, method: str, path: str, body: object, timeout_s: float | None, max_bytes: int) -> Reply:
         # A request that is made ready here and sent through the adapter costs a third of the CPU of
         # requests.Session.request, and sees no proxies, netrc, cookies or redirects.
         request = requests.PreparedRequest()
@@ -120,7 +123,7 @@ class Transport:
         timeout: Any = Timeout(connect=self._connect_timeout_s, total=timeout_s or self.timeout_s)
         try:
             with self._adapter.send(request, stream=True, timeout=timeout) as response:
-                return _read(response)
+                return _read(response, max_bytes)
         except (requests.RequestException, HTTPError, OSError) as error:
             return _silence(error)
 
@@ -147,12 +150,12 @@ def _note(span: Span, reply: Reply) -> None:
         span.fail(str(reply.status))
 
 
-def _read(response: requests.Response) -> Answer | NoAnswer:
+def _read(response: requests.Response, max_bytes: int) -> Answer | NoAnswer:
     try:
-        body = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+        body = response.raw.read(max_bytes + 1, decode_content=True)
     except ValueError:
         return NoAnswer(code="connection_cut")  # http.client's word for a chunk of a negative length
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > max_bytes:
         return NoAnswer(code="answer_too_large")
     return Answer(
         status=response.status_code,

@@ -52,7 +52,9 @@ class Expire:
             self.engine, lambda conn: receipts.leftovers(conn, before=before, limit=_LEFTOVERS_AT_MOST)
         )
         for start in range(0, len(messages), BATCH):
-            work = partial(receipts.match, message_ids=messages[start : start + BATCH], now=now)
+            work = partial(
+                receipts.match, message_ids=messages[start : start + BATCH], now=now, skip_locked=True
+            )
             for one in run(self.engine, work):
                 log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
         if messages:

@@ -21,6 +21,7 @@ from otpqueue import mail, metrics, outbound
 from otpqueue.domain.alert_notices import Words, next_try, slack, test_words, words
 from otpqueue.domain.alerts import Alert, Channel
 from otpqueue.logs import get_logger
+from otpqueue.operations.recording import record_when_possible
 from otpqueue.store import alert_notices, alerts
 from otpqueue.store.alert_notices import Claimed
 from otpqueue.store.engine import connection, run, transaction
@@ -192,10 +193,11 @@ class NotifyAlerts:
 
     def _arrived(self, claimed: Claimed, now: datetime) -> None:
         def work(conn: Connection) -> None:
-            alert_notices.delivered(conn, claimed, now=now)
-            alerts.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
+            if alert_notices.delivered(conn, claimed, now=now):
+                alerts.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
 
-        transaction(self.engine, work)
+        # Until this is recorded the notice is claimed again when its lease expires.
+        record_when_possible(lambda: transaction(self.engine, work), what="alert_notice", results=1)
         metrics.count(metrics.NOTICES, claimed.channel.value, "delivered")
 
     def _failed(self, claimed: Claimed, problem: str, now: datetime) -> None:

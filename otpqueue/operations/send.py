@@ -507,7 +507,7 @@ class Pump:
                 vault=self._vault,
                 caps=self._settings.caps,
             )
-        except DatabaseUnavailable:
+        except Exception:
             job.finished = batch + job.finished
             raise
         took_s = time.monotonic() - begun
@@ -557,6 +557,28 @@ class Pump:
             finished, job.finished = job.finished, []
             self._keep(job, finished)
             self._abandoned.wait(_AWAY_S)
+        except Exception:  # noqa: BLE001 - whatever it is, each outcome is tried again by itself
+            self._record_singly(job)
+
+    def _record_singly(self, job: _Job) -> None:
+        """Record outcomes one by one, since Postgres refuses one of them for good; that one is dropped."""
+        kept: list[Sent] = []
+        finished, job.finished = job.finished, []
+        for position, one in enumerate(finished):
+            job.finished = [one]
+            try:
+                self._turn(job, slots=0, now=self._clock())
+            except DatabaseUnavailable:
+                kept += finished[position:]
+                break
+            except Exception:
+                # Its lease expires, and the attempt is recorded as unknown.
+                log.exception("outcome_refused", otp_id=str(one.result.request_id), **one.about)
+            else:
+                kept += job.finished
+        job.finished = []
+        self._keep(job, kept)
+        job.has_locked = bool(job.finished)
 
     def _keep(self, job: _Job, outcomes: list[Sent]) -> None:
         """Keep outcomes to record them later, as long as anybody can make use of them."""

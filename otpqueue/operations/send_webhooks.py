@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -25,6 +25,7 @@ from otpqueue.domain import webhooks
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.webhooks import Answer
 from otpqueue.logs import get_logger
+from otpqueue.operations.recording import KEPT_S
 from otpqueue.outbound import Undeliverable
 from otpqueue.store import webhook_deliveries
 from otpqueue.store.engine import run, transaction
@@ -44,6 +45,9 @@ _LOOK_AGAIN_S = 0.05
 
 _GATHER_S = 0.01
 """Under load, so long is waited for more answers to record in the same transaction."""
+
+_AWAY_S = 0.5
+"""Pause before outcomes are recorded again that Postgres has not taken."""
 
 _ABANDONED_S = 0.2
 """So often a job that waits for what it has in flight looks whether to give up on it."""
@@ -83,7 +87,13 @@ class SendWebhooksSettings:
     share: int = SHARE
 
 
-InFlight = set["Future[Result]"]
+@dataclass
+class _WebhookJob:
+    """What one job has in flight, and what it knows and could not record yet."""
+
+    in_flight: set[Future[Result]] = field(default_factory=set)
+    unrecorded: list[tuple[float, Result]] = field(default_factory=list)
+    """Each with when it was known, on the monotonic clock."""
 
 
 class SendWebhooks:
@@ -145,28 +155,28 @@ class SendWebhooks:
         self._nudge.set()
         # Whoever finds the claiming taken has left its nudge, which the holder looks at after letting go.
         while self._nudge.is_set() and not self._stop.is_set() and self._claiming.acquire(blocking=False):
-            in_flight: InFlight = set()
+            job = _WebhookJob()
             try:
                 self._nudge.clear()
-                self._claim_for_a_while(in_flight)
+                self._claim_for_a_while(job)
             finally:
                 self._claiming.release()
-                self._drain(in_flight)
+                self._drain(job)
 
-    def _claim_for_a_while(self, in_flight: InFlight) -> None:
+    def _claim_for_a_while(self, job: _WebhookJob) -> None:
         end = time.monotonic() + self._settings.job_s
         while not self._stop.is_set():
             if time.monotonic() >= end:
                 if not self._wake():
                     self._nudge.set()
                 return
-            claimed = self._claim(in_flight)
-            if in_flight:
-                self._collect(in_flight, timeout=_LOOK_AGAIN_S)
+            claimed = self._claim(job.in_flight)
+            if job.in_flight:
+                self._collect(job, timeout=_LOOK_AGAIN_S)
             elif not claimed:
                 return
 
-    def _claim(self, in_flight: InFlight) -> int:
+    def _claim(self, in_flight: set[Future[Result]]) -> int:
         with self._busy_lock:
             busy = dict(self._busy)
         free = self._settings.threads - sum(busy.values())
@@ -218,45 +228,54 @@ class SendWebhooks:
             now=self._clock(),
         )
 
-    def _drain(self, in_flight: InFlight) -> None:
-        while in_flight and not self._abandoned.is_set():
-            self._collect(in_flight, timeout=_ABANDONED_S)
+    def _drain(self, job: _WebhookJob) -> None:
+        """Wait for what is in flight and record it, claiming nothing."""
+        while not self._abandoned.is_set() and (job.in_flight or job.unrecorded):
+            if job.in_flight:
+                self._collect(job, timeout=_ABANDONED_S)
+            else:
+                self._abandoned.wait(_AWAY_S)
+                self._record(job)
+        if job.unrecorded:
+            self._record(job)
 
-    def _collect(self, in_flight: InFlight, *, timeout: float) -> None:
-        done, others = wait(in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
+    def _collect(self, job: _WebhookJob, *, timeout: float) -> None:
+        done, others = wait(job.in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
         if done and others:
             time.sleep(_GATHER_S)
             done |= {future for future in others if future.done()}
-        in_flight -= done
-        results = []
+        job.in_flight -= done
+        known_at = time.monotonic()
         for future in done:
             error = future.exception()
             if error is None:
-                results.append(future.result())
+                job.unrecorded.append((known_at, future.result()))
             else:
                 # Its lease runs out, and it is tried again.
                 log.error("webhook_crashed", exc_info=error)
-        if results:
-            self._record(results)
+        if job.unrecorded:
+            self._record(job)
 
-    def _record(self, results: list[Result]) -> None:
-        give_up = time.monotonic() + self._settings.lease_s / 2
-        while True:
-            try:
-                ended = transaction(
-                    self._engine,
-                    lambda conn: webhook_deliveries.record(
-                        conn, results, disable_after=self._settings.disable_after, now=self._clock()
-                    ),
-                )
-                break
-            except DatabaseUnavailable:
-                log.warning("webhooks_not_recorded", error="database_unavailable", deliveries=len(results))
-                if time.monotonic() > give_up or self._abandoned.is_set():
-                    return
-                self._abandoned.wait(0.5)
+    def _record(self, job: _WebhookJob) -> None:
+        """Record what is known, and keep what cannot be recorded now: no receiver is posted to twice."""
+        known, job.unrecorded = job.unrecorded, []
+        results = [result for _, result in known]
+        try:
+            ended, locked = transaction(
+                self._engine,
+                lambda conn: webhook_deliveries.record(
+                    conn, results, disable_after=self._settings.disable_after, now=self._clock()
+                ),
+            )
+        except DatabaseUnavailable:
+            ended, locked = [], {result.delivery.id for result in results}
+        if locked:
+            log.warning("webhooks_not_recorded", error="database_unavailable", deliveries=len(locked))
+        since = time.monotonic() - KEPT_S
+        job.unrecorded = [one for one in known if one[1].delivery.id in locked and one[0] > since]
         for result in results:
-            _report(result)
+            if result.delivery.id not in locked:
+                _report(result)
         for endpoint in ended:
             log.error(
                 "webhook_disabled",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -22,6 +22,8 @@ from otpqueue.store.engine import connection, run, transaction
 log = get_logger(__name__)
 
 BATCH = 1000
+_LATE_OUTCOME = timedelta(seconds=1.5)
+"""More than the pause between two tries of a worker to record an outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,14 @@ class Sweep:
 
     def _lost(self, claim: attempts.Overdue, now: datetime) -> attempts.Result:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        # After an outage of Postgres the worker of an expired lease may know its outcome, and records it
+        # within a second: it must come before the code is sent again.
+        again_from = now + _LATE_OUTCOME
         return attempts.Result(
             request_id=claim.request_id,
             attempt=claim.attempt,
             outcome=LEASE_RAN_OUT,
-            decision=decide(LEASE_RAN_OUT, claim.progress, policy=self.policy, now=now, jitter=jitter),
+            decision=decide(LEASE_RAN_OUT, claim.progress, policy=self.policy, now=again_from, jitter=jitter),
             started_at=None,
             finished_at=now,
             latency_ms=None,

@@ -144,13 +144,14 @@ def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) 
     )
 
 
-def delivered(conn: Connection, claimed: Claimed, *, now: datetime) -> None:
-    """Store that a notice arrived, whoever has claimed it meanwhile."""
-    conn.execute(
+def delivered(conn: Connection, claimed: Claimed, *, now: datetime) -> bool:
+    """Store that a notice arrived, whoever has claimed it meanwhile; return False if it is stored."""
+    result = conn.execute(
         update(alert_notices)
-        .where(_n.id == claimed.id)
+        .where(_n.id == claimed.id, _n.delivered_at.is_(None))
         .values(delivered_at=now, next_try_at=None, lease_until=None, problem=None)
     )
+    return result.rowcount > 0
 
 
 def failed(conn: Connection, claimed: Claimed, *, problem: str, next_try_at: datetime | None) -> None:

@@ -35,8 +35,7 @@ _ADD = text(
 # price is that of the best one that names any. Only the newest accepted attempt can say that a request is
 # undelivered. Rows are locked in id order; what was read before another session let go of the lock may be
 # old by then, so it does not replace what is better.
-_MATCH = text(
-    """
+_MATCH_SQL = """
     WITH known AS MATERIALIZED (
         SELECT DISTINCT ON (a.request_id, a.number)
                a.request_id, a.number, r.delivery, r.status, r.error, r.done_at,
@@ -86,8 +85,9 @@ _MATCH = text(
       AND ((verdict.delivered AND q.status IN ('sent', 'undelivered'))
            OR (NOT verdict.delivered AND verdict.undelivered AND q.status = 'sent'))
     RETURNING q.id, q.client_id, q.status
-    """
-)
+"""
+_MATCH = text(_MATCH_SQL)
+_MATCH_UNLOCKED = text(_MATCH_SQL.replace("ORDER BY q.id FOR UPDATE", "ORDER BY q.id FOR UPDATE SKIP LOCKED"))
 _UNMATCHED = "SELECT unmatched_receipts(%(message_ids)s::text[]) AS message_id"
 _RANKS = ["delivered", "undelivered", "pending"]
 
@@ -117,14 +117,18 @@ def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
     return conn.execute(_ADD, parameters).rowcount
 
 
-def match(conn: Connection, message_ids: Sequence[str], *, now: datetime) -> list[Moved]:
+def match(
+    conn: Connection, message_ids: Sequence[str], *, now: datetime, skip_locked: bool = False
+) -> list[Moved]:
     """Match what is kept of these messages to their attempts and requests; return the requests that moved.
 
-    May be repeated: what is matched already changes nothing.
+    May be repeated: what is matched already changes nothing. With `skip_locked`, reports on requests that
+    another session has locked stay unmatched.
     """
     if not message_ids:
         return []
-    rows = conn.execute(_MATCH, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
+    statement = _MATCH_UNLOCKED if skip_locked else _MATCH
+    rows = conn.execute(statement, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
     return [Moved(request_id=row.id, client_id=row.client_id, status=Status(row.status)) for row in rows]
 
 

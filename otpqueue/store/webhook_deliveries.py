@@ -227,11 +227,14 @@ def claim(
 
 def record(
     conn: Connection, results: Sequence[Result], *, disable_after: timedelta, now: datetime
-) -> list[Ended]:
-    """Record what became of tries; return the endpoints that are disabled by it. Call in a transaction.
+) -> tuple[list[Ended], set[UUID]]:
+    """Record what became of tries; return the endpoints that are disabled by it, and what was not recorded.
 
-    One is, when it answered 410, or when there was nothing but failures for `disable_after`.
+    An endpoint is disabled when it answered 410, or when there was nothing but failures for `disable_after`.
+    A delivery that another session has locked is not recorded: record it again. Call in a transaction.
     """
+    locked = _locked(conn, [one.delivery.id for one in results])
+    results = [one for one in results if one.delivery.id not in locked]
     moved = conn.execute(
         _RECORD,
         {
@@ -253,7 +256,14 @@ def record(
             "now": now,
         },
     )
-    return _note_endpoints(conn, results, disable_after=disable_after, now=now)
+    return _note_endpoints(conn, results, disable_after=disable_after, now=now), locked
+
+
+def _locked(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Lock those of these deliveries that are free, and return those that another session has locked."""
+    of_these = select(_d.id).where(_d.id.in_(ids)).order_by(_d.id)
+    free = set(conn.execute(of_these.with_for_update(skip_locked=True)).scalars())
+    return set(conn.execute(of_these).scalars()) - free if len(free) < len(ids) else set()
 
 
 def _note_endpoints(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -18,7 +19,8 @@ from otpqueue.operations.notify_alerts import NotDelivered, NotifyAlerts, ToWebh
 from otpqueue.store.engine import connection
 from tests.alerts.conftest import Deployment, MakeDeployment
 from tests.alerts.receiving import Inbox, Receivers
-from tests.operations.looking import at_once
+from tests.conftest import Engines
+from tests.operations.looking import at_once, connections_refused, until
 
 SENDS = {"path": "/2fa/2/pin"}
 HOUR = timedelta(hours=1)
@@ -232,6 +234,33 @@ def test_killed_after_delivering(told: Deployment, served: Inbox) -> None:
 
     first, second = (headers["x-otpqueue-notice-id"] for headers, _ in served.posts)
     assert first == second
+
+
+def test_notice_that_arrived_is_not_sent_again(
+    told: Deployment, served: Inbox, engines: Engines, database_url: str
+) -> None:
+    """Postgres that goes away right after a delivery costs nobody a second notice."""
+    open_one(told)
+    notifier = told.parts.notify_alerts
+    webhook = next(one for one in notifier.couriers if one.channel is Channel.WEBHOOK)
+    outage = connections_refused(engines, database_url)
+
+    class Closing:
+        channel = Channel.WEBHOOK
+
+        def deliver(self, *args: object, **kwargs: object) -> None:
+            webhook.deliver(*args, **kwargs)  # type: ignore[arg-type]
+            outage.__enter__()
+
+    with ThreadPoolExecutor(1) as job, structlog.testing.capture_logs() as logs:
+        running = job.submit(replace(notifier, couriers=(Closing(),)), now=told.now)
+        until(lambda: [one for one in logs if one["event"] == "results_kept"])
+        outage.__exit__(None, None, None)
+        assert running.result(60) == 1
+
+    execute(told, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
+    assert notify(told) == 2  # the other channels
+    assert len(served.posts) == 1
 
 
 def test_channel_that_fails_does_not_hold_up_others(told: Deployment, served: Inbox) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, Table, select, text, update
+from sqlalchemy import Engine, RowMapping, Table, make_url, select, text, update
 from uuid_utils.compat import uuid7
 
 from otpqueue import clock
@@ -25,10 +26,11 @@ from otpqueue.store import checks as store_checks
 from otpqueue.store import heartbeats as store_heartbeats
 from otpqueue.store.accepting import NewRequest
 from otpqueue.store.checks import OpenCheck
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.heartbeats import Sign
 from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
 from otpqueue.wiring import Parts
+from tests.conftest import Engines
 
 T = TypeVar("T")
 
@@ -42,6 +44,28 @@ class Left:
     def of(self, whole_s: int) -> range:
         """Return the whole seconds that may be left of so many."""
         return range(whole_s - math.ceil(time.monotonic() - self._begun), whole_s + 1)
+
+
+@contextmanager
+def connections_refused(engines: Engines, database_url: str) -> Iterator[None]:
+    """Take a database away from everybody for as long as the block lasts, as a restart of Postgres does."""
+    name = make_url(database_url).database
+    admin = make_engine(engines.postgres.url, pool_size=1)
+    try:
+        with connection(admin) as conn:
+            conn.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            conn.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = :name AND backend_type = 'client backend'"
+                ),
+                {"name": name},
+            )
+        yield
+    finally:
+        with connection(admin) as conn:
+            conn.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        admin.dispose()
 
 
 @dataclass(frozen=True)

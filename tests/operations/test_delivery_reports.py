@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 from sqlalchemy import RowMapping, select
 
 from otpqueue import clock
+from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import receipts as store
 from otpqueue.store.engine import connection, transaction
+from otpqueue.store.schema import otp_requests
 from otpqueue.store.schema import receipts as receipt_rows
 from otpqueue.wiring import Parts
-from tests.conftest import NUMBER, Ask, MakeParts, Provider
+from tests.conftest import NUMBER, Ask, Engines, MakeParts, Provider
 from tests.operations.conftest import AskSent
-from tests.operations.looking import Rows, at_once, numbers, until
+from tests.operations.looking import Rows, at_once, connections_refused, numbers, until
 
 DONE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMES = {
@@ -180,6 +182,101 @@ def test_pulling_while_the_provider_is_down(reports: Reports, ask_sent: AskSent,
     assert reports.parts.receipts.pull(reports.parts.infobip, now=clock.now()) == 3
 
     assert reports.rows.request(request.id)["status"] == "delivered"
+
+
+class GivenOnce:
+    """A provider with these reports, which it gives out once."""
+
+    def __init__(self, *reports: Receipt) -> None:
+        self._batches = [list(reports)]
+
+    def reports(self) -> list[Receipt]:
+        """Give out the next batch."""
+        return self._batches.pop() if self._batches else []
+
+
+def test_nothing_is_pulled_while_postgres_is_away(
+    reports: Reports, ask_sent: AskSent, make_parts: MakeParts
+) -> None:
+    """Infobip gives each report once: it keeps those that could not be stored."""
+    request = ask_sent()
+    provider = GivenOnce(report(reports.id_of(request)))
+    away = make_parts(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_DATABASE_WAIT_S="0.2")
+
+    with pytest.raises(DatabaseUnavailable):
+        away.receipts.pull(provider, now=clock.now())
+
+    assert reports.parts.receipts.pull(provider, now=clock.now()) == 1
+    assert reports.rows.request(request.id)["status"] == "delivered"
+
+
+def test_reports_are_kept_while_postgres_is_away(
+    reports: Reports, ask_sent: AskSent, engines: Engines, database_url: str, background: ThreadPoolExecutor
+) -> None:
+    """Postgres that goes away right after the pull costs no report: each is stored once it is back."""
+    request = ask_sent()
+
+    class Closing(GivenOnce):
+        def reports(self) -> list[Receipt]:
+            found = super().reports()
+            if found:
+                away.__enter__()
+            return found
+
+    away = connections_refused(engines, database_url)
+    with structlog.testing.capture_logs() as logs:
+        pulling = background.submit(
+            reports.parts.receipts.pull, Closing(report(reports.id_of(request))), now=clock.now()
+        )
+        until(lambda: [one["event"] for one in logs if one["event"] == "results_kept"])
+        away.__exit__(None, None, None)
+        assert pulling.result(60) == 1
+
+    assert reports.rows.request(request.id)["status"] == "delivered"
+    assert "results_recorded_late" in {one["event"] for one in logs}
+
+
+def test_locked_request_holds_up_no_report_of_others(
+    reports: Reports, make_parts: MakeParts, ask_sent: AskSent
+) -> None:
+    """What is matched later is the report on the locked request alone."""
+    held, other = ask_sent(), ask_sent("+447700900124")
+    impatient = make_parts(OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="0.2")
+    with connection(reports.parts.engine.execution_options(isolation_level="READ COMMITTED")) as conn:
+        lock = select(otp_requests.c.id).where(otp_requests.c.id == held.id).with_for_update()
+        conn.execute(lock)
+        impatient.receipts([report(reports.id_of(held)), report(reports.id_of(other))], now=clock.now())
+        assert reports.rows.request(other.id)["status"] == "delivered"
+        assert reports.rows.request(held.id)["status"] == "sent"
+        conn.rollback()
+
+    reports.parts.expire(now=clock.now() + timedelta(seconds=11))
+
+    assert reports.rows.request(held.id)["status"] == "delivered"
+
+
+def test_report_that_postgres_refuses_takes_no_other_along(reports: Reports, ask_sent: AskSent) -> None:
+    """It is logged and dropped: it would be refused for ever."""
+    request = ask_sent()
+    refused = report("too dear", price=Decimal("1e999"))
+
+    with structlog.testing.capture_logs() as logs:
+        new = reports.take(report("a"), refused, report(reports.id_of(request)), report("b"))
+
+    assert new == 3
+    assert reports.rows.request(request.id)["status"] == "delivered"
+    assert [one["message_id"] for one in logs if one["event"] == "receipt_refused"] == ["too dear"]
+
+
+def test_many_reports_in_one_answer(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
+    """An answer with hundreds of reports is read whole, since it is given once."""
+    provider.call("POST", "/_simulator/receipts", json={"delay_ms": 0})
+    for number in numbers(80):
+        ask(number)
+    parts.pump.run()
+
+    assert parts.receipts.pull(parts.infobip, now=clock.now()) == 240
+    assert {row["status"] for row in rows.requests()} == {"delivered"}
 
 
 def test_untracked_messages(make_parts: MakeParts, ask: Ask, rows: Rows, provider: Provider) -> None:
