@@ -40,6 +40,7 @@ from otpqueue.operations.alert_desk import AlertDesk
 from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
+from otpqueue.operations.count_seals import CountSeals
 from otpqueue.operations.erase import EraseNumber
 from otpqueue.operations.evaluate_alerts import EvaluateAlerts
 from otpqueue.operations.evaluate_workers import EvaluateWorkers
@@ -515,6 +516,7 @@ class Parts:
             version=version("otpqueue"),
             clock=clock.now,
             in_touch_for_s=in_touch_for_s,
+            count_seals=CountSeals(engine=self.health_engine, vault=self.vault),
         )
 
     @cached_property
@@ -626,6 +628,7 @@ class Parts:
             rules=self.alert_rules,
             circuit=self.circuit.state,
             book=book,
+            seal_key_id=self.vault.seal_key_ids[0],
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from otpqueue.cli.errors import explained
 from otpqueue.operations import rotate_seal as seals
 from otpqueue.operations.rotate_hash import Hashed
 from otpqueue.operations.rotate_seal import Sealed
+from otpqueue.store.vault import MOST_SEALS
 from otpqueue.wiring import Parts
 
 _batch = click.option(
@@ -47,6 +48,10 @@ def _tell_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
         role = "not in OTPQUEUE_SEAL_KEYS" if key_id not in configured else ""
         role = "seals" if key_id == configured[0] else role or "older"
         click.echo(f"{key_id} ({role}): {count} numbers")
+    seals = sealed.seals.get(configured[0], 0)
+    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of what one key may")
+    if seals >= MOST_SEALS / 2:
+        click.echo(f"{configured[0]} must be replaced: put a new key before it (docs/privacy.md)", err=True)
     for key_id, count in sealed.unopened.items():
         click.echo(f"{key_id} does not open {count} of them: is it another key of the same name?", err=True)
     if sealed.removable:

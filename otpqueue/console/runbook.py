@@ -56,6 +56,9 @@ _TODO = {
     "webhook_disabled": """
         A client's webhook has failed for too long and is off. Tell the client, then
         `otpqueue webhooks enable`.""",
+    "seal_key_worn": """
+        The first key of OTPQUEUE_SEAL_KEYS has sealed half of what one key may. Replace it within weeks
+        (docs/privacy.md).""",
 }
 
 

@@ -204,6 +204,15 @@ _RULES = (
         window_s=0,
         closes_after=1,
     ),
+    Rule(
+        name="seal_key_worn",
+        title="the sealing key must be replaced soon",
+        bad=Bad.FROM,
+        unit=Unit.SHARE,
+        threshold=0.5,
+        window_s=0,
+        closes_after=1,
+    ),
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
 """By name, as they are unless somebody sets them."""

@@ -23,10 +23,11 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.stats import Tally
 from otpqueue.logs import get_logger
 from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
-from otpqueue.store import alert_facts, alerts
+from otpqueue.store import alert_facts, alerts, seal_counts
 from otpqueue.store.alert_facts import DisabledEndpoint, Queue, WaitingEvent
 from otpqueue.store.alerts import Evaluation
 from otpqueue.store.engine import allow_time, connection, transaction
+from otpqueue.store.vault import MOST_SEALS
 
 log = get_logger(__name__)
 
@@ -51,6 +52,8 @@ class EvaluateAlerts:
     rules: Mapping[str, Rule]
     circuit: Callable[[], State]
     book: AlertBook
+    seal_key_id: str
+    """The id of the key that seals."""
 
     def __call__(self, *, now: datetime) -> Evaluated:
         """Evaluate every rule that is on. Raises DatabaseUnavailable."""
@@ -115,6 +118,8 @@ class EvaluateAlerts:
                 return [_of_circuit(self.circuit())]
             case "webhook_disabled":
                 return [_of_endpoint(one) for one in alert_facts.disabled_endpoints(conn)]
+            case "seal_key_worn":
+                return [_of_seal_key(self.seal_key_id, seal_counts.counts(conn))]
         raise ValueError(f"nobody looks at what {rule.name} needs")
 
 
@@ -137,6 +142,13 @@ def _of_queue(queue: Queue, now: datetime) -> Measure:
 def _of_circuit(state: State) -> Measure:
     value = 0 if state is State.CLOSED else 1
     return Measure(subject=ALL, value=value, sample=1, figures={"circuit": state.value})
+
+
+def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> Measure:
+    # Only the key that seals: one that was replaced is used up no further.
+    sealed = seals.get(key_id, 0)
+    figures: dict[str, float | int | str] = {"key_id": key_id, "seals": sealed, "most_seals": MOST_SEALS}
+    return Measure(subject=ALL, value=sealed / MOST_SEALS, sample=sealed, figures=figures)
 
 
 def _of_endpoint(one: DisabledEndpoint) -> Measure:

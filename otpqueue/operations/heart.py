@@ -39,10 +39,12 @@ class Heart:
         version: str,
         clock: Callable[[], datetime],
         in_touch_for_s: float | None = None,
+        count_seals: Callable[[], None] = lambda: None,
     ) -> None:
+        """`count_seals` is called after each beat and at the end."""
         self.kind, self.process = kind, f"{kind.value}|{name}"
         self._engine, self._version, self._clock = engine, version, clock
-        self._in_touch_for_s = in_touch_for_s
+        self._in_touch_for_s, self._count_seals = in_touch_for_s, count_seals
         self._queues: tuple[str, ...] = ()
         self._touched: float | None = None
         self._born = time.monotonic()
@@ -98,6 +100,7 @@ class Heart:
         self._beats += 1
         # Postgres looked at its clock about half-way between question and answer.
         self._skew_s = (before - database_now).total_seconds() + halfway_s
+        self._count_seals()
 
     def _in_touch(self, now: float) -> bool:
         if self._in_touch_for_s is None:
@@ -125,5 +128,6 @@ class Heart:
             self._thread.join(timeout=EVERY_S[self.kind])
         try:
             run(self._engine, lambda conn: heartbeats.stop(conn, self.process))
+            self._count_seals()
         except Exception as error:  # noqa: BLE001 - it would count as silent, and be forgotten in an hour
             log.warning("heartbeat_not_taken_away", error=type(error).__name__)

@@ -13,7 +13,8 @@ from sqlalchemy.exc import ProgrammingError
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.logs import get_logger
-from otpqueue.store import resealing
+from otpqueue.operations.count_seals import CountSeals
+from otpqueue.store import resealing, seal_counts
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.resealing import Step
 from otpqueue.store.vault import Vault
@@ -37,6 +38,8 @@ class Sealed:
     """How many each key was found not to open."""
     removable: tuple[str, ...]
     """The keys of OTPQUEUE_SEAL_KEYS that nothing is sealed with any more."""
+    seals: Mapping[str, int]
+    """How many texts each key has ever sealed; `MOST_SEALS` is the most that it may."""
 
 
 Progress = Callable[[str, int, int], None]
@@ -63,6 +66,7 @@ class RotateSeal:
         for key_id in older:
             if before.get(key_id):
                 unopened[key_id] = self._reseal(key_id, before[key_id], batch, progress)
+        CountSeals(engine=self.engine, vault=self.vault)()
         sealed = self.look()
         if any(before.get(key_id) for key_id in older):
             log.info("numbers_resealed", key_id=current, before=before, after=dict(sealed.counts))
@@ -70,13 +74,16 @@ class RotateSeal:
             counts=sealed.counts,
             unopened={key_id: count for key_id, count in unopened.items() if count},
             removable=sealed.removable,
+            seals=sealed.seals,
         )
 
     def look(self) -> Sealed:
         """Return how the numbers are sealed, and change nothing. Raises DatabaseUnavailable."""
         counts = self._counts()
         removable = tuple(key_id for key_id in self.vault.seal_key_ids[1:] if not counts.get(key_id))
-        return Sealed(counts=counts, unopened={}, removable=removable)
+        with connection(self.engine) as conn:
+            seals = seal_counts.counts(conn)
+        return Sealed(counts=counts, unopened={}, removable=removable, seals=seals)
 
     def missing(self) -> Mapping[str, int]:
         """Return how many numbers are sealed with each key that OTPQUEUE_SEAL_KEYS lacks.

@@ -255,5 +255,6 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
     # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
     Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
+    Holding(table=schema.seal_counts, on_erase=OnErase.UNCONCERNED),
 )
 """In the order in which migrations make the tables: what belongs to another stands after it."""

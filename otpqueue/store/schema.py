@@ -1112,6 +1112,15 @@ EXECUTE FUNCTION otp_requests_tell_client()
 for _statement in (TELL_CLIENT, TELL_TRIGGER):
     event.listen(webhook_deliveries, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
+seal_counts = Table(
+    "seal_counts",
+    metadata,
+    # An id of OTPQUEUE_SEAL_KEYS, and how many texts that key has sealed.
+    Column("key_id", Text, primary_key=True),
+    Column("seals", BigInteger, nullable=False),
+    Column("updated_at", Time, nullable=False),
+)
+
 heartbeats = Table(
     "heartbeats",
     metadata,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
@@ -25,6 +26,12 @@ from otpqueue.domain import phone
 
 _NONCE_BYTES = 12
 """NIST SP 800-38D: a 96-bit nonce."""
+
+MOST_SEALS = 2**32
+"""Texts that one key may seal with random nonces (NIST SP 800-38D, section 8.3).
+
+Past that two equal nonces are too likely, which would reveal what they sealed and let others forge.
+"""
 
 _MARK_BYTES = 2
 _HASH_BYTES = 32
@@ -62,6 +69,8 @@ class Vault:
         """Keep the keys. Raises ValueError when two look-up keys cannot be told apart by their marks."""
         self._seals = {key_id: AESGCM(key) for key_id, key in sealing_keys.items()}
         self._current = next(iter(sealing_keys))
+        self._sealed = 0
+        self._sealed_lock = threading.Lock()
         self._hashers = [_Hasher(key) for key in (hashing_key, *other_hashing_keys)]
         if len(set(self.marks)) < len(self._hashers):
             raise ValueError("two of the keys look alike; make another one")
@@ -79,8 +88,21 @@ class Vault:
     def seal(self, text: str, *, row_id: UUID) -> tuple[str, bytes]:
         """Return the id of the key used and the sealed text, a number or a webhook's secrets."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
+        with self._sealed_lock:
+            self._sealed += 1
         sealed = self._seals[self._current].encrypt(nonce, text.encode(), row_id.bytes)
         return self._current, nonce + sealed
+
+    def take_seals(self) -> int:
+        """Return how many texts were sealed since the last call: what a process adds to its key's count."""
+        with self._sealed_lock:
+            sealed, self._sealed = self._sealed, 0
+        return sealed
+
+    def put_back_seals(self, seals: int) -> None:
+        """Count seals again that could not be stored."""
+        with self._sealed_lock:
+            self._sealed += seals
 
     def unseal(self, sealed: bytes, *, key_id: str, row_id: UUID) -> str:
         """Return the text that was sealed.

@@ -204,6 +204,7 @@ def test_every_rule_is_looked_at() -> None:
         "queue_age",
         "circuit_open",
         "webhook_disabled",
+        "seal_key_worn",
     } | ELSEWHERE
 
     assert set(WATCHES) | own == set(RULES)
