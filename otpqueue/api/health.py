@@ -13,11 +13,16 @@ from otpqueue.domain.caps import Scope
 from otpqueue.domain.heartbeats import Life
 from otpqueue.operations.health import CheckHealth, Healthy
 
-_WORDS = {Life.RUNNING: "running", Life.CUT_OFF: "cut off from the broker", Life.SILENT: "silent"}
+_WORDS = {
+    Life.RUNNING: "running",
+    Life.STARTING: "starting",
+    Life.CUT_OFF: "cut off from the broker",
+    Life.SILENT: "silent",
+}
 
 
 class Health:
-    """`/health`: how every part does; `/health/ready`: whether to send calls here; `/health/live`: alive."""
+    """`/health`: the state of every part; `/health/ready`: the same for load balancers; `/health/live`."""
 
     def __init__(self, check: CheckHealth) -> None:
         self._check = Shared(lambda: check(now=clock.now()))
@@ -45,11 +50,11 @@ def _representation(healthy: Healthy) -> dict[str, str | float | None]:
     sending = "stopped in part" if healthy.stopped else "on"
     if Scope.ALL in healthy.stopped:
         sending = "stopped"
-    status = "ok" if healthy.whole else "degraded" if healthy.serves else "unavailable"
+    status = "healthy" if healthy.whole else "degraded" if healthy.serves else "unhealthy"
     return {
         "status": status,
         "redis": "refuses writes" if healthy.redis_refuses else word(healthy.redis),
-        "infobip": healthy.infobip.value,
+        "infobip": healthy.infobip_status,
         "database": "not migrated" if healthy.database and not healthy.migrated else word(healthy.database),
         "workers": _workers(healthy.queues),
         "beat": "unknown" if healthy.beat is None else _WORDS[healthy.beat],
@@ -63,7 +68,6 @@ def _workers(queues: Mapping[str, Life] | None) -> str:
     if queues is None:
         return "unknown"
     by_life = {life: [queue for queue, how in queues.items() if how is life] for life in Life}
-    troubles = [
-        f"{_WORDS[life]}: {', '.join(by_life[life])}" for life in (Life.SILENT, Life.CUT_OFF) if by_life[life]
-    ]
+    others = (Life.SILENT, Life.CUT_OFF, Life.STARTING)
+    troubles = [f"{_WORDS[life]}: {', '.join(by_life[life])}" for life in others if by_life[life]]
     return "; ".join(troubles) or _WORDS[Life.RUNNING]

@@ -349,7 +349,7 @@ OPERATIONS = (
         method="GET",
         path="/health",
         summary="How every part does",
-        description="200 while calls can be answered (`ok`, `degraded`), 503 when not.",
+        description="200 while calls can be answered (`healthy`, `degraded`), 503 when not (`unhealthy`).",
         answers={200: ("Calls can be answered", "Health"), 503: ("They cannot", "Health")},
         problems=_ANY,
     ),
@@ -460,7 +460,17 @@ def _shown_schemas() -> dict[str, Any]:
         "errorCode": {"type": "string"},
     }
     yes = {"type": "boolean", "const": True}
-    health = ("status", "redis", "infobip", "database", "workers", "beat", "sending", "timestamp")
+    health = {
+        "status": "`healthy`, `degraded` or `unhealthy`",
+        "redis": "`connected`, `unreachable` or `refuses writes`",
+        "infobip": "`connected`, `no recent traffic`, `failing: CAUSE`, `paused: CAUSE`, `not configured` or "
+        "`unknown`; CAUSE is `no answer`, `answers 5xx`, `answers 401 or 403` or `answers 404`",
+        "database": "`connected`, `unreachable` or `not migrated`",
+        "workers": "`running`, or the queues that are `silent`, `cut off from the broker` or `starting`",
+        "beat": "`running`, `starting`, `cut off from the broker`, `silent` or `unknown`",
+        "sending": "`on`, `stopped` or `stopped in part`",
+        "timestamp": "when the parts were checked",
+    }
     skew = {
         "type": ["number", "null"],
         "description": "how far the clock of a host is ahead of Postgres's, of the host that is off most",
@@ -485,7 +495,7 @@ def _shown_schemas() -> dict[str, Any]:
             }
         ),
         "GuideVerified": _object({"success": yes, "message": {"type": "string"}}),
-        "Health": _object({name: {"type": "string"} for name in health} | {"clock_skew_s": skew}),
+        "Health": _object({name: _text(said) for name, said in health.items()} | {"clock_skew_s": skew}),
         "History": history.schema(),
         "Erased": numbers.schema(),
         "Alert": alerts.schema(),

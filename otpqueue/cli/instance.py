@@ -225,7 +225,9 @@ class Instance:
     def _wait_until_ready(self) -> None:
         def ready() -> bool:
             body = _get(f"{self._api_url}/health")
-            return body is not None and json.loads(body)["status"] == "ok"
+            # A part that is `starting` does not degrade the service, and takes no work yet.
+            wanted = {"status": "healthy", "workers": "running", "beat": "running"}
+            return body is not None and wanted.items() <= json.loads(body).items()
 
         _until(ready, "the API and the workers", self._alive)
 

@@ -20,6 +20,8 @@ class Life(StrEnum):
     """How something does that processes must do: serve a queue, start the periodic jobs."""
 
     RUNNING = "running"
+    STARTING = "starting"
+    """Processes that would do it started at most `STARTING_FOR_S` ago and have not reached the broker yet."""
     CUT_OFF = "cut off"
     """Processes that would do it live, but none of them has heard of the broker lately."""
     SILENT = "silent"
@@ -31,6 +33,10 @@ EVERY_S = {Kind.WORKER: 5.0, Kind.BEAT: 5.0, Kind.API: 15.0}
 
 SILENT_AFTER_S = {kind: 3 * every_s for kind, every_s in EVERY_S.items()}
 """A process that has not shown life for so long counts as gone."""
+
+
+STARTING_FOR_S = 20.0
+"""How long a new process may take to reach the broker; after that it counts as cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,8 @@ class Heartbeat:
     """Whether it was in touch with the broker: a worker took from it, beat put something into it. An API
     process always is: it would notice with the next call only."""
     version: str
+    heard: bool = True
+    """Whether it has been in touch with the broker since it started."""
     started_at: datetime
     seen_at: datetime
     age_s: float
@@ -65,12 +73,19 @@ class Heartbeat:
         """Whether it lives and hears the broker."""
         return self.lives and self.in_touch
 
+    @property
+    def starts(self) -> bool:
+        """Whether it lives, has just started and has not reached the broker yet."""
+        return self.lives and not self.in_touch and not self.heard and self.idle_s <= STARTING_FOR_S
+
 
 def life_of(*heartbeats: Heartbeat) -> Life:
     """Return how something does that any of these processes would do."""
     living = [one for one in heartbeats if one.lives]
     if any(one.in_touch for one in living):
         return Life.RUNNING
+    if any(one.starts for one in living):
+        return Life.STARTING
     return Life.CUT_OFF if living else Life.SILENT
 
 

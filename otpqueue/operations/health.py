@@ -15,7 +15,8 @@ from otpqueue.domain.caps import Scope
 from otpqueue.domain.circuit import State
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.heartbeats import Heartbeat, Life, life_of_beat, life_of_queues, widest_skew_s
-from otpqueue.domain.stats import NO_STATUS, Metric, Tally
+from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, call_failure, most_frequent_failure
+from otpqueue.domain.stats import Tally
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES
 from otpqueue.store import heartbeats, stat_reports, stops
@@ -27,22 +28,22 @@ MOST_SKEW_S = 5.0
 
 _NOW = timedelta(minutes=1)
 _LATELY = timedelta(minutes=5)
-_MISCONFIGURED = ("401", "403")
-"""Whoever is asked for, the answer is the same until our configuration is mended."""
+_WORKING = {Life.RUNNING, Life.STARTING}
 
 
 class Provider(StrEnum):
-    """How Infobip does: as calls of it went, never by a call that is made to find out."""
+    """The state of Infobip, judged by the calls that were made; no call is made to find out."""
 
-    ANSWERING = "answering"
+    CONNECTED = "connected"
+    """Most calls of this minute and the last one, or else of the last five minutes, had a useful answer."""
     FAILING = "failing"
-    """Of the calls of this minute and the last one, or else of five, most had no good answer."""
+    """Most of those calls failed."""
     QUIET = "no recent traffic"
-    PAUSED = "paused: circuit open"
-    """So many calls had no good answer that none is made for a while."""
+    PAUSED = "paused"
+    """The circuit is open: so many calls failed that workers make none for a while."""
     NOT_CONFIGURED = "not configured"
     UNKNOWN = "unknown"
-    """Postgres, which knows, is away."""
+    """Postgres, which has the statistics, is down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,9 @@ class Healthy:
     """Whether Redis answers and takes what we write."""
     infobip: Provider
     heartbeats: tuple[Heartbeat, ...] | None
-    """The signs of life; None when nobody can tell."""
+    """The last heartbeat of each process; None while Postgres is down."""
+    call_failure: CallFailure | None = None
+    """The most frequent cause of failed calls in the window that `infobip` is judged by; None if none failed."""
     redis_refuses: bool = False
     """Whether it answers, but refuses: a replica, one without memory, one that denies us commands."""
     stopped: frozenset[Scope] = frozenset()
@@ -64,13 +67,20 @@ class Healthy:
 
     @property
     def queues(self) -> dict[str, Life] | None:
-        """How each queue is served; None when nobody can tell."""
+        """How each queue is served; None while Postgres is down."""
         return None if self.heartbeats is None else life_of_queues(self.heartbeats, QUEUES)
 
     @property
     def beat(self) -> Life | None:
-        """How beat does; None when nobody can tell."""
+        """The state of beat; None while Postgres is down."""
         return None if self.heartbeats is None else life_of_beat(self.heartbeats)
+
+    @property
+    def infobip_status(self) -> str:
+        """The state of Infobip with its cause: `connected`, `failing: answers 5xx`, `paused: no answer`."""
+        if self.call_failure and self.infobip in {Provider.FAILING, Provider.PAUSED}:
+            return f"{self.infobip}: {self.call_failure}"
+        return self.infobip.value
 
     @property
     def skew_s(self) -> float | None:
@@ -85,9 +95,9 @@ class Healthy:
     @property
     def whole(self) -> bool:
         """Whether codes asked for now will leave in time, and what is too old will be deleted."""
-        # On a quiet night nobody has asked the provider: that is no illness.
-        provider = self.infobip in {Provider.ANSWERING, Provider.QUIET}
-        staffed = self.queues is not None and {*self.queues.values(), self.beat} == {Life.RUNNING}
+        # Without traffic there is no call to judge by, which is not an error.
+        provider = self.infobip in {Provider.CONNECTED, Provider.QUIET}
+        staffed = self.queues is not None and {*self.queues.values(), self.beat} <= _WORKING
         on_time = abs(self.skew_s or 0) <= MOST_SKEW_S
         return self.serves and self.redis and provider and staffed and on_time
 
@@ -108,7 +118,7 @@ class CheckHealth:
         database = migrated = False
         provider = Provider.UNKNOWN
         stopped: frozenset[Scope] = frozenset()
-        signs = None
+        signs, failure = None, None
         try:
             with connection(self.engine) as conn:
                 conn.execute(text("SELECT 1"))
@@ -116,7 +126,7 @@ class CheckHealth:
             with connection(self.engine) as conn:
                 stopped = frozenset(one.scope for one in stops.in_force(conn))
                 signs = tuple(heartbeats.living(conn))
-                provider = _as_calls_went(conn, now)
+                provider, failure = _judge_calls(conn, now)
             if self.provider_ids() is None:
                 provider = Provider.NOT_CONFIGURED
             migrated = True
@@ -137,22 +147,30 @@ class CheckHealth:
             redis=redis,
             redis_refuses=redis_refuses,
             infobip=provider,
+            call_failure=failure,
             heartbeats=signs,
             stopped=stopped,
         )
 
 
-def _as_calls_went(conn: Connection, now: datetime) -> Provider:
+def _judge_calls(conn: Connection, now: datetime) -> tuple[Provider, CallFailure | None]:
     this_minute = now.replace(second=0, microsecond=0)
-    calls = (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS)
+    state, failure = Provider.QUIET, None
     for window in (_NOW, _LATELY):
-        tally = Tally(stat_reports.sums(conn, since=this_minute - window, until=now, metrics=calls))
-        statuses = [(status, n) for metric in calls for status, n in tally.by_label(metric).items()]
-        bad = sum(n for status, n in statuses if _is_bad(status))
-        if asked := sum(n for _, n in statuses):
-            return Provider.FAILING if bad > asked - bad else Provider.ANSWERING
-    return Provider.QUIET
+        since = this_minute - window
+        tally = Tally(stat_reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+        failure = most_frequent_failure(tally)
+        if calls := sum(tally.n(metric) for metric in PROVIDER_CALLS):
+            state = Provider.FAILING if 2 * _count_failed(tally) > calls else Provider.CONNECTED
+            break
+    return state, failure
 
 
-def _is_bad(status: str) -> bool:
-    return status == NO_STATUS or status.startswith("5") or status in _MISCONFIGURED
+def _count_failed(tally: Tally) -> int:
+    """Return the number of failed calls. A 404 may be about one code or template alone and does not count."""
+    return sum(
+        n
+        for metric in PROVIDER_CALLS
+        for status, n in tally.by_label(metric).items()
+        if call_failure(metric, status) not in {None, CallFailure.NOT_FOUND}
+    )

@@ -129,7 +129,7 @@ def _of_processes(conn: Connection) -> list[Reading]:
     lives = {
         (kind.value, life.name.lower()): float(found[kind, life])
         for kind in Kind
-        for life in (Life.RUNNING, Life.CUT_OFF)
+        for life in (Life.RUNNING, Life.STARTING, Life.CUT_OFF)
     }
     workers = {(queue,): float(_workers_of(queue, living)) for queue in QUEUES}
     skew_s = widest_skew_s(living)

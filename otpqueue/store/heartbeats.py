@@ -80,6 +80,7 @@ def living(conn: Connection) -> list[Heartbeat]:
             queues=tuple(row.queues),
             in_touch=row.in_touch,
             version=row.version,
+            heard=row.in_touch or row.heard_at is not None,
             started_at=row.started_at,
             seen_at=row.seen_at,
             age_s=float(row.age_s),

@@ -102,7 +102,7 @@ def staff(caller: Caller, *queues: str, beat: bool = True) -> None:
 
 @pytest.mark.parametrize("queues", [("send,periodic,slow",), ("send", "periodic,slow")])
 def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
-    """With every part there the service is ok, in the guide's shape, and needs no key to say so."""
+    """With every part there the service is healthy, in the guide's shape, and needs no key to say so."""
     staff(caller, *queues)
     caller.key = None
 
@@ -112,7 +112,7 @@ def test_healthy(caller: Caller, queues: tuple[str, ...]) -> None:
     body = answer.json
     assert TIME_TEXT.fullmatch(body.pop("timestamp"))
     assert body == {
-        "status": "ok",
+        "status": "healthy",
         "sending": "on",
         "redis": "connected",
         "infobip": "no recent traffic",
@@ -153,6 +153,18 @@ def test_workers_without_their_broker(caller: Caller) -> None:
     assert answer.json["workers"] == "silent: periodic; cut off from the broker: slow"
 
 
+def test_starting_parts(caller: Caller) -> None:
+    """In the first seconds of a start parts are `starting`, which does not degrade the service."""
+    staff(caller, "periodic,slow", beat=False)
+    show_life(caller.parts, "host:1", "send", starting_for_s=3)
+    show_life(caller.parts, "beat:1", kind=Kind.BEAT, starting_for_s=3)
+
+    answer = caller.get("/health")
+
+    assert (answer.status_code, answer.json["status"]) == (200, "healthy")
+    assert (answer.json["workers"], answer.json["beat"]) == ("starting: send", "starting")
+
+
 @pytest.mark.parametrize("dead", [True, False])
 def test_silent_beat(caller: Caller, dead: bool) -> None:
     """Without beat, or with one that cannot publish, nothing is swept: degraded, whatever the workers do."""
@@ -191,12 +203,12 @@ def test_health_before_provisioning(caller: Caller, make_other_parts: MakeOtherP
 
 
 def test_health_without_the_database(caller: Caller, make_other_parts: MakeOtherParts, nowhere: str) -> None:
-    """Without the database nothing can be served: unavailable, not ready, yet alive."""
+    """Without the database nothing can be served: unhealthy, not ready, yet alive."""
     cut_off = caller.over(make_other_parts(DATABASE_URL=f"postgresql://someone:hunter2@{nowhere}/x"))
 
     health, ready = cut_off.get("/health"), cut_off.get("/health/ready")
 
-    assert (health.status_code, health.json["status"]) == (503, "unavailable")
+    assert (health.status_code, health.json["status"]) == (503, "unhealthy")
     assert health.json["database"] == "unreachable"
     assert (health.json["workers"], health.json["beat"]) == ("unknown", "unknown")
     assert ready.status_code == 503
@@ -214,4 +226,4 @@ def test_health_without_anything(caller: Caller, make_other_parts: MakeOtherPart
 
     answer = caller.over(parts).get("/health")
 
-    assert (answer.status_code, answer.json["status"]) == (503, "unavailable")
+    assert (answer.status_code, answer.json["status"]) == (503, "unhealthy")

@@ -131,17 +131,23 @@ def show_life(
     *queues: str,
     kind: Kind = Kind.WORKER,
     in_touch: bool = True,
+    starting_for_s: float | None = None,
     ago_s: float = 0,
 ) -> None:
-    """Have a process show life as if it did so some seconds ago."""
+    """Write a heartbeat as a process would have some seconds ago.
+
+    One that is not in touch has lost the broker a minute before, unless it started `starting_for_s` ago.
+    """
+    started = starting_for_s is not None
+
     sign = Sign(
         process=f"{kind.value}|{process}",
         kind=kind,
         queues=queues,
-        in_touch=in_touch,
-        unheard_s=None,
+        in_touch=in_touch and not started,
+        unheard_s=None if in_touch or started else ago_s + 60,
         version="1",
-        running_s=ago_s,
+        running_s=ago_s + (starting_for_s or 0),
         skew_s=None,
     )
     with connection(parts.engine) as conn:

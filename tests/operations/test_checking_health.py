@@ -139,20 +139,42 @@ def test_database_without_tables_does_not_serve(parts: Parts) -> None:
     assert not healthy.serves
 
 
+@pytest.mark.parametrize(("age_s", "beat"), [(1, Life.STARTING), (19, Life.STARTING), (21, Life.CUT_OFF)])
+def test_new_processes_are_starting(parts: Parts, age_s: float, beat: Life) -> None:
+    """A process that has not reached the broker yet is starting for 20 s, and cut off after that."""
+    show_life(parts, "host:1", "periodic", "send", "slow")
+    show_life(parts, "host:2", kind=Kind.BEAT, starting_for_s=age_s)
+
+    healthy = parts.health(now=clock.now())
+
+    assert healthy.beat is beat
+    assert healthy.whole == (beat is Life.STARTING)
+
+
+def test_process_that_lost_the_broker_is_not_starting(parts: Parts) -> None:
+    """A young process that has heard the broker and lost it is cut off."""
+    show_life(parts, "host:1", "send", in_touch=False)
+    show_life(parts, "host:3", "send", in_touch=False, ago_s=20)
+
+    healthy = parts.health(now=clock.now())
+
+    assert healthy.queues == {"send": Life.CUT_OFF, "periodic": Life.SILENT, "slow": Life.SILENT}
+
+
 @pytest.mark.parametrize(
-    ("fault", "state"),
+    ("fault", "state", "said"),
     [
-        ({"latency_ms": 0}, Provider.ANSWERING),
-        ({"status": 400}, Provider.ANSWERING),
-        ({"status": 500}, Provider.FAILING),
-        ({"drop": "after"}, Provider.FAILING),
-        ({"status": 401}, Provider.PAUSED),
+        ({"latency_ms": 0}, Provider.CONNECTED, "connected"),
+        ({"status": 400}, Provider.CONNECTED, "connected"),
+        ({"status": 500}, Provider.FAILING, "failing: answers 5xx"),
+        ({"drop": "after"}, Provider.FAILING, "failing: no answer"),
+        ({"status": 401}, Provider.PAUSED, "paused: answers 401 or 403"),
     ],
 )
 def test_provider_shows_in_traffic(
-    make_parts: MakeParts, ask: Ask, provider: Simulator, fault: dict[str, Any], state: Provider
+    make_parts: MakeParts, ask: Ask, provider: Simulator, fault: dict[str, Any], state: Provider, said: str
 ) -> None:
-    """How Infobip does is seen in what was sent, and health makes no call of its own to find out."""
+    """The state of Infobip and its cause follow from what was sent; health makes no call of its own."""
     parts = make_parts(OTPQUEUE_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_MAX_ATTEMPTS="3")
     staff(parts)
     provider.fault(**fault)
@@ -164,7 +186,8 @@ def test_provider_shows_in_traffic(
     healthy = parts.health(now=clock.now())
 
     assert healthy.infobip is state
-    assert healthy.whole == (state is Provider.ANSWERING)
+    assert healthy.infobip_status == said
+    assert healthy.whole == (state is Provider.CONNECTED)
 
 
 def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: Simulator) -> None:
@@ -185,5 +208,5 @@ def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: S
         conn.execute(text("UPDATE stats_minutes SET at = at - interval '10 minutes'"))
         long_ago = parts.health(now=clock.now()).infobip
 
-    assert [failing, minutes_ago, since] == [Provider.FAILING, Provider.FAILING, Provider.ANSWERING]
+    assert [failing, minutes_ago, since] == [Provider.FAILING, Provider.FAILING, Provider.CONNECTED]
     assert long_ago is Provider.QUIET

@@ -49,7 +49,7 @@ def test_kill_leaves_no_process(make_dev: MakeDev) -> None:
 
     until(lambda: not alive(family), seconds=10, told=lambda: f"still alive: {alive(family)}")
     dev.start()
-    assert dev.call("GET", "/health").json()["status"] == "ok"
+    assert dev.call("GET", "/health").json()["status"] == "healthy"
 
 
 def test_second_instance_is_refused(make_dev: MakeDev) -> None:
@@ -112,7 +112,7 @@ def test_a_part_that_dies_comes_back(shared: Dev, part: str) -> None:
     os.kill(before[part], signal.SIGKILL)
 
     until(lambda: shared.described.is_file() and shared.about["pids"][part] != before[part], seconds=30)
-    until(lambda: _status(shared) == "ok", seconds=60, told=shared.output)
+    until(lambda: _status(shared) == "healthy", seconds=60, told=shared.output)
     assert {name for name, pid in shared.about["pids"].items() if pid != before[name]} == {part}
     shared.becomes(shared.ask(f"+4477009000{len(part):02}", session_id=part)["id"], "sent", seconds=30)
 

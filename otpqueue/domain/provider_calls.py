@@ -1,0 +1,58 @@
+"""Calls of the provider that failed, and why, judged by the HTTP statuses that the statistics count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from otpqueue.domain.stats import NO_STATUS, Metric, Tally
+
+PROVIDER_CALLS = (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS)
+
+_REFUSALS = frozenset({"401", "403"})
+"""The provider gives these answers whatever the number is, until our configuration is fixed."""
+
+
+class CallFailure(StrEnum):
+    """Why calls of the provider fail."""
+
+    NO_ANSWER = "no answer"
+    """No connection, or no answer in time."""
+    SERVER_ERRORS = "answers 5xx"
+    REFUSALS = "answers 401 or 403"
+    """The API key is refused."""
+    NOT_FOUND = "answers 404"
+    """A send names an application, a template or a code that the provider does not know."""
+
+
+def call_failure(metric: Metric, status: str) -> CallFailure | None:
+    """Return why a call failed, by what was called and the HTTP status; None for a useful answer.
+
+    A 404 to a check is useful: the provider no longer has the code.
+    """
+    if status == NO_STATUS:
+        return CallFailure.NO_ANSWER
+    if status.startswith("5"):
+        return CallFailure.SERVER_ERRORS
+    if status in _REFUSALS:
+        return CallFailure.REFUSALS
+    if status == "404" and metric is Metric.PROVIDER_SENDS:
+        return CallFailure.NOT_FOUND
+    return None
+
+
+def count_failures(tally: Tally) -> Counter[CallFailure]:
+    """Return the number of failed calls in a tally, by cause."""
+    counted: Counter[CallFailure] = Counter()
+    for metric in PROVIDER_CALLS:
+        for status, n in tally.by_label(metric).items():
+            failure = call_failure(metric, status)
+            if failure is not None and n > 0:
+                counted[failure] += n
+    return counted
+
+
+def most_frequent_failure(tally: Tally) -> CallFailure | None:
+    """Return the most frequent cause of failed calls, None if no call failed."""
+    counted = count_failures(tally)
+    return max(sorted(counted), key=counted.__getitem__) if counted else None
