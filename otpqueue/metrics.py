@@ -233,7 +233,7 @@ RECENT = _gauge(
     "otpqueue_recent_events", "Events of the last five whole minutes, counted in Postgres.", "event"
 )
 RECENT_FAILURES = _gauge(
-    "otpqueue_recent_failures", "Requests that ended `failed` in the last five whole minutes.", "reason"
+    "otpqueue_recent_failures", "Requests that ended `failed` in the last 15 minutes.", "reason"
 )
 RECENT_RATIO = _gauge(
     "otpqueue_recent_ratio",

@@ -123,10 +123,10 @@ def schema() -> dict[str, Any]:
             "description": "`all`, a country, a client, a queue, or a number, masked; null once erased",
         },
         "state": {"type": "string", "enum": [state.value for state in State]},
-        "value": {**number, "description": "as the rule saw it last"},
+        "value": {**number, "description": "of the last evaluation that had data"},
         "threshold": number,
         "window_s": {"type": "integer", "description": "0 for rules that look at the moment"},
-        "sample": {"type": "integer", "description": "of how many the value is"},
+        "sample": {"type": "integer", "description": "what `value` was measured of"},
         "opened_at": time,
         "closed_at": maybe_time,
         "evaluated_at": time,
@@ -135,8 +135,8 @@ def schema() -> dict[str, Any]:
         "silenced_until": maybe_time,
         "evidence": {
             "type": "object",
-            "description": "what was found when it opened: `figures`, `reasons`, ids of `requests`, and "
-            "`series`, the window step by step",
+            "description": "what was measured when it opened, of one snapshot: `value`, `sample`, `figures`, "
+            "`reasons`, and `series`, the window step by step; and ids of `requests`",
         },
     }
     return {

@@ -16,7 +16,7 @@ from otpqueue import clock, settings
 from otpqueue.api.alerts import representation
 from otpqueue.cli.errors import explained
 from otpqueue.cli.guard import Duration
-from otpqueue.domain.alert_notices import rule_of
+from otpqueue.domain.alert_notices import measured, rule_of
 from otpqueue.domain.alerts import ERASED, Alert, Rule, State, bound, duration, in_unit
 from otpqueue.operations.alert_desk import AlertInFull
 from otpqueue.wiring import Parts
@@ -79,7 +79,6 @@ def list_(state: str, rule: str | None, limit: int, as_json: bool) -> None:
 
 
 def _line(alert: Alert) -> str:
-    rule = rule_of(alert)
     marks = [
         *([f"acknowledged by {alert.acknowledged_by}"] if alert.acknowledged_at else []),
         *([f"silenced until {_at(alert.silenced_until)}"] if alert.silenced_until else []),
@@ -91,7 +90,7 @@ def _line(alert: Alert) -> str:
             f"{alert.state.value:<6}",
             alert.rule,
             ERASED if alert.subject is None else alert.subject,
-            f"{in_unit(alert.value, rule.unit)} (bad {bound(rule, alert.threshold)}), of {alert.sample}",
+            measured(alert.value, alert.sample, alert, rule_of(alert)),
             f"{_at(alert.opened_at)}{until}",
             *marks,
         ]
@@ -123,6 +122,10 @@ def show(alert_id: UUID, as_json: bool) -> None:
         return
     click.echo(_line(found))
     click.echo(f"{rule_of(found).title}; docs/alerts.md#{found.rule} says what to do")
+    opening = found.opening
+    if opening is not None:
+        rule = rule_of(found)
+        click.echo(f"when it opened: {measured(opening.value, opening.sample, found, rule)}")
     for name in ("figures", "reasons"):
         for key, one in (found.evidence.get(name) or {}).items():
             click.echo(f"  {name[:-1]}  {key}  {one}")

@@ -44,9 +44,10 @@ def stats(
 ) -> None:
     """Sum up what was counted: requests, sends, reports, checks, costs.
 
-    `success` is the share of requests whose code could be sent, `delivered` of reports that say it arrived,
-    `of sent` verified requests for each that was sent, `wrong` of codes that were typed. `to send` and
-    `to arrive` are the times that 95 % do not pass; `a verified` is the cost of one.
+    `success` is the send success rate: sent of all requests whose code was sent or could not be sent.
+    `delivered` is the delivery rate: delivered of all reported attempts. `of sent` is verified requests for
+    each sent one, `wrong` wrong codes of all judged ones. `to send` and `to arrive` are 95th percentiles;
+    `a verified` is the cost of one.
     """
     now = clock.now()
     with closing(Parts(settings.load())) as parts:
@@ -72,7 +73,7 @@ def stats(
 
 def _lines(report: Report) -> Iterator[str]:
     step = "minute" if report.step < timedelta(hours=1) else "hour"
-    yield f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC, the running {step} included"
+    yield f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC, whole {step}s and the running one"
     yield ""
     rows = [
         ("", *_COLUMNS),

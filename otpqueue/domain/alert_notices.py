@@ -51,8 +51,18 @@ def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) 
     return now + timedelta(seconds=pause_s * (0.5 + jitter / 2))
 
 
-def words(alert: Alert, transition: Transition, *, notice_id: UUID, public_url: str | None) -> Words:
-    """Return what to say of an alert that has opened or closed."""
+def words(
+    alert: Alert,
+    transition: Transition,
+    *,
+    notice_id: UUID,
+    public_url: str | None,
+    had_data: bool = True,
+) -> Words:
+    """Return the text of a notice of an alert that has opened or closed.
+
+    `had_data` says whether the last evaluation of a closed alert found anything to measure.
+    """
     opened = transition is Transition.OPENED
     rule = rule_of(alert)
     subject = ERASED if alert.subject is None else alert.subject
@@ -61,7 +71,7 @@ def words(alert: Alert, transition: Transition, *, notice_id: UUID, public_url: 
     return Words(
         id=notice_id,
         title=f"[{sign}] {alert.rule}{where} - {rule.title}" if opened else f"[{sign}] {alert.rule}{where}",
-        lines=tuple(_opened(alert, rule) if opened else _closed(alert, rule)),
+        lines=tuple(_opened(alert, rule) if opened else _closed(alert, rule, had_data=had_data)),
         link=f"{public_url}/console/alerts/{alert.id}" if public_url else None,
         opened=opened,
     )
@@ -85,14 +95,23 @@ def rule_of(alert: Alert) -> Rule:
     return RULES.get(name, unknown)
 
 
-def _opened(alert: Alert, rule: Rule) -> list[str]:
+def measured(value: float, sample: int, alert: Alert, rule: Rule) -> str:
+    """Return a value with its window, its sample and the threshold: `91.9 % over 15 min, sample 62; ...`."""
     over = f" over {duration(alert.window_s)}" if alert.window_s else ""
-    value = in_unit(alert.value, rule.unit)
-    lines = [f"{value}{over} (bad {bound(rule, alert.threshold)}), of {alert.sample}."]
-    for name in ("figures", "reasons"):
-        found = alert.evidence.get(name)
-        if isinstance(found, Mapping) and found:
-            lines.append(f"{name}: " + ", ".join(f"{key} {one}" for key, one in found.items()))
+    return f"{in_unit(value, rule.unit)}{over}, sample {sample}; bad {bound(rule, alert.threshold)}"
+
+
+def _opened(alert: Alert, rule: Rule) -> list[str]:
+    # Not the value of the last evaluation: the figures would contradict it.
+    opening = alert.opening
+    if opening is None:
+        lines = [f"{measured(alert.value, alert.sample, alert, rule)}."]
+    else:
+        lines = [f"{measured(opening.value, opening.sample, alert, rule)}."]
+        for name in ("figures", "reasons"):
+            found = alert.evidence.get(name)
+            if isinstance(found, Mapping) and found:
+                lines.append(f"{name}: " + ", ".join(f"{key} {one}" for key, one in found.items()))
     ids = alert.evidence.get("requests")
     if isinstance(ids, list) and ids:
         lines.append("requests: " + ", ".join(map(str, ids[:_MOST_IDS])))
@@ -100,11 +119,12 @@ def _opened(alert: Alert, rule: Rule) -> list[str]:
     return lines
 
 
-def _closed(alert: Alert, rule: Rule) -> list[str]:
+def _closed(alert: Alert, rule: Rule, *, had_data: bool) -> list[str]:
     closed_at = alert.closed_at or alert.evaluated_at
     lasted = duration((closed_at - alert.opened_at).total_seconds())
+    last = measured(alert.value, alert.sample, alert, rule)
     return [
-        f"last {in_unit(alert.value, rule.unit)} (bad {bound(rule, alert.threshold)}), of {alert.sample}.",
+        f"Last value {last}." if had_data else f"No data in the last evaluation; before that {last}.",
         f"opened {_at(alert.opened_at)}, closed {_at(closed_at)} after {lasted}; alert {alert.id}",
     ]
 

@@ -6,8 +6,7 @@ Most look at the roll-ups: which counts of a window, grouped by what, and agains
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import median
@@ -36,7 +35,7 @@ A 404 that concerns one send alone (a number, a code that is resent) is counted 
 _RULES = (
     Rule(
         name="success_rate",
-        title="codes are not getting out",
+        title="codes are not being sent",
         bad=Bad.BELOW,
         unit=Unit.SHARE,
         threshold=0.95,
@@ -46,7 +45,7 @@ _RULES = (
     ),
     Rule(
         name="number_requests",
-        title="one number asks again and again",
+        title="one number requests too many codes",
         bad=Bad.ABOVE,
         unit=Unit.COUNT,
         threshold=10,
@@ -72,7 +71,7 @@ _RULES = (
     ),
     Rule(
         name="number_wrong_codes",
-        title="somebody guesses at one number",
+        title="one number has too many wrong codes",
         bad=Bad.ABOVE,
         unit=Unit.COUNT,
         threshold=5,
@@ -80,7 +79,7 @@ _RULES = (
     ),
     Rule(
         name="client_wrong_codes",
-        title="a client's codes are guessed at",
+        title="a client has too many wrong codes",
         bad=Bad.ABOVE,
         unit=Unit.SHARE,
         threshold=0.5,
@@ -89,7 +88,7 @@ _RULES = (
     ),
     Rule(
         name="delivery_rate",
-        title="codes do not arrive",
+        title="codes are not delivered",
         bad=Bad.BELOW,
         unit=Unit.SHARE,
         threshold=0.98,
@@ -99,7 +98,7 @@ _RULES = (
     ),
     Rule(
         name="delivery_time",
-        title="codes arrive late",
+        title="codes are delivered late",
         bad=Bad.ABOVE,
         unit=Unit.SECONDS,
         threshold=30,
@@ -109,7 +108,7 @@ _RULES = (
     ),
     Rule(
         name="request_spike",
-        title="far more codes are asked for than usual",
+        title="far more codes are requested than usual",
         bad=Bad.ABOVE,
         unit=Unit.TIMES,
         threshold=3,
@@ -130,7 +129,7 @@ _RULES = (
     ),
     Rule(
         name="verify_time",
-        title="people take far longer than usual to type a code, or far less",
+        title="people take far longer than usual to enter a code, or far less",
         bad=Bad.AWAY,
         unit=Unit.TIMES,
         threshold=3,
@@ -140,7 +139,7 @@ _RULES = (
     ),
     Rule(
         name="country_conversion",
-        title="codes to one country are not used: it may be pumped",
+        title="codes to one country are not used: possible traffic pumping",
         bad=Bad.BELOW,
         unit=Unit.SHARE,
         threshold=0.3,
@@ -170,7 +169,7 @@ _RULES = (
     ),
     Rule(
         name="circuit_open",
-        title="sending is paused, since Infobip does not answer",
+        title="sending is paused: calls to Infobip fail",
         bad=Bad.FROM,
         unit=Unit.COUNT,
         threshold=1,
@@ -179,7 +178,7 @@ _RULES = (
     ),
     Rule(
         name="provider_misconfigured",
-        title="Infobip refuses our key, application or template",
+        title="Infobip refuses our API key, application or template",
         bad=Bad.FROM,
         unit=Unit.COUNT,
         threshold=1,
@@ -187,7 +186,7 @@ _RULES = (
     ),
     Rule(
         name="workers_silent",
-        title="a worker or beat shows no sign of life",
+        title="a worker or beat is silent",
         bad=Bad.ABOVE,
         unit=Unit.SECONDS,
         threshold=60,
@@ -197,7 +196,7 @@ _RULES = (
     ),
     Rule(
         name="webhook_disabled",
-        title="a client is told nothing any more: its webhook is disabled",
+        title="a client's webhook is disabled",
         bad=Bad.FROM,
         unit=Unit.COUNT,
         threshold=1,
@@ -251,6 +250,8 @@ class Found:
     value: float | None
     sample: int
     figures: Mapping[str, float | int | str]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """The causes of what is bad; they add up to a count in `figures`."""
 
 
 Reckon = Callable[[Tally, Sequence[Tally], Rule], Found]
@@ -269,8 +270,6 @@ class Watch:
     by: Dimension | None = None
     """What each alert is about; without it there is one for all."""
     habit: Habit | None = None
-    reasons: Metric | None = None
-    """The metric whose labels say why."""
     examples: Examples = Examples.NEWEST
 
 
@@ -280,7 +279,8 @@ def _success(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
         "failed": now.n(Metric.FAILED),
         "too_late": now.n(Metric.EXPIRED, Expired.SEND_DEADLINE),
     }
-    return Found(value=now.success_share, sample=now.finished_sends, figures=figures)
+    reasons = now.by_label(Metric.FAILED) | {Expired.SEND_DEADLINE.value: figures["too_late"]}
+    return Found(value=now.success_share, sample=now.finished_sends, figures=figures, reasons=reasons)
 
 
 def _wrong(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
@@ -344,8 +344,10 @@ def _mean_s(tally: Tally, metric: Metric) -> float | None:
 def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
     timed = Metric.SENT_TO_DELIVERED
     quantiles = {f"p{round(q * 100)}_s": now.quantile_ms(timed, q) for q in (0.5, 0.95)}
-    figures = {name: round(ms / 1000, 1) for name, ms in quantiles.items() if ms is not None}
-    return Found(value=_mean_s(now, timed), sample=now.n(timed), figures=figures)
+    mean = _mean_s(now, timed)
+    figures = {} if mean is None else {"mean_s": round(mean, 3)}
+    figures |= {name: round(ms / 1000, 1) for name, ms in quantiles.items() if ms is not None}
+    return Found(value=mean, sample=now.n(timed), figures=figures)
 
 
 def _asked(tally: Tally) -> int:
@@ -363,9 +365,12 @@ def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
         "usual": round(usual, 1),
         "days_known": len(past),
     }
-    # What would be too few to alert on is no habit to measure anything by, either.
-    floor = max(rule.min_sample / rule.threshold, 1)
-    return Found(value=asked / max(usual, floor), sample=asked, figures=figures)
+    # A usual count that is too small to alert on is too small to compare with.
+    compared_with = max(usual, rule.min_sample / rule.threshold, 1)
+    figures["compared_with"] = round(compared_with, 3)
+    return Found(
+        value=asked / compared_with, sample=asked, figures=figures, reasons=now.by_label(Metric.REFUSED)
+    )
 
 
 def _unused(tally: Tally) -> int:
@@ -395,10 +400,10 @@ def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
     timed = Metric.SENT_TO_VERIFIED
     sample, mean = now.n(timed), _mean_s(now, timed)
     usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
-    figures = {"mean_s": round(mean, 1)} if mean is not None else {}
+    figures = {"mean_s": round(mean, 3)} if mean is not None else {}
     if mean is None or not usual:
         return Found(value=None, sample=sample, figures=figures)
-    return Found(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 1)})
+    return Found(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 3)})
 
 
 def _conversion(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
@@ -420,10 +425,10 @@ def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
     usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
     figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
     if each is not None:
-        figures |= {"each": round(each, 4), "currency": ", ".join(sorted(now.totals(Metric.COST)))}
+        figures |= {"each": round(each, 6), "currency": ", ".join(sorted(now.totals(Metric.COST)))}
     if each is None or not usual:
         return Found(value=None, sample=priced, figures=figures)
-    return Found(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 4)})
+    return Found(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 6)})
 
 
 _CALLS = frozenset({Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS})
@@ -433,7 +438,6 @@ WATCHES: Mapping[str, Watch] = {
         reckon=_success,
         chart=lambda tally: (tally.success_share, tally.finished_sends),
         chart_unit=Unit.SHARE,
-        reasons=Metric.FAILED,
         examples=Examples.UNSENT,
     ),
     "check_failures": Watch(
@@ -441,7 +445,6 @@ WATCHES: Mapping[str, Watch] = {
         reckon=_wrong,
         chart=lambda tally: (tally.wrong_share, tally.judged),
         chart_unit=Unit.SHARE,
-        reasons=Metric.CHECKS,
         examples=Examples.WRONG,
     ),
     "client_wrong_codes": Watch(
@@ -450,7 +453,6 @@ WATCHES: Mapping[str, Watch] = {
         chart=lambda tally: (tally.wrong_share, tally.judged),
         chart_unit=Unit.SHARE,
         by=Dimension.CLIENT,
-        reasons=Metric.CHECKS,
         examples=Examples.WRONG,
     ),
     "provider_5xx": Watch(
@@ -486,7 +488,6 @@ WATCHES: Mapping[str, Watch] = {
         chart=lambda tally: (_asked(tally), _asked(tally)),
         chart_unit=Unit.COUNT,
         habit=Habit.SAME_HOURS,
-        reasons=Metric.REFUSED,
     ),
     "expired_share": Watch(
         metrics=frozenset({Metric.EXPIRED, Metric.VERIFIED, Metric.LOCKED}),
@@ -531,7 +532,13 @@ def from_counts(
 
 def _from_counts(rule: Rule, watch: Watch, subject: str, now: Tally, past: Sequence[Tally]) -> Measure:
     found = watch.reckon(now, past, rule)
-    return Measure(subject=subject, value=found.value, sample=found.sample, figures=found.figures)
+    return Measure(
+        subject=subject,
+        value=found.value,
+        sample=found.sample,
+        figures=found.figures,
+        reasons=top_reasons(found.reasons),
+    )
 
 
 OF_NUMBERS = frozenset({"number_requests", "number_wrong_codes"})
@@ -545,6 +552,8 @@ class OfNumber:
     number_hash: bytes = field(repr=False)
     figures: Mapping[str, float | int | str]
     count: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why tries were refused."""
 
 
 def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
@@ -555,19 +564,24 @@ def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
             value=one.count,
             sample=one.count,
             figures=one.figures,
+            reasons=top_reasons(one.reasons),
             number_hash=one.number_hash,
         )
         for one in counted
     ]
 
 
-def top_reasons(watch: Watch, tallies: Iterable[Tally], *, most: int = 5) -> dict[str, int]:
-    """Return the commonest labels of the metric that says why."""
-    counted: Counter[str] = Counter()
-    for tally in tallies:
-        counted.update(tally.by_label(watch.reasons) if watch.reasons else {})
-    bad = [(label, n) for label, n in counted.items() if n > 0 and label != Verdict.CORRECT]
-    return dict(sorted(bad, key=lambda one: (-one[1], one[0]))[:most])
+OTHER_REASONS = "others"
+
+
+def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
+    """Return the `most` most frequent reasons and the sum of all others: the total stays the same."""
+    positive = [(reason, n) for reason, n in reasons.items() if n > 0]
+    counted = sorted(positive, key=lambda one: (-one[1], one[0]))
+    shown = dict(counted[:most])
+    if len(counted) > most:
+        shown[OTHER_REASONS] = sum(n for _, n in counted[most:])
+    return shown
 
 
 def as_set(

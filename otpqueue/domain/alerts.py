@@ -110,7 +110,11 @@ class Measure:
     """None where there is nothing to judge by."""
     sample: int
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
-    """What the value was made of, for people."""
+    """The counts and sums that the value was made of."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many of what is bad had which cause, from the same counts as `figures`."""
+    series: Mapping[str, Any] | None = None
+    """The window step by step, for a chart; of the same snapshot as `figures`."""
     number_hash: bytes | None = field(default=None, repr=False)
     """Set where the subject is a number."""
 
@@ -222,6 +226,23 @@ class Alert:
     silenced_until: datetime | None
 
 
+    @property
+    def opening(self) -> Opening | None:
+        """What was measured when it opened; None if a former version opened it, which did not store that."""
+        value, sample = self.evidence.get("value"), self.evidence.get("sample")
+        if value is None or sample is None:
+            return None
+        return Opening(value=float(value), sample=int(sample))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What was measured when an alert opened, with the figures and reasons of its evidence."""
+
+    value: float
+    sample: int
+
+
 ERASED = "(an erased number)"
 
 
@@ -232,8 +253,8 @@ def in_unit(value: float, unit: Unit) -> str:
     if unit is Unit.SECONDS:
         return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
     if unit is Unit.TIMES:
-        return f"{value:.2g} x usual"
-    return f"{value:g}"
+        return f"{value:.3g} x usual"
+    return f"{value:.0f}" if value == int(value) else f"{value:g}"
 
 
 def duration(seconds: float) -> str:

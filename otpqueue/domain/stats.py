@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+
+RECENT_WINDOW = timedelta(minutes=15)
+"""The window of figures that are called recent: on the dashboard, in `otpqueue_recent_...` metrics, and of the
+alert rule `success_rate` unless OTPQUEUE_ALERT_RULES changes that."""
 
 NO_STATUS = "none"
 """The HTTP status of an answer that never came."""

@@ -7,7 +7,7 @@ about a number; the next one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -37,8 +37,8 @@ log = get_logger(__name__)
 
 _ALLOWED_S = 20
 
-Gather = Callable[[Connection, Rule, Measure], Mapping[str, Any]]
-"""Takes what has just become an alert; returns its evidence."""
+FindExamples = Callable[[Connection, Rule, Measure], Sequence[str] | None]
+"""Takes what has just become an alert; returns ids of requests that show it, None for none to name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class _Page:
 
     conn: Connection
     now: datetime
-    gather: Gather
+    examples: FindExamples
     opened: list[UUID] = field(default_factory=list)
     closed: list[UUID] = field(default_factory=list)
 
@@ -110,7 +110,7 @@ class AlertBook:
         looked: Sequence[Looked],
         *,
         retired: Sequence[str] = (),
-        gather: Gather,
+        examples: FindExamples,
         now: datetime,
         took_ms: int,
         waiting: int | None = None,
@@ -126,7 +126,7 @@ class AlertBook:
                 alerts.last_evaluation(conn, self.watch), now
             ):
                 return Evaluated(skipped=True)
-            page = _Page(conn=conn, now=now, gather=gather)
+            page = _Page(conn=conn, now=now, examples=examples)
             self._enter_all(page, looked, retired)
             alerts.note_evaluation(
                 conn,
@@ -206,10 +206,10 @@ class AlertBook:
         return True
 
     def _open(self, page: _Page, rule: Rule, measure: Measure) -> None:
-        may_name = page.may_name
-        evidence = dict(page.gather(page.conn, rule, measure))
-        if not may_name:
-            evidence.pop("requests", None)
+        evidence = _evidence(measure)
+        named = page.examples(page.conn, rule, measure) if page.may_name else None
+        if named is not None:
+            evidence["requests"] = list(named)
         alert = alerts.add(page.conn, rule, measure, evidence=evidence, now=page.now)
         alerts.note_value(page.conn, alert.id, measure, good=0, now=page.now)
         alerts.note(page.conn, alert.id, "opened", now=page.now)
@@ -233,3 +233,16 @@ class AlertBook:
 
     def _note_silence(self, page: _Page, alert: OpenAlert, transition: Transition) -> None:
         alerts.note(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)
+
+
+def _evidence(measure: Measure) -> dict[str, Any]:
+    """Return what an alert opened for: all of one measure, so that its numbers agree with each other."""
+    evidence: dict[str, Any] = {
+        "value": measure.value,
+        "sample": measure.sample,
+        "figures": dict(measure.figures),
+        "reasons": dict(measure.reasons),
+    }
+    if measure.series is not None:
+        evidence["series"] = dict(measure.series)
+    return evidence

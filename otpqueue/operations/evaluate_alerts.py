@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,16 +17,17 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alert_rules import WATCHES, Watch, from_counts, from_numbers, top_reasons
-from otpqueue.domain.alerts import ALL, Measure, Rule
+from otpqueue.domain.alerts import ALL, Measure, Rule, Verdict, judge, worst_first
 from otpqueue.domain.circuit import State
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.provider_calls import CallFailure
 from otpqueue.domain.stats import Tally
 from otpqueue.logs import get_logger
 from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
 from otpqueue.store import alert_facts, alerts, seal_counts
 from otpqueue.store.alert_facts import DisabledEndpoint, Queue, WaitingEvent
 from otpqueue.store.alerts import Evaluation
-from otpqueue.store.engine import allow_time, connection, transaction
+from otpqueue.store.engine import allow_time, connection, snapshot
 from otpqueue.store.vault import MOST_SEALS
 
 log = get_logger(__name__)
@@ -76,7 +77,7 @@ class EvaluateAlerts:
             looked,
             # A rule that this version does not know any more is as good as off.
             retired=[*(rule.name for rule in here if rule.off), *unknown],
-            gather=partial(_evidence, now=now),
+            examples=partial(_examples, now=now),
             now=now,
             took_ms=round((time.monotonic() - began) * 1000),
             waiting=waiting.id if waiting else None,
@@ -85,16 +86,17 @@ class EvaluateAlerts:
     def look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
 
-        def patiently(conn: Connection) -> list[Measure]:
-            allow_time(conn, _HABIT_S)
-            return self._measures(conn, rule, last, now)
-
         watch = WATCHES.get(rule.name)
-        try:
+
+        def measure(conn: Connection) -> list[Measure]:
             if watch and watch.habit:
-                return Looked(rule=rule, measures=transaction(self.engine, patiently))
-            with connection(self.engine) as conn:
-                return Looked(rule=rule, measures=self._measures(conn, rule, last, now))
+                allow_time(conn, _HABIT_S)
+            measures = self._measures(conn, rule, last, now)
+            return _with_series(conn, rule, watch, measures, now) if watch else measures
+
+        try:
+            # One snapshot: value, sample, figures, reasons and the chart must not contradict each other.
+            return Looked(rule=rule, measures=snapshot(self.engine, measure))
         except DatabaseUnavailable as error:
             # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
             log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)
@@ -115,12 +117,12 @@ class EvaluateAlerts:
             case "queue_age":
                 return [_of_queue(alert_facts.queue(conn, now=now), now)]
             case "circuit_open":
-                return [_of_circuit(self.circuit())]
+                return [_of_circuit(self.circuit(), alert_facts.failed_calls(conn, now=now))]
             case "webhook_disabled":
                 return [_of_endpoint(one) for one in alert_facts.disabled_endpoints(conn)]
             case "seal_key_worn":
                 return [_of_seal_key(self.seal_key_id, seal_counts.counts(conn))]
-        raise ValueError(f"nobody looks at what {rule.name} needs")
+        raise ValueError(f"{rule.name} is not evaluated here")
 
 
 def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: datetime) -> bool:
@@ -139,9 +141,16 @@ def _of_queue(queue: Queue, now: datetime) -> Measure:
     return Measure(subject=ALL, value=waited, sample=queue.due, figures={"due": queue.due})
 
 
-def _of_circuit(state: State) -> Measure:
+def _of_circuit(state: State, failures: Mapping[CallFailure, int]) -> Measure:
     value = 0 if state is State.CLOSED else 1
-    return Measure(subject=ALL, value=value, sample=1, figures={"circuit": state.value})
+    reasons = {failure.value: n for failure, n in failures.items()}
+    return Measure(
+        subject=ALL,
+        value=value,
+        sample=1,
+        figures={"circuit": state.value, "failed_calls_of_5_min": sum(reasons.values())},
+        reasons=top_reasons(reasons),
+    )
 
 
 def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> Measure:
@@ -156,44 +165,59 @@ def _of_endpoint(one: DisabledEndpoint) -> Measure:
     return Measure(subject=one.client, value=1, sample=1, figures=figures)
 
 
-def _evidence(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> dict[str, Any]:
-    """Return what shows that an alert is right: figures, reasons, some requests, the window step by step."""
-    evidence: dict[str, Any] = {"figures": dict(measure.figures)}
-    try:
-        # What cannot be had must not keep the alert from opening.
-        with conn.begin_nested():
-            evidence |= _more(conn, rule, measure, now)
-    except Exception:
-        log.exception("alert_evidence_failed", rule=rule.name)
-    return evidence
-
-
-def _more(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> dict[str, Any]:
-    if measure.number_hash is not None:
-        ids, reasons = alert_facts.of_number(conn, measure, since=now - rule.window)
-        return {"reasons": reasons, "requests": _plain(ids)}
-    if rule.name == "queue_age":
-        return {"requests": _plain(alert_facts.oldest_due(conn, now=now))}
-    watch = WATCHES.get(rule.name)
-    if watch is None:
-        return {}
-    step, steps = alert_facts.series(conn, rule, watch, measure.subject, now=now)
-    reasons = top_reasons(watch, [tally for _, tally in steps])
-    if rule.name == "provider_misconfigured":
+def _with_series(
+    conn: Connection, rule: Rule, watch: Watch, measures: Sequence[Measure], now: datetime
+) -> list[Measure]:
+    """Return the measures, with a chart of the window for those that an alert may open for."""
+    open_subjects = alerts.open_subjects(conn, rule.name)
+    wanted = {
+        one.subject
+        for one in worst_first(rule, measures)
+        if judge(rule, one, is_open=False) is Verdict.BAD and one.subject not in open_subjects
+    }
+    shown = [
+        replace(one, series=_series(conn, rule, watch, one.subject, now)) if one.subject in wanted else one
+        for one in measures
+    ]
+    if rule.name == "provider_misconfigured" and wanted:
+        # The roll-ups count statuses alone; the codes of the attempts name what is refused.
         reasons = alert_facts.refused_for_configuration(conn, rule, now=now)
+        return [replace(one, reasons=reasons) for one in shown]
+    return shown
+
+
+def _series(conn: Connection, rule: Rule, watch: Watch, subject: str, now: datetime) -> dict[str, Any]:
+    step, steps = alert_facts.series(conn, rule, watch, subject, now=now)
     return {
-        "reasons": reasons,
-        "requests": _plain(alert_facts.examples(conn, rule, watch, measure.subject, now=now)),
-        "series": {
-            "unit": watch.chart_unit.value,
-            "step_s": round(step.total_seconds()),
-            "points": [_point(at, watch, tally) for at, tally in steps],
-        },
+        "unit": watch.chart_unit.value,
+        "step_s": round(step.total_seconds()),
+        "points": [_point(at, watch, tally) for at, tally in steps],
     }
 
 
-def _plain(ids: Sequence[UUID]) -> list[str]:
-    return [str(one) for one in ids]
+def _examples(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> list[str] | None:
+    """Return the ids of some requests that show what an alert is about; None if they cannot be read.
+
+    They are read when the alert opens, and not with the measure: no request that has been erased meanwhile
+    may be named.
+    """
+    try:
+        # An error here must not keep the alert from opening.
+        with conn.begin_nested():
+            found = _find_examples(conn, rule, measure, now)
+            return None if found is None else [str(one) for one in found]
+    except Exception:
+        log.exception("alert_evidence_failed", rule=rule.name)
+    return None
+
+
+def _find_examples(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> Sequence[UUID] | None:
+    if measure.number_hash is not None:
+        return alert_facts.newest_of_number(conn, measure, since=now - rule.window)
+    if rule.name == "queue_age":
+        return alert_facts.oldest_due(conn, now=now)
+    watch = WATCHES.get(rule.name)
+    return alert_facts.examples(conn, rule, watch, measure.subject, now=now) if watch else None
 
 
 def _point(at: datetime, watch: Watch, tally: Tally) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class EvaluateWorkers:
         evaluated = self.book.enter(
             [] if rule.off else [Looked(rule=rule, measures=measures)],
             retired=[RULE] if rule.off else [],
-            gather=lambda _conn, _rule, measure: {"figures": dict(measure.figures)},
+            examples=lambda _conn, _rule, _measure: None,
             now=now,
             took_ms=round((time.monotonic() - began) * 1000),
         )

@@ -61,8 +61,7 @@ class TellGroups:
 
         Raises DatabaseUnavailable.
         """
-        until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        since = until - lasting
+        since, until = stat_reports.start_of_window(now, lasting), now
         with connection(self.engine) as conn:
             sums = stat_reports.sums(conn, since=since, until=until, by=(by,), metrics=_METRICS)
             refused: dict[str, int] = {}

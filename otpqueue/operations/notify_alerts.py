@@ -67,14 +67,15 @@ class ToLog:
         if alert is None:
             log.warning("alert_test", notice_id=str(notice.id))
             return
+        of = alert.opening if notice.opened and alert.opening else alert
         record = {
             "alert_id": str(alert.id),
             "rule": alert.rule,
             "subject": alert.subject,
-            "value": alert.value,
+            "value": of.value,
             "threshold": alert.threshold,
             "window_s": alert.window_s,
-            "sample": alert.sample,
+            "sample": of.sample,
         }
         if notice.opened:
             log.error("alert_opened", **record)
@@ -180,9 +181,16 @@ class NotifyAlerts:
     def _deliver(self, courier: Courier, claimed: Claimed, now: datetime) -> bool:
         with connection(self.engine) as conn:
             alert = alerts.find(conn, claimed.alert_id, now=now, vault=self.vault)
+            last = alerts.values(conn, claimed.alert_id, limit=1)
         if alert is None:  # purged since it was claimed, and the notice with it
             return True
-        notice = words(alert, claimed.transition, notice_id=claimed.id, public_url=self.public_url)
+        notice = words(
+            alert,
+            claimed.transition,
+            notice_id=claimed.id,
+            public_url=self.public_url,
+            had_data=not last or last[-1].value is not None,
+        )
         try:
             courier.deliver(notice, alert, now=now)
         except NotDelivered as error:

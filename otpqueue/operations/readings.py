@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from redis.exceptions import RedisError
@@ -19,7 +19,7 @@ from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.caps import Scope
 from otpqueue.domain.circuit import State
 from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of, widest_skew_s
-from otpqueue.domain.stats import HISTOGRAMS, Metric, Tally
+from otpqueue.domain.stats import HISTOGRAMS, RECENT_WINDOW, Metric, Tally
 from otpqueue.jobs import QUEUES
 from otpqueue.logs import get_logger
 from otpqueue.metrics import Reading
@@ -36,7 +36,6 @@ KEPT_S = 5.0
 WAIT_S = 2.0
 """Who asks waits so long for Postgres, which may hang, and then hears that it is not up."""
 
-WINDOW = timedelta(minutes=5)
 PERCENTILES = (50, 95, 99)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _EVENTS = (
@@ -155,8 +154,8 @@ def _of_alerts(conn: Connection) -> Reading:
 
 
 def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
-    until = now.replace(second=0, microsecond=0)
-    tally = Tally(stat_reports.sums(conn, since=until - WINDOW, until=until))
+    since = stat_reports.start_of_window(now, RECENT_WINDOW)
+    tally = Tally(stat_reports.sums(conn, since=since, until=now))
     waiting_since = stat_reports.waiting_since(conn)
     waiting_s = (now - waiting_since).total_seconds() if waiting_since else 0.0
     latencies = {

@@ -64,17 +64,17 @@ class TellStatistics:
         country: str | None = None,
         now: datetime,
     ) -> Report:
-        """Return what was counted in the steps of a window that ends with the running one.
+        """Return what was counted in the whole steps of a window and in the running one after them.
 
-        Steps are minutes in a window of up to six hours, hours in a longer one, and a window is whole steps.
+        Steps are minutes in a window of up to six hours, hours in a longer one.
         Raises InvalidRequest for a window longer than statistics are kept and a client that does not exist,
         DatabaseUnavailable.
         """
         if not MINUTE <= window <= self.kept:
             raise InvalidRequest([FieldError("window", f"must be 1m to {self.kept.days}d")])
         step = MINUTE if window <= BY_MINUTE_UP_TO else HOUR
-        until = _floor(now, step) + step
-        since = until - -(-window // step) * step
+        until = stat_reports.floor_to_step(now, step) + step
+        since = stat_reports.start_of_window(now, window)
 
         def read(conn: Connection) -> tuple[list[Sum], datetime | None]:
             allow_time(conn, _PATIENCE_S)
@@ -105,7 +105,3 @@ def _groups(sums: Sequence[Sum]) -> list[Group]:
         by_key[one.key].append(one)
     groups = [Group(key=key, tally=Tally(ones)) for key, ones in by_key.items()]
     return sorted(groups, key=lambda group: (-group.tally.n(Metric.REQUESTED), group.key))
-
-
-def _floor(moment: datetime, step: timedelta) -> datetime:
-    return moment.replace(minute=0 if step == HOUR else moment.minute, second=0, microsecond=0)

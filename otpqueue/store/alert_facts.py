@@ -19,6 +19,7 @@ from otpqueue.domain import phone
 from otpqueue.domain.alert_rules import HABIT_DAYS, Examples, Habit, OfNumber, Watch
 from otpqueue.domain.alerts import ALL, MOST_OPEN, Measure, Rule
 from otpqueue.domain.checking import Verdict
+from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, count_failures
 from otpqueue.domain.receipts import Delivery
 from otpqueue.domain.request import SendState, Status
 from otpqueue.domain.sending import NUMBER_NOT_FOUND
@@ -46,6 +47,7 @@ _MOST_POINTS = 60
 _MOST_DUE = 10_000
 _DAYS = range(1, HABIT_DAYS)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_FAILED_CALLS_OF = timedelta(minutes=5)
 _LONGEST_LIFE = timedelta(minutes=30)
 """From a request to its last check, and more."""
 
@@ -83,10 +85,8 @@ class WaitingEvent:
 
 
 def start_of(rule: Rule, now: datetime) -> datetime:
-    """Return where a rule's window begins: with a whole step of the roll-ups, so that nothing is missed."""
-    since = now - rule.window
-    whole = since.replace(second=0, microsecond=0)
-    return whole if rule.window <= stat_reports.BY_MINUTE_UP_TO else whole.replace(minute=0)
+    """Return where a rule's window begins, with a whole step of the roll-ups."""
+    return stat_reports.start_of_window(now, rule.window)
 
 
 def windows(conn: Connection, rule: Rule, watch: Watch, *, now: datetime) -> Windows:
@@ -252,6 +252,10 @@ _ASKING = text(
         FROM lately
     )
     SELECT number_hash, accepted, refused, accepted + refused AS count,
+           (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
+            FROM (SELECT f.reason, sum(f.count) AS n FROM refusals AS f
+                  WHERE f.number_hash = counted.number_hash AND f.created_at >= :since AND NOT f.is_test
+                  GROUP BY f.reason) AS why) AS reasons,
            count(*) FILTER (WHERE accepted + refused > :threshold) OVER () AS over
     FROM counted
     WHERE accepted + refused > :threshold OR number_hash = ANY(CAST(:known AS bytea[]))
@@ -300,6 +304,7 @@ def asking(
             number_hash=row.number_hash,
             count=int(row.count),
             figures={"accepted": row.accepted, "refused": int(row.refused), "numbers_over": row.over},
+            reasons={reason: int(n) for reason, n in row.reasons.items()},
         )
         for row in rows
     ]
@@ -343,22 +348,15 @@ def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
     return bool(conn.execute(select(found)).scalar_one())
 
 
-def of_number(conn: Connection, measure: Measure, *, since: datetime) -> tuple[list[UUID], dict[str, int]]:
-    """Return the ids of a number's newest requests, and why others were refused."""
+def newest_of_number(conn: Connection, measure: Measure, *, since: datetime) -> list[UUID]:
+    """Return the ids of a number's newest requests."""
     ids = conn.execute(
         select(_r.id)
-        .where(_r.number_hash == measure.number_hash, _r.created_at >= since - _LONGEST_LIFE)
+        .where(_r.number_hash == measure.number_hash, _r.created_at >= since - _LONGEST_LIFE, ~_r.is_test)
         .order_by(_r.created_at.desc())
         .limit(_MOST_EXAMPLES)
     ).scalars()
-    reasons = conn.execute(
-        text(
-            "SELECT reason, sum(count) AS n FROM refusals "
-            "WHERE number_hash = :number_hash AND created_at >= :since GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
-        ),
-        {"number_hash": measure.number_hash, "since": since},
-    )
-    return list(ids), {row.reason: int(row.n) for row in reasons}
+    return list(ids)
 
 
 def oldest_event(conn: Connection) -> WaitingEvent | None:
@@ -390,6 +388,12 @@ def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
         .limit(_MOST_EXAMPLES)
     )
     return list(rows.scalars())
+
+
+def failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
+    """Return the number of failed calls of the provider in the last five minutes, by cause."""
+    since = now.replace(second=0, microsecond=0) - _FAILED_CALLS_OF
+    return count_failures(Tally(stat_reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
 
 
 def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:

@@ -195,6 +195,14 @@ def count_open(conn: Connection) -> dict[str, int]:
     return {row.rule: row.number for row in rows}
 
 
+def open_subjects(conn: Connection, rule: str) -> set[str]:
+    """Return the subjects that a rule has open alerts about, but for numbers."""
+    rows = conn.execute(
+        select(_a.subject).where(_a.state == State.OPEN, _a.rule == rule, _a.number_hash.is_(None))
+    )
+    return {subject for subject in rows.scalars() if subject is not None}
+
+
 def pending_ones(conn: Connection, rules: Collection[str]) -> list[Pending]:
     """Return what was bad at the last evaluation of these rules."""
     p = alert_pending.c
@@ -269,10 +277,10 @@ def note_value(
 ) -> None:
     """Store what an evaluation found of an open alert; None for nothing at all."""
     value, sample = (measure.value, measure.sample) if measure else (None, 0)
-    # The last value stays where there was none: an alert is about something.
-    looked = {"good": good, "evaluated_at": now, "sample": sample}
+    looked: dict[str, Any] = {"good": good, "evaluated_at": now}
+    # Without a value the last pair stays: a value beside the sample of another evaluation would be wrong.
     if value is not None:
-        looked["value"] = value
+        looked |= {"value": value, "sample": sample}
     conn.execute(update(alerts).where(_a.id == alert_id).values(looked))
     point = {"alert_id": alert_id, "at": now, "value": value, "sample": sample}
     conn.execute(upsert(alert_values).values(point).on_conflict_do_nothing())

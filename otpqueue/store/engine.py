@@ -143,6 +143,20 @@ def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     return _until_it_passes(isolated, whole, {*_DEADLOCKS, _UNIQUE_VIOLATION})
 
 
+def snapshot(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    """Run `work`, which only reads, so that all its statements see the database at one moment.
+
+    `work` may be run again from its start. Raises DatabaseUnavailable as `connection` does.
+    """
+
+    def whole(conn: Connection) -> Result:
+        with conn.begin():
+            return work(conn)
+
+    isolated = engine.execution_options(isolation_level="REPEATABLE READ")
+    return _until_it_passes(isolated, whole, _DEADLOCKS)
+
+
 def _until_it_passes(
     engine: Engine, work: Callable[[Connection], Result], conflicts: Collection[str]
 ) -> Result:

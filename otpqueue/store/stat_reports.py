@@ -35,6 +35,20 @@ BY_MINUTE_UP_TO = timedelta(hours=6)
 """Windows that are longer are cut at the hour."""
 
 
+def start_of_window(now: datetime, window: timedelta) -> datetime:
+    """Return where a window that ends now begins: its whole steps before the running one.
+
+    All places that show a figure of the last N minutes or hours use this, so that they show the same figure.
+    """
+    step = MINUTE if window <= BY_MINUTE_UP_TO else HOUR
+    return floor_to_step(now, step) - -(-window // step) * step
+
+
+def floor_to_step(moment: datetime, step: timedelta) -> datetime:
+    """Return the beginning of the minute or hour, whichever `step` is, that a moment is in."""
+    return moment.replace(minute=0 if step == HOUR else moment.minute, second=0, microsecond=0)
+
+
 def sums(
     conn: Connection,
     *,

@@ -10,13 +10,14 @@ from datetime import timedelta
 
 import pytest
 import structlog
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from otpqueue import clock
 from otpqueue.domain.alerts import MOST_OPEN, State
 from otpqueue.domain.errors import AlertNotFound, InvalidRequest
 from otpqueue.operations import alert_book
 from otpqueue.store.engine import connection
+from tests.alerts import consistency
 from tests.alerts.conftest import MINUTE, Deployment, MakeDeployment, numbers
 from tests.operations.looking import at_once
 
@@ -234,6 +235,32 @@ def test_alert_opens_without_evidence(deployment: Deployment, monkeypatch: pytes
     assert (alert.rule, alert.evidence["figures"]["http_503"]) == ("provider_5xx", 1)
     assert "requests" not in alert.evidence
     assert [one["rule"] for one in records if one["event"] == "alert_evidence_failed"] == ["provider_5xx"]
+
+
+def test_counts_that_change_while_a_rule_is_evaluated(deployment: Deployment) -> None:
+    """Value, figures, reasons and chart are read of one moment, whatever is counted between the queries."""
+    deployment.provider.fault(status=400, match=SENDS)
+    deployment.send(numbers(25))
+    deployment.evaluate()
+    engine = deployment.parts.engine
+    doubled = []
+
+    def double(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if "date_bin" in statement:
+            with connection(deployment.parts.health_engine) as conn:
+                conn.execute(text("UPDATE stats_minutes SET n = n * 2"))
+            doubled.append(True)
+
+    event.listen(engine, "before_cursor_execute", double)
+    try:
+        deployment.evaluate()
+    finally:
+        event.remove(engine, "before_cursor_execute", double)
+
+    (alert,) = deployment.open("success_rate")
+    assert doubled
+    assert alert.evidence["sample"] == 25
+    consistency.check(alert)
 
 
 def test_statistics_that_stand_still(deployment: Deployment) -> None:

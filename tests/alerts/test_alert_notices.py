@@ -17,7 +17,8 @@ from otpqueue.domain.alert_notices import KEPT_TRYING
 from otpqueue.domain.alerts import Channel, State
 from otpqueue.operations.notify_alerts import NotDelivered, NotifyAlerts, ToWebhook
 from otpqueue.store.engine import connection
-from tests.alerts.conftest import Deployment, MakeDeployment
+from tests.alerts import consistency
+from tests.alerts.conftest import Deployment, MakeDeployment, numbers
 from tests.alerts.receiving import Inbox, Receivers
 from tests.conftest import Engines
 from tests.operations.looking import at_once, connections_refused, until
@@ -118,7 +119,7 @@ def test_what_a_notice_says(told: Deployment, served: Inbox) -> None:
     link = f"https://otp.example/console/alerts/{alert_id}"
     content = mail.get_content()
     for said in (body["text"], content):
-        assert "1 over 5 min (bad from 1), of 2." in said
+        assert "1 over 5 min, sample 2; bad from 1." in said
         assert "http_503 1" in said
         assert link in said
         assert "900123" not in said
@@ -423,3 +424,39 @@ def test_courier_refuses_what_is_no_answer(receivers: Receivers, told: Deploymen
 
     assert tried.problem == "url_not_understood"
     assert NotDelivered("word").reason == "word"
+
+
+def test_notice_shows_one_moment(make_deployment: MakeDeployment, receivers: Receivers) -> None:
+    """A notice that is delivered after more evaluations has the numbers of the opening, all of one moment."""
+    deployment = make_deployment(
+        {"check_failures": {"min_sample": 4, "opens_after": 1}}, **receivers.settings
+    )
+    first = numbers(4)
+    for place, (request, number) in enumerate(zip(deployment.send(first), first, strict=True)):
+        deployment.check(request, number, right=place >= 3)
+    deployment.evaluate()
+    second = numbers(6, first=50)
+    for place, (request, number) in enumerate(zip(deployment.send(second), second, strict=True)):
+        deployment.check(request, number, right=place >= 2)
+    deployment.evaluate()
+
+    with receivers.up():
+        notify(deployment)
+
+    (alert,) = deployment.open("check_failures")
+    assert (alert.value, alert.sample) == (0.5, 10)
+    consistency.check(alert)
+    (said,) = [body["text"] for _, body in receivers.inbox.posts if "check_failures" in body["text"]]
+    assert "75.0 % over 1 h, sample 4; bad over 30.0 %." in said
+    assert "figures: wrong 3, right 1" in said
+    assert "50.0 %" not in said
+
+
+def test_end_without_data_is_no_value(told: Deployment, served: Inbox) -> None:
+    """When an alert closes because nothing happens any more its notice says so."""
+    open_one(told)
+    close_all(told)
+    notify(told)
+
+    (_, closed) = (body["text"] for _, body in served.posts)
+    assert "No data in the last evaluation; before that 1 over 5 min, sample 2; bad from 1." in closed

@@ -12,6 +12,7 @@ from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.alerts import Alert, tag_of
 from otpqueue.domain.circuit import State
+from tests.alerts import consistency
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
 from tests.alerts.receiving import Inbox, Receivers
 from tests.conftest import forget_template
@@ -32,6 +33,7 @@ def opened(deployment: Deployment, rule: str) -> Alert:
         assert deployment.open(rule) == []
     deployment.evaluate()
     (alert,) = deployment.open(rule)
+    consistency.check(alert)
     return alert
 
 
@@ -219,7 +221,13 @@ def test_request_spike(make_deployment: MakeDeployment) -> None:
     alert = opened(deployment, "request_spike")
 
     assert (alert.value, alert.sample, alert.threshold) == (3.5, 7, 3)
-    assert alert.evidence["figures"] == {"asked": 7, "refused": 0, "usual": 2, "days_known": 3}
+    assert alert.evidence["figures"] == {
+        "asked": 7,
+        "refused": 0,
+        "usual": 2,
+        "days_known": 3,
+        "compared_with": 2,
+    }
     deployment.now += LATER
     closed(deployment, "request_spike")
 

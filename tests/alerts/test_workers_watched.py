@@ -150,7 +150,7 @@ def test_notices_are_delivered_without_workers(make_deployment: MakeDeployment) 
 
     assert [title.split()[0] for title in receivers.inbox.titles] == ["[OPEN]"] * 4 + ["[closed]"] * 4
     assert (
-        "[OPEN] workers_silent: queue send - a worker or beat shows no sign of life" in receivers.inbox.titles
+        "[OPEN] workers_silent: queue send - a worker or beat is silent" in receivers.inbox.titles
     )
 
 

@@ -242,7 +242,7 @@ def test_processes_and_stops_are_read(lonely: Caller) -> None:
 
 
 def test_statistics_are_read(lonely: Caller) -> None:
-    """What happened in the last five minutes, everywhere, and how long it took."""
+    """What happened in the last 15 minutes, everywhere, and how long it took."""
     lonely.key = lonely.new_key("send", "verify", "admin")
     path, code = lonely.sent()
     assert lonely.verify(path, code).status_code == 200

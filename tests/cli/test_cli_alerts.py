@@ -31,9 +31,9 @@ def test_list_and_show(shell: Shell, watched: str) -> None:
     shown = shell.invoke("alerts", "show", watched, **RULES).output
 
     assert lines[0].startswith(f"{watched}  open    number_requests  +44********23 #")
-    assert re.search(r"  2 \(bad over 1\), of 2  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", lines[0])
+    assert re.search(r"  2 over 1 h, sample 2; bad over 1  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", lines[0])
     assert re.fullmatch(r"the rules were evaluated .* ago", lines[-1])
-    assert "one number asks again and again; docs/alerts.md#number_requests" in shown
+    assert "one number requests too many codes; docs/alerts.md#number_requests" in shown
     assert "  figure  accepted  2" in shown
     assert re.search(r"Z  opened$", shown, re.MULTILINE)
     assert "not delivered: opened by log, 0 tries, waiting, next try" in shown

@@ -394,7 +394,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
     place = f"/console/alerts/{alert_id}"
 
     assert "1 alert open" in words(browser.page("/console/alerts"))
-    assert "One number asks again and again" in words(browser.page("/console"))
+    assert "One number requests too many codes" in words(browser.page("/console"))
     assert place in browser.page(f"/console/requests/{request_id}")
     with capture_logs() as logs:
         acknowledged = browser.send(place, f"{place}/acknowledge")
@@ -418,7 +418,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
     assert events["alert_acknowledged"]["by"] == events["alert_silenced"]["by"] == f"console {prefix}"
     assert key.split("_", 2)[2] not in json.dumps(logs, default=str)
     # What was acknowledged is not shouted any more.
-    assert "One number asks again and again" not in words(browser.page("/console"))
+    assert "One number requests too many codes" not in words(browser.page("/console"))
 
 
 @pytest.mark.parametrize("fields", [{"for": "1y"}, {}, {"for": "1h", "reason": "+447700900123 again"}])

@@ -209,7 +209,7 @@ def test_database_that_is_away(closed_port: int) -> None:
 
 
 def test_windows(parts: Parts) -> None:
-    """A window is whole steps, the running one included: minutes up to six hours, then hours."""
+    """A window is whole steps and the running one: minutes up to six hours, then hours."""
     now = datetime(2026, 3, 1, 12, 34, 20, tzinfo=UTC)
     for at in (now, now - timedelta(minutes=59), now - timedelta(minutes=60), now - timedelta(hours=24)):
         put(parts, at=at)
@@ -220,12 +220,12 @@ def test_windows(parts: Parts) -> None:
         seconds = int(report.step.total_seconds())
         return f"{report.since:%d %H:%M}", f"{report.until:%d %H:%M}", seconds, report.all.n(Metric.REQUESTED)
 
-    assert told(minutes=1) == ("01 12:34", "01 12:35", 60, 1)
-    assert told(hours=1) == ("01 11:35", "01 12:35", 60, 2)
-    assert told(hours=6) == ("01 06:35", "01 12:35", 60, 3)
-    assert told(minutes=361) == ("01 06:00", "01 13:00", 3600, 3)
-    assert told(hours=24) == ("28 13:00", "01 13:00", 3600, 3)
-    assert told(days=30) == ("30 13:00", "01 13:00", 3600, 4)
+    assert told(minutes=1) == ("01 12:33", "01 12:35", 60, 1)
+    assert told(hours=1) == ("01 11:34", "01 12:35", 60, 3)
+    assert told(hours=6) == ("01 06:34", "01 12:35", 60, 3)
+    assert told(minutes=361) == ("01 05:00", "01 13:00", 3600, 3)
+    assert told(hours=24) == ("28 12:00", "01 13:00", 3600, 4)
+    assert told(days=30) == ("30 12:00", "01 13:00", 3600, 4)
 
 
 @pytest.mark.parametrize("window", [timedelta(0), timedelta(seconds=59), timedelta(days=30, seconds=1)])

@@ -145,14 +145,14 @@ def test_cut_off_worker_is_not_started_anew() -> None:
 
 def test_worst_first() -> None:
     """A stop comes before all that follows from it, what is bad before what is not, alerts among them."""
-    alert = Finding(level=Level.BAD, what="Codes are not getting out", means="x", todo="y")
+    alert = Finding(level=Level.BAD, what="Codes are not being sent", means="x", todo="y")
     everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=Provider.FAILING))
 
     verdict = said(everything, alert)
 
     assert [one.what for one in verdict.findings] == [
         "Sending is stopped for everything",
-        "Codes are not getting out",
+        "Codes are not being sent",
         "Infobip is failing",
     ]
 

@@ -48,8 +48,9 @@ from otpqueue.domain.alerts import (
     worst_first,
 )
 from otpqueue.domain.limits import WrongShare
-from otpqueue.domain.stats import Metric, Sum, Tally
+from otpqueue.domain.stats import HISTOGRAMS, Metric, Sum, Tally
 from otpqueue.operations.evaluate_alerts import ELSEWHERE
+from tests.alerts.consistency import CHECKS, agree
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RULE = Rule(name="r", title="t", bad=Bad.BELOW, unit=Unit.SHARE, threshold=0.95, window_s=900, min_sample=20)
@@ -66,6 +67,8 @@ ALERT = Alert(
     closed_at=None,
     evaluated_at=NOW,
     evidence={
+        "value": 0.8,
+        "sample": 120,
         "figures": {"sent": 96, "failed": 24},
         "reasons": {"provider_refused": 24},
         "requests": ["a", "b"],
@@ -353,7 +356,7 @@ def test_measure_does_not_print_its_hash() -> None:
         (11, Unit.COUNT, "11"),
         (31.24, Unit.SECONDS, "31.2 s"),
         (600, Unit.SECONDS, "10.0 min"),
-        (3.52, Unit.TIMES, "3.5 x usual"),
+        (3.52, Unit.TIMES, "3.52 x usual"),
     ],
 )
 def test_values_are_readable(value: float, unit: Unit, shown: str) -> None:
@@ -380,9 +383,9 @@ def test_notice_of_an_opening() -> None:
     said = words(ALERT, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
 
     assert said.text.splitlines() == [
-        "[OPEN] success_rate - codes are not getting out",
+        "[OPEN] success_rate - codes are not being sent",
         "",
-        "80.0 % over 15 min (bad under 95.0 %), of 120.",
+        "80.0 % over 15 min, sample 120; bad under 95.0 %.",
         "figures: sent 96, failed 24",
         "reasons: provider_refused 24",
         "requests: a, b",
@@ -403,6 +406,79 @@ def test_notice_of_an_end() -> None:
     assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
     assert said.link is None
     assert rule_of(over).title == "r2"
+
+
+def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
+    """A later evaluation changes the value of the alert, and not what its notice says of the opening."""
+    later = replace(ALERT, value=0.613, sample=31, evaluated_at=NOW + timedelta(minutes=5))
+    of_old_version = replace(later, evidence={"figures": {"sent": 96}, "reasons": {"provider_refused": 24}})
+
+    said, old = (
+        words(alert, Transition.OPENED, notice_id=UUID(int=2), public_url=None).text
+        for alert in (later, of_old_version)
+    )
+
+    assert "80.0 % over 15 min, sample 120" in said
+    assert "61.3 %" not in said
+    assert "61.3 % over 15 min, sample 31" in old
+    assert "figures" not in old
+
+
+@pytest.mark.parametrize("had_data", [True, False])
+def test_notice_of_an_end_without_data(had_data: bool) -> None:
+    """It does not pass an old value off as the last one."""
+    over = replace(ALERT, state=State.CLOSED, closed_at=NOW)
+
+    said = words(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None, had_data=had_data)
+
+    assert said.lines[0] == (
+        "Last value 80.0 % over 15 min, sample 120; bad under 95.0 %."
+        if had_data
+        else "No data in the last evaluation; before that 80.0 % over 15 min, sample 120; bad under 95.0 %."
+    )
+
+
+_LABELS = {
+    Metric.EXPIRED: ("send_deadline", "unchecked", "checked", "sending_stopped"),
+    Metric.CHECKS: ("correct", "wrong", "expired", "unknown"),
+    Metric.PROVIDER_SENDS: ("200", "401", "403", "404", "500", "503", "none"),
+    Metric.PROVIDER_CHECKS: ("200", "400", "404", "502", "none"),
+    Metric.FAILED: ("a", "b", "c", "d", "e", "f", "g"),
+    Metric.REFUSED: ("a", "b", "c", "d", "e", "f", "g"),
+    Metric.COST: ("EUR",),
+    **dict.fromkeys(HISTOGRAMS, ("1000", "30000", "inf")),
+}
+
+
+@st.composite
+def tallies(draw: st.DrawFn) -> Tally:
+    """Draw the counts of a window."""
+    sums = []
+    for metric in Metric:
+        for label in _LABELS.get(metric, ("",)):
+            n = draw(st.integers(0, 400))
+            total = Decimal(n * draw(st.integers(0, 90_000))) if metric in {*HISTOGRAMS, Metric.COST} else 0
+            sums.append(Sum(key=(), metric=metric, label=label, n=n, total=Decimal(total)))
+    return Tally(sums)
+
+
+@given(now=tallies(), past=st.lists(tallies(), min_size=1, max_size=6))
+def test_numbers_of_a_measure_agree(now: Tally, past: list[Tally]) -> None:
+    """Whatever was counted, value, sample, figures and reasons of each rule can be true together."""
+    for name, watch in WATCHES.items():
+        (measure,) = from_counts(RULES[name], watch, {"all": (now, past)})
+        if measure.value is not None:
+            assert agree(name, measure.value, measure.sample, measure.figures, measure.reasons), (
+                name,
+                measure,
+            )
+
+
+def test_agreement_is_checked_for_every_rule() -> None:
+    """No rule is left out, and numbers of different moments are noticed."""
+    assert set(CHECKS) == set(RULES)
+    assert not agree("check_failures", 0.613, 31, {"wrong": 16, "right": 12}, {})
+    assert not agree("success_rate", 0.9, 100, {"sent": 90, "failed": 8, "too_late": 2}, {"a": 19})
 
 
 def test_slack_reads_no_names() -> None:
