@@ -71,7 +71,7 @@ from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
-from otpqueue.operations.standing import TellStanding
+from otpqueue.operations.banner import ReadBanner
 from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch
@@ -525,14 +525,16 @@ class Parts:
         return LogIn(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
     @cached_property
-    def standing(self) -> TellStanding:
-        """Tells what no operator may overlook."""
-        return TellStanding(switch=self.switch, alerts=self.alert_desk)
+    def banner(self) -> ReadBanner:
+        """Reads the banner of the console's pages."""
+        return ReadBanner(switch=self.switch, alerts=self.alert_desk)
 
     @cached_property
     def overview(self) -> TellOverview:
-        """Tells operators how everything is."""
-        return TellOverview(engine=self.engine, switch=self.switch, health=self.health)
+        """Reads the data of the console's dashboard."""
+        return TellOverview(
+            engine=self.engine, switch=self.switch, health=self.health, rules=self.alert_rules
+        )
 
     @cached_property
     def groups(self) -> TellGroups:

@@ -19,7 +19,7 @@ from otpqueue.api.bodies import shown_name
 from otpqueue.api.bridge import MAX_URL_BYTES, REFUSED
 from otpqueue.api.peers import Peers
 from otpqueue.api.problems import Refused
-from otpqueue.console.door import HOME
+from otpqueue.console.authentication import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, TooBusy
 from otpqueue.operations import limits
 from otpqueue.traces import NO_SPAN, Kind, Span, Tracer

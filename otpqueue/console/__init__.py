@@ -1,1 +1,1 @@
-"""The operators' pages, rendered on the server: what happens now, what became of a request, what is wrong."""
+"""The console: server-rendered pages for operators."""

@@ -1,4 +1,4 @@
-"""The pages about alerts: which are open, what shows that one is right, and what an operator says of it."""
+"""The pages about alerts: the list, one alert with its evidence, acknowledging and silencing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from uuid import UUID
 
 import falcon
 
-from otpqueue.console.charts import Chart, Kind, Series, plot
-from otpqueue.console.findings import Finding, Level
-from otpqueue.console.house import Page, Visit
+from otpqueue.console.charts import Chart, ChartKind, ChartSeries, plot
+from otpqueue.console.warnings import ConsoleWarning, Severity
+from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.console.runbook import URGENT, todo
-from otpqueue.console.words import number, span
+from otpqueue.console.formatting import number, span
 from otpqueue.domain import alerts
-from otpqueue.domain.alerts import ALL, Alert, Bad, Rule, State, Unit
+from otpqueue.domain.alert_notices import measured, rule_of
+from otpqueue.domain.alerts import ALL, Alert, Rule, State, Unit
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.operations.alert_desk import AlertDesk, AlertInFull
 
@@ -27,7 +28,7 @@ _A_PAGE = 100
 _LONGEST_REASON = 200
 _MOST_STEPS = 120
 _LATE = timedelta(minutes=5)
-"""The rules are evaluated every minute: after so long without it something is wrong."""
+"""The rules are evaluated every minute; later than this is a fault."""
 
 SILENCES: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
     {
@@ -40,94 +41,95 @@ SILENCES: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """An alert as people read it."""
+class AlertView:
+    """An alert with its texts."""
 
     alert: Alert
     rule: Rule
     title: str
     subject: str | None
-    """None where it is about everything."""
-    value: str
-    bound: str
+    """None if the rule has one alert for everything."""
+    measured: str
+    """The value of the last evaluation with its window, sample and threshold."""
+    opening: str | None
+    """The same of the evaluation that opened it; None if that was not stored."""
     todo: str
     urgent: bool
 
 
-def shown(alert: Alert, rules: Mapping[str, Rule]) -> Shown:
-    """Return an alert in words. A rule of another version has only its name."""
-    rule = rules.get(alert.rule) or Rule(
-        name=alert.rule, title=alert.rule, bad=Bad.FROM, unit=Unit.COUNT, threshold=0, window_s=0
-    )
-    return Shown(
+def view_alert(alert: Alert, rules: Mapping[str, Rule]) -> AlertView:
+    """Return the texts of an alert. Of a rule of another version only the name is known."""
+    rule = rules.get(alert.rule) or rule_of(alert)
+    opening = alert.opening
+    return AlertView(
         alert=alert,
         rule=rule,
         title=rule.title[:1].upper() + rule.title[1:],
         subject=None if alert.subject == ALL else alert.subject or alerts.ERASED,
-        value=alerts.in_unit(alert.value, rule.unit),
-        bound=alerts.bound(rule, alert.threshold),
+        measured=measured(alert.value, alert.sample, alert, rule),
+        opening=measured(opening.value, opening.sample, alert, rule) if opening else None,
         todo=todo(alert.rule),
         urgent=alert.rule in URGENT,
     )
 
 
-def found(open_ones: Sequence[Alert], rules: Mapping[str, Rule]) -> tuple[Finding, ...]:
-    """Return open alerts that nobody has acknowledged as what is wrong, those of one rule as one."""
-    by_rule: dict[str, list[Shown]] = {}
+def alert_warnings(open_ones: Sequence[Alert], rules: Mapping[str, Rule]) -> tuple[ConsoleWarning, ...]:
+    """Return a warning for each rule that has open alerts without acknowledgement."""
+    by_rule: dict[str, list[AlertView]] = {}
     for alert in open_ones:
         if alert.acknowledged_at is None:
-            by_rule.setdefault(alert.rule, []).append(shown(alert, rules))
-    return tuple(_finding(ones) for ones in by_rule.values())
+            by_rule.setdefault(alert.rule, []).append(view_alert(alert, rules))
+    return tuple(_warning(ones) for ones in by_rule.values())
 
 
-def _finding(ones: list[Shown]) -> Finding:
+def _warning(ones: list[AlertView]) -> ConsoleWarning:
     first, more = ones[0], len(ones) - 1
     subject = f" ({first.subject}{f' and {more} more' if more else ''})" if first.subject else ""
-    return Finding(
-        level=Level.BAD if first.urgent else Level.WARN,
+    return ConsoleWarning(
+        level=Severity.BAD if first.urgent else Severity.WARN,
         what=f"{first.title}{subject}",
-        means=f"{first.rule.name}: {first.value}, bad {first.bound}.",
+        means=f"{first.rule.name}: {first.measured}; evaluated at {first.alert.evaluated_at:%H:%M:%S} UTC.",
         todo=first.todo.replace("`", ""),
         link=HERE if more else f"{HERE}/{first.alert.id}",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertList(Page):
-    """`/console/alerts`: those that are open, and those that were."""
+class AlertListPage(ConsolePage):
+    """`/console/alerts`: open and closed alerts, and silences."""
 
     desk: AlertDesk
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show them."""
-        self.house.receive(req, resp, self._list)
+        """Show the list."""
+        self.layout.respond(req, resp, self._list)
 
-    def _list(self, visit: Visit) -> None:
+    def _list(self, page: PageContext) -> None:
         rules, evaluated_at = self.desk.rules, self.desk.evaluated_at()
-        visit.show(
+        page.show(
             "alerts.html",
-            open_ones=[shown(one, rules) for one in self.desk.list(state=State.OPEN, limit=_A_PAGE)],
-            closed=[shown(one, rules) for one in self.desk.list(state=State.CLOSED, limit=_A_PAGE)],
+            open_ones=[view_alert(one, rules) for one in self.desk.list(state=State.OPEN, limit=_A_PAGE)],
+            closed=[view_alert(one, rules) for one in self.desk.list(state=State.CLOSED, limit=_A_PAGE)],
             silences=self.desk.silences(),
             rules=rules,
             evaluated_at=evaluated_at,
-            late=evaluated_at is None or visit.now - evaluated_at > _LATE,
+            late=evaluated_at is None or page.now - evaluated_at > _LATE,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneAlert(Page):
-    """`/console/alerts/{id}`: one alert, and what shows that it is right."""
+class AlertPage(ConsolePage):
+    """`/console/alerts/{id}`: one alert with its evidence."""
 
     desk: AlertDesk
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Show it."""
+        """Show the alert."""
 
-        def show(visit: Visit) -> None:
+        def show(page: PageContext) -> None:
             alert = self.desk.get(_id(alert_id))
-            one = shown(alert, self.desk.rules)
-            visit.show(
+            one = view_alert(alert, self.desk.rules)
+            page.show(
                 "alert.html",
                 one=one,
                 alert=alert,
@@ -138,75 +140,75 @@ class OneAlert(Page):
                 lasts=SILENCES,
             )
 
-        self.house.receive(req, resp, show)
+        self.layout.respond(req, resp, show)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acknowledge(Page):
+class AcknowledgePage(ConsolePage):
     """`/console/alerts/{id}/acknowledge`."""
 
     desk: AlertDesk
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Store who has seen an alert."""
+        """Acknowledge the alert and redirect to it."""
 
-        def acknowledge(visit: Visit) -> None:
-            self.desk.ack(_id(alert_id), by=visit.operator.name)
-            visit.go(f"{HERE}/{alert_id}")
+        def acknowledge(page: PageContext) -> None:
+            self.desk.ack(_id(alert_id), by=page.operator.name)
+            page.go(f"{HERE}/{alert_id}")
 
-        self.house.receive(req, resp, acknowledge, back=f"{HERE}/{alert_id}")
+        self.layout.respond(req, resp, acknowledge, back=f"{HERE}/{alert_id}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SilenceAlert(Page):
+class SilencePage(ConsolePage):
     """`/console/alerts/{id}/silence`."""
 
     desk: AlertDesk
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Send no notices for a while about what an alert is about, or about anything of its rule."""
+        """Silence the subject of an alert, or its whole rule, for a time."""
 
-        def silence(visit: Visit) -> None:
+        def silence(page: PageContext) -> None:
             alert = self.desk.get(_id(alert_id))
-            lasting = SILENCES.get(visit.form.get("for", ""))
+            lasting = SILENCES.get(page.form.get("for", ""))
             if lasting is None:
                 raise InvalidRequest([FieldError("for", f"must be one of {', '.join(SILENCES)}")])
-            reason = visit.form.get("reason", "").strip()
+            reason = page.form.get("reason", "").strip()
             if len(reason) > _LONGEST_REASON:
                 raise InvalidRequest(
                     [FieldError("reason", f"must have at most {_LONGEST_REASON} characters")]
                 )
-            of_rule = visit.form.get("what") == "rule" or alert.subject is None
+            of_rule = page.form.get("what") == "rule" or alert.subject is None
             self.desk.silence(
                 rule=alert.rule,
                 subject=None if of_rule else alert.subject,
-                until=visit.now + lasting[1],
-                by=visit.operator.name,
+                until=page.now + lasting[1],
+                by=page.operator.name,
                 reason=reason or None,
             )
-            visit.go(f"{HERE}/{alert_id}")
+            page.go(f"{HERE}/{alert_id}")
 
-        self.house.receive(req, resp, silence, back=f"{HERE}/{alert_id}")
+        self.layout.respond(req, resp, silence, back=f"{HERE}/{alert_id}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndSilence(Page):
+class EndSilencePage(ConsolePage):
     """`/console/silences/{id}/end`."""
 
     desk: AlertDesk
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, silence_id: str) -> None:
-        """Let notices go out again."""
+        """End a silence."""
 
-        def end(visit: Visit) -> None:
-            self.desk.unsilence(_id(silence_id), by=visit.operator.name)
-            visit.go(HERE)
+        def end(page: PageContext) -> None:
+            self.desk.unsilence(_id(silence_id), by=page.operator.name)
+            page.go(HERE)
 
-        self.house.receive(req, resp, end, back=HERE)
+        self.layout.respond(req, resp, end, back=HERE)
 
 
 def charts(alert: AlertInFull, rule: Rule) -> Iterator[Chart]:
-    """Yield the window in which an alert opened, step by step, and what was found since."""
+    """Yield a chart of the window at the opening, and one of the evaluations since."""
     series = alert.evidence.get("series")
     if isinstance(series, Mapping) and series.get("points"):
         step = timedelta(seconds=series.get("step_s") or 60)
@@ -214,8 +216,8 @@ def charts(alert: AlertInFull, rule: Rule) -> Iterator[Chart]:
         points = series["points"]
         yield _chart(
             "evidence",
-            "Before it opened",
-            f"{_in_words(unit)}, each {span(step.total_seconds())}",
+            "Before the alert opened",
+            f"{_unit_name(unit)} per {span(step.total_seconds())}",
             [datetime.fromisoformat(point["at"]) for point in points],
             [point["value"] for point in points],
             unit=unit,
@@ -226,8 +228,8 @@ def charts(alert: AlertInFull, rule: Rule) -> Iterator[Chart]:
     if len(values) > 1:
         yield _chart(
             "since",
-            "Since it opened",
-            f"{_in_words(rule.unit)}, at each evaluation",
+            "Since the alert opened",
+            f"{_unit_name(rule.unit)}, at each evaluation",
             [one.at for one in values],
             [one.value for one in values],
             unit=rule.unit,
@@ -252,23 +254,23 @@ def _chart(
         id=id_,
         title=title,
         unit=what,
-        kind=Kind.COLUMNS if unit is Unit.COUNT else Kind.LINES,
+        kind=ChartKind.COLUMNS if unit is Unit.COUNT else ChartKind.LINES,
         times=times,
         step=step,
-        series=[Series(name="found", colour="blue", values=tuple(values))],
+        series=[ChartSeries(name="value", colour="blue", values=tuple(values))],
         formatted=number if unit is Unit.COUNT else formatted,
-        nothing="Nothing was found to judge by.",
+        nothing="No data in this time.",
         threshold=threshold,
         least_top=2 if unit is Unit.COUNT else 1,
     )
 
 
-def _in_words(unit: Unit) -> str:
+def _unit_name(unit: Unit) -> str:
     return {
         Unit.SHARE: "share",
         Unit.COUNT: "count",
         Unit.SECONDS: "time",
-        Unit.TIMES: "times as much as usual",
+        Unit.TIMES: "multiple of the usual value",
     }[unit]
 
 
@@ -282,7 +284,7 @@ def _requests(alert: Alert) -> list[str]:
 
 
 def _id(text: str) -> UUID:
-    """Return the id in a path. Raises AlertNotFound for what is none."""
+    """Return the id in a path. Raises AlertNotFound if it is not a UUID."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Charts as plain values: what a template needs to draw them in SVG, and to say the same in a table.
+"""Charts as plain values, which a template draws in SVG and repeats in a table.
 
-The drawing is stretched to the width that there is, so nothing in it is text: labels of the axes stand beside
-it in HTML, evenly spaced. Units of the drawing are WIDTH by HEIGHT; y grows downwards.
+The drawing is stretched to the available width, so it contains no text: the axis labels are HTML beside it,
+evenly spaced. The drawing is WIDTH by HEIGHT units; y grows downwards.
 """
 
 from __future__ import annotations
@@ -13,45 +13,53 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
-from otpqueue.console.words import NONE
+from otpqueue.console.formatting import NONE
 
 WIDTH, HEIGHT = 600.0, 200.0
 
 _STEPS = (1, 2, 4, 6, 8, 10)
-"""What a scale may end at, times a power of ten: half of it is a round number, too."""
+"""A scale ends at one of these times a power of ten; half of it is a round number too."""
 
-_LABELS_IN_TIME = 5
+_TIME_LABELS = (5, 4, 3, 2)
+"""How many labels an axis of time may have; the most that are exact and distinct."""
+
+_LONG = timedelta(hours=20)
+"""Charts of more than this show dates."""
+
+_ROUNDING = 0.02
+"""How far from its place a label may be, as a share of the axis."""
+
 _GAP = 0.15
-"""Of a column's width, left free."""
+"""The free part of a column's width."""
 
 Value = float | None
-"""None where there is nothing to show, which is something else than nought."""
+"""None for no data, which is not 0."""
 
 Format = Callable[[float], str]
 
 
-class Kind(StrEnum):
-    """How series are drawn."""
+class ChartKind(StrEnum):
+    """The form of a chart."""
 
     LINES = "lines"
     COLUMNS = "columns"
-    """One upon the other: they are parts of a whole."""
+    """Stacked columns: the series are parts of a total."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """What is drawn in one colour: a value a step."""
+class ChartSeries:
+    """A series: one value per step, drawn in one colour."""
 
     name: str
     values: tuple[Value, ...]
     colour: str
     """A class of the style sheet."""
     total: str | None = None
-    """What the legend says beside the name."""
+    """Shown in the legend beside the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class ChartBar:
     """A rectangle."""
 
     x: float
@@ -61,17 +69,17 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A series as it is drawn: a path, or rectangles."""
+class DrawnSeries:
+    """A series as a path or as rectangles."""
 
-    series: Series
+    series: ChartSeries
     path: str = ""
-    bars: tuple[Bar, ...] = ()
+    bars: tuple[ChartBar, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of time, whole height: what a pointer finds there, and a row of the table."""
+class ChartStep:
+    """One step of time: an area for the pointer, and a row of the table."""
 
     at: datetime
     x: float
@@ -80,36 +88,36 @@ class Step:
     """One for each series, as text."""
     said: str
     running: bool
-    """Whether it is not over: its values still grow."""
+    """Whether it has not ended: its values still grow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A chart, ready to be drawn."""
+    """A chart, ready for the template."""
 
     id: str
     title: str
     unit: str
-    """What the values are: `codes per minute`."""
-    kind: Kind
-    drawn: tuple[Drawn, ...]
-    steps: tuple[Step, ...]
+    """The unit of the values: `codes per minute`."""
+    kind: ChartKind
+    drawn: tuple[DrawnSeries, ...]
+    steps: tuple[ChartStep, ...]
     value_labels: tuple[str, ...]
-    """From the top down, evenly spaced."""
+    """From the top down, evenly spaced; no two are equal."""
     time_labels: tuple[str, ...]
-    """From the left, evenly spaced."""
+    """From the left, evenly spaced; no two are equal."""
     levels: tuple[float, ...]
-    """Where lines cross the drawing, y."""
+    """The y of the grid lines."""
     threshold: float | None = None
-    """Where a threshold stands, y."""
+    """The y of the threshold."""
     summary: str = ""
-    """One sentence for who cannot see it."""
+    """One sentence for screen readers."""
     nothing: str | None = None
-    """What to say where there is nothing to draw."""
+    """The text in an empty chart."""
 
     @property
-    def series(self) -> tuple[Series, ...]:
-        """The series, in the order of the legend."""
+    def series(self) -> tuple[ChartSeries, ...]:
+        """The series in the order of the legend."""
         return tuple(one.series for one in self.drawn)
 
 
@@ -118,20 +126,20 @@ def plot(
     id: str,  # noqa: A002 - the attribute of HTML
     title: str,
     unit: str,
-    kind: Kind,
+    kind: ChartKind,
     times: Sequence[datetime],
     step: timedelta,
-    series: Sequence[Series],
+    series: Sequence[ChartSeries],
     formatted: Format,
     nothing: str,
     threshold: float | None = None,
     least_top: float = 2,
     running: bool = False,
 ) -> Chart:
-    """Return a chart of series over evenly spaced times, each of which begins a step.
+    """Return a chart of series over evenly spaced times, each the beginning of a step.
 
-    The scale begins at nought and ends at a round number, `least_top` or more. With `running` the last step
-    is not over: no line leads to it, since it would look like a fall.
+    The scale goes from 0 to a round number of at least `least_top`. With `running` the last step has not
+    ended: no line leads to it, because that would look like a decline.
     """
     top = _top(_highest(series, kind, threshold), least_top)
     width = WIDTH / max(1, len(times))
@@ -142,8 +150,8 @@ def plot(
         unit=unit,
         kind=kind,
         drawn=_columns(series, width, top)
-        if kind is Kind.COLUMNS
-        else tuple(Drawn(series=one, path=_path(one.values, width, top, running=running)) for one in series),
+        if kind is ChartKind.COLUMNS
+        else tuple(DrawnSeries(series=one, path=_path(one.values, width, top, running=running)) for one in series),
         steps=tuple(
             _step(
                 number,
@@ -156,7 +164,7 @@ def plot(
             )
             for number, at in enumerate(times)
         ),
-        value_labels=tuple(formatted(value) for value in halves),
+        value_labels=_value_labels(halves, formatted),
         time_labels=_time_labels(times, step),
         levels=tuple(_y(value, top) for value in halves),
         threshold=None if threshold is None else _y(threshold, top),
@@ -165,13 +173,13 @@ def plot(
     )
 
 
-def _is_empty(series: Sequence[Series]) -> bool:
+def _is_empty(series: Sequence[ChartSeries]) -> bool:
     return not any(value for one in series for value in one.values)
 
 
-def _highest(series: Sequence[Series], kind: Kind, threshold: float | None) -> float:
+def _highest(series: Sequence[ChartSeries], kind: ChartKind, threshold: float | None) -> float:
     each_step = zip(*(one.values for one in series), strict=True)
-    together = sum if kind is Kind.COLUMNS else max
+    together = sum if kind is ChartKind.COLUMNS else max
     highest = max((together([value or 0 for value in values]) for values in each_step), default=0)
     return max(highest, threshold or 0)
 
@@ -201,14 +209,14 @@ def _path(values: Sequence[Value], width: float, top: float, *, running: bool) -
     )
 
 
-def _columns(series: Sequence[Series], width: float, top: float) -> tuple[Drawn, ...]:
+def _columns(series: Sequence[ChartSeries], width: float, top: float) -> tuple[DrawnSeries, ...]:
     columns = zip(*(one.values for one in series), strict=True)
     below = [[0.0, *accumulate(value or 0 for value in column)] for column in columns]
     return tuple(
-        Drawn(
+        DrawnSeries(
             series=one,
             bars=tuple(
-                Bar(
+                ChartBar(
                     x=round((number + _GAP / 2) * width, 2),
                     y=_y(below[number][place] + value, top),
                     width=round(width * (1 - _GAP), 2),
@@ -226,40 +234,72 @@ def _step(
     number: int,
     at: datetime,
     width: float,
-    series: Sequence[Series],
+    series: Sequence[ChartSeries],
     formatted: Format,
     *,
     daily: bool,
     running: bool,
-) -> Step:
+) -> ChartStep:
     values = tuple(NONE if (value := one.values[number]) is None else formatted(value) for one in series)
-    told = [f"{one.name} {value}" for one, value in zip(series, values, strict=True) if value != NONE]
+    parts = [f"{one.name} {value}" for one, value in zip(series, values, strict=True) if value != NONE]
     moment = f"{at:%d %b %H:%M}" if daily else f"{at:%H:%M}"
-    return Step(
+    return ChartStep(
         at=at,
         x=round(number * width, 2),
         width=round(width, 2),
         values=values,
-        said=f"{moment} UTC{' (not over)' if running else ''}: {', '.join(told) or 'nothing'}",
+        said=f"{moment} UTC{' (running)' if running else ''}: {', '.join(parts) or 'no data'}",
         running=running,
     )
+
+
+def _value_labels(values: Sequence[float], formatted: Format) -> tuple[str, ...]:
+    """Return the labels of the grid lines; an inner one that would repeat a neighbour is left out."""
+    labels = [formatted(value) for value in values]
+    first, *inner, last = labels
+    return (first, *(one if labels.count(one) == 1 else "" for one in inner), "" if last == first else last)
 
 
 def _time_labels(times: Sequence[datetime], step: timedelta) -> tuple[str, ...]:
     if not times:
         return ()
-    whole = times[-1] + step - times[0]
-    moments = [times[0] + whole * part / (_LABELS_IN_TIME - 1) for part in range(_LABELS_IN_TIME)]
-    return tuple(f"{moment:%H:%M}" for moment in moments)
+    length = times[-1] + step - times[0]
+    for in_minutes in (True, False):
+        for count in _TIME_LABELS:
+            moments = [times[0] + length * part / (count - 1) for part in range(count)]
+            labels = _in_minutes(moments, length) if in_minutes else [f"{one:%H:%M:%S}" for one in moments]
+            if len(set(labels)) == count:
+                return tuple(labels)
+    return (f"{times[0]:%H:%M:%S}",)
 
 
-def _summary(series: Sequence[Series], unit: str, formatted: Format) -> str:
+def _in_minutes(moments: Sequence[datetime], length: timedelta) -> list[str]:
+    """Return times without seconds, with dates in a long chart; nothing if that would be too inexact."""
+    rounded = [_to_minute(moment) for moment in moments]
+    if any(abs(one - other) > length * _ROUNDING for one, other in zip(moments, rounded, strict=True)):
+        return []
+    if length <= _LONG:
+        return [f"{moment:%H:%M}" for moment in rounded]
+    if length >= 3 * _LONG:
+        return [f"{moment:%d %b}" for moment in rounded]
+    days = [None, *(moment.date() for moment in rounded)]
+    return [
+        f"{moment:%d %b %H:%M}" if moment.date() != before else f"{moment:%H:%M}"
+        for moment, before in zip(rounded, days[:-1], strict=True)
+    ]
+
+
+def _to_minute(moment: datetime) -> datetime:
+    return (moment + timedelta(seconds=30)).replace(second=0, microsecond=0)
+
+
+def _summary(series: Sequence[ChartSeries], unit: str, formatted: Format) -> str:
     if _is_empty(series):
-        return f"{unit}: nothing in this time."
-    told = []
+        return f"{unit}: no data in this time."
+    parts = []
     for one in series:
         known = [value for value in one.values if value is not None]
         if known:
             last = next(value for value in reversed(one.values) if value is not None)
-            told.append(f"{one.name}: highest {formatted(max(known))}, last {formatted(last)}")
-    return f"{unit}. " + "; ".join(told) + "."
+            parts.append(f"{one.name}: highest {formatted(max(known))}, last {formatted(last)}")
+    return f"{unit}. " + "; ".join(parts) + "."

@@ -1,4 +1,4 @@
-"""The pages about requests: the list of all, the search, one request's whole life."""
+"""The pages about requests: the list, the search, and the history of one request."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from uuid import UUID, uuid5
 import falcon
 from cryptography.exceptions import InvalidTag
 
-from otpqueue.console.alerts import shown
-from otpqueue.console.door import FormRefused
-from otpqueue.console.house import Page, Visit
+from otpqueue.console.alerts import view_alert
+from otpqueue.console.authentication import FormRefused
+from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
 from otpqueue.domain.history import Event, EventKind, History
@@ -33,7 +33,7 @@ HERE = "/console/requests"
 
 _A_PAGE = 50
 _SEALS = UUID("5d0f7f6e-3f0c-4d52-9a0f-6f8f0a3b7c11")
-_MOST_TOLD = 20
+_MAX_WEBHOOKS = 20
 _LAST: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
     {
         "15m": ("last 15 minutes", timedelta(minutes=15)),
@@ -50,34 +50,34 @@ _BAD = {"refused", Status.FAILED, Status.LOCKED}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestList(Page):
-    """`/console/requests`: all requests, newest first."""
+class RequestListPage(ConsolePage):
+    """`/console/requests`: the requests of all clients, newest first."""
 
     search: SearchRequests
     clients: Clients
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show those that the filters in the query let through."""
-        self.house.receive(req, resp, self._list)
+        """Show the requests that match the filters in the query."""
+        self.layout.respond(req, resp, self._list)
 
-    def _list(self, visit: Visit) -> None:
-        given = {name: value for name in _FILTERS if (value := visit.query(name))}
-        filters, cursor = _filters(given, visit.now), visit.query("cursor")
-        page = self.search(filters, reader=visit.operator.key.client_id, cursor=cursor, limit=_A_PAGE)
+    def _list(self, page: PageContext) -> None:
+        given = {name: value for name in _FILTERS if (value := page.query(name))}
+        filters, cursor = _filters(given, page.now), page.query("cursor")
+        results = self.search(filters, reader=page.operator.key.client_id, cursor=cursor, limit=_A_PAGE)
         more = None
-        if page.next_cursor:
-            # What is relative to now would be another filter on the next page, and end the list of this one.
+        if results.next_cursor:
+            # A filter relative to now would differ on the next page, and its cursor would not fit.
             kept: dict[str, str | None] = {
                 "status": filters.status,
                 "client": filters.client,
                 "after": _text(filters.created_after),
                 "before": _text(filters.created_before),
-                "cursor": page.next_cursor,
+                "cursor": results.next_cursor,
             }
             more = f"{HERE}?{urlencode({name: value for name, value in kept.items() if value})}"
-        visit.show(
+        page.show(
             "requests.html",
-            found=page.found,
+            found=results.found,
             more=more,
             first_page=cursor is None,
             given=given,
@@ -90,133 +90,133 @@ class RequestList(Page):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindRequest(Page):
-    """`/console/requests/find`: by an id, or by a number, which stands in the body and in no address."""
+class RequestSearchPage(ConsolePage):
+    """`/console/requests/find`: search by id or by phone number; the number is in the body, never in a URL."""
 
     search: SearchRequests
     numbers: Numbers
     vault: Vault
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Lead to the list: what was looked for is not in the address."""
+        """Redirect to the list: the URL does not hold the search term."""
         resp.status, resp.location = 303, HERE
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Lead to the request with this id, or show those for this number."""
-        self.house.receive(req, resp, self._find, back=HERE)
+        """Redirect to the request with this id, or show the requests for this number."""
+        self.layout.respond(req, resp, self._find, back=HERE)
 
-    def _find(self, visit: Visit) -> None:
-        wanted = visit.form.get("wanted", "").strip()
+    def _find(self, page: PageContext) -> None:
+        wanted = page.form.get("wanted", "").strip()
         request_id = _id(wanted)
         if request_id is not None:
-            visit.go(f"{HERE}/{request_id}")
+            page.go(f"{HERE}/{request_id}")
             return
-        sealed = visit.form.get("sealed")
+        sealed = page.form.get("sealed")
         try:
-            number = phone.stored_forms(self._unsealed(sealed, visit) if sealed else wanted)[-1]
+            number = phone.stored_forms(self._unsealed(sealed, page) if sealed else wanted)[-1]
         except InvalidRequest:
-            visit.show("found.html", number=None)
+            page.show("found.html", number=None)
             return
-        page = self.search(
+        results = self.search(
             Filters(phone_number=number),
-            reader=visit.operator.key.client_id,
-            cursor=visit.form.get("cursor") or None,
+            reader=page.operator.key.client_id,
+            cursor=page.form.get("cursor") or None,
             limit=_A_PAGE,
         )
-        visit.show(
+        page.show(
             "found.html",
             number=phone.masked(number),
-            found=page.found,
-            next_cursor=page.next_cursor,
-            sealed=self._sealed(number, visit),
-            standings=self.numbers.status(number, now=visit.now),
+            found=results.found,
+            next_cursor=results.next_cursor,
+            sealed=self._sealed(number, page),
+            standings=self.numbers.status(number, now=page.now),
         )
 
-    # The page shows no number whole, so that of the next page is sealed, and opens in this session alone.
+    # The page shows no whole number: the next page gets it sealed, and only this session can open it.
 
-    def _sealed(self, number: str, visit: Visit) -> str:
-        key_id, sealed = self.vault.seal(number, row_id=_seal_of(visit))
+    def _sealed(self, number: str, page: PageContext) -> str:
+        key_id, sealed = self.vault.seal(number, row_id=_seal_of(page))
         return f"{key_id}:{base64.urlsafe_b64encode(sealed).decode()}"
 
-    def _unsealed(self, text: str, visit: Visit) -> str:
+    def _unsealed(self, text: str, page: PageContext) -> str:
         key_id, _, encoded = text.partition(":")
         try:
             sealed = base64.urlsafe_b64decode(encoded)
-            return self.vault.unseal(sealed, key_id=key_id, row_id=_seal_of(visit))
+            return self.vault.unseal(sealed, key_id=key_id, row_id=_seal_of(page))
         except (ValueError, KeyError, InvalidTag):
             raise FormRefused from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneRequest(Page):
-    """`/console/requests/{id}`: one request's whole life."""
+class RequestPage(ConsolePage):
+    """`/console/requests/{id}`: one request with its history."""
 
     history: TellHistory
     desk: AlertDesk
     webhooks: Webhooks
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Show it."""
+        """Show the request."""
 
-        def show(visit: Visit) -> None:
+        def show(page: PageContext) -> None:
             found = _id(request_id)
             if found is None:
                 raise RequestNotFound
             history = self.history(found)
-            visit.show(
+            page.show(
                 "request.html",
                 request=history,
-                events=[(event, mood(event)) for event in history.events],
-                says=in_words(history, visit.now),
+                events=[(event, rate_event(event)) for event in history.events],
+                explanation=explain_status(history, page.now),
                 live=history.status not in FINAL,
-                told=self.webhooks.deliveries(
-                    history.client, failed=False, request_id=found, limit=_MOST_TOLD
+                webhooks=self.webhooks.deliveries(
+                    history.client, failed=False, request_id=found, limit=_MAX_WEBHOOKS
                 ),
-                alerts=[shown(one, self.desk.rules) for one in self.desk.naming(found)],
+                alerts=[view_alert(one, self.desk.rules) for one in self.desk.naming(found)],
             )
 
-        self.house.receive(req, resp, show)
+        self.layout.respond(req, resp, show)
 
 
-def mood(event: Event) -> str:
-    """Return whether an event is good, bad or neither, as a class of the style sheet."""
-    words = {event.details.get(name) for name in ("outcome", "verdict", "delivery", "became")}
+def rate_event(event: Event) -> str:
+    """Return `good`, `warn`, `bad` or `plain`: the style sheet class of an event."""
+    outcomes = {event.details.get(name) for name in ("outcome", "verdict", "delivery", "became")}
     if event.kind in {EventKind.ACCEPTED, EventKind.ATTEMPT_CLAIMED, EventKind.CHECK_STARTED}:
         return "plain"
-    for name, moods in (("bad", _BAD), ("warn", _WARN), ("good", _GOOD)):
-        if words & moods:
+    for name, listed in (("bad", _BAD), ("warn", _WARN), ("good", _GOOD)):
+        if outcomes & listed:
             return name
     return "plain"
 
 
-def in_words(history: History, now: datetime) -> str:
-    """Return one sentence that says how a request stands, and what that means for who waits for a code."""
-    sentence = _IN_WORDS.get(history.shown_status, "")
+def explain_status(history: History, now: datetime) -> str:
+    """Return one sentence on the status of a request and whether its code can still be checked."""
+    sentence = _EXPLANATIONS.get(history.shown_status, "")
     if history.status is Status.EXPIRED and history.sent_at is None:
-        sentence = "No code left in time: nothing was sent."
+        sentence = "No code was sent before the deadline."
     checkable = history.status in {Status.SENT, Status.DELIVERED, Status.UNDELIVERED}
     if checkable and history.expires_at and history.expires_at > now:
         left = history.checks_allowed - history.checks_used
-        sentence += f" It can be typed in until {history.expires_at:%H:%M:%S} UTC; {left} checks are left."
+        sentence += f" It can be checked until {history.expires_at:%H:%M:%S} UTC; {left} checks are left."
     return sentence
 
 
-_IN_WORDS = {
-    "queued": "Waits for a worker: no code has left yet.",
+_EXPLANATIONS = {
+    "queued": "Waiting for a worker; no code has been sent yet.",
     "sending": "A worker is sending the code.",
-    "sent": "Infobip took the code; no report says yet whether it arrived.",
-    "delivered": "The code reached the handset, Infobip reports.",
-    "undelivered": "Infobip reports that the code did not arrive. Reports can lie: it may be typed in.",
-    "verified": "The right code was typed in. This is over.",
-    "failed": "The code could not be sent, and is not tried again.",
-    "expired": "Nobody typed the right code in time.",
-    "locked": "Too many wrong codes: a new request is needed.",
-    "cancelled": "Cancelled, by the client or because a newer request took its place.",
+    "sent": "Infobip accepted the code; there is no delivery report yet.",
+    "delivered": "Infobip reports that the code was delivered to the handset.",
+    "undelivered": "Infobip reports that the code was not delivered. Reports can be wrong: the code can still be checked.",
+    "verified": "The right code was entered.",
+    "failed": "The code could not be sent and will not be retried.",
+    "expired": "The right code was not entered in time.",
+    "locked": "Too many wrong codes. A new request is needed.",
+    "cancelled": "Cancelled by the client, or replaced by a newer request.",
 }
 
 
 def _filters(given: Mapping[str, str], now: datetime) -> Filters:
-    """Return what the query asks for. Raises InvalidRequest."""
+    """Return the filters of a query. Raises InvalidRequest."""
     status = given.get("status")
     if status is not None and status not in SHOWN:
         raise InvalidRequest([FieldError("status", f"must be one of {', '.join(sorted(SHOWN))}")])
@@ -234,7 +234,7 @@ def _filters(given: Mapping[str, str], now: datetime) -> Filters:
 
 
 def _moment(field: str, text: str | None) -> datetime | None:
-    """Return a time as a field of a form or we ourselves write it: UTC unless it says otherwise."""
+    """Return the time in a form field or link; UTC if it has no offset. Raises InvalidRequest."""
     if text is None:
         return None
     try:
@@ -243,7 +243,7 @@ def _moment(field: str, text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         raise InvalidRequest([FieldError(field, "must be like 2026-03-01T12:00")]) from None
     if not 1970 <= moment.year <= 9998:
-        raise InvalidRequest([FieldError(field, "must be of our time")])
+        raise InvalidRequest([FieldError(field, "must be between 1970 and 9998")])
     return moment
 
 
@@ -255,12 +255,12 @@ def _field(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%dT%H:%M}" if moment else ""
 
 
-def _seal_of(visit: Visit) -> UUID:
-    return uuid5(_SEALS, visit.operator.session.nonce)
+def _seal_of(page: PageContext) -> UUID:
+    return uuid5(_SEALS, page.operator.session.nonce)
 
 
 def _id(text: str) -> UUID | None:
-    """Return the id in a text, in its one form; whoever pastes it may paste a blank with it."""
+    """Return the request id in a text, None if it is not one in canonical form."""
     try:
         found = UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The console's route table, on one screen."""
+"""The route table of the console."""
 
 from __future__ import annotations
 
@@ -6,64 +6,65 @@ from typing import Any
 
 import falcon
 
-from otpqueue.console.alerts import Acknowledge, AlertList, EndSilence, OneAlert, SilenceAlert
-from otpqueue.console.door import Door
-from otpqueue.console.groups import Countries
-from otpqueue.console.house import House, Page, Places
-from otpqueue.console.log_in import Assets, LogInPage, LogOut
-from otpqueue.console.now import Now
-from otpqueue.console.requests import FindRequest, OneRequest, RequestList
-from otpqueue.console.sessions import PURPOSE, Sessions
+from otpqueue.console.alerts import AcknowledgePage, AlertListPage, EndSilencePage, AlertPage, SilencePage
+from otpqueue.console.authentication import ConsoleAuthentication
+from otpqueue.console.breakdown import BreakdownPage
+from otpqueue.console.layout import PageLayout, ConsolePage, RequestSlots
+from otpqueue.console.login import AssetFiles, LoginPage, LogoutPage
+from otpqueue.console.dashboard import DashboardPage
+from otpqueue.console.requests import RequestSearchPage, RequestPage, RequestListPage
+from otpqueue.console.sessions import PURPOSE, SessionSigner
 from otpqueue.console.settings import SettingsPage
 from otpqueue.wiring import Parts
 
 PATH = "/console"
-RESOURCES = (Page, Assets)
-"""What answers operators."""
+RESOURCES = (ConsolePage, AssetFiles)
+"""The base classes of the resources that answer console calls."""
 
 
-def mount(app: falcon.App[Any, Any], parts: Parts, *, places: Places, log_in_places: Places) -> None:
-    """Add the console's routes to the API. `parts` must be some that the API's calls cannot use up.
+def mount(app: falcon.App[Any, Any], parts: Parts, *, places: RequestSlots, log_in_places: RequestSlots) -> None:
+    """Add the routes of the console to the API.
 
-    `places` are for pages, `log_in_places` for strangers, who must not take those.
+    `parts` must have their own connection pool, which API calls cannot exhaust. `places` are the request slots
+    for pages, `log_in_places` those for logins: callers without a session must not occupy the former.
     """
-    house = House(
-        door=Door(
+    layout = PageLayout(
+        authentication=ConsoleAuthentication(
             log_in=parts.log_in,
-            sessions=Sessions(parts.vault.keys_for(PURPOSE)),
+            sessions=SessionSigner(parts.vault.keys_for(PURPOSE)),
             https_required=parts.settings.require_https,
         ),
         places=places,
         log_in_places=log_in_places,
-        standing=parts.standing,
+        banner=parts.banner,
         redis_answers=parts.redis_answers,
     )
     desk = parts.alert_desk
-    app.add_route(f"{PATH}/log-in", LogInPage(house=house))
-    app.add_route(f"{PATH}/log-out", LogOut(house=house))
-    app.add_route(f"{PATH}/assets/{{name}}", Assets())
-    app.add_route(PATH, Now(house=house, overview=parts.overview, desk=desk))
-    app.add_route(f"{PATH}/requests", RequestList(house=house, search=parts.search, clients=parts.clients))
+    app.add_route(f"{PATH}/log-in", LoginPage(layout=layout))
+    app.add_route(f"{PATH}/log-out", LogoutPage(layout=layout))
+    app.add_route(f"{PATH}/assets/{{name}}", AssetFiles())
+    app.add_route(PATH, DashboardPage(layout=layout, overview=parts.overview, desk=desk))
+    app.add_route(f"{PATH}/requests", RequestListPage(layout=layout, search=parts.search, clients=parts.clients))
     app.add_route(
         f"{PATH}/requests/find",
-        FindRequest(house=house, search=parts.search, numbers=parts.numbers, vault=parts.vault),
+        RequestSearchPage(layout=layout, search=parts.search, numbers=parts.numbers, vault=parts.vault),
     )
     app.add_route(
         f"{PATH}/requests/{{request_id}}",
-        OneRequest(house=house, history=parts.history, desk=desk, webhooks=parts.webhooks),
+        RequestPage(layout=layout, history=parts.history, desk=desk, webhooks=parts.webhooks),
     )
-    app.add_route(f"{PATH}/alerts", AlertList(house=house, desk=desk))
-    app.add_route(f"{PATH}/alerts/{{alert_id}}", OneAlert(house=house, desk=desk))
-    app.add_route(f"{PATH}/alerts/{{alert_id}}/acknowledge", Acknowledge(house=house, desk=desk))
-    app.add_route(f"{PATH}/alerts/{{alert_id}}/silence", SilenceAlert(house=house, desk=desk))
-    app.add_route(f"{PATH}/silences/{{silence_id}}/end", EndSilence(house=house, desk=desk))
+    app.add_route(f"{PATH}/alerts", AlertListPage(layout=layout, desk=desk))
+    app.add_route(f"{PATH}/alerts/{{alert_id}}", AlertPage(layout=layout, desk=desk))
+    app.add_route(f"{PATH}/alerts/{{alert_id}}/acknowledge", AcknowledgePage(layout=layout, desk=desk))
+    app.add_route(f"{PATH}/alerts/{{alert_id}}/silence", SilencePage(layout=layout, desk=desk))
+    app.add_route(f"{PATH}/silences/{{silence_id}}/end", EndSilencePage(layout=layout, desk=desk))
     app.add_route(
         f"{PATH}/countries",
-        Countries(house=house, groups=parts.groups, conversion=parts.alert_rules["country_conversion"]),
+        BreakdownPage(layout=layout, groups=parts.groups, conversion=parts.alert_rules["country_conversion"]),
     )
     app.add_route(
         f"{PATH}/settings",
-        SettingsPage(house=house, settings=parts.settings, clients=parts.clients),
+        SettingsPage(layout=layout, settings=parts.settings, clients=parts.clients),
     )
-    # What else begins so is answered with a page, too.
-    app.add_sink(house.nothing_here, prefix=f"{PATH}(?:/.*)?$")
+    # Unknown paths under /console get an error page.
+    app.add_sink(layout.not_found, prefix=f"{PATH}(?:/.*)?$")

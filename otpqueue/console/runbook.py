@@ -19,7 +19,7 @@ _TODO = {
     "number_wrong_codes": """
         Somebody guesses. The limits hold (docs/limits.md); if it goes on, `otpqueue numbers block`.""",
     "check_failures": """
-        A bug in a client's form, or guessing at many numbers. See which client: Countries, by client.""",
+        A bug in a client's form, or guessing at many numbers. See which client: BreakdownPage, by client.""",
     "client_wrong_codes": """
         A bug in this client's form, or guessing through it. Tell the client. OTPQUEUE_WRONG_SHARE_REFUSES
         refuses its new requests (docs/limits.md).""",
@@ -48,7 +48,7 @@ _TODO = {
         Codes wait. Do workers live, does Infobip answer? If both, start more:
         `otpqueue worker --queues=send`.""",
     "cost_per_verified": """
-        Dearer countries than usual, or sends that nobody verifies: see Countries.""",
+        Dearer countries than usual, or sends that nobody verifies: see BreakdownPage.""",
     "circuit_open": """
         Infobip does not answer. Workers pause and probe by themselves; look at its status page.""",
     "workers_silent": """

@@ -1,8 +1,8 @@
-"""Sessions: who is logged in, in a signed cookie and nowhere else; and what shows that a form is ours.
+"""Console sessions, kept in a signed cookie and nowhere else, and form tokens against cross-site requests.
 
-The cookie holds the id of the API key that opened the session, never the key. It is signed, not sealed: there
-is nothing secret in it. A key made from OTPQUEUE_HASH_KEY for this purpose alone signs it, so that every
-process knows the sessions of all others, and a restart ends none.
+The cookie holds the id of the API key that opened the session, never the key. It is signed, not encrypted:
+it holds no secret. The signing key is derived from OTPQUEUE_HASH_KEY, so every process accepts the sessions
+of all others, and a restart ends none.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ from itsdangerous import BadData, URLSafeSerializer
 PURPOSE = "console sessions"
 
 LASTS = timedelta(hours=12)
-"""A session ends so long after the log-in, whatever happens in it."""
+"""Maximum age of a session."""
 
 IDLE = timedelta(hours=1)
-"""It ends when nobody has opened a page for so long. A page that refreshes itself is nobody."""
+"""Idle timeout. Automatic page refreshes do not extend it."""
 
 REISSUED_AFTER = timedelta(minutes=1)
-"""The cookie is made anew no more often than that."""
+"""The cookie is re-signed at most this often."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
-    """One browser's session."""
+class ConsoleSession:
+    """The session of one browser."""
 
     key_id: UUID | None = None
-    """Of the key it was opened with; None before the log-in."""
+    """The API key it was opened with; None before the login."""
     began: datetime
     seen: datetime
-    """When a page was opened last, as far as the cookie knows."""
+    """When a page was last opened, to the precision of `REISSUED_AFTER`."""
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    """What its forms are bound to."""
+    """Binds form tokens to the session."""
 
     @classmethod
-    def new(cls, now: datetime, *, key_id: UUID | None = None) -> Session:
-        """Return a session that begins now."""
+    def new(cls, now: datetime, *, key_id: UUID | None = None) -> ConsoleSession:
+        """Return a new session."""
         return cls(key_id=key_id, began=now, seen=now)
 
-    def lives(self, now: datetime) -> bool:
-        """Return whether it has not ended by itself."""
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it has neither reached its maximum age nor its idle timeout."""
         return now < self.began + LASTS and now < self.seen + IDLE
 
-    def used(self, now: datetime) -> Session:
-        """Return it as it is when a page has been opened now: another one if its cookie must be made anew."""
+    def used(self, now: datetime) -> ConsoleSession:
+        """Return the session after a page was opened; another object if the cookie must be re-signed."""
         return replace(self, seen=now) if now >= self.seen + REISSUED_AFTER else self
 
 
-class Sessions:
-    """Signs sessions and reads them again. `keys` are the signing keys, the one in use first."""
+class SessionSigner:
+    """Signs and reads sessions. `keys` are the signing keys, the primary one first."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         # The library signs with the last of several.
@@ -69,30 +69,30 @@ class Sessions:
 
         self._cookies, self._forms = serializer("otpqueue console session"), serializer("otpqueue form")
 
-    def sign(self, session: Session) -> str:
+    def sign(self, session: ConsoleSession) -> str:
         """Return the session as the text of a cookie."""
         key_id = session.key_id.hex if session.key_id else None
         return _text(
             self._cookies.dumps([key_id, _seconds(session.began), _seconds(session.seen), session.nonce])
         )
 
-    def read(self, text: str, *, now: datetime) -> Session | None:
-        """Return the session of a cookie, None if it is not one of ours or has ended."""
+    def read(self, text: str, *, now: datetime) -> ConsoleSession | None:
+        """Return the session of a cookie, None if its signature is wrong or it has ended."""
         try:
             key_id, began, seen, nonce = self._cookies.loads(text)
         except BadData:
             return None
-        session = Session(
+        session = ConsoleSession(
             key_id=UUID(key_id) if key_id else None, began=_moment(began), seen=_moment(seen), nonce=nonce
         )
-        return session if session.lives(now) else None
+        return session if session.is_valid(now) else None
 
-    def form_token(self, session: Session) -> str:
-        """Return what a form of this session brings along."""
+    def form_token(self, session: ConsoleSession) -> str:
+        """Return the token that forms of this session must carry."""
         return _text(self._forms.dumps(session.nonce))
 
-    def is_form_of(self, session: Session, token: str) -> bool:
-        """Return whether a token was given to a form of this session."""
+    def is_form_token(self, session: ConsoleSession, token: str) -> bool:
+        """Return whether a token belongs to this session."""
         try:
             nonce = str(self._forms.loads(token))
         except BadData:

@@ -1,4 +1,4 @@
-"""The settings in force: what each is, and whether somebody set it. Nothing secret is shown."""
+"""The settings page: every setting in force, whether it was set or is a default. Secrets are not shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import falcon
 from pydantic import SecretStr
 
-from otpqueue.console.house import Page, Visit
+from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.operations.clients import Clients
 from otpqueue.settings import Settings
 
@@ -16,38 +16,38 @@ _LONGEST = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """One setting as it may be shown."""
+class SettingView:
+    """One setting without secrets."""
 
     name: str
     value: str
     help: str
     is_set: bool
-    """Whether the environment, a file or `.env` says it; else it is the default."""
+    """Whether the environment, a file or `.env` sets it; else it is the default."""
     secret: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettingsPage(Page):
+class SettingsPage(ConsolePage):
     """`/console/settings`."""
 
     settings: Settings
     clients: Clients
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show every setting of this API process, and what clients have of their own."""
+        """Show every setting of this API process, and the settings of single clients."""
 
-        def show(visit: Visit) -> None:
+        def show(page: PageContext) -> None:
             own = [client for client in self.clients.list() if client.settings]
-            visit.show("settings.html", settings=shown(self.settings), clients=own)
+            page.show("settings.html", settings=list_settings(self.settings), clients=own)
 
-        self.house.receive(req, resp, show)
+        self.layout.respond(req, resp, show)
 
 
-def shown(settings: Settings) -> list[Shown]:
+def list_settings(settings: Settings) -> list[SettingView]:
     """Return all settings in their order, secrets as set or not set."""
     return [
-        Shown(
+        SettingView(
             name=str(field.alias),
             value=_value(
                 getattr(settings, name), hidden=field.repr is False, nothing=_nothing(settings, name)
@@ -65,12 +65,12 @@ def _is_secret(annotation: object) -> bool:
 
 
 def _nothing(settings: Settings, name: str) -> str:
-    # That there is no cap, e.g., is a value like others.
+    # `none` can be a deliberate value, e.g. no cap.
     return "none" if name in settings.model_fields_set else "not set"
 
 
 def _value(value: object, *, hidden: bool, nothing: str) -> str:
-    """Return a value as text. Of what is `hidden` (numbers with their codes) only how many there are."""
+    """Return a value as text; for a hidden value (test numbers with their codes) only how many there are."""
     if value is None or value == "":
         return nothing
     if isinstance(value, SecretStr):

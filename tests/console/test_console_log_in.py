@@ -18,7 +18,7 @@ from otpqueue import clock
 from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.peers import Peers
 from otpqueue.api.room import Room
-from otpqueue.console.door import inside
+from otpqueue.console.authentication import console_path
 from otpqueue.console.routes import mount
 from otpqueue.domain.limits import LOG_IN_LIMITS, Quota
 from otpqueue.limiter import Window
@@ -99,7 +99,7 @@ def test_nobody_is_led_elsewhere(caller: Caller, elsewhere: str) -> None:
     by_form = other.post("/console/log-in", **(form | {"next": elsewhere, "key": caller.new_key("admin")}))
 
     assert by_link.headers["Location"] == by_form.headers["Location"] == "/console"
-    assert inside("/console/requests?after=2026-01-01T00:00") == "/console/requests?after=2026-01-01T00:00"
+    assert console_path("/console/requests?after=2026-01-01T00:00") == "/console/requests?after=2026-01-01T00:00"
 
 
 @pytest.mark.parametrize("scopes", [("send",), ("send", "verify")])

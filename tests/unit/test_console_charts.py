@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.console.charts import HEIGHT, WIDTH, Chart, Kind, Series, Value, plot
-from otpqueue.console.words import number
+from otpqueue.console.charts import HEIGHT, WIDTH, Chart, ChartKind, ChartSeries, Value, plot
+from otpqueue.console.formatting import ms, number, share
 
 START = datetime(2026, 11, 26, 20, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 VALUES = st.one_of(st.none(), st.integers(0, 10_000), st.floats(0, 1e6, allow_nan=False))
 
 
-def drawn(*series: tuple[Value, ...], kind: Kind = Kind.LINES, **more: object) -> Chart:
+def drawn(*series: tuple[Value, ...], kind: ChartKind = ChartKind.LINES, **more: object) -> Chart:
     """Return a chart of series over minutes."""
     steps = len(series[0])
     return plot(
@@ -28,11 +29,9 @@ def drawn(*series: tuple[Value, ...], kind: Kind = Kind.LINES, **more: object) -
         times=[START + MINUTE * step for step in range(steps)],
         step=MINUTE,
         series=[
-            Series(name=f"s{place}", values=values, colour="blue") for place, values in enumerate(series)
+            ChartSeries(name=f"s{place}", values=values, colour="blue") for place, values in enumerate(series)
         ],
-        formatted=number,
-        nothing="nothing",
-        **more,  # type: ignore[arg-type]
+        **{"formatted": number, "nothing": "nothing", **more},  # type: ignore[arg-type]
     )
 
 
@@ -46,7 +45,7 @@ def points(path: str) -> list[tuple[float, float]]:
 )
 def test_everything_is_inside(series: list[tuple[Value, ...]]) -> None:
     """Whatever the values are, lines, columns and levels lie within the drawing."""
-    for kind in Kind:
+    for kind in ChartKind:
         chart = drawn(*series, kind=kind)
         for one in chart.drawn:
             for x, y in points(one.path):
@@ -64,7 +63,7 @@ def test_everything_is_inside(series: list[tuple[Value, ...]]) -> None:
 def test_columns_stand_upon_each_other(values: list[tuple[int, int]]) -> None:
     """A column is as high as its parts together; parts of nothing are not drawn."""
     lower, upper = zip(*values, strict=True)
-    chart = drawn(tuple(lower), tuple(upper), kind=Kind.COLUMNS)
+    chart = drawn(tuple(lower), tuple(upper), kind=ChartKind.COLUMNS)
     below, above = chart.drawn
     feet = {bar.x: bar.y for bar in below.bars}
 
@@ -91,7 +90,7 @@ def test_no_line_leads_to_what_is_not_over() -> None:
 
     assert chart.drawn[0].path.endswith("M500 100h0")
     assert [step.running for step in chart.steps] == [False, False, True]
-    assert chart.steps[-1].said == "20:02 UTC (not over): s0 1"
+    assert chart.steps[-1].said == "20:02 UTC (running): s0 1"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +118,54 @@ def test_threshold_fits_in() -> None:
 
     assert chart.threshold == 0
     assert chart.value_labels[0] == "10"
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "labels"),
+    [
+        (1, MINUTE, ("20:00", "20:01")),
+        (2, MINUTE, ("20:00", "20:01", "20:02")),
+        (60, MINUTE, ("20:00", "20:15", "20:30", "20:45", "21:00")),
+        (61, MINUTE, ("20:00", "20:15", "20:31", "20:46", "21:01")),
+        (24, 60 * MINUTE, ("26 Nov 20:00", "27 Nov 02:00", "08:00", "14:00", "20:00")),
+        (56, 180 * MINUTE, ("26 Nov", "28 Nov", "30 Nov", "02 Dec", "03 Dec")),
+    ],
+)
+def test_labels_of_time(count: int, step: timedelta, labels: tuple[str, ...]) -> None:
+    """Labels of time are as exact as their chart is long."""
+    assert labels_of(count, step) == labels
+
+
+@given(st.integers(1, 200), st.integers(1, 4 * 86_400))
+def test_labels_of_time_do_not_repeat(count: int, step_s: int) -> None:
+    """However long a chart and its steps are, no two labels of its time are equal."""
+    labels = labels_of(count, timedelta(seconds=step_s))
+
+    assert len(set(labels)) == len(labels)
+
+
+@given(st.floats(0, 1e9, allow_nan=False), st.sampled_from([ms, number, share, lambda one: f"{one:.0f}"]))
+def test_labels_of_values_do_not_repeat(highest: float, formatted: Callable[[float], str]) -> None:
+    """However small the values are, no two labels of them are equal."""
+    chart = drawn((highest,), least_top=0.0001, formatted=formatted)
+
+    labels = [label for label in chart.value_labels if label]
+    assert len(set(labels)) == len(labels)
+
+
+def labels_of(count: int, step: timedelta) -> tuple[str, ...]:
+    """Return the labels of time of a chart with that many steps."""
+    return plot(
+        id="one",
+        title="One",
+        unit="codes",
+        kind=ChartKind.LINES,
+        times=[START + step * place for place in range(count)],
+        step=step,
+        series=[ChartSeries(name="s", values=(1.0,) * count, colour="blue")],
+        formatted=number,
+        nothing="nothing",
+    ).time_labels
 
 
 def test_words_say_the_same() -> None:

@@ -1,5 +1,5 @@
-// Keeps a page fresh: fetches it anew, and puts in the place of each part that changed the new one.
-// Without it everything works; one reloads by hand.
+// Refreshes a page: fetches it again and replaces the parts that changed.
+// Without this script the pages work and must be reloaded by hand.
 "use strict";
 (() => {
   const main = document.getElementById("main");
@@ -19,7 +19,7 @@
     return `${Math.floor(seconds / 60)} min ago`;
   }
 
-  function tellLocalTimes() {
+  function showLocalTimes() {
     for (const time of main.querySelectorAll("time[datetime]")) {
       if (!time.title.includes("here")) {
         const utc = time.title ? `${time.title} · ` : "";
@@ -38,15 +38,15 @@
     return Boolean(selection && !selection.isCollapsed && main.contains(selection.anchorNode));
   }
 
-  function tell() {
+  function showFreshness() {
     if (!note) return;
     const box = note.parentElement;
     const age = Date.now() - shownAt;
     const stale = ended || failing !== "" || (every() && age > Math.max(3 * every(), 30000));
     box.classList.toggle("stale", Boolean(stale));
     let text = `Updated ${ago(age)}`;
-    if (ended) text = `You are logged out. What you see is of ${ago(age)}`;
-    else if (failing) text = `${failing} What you see is of ${ago(age)}`;
+    if (ended) text = `You are logged out. Page from ${ago(age)}`;
+    else if (failing) text = `${failing} Page from ${ago(age)}`;
     else if (every() && typing()) text = `Paused while you type or select. Updated ${ago(age)}`;
     if (note.textContent !== text) note.textContent = text;
   }
@@ -118,7 +118,7 @@
     }
     document.title = page.title;
     window.scrollTo(x, y);
-    tellLocalTimes();
+    showLocalTimes();
     if (fresh.dataset.refresh === undefined) main.removeAttribute("data-refresh");
   }
 
@@ -150,17 +150,17 @@
       failing = "The server does not answer.";
     }
     asking = false;
-    tell();
+    showFreshness();
   }
 
   function look() {
     const due = every() && Date.now() - askedAt >= every();
     if (due && !asking && !ended && !document.hidden && !typing()) refresh();
-    tell();
+    showFreshness();
   }
 
-  tellLocalTimes();
-  tell();
+  showLocalTimes();
+  showFreshness();
   window.setInterval(look, 1000);
   document.addEventListener("visibilitychange", look);
 })();

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from otpqueue.console.findings import Finding, Level, Verdict, judge
+from otpqueue.console.warnings import ConsoleWarning, Severity, ServiceSummary, judge
 from otpqueue.domain.heartbeats import Heartbeat, Kind
 from otpqueue.domain.stats import Tally
 from otpqueue.jobs import QUEUES
@@ -51,14 +51,14 @@ WELL = Overview(
 )
 
 
-def said(overview: Overview, *alerts: Finding) -> Verdict:
+def said(overview: Overview, *alerts: ConsoleWarning) -> ServiceSummary:
     """Return the verdict."""
     return judge(overview, alerts=alerts, now=NOW)
 
 
 def test_all_is_well() -> None:
     """Where nothing is wrong nothing is said to be."""
-    assert said(WELL) == Verdict(level=Level.GOOD, headline="All is well", findings=())
+    assert said(WELL) == ServiceSummary(level=Severity.GOOD, headline="All is well", findings=())
 
 
 def of(**changed: object) -> Overview:
@@ -93,42 +93,42 @@ BEAT = heartbeat(Kind.BEAT)
 @pytest.mark.parametrize(
     ("overview", "level", "headline"),
     [
-        (of(redis=False), Level.BAD, "Redis does not answer"),
-        (of(infobip=Provider.NOT_CONFIGURED), Level.BAD, "Infobip is not set up"),
-        (of(infobip=Provider.FAILING), Level.WARN, "Infobip is failing"),
-        (of(infobip=Provider.PAUSED), Level.BAD, "Infobip does not answer"),
-        (of(infobip=Provider.QUIET), Level.GOOD, "All is well"),
-        (of(heartbeats=(PERIODIC, BEAT)), Level.BAD, "No worker sends codes"),
-        (of(heartbeats=(replace(SEND, age_s=600), PERIODIC, BEAT)), Level.BAD, "No worker sends codes"),
-        (of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)), Level.BAD, "No worker sweeps"),
+        (of(redis=False), Severity.BAD, "Redis does not answer"),
+        (of(infobip=Provider.NOT_CONFIGURED), Severity.BAD, "Infobip is not set up"),
+        (of(infobip=Provider.FAILING), Severity.WARN, "Infobip is failing"),
+        (of(infobip=Provider.PAUSED), Severity.BAD, "Infobip does not answer"),
+        (of(infobip=Provider.QUIET), Severity.GOOD, "All is well"),
+        (of(heartbeats=(PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
+        (of(heartbeats=(replace(SEND, age_s=600), PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
+        (of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)), Severity.BAD, "No worker sweeps"),
         (
             of(heartbeats=(SEND, heartbeat(Kind.WORKER, "periodic"), BEAT)),
-            Level.WARN,
+            Severity.WARN,
             "No worker does the slow jobs",
         ),
-        (of(heartbeats=(SEND, PERIODIC)), Level.BAD, "Beat is silent"),
+        (of(heartbeats=(SEND, PERIODIC)), Severity.BAD, "Beat is silent"),
         (
             of(heartbeats=(SEND, PERIODIC, replace(BEAT, in_touch=False))),
-            Level.BAD,
+            Severity.BAD,
             "Beat does not reach the broker",
         ),
-        (of(heartbeats=(*ALIVE, replace(SEND, skew_s=-9.0))), Level.WARN, "Clocks disagree"),
-        (waiting(5), Level.GOOD, "All is well"),
-        (waiting(15), Level.WARN, "Codes wait to be sent"),
-        (waiting(45), Level.BAD, "Codes wait to be sent"),
-        (stopped("everything"), Level.BAD, "Sending is stopped for everything"),
-        (stopped("country FR"), Level.WARN, "Sending is stopped for country FR"),
-        (capped(89), Level.GOOD, "All is well"),
-        (capped(90), Level.WARN, "The daily cap of country FR is nearly reached"),
-        (capped(100), Level.BAD, "The daily cap of country FR is reached"),
+        (of(heartbeats=(*ALIVE, replace(SEND, skew_s=-9.0))), Severity.WARN, "Clocks disagree"),
+        (waiting(5), Severity.GOOD, "All is well"),
+        (waiting(15), Severity.WARN, "Codes wait to be sent"),
+        (waiting(45), Severity.BAD, "Codes wait to be sent"),
+        (stopped("everything"), Severity.BAD, "Sending is stopped for everything"),
+        (stopped("country FR"), Severity.WARN, "Sending is stopped for country FR"),
+        (capped(89), Severity.GOOD, "All is well"),
+        (capped(90), Severity.WARN, "The daily cap of country FR is nearly reached"),
+        (capped(100), Severity.BAD, "The daily cap of country FR is reached"),
         (
             replace(WELL, counted_until=NOW - timedelta(minutes=5)),
-            Level.WARN,
+            Severity.WARN,
             "The figures are late",
         ),
     ],
 )
-def test_what_is_wrong(overview: Overview, level: Level, headline: str) -> None:
+def test_what_is_wrong(overview: Overview, level: Severity, headline: str) -> None:
     """Each trouble is named, as bad as it is, with what to do about it."""
     verdict = said(overview)
 
@@ -145,7 +145,7 @@ def test_cut_off_worker_is_not_started_anew() -> None:
 
 def test_worst_first() -> None:
     """A stop comes before all that follows from it, what is bad before what is not, alerts among them."""
-    alert = Finding(level=Level.BAD, what="Codes are not being sent", means="x", todo="y")
+    alert = ConsoleWarning(level=Severity.BAD, what="Codes are not being sent", means="x", todo="y")
     everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=Provider.FAILING))
 
     verdict = said(everything, alert)

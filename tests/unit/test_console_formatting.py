@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from otpqueue.console import words
-from otpqueue.console.house import asset
+from otpqueue.console.layout import asset
 from otpqueue.console.runbook import ELSE, URGENT, todo
 from otpqueue.domain.alert_rules import RULES
 

@@ -1,4 +1,4 @@
-"""The page about countries, and about clients: who gets how many codes, what comes of it, what it costs."""
+"""The breakdown page: counts, rates and costs by country or by client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import falcon
 
-from otpqueue.console.house import Page, Visit
+from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain.alerts import Rule
 from otpqueue.domain.guard import Mode
 from otpqueue.domain.stats import Dimension, Metric, Tally
@@ -25,8 +25,8 @@ _BY = {"country": Dimension.COUNTRY, "client": Dimension.CLIENT}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column that one can sort by, the most first."""
+class BreakdownColumn:
+    """A column of the table; sorting by it puts the largest value first."""
 
     word: str
     name: str
@@ -36,13 +36,13 @@ class Column:
 
 _NOTHING = -1.0
 COLUMNS = (
-    Column(word="requested", name="Requested", value=lambda one: one.tally.n(Metric.REQUESTED), rare=True),
-    Column(word="sent", name="Sent", value=lambda one: one.tally.n(Metric.SENT)),
-    Column(word="arrived", name="Arrived", value=lambda one: _share(one.tally.delivered_share), rare=True),
-    Column(word="verified", name="Verified", value=lambda one: _share(one.tally.verified_share)),
-    Column(word="wrong", name="Wrong codes", value=lambda one: _share(one.tally.wrong_share), rare=True),
-    Column(word="refused", name="Refused", value=lambda one: one.tally.n(Metric.REFUSED), rare=True),
-    Column(word="cost", name="Cost", value=lambda one: float(one.spent)),
+    BreakdownColumn(word="requested", name="Requested", value=lambda one: one.tally.n(Metric.REQUESTED), rare=True),
+    BreakdownColumn(word="sent", name="Sent", value=lambda one: one.tally.n(Metric.SENT)),
+    BreakdownColumn(word="arrived", name="Delivery rate", value=lambda one: _share(one.tally.delivered_share), rare=True),
+    BreakdownColumn(word="verified", name="Verified of sent", value=lambda one: _share(one.tally.verified_share)),
+    BreakdownColumn(word="wrong", name="Wrong code rate", value=lambda one: _share(one.tally.wrong_share), rare=True),
+    BreakdownColumn(word="refused", name="Refused", value=lambda one: one.tally.n(Metric.REFUSED), rare=True),
+    BreakdownColumn(word="cost", name="Cost", value=lambda one: float(one.spent)),
 )
 
 
@@ -51,29 +51,29 @@ def _share(value: float | None) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Countries(Page):
+class BreakdownPage(ConsolePage):
     """`/console/countries`."""
 
     groups: TellGroups
     conversion: Rule
-    """From when on too few verify: the rule of the alert on pumping."""
+    """The alert rule on traffic pumping; its threshold marks a low share of verified codes."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show them: `by=client` clients instead, `span` of how long, `sort` by which column."""
-        self.house.receive(req, resp, self._show)
+        """Show the table. Query: `by` is country or client, `span` the window, `sort` a column."""
+        self.layout.respond(req, resp, self._show)
 
-    def _show(self, visit: Visit) -> None:
-        by = _BY.get(visit.query("by") or "", Dimension.COUNTRY)
-        span = visit.query("span") if visit.query("span") in SPANS else "24h"
-        sort = next((one for one in COLUMNS if one.word == visit.query("sort")), COLUMNS[1])
-        groups = self.groups(by, lasting=SPANS[span or "24h"], now=visit.now)
+    def _show(self, page: PageContext) -> None:
+        by = _BY.get(page.query("by") or "", Dimension.COUNTRY)
+        span = page.query("span") if page.query("span") in SPANS else "24h"
+        sort = next((one for one in COLUMNS if one.word == page.query("sort")), COLUMNS[1])
+        groups = self.groups(by, lasting=SPANS[span or "24h"], now=page.now)
         groups.sort(key=lambda one: (-sort.value(one), one.name))
 
         def link(**changed: str) -> str:
             return f"{HERE}?{urlencode({'by': by.value, 'span': span, 'sort': sort.word} | changed)}"
 
-        visit.show(
-            "countries.html",
+        page.show(
+            "breakdown.html",
             groups=groups,
             by=by,
             span=span,
@@ -81,30 +81,30 @@ class Countries(Page):
             sort=sort,
             columns=COLUMNS,
             link=link,
-            guard=in_words,
-            hardly=self._hardly,
+            guard=describe_guard,
+            is_low=self._is_low,
             mode=self.groups.guard,
-            whole=_whole(groups),
+            total=_total(groups),
             m=Metric,
             currency=_one_currency(groups),
         )
 
-    def _hardly(self, group: Group) -> bool:
+    def _is_low(self, group: Group) -> bool:
         share, sent = group.tally.verified_share, group.tally.n(Metric.SENT)
         return share is not None and sent >= self.conversion.min_sample and share < self.conversion.threshold
 
 
-def in_words(group: Group, mode: Mode) -> tuple[str, str]:
-    """Return how a country stands with the pumping guard, and how bad that is."""
+def describe_guard(group: Group, mode: Mode) -> tuple[str, str]:
+    """Return the style sheet class and the text for what the pumping guard does in a country."""
     if group.stopped:
         return "bad", "sending stopped"
     if group.let_through_until:
-        return "warn", f"let through until {group.let_through_until:%d %b %H:%M}"
+        return "warn", f"exempt until {group.let_through_until:%d %b %H:%M}"
     if group.guard_refused:
         if mode is Mode.ENFORCE:
             return "bad", f"{group.guard_refused} refused"
         return "warn", f"{group.guard_refused} in shadow"
-    return "", "off" if mode is Mode.OFF else "quiet"
+    return "", "off" if mode is Mode.OFF else "none refused"
 
 
 def _one_currency(groups: list[Group]) -> str | None:
@@ -113,7 +113,7 @@ def _one_currency(groups: list[Group]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _whole(groups: list[Group]) -> Mapping[str, int]:
+def _total(groups: list[Group]) -> Mapping[str, int]:
     def added(of: Callable[[Tally], int]) -> int:
         return sum(of(one.tally) for one in groups)
 

@@ -1,4 +1,4 @@
-"""How figures and times are written for people: the filters of the templates."""
+"""Formats figures and times for people: the filters of the templates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 NONE = "\u2013"
-"""Where there is no value."""
+"""Shown instead of a missing value."""
 
 
 def number(value: float | None) -> str:
-    """Return a count with a thin space every three digits; a fraction with one digit behind the point."""
+    """Return a count with a thin space between thousands; a fraction with one decimal."""
     if value is None:
         return NONE
     text = f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.1f}"
@@ -18,7 +18,7 @@ def number(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share in per cent; one that is nearly all or nearly nothing is never rounded to it."""
+    """Return a share in per cent; 99.96 % is never rounded to 100 %, 0.04 % never to 0 %."""
     if value is None:
         return NONE
     percent = value * 100
@@ -31,7 +31,7 @@ def share(value: float | None) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Return milliseconds as people say them: `120 ms`, `2.4 s`, `3 min`."""
+    """Return a duration in ms as `120 ms`, `2.4 s` or `3 min`."""
     if value is None:
         return NONE
     if value == 0:
@@ -45,7 +45,7 @@ def ms(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a length of time in its two largest units: `4 s`, `2 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
+    """Return a duration in its two largest units: `4 s`, `2 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
     if seconds is None:
         return NONE
     left, parts = int(max(0, seconds)), []
@@ -59,7 +59,7 @@ def span(seconds: float | None) -> str:
 
 
 def clock_time(moment: datetime | None, now: datetime) -> str:
-    """Return a time of day in UTC, with its date unless that is today's."""
+    """Return a time of day in UTC, with the date unless it is today."""
     if moment is None:
         return NONE
     moment, now = moment.astimezone(UTC), now.astimezone(UTC)
@@ -67,7 +67,7 @@ def clock_time(moment: datetime | None, now: datetime) -> str:
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago a moment was, or in how long it comes."""
+    """Return `4 s ago` or, for a moment in the future, `in 4 s`."""
     if moment is None:
         return NONE
     passed = (now - moment).total_seconds()
@@ -75,7 +75,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def offset(moment: datetime, since: datetime) -> str:
-    """Return how long after another a moment was, exactly: `+0.041 s`, `+2 min 4 s`."""
+    """Return the time from `since` to `moment`: `+0.041 s`, `+2 min 4 s`."""
     passed = (moment - since).total_seconds()
     sign = "\u2212" if passed < 0 else "+"
     passed = abs(passed)
@@ -92,10 +92,10 @@ def money(amount: Decimal | None, currency: str | None) -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Return a moment as machines read it."""
+    """Return a moment in ISO 8601, UTC, with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def whole(length: timedelta) -> str:
-    """Return a length of time."""
+    """Return a duration as `span` does."""
     return span(length.total_seconds())

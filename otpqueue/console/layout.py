@@ -1,4 +1,4 @@
-"""What every page has in common: who may see it, how it is answered, what it says when something is down."""
+"""The layout that all pages share: authentication, templates, security headers and error pages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from otpqueue import clock
-from otpqueue.console import words
-from otpqueue.console.door import HOME, Door, FormRefused, LogInFirst, Operator, log_in_from
-from otpqueue.console.findings import resuming
+from otpqueue.console import formatting
+from otpqueue.console.authentication import HOME, ConsoleAuthentication, FormRefused, LoginRequired, Operator, login_url
+from otpqueue.console.warnings import resuming
 from otpqueue.domain.alerts import Rule, bound
 from otpqueue.domain.errors import (
     AlertNotFound,
@@ -34,7 +34,7 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.typed import control_character, named
 from otpqueue.logs import get_logger
-from otpqueue.operations.standing import TellStanding
+from otpqueue.operations.banner import ReadBanner
 
 log = get_logger(__name__)
 
@@ -49,7 +49,7 @@ POLICY = (
 )
 
 _PAGES = (
-    ("Now", "/console"),
+    ("Dashboard", "/console"),
     ("Requests", "/console/requests"),
     ("Alerts", "/console/alerts"),
     ("Countries", "/console/countries"),
@@ -69,13 +69,13 @@ _STATUS: dict[type[OtpqueueError], int] = {
 
 @cache
 def asset(name: str) -> bytes:
-    """Return a file that the pages need, from this package."""
+    """Return a static file of this package."""
     return (files("otpqueue.console") / "assets" / name).read_bytes()
 
 
 @cache
 def version() -> str:
-    """Return what changes with the assets, so that browsers may keep them."""
+    """Return a hash of the static files. It is part of their URLs, so browsers may cache them."""
     return hashlib.sha256(b"".join(map(asset, ASSETS))).hexdigest()[:12]
 
 
@@ -84,7 +84,7 @@ def _bound(rule: Rule) -> str:
 
 
 def _code_marks(text: str) -> Markup:
-    """Return escaped HTML in which `marked` words stand in <code>."""
+    """Return escaped HTML with `quoted` words in <code>."""
     parts = str(escape(text)).split("`")
     marked = (f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
     return Markup("".join(marked))  # noqa: S704 - every part was escaped above
@@ -101,152 +101,152 @@ def _templates() -> Environment:
     )
     environment.globals |= {"pages": _PAGES, "version": version(), "bound": _bound, "resuming": resuming}
     environment.filters |= {
-        "number": words.number,
-        "share": words.share,
-        "ms": words.ms,
-        "span": words.span,
-        "clock_time": words.clock_time,
-        "ago": words.ago,
-        "offset": words.offset,
-        "money": words.money,
-        "iso": words.iso,
+        "number": formatting.number,
+        "share": formatting.share,
+        "ms": formatting.ms,
+        "span": formatting.span,
+        "clock_time": formatting.clock_time,
+        "ago": formatting.ago,
+        "offset": formatting.offset,
+        "money": formatting.money,
+        "iso": formatting.iso,
         "code": _code_marks,
     }
     return environment
 
 
 @dataclass(kw_only=True)
-class Visit:
-    """One call of one operator."""
+class PageContext:
+    """One call of a logged-in operator."""
 
     req: falcon.Request
     resp: falcon.Response
     now: datetime
     operator: Operator
-    house: House
+    layout: PageLayout
     form: dict[str, str] = field(default_factory=dict)
-    """What was sent, after its token was looked at."""
+    """The fields of the form, after its token was checked."""
 
     def query(self, name: str) -> str | None:
-        """Return what stands in the query under a name, None for nothing. Raises InvalidRequest."""
+        """Return a query parameter, None if it is missing or blank. Raises InvalidRequest."""
         given = self.req.get_param(name)
         return _checked(name, given).strip() or None if given else None
 
     @cached_property
     def token(self) -> str:
-        """What the page's forms bring along."""
-        return self.house.door.token(self.operator.session)
+        """The token that forms of the page must carry."""
+        return self.layout.authentication.token(self.operator.session)
 
     def show(self, template: str, **values: Any) -> None:
-        """Answer with a page."""
-        standing = self.house.standing()
-        self.house.render(
+        """Render a template as the answer."""
+        banner = self.layout.banner()
+        self.layout.render(
             self.resp,
             template,
             now=self.now,
             operator=self.operator,
             token=self.token,
-            standing=standing,
+            banner=banner,
             here=self.here,
             **values,
         )
 
     @property
     def here(self) -> str:
-        """The page's own address, to load it anew."""
+        """The URL of the page, to reload it."""
         return self.req.relative_uri
 
     def go(self, place: str) -> None:
-        """Lead on to another page, as after every form: loading that one anew does nothing twice."""
+        """Redirect to another page, as after every form: reloading that page repeats nothing."""
         redirect(self.resp, place)
 
 
-Shown = Callable[[Visit], None]
+ShowPage = Callable[[PageContext], None]
 
 
-class Places(Protocol):
-    """How many calls may be in progress."""
+class RequestSlots(Protocol):
+    """A concurrency limit."""
 
     def place(self) -> AbstractContextManager[None]:
-        """Hold a place. Raises TooBusy when all are taken."""
+        """Occupy a slot for the duration of the block. Raises TooBusy when none is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
-    """Answers every call to the console, with a page or with where to find it."""
+class PageLayout:
+    """Answers every call to the console with a page, an error page or a redirect."""
 
-    door: Door
-    places: Places
-    """Those that operators have for their pages."""
-    log_in_places: Places
-    """Those that anybody has who tries to log in."""
-    standing: TellStanding
+    authentication: ConsoleAuthentication
+    places: RequestSlots
+    """The request slots for pages."""
+    log_in_places: RequestSlots
+    """The request slots for logins."""
+    banner: ReadBanner
     redis_answers: Callable[[], bool]
 
-    def receive(
-        self, req: falcon.Request, resp: falcon.Response, shown: Shown, *, back: str | None = None
+    def respond(
+        self, req: falcon.Request, resp: falcon.Response, show: ShowPage, *, back: str | None = None
     ) -> None:
-        """Have an operator's call answered by `shown`.
+        """Authenticate a call, check the form of a POST, and let `show` answer.
 
-        The form of a POST has been looked at when it is. Who is not logged in is led there first, and from
-        there to the page that was asked for, or `back` to the page that the form was on.
+        Without a session the answer is a redirect to the login page, which leads to the requested page after
+        the login, or to `back`, the page of the form.
         """
         now = clock.now()
         try:
-            session = self.door.session(req, now=now)
+            session = self.authentication.session(req, now=now)
             with self.places.place():
-                operator = self.door.enter(req, resp, session, now=now)
-                visit = Visit(req=req, resp=resp, now=now, operator=operator, house=self)
+                operator = self.authentication.authenticate(req, resp, session, now=now)
+                page = PageContext(req=req, resp=resp, now=now, operator=operator, layout=self)
                 if req.method == "POST":
-                    visit.form = read_form(req)
-                    self.door.check_form(req, operator.session, visit.form.pop("token", ""))
-                shown(visit)
-        except LogInFirst:
+                    page.form = read_form(req)
+                    self.authentication.check_form(req, operator.session, page.form.pop("token", ""))
+                show(page)
+        except LoginRequired:
             wanted = req.relative_uri if req.method == "GET" else back or HOME
             self._ask_to_log_in(req, resp, wanted)
         except OtpqueueError as error:
-            self.explain(resp, error)
+            self.show_error(resp, error)
         except Exception as error:
             log.error("internal_error", exc_info=error)  # noqa: TRY400 - as the API does
-            self.render(resp, "wrong.html", status=500, title="This is our fault", said=None, errors=())
+            self.render(resp, "error.html", status=500, title="Internal error", said=None, errors=())
 
     def _ask_to_log_in(self, req: falcon.Request, resp: falcon.Response, wanted: str) -> None:
         if req.get_header("Sec-Fetch-Site") == "cross-site" and req.method == "GET":
-            # Browsers keep a strict cookie back from who follows a link on another site, and bring it along
-            # when our own page leads to the same place.
-            self.render(resp, "arriving.html", wanted=wanted)
+            # Browsers do not send a SameSite=Strict cookie with a link from another site. A redirect by a page
+            # of ours makes them send it.
+            self.render(resp, "redirecting.html", wanted=wanted)
         else:
-            redirect(resp, log_in_from(wanted))
+            redirect(resp, login_url(wanted))
 
-    def explain(self, resp: falcon.Response, error: OtpqueueError) -> None:
-        """Answer with what is wrong, in words for people."""
+    def show_error(self, resp: falcon.Response, error: OtpqueueError) -> None:
+        """Answer with an error page."""
         if isinstance(error, DatabaseUnavailable):
             self.render(resp, "unreachable.html", status=503, redis=self.redis_answers())
             return
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 400)
         if error.retry_after_s is not None:
             resp.set_header("Retry-After", str(error.retry_after_s))
-        titles = {404: "There is no such thing", 403: "Not done", 503: "Too busy", 400: "That cannot be"}
+        titles = {404: "Not found", 403: "Not allowed", 503: "Too busy", 400: "Invalid request"}
         errors = error.errors if isinstance(error, InvalidRequest) else ()
-        said = "There is nothing at this address." if status == 404 else error.detail
+        said = "There is no page at this URL." if status == 404 else error.detail
         if isinstance(error, TooBusy):
-            said = "The console answers few calls at a time, and these places are taken. Try again."
-        self.render(resp, "wrong.html", status=status, title=titles[status], said=said, errors=errors)
+            said = "The console answers a few calls at a time, and all of its request slots are in use. Try again."
+        self.render(resp, "error.html", status=status, title=titles[status], said=said, errors=errors)
 
-    def nothing_here(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG002
-        """Answer a call for a page that there is not."""
-        self.explain(resp, RequestNotFound())
+    def not_found(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG002
+        """Answer a call to an unknown path."""
+        self.show_error(resp, RequestNotFound())
 
     def refuse(self, resp: falcon.Response, error: Exception) -> None:
-        """Answer a call that the server refuses before it gets to a page."""
+        """Answer a call that the server rejects before it reaches a page."""
         if isinstance(error, OtpqueueError):
-            self.explain(resp, error)
+            self.show_error(resp, error)
         elif getattr(error, "code", None) == "https_required":
-            said = "Change the address to https://, and replace a key that was typed in here."
-            self.render(resp, "wrong.html", status=403, title="Come by HTTPS", said=said, errors=())
+            said = "Use https://. Replace any API key that was entered over plain HTTP."
+            self.render(resp, "error.html", status=403, title="HTTPS required", said=said, errors=())
         else:
-            said = str(getattr(error, "detail", None) or "The call itself is not valid.")
-            self.render(resp, "wrong.html", status=400, title="That cannot be", said=said, errors=())
+            said = str(getattr(error, "detail", None) or "The HTTP request is not valid.")
+            self.render(resp, "error.html", status=400, title="Invalid request", said=said, errors=())
 
     def render(
         self,
@@ -257,50 +257,50 @@ class House:
         now: datetime | None = None,
         **values: Any,
     ) -> None:
-        """Answer with a template, escaped, under a policy that runs and loads only what is ours."""
+        """Render a template with escaping and a Content-Security-Policy that allows our own files alone."""
         resp.status = status
         resp.content_type = falcon.MEDIA_HTML
         resp.set_header("Content-Security-Policy", POLICY)
-        shown = {"operator": None, "standing": None, "here": HOME, "token": "", "now": now or clock.now()}
-        resp.text = _templates().get_template(template).render(shown | values)
+        values = {"operator": None, "banner": None, "here": HOME, "token": "", "now": now or clock.now()} | values
+        resp.text = _templates().get_template(template).render(values)
 
 
 def read_form(req: falcon.Request) -> dict[str, str]:
-    """Return the fields of a form. Raises InvalidRequest for what is none."""
+    """Return the fields of a form. Raises InvalidRequest for any other body."""
     content_type = (req.content_type or "").partition(";")[0].strip().lower()
     if content_type != falcon.MEDIA_URLENCODED:
-        raise InvalidRequest([], "This is not a form of ours.")
+        raise InvalidRequest([], "The body is not a form of the console.")
     try:
         body = req.bounded_stream.read().decode()
         fields = parse_qsl(body, keep_blank_values=True, max_num_fields=_FIELDS_AT_MOST, errors="strict")
     except ValueError:
-        raise InvalidRequest([], "This is not a form of ours.") from None
+        raise InvalidRequest([], "The body is not a form of the console.") from None
     return {name: _checked(name, value) for name, value in fields}
 
 
 def _checked(name: str, text: str) -> str:
-    """Return a field's text, on one line. Raises InvalidRequest for what no field of ours may hold."""
+    """Return the text of a field on one line. Raises InvalidRequest for control characters."""
     field = name if _FIELD.fullmatch(name) else "a field"
     text = _LINE_ENDS.sub(" ", text)
     character = control_character(text)
     if character is not None:
-        said = f"must not hold control characters, as {named(character)} is"
+        said = f"must not contain the control character {named(character)}"
         raise InvalidRequest([FieldError(field, said)])
     return text
 
 
 def redirect(resp: falcon.Response, place: str) -> None:
-    """Lead to a place within the console, by GET."""
+    """Redirect to a path of the console with 303."""
     resp.status = 303
     resp.set_header("Location", place)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
-    """What the resource of a page is."""
+class ConsolePage:
+    """The base of the resource of a page."""
 
-    house: House
+    layout: PageLayout
 
     def refuse(self, resp: falcon.Response, error: Exception) -> None:
-        """Answer a call that is refused before it gets here."""
-        self.house.refuse(resp, error)
+        """Answer a call that is rejected before it reaches the resource."""
+        self.layout.refuse(resp, error)

@@ -1,0 +1,28 @@
+"""The banner of every console page: stops of sending, and the number of open alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otpqueue.operations.alert_desk import AlertDesk
+from otpqueue.operations.stop_sending import SendingSwitch, StopShown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Banner:
+    """The content of the banner."""
+
+    stops: tuple[StopShown, ...]
+    alerts_open: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBanner:
+    """Reads the banner."""
+
+    switch: SendingSwitch
+    alerts: AlertDesk
+
+    def __call__(self) -> Banner:
+        """Return the banner. Raises DatabaseUnavailable."""
+        return Banner(stops=self.switch.stops(), alerts_open=self.alerts.count_open())
