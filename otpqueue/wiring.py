@@ -37,6 +37,7 @@ from otpqueue.operations.access import AccessCache
 from otpqueue.operations.admission import Admission
 from otpqueue.operations.alert_book import AlertBook
 from otpqueue.operations.alert_desk import AlertDesk
+from otpqueue.operations.banner import ReadBanner
 from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.clients import Clients
@@ -71,7 +72,6 @@ from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
 from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
-from otpqueue.operations.banner import ReadBanner
 from otpqueue.operations.stats import TellStatistics
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.stop_sending import SendingSwitch

@@ -73,7 +73,8 @@ def stats(
 
 def _lines(report: Report) -> Iterator[str]:
     step = "minute" if report.step < timedelta(hours=1) else "hour"
-    yield f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC, whole {step}s and the running one"
+    window = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
+    yield f"{window}, whole {step}s and the running one"
     yield ""
     rows = [
         ("", *_COLUMNS),

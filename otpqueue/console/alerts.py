@@ -12,10 +12,10 @@ from uuid import UUID
 import falcon
 
 from otpqueue.console.charts import Chart, ChartKind, ChartSeries, plot
-from otpqueue.console.warnings import ConsoleWarning, Severity
+from otpqueue.console.formatting import number, span
 from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.console.runbook import URGENT, todo
-from otpqueue.console.formatting import number, span
+from otpqueue.console.warnings import ConsoleWarning, Severity
 from otpqueue.domain import alerts
 from otpqueue.domain.alert_notices import measured, rule_of
 from otpqueue.domain.alerts import ALL, Alert, Rule, State, Unit

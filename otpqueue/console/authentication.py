@@ -34,7 +34,7 @@ class LoginRequired(Exception):
 
 
 class FormRefused(OtpqueueError):
-    """The form is too old or belongs to another session. Nothing was changed: go back, reload the page, try again."""
+    """The form is too old or of another session. Nothing was changed. Go back, reload the page, try again."""
 
     code = "form_refused"
 

@@ -36,11 +36,19 @@ class BreakdownColumn:
 
 _NOTHING = -1.0
 COLUMNS = (
-    BreakdownColumn(word="requested", name="Requested", value=lambda one: one.tally.n(Metric.REQUESTED), rare=True),
+    BreakdownColumn(
+        word="requested", name="Requested", value=lambda one: one.tally.n(Metric.REQUESTED), rare=True
+    ),
     BreakdownColumn(word="sent", name="Sent", value=lambda one: one.tally.n(Metric.SENT)),
-    BreakdownColumn(word="arrived", name="Delivery rate", value=lambda one: _share(one.tally.delivered_share), rare=True),
-    BreakdownColumn(word="verified", name="Verified of sent", value=lambda one: _share(one.tally.verified_share)),
-    BreakdownColumn(word="wrong", name="Wrong code rate", value=lambda one: _share(one.tally.wrong_share), rare=True),
+    BreakdownColumn(
+        word="arrived", name="Delivery rate", value=lambda one: _share(one.tally.delivered_share), rare=True
+    ),
+    BreakdownColumn(
+        word="verified", name="Verified of sent", value=lambda one: _share(one.tally.verified_share)
+    ),
+    BreakdownColumn(
+        word="wrong", name="Wrong code rate", value=lambda one: _share(one.tally.wrong_share), rare=True
+    ),
     BreakdownColumn(word="refused", name="Refused", value=lambda one: one.tally.n(Metric.REFUSED), rare=True),
     BreakdownColumn(word="cost", name="Cost", value=lambda one: float(one.spent)),
 )

@@ -151,7 +151,9 @@ def plot(
         kind=kind,
         drawn=_columns(series, width, top)
         if kind is ChartKind.COLUMNS
-        else tuple(DrawnSeries(series=one, path=_path(one.values, width, top, running=running)) for one in series),
+        else tuple(
+            DrawnSeries(series=one, path=_path(one.values, width, top, running=running)) for one in series
+        ),
         steps=tuple(
             _step(
                 number,

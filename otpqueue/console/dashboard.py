@@ -12,8 +12,8 @@ import falcon
 from otpqueue.console import warnings
 from otpqueue.console.alerts import alert_warnings
 from otpqueue.console.charts import Chart, ChartKind, ChartSeries, Value, plot
-from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.console.formatting import ms, number, share
+from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain.alerts import State, duration
 from otpqueue.domain.stats import Expired, Metric, Point, Tally
 from otpqueue.operations.alert_desk import AlertDesk
@@ -94,7 +94,9 @@ def tiles(overview: Overview) -> list[Tile]:
         figure("wrong code rate", rules["check_failures"], lambda tally: share(tally.wrong_share)),
         figure("time to send, p95", recent, lambda tally: ms(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95))),
         figure(
-            "time to deliver, p95", recent, lambda tally: ms(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95))
+            "time to deliver, p95",
+            recent,
+            lambda tally: ms(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
         ),
     ]
 
@@ -108,7 +110,9 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
     tallies = [Tally(by_step.get(at, ())) for at in times]
     unit = "a minute" if span is Span.HOUR else "an hour"
 
-    def chart(id_: str, title: str, what: str, kind: ChartKind, series: Sequence[ChartSeries], nothing: str) -> Chart:
+    def chart(
+        id_: str, title: str, what: str, kind: ChartKind, series: Sequence[ChartSeries], nothing: str
+    ) -> Chart:
         return plot(
             id=id_,
             title=title,
@@ -125,7 +129,9 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
 
     def durations(metric: Metric) -> list[ChartSeries]:
         return [
-            ChartSeries(name=name, colour=colour, values=tuple(tally.quantile_ms(metric, q) for tally in tallies))
+            ChartSeries(
+                name=name, colour=colour, values=tuple(tally.quantile_ms(metric, q) for tally in tallies)
+            )
             for name, q, colour in (("median", 0.5, "blue"), ("p95", 0.95, "orange"))
         ]
 
@@ -153,7 +159,12 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
             "No failures in this time.",
         ),
         chart(
-            "to-send", "Time to send", time, ChartKind.LINES, durations(Metric.ACCEPT_TO_SENT), "No codes were sent."
+            "to-send",
+            "Time to send",
+            time,
+            ChartKind.LINES,
+            durations(Metric.ACCEPT_TO_SENT),
+            "No codes were sent.",
         ),
         chart(
             "to-deliver",

@@ -19,7 +19,14 @@ from markupsafe import Markup, escape
 
 from otpqueue import clock
 from otpqueue.console import formatting
-from otpqueue.console.authentication import HOME, ConsoleAuthentication, FormRefused, LoginRequired, Operator, login_url
+from otpqueue.console.authentication import (
+    HOME,
+    ConsoleAuthentication,
+    FormRefused,
+    LoginRequired,
+    Operator,
+    login_url,
+)
 from otpqueue.console.warnings import resuming
 from otpqueue.domain.alerts import Rule, bound
 from otpqueue.domain.errors import (
@@ -212,8 +219,8 @@ class PageLayout:
 
     def _ask_to_log_in(self, req: falcon.Request, resp: falcon.Response, wanted: str) -> None:
         if req.get_header("Sec-Fetch-Site") == "cross-site" and req.method == "GET":
-            # Browsers do not send a SameSite=Strict cookie with a link from another site. A redirect by a page
-            # of ours makes them send it.
+            # Browsers do not send a SameSite=Strict cookie with a link from another site. They send it with a
+            # redirect by a page of ours.
             self.render(resp, "redirecting.html", wanted=wanted)
         else:
             redirect(resp, login_url(wanted))
@@ -230,7 +237,7 @@ class PageLayout:
         errors = error.errors if isinstance(error, InvalidRequest) else ()
         said = "There is no page at this URL." if status == 404 else error.detail
         if isinstance(error, TooBusy):
-            said = "The console answers a few calls at a time, and all of its request slots are in use. Try again."
+            said = "All request slots of the console are in use. Try again in a moment."
         self.render(resp, "error.html", status=status, title=titles[status], said=said, errors=errors)
 
     def not_found(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG002
@@ -261,7 +268,13 @@ class PageLayout:
         resp.status = status
         resp.content_type = falcon.MEDIA_HTML
         resp.set_header("Content-Security-Policy", POLICY)
-        values = {"operator": None, "banner": None, "here": HOME, "token": "", "now": now or clock.now()} | values
+        values = {
+            "operator": None,
+            "banner": None,
+            "here": HOME,
+            "token": "",
+            "now": now or clock.now(),
+        } | values
         resp.text = _templates().get_template(template).render(values)
 
 

@@ -29,12 +29,16 @@ class LoginPage(ConsolePage):
             form = read_form(req)
             wanted = console_path(form.get("next"))
             key = form.get("key", "").strip()
-            authentication.check_form(req, authentication.pending_session(req, now=now), form.get("token", ""))
+            authentication.check_form(
+                req, authentication.pending_session(req, now=now), form.get("token", "")
+            )
             # Unknown keys may occupy all login slots; a known key needs none.
             with nullcontext() if authentication.is_known_key(key) else self.layout.log_in_places.place():
                 authentication.open(req, resp, key, now=now)
         except (Unauthenticated, MissingScope):
-            said = "This key cannot open the console: it is unknown, expired or revoked, or lacks the scope admin."
+            said = (
+                "This key cannot open the console: it is unknown, revoked, expired or lacks the scope admin."
+            )
             self._show(req, resp, wanted=wanted, status=403, said=said)
         except FormRefused:
             said = "This page was open too long, or the browser did not send its cookie. Try again."

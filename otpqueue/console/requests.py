@@ -91,7 +91,7 @@ class RequestListPage(ConsolePage):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSearchPage(ConsolePage):
-    """`/console/requests/find`: search by id or by phone number; the number is in the body, never in a URL."""
+    """`/console/requests/find`: search by id or phone number; the number is never in a URL."""
 
     search: SearchRequests
     numbers: Numbers
@@ -206,7 +206,7 @@ _EXPLANATIONS = {
     "sending": "A worker is sending the code.",
     "sent": "Infobip accepted the code; there is no delivery report yet.",
     "delivered": "Infobip reports that the code was delivered to the handset.",
-    "undelivered": "Infobip reports that the code was not delivered. Reports can be wrong: the code can still be checked.",
+    "undelivered": "Infobip reports a failed delivery. Reports can be wrong; the code still works.",
     "verified": "The right code was entered.",
     "failed": "The code could not be sent and will not be retried.",
     "expired": "The right code was not entered in time.",

@@ -6,13 +6,13 @@ from typing import Any
 
 import falcon
 
-from otpqueue.console.alerts import AcknowledgePage, AlertListPage, EndSilencePage, AlertPage, SilencePage
+from otpqueue.console.alerts import AcknowledgePage, AlertListPage, AlertPage, EndSilencePage, SilencePage
 from otpqueue.console.authentication import ConsoleAuthentication
 from otpqueue.console.breakdown import BreakdownPage
-from otpqueue.console.layout import PageLayout, ConsolePage, RequestSlots
-from otpqueue.console.login import AssetFiles, LoginPage, LogoutPage
 from otpqueue.console.dashboard import DashboardPage
-from otpqueue.console.requests import RequestSearchPage, RequestPage, RequestListPage
+from otpqueue.console.layout import ConsolePage, PageLayout, RequestSlots
+from otpqueue.console.login import AssetFiles, LoginPage, LogoutPage
+from otpqueue.console.requests import RequestListPage, RequestPage, RequestSearchPage
 from otpqueue.console.sessions import PURPOSE, SessionSigner
 from otpqueue.console.settings import SettingsPage
 from otpqueue.wiring import Parts
@@ -22,11 +22,13 @@ RESOURCES = (ConsolePage, AssetFiles)
 """The base classes of the resources that answer console calls."""
 
 
-def mount(app: falcon.App[Any, Any], parts: Parts, *, places: RequestSlots, log_in_places: RequestSlots) -> None:
+def mount(
+    app: falcon.App[Any, Any], parts: Parts, *, places: RequestSlots, log_in_places: RequestSlots
+) -> None:
     """Add the routes of the console to the API.
 
-    `parts` must have their own connection pool, which API calls cannot exhaust. `places` are the request slots
-    for pages, `log_in_places` those for logins: callers without a session must not occupy the former.
+    `parts` must have their own connection pool, which API calls cannot exhaust. `places` are the request
+    slots for pages, `log_in_places` those for logins, whose callers have no session yet.
     """
     layout = PageLayout(
         authentication=ConsoleAuthentication(
@@ -44,7 +46,9 @@ def mount(app: falcon.App[Any, Any], parts: Parts, *, places: RequestSlots, log_
     app.add_route(f"{PATH}/log-out", LogoutPage(layout=layout))
     app.add_route(f"{PATH}/assets/{{name}}", AssetFiles())
     app.add_route(PATH, DashboardPage(layout=layout, overview=parts.overview, desk=desk))
-    app.add_route(f"{PATH}/requests", RequestListPage(layout=layout, search=parts.search, clients=parts.clients))
+    app.add_route(
+        f"{PATH}/requests", RequestListPage(layout=layout, search=parts.search, clients=parts.clients)
+    )
     app.add_route(
         f"{PATH}/requests/find",
         RequestSearchPage(layout=layout, search=parts.search, numbers=parts.numbers, vault=parts.vault),

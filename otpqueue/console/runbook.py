@@ -1,61 +1,69 @@
-"""What to do about an open alert: one or two sentences for each rule, as short as one reads at night."""
+"""What to do about an open alert, in a few short sentences for each rule."""
 
 from __future__ import annotations
 
 URGENT = frozenset(
     {"success_rate", "queue_age", "circuit_open", "provider_misconfigured", "workers_silent"},
 )
-"""Rules whose alerts mean that people are waiting for codes now."""
+"""Rules whose alerts mean that people do not get codes now."""
 
-ELSE = "docs/alerts.md tells what this rule looks at."
+ELSE = "docs/alerts.md describes what this rule measures."
 
 _TODO = {
     "success_rate": """
-        See the reasons: words of the provider are Infobip's affair, a cap or a stop is ours. Look at a
-        request that failed. `otpqueue stop-sending` keeps people from waiting for nothing.""",
+        Check the reasons: provider reasons come from Infobip, a cap or a stop from us. Open a
+        failed request. `otpqueue stop-sending` makes callers fail at once while nothing can be
+        sent.""",
     "number_requests": """
-        A person in trouble, or somebody who pumps: see the number's requests. `otpqueue numbers block` keeps
-        it out (docs/sending-policy.md).""",
+        A person who gets no codes, or traffic pumping: check the requests for this number.
+        `otpqueue numbers block` stops sending to it (docs/sending-policy.md).""",
     "number_wrong_codes": """
-        Somebody guesses. The limits hold (docs/limits.md); if it goes on, `otpqueue numbers block`.""",
+        The codes of this number are being guessed. The limits hold (docs/limits.md). If it
+        continues, use `otpqueue numbers block`.""",
     "check_failures": """
-        A bug in a client's form, or guessing at many numbers. See which client: BreakdownPage, by client.""",
+        A fault in a client's form, or codes of many numbers are being guessed. Find the client:
+        Countries, by client.""",
     "client_wrong_codes": """
-        A bug in this client's form, or guessing through it. Tell the client. OTPQUEUE_WRONG_SHARE_REFUSES
-        refuses its new requests (docs/limits.md).""",
+        A fault in this client's form, or codes are being guessed through it. Notify the client.
+        OTPQUEUE_WRONG_SHARE_REFUSES refuses its new requests (docs/limits.md).""",
     "provider_5xx": """
-        Infobip had errors of its own. Codes are tried again by themselves; look at its status page if it goes
-        on.""",
+        Infobip answered with server errors. Workers retry by themselves. If it continues, check the
+        status page of Infobip.""",
     "provider_misconfigured": """
-        Infobip refuses our key, application or template. Check INFOBIP_API_KEY, then `otpqueue provision`
-        (docs/provider.md).""",
+        Infobip refuses the API key, the application or a template. Check INFOBIP_API_KEY, then run
+        `otpqueue provision` (docs/provider.md).""",
     "delivery_rate": """
-        Codes are taken and do not arrive. See in which countries, and what the reports of an undelivered
-        request say.""",
+        Infobip accepts codes that are not delivered. Compare countries, and check the delivery
+        reports of an undelivered request.""",
     "delivery_time": """
-        Codes arrive late, so people ask again. See in which countries; ask Infobip about the route.""",
+        Codes are delivered late, so people request them again. Compare countries; ask Infobip about
+        the route.""",
     "request_spike": """
-        A campaign of a client, or pumping. See countries and clients. `otpqueue stop-sending --client NAME`
-        holds one back.""",
+        A campaign of a client, or traffic pumping. Compare countries and clients. `otpqueue
+        stop-sending --client NAME` stops one client.""",
     "expired_share": """
-        Codes are sent and nobody types them: they do not arrive, or nobody wanted them (docs/guard.md).""",
+        Codes are sent and not entered: they are not delivered, or this is traffic pumping
+        (docs/guard.md).""",
     "verify_time": """
-        People take longer than usual to type their code: it comes late, or a client's form has changed.""",
+        People enter codes much later or sooner than usual. Later: slow delivery, or a change in a
+        client's form. Sooner: automated verification.""",
     "country_conversion": """
-        Hardly anybody there verifies: it may be pumped (docs/guard.md). `otpqueue stop-sending --country XX`
-        ends it at once.""",
+        Few codes to this country are verified: possible traffic pumping (docs/guard.md). `otpqueue
+        stop-sending --country XX` stops it at once.""",
     "queue_age": """
-        Codes wait. Do workers live, does Infobip answer? If both, start more:
-        `otpqueue worker --queues=send`.""",
+        Codes wait to be sent. Check that workers run and that Infobip answers. If both are so,
+        start more workers: `otpqueue worker --queues=send`.""",
     "cost_per_verified": """
-        Dearer countries than usual, or sends that nobody verifies: see BreakdownPage.""",
+        More expensive countries than usual, or codes that are not verified: check Countries.""",
     "circuit_open": """
-        Infobip does not answer. Workers pause and probe by themselves; look at its status page.""",
+        Calls to Infobip fail; the reasons show why. No answer: check DNS, firewall and proxy. 5xx:
+        check the status page of Infobip. 401, 403, 404: check the API key, then `otpqueue
+        provision`. Workers resume by themselves.""",
     "workers_silent": """
-        Nobody does the work of a queue: start workers, or beat (docs/operations.md).""",
+        Beat, or all workers of a queue, do not work: start them (docs/operations.md).""",
     "webhook_disabled": """
-        A client's webhook has failed for too long and is off. Tell the client, then
-        `otpqueue webhooks enable`.""",
+        A client's webhook failed too long and was disabled. Notify the client, then run `otpqueue
+        webhooks enable`.""",
     "seal_key_worn": """
         The first key of OTPQUEUE_SEAL_KEYS has sealed half of what one key may. Replace it within weeks
         (docs/privacy.md).""",
@@ -63,5 +71,5 @@ _TODO = {
 
 
 def todo(rule: str) -> str:
-    """Return what to do about an alert of a rule; commands stand in backquotes."""
+    """Return what to do about an alert of a rule; commands are in backquotes."""
     return " ".join(_TODO.get(rule, ELSE).split())

@@ -77,9 +77,9 @@ def resuming(what: str) -> str:
 _WHY_REFUSED = "It may be a replica, be out of memory, or have an ACL that denies commands. "
 
 
-_CHECK_ATTEMPTS = "Check the attempts of a failed request, and the status page of Infobip: docs/operations.md"
+_CHECK_ATTEMPTS = "Check the attempts of a failed request and the status page of Infobip."
 _WHAT_TO_DO: dict[CallFailure | None, str] = {
-    CallFailure.NO_ANSWER: "Check DNS, firewall and proxy of the worker hosts, then the status page of Infobip.",
+    CallFailure.NO_ANSWER: "Check DNS, firewall and proxy of the workers, then the status page of Infobip.",
     CallFailure.SERVER_ERRORS: "Check the status page of Infobip. Workers resume by themselves.",
     CallFailure.REFUSALS: "Check INFOBIP_API_KEY and INFOBIP_BASE_URL: docs/provider.md",
     CallFailure.NOT_FOUND: "Check the application and templates: otpqueue provision, docs/provider.md",
@@ -136,7 +136,7 @@ def _of_parts(overview: Overview) -> Iterator[ConsoleWarning]:
         yield ConsoleWarning(
             level=Severity.WARN,
             what="The clock of a host is wrong",
-            means=f"A host's clock is {abs(healthy.skew_s or 0):.1f} s off: codes expire early or are sent late.",
+            means=f"It is {abs(healthy.skew_s or 0):.1f} s off: codes expire early or are sent late.",
             todo="Fix its time synchronisation (chronyc tracking).",
         )
 

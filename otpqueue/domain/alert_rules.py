@@ -15,7 +15,7 @@ from typing import Any
 from otpqueue.domain.alerts import Bad, Measure, Rule, Unit, tag_of
 from otpqueue.domain.checking import Verdict
 from otpqueue.domain.limits import WrongShare
-from otpqueue.domain.stats import Dimension, Expired, Metric, Tally, share
+from otpqueue.domain.stats import RECENT_WINDOW, Dimension, Expired, Metric, Tally, share
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 LONGEST_S = 7 * DAY
@@ -39,7 +39,7 @@ _RULES = (
         bad=Bad.BELOW,
         unit=Unit.SHARE,
         threshold=0.95,
-        window_s=15 * MINUTE,
+        window_s=round(RECENT_WINDOW.total_seconds()),
         min_sample=20,
         opens_after=2,
     ),

@@ -225,7 +225,6 @@ class Alert:
     acknowledged_by: str | None
     silenced_until: datetime | None
 
-
     @property
     def opening(self) -> Opening | None:
         """What was measured when it opened; None if a former version opened it, which did not store that."""
@@ -249,7 +248,14 @@ ERASED = "(an erased number)"
 def in_unit(value: float, unit: Unit) -> str:
     """Return a value as people read it."""
     if unit is Unit.SHARE:
-        return f"{value * 100:.1f} %"
+        # 99.96 % is not 100 %.
+        return (
+            "> 99.9 %"
+            if 0.9995 <= value < 1
+            else "< 0.1 %"
+            if 0 < value < 0.0005
+            else f"{value:.1%}".replace("%", " %")
+        )
     if unit is Unit.SECONDS:
         return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
     if unit is Unit.TIMES:

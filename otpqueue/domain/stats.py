@@ -13,8 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 
 RECENT_WINDOW = timedelta(minutes=15)
-"""The window of figures that are called recent: on the dashboard, in `otpqueue_recent_...` metrics, and of the
-alert rule `success_rate` unless OTPQUEUE_ALERT_RULES changes that."""
+"""The window of recent figures: of the dashboard, of the metrics `otpqueue_recent_...`, and of the alert rule
+`success_rate` unless OTPQUEUE_ALERT_RULES changes that."""
 
 NO_STATUS = "none"
 """The HTTP status of an answer that never came."""

@@ -85,7 +85,6 @@ class EvaluateAlerts:
 
     def look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
-
         watch = WATCHES.get(rule.name)
 
         def measure(conn: Connection) -> list[Measure]:

@@ -59,7 +59,7 @@ class Healthy:
     heartbeats: tuple[Heartbeat, ...] | None
     """The last heartbeat of each process; None while Postgres is down."""
     call_failure: CallFailure | None = None
-    """The most frequent cause of failed calls in the window that `infobip` is judged by; None if none failed."""
+    """The most frequent cause of failed calls in the window of `infobip`; None if none failed."""
     redis_refuses: bool = False
     """Whether it answers, but refuses: a replica, one without memory, one that denies us commands."""
     stopped: frozenset[Scope] = frozenset()

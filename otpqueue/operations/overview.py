@@ -99,9 +99,7 @@ class TellOverview:
         times = span.times(now)
         windows = {rule: self.rules[rule].window for rule in COMPARED_RULES}
         with connection(self.engine) as conn:
-            compared = {
-                window: _compare(conn, window, now) for window in {RECENT_WINDOW, *windows.values()}
-            }
+            compared = {window: _compare(conn, window, now) for window in {RECENT_WINDOW, *windows.values()}}
             points = stat_reports.series(
                 conn, since=times[0], until=times[-1] + span.step, step=span.step, metrics=_CHARTED
             )

@@ -448,7 +448,7 @@ def test_notice_shows_one_moment(make_deployment: MakeDeployment, receivers: Rec
     consistency.check(alert)
     (said,) = [body["text"] for _, body in receivers.inbox.posts if "check_failures" in body["text"]]
     assert "75.0 % over 1 h, sample 4; bad over 30.0 %." in said
-    assert "figures: wrong 3, right 1" in said
+    assert "figures: right 1, wrong 3" in said
     assert "50.0 %" not in said
 
 

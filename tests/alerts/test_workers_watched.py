@@ -149,9 +149,7 @@ def test_notices_are_delivered_without_workers(make_deployment: MakeDeployment) 
             watched.look()
 
     assert [title.split()[0] for title in receivers.inbox.titles] == ["[OPEN]"] * 4 + ["[closed]"] * 4
-    assert (
-        "[OPEN] workers_silent: queue send - a worker or beat is silent" in receivers.inbox.titles
-    )
+    assert "[OPEN] workers_silent: queue send - a worker or beat is silent" in receivers.inbox.titles
 
 
 def test_processes_of_the_api_watch_together(watched: Watched) -> None:

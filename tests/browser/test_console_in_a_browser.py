@@ -43,7 +43,7 @@ def test_log_in_by_keyboard_alone(stranger: Browser, served: Served) -> None:
     skip = stranger.focused().text
     stranger.press(Keys.ENTER)
 
-    assert skip == "Skip to the page"
+    assert skip == "Skip to content"
     assert stranger.focused().get_attribute("id") == "main"
     assert stranger.troubles() == []
 
@@ -54,7 +54,7 @@ def test_wrong_key_is_told(stranger: Browser) -> None:
     stranger.find("#key").send_keys("oq_wrong", Keys.ENTER)
     stranger.find("[role=alert]")
 
-    assert "does not open the console" in stranger.text()
+    assert "cannot open the console" in stranger.text()
     assert stranger.find("#key").get_attribute("value") == ""
     # The browser itself logs an answer of 403 as an error.
     assert all("403" in line for line in stranger.troubles())
@@ -147,7 +147,7 @@ def test_alert_is_acknowledged(browser: Browser, served: Served) -> None:
     assert browser.every("#evidence svg rect.bar.blue")
     assert browser.every("#since svg path.limit")
     browser.find("form[action$='/acknowledge'] button").click()
-    browser.until(lambda: "Seen by console oq_" in browser.text(), "the acknowledgement")
+    browser.until(lambda: "Acknowledged by console oq_" in browser.text(), "the acknowledgement")
 
     stored = served.parts.alert_desk.get(alert_id)
     assert (stored.acknowledged_by or "").startswith("console oq_")

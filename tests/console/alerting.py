@@ -42,6 +42,8 @@ def open_alert(
         for back in range(15, 0, -1)
     ]
     evidence = {
+        "value": 13,
+        "sample": 13,
         "figures": {"accepted": 11, "refused": 2},
         "reasons": reasons or {"limit_number_15m": 2},
         "requests": requests,

@@ -99,7 +99,9 @@ def test_nobody_is_led_elsewhere(caller: Caller, elsewhere: str) -> None:
     by_form = other.post("/console/log-in", **(form | {"next": elsewhere, "key": caller.new_key("admin")}))
 
     assert by_link.headers["Location"] == by_form.headers["Location"] == "/console"
-    assert console_path("/console/requests?after=2026-01-01T00:00") == "/console/requests?after=2026-01-01T00:00"
+    assert (
+        console_path("/console/requests?after=2026-01-01T00:00") == "/console/requests?after=2026-01-01T00:00"
+    )
 
 
 @pytest.mark.parametrize("scopes", [("send",), ("send", "verify")])

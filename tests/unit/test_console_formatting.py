@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from otpqueue.console import words
+from otpqueue.console import formatting
 from otpqueue.console.layout import asset
 from otpqueue.console.runbook import ELSE, URGENT, todo
 from otpqueue.domain.alert_rules import RULES
@@ -23,7 +23,7 @@ THIN = "\u202f"
 )
 def test_numbers(value: float | None, text: str) -> None:
     """Counts have a thin space every three digits."""
-    assert words.number(value) == text.replace(" ", THIN)
+    assert formatting.number(value) == text.replace(" ", THIN)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_numbers(value: float | None, text: str) -> None:
 )
 def test_shares(value: float | None, text: str) -> None:
     """Nearly all is never shown as all."""
-    assert words.share(value) == text.replace(" ", THIN)
+    assert formatting.share(value) == text.replace(" ", THIN)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_shares(value: float | None, text: str) -> None:
 )
 def test_durations(value: float | None, text: str) -> None:
     """Milliseconds are told in the unit that one would say."""
-    assert words.ms(value).replace(THIN, " ") == text
+    assert formatting.ms(value).replace(THIN, " ") == text
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_durations(value: float | None, text: str) -> None:
 )
 def test_how_long_ago(passed: timedelta, text: str) -> None:
     """Time is told in its two largest units."""
-    assert words.ago(NOW - passed, NOW).replace(THIN, " ") == text
+    assert formatting.ago(NOW - passed, NOW).replace(THIN, " ") == text
 
 
 def test_times() -> None:
     """A time of another day has its date; offsets are exact."""
     yesterday = NOW - timedelta(hours=4)
 
-    assert words.clock_time(NOW, NOW) == "03:00:00"
-    assert words.clock_time(yesterday, NOW) == "2026-11-25 23:00:00"
-    assert words.offset(NOW + timedelta(milliseconds=41), NOW).replace(THIN, " ") == "+0.041 s"
-    assert words.offset(NOW - timedelta(seconds=125), NOW).replace(THIN, " ") == "\u22122 min 5 s"
-    assert words.iso(NOW) == "2026-11-26T03:00:00.000Z"
+    assert formatting.clock_time(NOW, NOW) == "03:00:00"
+    assert formatting.clock_time(yesterday, NOW) == "2026-11-25 23:00:00"
+    assert formatting.offset(NOW + timedelta(milliseconds=41), NOW).replace(THIN, " ") == "+0.041 s"
+    assert formatting.offset(NOW - timedelta(seconds=125), NOW).replace(THIN, " ") == "\u22122 min 5 s"
+    assert formatting.iso(NOW) == "2026-11-26T03:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_times() -> None:
 )
 def test_money(amount: str | None, text: str) -> None:
     """Small amounts are exact, large ones short."""
-    assert words.money(Decimal(amount) if amount else None, "EUR") == text.replace("1 ", f"1{THIN}")
+    assert formatting.money(Decimal(amount) if amount else None, "EUR") == text.replace("1 ", f"1{THIN}")
 
 
 def test_every_rule_says_what_to_do() -> None:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from otpqueue.console.warnings import ConsoleWarning, Severity, ServiceSummary, judge
+from otpqueue.console.warnings import ConsoleWarning, ServiceSummary, Severity, summarize
 from otpqueue.domain.heartbeats import Heartbeat, Kind
-from otpqueue.domain.stats import Tally
+from otpqueue.domain.provider_calls import CallFailure
+from otpqueue.domain.stats import RECENT_WINDOW, Tally
 from otpqueue.jobs import QUEUES
 from otpqueue.operations.health import Healthy, Provider
-from otpqueue.operations.overview import Overview, Span
+from otpqueue.operations.overview import COMPARED_RULES, Comparison, Overview, Span
 from otpqueue.operations.stop_sending import Line, SendingStatus, StopShown
 from otpqueue.store.queue import Depth
 
@@ -38,13 +39,14 @@ def heartbeat(
 
 
 ALIVE = (heartbeat(Kind.WORKER, *QUEUES), heartbeat(Kind.BEAT))
-HEALTHY = Healthy(database=True, migrated=True, redis=True, infobip=Provider.ANSWERING, heartbeats=ALIVE)
+HEALTHY = Healthy(database=True, migrated=True, redis=True, infobip=Provider.CONNECTED, heartbeats=ALIVE)
+NOTHING = Comparison(window=RECENT_WINDOW, now=Tally(()), minutes=15.5, before=Tally(()), minutes_before=15)
 WELL = Overview(
     healthy=HEALTHY,
     queue=Depth(due=0, later=0, claimed=0, due_since=None),
     sending=SendingStatus(stops=(), lines=(Line(what="everything", taken=5, cap=100),)),
-    recent=Tally(()),
-    before=Tally(()),
+    recent=NOTHING,
+    of_rules=dict.fromkeys(COMPARED_RULES, NOTHING),
     points=(),
     counted_until=NOW - timedelta(seconds=30),
     at=NOW,
@@ -53,12 +55,12 @@ WELL = Overview(
 
 def said(overview: Overview, *alerts: ConsoleWarning) -> ServiceSummary:
     """Return the verdict."""
-    return judge(overview, alerts=alerts, now=NOW)
+    return summarize(overview, alerts=alerts, now=NOW)
 
 
 def test_all_is_well() -> None:
     """Where nothing is wrong nothing is said to be."""
-    assert said(WELL) == ServiceSummary(level=Severity.GOOD, headline="All is well", findings=())
+    assert said(WELL) == ServiceSummary(level=Severity.GOOD, headline="All systems operational", warnings=())
 
 
 def of(**changed: object) -> Overview:
@@ -95,36 +97,60 @@ BEAT = heartbeat(Kind.BEAT)
     [
         (of(redis=False), Severity.BAD, "Redis does not answer"),
         (of(infobip=Provider.NOT_CONFIGURED), Severity.BAD, "Infobip is not set up"),
-        (of(infobip=Provider.FAILING), Severity.WARN, "Infobip is failing"),
-        (of(infobip=Provider.PAUSED), Severity.BAD, "Infobip does not answer"),
-        (of(infobip=Provider.QUIET), Severity.GOOD, "All is well"),
+        (of(infobip=Provider.FAILING), Severity.WARN, "Calls to Infobip fail"),
+        (
+            of(infobip=Provider.FAILING, call_failure=CallFailure.SERVER_ERRORS),
+            Severity.WARN,
+            "Calls to Infobip fail: it answers with 5xx",
+        ),
+        (
+            of(infobip=Provider.PAUSED, call_failure=CallFailure.NO_ANSWER),
+            Severity.BAD,
+            "Sending is paused: calls to Infobip fail: no connection or no answer",
+        ),
+        (
+            of(infobip=Provider.PAUSED, call_failure=CallFailure.SERVER_ERRORS),
+            Severity.BAD,
+            "Sending is paused: calls to Infobip fail: it answers with 5xx",
+        ),
+        (
+            of(infobip=Provider.PAUSED, call_failure=CallFailure.REFUSALS),
+            Severity.BAD,
+            "Sending is paused: calls to Infobip fail: it refuses the API key",
+        ),
+        (of(infobip=Provider.PAUSED), Severity.BAD, "Sending is paused: calls to Infobip fail"),
+        (of(infobip=Provider.QUIET), Severity.GOOD, "All systems operational"),
         (of(heartbeats=(PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
         (of(heartbeats=(replace(SEND, age_s=600), PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
-        (of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)), Severity.BAD, "No worker sweeps"),
+        (
+            of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)),
+            Severity.BAD,
+            "No worker serves the queue periodic",
+        ),
         (
             of(heartbeats=(SEND, heartbeat(Kind.WORKER, "periodic"), BEAT)),
             Severity.WARN,
-            "No worker does the slow jobs",
+            "No worker serves the queue slow",
         ),
-        (of(heartbeats=(SEND, PERIODIC)), Severity.BAD, "Beat is silent"),
+        (of(heartbeats=(SEND, PERIODIC)), Severity.BAD, "Beat is not running"),
         (
             of(heartbeats=(SEND, PERIODIC, replace(BEAT, in_touch=False))),
             Severity.BAD,
-            "Beat does not reach the broker",
+            "Beat cannot reach the broker",
         ),
-        (of(heartbeats=(*ALIVE, replace(SEND, skew_s=-9.0))), Severity.WARN, "Clocks disagree"),
-        (waiting(5), Severity.GOOD, "All is well"),
+        (of(heartbeats=(*ALIVE, replace(SEND, skew_s=-9.0))), Severity.WARN, "The clock of a host is wrong"),
+        (waiting(5), Severity.GOOD, "All systems operational"),
         (waiting(15), Severity.WARN, "Codes wait to be sent"),
         (waiting(45), Severity.BAD, "Codes wait to be sent"),
         (stopped("everything"), Severity.BAD, "Sending is stopped for everything"),
         (stopped("country FR"), Severity.WARN, "Sending is stopped for country FR"),
-        (capped(89), Severity.GOOD, "All is well"),
+        (capped(89), Severity.GOOD, "All systems operational"),
         (capped(90), Severity.WARN, "The daily cap of country FR is nearly reached"),
         (capped(100), Severity.BAD, "The daily cap of country FR is reached"),
         (
             replace(WELL, counted_until=NOW - timedelta(minutes=5)),
             Severity.WARN,
-            "The figures are late",
+            "Statistics are behind",
         ),
     ],
 )
@@ -133,14 +159,24 @@ def test_what_is_wrong(overview: Overview, level: Severity, headline: str) -> No
     verdict = said(overview)
 
     assert (verdict.level, verdict.headline) == (level, headline)
-    assert all(one.means and one.todo for one in verdict.findings)
+    assert all(one.means and one.todo for one in verdict.warnings)
 
 
 def test_cut_off_worker_is_not_started_anew() -> None:
     """Where workers live but do not hear the broker, the broker is to be looked at."""
-    (one,) = said(of(heartbeats=(replace(SEND, in_touch=False), PERIODIC, BEAT))).findings
+    (one,) = said(of(heartbeats=(replace(SEND, in_touch=False), PERIODIC, BEAT))).warnings
 
-    assert "do not hear the broker" in one.todo
+    assert "cannot reach the broker" in one.todo
+
+
+STARTING = {"in_touch": False, "heard": False, "idle_s": 3.0}
+
+
+def test_starting_parts_are_no_warning() -> None:
+    """Parts in their first seconds are not faults."""
+    starting = of(heartbeats=(replace(SEND, **STARTING), PERIODIC, replace(BEAT, **STARTING)))
+
+    assert said(starting).headline == "All systems operational"
 
 
 def test_worst_first() -> None:
@@ -150,10 +186,10 @@ def test_worst_first() -> None:
 
     verdict = said(everything, alert)
 
-    assert [one.what for one in verdict.findings] == [
+    assert [one.what for one in verdict.warnings] == [
         "Sending is stopped for everything",
         "Codes are not being sent",
-        "Infobip is failing",
+        "Calls to Infobip fail",
     ]
 
 
