@@ -28,7 +28,7 @@ def mount(
     """Add the routes of the console to the API.
 
     `parts` must have their own connection pool, which API calls cannot exhaust. `places` are the request
-    slots for pages, `log_in_places` those for logins, whose callers have no session yet.
+    slots for pages, `log_in_places` those for logins, which need no session.
     """
     layout = PageLayout(
         authentication=ConsoleAuthentication(
