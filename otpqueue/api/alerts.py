@@ -74,7 +74,7 @@ class Acknowledgement:
     desk: AlertDesk
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Note that somebody has seen an alert; who was first stays."""
+        """Acknowledge an alert; the first acknowledgement stays."""
         key = self.door.admit(req, "admin")
         alert = self.desk.ack(_parse_id(alert_id), by=_named(key.client_name))
         resp.text = json.dumps(representation(alert))

@@ -47,7 +47,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 @click.group()
 def alerts() -> None:
-    """Watch alerts: list, acknowledge, silence, and try the way of their notices."""
+    """Watch alerts: list, acknowledge, silence, and test their notification channels."""
 
 
 @alerts.command(name="list")
@@ -114,7 +114,7 @@ def _at(moment: datetime) -> str:
 @_json
 @explained
 def show(alert_id: UUID, as_json: bool) -> None:
-    """Tell all that is known of an alert: evidence, history, notices, and how its value went."""
+    """Show an alert: evidence, history, notifications and its last values."""
     with _parts() as parts:
         found = parts.alert_desk.get(alert_id)
     if as_json:
@@ -155,7 +155,7 @@ def _story(found: AlertInFull) -> None:
 @_by
 @explained
 def ack(alert_id: UUID, by: str) -> None:
-    """Acknowledge an alert: somebody has seen it. Its closing is still told of."""
+    """Acknowledge an alert. Its closing is still notified."""
     with _parts() as parts:
         alert = parts.alert_desk.ack(alert_id, by=by)
     click.echo(f"{alert.rule} is acknowledged by {alert.acknowledged_by}")
@@ -171,7 +171,8 @@ def ack(alert_id: UUID, by: str) -> None:
 def silence(what: str, subject: str | None, lasting: timedelta, reason: str | None, by: str) -> None:
     """Send no notices for a while: about an alert's subject (by the alert's ID), or about a RULE.
 
-    Alerts open and close as before, and are shown. What is still open when the silence ends is told of then.
+    Alerts open and close as before, and are shown. An alert that is still open when
+    the silence ends is notified then.
     """
     until = clock.now() + lasting
     alert_id = _alert_id(what)
@@ -218,7 +219,7 @@ def test(by: str) -> None:
     for one in tried:
         click.echo(f"{one.channel.value}: {'arrived' if one.problem is None else f'FAILED, {one.problem}'}")
     if len(tried) == 1:
-        click.echo("only the log is told: set OTPQUEUE_ALERT_WEBHOOK_URL or OTPQUEUE_ALERT_EMAIL_TO")
+        click.echo("only the log is notified: set OTPQUEUE_ALERT_WEBHOOK_URL or OTPQUEUE_ALERT_EMAIL_TO")
     if any(one.problem for one in tried):
         raise click.exceptions.Exit(1)
 

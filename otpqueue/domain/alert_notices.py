@@ -1,4 +1,4 @@
-"""Notices in words: what a webhook, a mail and the log are told of an alert."""
+"""The texts of alert notifications for webhook, e-mail and log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.alerts import ERASED, Alert, Bad, Rule, Transition, Unit, bound, duration, in_unit
 
 KEPT_TRYING = timedelta(days=3)
-"""A notice that has not arrived by then is given up."""
+"""How long the delivery of a notification is retried."""
 
 _FIRST_PAUSE_S = 10.0
 _LONGEST_PAUSE_S = 900.0
@@ -22,25 +22,25 @@ _LONGEST = 2_800
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """A notice: its first line, what follows, and where to read on."""
+class NoticeText:
+    """The text of a notification: title, lines and a link to the console."""
 
     id: UUID
-    """The same at every try, so that a receiver can drop one that comes twice."""
+    """The same at every try: a receiver can discard duplicates."""
     title: str
     lines: tuple[str, ...]
     link: str | None
     opened: bool
-    """False for what is over, and for a test."""
+    """False for a closing and for a test."""
 
     @property
     def text(self) -> str:
-        """The whole of it."""
+        """Title, lines and link as plain text."""
         return "\n".join([self.title, "", *self.lines, *([self.link] if self.link else [])])
 
 
 def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) -> datetime | None:
-    """Return when a notice that did not arrive is tried again, None to give it up.
+    """Return when a failed delivery is retried, None to give it up.
 
     The pause doubles from 10 s to 15 min; `jitter`, from 0 up to 1, spreads it over its upper half.
     """
@@ -51,14 +51,14 @@ def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) 
     return now + timedelta(seconds=pause_s * (0.5 + jitter / 2))
 
 
-def words(
+def compose_notice(
     alert: Alert,
     transition: Transition,
     *,
     notice_id: UUID,
     public_url: str | None,
     had_data: bool = True,
-) -> Words:
+) -> NoticeText:
     """Return the text of a notice of an alert that has opened or closed.
 
     `had_data` says whether the last evaluation of a closed alert found anything to measure.
@@ -68,7 +68,7 @@ def words(
     subject = ERASED if alert.subject is None else alert.subject
     where = "" if subject == "all" else f": {subject}"
     sign = "OPEN" if opened else "closed"
-    return Words(
+    return NoticeText(
         id=notice_id,
         title=f"[{sign}] {alert.rule}{where} - {rule.title}" if opened else f"[{sign}] {alert.rule}{where}",
         lines=tuple(_opened(alert, rule) if opened else _closed(alert, rule, had_data=had_data)),
@@ -77,19 +77,19 @@ def words(
     )
 
 
-def test_words(notice_id: UUID, *, by: str, at: datetime) -> Words:
-    """Return a notice that only tries the way."""
-    return Words(
+def compose_test_notice(notice_id: UUID, *, by: str, at: datetime) -> NoticeText:
+    """Return a notification that only tests the channels."""
+    return NoticeText(
         id=notice_id,
         title="[test] otpqueue can reach you",
-        lines=(f"Nothing is the matter: {by} is trying the way of alerts, {at:%Y-%m-%d %H:%M:%S} UTC.",),
+        lines=(f"This is a test of the alert channels by {by}, {at:%Y-%m-%d %H:%M:%S} UTC.",),
         link=None,
         opened=False,
     )
 
 
 def rule_of(alert: Alert) -> Rule:
-    """Return an alert's rule, or what stands in for one that this version does not know."""
+    """Return the rule of an alert; a placeholder if this version does not know it."""
     name = alert.rule
     unknown = Rule(name=name, title=name, bad=Bad.FROM, unit=Unit.COUNT, threshold=0, window_s=0)
     return RULES.get(name, unknown)
@@ -133,13 +133,13 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def slack(notice: Words) -> dict[str, Any]:
-    """Return a notice as Slack's incoming webhooks take it, and all that imitate them."""
+def slack(notice: NoticeText) -> dict[str, Any]:
+    """Return a notification in the format of Slack's incoming webhooks, which others accept too."""
     lines = _escaped("\n".join(notice.lines))[:_LONGEST]
     link = f"\n<{notice.link}|Open it>" if notice.link else ""
     title = _escaped(notice.title)
     return {
-        # What a phone shows, and receivers that know no blocks.
+        # For phones, and receivers without blocks.
         "text": f"{title}\n{lines}{link}",
         "blocks": [
             {"type": "header", "text": {"type": "plain_text", "text": notice.title[:150]}},
@@ -149,5 +149,5 @@ def slack(notice: Words) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    # Slack's three: a client's name must not become a link or call everybody.
+    # The three characters that Slack needs escaped: a client's name must not become a link or a mention.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -214,7 +214,7 @@ _RULES = (
     ),
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
-"""By name, as they are unless somebody sets them."""
+"""The default rules by name."""
 
 
 class Habit(StrEnum):
@@ -239,13 +239,13 @@ class Examples(StrEnum):
     """Had an attempt that was refused for our configuration."""
     UNDELIVERED = "undelivered"
     UNUSED = "unused"
-    """Were sent a code, and nobody verified."""
+    """A code was sent and not verified."""
     NEWEST = "newest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a rule makes of the counts of a window."""
+class RuleValue:
+    """The value that a rule computes from the counts of a window."""
 
     value: float | None
     sample: int
@@ -254,7 +254,7 @@ class Found:
     """The causes of what is bad; they add up to a count in `figures`."""
 
 
-Reckon = Callable[[Tally, Sequence[Tally], Rule], Found]
+Reckon = Callable[[Tally, Sequence[Tally], Rule], RuleValue]
 """Takes the counts of a window and of its habit."""
 
 
@@ -273,18 +273,18 @@ class Watch:
     examples: Examples = Examples.NEWEST
 
 
-def _success(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _success(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     figures = {
         "sent": now.n(Metric.SENT),
         "failed": now.n(Metric.FAILED),
         "too_late": now.n(Metric.EXPIRED, Expired.SEND_DEADLINE),
     }
     reasons = now.by_label(Metric.FAILED) | {Expired.SEND_DEADLINE.value: figures["too_late"]}
-    return Found(value=now.success_share, sample=now.finished_sends, figures=figures, reasons=reasons)
+    return RuleValue(value=now.success_share, sample=now.finished_sends, figures=figures, reasons=reasons)
 
 
-def _wrong(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
-    return Found(
+def _wrong(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+    return RuleValue(
         value=now.wrong_share,
         sample=now.judged,
         figures={
@@ -315,25 +315,25 @@ def _calls(tally: Tally) -> int:
     return tally.n(Metric.PROVIDER_SENDS) + tally.n(Metric.PROVIDER_CHECKS)
 
 
-def _provider_5xx(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _provider_5xx(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     calls = _calls(now)
     errors = {
         f"http_{status}": n for status, n in sorted(_answers(now, lambda one: one.startswith("5")).items())
     }
     value = _server_errors(now) if calls else None
-    return Found(value=value, sample=calls, figures={"calls": calls, **errors})
+    return RuleValue(value=value, sample=calls, figures={"calls": calls, **errors})
 
 
-def _misconfigured(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _misconfigured(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     sends = now.n(Metric.PROVIDER_SENDS)
     refused = {f"http_{one}": now.n(Metric.PROVIDER_SENDS, one) for one in REFUSED_BY_CONFIGURATION}
     value = _configuration_errors(now) if sends else None
-    return Found(value=value, sample=sends, figures={"sends": sends, **refused})
+    return RuleValue(value=value, sample=sends, figures={"sends": sends, **refused})
 
 
-def _delivered(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _delivered(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     figures = {"delivered": now.n(Metric.DELIVERED), "undelivered": now.n(Metric.UNDELIVERED)}
-    return Found(value=now.delivered_share, sample=now.reported, figures=figures)
+    return RuleValue(value=now.delivered_share, sample=now.reported, figures=figures)
 
 
 def _mean_s(tally: Tally, metric: Metric) -> float | None:
@@ -341,23 +341,23 @@ def _mean_s(tally: Tally, metric: Metric) -> float | None:
     return None if mean is None else mean / 1000
 
 
-def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     timed = Metric.SENT_TO_DELIVERED
     quantiles = {f"p{round(q * 100)}_s": now.quantile_ms(timed, q) for q in (0.5, 0.95)}
     mean = _mean_s(now, timed)
     figures = {} if mean is None else {"mean_s": round(mean, 3)}
     figures |= {name: round(ms / 1000, 1) for name, ms in quantiles.items() if ms is not None}
-    return Found(value=mean, sample=now.n(timed), figures=figures)
+    return RuleValue(value=mean, sample=now.n(timed), figures=figures)
 
 
 def _asked(tally: Tally) -> int:
     return tally.n(Metric.REQUESTED) + tally.n(Metric.REFUSED)
 
 
-def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
     asked = _asked(now)
     if len(past) < _DAYS_KNOWN:
-        return Found(value=None, sample=asked, figures={"asked": asked, "days_known": len(past)})
+        return RuleValue(value=None, sample=asked, figures={"asked": asked, "days_known": len(past)})
     usual = median(_asked(day) for day in past)
     figures = {
         "asked": asked,
@@ -368,7 +368,7 @@ def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
     # A usual count that is too small to alert on is too small to compare with.
     compared_with = max(usual, rule.min_sample / rule.threshold, 1)
     figures["compared_with"] = round(compared_with, 3)
-    return Found(
+    return RuleValue(
         value=asked / compared_with, sample=asked, figures=figures, reasons=now.by_label(Metric.REFUSED)
     )
 
@@ -381,7 +381,7 @@ def _ended_after_sent(tally: Tally) -> int:
     return _unused(tally) + tally.n(Metric.VERIFIED) + tally.n(Metric.LOCKED)
 
 
-def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     ended = _ended_after_sent(now)
     figures = {
         "never_typed": now.n(Metric.EXPIRED, Expired.UNCHECKED),
@@ -389,26 +389,26 @@ def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
         "verified": now.n(Metric.VERIFIED),
         "locked": now.n(Metric.LOCKED),
     }
-    return Found(value=share(_unused(now), ended), sample=ended, figures=figures)
+    return RuleValue(value=share(_unused(now), ended), sample=ended, figures=figures)
 
 
 def _is_habit(past: Sequence[Tally], metric: Metric, rule: Rule) -> bool:
     return bool(past) and past[0].n(metric) >= _HABIT_TIMES * rule.min_sample
 
 
-def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
     timed = Metric.SENT_TO_VERIFIED
     sample, mean = now.n(timed), _mean_s(now, timed)
     usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
     figures = {"mean_s": round(mean, 3)} if mean is not None else {}
     if mean is None or not usual:
-        return Found(value=None, sample=sample, figures=figures)
-    return Found(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 3)})
+        return RuleValue(value=None, sample=sample, figures=figures)
+    return RuleValue(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 3)})
 
 
-def _conversion(now: Tally, _past: Sequence[Tally], _rule: Rule) -> Found:
+def _conversion(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     sent, verified = now.n(Metric.SENT), now.n(Metric.VERIFIED)
-    return Found(value=now.verified_share, sample=sent, figures={"sent": sent, "verified": verified})
+    return RuleValue(value=now.verified_share, sample=sent, figures={"sent": sent, "verified": verified})
 
 
 def _cost_each(tally: Tally) -> float | None:
@@ -420,15 +420,15 @@ def _cost_each(tally: Tally) -> float | None:
     return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
 
 
-def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> Found:
+def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
     priced, each = now.n(Metric.COST), _cost_each(now)
     usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
     figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
     if each is not None:
         figures |= {"each": round(each, 6), "currency": ", ".join(sorted(now.totals(Metric.COST)))}
     if each is None or not usual:
-        return Found(value=None, sample=priced, figures=figures)
-    return Found(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 6)})
+        return RuleValue(value=None, sample=priced, figures=figures)
+    return RuleValue(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 6)})
 
 
 _CALLS = frozenset({Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS})

@@ -42,8 +42,8 @@ FindExamples = Callable[[Connection, Rule, Measure], Sequence[str] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
-    """What a rule found. A subject that is not among the measures is well."""
+class RuleMeasures:
+    """The measures of one rule. A subject without a measure is good."""
 
     rule: Rule
     measures: Sequence[Measure]
@@ -56,7 +56,7 @@ class Evaluated:
     opened: tuple[UUID, ...] = ()
     closed: tuple[UUID, ...] = ()
     skipped: bool = False
-    """Whether somebody else has just evaluated, or is about to."""
+    """Whether another process has just evaluated, or is about to."""
 
 
 @dataclass(kw_only=True)
@@ -107,7 +107,7 @@ class AlertBook:
 
     def enter(
         self,
-        looked: Sequence[Looked],
+        looked: Sequence[RuleMeasures],
         *,
         retired: Sequence[str] = (),
         examples: FindExamples,
@@ -142,7 +142,7 @@ class AlertBook:
 
         return transaction(self.engine, work)
 
-    def _enter_all(self, page: _Page, looked: Sequence[Looked], retired: Sequence[str]) -> None:
+    def _enter_all(self, page: _Page, looked: Sequence[RuleMeasures], retired: Sequence[str]) -> None:
         names = [*(one.rule.name for one in looked), *retired]
         opening = alert_notices.of_opening()
         open_ones = alerts.open_ones(page.conn, names, noticed=opening, now=page.now)
@@ -160,7 +160,7 @@ class AlertBook:
         alerts.forget_pending(page.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
-        self, page: _Page, looked: Looked, open_ones: Sequence[OpenAlert], pending: Sequence[Pending]
+        self, page: _Page, looked: RuleMeasures, open_ones: Sequence[OpenAlert], pending: Sequence[Pending]
     ) -> None:
         found = {measure.key: measure for measure in looked.measures}
         still_open = 0
@@ -196,7 +196,7 @@ class AlertBook:
         verdict = Verdict.GOOD if measure is None else judge(rule, measure, is_open=True)
         run, transition = Run(is_open=True, count=alert.good).after(verdict, rule)
         alerts.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
-        # A number that was erased is nobody's alert any more.
+        # The number was erased: the alert has no subject any more.
         if transition or alert.key is None:
             self._close(page, alert, None if alert.key else "the number was erased")
             return False
@@ -223,12 +223,12 @@ class AlertBook:
         alerts.close(page.conn, alert.id, now=page.now)
         alerts.note(page.conn, alert.id, "closed", now=page.now, detail=why)
         if alert.silenced:
-            # Nobody is told of an end whose beginning he was not told of, nor the other way round.
+            # A closing is notified only where the opening was, and the other way round.
             alert_notices.drop_undelivered(page.conn, alert.id)
             self._note_silence(page, alert, Transition.CLOSED)
         else:
-            told = alert_notices.channels_told(page.conn, alert.id)
-            alert_notices.add(page.conn, alert.id, Transition.CLOSED, told, now=page.now)
+            notified = alert_notices.notified_channels(page.conn, alert.id)
+            alert_notices.add(page.conn, alert.id, Transition.CLOSED, notified, now=page.now)
         page.closed.append(alert.id)
 
     def _note_silence(self, page: _Page, alert: OpenAlert, transition: Transition) -> None:

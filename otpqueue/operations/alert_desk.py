@@ -79,9 +79,9 @@ class AlertDesk:
             return alerts.naming(conn, request_id, now=self.clock(), vault=self.vault)
 
     def ack(self, alert_id: UUID, *, by: str) -> Alert:
-        """Store who has seen an alert, if nobody had before; return it.
+        """Acknowledge an alert unless it was acknowledged before; return it.
 
-        Its closing is still told of. Raises AlertNotFound, InvalidRequest, DatabaseUnavailable.
+        Its closing is still notified. Raises AlertNotFound, InvalidRequest, DatabaseUnavailable.
         """
         now, by = self.clock(), _checked("by", by)
 

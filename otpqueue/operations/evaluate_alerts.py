@@ -23,7 +23,7 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.provider_calls import CallFailure
 from otpqueue.domain.stats import Tally
 from otpqueue.logs import get_logger
-from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
+from otpqueue.operations.alert_book import AlertBook, Evaluated, RuleMeasures
 from otpqueue.store import alert_facts, alerts, seal_counts
 from otpqueue.store.alert_facts import DisabledEndpoint, Queue, WaitingEvent
 from otpqueue.store.alerts import Evaluation
@@ -33,7 +33,7 @@ from otpqueue.store.vault import MOST_SEALS
 log = get_logger(__name__)
 
 ELSEWHERE = frozenset({"workers_silent"})
-"""Rules that are not evaluated here: where all workers are silent nobody would be."""
+"""Rules that API processes evaluate: this job does not run without workers."""
 
 _HABIT_S = 30
 """A week of a large deployment is more to add up than any statement may take elsewhere."""
@@ -83,7 +83,7 @@ class EvaluateAlerts:
             waiting=waiting.id if waiting else None,
         )
 
-    def look(self, rule: Rule, last: datetime | None, now: datetime) -> Looked | None:
+    def look(self, rule: Rule, last: datetime | None, now: datetime) -> RuleMeasures | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
         watch = WATCHES.get(rule.name)
 
@@ -95,7 +95,7 @@ class EvaluateAlerts:
 
         try:
             # One snapshot: value, sample, figures, reasons and the chart must not contradict each other.
-            return Looked(rule=rule, measures=snapshot(self.engine, measure))
+            return RuleMeasures(rule=rule, measures=snapshot(self.engine, measure))
         except DatabaseUnavailable as error:
             # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
             log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)
@@ -127,7 +127,7 @@ class EvaluateAlerts:
 def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: datetime) -> bool:
     """Return whether events are being added up: the oldest that waits is young, or another than last time.
 
-    What is told late is old at once: a price that comes with a report belongs to the minute of the sending.
+    A late event can be old at once: a price in a delivery report belongs to the minute of the send.
     """
     if waiting is None or now - waiting.at < _STALE or last is None or last.waiting != waiting.id:
         return True

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from otpqueue.domain.alerts import Measure, Rule, breaks
 from otpqueue.domain.heartbeats import Heartbeat, Kind
-from otpqueue.operations.alert_book import AlertBook, Evaluated, Looked
+from otpqueue.operations.alert_book import AlertBook, Evaluated, RuleMeasures
 from otpqueue.operations.notify_alerts import NotifyAlerts
 from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection
@@ -35,7 +35,7 @@ class EvaluateWorkers:
     began: datetime
     """When this process began to watch."""
     worked: dict[str, datetime] = field(default_factory=dict)
-    """When this process last saw somebody at work, by subject; nobody ever, since it began to watch."""
+    """When this process last saw a working process, by subject. Without one, `began` counts."""
 
     def __call__(self, *, now: datetime) -> Evaluated:
         """Evaluate, and deliver notices while something is silent. Raises DatabaseUnavailable."""
@@ -44,7 +44,7 @@ class EvaluateWorkers:
             return Evaluated(skipped=True)
         measures = [] if rule.off else self._measures(now)
         evaluated = self.book.enter(
-            [] if rule.off else [Looked(rule=rule, measures=measures)],
+            [] if rule.off else [RuleMeasures(rule=rule, measures=measures)],
             retired=[RULE] if rule.off else [],
             examples=lambda _conn, _rule, _measure: None,
             now=now,
@@ -67,7 +67,7 @@ class EvaluateWorkers:
         ]
 
     def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> Measure:
-        """Return for how long nobody has been at work: who does not hear the broker is not."""
+        """Return how long no process has worked; one that cannot reach the broker does not work."""
         for one in signs:
             worked_at = now - timedelta(seconds=one.idle_s)
             self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue import mail, metrics, outbound
-from otpqueue.domain.alert_notices import Words, next_try, slack, test_words, words
+from otpqueue.domain.alert_notices import NoticeText, compose_notice, compose_test_notice, next_try, slack
 from otpqueue.domain.alerts import Alert, Channel
 from otpqueue.logs import get_logger
 from otpqueue.operations.recording import record_when_possible
@@ -52,7 +52,7 @@ class Courier(Protocol):
     def channel(self) -> Channel:
         """Which."""
 
-    def deliver(self, notice: Words, alert: Alert | None, *, now: datetime) -> None:
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:
         """Deliver a notice; without an alert it is a test. Raises NotDelivered."""
 
 
@@ -62,7 +62,7 @@ class ToLog:
 
     channel: Channel = Channel.LOG
 
-    def deliver(self, notice: Words, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
         """Write one record."""
         if alert is None:
             log.warning("alert_test", notice_id=str(notice.id))
@@ -91,7 +91,7 @@ class ToWebhook:
     url: str
     channel: Channel = Channel.WEBHOOK
 
-    def deliver(self, notice: Words, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
         """Post one. Raises NotDelivered."""
         headers = {"Content-Type": "application/json", ID_HEADER: str(notice.id)}
         try:
@@ -110,7 +110,7 @@ class ToMail:
     to: Sequence[str]
     channel: Channel = Channel.EMAIL
 
-    def deliver(self, notice: Words, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
         """Send one. Raises NotDelivered."""
         try:
             refused = self.mailer.send(
@@ -169,7 +169,7 @@ class NotifyAlerts:
         for courier in self.couriers:
             problem = None
             try:
-                courier.deliver(test_words(uuid7(), by=by, at=now), None, now=now)
+                courier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
             except NotDelivered as error:
                 problem = error.reason
             tried.append(Tried(channel=courier.channel, problem=problem))
@@ -184,7 +184,7 @@ class NotifyAlerts:
             last = alerts.values(conn, claimed.alert_id, limit=1)
         if alert is None:  # purged since it was claimed, and the notice with it
             return True
-        notice = words(
+        notice = compose_notice(
             alert,
             claimed.transition,
             notice_id=claimed.id,

@@ -74,7 +74,7 @@ def add(
         conn.execute(insert(alert_notices).values(rows).on_conflict_do_nothing())
 
 
-def channels_told(conn: Connection, alert_id: UUID) -> list[Channel]:
+def notified_channels(conn: Connection, alert_id: UUID) -> list[Channel]:
     """Return the channels with a notice of the alert's opening, delivered or still to be."""
     rows = conn.execute(
         select(_n.channel).where(

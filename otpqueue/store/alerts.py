@@ -413,7 +413,7 @@ def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[Value]:
 
 
 def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> bool:
-    """Store who has seen an alert; return False if somebody had before."""
+    """Store who acknowledged an alert; return False if it was acknowledged before."""
     changed = conn.execute(
         update(alerts)
         .where(_a.id == alert_id, _a.acknowledged_at.is_(None))

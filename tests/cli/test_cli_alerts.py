@@ -104,7 +104,7 @@ def test_trying_the_way(shell: Shell, parts: Parts) -> None:
     assert "webhook: FAILED, connection_failed" in failed.output
     assert "email: FAILED, connection_failed" in failed.output
     assert unset.exit_code == 0
-    assert "only the log is told: set OTPQUEUE_ALERT_WEBHOOK_URL" in unset.output
+    assert "only the log is notified: set OTPQUEUE_ALERT_WEBHOOK_URL" in unset.output
 
 
 def test_rules(bare_shell: Shell) -> None:

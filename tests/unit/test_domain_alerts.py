@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpqueue import masks
-from otpqueue.domain.alert_notices import KEPT_TRYING, next_try, rule_of, slack, words
+from otpqueue.domain.alert_notices import KEPT_TRYING, compose_notice, next_try, rule_of, slack
 from otpqueue.domain.alert_rules import (
     LONGEST_S,
     OF_NUMBERS,
@@ -380,7 +380,7 @@ def test_durations_are_readable() -> None:
 
 def test_notice_of_an_opening() -> None:
     """It says what, how bad, of how many, why, and where to read on."""
-    said = words(ALERT, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
+    said = compose_notice(ALERT, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
 
     assert said.text.splitlines() == [
         "[OPEN] success_rate - codes are not being sent",
@@ -400,7 +400,7 @@ def test_notice_of_an_end() -> None:
         ALERT, state=State.CLOSED, closed_at=NOW + timedelta(minutes=90), subject=None, rule="r2", evidence={}
     )
 
-    said = words(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None)
+    said = compose_notice(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None)
 
     assert said.title == "[closed] r2: (an erased number)"
     assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
@@ -414,7 +414,7 @@ def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
     of_old_version = replace(later, evidence={"figures": {"sent": 96}, "reasons": {"provider_refused": 24}})
 
     said, old = (
-        words(alert, Transition.OPENED, notice_id=UUID(int=2), public_url=None).text
+        compose_notice(alert, Transition.OPENED, notice_id=UUID(int=2), public_url=None).text
         for alert in (later, of_old_version)
     )
 
@@ -429,7 +429,7 @@ def test_notice_of_an_end_without_data(had_data: bool) -> None:
     """It does not pass an old value off as the last one."""
     over = replace(ALERT, state=State.CLOSED, closed_at=NOW)
 
-    said = words(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None, had_data=had_data)
+    said = compose_notice(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None, had_data=had_data)
 
     assert said.lines[0] == (
         "Last value 80.0 % over 15 min, sample 120; bad under 95.0 %."
@@ -485,7 +485,9 @@ def test_slack_reads_no_names() -> None:
     """What stands in a client's name is text: no link, no call to everybody."""
     named = replace(ALERT, rule="webhook_disabled", subject="<!channel> & <https://evil.example|us>")
 
-    body = slack(words(named, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example"))
+    body = slack(
+        compose_notice(named, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
+    )
 
     assert "&lt;!channel&gt; &amp; &lt;https://evil.example|us&gt;" in body["text"]
     assert "<!" not in body["text"]
@@ -498,7 +500,7 @@ def test_slack_takes_no_more() -> None:
     long = replace(ALERT, subject="s" * 500, evidence={"figures": {f"figure_{i}": i for i in range(1000)}})
 
     header, section = slack(
-        words(long, Transition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
+        compose_notice(long, Transition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
     )["blocks"]
 
     assert len(header["text"]["text"]) <= 150
