@@ -115,7 +115,7 @@ class RequestSearchPage(ConsolePage):
         try:
             number = phone.stored_forms(self._unsealed(sealed, page) if sealed else wanted)[-1]
         except InvalidRequest:
-            page.show("found.html", number=None)
+            page.show("search.html", number=None)
             return
         results = self.search(
             Filters(phone_number=number),
@@ -124,12 +124,12 @@ class RequestSearchPage(ConsolePage):
             limit=_A_PAGE,
         )
         page.show(
-            "found.html",
+            "search.html",
             number=phone.masked(number),
             found=results.found,
             next_cursor=results.next_cursor,
             sealed=self._sealed(number, page),
-            standings=self.numbers.status(number, now=page.now),
+            locks=self.numbers.status(number, now=page.now),
         )
 
     # The page shows no whole number: the next page gets it sealed, and only this session can open it.
