@@ -218,7 +218,10 @@ OLDEST_DUE = _gauge(
     "How long the oldest due request has been waiting; 0 if none is due.",
 )
 PROCESSES = _gauge(
-    "otpqueue_processes", "Processes with a heartbeat: running, or cut off from the broker.", "kind", "life"
+    "otpqueue_processes",
+    "Processes with a heartbeat: running, starting, or cut off from the broker.",
+    "kind",
+    "life",
 )
 QUEUE_WORKERS = _gauge("otpqueue_queue_workers", "Workers that serve a queue and reach the broker.", "queue")
 CLOCK_SKEW = _gauge(
@@ -229,21 +232,19 @@ STOPPED = _gauge(
     "Active stops of the kill switch, by scope.",
     "scope",
 )
-RECENT = _gauge(
-    "otpqueue_recent_events", "Events of the last five whole minutes, counted in Postgres.", "event"
-)
+RECENT = _gauge("otpqueue_recent_events", "Events of the last 15 minutes, counted in Postgres.", "event")
 RECENT_FAILURES = _gauge(
     "otpqueue_recent_failures", "Requests that ended `failed` in the last 15 minutes.", "reason"
 )
 RECENT_RATIO = _gauge(
     "otpqueue_recent_ratio",
-    "Ratios, 0 to 1, of the last five whole minutes; absent without events.",
+    "Ratios, 0 to 1, of the last 15 minutes; absent without events.",
     "of",
 )
-RECENT_COST = _gauge("otpqueue_recent_cost", "Cost reported in the last five whole minutes.", "currency")
+RECENT_COST = _gauge("otpqueue_recent_cost", "Cost reported in the last 15 minutes.", "currency")
 RECENT_LATENCY = _gauge(
     "otpqueue_recent_latency_seconds",
-    "Percentiles of the last five whole minutes; absent without events.",
+    "Percentiles of the last 15 minutes; absent without events.",
     "span",
     "percentile",
 )
