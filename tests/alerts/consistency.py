@@ -69,6 +69,9 @@ CHECKS: Mapping[str, Check] = {
     ),
     "provider_misconfigured": lambda value, sample, f, _: value == _http(f) <= sample == f["sends"],
     "workers_silent": lambda _value, sample, f, _: sample == f["living"] >= f["cut_off"],
+    "seal_key_worn": lambda value, sample, f, _: (
+        sample == f["seals"] and _near(value * f["most_seals"], f["seals"])
+    ),
     "webhook_disabled": lambda value, sample, f, _: value == sample == 1 and bool(f["reason"]),
 }
 """One for each rule."""
