@@ -5,7 +5,7 @@ from __future__ import annotations
 URGENT = frozenset(
     {"success_rate", "queue_age", "circuit_open", "provider_misconfigured", "workers_silent"},
 )
-"""Rules whose alerts mean that people do not get codes now."""
+"""Rules that open an alert when people do not get codes."""
 
 ELSE = "docs/alerts.md describes what this rule measures."
 
