@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -126,12 +127,23 @@ class _Bounded(smtplib.SMTP):
         self._to, self._trust = server, tls
         self._host = server.host
         self._line: socket.socket | None = None
-        self.is_late = False
+        self._limit_s = timeout_s
+        self._deadline = float("inf")
         self._bell = threading.Timer(timeout_s, self._cut)
         self._bell.daemon = True
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the time has passed: an error from then on is a timeout.
+
+        smtplib reports a read that timed out as a connection that was closed, and it may do so just before the
+        timer fires.
+        """
+        return time.monotonic() >= self._deadline
+
     def begin(self) -> None:
         """Connect, begin TLS and log in. Raises SMTPException, OSError."""
+        self._deadline = time.monotonic() + self._limit_s
         self._bell.start()
         code, said = self.connect(self._to.host, self._to.port)
         if code != 220:
@@ -178,6 +190,10 @@ class _Bounded(smtplib.SMTP):
         connected = socket.create_connection((host, port), timeout)
         # TLS takes the first one over; through this one the line can be cut all the same.
         self._line = connected.dup()
+        if self.is_late:
+            # The timer had no connection to shut down when it fired.
+            connected.close()
+            raise TimeoutError
         if not self._to.tls:
             return connected
         try:
@@ -187,7 +203,6 @@ class _Bounded(smtplib.SMTP):
             raise
 
     def _cut(self) -> None:
-        self.is_late = True
         if self._line:
             with suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)

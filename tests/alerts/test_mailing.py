@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -200,9 +203,9 @@ def test_nobody_there() -> None:
     assert why("smtp://nobody.invalid:25") == "name_not_resolved"
 
 
-@pytest.mark.parametrize("greeting", [b"", b"220-go on\r\n"], ids=["silent", "endless"])
-def test_slow_server_is_left(greeting: bytes) -> None:
-    """A server that says nothing, or goes on and on, is hung up on."""
+@contextmanager
+def slow_server(greeting: bytes) -> Iterator[str]:
+    """Serve one connection with this greeting, over and over; yield the URL."""
     over = threading.Event()
 
     def serve(server: socket.socket) -> None:
@@ -217,9 +220,42 @@ def test_slow_server_is_left(greeting: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, args=[server])
         thread.start()
-        assert why(f"smtp://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.5) == "timeout"
-        over.set()
-        thread.join()
+        try:
+            yield f"smtp://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220-go on\r\n"], ids=["silent", "endless"])
+def test_slow_server_is_left(greeting: bytes) -> None:
+    """A server that says nothing, or goes on and on, is hung up on."""
+    with slow_server(greeting) as url:
+        assert why(url, timeout_s=0.5) == "timeout"
+
+
+def test_read_that_times_out_before_the_timer_fires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """smtplib reports it as a connection that was closed; the mail's time has passed all the same."""
+    monkeypatch.setattr(threading.Timer, "start", lambda _timer: None)
+
+    with slow_server(b"") as url:
+        assert why(url, timeout_s=0.1) == "timeout"
+
+
+def test_connection_that_is_made_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer that fires before there is a connection leaves none open behind it."""
+    connect = socket.create_connection
+
+    def connect_late(*args: Any, **kwargs: Any) -> socket.socket:
+        time.sleep(0.2)
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "create_connection", connect_late)
+    inbox, port = Inbox(), free_port()
+    with mail_server(inbox, port):
+        assert why(f"smtp://127.0.0.1:{port}", timeout_s=0.1) == "timeout"
+
+    assert inbox.mails == []
 
 
 @pytest.mark.parametrize(
