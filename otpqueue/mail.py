@@ -136,8 +136,8 @@ class _Bounded(smtplib.SMTP):
     def is_late(self) -> bool:
         """Whether the time has passed: an error from then on is a timeout.
 
-        smtplib reports a read that timed out as a connection that was closed, and it may do so just before the
-        timer fires.
+        smtplib reports a read that timed out as a connection that was closed, possibly just before the timer
+        fires.
         """
         return time.monotonic() >= self._deadline
 

@@ -235,7 +235,7 @@ def test_slow_server_is_left(greeting: bytes) -> None:
 
 
 def test_read_that_times_out_before_the_timer_fires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """smtplib reports it as a connection that was closed; the mail's time has passed all the same."""
+    """Smtplib reports it as a connection that was closed; the mail's time has passed all the same."""
     monkeypatch.setattr(threading.Timer, "start", lambda _timer: None)
 
     with slow_server(b"") as url:

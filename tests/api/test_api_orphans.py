@@ -28,7 +28,7 @@ Serve = Callable[..., subprocess.Popen[bytes]]
 def serve(module_settings: Mapping[str, str], tmp_path: Path) -> Iterator[Serve]:
     """Yield a function that starts `otpqueue api` in a group of its own, which is killed in the end."""
     started: list[subprocess.Popen[bytes]] = []
-    # A shell without job control ignores SIGQUIT in what it starts in the background, and children inherit that.
+    # What a shell without job control starts in the background ignores SIGQUIT, and so do its children.
     quit_action = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
     def start(port: int, **differing: str) -> subprocess.Popen[bytes]:

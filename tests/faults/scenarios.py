@@ -173,9 +173,11 @@ def redis(folder: Path, *, gone_s: float = 30, settings: Mapping[str, str | None
         }
 
 
-def once(folder: Path, *, calls: int = 1000, settings: Mapping[str, str | None] = PRODUCTION) -> Figures:
-    """Verify one right code a thousand times at once over four processes: it is accepted once."""
-    with Cluster(folder, apis=4, settings=settings) as cluster:
+def once(
+    folder: Path, *, calls: int = 1000, apis: int = 4, settings: Mapping[str, str | None] = PRODUCTION
+) -> Figures:
+    """Verify one right code `calls` times at once over several processes: it is accepted once."""
+    with Cluster(folder, apis=apis, settings=settings) as cluster:
         number = _numbers(1)[0]
         (request_id,) = _ask_all(cluster, [number])
         _until(lambda: _statuses(cluster)["queued"] == 0, within_s=30, what="sent")
@@ -185,7 +187,7 @@ def once(folder: Path, *, calls: int = 1000, settings: Mapping[str, str | None] 
         def verify(turn: int) -> web.Answer | str:
             barrier.wait()
             try:
-                return cluster.call("POST", f"/v1/otp-requests/{request_id}/verify", code, api=turn % 4)
+                return cluster.call("POST", f"/v1/otp-requests/{request_id}/verify", code, api=turn % apis)
             except (web.NotConnected, web.NoAnswer) as error:
                 return f"{type(error).__name__}: {error}"
 

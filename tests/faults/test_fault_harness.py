@@ -22,7 +22,7 @@ def test_no_promise_is_broken(tmp_path: Path) -> None:
     found = checks.violations(history)
     assert not found, report.complaint(history, found, seed=PLAN.seed)
     # And it was no fair weather. Whether the one kill strikes a sender with something in its hands is chance
-    # on a busy machine: test_fault_scenarios.py sees to that.
+    # on a busy machine: tests/worker/test_workers.py sees to that.
     assert "kill-send" in history.faults, report.table(history)
     assert any(attempt.outcome == "unknown" for attempt in history.attempts)
     # One whose every node is down already when its turn comes is left out.

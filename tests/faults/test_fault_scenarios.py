@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults import scenarios
 
 
+@pytest.mark.full
 def test_killed_worker_with_fifty_sends_in_flight(tmp_path: Path) -> None:
     """Each of them is recorded as unknown and sent once more; no row is stuck."""
     figures = scenarios.killed(
@@ -18,8 +21,11 @@ def test_killed_worker_with_fifty_sends_in_flight(tmp_path: Path) -> None:
     assert figures["requests"] == 50
 
 
-def test_a_thousand_verifies_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("calls", "apis"), [(200, 2), pytest.param(1000, 4, marks=pytest.mark.full)], ids=["small", "full"]
+)
+def test_verifies_at_once(tmp_path: Path, calls: int, apis: int) -> None:
     """One of them is answered 200."""
-    figures = scenarios.once(tmp_path, settings={})
+    figures = scenarios.once(tmp_path, calls=calls, apis=apis, settings={})
 
-    assert figures["calls"] == 1000
+    assert figures["calls"] == calls

@@ -34,6 +34,7 @@ def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
     assert held.honest_lost <= 0.005
 
 
+@pytest.mark.full
 def test_shadow_mode_says_so_before(replay: Replay) -> None:
     """In shadow mode all is sent, and nearly the same is found after the claims as enforce mode refuses."""
     seen = replay.guarded(ATTACK, Mode.SHADOW)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, RowMapping, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, select, update
 
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps
@@ -25,9 +25,10 @@ from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import checks as check_rows
-from otpqueue.store.schema import metadata, otp_requests, send_attempts
+from otpqueue.store.schema import otp_requests, send_attempts
 from otpqueue.store.vault import Vault
 from tests.conftest import TEMPLATE, Engines
+from tests.emptying import empty_tables
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NUMBER = "+447700900123"
@@ -83,7 +84,7 @@ def shared_engine(store_url: str) -> Iterator[Engine]:
 def engine(shared_engine: Engine) -> Engine:
     """Return connections to a database whose tables are empty."""
     with connection(shared_engine) as conn:
-        conn.execute(text("TRUNCATE " + ", ".join(metadata.tables)))
+        empty_tables(conn)
     return shared_engine
 
 
