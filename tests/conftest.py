@@ -20,6 +20,7 @@ import pytest
 import redis
 import requests
 import structlog
+from sqlalchemy import Engine
 
 from otpqueue import clock, logs
 from otpqueue.domain.limits import LIMITS
@@ -34,6 +35,7 @@ from otpqueue.store import clients, migrate, provider_ids
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
 from tests import leaks
+from tests.emptying import empty_tables
 
 for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG"))]:
     del os.environ[_name]
@@ -111,6 +113,26 @@ def database_url(engines: Engines) -> Iterator[str]:
     found = leaks.in_clear(leaks.every_row(url))
     engines.postgres.drop_database(name)
     assert found == []
+
+
+@pytest.fixture(scope="session")
+def shared_database(engines: Engines) -> Iterator[Engine]:
+    """Yield a migrated database for tests that empty it before they begin."""
+    engine = make_engine(engines.postgres.create_database("shared", template=TEMPLATE), pool_size=2)
+    yield engine
+    engine.dispose()
+    engines.postgres.drop_database("shared")
+
+
+@pytest.fixture
+def emptied_database_url(shared_database: Engine) -> Iterator[str]:
+    """Yield the shared database, emptied; whatever a test does, nothing secret stands in it in clear."""
+    with connection(shared_database) as conn:
+        empty_tables(conn)
+    shared_database.dispose()
+    url = shared_database.url.render_as_string(hide_password=False)
+    yield url
+    assert leaks.in_clear(leaks.every_row(url)) == []
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from otpqueue.store.schema import metadata
 _TABLES = ", ".join(f"'{table.name}'" for table in reversed(metadata.sorted_tables))
 _LARGE_BYTES = 1024 * 1024
 
-# TRUNCATE makes new files for each table and index. It is left for tables that have grown: no vacuum runs here.
+# TRUNCATE makes new files for each table and index. It is left for tables that have grown, as no vacuum runs.
 # As a replica the session fires no triggers, which would count what is deleted.
 _EMPTY = f"""
 DO $$

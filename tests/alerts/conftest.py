@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 from freezegun import freeze_time
-from sqlalchemy import Engine, delete
 
 from otpqueue import clock
 from otpqueue.domain.alerts import Alert, State
@@ -21,11 +20,9 @@ from otpqueue.operations.alert_book import Evaluated
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import clients
-from otpqueue.store.engine import connection, make_engine
-from otpqueue.store.schema import metadata
+from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from tests import leaks
-from tests.conftest import NO_LIMITS, TEMPLATE, Engines, MakeParts, Provider
+from tests.conftest import NO_LIMITS, MakeParts, Provider
 
 MINUTE = timedelta(minutes=1)
 
@@ -111,24 +108,10 @@ def numbers(count: int, first: int = 0) -> list[str]:
     return [f"+447700900{last:03d}" for last in range(first, first + count)]
 
 
-@pytest.fixture(scope="session")
-def _database(engines: Engines) -> Iterator[Engine]:
-    engine = make_engine(engines.postgres.create_database("alerts", template=TEMPLATE), pool_size=2)
-    yield engine
-    engine.dispose()
-    engines.postgres.drop_database("alerts")
-
-
 @pytest.fixture
-def database_url(_database: Engine) -> Iterator[str]:
-    """Yield a migrated database that is emptied for each test; whatever it does, no number stands in it."""
-    with connection(_database) as conn:
-        for table in reversed(metadata.sorted_tables):
-            conn.execute(delete(table))
-    _database.dispose()
-    url = _database.url.render_as_string(hide_password=False)
-    yield url
-    assert leaks.in_clear(leaks.every_row(url)) == []
+def database_url(emptied_database_url: str) -> str:
+    """Return a migrated database that is emptied for each test."""
+    return emptied_database_url
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from uuid import uuid4
 import requests
 
 from otpqueue import clock
-from otpqueue.embedded import ChildProcess
 from otpqueue.settings import load
 from otpqueue.wiring import Parts
 from tests import leaks
 from tests.api import contract
 from tests.conftest import INFOBIP_KEY, NUMBER, TEMPLATE, Engines, Provider
+from tests.preloaded import otpqueue_process
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def serving(settings: Mapping[str, str], folder: Path, *, authority: Path | None
     url = f"http://127.0.0.1:{port}" if authority is None else f"https://localhost:{port}"
     verify = True if authority is None else str(authority)
     provider = Provider(settings["INFOBIP_BASE_URL"])
-    child = ChildProcess(
+    child = otpqueue_process(
         "api",
-        [sys.executable, "-m", "otpqueue", "api", "--port", str(port)],
+        ["api", "--port", str(port)],
         ready=lambda: requests.get(f"{url}/health/live", timeout=1, verify=verify).raise_for_status(),
         env={**os.environ, **settings},
         log=log,

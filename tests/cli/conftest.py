@@ -58,6 +58,12 @@ def forking() -> Iterator[Forking]:
 
 
 @pytest.fixture
+def database_url(emptied_database_url: str) -> str:
+    """Return a migrated database that is emptied for each test."""
+    return emptied_database_url
+
+
+@pytest.fixture
 def shell(forking: Forking, tmp_path: Path, environment: dict[str, str]) -> Shell:
     """Return a shell with complete settings."""
     return Shell(forking, tmp_path, environment)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +39,7 @@ from otpqueue.settings import load
 from otpqueue.store.migrate import upgrade
 from otpqueue.wiring import Parts
 from tests.faults import web
+from tests.preloaded import otpqueue_process
 
 PROJECT = Path(__file__).resolve().parents[2]
 INFOBIP_KEY = "cluster-infobip-key"
@@ -290,9 +290,9 @@ class Cluster:
     def _spawn(
         self, name: str, role: str, command: Sequence[str], ready: Callable[[int, float], bool]
     ) -> None:
-        process = ChildProcess(
+        process = otpqueue_process(
             name,
-            [sys.executable, "-m", "otpqueue", *command],
+            command,
             env=self.environment or bare_environment() | {"PYTHONPATH": str(PROJECT)},
             log=self.folder / "logs" / f"{name}.log",
             cwd=self.folder,

@@ -19,30 +19,22 @@ from otpqueue.domain.sending import Sms
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.nudges import Nudges
 from otpqueue.operations.send import Pump, PumpSettings
-from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from tests.conftest import NO_LIMITS, NUMBER, TEMPLATE, Ask, Engines, MakeParts
+from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts
 from tests.emptying import empty_tables
 from tests.operations.looking import Rows
 from tests.operations.receiver import Receiver
 from tests.operations.webhooking import Hooks
 
 
-@pytest.fixture(scope="session")
-def _database(engines: Engines) -> Iterator[Engine]:
-    engine = make_engine(engines.postgres.create_database("operations", template=TEMPLATE), pool_size=2)
-    yield engine
-    engine.dispose()
-    engines.postgres.drop_database("operations")
-
-
 @pytest.fixture
-def database_url(_database: Engine) -> str:
+def database_url(shared_database: Engine) -> str:
     """Return a migrated database that is emptied for each test."""
-    with connection(_database) as conn:
+    with connection(shared_database) as conn:
         empty_tables(conn)
-    _database.dispose()
-    return _database.url.render_as_string(hide_password=False)
+    shared_database.dispose()
+    return shared_database.url.render_as_string(hide_password=False)
 
 
 @pytest.fixture

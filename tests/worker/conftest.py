@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from otpqueue.embedded.process import bare_environment
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts
 from tests.operations.looking import Rows
+from tests.preloaded import otpqueue_process
 
 Start = Callable[..., ChildProcess]
 
@@ -38,9 +38,9 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     children: list[ChildProcess] = []
 
     def start(*command: str, **differing: str) -> ChildProcess:
-        child = ChildProcess(
+        child = otpqueue_process(
             command[0],
-            [sys.executable, "-m", "otpqueue", *command],
+            command,
             env=bare_environment() | environment | LINGERING | differing,
             log=tmp_path / f"{len(children)}-{command[0]}.log",
             cwd=tmp_path,
