@@ -88,6 +88,7 @@ def caps(settings: Settings) -> Caps:
     return Caps(
         overall=settings.daily_cap,
         per_client=settings.daily_cap_per_client,
+        client_share=settings.daily_cap_client_share,
         by_country=settings.daily_caps_by_country,
     )
 

@@ -197,6 +197,7 @@ TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
 FromJson = BeforeValidator(_from_json)
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Cap = Annotated[int | None, Field(ge=0, le=1_000_000_000), BeforeValidator(_none_if_none)]
+Share = Annotated[float | None, Field(gt=0, le=1), BeforeValidator(_none_if_none)]
 ProviderLimit = Annotated[
     str, _form(r"[0-9]{1,9}/[0-9]{0,6}(ms|s|m|h|d)", "like `100/1d` (units ms, s, m, h, d)")
 ]
@@ -477,6 +478,12 @@ class Settings(BaseModel):
         None,
         alias="OTPQUEUE_DAILY_CAP_PER_CLIENT",
         description="the same for each client that has no `daily_cap` of its own; no cap unless set",
+    )
+    daily_cap_client_share: Share = Field(
+        0.5,
+        alias="OTPQUEUE_DAILY_CAP_CLIENT_SHARE",
+        description="once there are several clients: the part of `OTPQUEUE_DAILY_CAP` that a client without "
+        "another cap may use; `none` for all of it",
     )
     daily_caps_by_country: Annotated[dict[str, Annotated[int, Field(ge=0)]], FromJson] = Field(
         {},

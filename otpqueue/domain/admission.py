@@ -58,6 +58,7 @@ _CAP_REASONS = {
     Scope.CLIENT: ("daily_cap_of_client", "today for this client"),
     Scope.COUNTRY: ("daily_cap_of_country", "today to this country"),
 }
+_SHARE_REASON = "daily_cap_share", "today for one client of several"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ class AdmissionFacts:
     stopped: bool
     taken: Mapping[tuple[Scope, str], int]
     """How many codes of the day were taken from each cap."""
+    clients: int = 1
+    """How many clients there are."""
     judged: tuple[int, int] = (0, 0)
     """How many of the client's codes were judged in the window of the share, and how many were wrong."""
     stored: StoredFacts = field(default_factory=StoredFacts)
@@ -169,11 +172,13 @@ def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError 
     country, caps = facts.number.country, rules.caps
     for subject, cap in (
         ((Scope.ALL, ""), caps.overall),
-        ((Scope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings)),
+        ((Scope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings, clients=facts.clients)),
         ((Scope.COUNTRY, country or WORLD), caps.of_country(country)),
     ):
         if cap is not None and facts.taken.get(subject, 0) >= cap:
             reason, whose = _CAP_REASONS[subject[0]]
+            if subject[0] is Scope.CLIENT and caps.is_share(facts.settings, clients=facts.clients):
+                reason, whose = _SHARE_REASON
             return DailyCapReached(
                 reason,
                 f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC.",

@@ -29,12 +29,31 @@ class Caps:
 
     overall: int | None = None
     per_client: int | None = None
+    client_share: float | None = None
+    """What part of `overall` a client without another cap may use once there are several clients, 0 to 1."""
     by_country: Mapping[str, int] = field(default_factory=dict)
     """By ISO 3166 alpha-2; `001` is numbers of no one country, `*` each country that is not named."""
 
-    def of_client(self, settings: ClientSettings) -> int | None:
-        """Return the cap of a client with these settings."""
-        return self.per_client if settings.daily_cap is None else settings.daily_cap
+    @property
+    def by_share(self) -> int | None:
+        """How many codes `client_share` of `overall` is, at least one; None if one of them is not set."""
+        if self.overall is None or self.client_share is None:
+            return None
+        # Rounded first: 0.29 * 100 is 28.999... in binary.
+        return max(1, math.floor(round(self.overall * self.client_share, 6)))
+
+    def of_client(self, settings: ClientSettings, *, clients: int) -> int | None:
+        """Return the cap of a client with these settings, one of so many `clients`."""
+        if settings.daily_cap is not None:
+            return settings.daily_cap
+        if self.per_client is not None:
+            return self.per_client
+        return self.by_share if clients > 1 else None
+
+    def is_share(self, settings: ClientSettings, *, clients: int) -> bool:
+        """Return whether the cap of a client with these settings is its share of the overall cap."""
+        others = (settings.daily_cap, self.per_client)
+        return others == (None, None) and self.of_client(settings, clients=clients) is not None
 
     def of_country(self, country: str | None) -> int | None:
         """Return the cap of a country, None being numbers of no one country."""

@@ -100,6 +100,7 @@ class Admission:
             is_test=applicant.is_test,
             is_resend=applicant.resend,
             stopped=snapshot.is_stopped(client_id=client_id, country=applicant.number.country),
+            clients=len(snapshot.listed.ids),
             taken=snapshot.taken_on(day_of(applicant.now)),
             judged=snapshot.current.judged.get(client_id, (0, 0)),
         )

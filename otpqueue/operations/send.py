@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -274,6 +275,8 @@ class Pump:
         self._busy = 0
         self._busy_lock = threading.Lock()
         self._permit_until = 0.0
+        self._last_served: UUID | None = None
+        """The client whose turn to be claimed for was last, of this process."""
         self._calls, self._call_at, self._filled_at = 0, 0.0, 0.0
         metrics.put(metrics.SENDERS, settings.threads)
 
@@ -506,10 +509,13 @@ class Pump:
                 now=now,
                 vault=self._vault,
                 caps=self._settings.caps,
+                after=self._last_served,
             )
         except Exception:
             job.finished = batch + job.finished
             raise
+        if slots:
+            self._last_served = turn.last_served
         took_s = time.monotonic() - begun
         job.turn_at = begun + took_s + min(max(2 * took_s, _PACE_S[0]), _PACE_S[1])
         if batch:

@@ -108,7 +108,10 @@ class SendingSwitch:
             counts = send_counts.of_day(conn, day_of(now))
             known = clients.names_and_settings(conn)
         names = {str(client_id): name for client_id, (name, _) in known.items()}
-        caps = {str(client_id): self.caps.of_client(own) for client_id, (_, own) in known.items()}
+        caps = {
+            str(client_id): self.caps.of_client(own, clients=len(known))
+            for client_id, (_, own) in known.items()
+        }
         if not any(count.scope is Scope.ALL for count in counts):
             counts = [SendCount(scope=Scope.ALL, subject="", taken=0), *counts]
         return SendingStatus(

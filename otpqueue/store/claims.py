@@ -32,7 +32,8 @@ log = get_logger(__name__)
 _TURN = """
 SELECT * FROM pump_turn(
     %(ids)s::uuid[], %(results)s::json, %(slots)s::integer, %(lease_s)s, %(worker)s, %(now)s, %(day)s,
-    %(cap)s::integer, %(cap_per_client)s::integer, %(caps_by_country)s::jsonb
+    %(cap)s::integer, %(cap_per_client)s::integer, %(cap_by_share)s::integer, %(caps_by_country)s::jsonb,
+    %(after)s::uuid
 )
 """
 
@@ -78,6 +79,8 @@ class Turn:
     """Attempts whose request another session held: they are still to be recorded."""
     next_due: datetime | None = None
     """If nothing was due: when the next request falls due. It may lie in the past, where others hold it."""
+    last_served: UUID | None = None
+    """The client whose turn was last: the next claim starts after it."""
 
 
 def take_turn(
@@ -90,11 +93,13 @@ def take_turn(
     now: datetime,
     vault: Vault,
     caps: Caps | None = None,
+    after: UUID | None = None,
 ) -> Turn:
-    """Record `results`, then claim up to `slots` requests that are due, oldest first, for `lease_s` seconds.
+    """Record `results`, then claim up to `slots` requests that are due, for `lease_s` seconds.
 
-    Requests that another worker is claiming at this moment are passed over, and so are those for which
-    sending is stopped. One transaction, one round trip. Raises DatabaseUnavailable.
+    Clients take turns, beginning with the one `after` which the last claim ended; each client's oldest
+    requests come first. Requests that another worker is claiming at this moment are passed over, and so are
+    those for which sending is stopped. One transaction, one round trip. Raises DatabaseUnavailable.
     """
     caps = caps or Caps()
     rows = fetch(
@@ -110,10 +115,12 @@ def take_turn(
             "day": day_of(now),
             "cap": caps.overall,
             "cap_per_client": caps.per_client,
+            "cap_by_share": caps.by_share,
             "caps_by_country": json.dumps(dict(caps.by_country)),
+            "after": after,
         },
     )
-    turn = Turn(claims=[], moved=set(), locked=set())
+    turn = Turn(claims=[], moved=set(), locked=set(), last_served=after)
     for row in rows:
         match row.fate:
             case "send":
@@ -126,7 +133,7 @@ def take_turn(
             case "over_cap" | "blocked":
                 _report(row)
             case None:
-                return replace(turn, next_due=row.next_due)
+                return replace(turn, next_due=row.next_due, last_served=row.client_id)
     return turn
 
 

@@ -211,6 +211,20 @@ otp_requests = Table(
         postgresql_where=text(_one_of("status", LIVE)),
     ),
     Index("otp_requests_due", "next_attempt_at", postgresql_where=text("send_state = 'due'")),
+    # The claim gives clients turns; the other is read while sending to some countries is stopped.
+    Index(
+        "otp_requests_due_of_client",
+        "client_id",
+        "next_attempt_at",
+        postgresql_where=text("send_state = 'due'"),
+    ),
+    Index(
+        "otp_requests_due_of_country",
+        "client_id",
+        text("coalesce(country, '001')"),
+        "next_attempt_at",
+        postgresql_where=text("send_state = 'due'"),
+    ),
     Index("otp_requests_due_deadline", "send_by", postgresql_where=text("send_state = 'due'")),
     Index("otp_requests_claimed", "lease_until", postgresql_where=text("send_state = 'claimed'")),
     Index(

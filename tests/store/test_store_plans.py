@@ -27,7 +27,7 @@ FILL = (
                               send_by, finished_at)
     SELECT gen_random_uuid(), :client_id, '\\x00', 'gone', decode(md5(n::text), 'hex'), 'GB', 'sms',
            CASE WHEN n > :due THEN 'expired' ELSE 'queued' END, CASE WHEN n > :due THEN 'idle' ELSE 'due' END,
-           CASE WHEN n > :due THEN NULL ELSE :now + n * interval '1 ms' - interval '1 hour' END, 5,
+           CASE WHEN n > :due THEN NULL ELSE :now + n * interval '1 ms' - interval '5 min' END, 5,
            :now, :now, CAST(:now AS timestamptz) + interval '90 s', CASE WHEN n > :due THEN :now END
     FROM generate_series(1, :all) AS n
     """,
@@ -101,7 +101,7 @@ def test_turns_read_only_their_rows(grown: Store) -> None:
     """A claim of 20 and its record read dozens of rows, with thousands due and tens of thousands ended."""
     store = grown
     turn(store)  # whatever the first one after the growth cleans up
-    mine = store.insert_many(SLOTS, created_at=later(-7200))
+    mine = store.insert_many(SLOTS, created_at=later(-400))
     before = read(store)
 
     claims = turn(store).claims

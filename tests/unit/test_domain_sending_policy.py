@@ -108,9 +108,9 @@ def test_which_cap() -> None:
     """A client's own cap goes before the deployment's; a named country before `*`; none is none."""
     caps = Caps(overall=100, per_client=10, by_country={"GB": 0, "001": 2, "*": 7})
 
-    assert [caps.of_client(NOBODY), caps.of_client(ClientSettings(daily_cap=0))] == [10, 0]
+    assert [caps.of_client(NOBODY, clients=2), caps.of_client(ClientSettings(daily_cap=0), clients=2)] == [10, 0]
     assert [caps.of_country(one) for one in ("GB", None, "DE")] == [0, 2, 7]
-    assert [Caps().of_client(NOBODY), Caps().of_country("GB")] == [None, None]
+    assert [Caps().of_client(NOBODY, clients=2), Caps().of_country("GB")] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,10 @@
--- Claim up to `slots` requests that are due, oldest first, within the daily caps, and insert their attempts.
+-- Claim up to `slots` requests that are due, within the daily caps, and insert their attempts. Clients take
+-- turns: each gets an equal share of the slots, its oldest requests first, and those with more to send share
+-- what the others leave.
+--
+-- Where more clients have work than there are slots, the turn passes on: the last row has no fate, and as
+-- its `client_id` the client after which the next claim continues. So no client waits for more claims of one
+-- worker than clients have work, divided by the slots of a claim.
 --
 -- It is also where those end that may not be sent any more: over a cap, or to a number that was blocked after
 -- the request was accepted. Each row says what became of a request, its fate:
@@ -7,19 +13,22 @@
 --   over_cap  ended: one of its three counts stood at its cap before
 --   blocked   ended: its number is on the do-not-send list
 --
--- Others stay due: they did not fit beside the older ones of this batch. Where nothing is due there is one
--- row without a fate, which has `next_due`.
+-- Others stay due: they did not fit beside the older ones of this batch. Where nothing is due the row without
+-- a fate has `next_due`.
 --
 -- Rows of requests are locked first; those that another session holds are passed over. The counts are locked
 -- after them, in the order of their key: all claims of a moment queue there, each until it has committed.
 -- That makes the caps exact.
+--
+-- A client's cap is its own `daily_cap`, else `cap_per_client`, else `cap_by_share` if there are several
+-- clients. A stored `daily_cap` that is not a whole number counts as not set (domain/client_settings.py).
 --
 -- `blocked` compares hashes as they are stored. While the look-up key is being rotated, a request that was
 -- accepted under one key does not match an entry made under the other, until both are rehashed. Acceptance
 -- looks up both: only a number that is blocked while its code waits is sent that code.
 CREATE OR REPLACE FUNCTION claim_due(
     slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,
-    cap integer, cap_per_client integer, caps_by_country jsonb
+    cap integer, cap_per_client integer, cap_by_share integer, caps_by_country jsonb, after uuid
 ) RETURNS TABLE (
     fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
     tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
@@ -31,6 +40,11 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
     stopped record;
+    wanted integer := slots;
+    turns uuid[];
+    quota integer;
+    batch record;
+    last_served uuid := after;
     sent uuid[];
     blocked uuid[];
     over uuid[];
@@ -41,42 +55,61 @@ DECLARE
 BEGIN
     SELECT * INTO stopped FROM stops_in_force();
     IF NOT stopped.everything THEN
-        SELECT array_agg(due.id) FILTER (WHERE NOT due.blocked),
-               array_agg(due.id) FILTER (WHERE due.blocked),
-               array_agg(due.id) FILTER (WHERE due.counts),
-               array_agg(due.client_id) FILTER (WHERE due.counts),
-               array_agg(due.country) FILTER (WHERE due.counts)
-        INTO sent, blocked, counted, of_clients, of_countries
-        FROM (
-            SELECT found.id, found.client_id, found.country, found.blocked,
-                   NOT found.blocked AND NOT found.is_test AS counts
-            FROM (
-                SELECT r.id, r.client_id, coalesce(r.country, '001') AS country, r.is_test, EXISTS (
-                           SELECT FROM do_not_send AS d
-                           WHERE d.number_hash = r.number_hash AND (d.until IS NULL OR d.until > at)
-                       ) AS blocked
-                FROM otp_requests AS r
-                WHERE r.send_state = 'due' AND r.next_attempt_at <= at AND r.send_by > at
-                  AND r.client_id <> ALL (stopped.clients)
-                  AND coalesce(r.country, '001') <> ALL (stopped.countries)
-                ORDER BY r.next_attempt_at
-                LIMIT slots
-                FOR NO KEY UPDATE OF r SKIP LOCKED
-            ) AS found
-        ) AS due;
+        turns := due_clients(
+            coalesce(after, '00000000-0000-0000-0000-000000000000'), slots, at,
+            stopped.clients, stopped.countries
+        );
+        IF cardinality(turns) = slots THEN
+            last_served := turns[slots];
+        END IF;
+        WHILE wanted > 0 AND cardinality(turns) > 0 LOOP
+            quota := greatest(1, wanted / cardinality(turns));
+            SELECT array_agg(due.id) FILTER (WHERE NOT due.blocked) AS sent,
+                   array_agg(due.id) FILTER (WHERE due.blocked) AS blocked,
+                   array_agg(due.id) FILTER (WHERE NOT due.blocked AND NOT due.is_test) AS counted,
+                   array_agg(due.client_id) FILTER (WHERE NOT due.blocked AND NOT due.is_test) AS of_clients,
+                   array_agg(due.country) FILTER (WHERE NOT due.blocked AND NOT due.is_test) AS of_countries,
+                   array_agg(due.client_id) AS clients, count(*)::integer AS number
+            INTO batch
+            FROM lock_due(turns, quota, wanted, coalesce(sent || blocked, '{}'), at, stopped.countries) AS due;
+            EXIT WHEN batch.number = 0;
+            IF cardinality(turns) < slots THEN
+                last_served := batch.clients[batch.number];
+            END IF;
+            sent := sent || batch.sent;
+            blocked := blocked || batch.blocked;
+            counted := counted || batch.counted;
+            of_clients := of_clients || batch.of_clients;
+            of_countries := of_countries || batch.of_countries;
+            wanted := wanted - batch.number;
+            EXIT WHEN wanted = 0;
+            -- Whoever filled its quota may have more.
+            turns := ARRAY(
+                SELECT of.client FROM unnest(batch.clients) WITH ORDINALITY AS of (client, place)
+                GROUP BY of.client HAVING count(*) = quota ORDER BY min(of.place)
+            );
+        END LOOP;
     END IF;
     IF sent IS NULL AND blocked IS NULL THEN
         next_due := next_due(at);
+        client_id := last_served;
         RETURN NEXT;
         RETURN;
     END IF;
     IF counted IS NOT NULL THEN
+        IF (SELECT count(*) FROM (SELECT FROM clients LIMIT 2) AS several) < 2 THEN
+            cap_by_share := NULL;
+        END IF;
         -- All are counted; those that turn out not to fit are taken off again.
         WITH wanted AS (
             SELECT 'all' AS scope, '' AS subject, cardinality(counted) AS number, cap AS cap
             UNION ALL
             SELECT 'client', of.client::text, count(*), (
-                       SELECT coalesce((c.settings ->> 'daily_cap')::integer, cap_per_client)
+                       SELECT coalesce(
+                                  CASE WHEN c.settings ->> 'daily_cap' ~ '^[0-9]{1,9}$'
+                                       THEN (c.settings ->> 'daily_cap')::integer END,
+                                  cap_per_client, cap_by_share
+                              )
                        FROM clients AS c WHERE c.id = of.client
                    )
             FROM unnest(of_clients) AS of (client) GROUP BY of.client
@@ -138,5 +171,8 @@ BEGIN
            coalesce(c.resend_channel, c.channel), c.number_sealed, c.seal_key_id, c.is_test, c.trace_context,
            c.guard_block, c.guard_counted, c.created_at, c.number_hash, c.client_ip_hash
     FROM claimed AS c;
+    next_due := NULL;
+    client_id := last_served;
+    RETURN NEXT;
 END
 $$

@@ -2,8 +2,9 @@
 -- off the counts again.
 --
 -- `rooms` is what was left under each cap before, null where there is none. Ranks count the older requests of
--- the batch as sent, whatever their own fate, so one that does not fit is only left for later. The oldest has
--- rank 1 everywhere, so each claim makes progress.
+-- the batch as sent, whatever their own fate, so one that does not fit is only left for later. What is left
+-- under a cap that clients share goes round in turns: first each client's oldest, then each one's second. The
+-- oldest of all has rank 1 everywhere, so each claim makes progress.
 CREATE OR REPLACE FUNCTION fit_under_caps(
     counted uuid[], of_day date, scopes text[], subjects text[], rooms bigint[],
     OUT later uuid[], OUT over uuid[]
@@ -13,13 +14,18 @@ BEGIN
     WITH room AS MATERIALIZED (
         SELECT * FROM unnest(scopes, subjects, rooms) AS t (scope, subject, room)
     ), ranked AS (
-        SELECT r.id, r.client_id::text AS client, coalesce(r.country, '001') AS country,
-               row_number() OVER (ORDER BY r.next_attempt_at, r.id) AS nth,
-               row_number() OVER (PARTITION BY r.client_id ORDER BY r.next_attempt_at, r.id) AS nth_of_client,
+        SELECT mine.id, mine.client, mine.country, mine.nth_of_client,
+               row_number() OVER (ORDER BY mine.nth_of_client, mine.next_attempt_at, mine.id) AS nth,
                row_number() OVER (
-                   PARTITION BY coalesce(r.country, '001') ORDER BY r.next_attempt_at, r.id
+                   PARTITION BY mine.country ORDER BY mine.nth_of_client, mine.next_attempt_at, mine.id
                ) AS nth_of_country
-        FROM otp_requests AS r WHERE r.id = ANY (counted)
+        FROM (
+            SELECT r.id, r.next_attempt_at, r.client_id::text AS client,
+                   coalesce(r.country, '001') AS country,
+                   row_number() OVER (PARTITION BY r.client_id ORDER BY r.next_attempt_at, r.id)
+                       AS nth_of_client
+            FROM otp_requests AS r WHERE r.id = ANY (counted)
+        ) AS mine
     ), judged AS (
         SELECT ranked.id,
                least(whole.room, client.room, country.room) <= 0 AS is_over,

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION pump_turn(
     ids uuid[], results json,
     slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,
-    cap integer, cap_per_client integer, caps_by_country jsonb
+    cap integer, cap_per_client integer, cap_by_share integer, caps_by_country jsonb, after uuid
 ) RETURNS TABLE (
     fate text, next_due timestamptz, request_id uuid, client_id uuid, country text, attempt smallint,
     tries smallint, unknowns smallint, send_by timestamptz, language text, status text, send_kind text,
@@ -24,7 +24,8 @@ BEGIN
     END IF;
     IF slots > 0 THEN
         RETURN QUERY SELECT * FROM claim_due(
-            slots, lease_s, by_worker, at, of_day, cap, cap_per_client, caps_by_country
+            slots, lease_s, by_worker, at, of_day, cap, cap_per_client, cap_by_share,
+            caps_by_country, after
         );
     END IF;
 END

@@ -1,9 +1,13 @@
--- For whom sending is stopped: for all, for these clients, for these countries.
+-- For whom sending is stopped: for all, for these clients, for these countries. What is no id is no client's.
 CREATE OR REPLACE FUNCTION stops_in_force(OUT everything boolean, OUT clients uuid[], OUT countries text[])
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     SELECT coalesce(bool_or(s.scope = 'all'), false),
-           coalesce(array_agg(s.subject::uuid) FILTER (WHERE s.scope = 'client'), '{}'),
+           coalesce(
+               array_agg(s.subject::uuid) FILTER (
+                   WHERE s.scope = 'client' AND s.subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+               ), '{}'
+           ),
            coalesce(array_agg(s.subject) FILTER (WHERE s.scope = 'country'), '{}')
     INTO everything, clients, countries
     FROM sending_stops AS s
