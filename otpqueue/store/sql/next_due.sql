@@ -4,7 +4,7 @@
 -- requests that wait for the end of a stop are not read.
 CREATE OR REPLACE FUNCTION next_due(at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     stopped record;
 BEGIN
@@ -45,10 +45,11 @@ BEGIN
         FROM pairs CROSS JOIN LATERAL (
             SELECT r.next_attempt_at
             FROM otp_requests AS r
-            WHERE r.send_state = 'due' AND r.client_id = pairs.client_id
-              AND coalesce(r.country, '001') = pairs.country
+            WHERE r.send_state = 'due'
+              AND (r.client_id, coalesce(r.country, '001')) >= (pairs.client_id, pairs.country)
+              AND (r.client_id, coalesce(r.country, '001')) <= (pairs.client_id, pairs.country)
               AND r.next_attempt_at > at - interval '600 s' AND r.send_by > at
-            ORDER BY r.next_attempt_at
+            ORDER BY r.client_id, coalesce(r.country, '001'), r.next_attempt_at
             LIMIT 1
         ) AS first
         WHERE pairs.client_id <> ALL (stopped.clients) AND pairs.country <> ALL (stopped.countries)
