@@ -58,7 +58,6 @@ _CAP_REASONS = {
     Scope.CLIENT: ("daily_cap_of_client", "today for this client"),
     Scope.COUNTRY: ("daily_cap_of_country", "today to this country"),
 }
-_SHARE_REASON = "daily_cap_share", "today for one client of several"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +176,14 @@ def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError 
     ):
         if cap is not None and facts.taken.get(subject, 0) >= cap:
             reason, whose = _CAP_REASONS[subject[0]]
+            detail = f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC."
             if subject[0] is Scope.CLIENT and caps.is_share(facts.settings, clients=facts.clients):
-                reason, whose = _SHARE_REASON
-            return DailyCapReached(
-                reason,
-                f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC.",
-                retry_after_s=seconds_to_midnight(facts.now),
-            )
+                reason = "daily_cap_share"
+                detail = (
+                    "This client has sent its share of the codes that all clients may send today. "
+                    "Sending resumes at midnight UTC, or when an operator sets a `daily_cap` for this client."
+                )
+            return DailyCapReached(reason, detail, retry_after_s=seconds_to_midnight(facts.now))
     return None
 
 

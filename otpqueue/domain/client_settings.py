@@ -35,7 +35,7 @@ class ClientSettings:
     """The only ones that may be asked for, e.g. `de`, which stands for `de-AT` too."""
 
     @classmethod
-    def from_stored(cls, stored: Stored) -> ClientSettings:
+    def from_stored(cls, stored: Stored | Any) -> ClientSettings:
         """Return the settings that `stored` says; what this version cannot read counts as not set."""
         understood: dict[str, Any] = {
             path: PATHS[path](value) for path, value in flat(stored).items() if not _problem(path, value)
@@ -93,8 +93,10 @@ PATHS: Mapping[str, Callable[[Any], Any]] = {
 """What can be set, each with what reads its text into JSON, and raises ValueError for one it cannot take."""
 
 
-def flat(stored: Stored) -> dict[str, Any]:
-    """Return stored settings by their paths."""
+def flat(stored: Stored | Any) -> dict[str, Any]:
+    """Return stored settings by their paths; what is no JSON object as one of the path `settings`."""
+    if not isinstance(stored, Mapping):
+        return {"settings": stored}
     found: dict[str, Any] = {}
     for name, value in stored.items():
         if isinstance(value, Mapping):
@@ -104,32 +106,41 @@ def flat(stored: Stored) -> dict[str, Any]:
     return found
 
 
-def with_setting(stored: Stored, path: str, text: str) -> dict[str, Any]:
+def with_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
     """Return stored settings with one more, or another, at `path`.
 
-    Raises InvalidRequest for a path that is none, or a text that it does not take.
+    Raises InvalidRequest for a path that is none, a text that it does not take, and stored settings that it
+    cannot be added to.
     """
     if problem := _problem(path, text):
         raise InvalidRequest([FieldError(path, problem)])
     section, _, name = path.partition(".")
+    if not isinstance(stored, Mapping) or (name and not isinstance(stored.get(section, {}), Mapping)):
+        raise InvalidRequest(
+            [FieldError(path, "cannot be set beside what is stored, which is no JSON object")]
+        )
     value = PATHS[path](text)
     return {**stored, section: {**stored.get(section, {}), name: value} if name else value}
 
 
-def without_setting(stored: Stored, path: str) -> dict[str, Any]:
+def without_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
     """Return stored settings without the one at `path`.
 
     Raises InvalidRequest when it is not set.
     """
     if path not in flat(stored):
         raise InvalidRequest([FieldError(path, "is not set")])
+    if not isinstance(stored, Mapping):
+        return {}
     section, _, name = path.partition(".")
+    if section not in stored:
+        return {key: value for key, value in stored.items() if key != path}
     left = {key: value for key, value in stored.items() if key != section}
     below = {key: value for key, value in stored[section].items() if key != name} if name else {}
     return left | ({section: below} if below else {})
 
 
-def not_understood(stored: Stored) -> list[str]:
+def not_understood(stored: Stored | Any) -> list[str]:
     """Return the paths of stored settings that this version cannot read, and so does not heed."""
     return [path for path, value in flat(stored).items() if _problem(path, value)]
 
@@ -139,6 +150,8 @@ def _problem(path: str, value: Any) -> str | None:
         return f"is not a setting; there are {', '.join(PATHS)}"
     try:
         PATHS[path](value)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         return str(error)
+    except (AttributeError, TypeError):
+        return "is of another type"
     return None

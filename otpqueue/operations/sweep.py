@@ -24,6 +24,8 @@ log = get_logger(__name__)
 BATCH = 1000
 _LATE_OUTCOME = timedelta(seconds=1.5)
 """More than the pause between two tries of a worker to record an outcome."""
+UNSENT_BATCHES = 20
+"""How many batches of unsent requests a sweep ends: more than are accepted until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,15 @@ class Sweep:
     def __call__(self, *, now: datetime) -> Swept:
         """Sweep once, at most `BATCH` rows of each kind: the next sweep is seconds away.
 
+        Unsent requests take up to `UNSENT_BATCHES`: a backlog that expires must not grow in the claim's way.
+
         Raises DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
             lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
         moved = run(self.engine, lambda conn: attempts.record(conn, lost)) if lost else set()
         _report(lost, moved)
-        unsent = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
+        unsent = self._expire_unsent(now)
         for one in unsent:
             log.info("otp_expired", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
         resends = run(self.engine, lambda conn: requests.give_up_resends(conn, now=now, limit=BATCH))
@@ -76,6 +80,15 @@ class Sweep:
         if moved or unsent or resends or freed:
             log.warning("swept", **asdict(swept))
         return swept
+
+    def _expire_unsent(self, now: datetime) -> list[requests.Ended]:
+        unsent: list[requests.Ended] = []
+        for _ in range(UNSENT_BATCHES):
+            batch = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
+            unsent += batch
+            if len(batch) < BATCH:
+                break
+        return unsent
 
     def _lost(self, claim: attempts.Overdue, now: datetime) -> attempts.Result:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing

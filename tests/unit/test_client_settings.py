@@ -108,3 +108,48 @@ def test_every_path_takes_what_it_gives() -> None:
     for path, read in PATHS.items():
         once = read(texts.get(path, "5/15m"))
         assert read(once) == once, path
+
+
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    5,
+    1.5,
+    -1,
+    "",
+    "x",
+    "\n",
+    [],
+    [None],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+    {"": None},
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
+def test_no_value_breaks_reading(value: Any) -> None:
+    """Whatever is stored at a path, at a section or in place of all settings is passed over."""
+    by_path = {"limits": {path.removeprefix("limits."): value for path in PATHS if "." in path}}
+    for stored in (value, by_path, dict.fromkeys(PATHS, value), {"limits": value}):
+        ClientSettings.from_stored(stored)
+        not_understood(stored)
+
+
+@pytest.mark.parametrize("stored", [None, [], "x", 7])
+def test_settings_that_are_no_object_are_named_and_can_be_removed(stored: Any) -> None:
+    """They are not replaced unasked: only `unset settings` removes them."""
+    assert not_understood(stored) == ["settings"]
+    with pytest.raises(InvalidRequest) as refused:
+        with_setting(stored, "daily_cap", "5")
+    assert "no JSON object" in refused.value.errors[0].message
+    assert without_setting(stored, "settings") == {}
+
+
+def test_section_that_is_no_object_is_not_replaced() -> None:
+    """A limit cannot be set beside what another version keeps in the place of all limits."""
+    with pytest.raises(InvalidRequest) as refused:
+        with_setting({"limits": "none"}, "limits.number_15m", "5/15m")
+    assert "no JSON object" in refused.value.errors[0].message

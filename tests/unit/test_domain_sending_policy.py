@@ -108,7 +108,10 @@ def test_which_cap() -> None:
     """A client's own cap goes before the deployment's; a named country before `*`; none is none."""
     caps = Caps(overall=100, per_client=10, by_country={"GB": 0, "001": 2, "*": 7})
 
-    assert [caps.of_client(NOBODY, clients=2), caps.of_client(ClientSettings(daily_cap=0), clients=2)] == [10, 0]
+    assert [caps.of_client(NOBODY, clients=2), caps.of_client(ClientSettings(daily_cap=0), clients=2)] == [
+        10,
+        0,
+    ]
     assert [caps.of_country(one) for one in ("GB", None, "DE")] == [0, 2, 7]
     assert [Caps().of_client(NOBODY, clients=2), Caps().of_country("GB")] == [None, None]
 
@@ -156,3 +159,26 @@ def test_client_settings_survive_json() -> None:
     assert ClientSettings.from_stored(json.loads(json.dumps(stored))) == ClientSettings(
         daily_cap=0, countries_allowed=("GB", "001"), languages=("de", "en-GB")
     )
+
+
+@pytest.mark.parametrize(
+    ("overall", "share", "cap"),
+    [
+        (10_000, 0.5, 5000),
+        (5, 0.5, 2),
+        (1, 0.5, 1),
+        (100, 0.29, 29),
+        (3, 1, 3),
+        (None, 0.5, None),
+        (9, None, None),
+    ],
+)
+def test_share_of_the_overall_cap(overall: int | None, share: float | None, cap: int | None) -> None:
+    """Rounded down, at least one code, and only once there are several clients."""
+    caps = Caps(overall=overall, client_share=share)
+
+    assert caps.of_client(NOBODY, clients=2) == cap
+    assert caps.of_client(NOBODY, clients=1) is None
+    assert caps.is_share(NOBODY, clients=2) is (cap is not None)
+    assert caps.of_client(ClientSettings(daily_cap=7), clients=2) == 7
+    assert not caps.is_share(ClientSettings(daily_cap=7), clients=2)

@@ -3,21 +3,21 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
 DUE = sa.text("send_state = 'due'")
 # Those of the claim with fewer arguments remain for workers that run while this is migrated.
-FUNCTIONS = (
+PUMP_TURN = (
     "pump_turn(uuid[], json, integer, double precision, text, timestamptz, date,"
-    " integer, integer, integer, jsonb, uuid)",
-    "claim_due(integer, double precision, text, timestamptz, date, integer, integer, integer, jsonb, uuid)",
-    "lock_due",
-    "due_clients",
-    "due_countries",
+    " integer, integer, integer, jsonb, uuid)"
 )
+CLAIM_DUE = (
+    "claim_due(integer, double precision, text, timestamptz, date, integer, integer, integer, jsonb, uuid)"
+)
+FUNCTIONS = (PUMP_TURN, CLAIM_DUE, "lock_due", "due_clients", "due_countries")
 
 
 def upgrade() -> None:
