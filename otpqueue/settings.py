@@ -482,8 +482,8 @@ class Settings(BaseModel):
     daily_cap_client_share: Share = Field(
         0.5,
         alias="OTPQUEUE_DAILY_CAP_CLIENT_SHARE",
-        description="with several clients: maximum share of `OTPQUEUE_DAILY_CAP` for each client without another "
-        "cap; `none` for no share",
+        description="with several clients: maximum share of `OTPQUEUE_DAILY_CAP` for each client without "
+        "another cap; `none` for no share",
     )
     daily_caps_by_country: Annotated[dict[str, Annotated[int, Field(ge=0)]], FromJson] = Field(
         {},
