@@ -54,7 +54,13 @@ DECLARE
     rooms record;
 BEGIN
     SELECT * INTO stopped FROM stops_in_force();
-    IF NOT stopped.everything THEN
+    -- While nothing is due, as between retries, no client is looked for.
+    IF NOT stopped.everything AND (
+        SELECT true FROM otp_requests AS r
+        WHERE r.send_state = 'due' AND r.next_attempt_at <= at AND r.next_attempt_at > at - interval '600 s'
+        ORDER BY r.next_attempt_at
+        LIMIT 1
+    ) THEN
         turns := due_clients(
             coalesce(after, '00000000-0000-0000-0000-000000000000'), slots, at,
             stopped.clients, stopped.countries
