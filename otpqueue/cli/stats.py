@@ -11,8 +11,8 @@ import click
 
 from otpqueue import clock, settings
 from otpqueue.api.stats import representation
+from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explained
-from otpqueue.cli.guard import Duration
 from otpqueue.domain.stats import Dimension, Metric, Tally
 from otpqueue.operations.stats import Report
 from otpqueue.wiring import Parts
@@ -27,7 +27,7 @@ _WHY = (Metric.REFUSED, Metric.FAILED, Metric.EXPIRED, Metric.LOCKED, Metric.CAN
 
 @click.command()
 @click.option(
-    "--window", type=Duration(), default="1h", show_default=True, help="How far back: 15m, 24h, 7d."
+    "--window", type=DurationType(), default="1h", show_default=True, help="How far back: 15m, 24h, 7d."
 )
 @click.option(
     "--by",
