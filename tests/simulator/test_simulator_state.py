@@ -119,7 +119,7 @@ def test_an_empty_file_is_a_fresh_start(kept, path, text, client_at):
 def test_a_file_that_is_no_state(kept, path, text):
     """A file that holds something else stops the start, and stays as it is."""
     path.write_text(text)
-    with pytest.raises(StateFileError, match=r"state\.json: is not a state file"), kept():
+    with pytest.raises(StateFileError, match=r"state\.json is not a state file"), kept():
         pass
     assert path.read_text() == text
     answer = CliRunner().invoke(command, ["--state", str(path), "--port", "0"])
