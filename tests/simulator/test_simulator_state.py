@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_written(kept, path, capsys, client_at):
         simulator.state.touch()
         path.parent.rmdir()
         client.application()
-    assert f"cannot write {path}" in capsys.readouterr().err
+    assert f"Cannot write {path}" in capsys.readouterr().err
     path.parent.mkdir()
 
 
