@@ -36,7 +36,7 @@ def test_list_and_show(shell: Shell, watched: str) -> None:
     assert "one number requests too many codes; see docs/alerts.md#number_requests" in shown
     assert "  figure  accepted  2" in shown
     assert re.search(r"Z  opened$", shown, re.MULTILINE)
-    assert "not delivered: opened by log, 0 tries, waiting, next try" in shown
+    assert "not delivered: opened by log, 0 attempts, waiting, next attempt" in shown
     assert re.search(r"Z  value 2 of 2$", shown, re.MULTILINE)
     assert NUMBER[3:] not in shown + "".join(lines)
 
