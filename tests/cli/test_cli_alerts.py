@@ -115,7 +115,7 @@ def test_rules(bare_shell: Shell) -> None:
     assert lines["success_rate"] == ["success_rate", "off"]
     assert lines["number_requests"] == ["number_requests", "over", "1", "1", "h", "-", "1", "3"]
     assert lines["queue_age"] == ["queue_age", "over", "10.0", "s", "now", "-", "2", "2"]
-    assert len(lines) == 19
+    assert len(lines) == 20
 
 
 @pytest.mark.parametrize(
