@@ -51,7 +51,7 @@ def _print_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
         role = "seals" if key_id == configured[0] else role or "older"
         click.echo(f"{key_id} ({role}): {count} numbers")
     seals = sealed.seals.get(configured[0], 0)
-    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of what one key may")
+    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of the limit of one key")
     if seals >= MOST_SEALS / 2:
         click.echo(f"{configured[0]} must be replaced: put a new key before it (docs/privacy.md)", err=True)
     for key_id, count in sealed.unopened.items():

@@ -95,14 +95,14 @@ def test_rotate_seal(shell: Shell, ask: Ask) -> None:
 
     assert looked.output.splitlines() == [
         "k1 (older): 2 numbers",
-        "k2 has sealed 0 texts, 0.0% of what one key may",
+        "k2 has sealed 0 texts, 0.0% of the limit of one key",
         "no key may be removed from OTPQUEUE_SEAL_KEYS",
     ]
     assert rotated.output.splitlines() == [
         "k1: 1 of 2, 1 left",
         "k1: 2 of 2, 0 left",
         "k2 (seals): 2 numbers",
-        "k2 has sealed 2 texts, 0.0% of what one key may",
+        "k2 has sealed 2 texts, 0.0% of the limit of one key",
         "removable from OTPQUEUE_SEAL_KEYS: k1",
     ]
 
