@@ -42,7 +42,7 @@ NUMBER = "+447700900123"
 CLIENTS = ("bank", "portal", "shop")
 COUNTRIES = ("GB", "DE", "FR", "US", "IN", "BR", "ID")
 SEALED = 2_000
-"""So many of the newest have a number that opens; of the others nobody looks at one."""
+"""This many of the newest requests have a number that can be decrypted; the others are never viewed."""
 
 TABLES = ("otp_requests", "send_attempts", "checks", "receipts", "moves")
 FILL = (

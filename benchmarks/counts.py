@@ -53,9 +53,9 @@ def measure(on: Stage, given: argparse.Namespace) -> report.Found:
 
 
 def count(
-    on: Stage, ours: Otpqueue, *, tell: Callable[[str, Traffic], None] = lambda *_: None
+    on: Stage, ours: Otpqueue, *, show: Callable[[str, Traffic], None] = lambda *_: None
 ) -> dict[str, Counts]:
-    """Return the counts of each kind of call; `tell` gets what was said in the last of each."""
+    """Return the counts of each kind of call; `show` receives the traffic of the last call of each kind."""
     on.set_latency(Latency(send_s=0.02, verify_s=0.005))
     with ExitStack() as stack:
         taps = {
@@ -77,7 +77,7 @@ def count(
             }
 
         running = stack.enter_context(ours.running(on, sends=True, parts=("api", "worker 1"), rewire=rewire))
-        return _Counting(on, running, taps, tell).all()
+        return _Counting(on, running, taps, show).all()
 
 
 class _Counting:
@@ -86,9 +86,9 @@ class _Counting:
         on: Stage,
         running: Running,
         taps: dict[str, tuple[PostgresTap, RedisTap]],
-        tell: Callable[[str, Traffic], None],
+        show: Callable[[str, Traffic], None],
     ) -> None:
-        self._on, self._running, self._taps, self._tell = on, running, taps, tell
+        self._on, self._running, self._taps, self._show = on, running, taps, show
         self._numbers: Iterator[str] = numbers.ordinary()
         self._new_blocks = numbers.new_blocks()
 
@@ -136,10 +136,10 @@ class _Counting:
             postgres.take(), redis.take()
             self._call(iter([one]), status)
             time.sleep(_QUIET_S)
-            asked, told = postgres.take(), redis.take()
-            seen.append(_counts(asked, told))
-        self._tell(f"{name}, Postgres", asked)
-        self._tell(f"{name}, Redis", told)
+            sent_to_postgres, sent_to_redis = postgres.take(), redis.take()
+            seen.append(_counts(sent_to_postgres, sent_to_redis))
+        self._show(f"{name}, Postgres", sent_to_postgres)
+        self._show(f"{name}, Redis", sent_to_redis)
         return {metric: statistics.median(each[metric] for each in seen) for metric in seen[0]}
 
     def _steady(self) -> Counts:
@@ -149,9 +149,12 @@ class _Counting:
         for request in itertools.islice(map(self._running.post, self._numbers), _STEADY):
             self._call(iter([request]), 202)
             time.sleep(_STEADY_PAUSE_S)
-        asked, told = postgres.take(), redis.take()
+        sent_to_postgres, sent_to_redis = postgres.take(), redis.take()
         stage.sent_all(self._on, self._running)
-        return {"publishes": told.publishes / _STEADY, "PG round trips": asked.round_trips / _STEADY}
+        return {
+            "publishes": sent_to_redis.publishes / _STEADY,
+            "PG round trips": sent_to_postgres.round_trips / _STEADY,
+        }
 
     def _drain(self, sender: list[int], backlog: int) -> Counts:
         """Return what a sender says per code while it empties a backlog."""
@@ -160,9 +163,9 @@ class _Counting:
         stage.signal_families(sender, signal.SIGCONT)
         stage.until(lambda: self._on.counts()["sent"] >= backlog, self._running.children)
         time.sleep(0.2)
-        asked, told = postgres.take(), redis.take()
-        self._tell("send, per code of a backlog, Postgres", asked)
-        return {metric: value / backlog for metric, value in _counts(asked, told).items()}
+        sent_to_postgres, sent_to_redis = postgres.take(), redis.take()
+        self._show("send, per code of a backlog, Postgres", sent_to_postgres)
+        return {metric: value / backlog for metric, value in _counts(sent_to_postgres, sent_to_redis).items()}
 
     def _alone(self) -> Counts:
         """Return what a sender says for a code that comes after a pause: the least of a few."""
@@ -173,10 +176,10 @@ class _Counting:
             postgres.take(), redis.take()
             self._call(iter([request]), 202)
             time.sleep(0.3)
-            asked, told = postgres.take(), redis.take()
-            seen.append(_counts(asked, told))
-        self._tell("send, a code alone, Postgres", asked)
-        self._tell("send, a code alone, Redis", told)
+            sent_to_postgres, sent_to_redis = postgres.take(), redis.take()
+            seen.append(_counts(sent_to_postgres, sent_to_redis))
+        self._show("send, a code alone, Postgres", sent_to_postgres)
+        self._show("send, a code alone, Redis", sent_to_redis)
         return {metric: min(each[metric] for each in seen) for metric in seen[0]}
 
     def _call(self, requests: Iterator[bytes], status: int) -> None:

@@ -105,7 +105,7 @@ def _grown(on: Stage, ours: Otpqueue, url: str, given: argparse.Namespace) -> re
 
 
 def wait_for(on: Stage, running: Running, count: int) -> None:
-    """Wait until the provider was asked for so many codes."""
+    """Wait until the provider has received requests for this many codes."""
     stage.until(lambda: on.counts()["sent"] >= count, running.children, seconds=300)
 
 

@@ -85,7 +85,7 @@ class Meter:
         return result
 
     def take(self, name: str, *, codes: int) -> Figures:
-        """Return what a code has cost, and begin anew."""
+        """Return the cost of one code since the last call."""
         here_s, there_s, statements = self._spent.pop(name, [0.0, 0.0, 0.0])
         return here_s * 1000 / codes, there_s * 1000 / codes, statements / codes
 

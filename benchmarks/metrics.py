@@ -38,7 +38,7 @@ _numbers = itertools.count()
 
 
 def fresh() -> dict[str, str]:
-    """Return what nobody has asked for before."""
+    """Return a value that no earlier call has used."""
     return {"phone_number": f"+447400{next(_numbers) % 1_000_000:06}"}
 
 
@@ -89,7 +89,7 @@ def load_on(url: str, key: str) -> Iterator[list[int]]:
 
 
 def scrape(url: str, count: int, name: str) -> str:
-    """Scrape so many times, a tenth of a second apart, and print how long it took; return the last page."""
+    """Scrape this many times, 0.1 s apart, and print the times; return the last page."""
     took: dict[str, list[float]] = {"/metrics": [], "/health/live": []}
     text = ""
     for _ in range(count):
@@ -138,7 +138,7 @@ def main() -> None:
             "DATABASE_URL": postgres.url,
             "REDIS_URL": valkey.url,
             "INFOBIP_BASE_URL": "http://127.0.0.1:9",
-            "INFOBIP_API_KEY": "nobody-sends",
+            "INFOBIP_API_KEY": "never-used",
             "OTPQUEUE_SEAL_KEYS": "k1:" + base64.b64encode(b"s" * 32).decode(),
             "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
             "OTPQUEUE_METRICS_TOKEN": TOKEN,

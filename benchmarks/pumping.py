@@ -69,7 +69,7 @@ VARIANTS = {
     "forty countries, slow": Attack(where="many", **DAY),
     "forty countries, burst": Attack(where="many", **HOUR),
     "fifty countries, slow, block by block": Attack(where="mixed", **DAY, **SLOW),
-    "forty countries, slow, no client_ip": Attack(where="many", tells_addresses=False, **DAY),
+    "forty countries, slow, no client_ip": Attack(where="many", sends_client_ip=False, **DAY),
 }
 
 
@@ -84,7 +84,7 @@ class Outcome:
     limited: Counter[bool] = field(default_factory=Counter)
 
     def attack_share(self, sends: int) -> float:
-        """Return the share of the attack's tries that so many sends are."""
+        """Return this number of sends as a share of the attack's attempts."""
         return sends / max(self.tries[True], 1)
 
     @property
@@ -144,7 +144,7 @@ class Replay:
         outcome, limits = Outcome(), Limits()
         due: dict[UUID, Try] = {}
         typed: list[tuple[float, UUID]] = []
-        told = attack is None or attack.tells_addresses
+        reported = attack is None or attack.sends_client_ip
         for one in self.tries(attack):
             while typed and typed[0][0] <= one.at_s:
                 self._verify(heapq.heappop(typed))
@@ -152,7 +152,7 @@ class Replay:
             if not limits.admit(one):
                 outcome.limited[one.attack] += 1
                 continue
-            request_id = self._accept(guard, client_id, one, address=one.address if told else None)
+            request_id = self._accept(guard, client_id, one, address=one.address if reported else None)
             if request_id is None:
                 outcome.flagged[one.attack] += 1
                 continue

@@ -5,7 +5,7 @@ requests are verified, most within a minute. A country has 300 to 20 000 blocks 
 some are much more popular than others (log-normal, sigma 1.2). 35 % of requests come from numbers that were
 verified in the last 14 days, 30 % from one of 300 addresses that many people share.
 
-The attack: numbers that nobody verifies, in blocks of their own unless told otherwise, from addresses at
+The attack: numbers that are never verified, in separate blocks by default, from addresses at
 random.
 """
 
@@ -81,7 +81,7 @@ class Attack:
     addresses: int = 500
     populated: float = 0
     """Share of its blocks in which honest people verified."""
-    tells_addresses: bool = True
+    sends_client_ip: bool = True
 
 
 class World:

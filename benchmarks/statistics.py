@@ -7,7 +7,7 @@ measures what counting costs each code.
 
 1. A backlog of events is added up, first as it is, then while an old transaction keeps Postgres from removing
    deleted rows.
-2. Hours of so many days, and minutes of half a day, of so many combinations of client and country, in each of
+2. Hours of some days, and minutes of half a day, for some combinations of client and country, in each of
    which all is counted that can be, are summed up. Milliseconds, the median of 20: how long it took, and how
    long Postgres and this process were at work. Postgres may use one core for each query.
 """

@@ -32,7 +32,7 @@ def measure(on: Stage, given: argparse.Namespace) -> report.Found:
 
 def _verify(on: Stage, ours: Otpqueue, connections: int, given: argparse.Namespace) -> report.Measured:
     numbers = options.fresh_numbers(given)
-    # One after the other they take longer, and few tell as much.
+    # Sequential calls take longer, and a few are enough.
     count = given.requests if connections > 1 else min(given.requests, 200)
     with ours.running(on, sends=True) as running:
         warming, measured = 100, count
@@ -55,7 +55,7 @@ def _verify(on: Stage, ours: Otpqueue, connections: int, given: argparse.Namespa
 def sent_codes(
     on: Stage, running: Running, numbers: Iterator[str], count: int, *, connections: int = 16
 ) -> list[bytes]:
-    """Ask for so many codes, wait until they were sent, and return the requests that check them."""
+    """Request this many codes, wait until they are sent, and return the HTTP requests that verify them."""
     paths = accepted_paths(running, numbers, count, connections=connections)
     stage.sent_all(on, running)
     body = {path: b'{"code":"%s","session_id":"%s"}' % (CODE.encode(), session) for path, session in paths}
@@ -66,7 +66,7 @@ def sent_codes(
 def accepted_paths(
     running: Running, numbers: Iterator[str], count: int, *, connections: int = 16
 ) -> list[tuple[str, bytes]]:
-    """Ask for so many codes and return their paths with their sessions."""
+    """Request this many codes and return their paths with their sessions."""
     found: list[tuple[str, bytes]] = []
 
     def note(request: bytes, status: int, body: bytes, _sent_at: float, _answered_at: float) -> None:

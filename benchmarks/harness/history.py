@@ -179,7 +179,7 @@ def make(
     span: timedelta = timedelta(days=29),
     until: timedelta = timedelta(hours=1),
 ) -> str:
-    """Make a database with so many ended requests and return its URL."""
+    """Create a database with this many ended requests and return its URL."""
     ours.prepare(on)
     url = on.new_database(ours.template)
     _live(on, ours, url)

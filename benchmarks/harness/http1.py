@@ -87,7 +87,7 @@ def closed(
     expected: int = 202,
     on_answer: OnAnswer | None = None,
 ) -> Load:
-    """Keep so many requests in flight until the time is over or there are no more requests."""
+    """Keep this many requests in flight until the time ends or no requests are left."""
     return _Loop(port, requests, expected, on_answer).closed(connections, seconds)
 
 

@@ -46,7 +46,7 @@ class Tap(ABC):
         return int(self._listening.getsockname()[1])
 
     def take(self) -> Traffic:
-        """Return what passed since the last call, and begin anew."""
+        """Return what passed since the last call, and start again."""
         with self._lock:
             taken, self._traffic = self._traffic, Traffic()
         return taken

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
@@ -18,6 +17,7 @@ from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
 from otpqueue.domain.stats import Dimension
 from otpqueue.domain.typed import control_character, named
+from otpqueue.durations import parse_duration
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_DEPTH = 16
@@ -26,8 +26,8 @@ MAX_DEPTH = 16
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
 """In any time zone a moment that can be reckoned with."""
 
-_DURATION = "([1-9][0-9]{0,4})([mhd])"
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_WINDOW_UNITS = ("m", "h", "d", "w")
+"""Statistics have a resolution of one minute."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -77,12 +77,9 @@ def _moment(text: object) -> datetime:
     return moment.astimezone(UTC)
 
 
-def duration(text: str) -> timedelta:
-    """Return what a text like 15m, 1h or 7d says. Raises ValueError."""
-    found = re.fullmatch(_DURATION, text, re.ASCII)
-    if not found:
-        raise ValueError("must be a number of minutes, hours or days, e.g. 15m, 1h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def parse_window(text: str) -> timedelta:
+    """Return the window of statistics that a text like 15m, 1h or 7d says. Raises ValueError."""
+    return parse_duration(text, units=_WINDOW_UNITS)
 
 
 def dimensions(text: str | None) -> tuple[Dimension, ...]:
@@ -94,8 +91,8 @@ def dimensions(text: str | None) -> tuple[Dimension, ...]:
     return tuple(Dimension(name) for name in names)
 
 
-def _duration(text: str) -> str:
-    duration(text)
+def _window(text: str) -> str:
+    parse_window(text)
     return text
 
 
@@ -195,10 +192,10 @@ class StatsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    window: Annotated[str, AfterValidator(_duration)] = Field(
+    window: Annotated[str, AfterValidator(_window)] = Field(
         "1h",
-        description="how far back, in minutes, hours or days",
-        json_schema_extra={"pattern": f"^{_DURATION}$"},
+        description="how far back, in minutes, hours, days or weeks",
+        json_schema_extra={"pattern": f"^0*[1-9][0-9]{{0,4}}[{''.join(_WINDOW_UNITS)}]$"},
         examples=["15m", "24h", "7d"],
     )
     by: Annotated[str, AfterValidator(_dimensions)] | None = Field(

@@ -34,7 +34,7 @@ class Statistics:
         self.door.enter(req, "admin")
         query = bodies.read_query(req, bodies.StatsQuery)
         report = self.tell(
-            window=bodies.duration(query.window),
+            window=bodies.parse_window(query.window),
             by=bodies.dimensions(query.by),
             client=query.client,
             country=query.country,

@@ -1,4 +1,4 @@
-"""The `otpqueue` command. A subcommand's module is imported when the subcommand is asked for."""
+"""The `otpqueue` command. Each subcommand's module is imported only when the subcommand is used."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ COMMANDS: Mapping[str, str] = {
 """The module in this package that defines each subcommand, as an attribute of the same name."""
 
 
-class _Group(click.Group):
-    """Imports subcommands on demand. `simulator` works only when its server is installed."""
+class _LazyGroup(click.Group):
+    """Imports subcommands on demand. `simulator` needs the extra `otpqueue[simulator]`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's name
         return [*sorted(COMMANDS), "simulator"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name == "simulator":
-            return _simulator()
+            return _import_simulator()
         if cmd_name not in COMMANDS:
             return None
         with _no_garbage_collection():
@@ -68,34 +68,34 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _simulator() -> click.Command:
+def _import_simulator() -> click.Command:
     try:
         from otpqueue.simulator.command import simulator  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        return _without(error.name)
+        return _make_placeholder(error.name)
     return simulator
 
 
-def _without(module: str | None) -> click.Command:
-    """Return what stands in for `simulator` where it is not installed: `--help` lists all commands."""
+def _make_placeholder(module: str | None) -> click.Command:
+    """Return a `simulator` command that only names the missing module, so that `--help` lists it too."""
 
-    def complain() -> None:
-        raise click.ClickException(f"the simulator needs {module}: pip install 'otpqueue[simulator]'")
+    def report_missing_module() -> None:
+        raise click.ClickException(f"The simulator needs {module}. Run: pip install 'otpqueue[simulator]'")
 
     return click.Command(
         "simulator",
-        callback=complain,
+        callback=report_missing_module,
         help="Run a local stand-in for the Infobip 2FA API (not installed).",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="otpqueue")
 def main() -> None:
     """SMS one-time passcodes as a service.
 
-    Start with `otpqueue dev`: everything on one machine, nothing real sent.
+    Start with `otpqueue dev`: it runs every service on this machine, with a simulated provider.
     """
-    # What a command prints goes to stdout; its records, if any, to stderr. Services configure their own.
+    # Output goes to stdout, log records to stderr. Services configure their own logging.
     logs.configure(process="otpqueue", style="readable", level="WARNING")

@@ -1,4 +1,4 @@
-"""`otpqueue clients`: who may call, and what is set for each of them alone."""
+"""`otpqueue clients`: the callers of the API, and the settings of each."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import json
 import click
 
 from otpqueue import clock, settings
-from otpqueue.cli.errors import explained
+from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.client_settings import PATHS, Stored, flat, not_understood
 from otpqueue.operations.clients import Clients
 from otpqueue.wiring import Parts
 
 
-def _clients() -> Clients:
+def _load_clients() -> Clients:
     return Parts(settings.load()).clients
 
 
-def _lines(stored: Stored) -> list[str]:
-    """Return stored settings as `set` takes them."""
+def _format_settings(stored: Stored) -> list[str]:
+    """Return stored settings as PATH=VALUE, the form that `set` accepts."""
     return [
         f"{path}={','.join(value) if isinstance(value, list) else value}"
         for path, value in sorted(flat(stored).items())
@@ -27,61 +27,63 @@ def _lines(stored: Stored) -> list[str]:
 
 @click.group()
 def clients() -> None:
-    """Make clients, and set for one what differs from the deployment's settings."""
+    """Create clients and override settings for one client."""
 
 
-@clients.command()
+@clients.command(name="create")
 @click.argument("name")
-@explained
-def create(name: str) -> None:
-    """Make a client called NAME; `otpqueue keys create --client NAME` makes one, too, and a key."""
-    _clients().create(name, now=clock.now())
-    click.echo(f"made {name}")
+@explain_errors
+def create_client(name: str) -> None:
+    """Create the client NAME. `otpqueue keys create --client NAME` also creates it."""
+    _load_clients().create(name, now=clock.now())
+    click.echo(f"created {name}")
 
 
 @clients.command(name="list")
-@explained
-def list_() -> None:
-    """List clients with what is set for them."""
-    for client in _clients().list():
-        own = " ".join(_lines(client.settings))
+@explain_errors
+def list_clients() -> None:
+    """List clients and their overridden settings."""
+    for client in _load_clients().list():
+        own = " ".join(_format_settings(client.settings))
         click.echo(f"{client.name}  {client.created_at:%Y-%m-%d %H:%M}  {own}".rstrip())
 
 
-@clients.command()
+@clients.command(name="show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print the settings as they are stored.")
-@explained
-def show(name: str, as_json: bool) -> None:
-    """Show what is set for the client NAME; all else is as the deployment has it."""
-    client = _clients().show(name)
+@click.option("--json", "as_json", is_flag=True, help="Print the stored settings as JSON.")
+@explain_errors
+def show_client(name: str, as_json: bool) -> None:
+    """Show the settings overridden for the client NAME. The deployment's settings apply otherwise."""
+    client = _load_clients().show(name)
     if as_json:
         click.echo(json.dumps(client.settings, indent=2))
         return
-    for line in _lines(client.settings):
+    for line in _format_settings(client.settings):
         click.echo(line)
     for path in not_understood(client.settings):
-        click.echo(f"{path} is not heeded: this version cannot read it", err=True)
+        click.echo(f"{path} is ignored: this version does not support it", err=True)
 
 
-@clients.command(name="set", help=f"Set PATH=VALUE for the client NAME: {', '.join(PATHS)}.")
+@clients.command(
+    name="set", help=f"Override a setting for the client NAME.\n\nPATH is one of {', '.join(PATHS)}."
+)
 @click.argument("name")
 @click.argument("setting", metavar="PATH=VALUE")
-@explained
-def set_(name: str, setting: str) -> None:
-    """Set PATH=VALUE for the client NAME."""
+@explain_errors
+def set_setting(name: str, setting: str) -> None:
+    """Override the setting PATH for the client NAME."""
     path, equals, text = setting.partition("=")
     if not equals:
-        raise click.ClickException("give PATH=VALUE, e.g. limits.number_15m=5/15m")
-    _clients().set(name, path.strip(), text.strip())
+        raise click.ClickException("Give PATH=VALUE, for example limits.number_15m=5/15m.")
+    _load_clients().set(name, path.strip(), text.strip())
     click.echo(f"{name}: {path.strip()}={text.strip()}")
 
 
-@clients.command()
+@clients.command(name="unset")
 @click.argument("name")
 @click.argument("path")
-@explained
-def unset(name: str, path: str) -> None:
-    """Have the deployment's setting at PATH apply to the client NAME again."""
-    _clients().unset(name, path)
-    click.echo(f"{name}: {path} is as the deployment has it")
+@explain_errors
+def unset_setting(name: str, path: str) -> None:
+    """Remove an override: the deployment's setting PATH applies to the client NAME again."""
+    _load_clients().unset(name, path)
+    click.echo(f"{name}: {path} follows the deployment's setting")

@@ -1,7 +1,7 @@
-"""`otpqueue send`, `status`, `verify`: the API's calls from a shell, by HTTP like any caller's.
+"""`otpqueue send`, `status`, `verify`: call the API over HTTP from a shell.
 
-Numbers and codes may be arguments, for a try, or typed: arguments stay in the shell's history, and every user
-of the machine sees them.
+Numbers and codes may be arguments for a quick test. Arguments stay in the shell's history, and every user of
+the machine can see them in the process list. Otherwise they are read from a prompt or standard input.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ import click
 import requests
 from requests.auth import AuthBase
 
-from otpqueue.cli.typed import typed_code, typed_number
+from otpqueue.cli.prompts import read_code, read_number
 
 _TIMEOUT_S = 40
-_DESCRIBED = Path(".otpqueue/dev.json")
+_DEV_FILE = Path(".otpqueue/dev.json")
 
 
-def _target(url: str | None, api_key: str | None) -> tuple[str, str]:
-    """Return the API's URL and a key, both from one place.
+def _choose_target(url: str | None, api_key: str | None) -> tuple[str, str]:
+    """Return the API's URL and a key, both from the same source.
 
-    That is what the caller gave, by options and environment, or else a running `otpqueue dev`. A file of the
-    working folder never says where a key of the caller's goes. Raises ClickException.
+    The source is options and environment, or else a running `otpqueue dev`. A file in the working folder
+    never decides where the user's own key is sent. Raises ClickException.
     """
     url, api_key = url or os.environ.get("OTPQUEUE_URL"), api_key or os.environ.get("OTPQUEUE_API_KEY")
-    if not url and not api_key and _DESCRIBED.is_file():
-        url, api_key = _of_dev()
+    if not url and not api_key and _DEV_FILE.is_file():
+        url, api_key = _read_dev_file()
     if not url or not api_key:
         missing = "OTPQUEUE_URL and OTPQUEUE_API_KEY"
         if url or api_key:
-            missing = "OTPQUEUE_API_KEY, too" if url else "OTPQUEUE_URL, too"
+            missing = "OTPQUEUE_API_KEY as well" if url else "OTPQUEUE_URL as well"
         raise click.ClickException(
-            f"no API to call: set {missing}, or neither and run this beside `otpqueue dev`"
+            f"No API to call. Set {missing}, or set neither and run this beside `otpqueue dev`."
         )
     return url.rstrip("/"), api_key
 
 
-def _of_dev() -> tuple[str, str]:
+def _read_dev_file() -> tuple[str, str]:
     try:
-        dev = json.loads(_DESCRIBED.read_text(encoding="utf-8"))
+        dev = json.loads(_DEV_FILE.read_text(encoding="utf-8"))
         url, api_key = str(dev["api_url"]), str(dev["api_key"])
         host = urlsplit(url).hostname
     except (OSError, ValueError, KeyError, TypeError):
-        raise click.ClickException(f"{_DESCRIBED} cannot be read; is it `otpqueue dev`'s?") from None
-    if not host or not _is_here(host):
-        # A number or a code would go to whoever wrote the file.
+        raise click.ClickException(f"Cannot read {_DEV_FILE}. Did `otpqueue dev` write it?") from None
+    if not host or not _is_local(host):
+        # Another user may have written the file to receive numbers and codes.
         raise click.ClickException(
-            f"{_DESCRIBED} names another machine: set OTPQUEUE_URL and OTPQUEUE_API_KEY"
+            f"{_DEV_FILE} names another machine. Set OTPQUEUE_URL and OTPQUEUE_API_KEY instead."
         )
     return url, api_key
 
 
-def _is_here(host: str) -> bool:
-    """Return whether a host is this machine: no address of another one can be bound."""
+def _is_local(host: str) -> bool:
+    """Return whether a host is this machine. Only a local address can be bound."""
     try:
         for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
             with socket.socket(family) as probe:
@@ -68,8 +68,8 @@ def _is_here(host: str) -> bool:
     return True
 
 
-class _Bearer(AuthBase):
-    """Puts the key into the call; as a plain header an entry of `.netrc` would replace it."""
+class _BearerAuth(AuthBase):
+    """Adds the key to a call. `requests` would replace a plain header by an entry of `.netrc`."""
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -79,41 +79,43 @@ class _Bearer(AuthBase):
         return call
 
 
-def _call(target: tuple[str, str], method: str, path: str, body: dict[str, Any] | None = None) -> None:
+def _print_answer(
+    target: tuple[str, str], method: str, path: str, body: dict[str, Any] | None = None
+) -> None:
     url, api_key = target
     try:
         response = requests.request(
             method,
             url + path,
             json=body,
-            auth=_Bearer(api_key),
+            auth=_BearerAuth(api_key),
             timeout=_TIMEOUT_S,
-            # The API sends none, and a number must not follow one elsewhere.
+            # The API never redirects, and a number must not be sent to another host.
             allow_redirects=False,
         )
-    except (requests.RequestException, UnicodeError) as error:  # a key that cannot stand in a header
-        raise click.ClickException(f"{url} cannot be reached ({type(error).__name__})") from None
+    except (requests.RequestException, UnicodeError) as error:  # a key that is not valid in a header
+        raise click.ClickException(f"Cannot reach {url} ({type(error).__name__}).") from None
     try:
         answer = response.json()
     except ValueError:
-        raise click.ClickException(f"{url} answered HTTP {response.status_code} and no JSON") from None
+        raise click.ClickException(f"{url} answered HTTP {response.status_code} without JSON.") from None
     click.echo(json.dumps(answer, indent=2))
     if not response.ok:
         raise SystemExit(1)
 
 
-def _with_target(command: Any) -> Any:
-    command = click.option("--url", help="The API; OTPQUEUE_URL unless given.")(command)
+def _add_target_options(command: Any) -> Any:
+    command = click.option("--url", help="URL of the API. Default: OTPQUEUE_URL.")(command)
     return click.option(
-        "--api-key", help="A key for it; better in OTPQUEUE_API_KEY, where others do not see it."
+        "--api-key", help="API key. Default: OTPQUEUE_API_KEY, which the process list does not show."
     )(command)
 
 
 @click.command()
 @click.argument("phone_number", required=False)
-@click.option("--session-id", help="Binds the code to a session.")
-@click.option("--country", help="Country of a national number, e.g. GB.")
-@_with_target
+@click.option("--session-id", help="Bind the code to this session.")
+@click.option("--country", help="Country of a national number, for example GB.")
+@_add_target_options
 def send(
     phone_number: str | None,
     session_id: str | None,
@@ -121,41 +123,44 @@ def send(
     url: str | None,
     api_key: str | None,
 ) -> None:
-    """Ask for a code to be sent to PHONE_NUMBER.
+    """Request a code for PHONE_NUMBER.
 
-    Unless given, the number is asked for, or read from stdin: then it does not stand in the process list.
+    Without PHONE_NUMBER, the number is read from a prompt or standard input, so that the process list does
+    not show it.
     """
-    target = _target(url, api_key)
+    target = _choose_target(url, api_key)
     if phone_number is None:
-        phone_number = typed_number()
+        phone_number = read_number()
     given = {"phone_number": phone_number, "session_id": session_id, "country": country}
     body = {name: value for name, value in given.items() if value is not None}
-    _call(target, "POST", "/v1/otp-requests", body)
+    _print_answer(target, "POST", "/v1/otp-requests", body)
 
 
 @click.command()
 @click.argument("request_id", type=click.UUID)
-@click.option("--wait", default=0, type=click.IntRange(0, 30), help="Wait so many seconds for a change.")
-@_with_target
+@click.option(
+    "--wait", default=0, type=click.IntRange(0, 30), help="Wait up to this many seconds for a change."
+)
+@_add_target_options
 def status(request_id: Any, wait: int, url: str | None, api_key: str | None) -> None:
-    """Show how the request REQUEST_ID stands."""
-    _call(_target(url, api_key), "GET", f"/v1/otp-requests/{request_id}?wait={wait}")
+    """Show the status of the request REQUEST_ID."""
+    _print_answer(_choose_target(url, api_key), "GET", f"/v1/otp-requests/{request_id}?wait={wait}")
 
 
 @click.command()
 @click.argument("request_id", type=click.UUID)
 @click.argument("code", required=False)
-@click.option("--session-id", help="The session the code was asked for.")
-@_with_target
+@click.option("--session-id", help="The session that the code is bound to.")
+@_add_target_options
 def verify(
     request_id: Any, code: str | None, session_id: str | None, url: str | None, api_key: str | None
 ) -> None:
-    """Check CODE against the request REQUEST_ID; exit code 0 only if it is right.
+    """Verify CODE for the request REQUEST_ID. Exit code 0 means that it is right.
 
-    Unless given, the code is asked for, or read from stdin: then it does not stand in the process list.
+    Without CODE, the code is read from a prompt or standard input, so that the process list does not show it.
     """
-    target = _target(url, api_key)
+    target = _choose_target(url, api_key)
     if code is None:
-        code = typed_code()
+        code = read_code()
     body = {"code": code} | ({"session_id": session_id} if session_id else {})
-    _call(target, "POST", f"/v1/otp-requests/{request_id}/verify", body)
+    _print_answer(target, "POST", f"/v1/otp-requests/{request_id}/verify", body)

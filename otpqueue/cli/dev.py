@@ -1,4 +1,4 @@
-"""`otpqueue dev`: everything on one machine, from a bare Python, in one command."""
+"""`otpqueue dev`: a complete development instance on one machine."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otpqueue import clock, logs, policies, settings
-from otpqueue.cli.errors import explained
+from otpqueue.cli.errors import explain_errors
 
 if TYPE_CHECKING:
-    from otpqueue.cli.instance import Instance
+    from otpqueue.cli.instance import DevInstance
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Stop(BaseException):
-    """A signal asked us to stop."""
+class _StopSignal(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived."""
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="The API's port; PORT (8000) unless given.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port of the API; 0 for a free one. Default: PORT, or else 8000.",
+)
 @click.option(
     "--data-dir",
     default=".otpqueue",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the engines' data, the keys and dev.json.",
+    help="Folder for databases, keys and dev.json.",
 )
 @click.option(
     "--fork/--no-fork",
     default=sys.platform == "linux",
     show_default="fork on Linux",
-    help="Fork the parts from one process, which takes less time and memory, or start each as its command.",
+    help="Fork the services from one process, which saves time and memory, or start each as a command.",
 )
-@explained
+@explain_errors
 def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
-    """Start everything: embedded Postgres and Redis, the simulator, API, workers and beat.
+    """Run a complete instance: embedded Postgres and Redis, the simulator, API, workers and beat.
 
-    DATABASE_URL, REDIS_URL or INFOBIP_API_KEY with INFOBIP_BASE_URL, where set, take the place of the
-    embedded part each. Ctrl-C stops it all.
+    DATABASE_URL replaces the embedded Postgres, REDIS_URL the embedded Redis, and INFOBIP_API_KEY with
+    INFOBIP_BASE_URL the simulator. Ctrl-C stops the instance.
     """
-    # Imported here, so that other commands need not wait for it.
-    from otpqueue.cli.instance import Instance  # noqa: PLC0415
+    # Slow to import; other commands do not need it.
+    from otpqueue.cli.instance import DevInstance  # noqa: PLC0415
     from otpqueue.embedded import EmbeddedError, EngineHome, Multithreaded  # noqa: PLC0415
 
-    gc.disable()  # until all has started: what is imported stays
-    # Ours is the only Postgres here; libpq's own variables would lead every client of it astray.
+    gc.disable()  # until every service has started: imported modules stay
+    # libpq's own variables would point clients to another Postgres.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     given = settings.load()
@@ -60,27 +64,29 @@ def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
     try:
         with EngineHome(data_dir) as home:
             chosen = given.port if port is None else port
-            _run(Instance(given, port=chosen, data_dir=home.path, fork=fork))
+            _run_instance(DevInstance(given, port=chosen, data_dir=home.path, fork=fork))
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"needs {error.name}: pip install 'otpqueue[dev]'") from None
+        raise click.ClickException(
+            f"`otpqueue dev` needs {error.name}. Run: pip install 'otpqueue[dev]'"
+        ) from None
     except Multithreaded as error:
         raise click.ClickException(f"{error} Start with --no-fork.") from None
     except EmbeddedError as error:
         raise click.ClickException(str(error)) from None
 
 
-def _run(instance: Instance) -> None:
-    def stop(*_: object) -> None:
-        raise _Stop
+def _run_instance(instance: DevInstance) -> None:
+    def raise_stop(*_: object) -> None:
+        raise _StopSignal
 
     for number in _SIGNALS:
-        signal.signal(number, stop)
+        signal.signal(number, raise_stop)
     try:
         instance.start()
-        instance.describe()
-        click.echo(_banner(instance.description(), instance.described), err=True)
-        instance.watch()
-    except _Stop:
+        instance.write_description()
+        click.echo(_format_banner(instance.describe(), instance.description_file), err=True)
+        instance.supervise()
+    except _StopSignal:
         pass
     finally:
         for number in _SIGNALS:
@@ -88,21 +94,21 @@ def _run(instance: Instance) -> None:
         instance.stop()
 
 
-def _banner(about: dict[str, Any], described: Path) -> str:
+def _format_banner(about: dict[str, Any], described: Path) -> str:
     pages = [("API", about["api_url"]), ("API docs", f"{about['api_url']}/docs")]
     if about["simulator_url"]:
         pages += [("try it", f"{about['api_url']}/try"), ("simulator", about["simulator_url"])]
     if about["console_url"]:
-        pages += [("console", about["console_url"]), ("  its key", about["admin_api_key"])]
+        pages += [("console", about["console_url"]), ("  admin key", about["admin_api_key"])]
     pages += [("API key", about["api_key"]), ("for scripts", str(described))]
     lines = ["", "otpqueue is ready. Ctrl-C stops it.", ""]
     lines += [f"  {name:<12}{where}" for name, where in pages]
     lines += ["", "Paste this into another shell to send a code and verify it:", ""]
-    lines += [f"  {line}" for line in _commands(about)]
+    lines += [f"  {line}" for line in _format_commands(about)]
     return "\n".join([*lines, ""])
 
 
-def _commands(about: dict[str, Any]) -> list[str]:
+def _format_commands(about: dict[str, Any]) -> list[str]:
     number, code = "+YOUR_NUMBER", "CODE=THE_CODE_YOU_GOT"
     if about["simulator_url"]:
         number = "+447700900123"

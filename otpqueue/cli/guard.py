@@ -1,54 +1,41 @@
-"""`otpqueue guard`: what the pumping guard sees and refuses, and what an operator lets through."""
+"""`otpqueue guard`: reports of the pumping guard, its refusals and its exceptions."""
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import click
 
 from otpqueue import clock, settings
-from otpqueue.cli.errors import explained
+from otpqueue.cli.duration import DurationType
+from otpqueue.cli.errors import explain_errors
 from otpqueue.operations.guard_desk import Line
 from otpqueue.wiring import Parts
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A number with a unit: 30m, 24h, 7d."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Return the duration."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", str(value), re.ASCII)
-        if not found:
-            self.fail(f"{value} is not a duration like 30m, 24h or 7d", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
 _since = click.option(
-    "--since", type=Duration(), default="24h", show_default=True, help="How far back, e.g. 90m, 24h, 14d."
+    "--since",
+    type=DurationType(),
+    default="24h",
+    show_default=True,
+    help="How far back, for example 90m, 24h, 2w.",
 )
 
 
 @click.group()
 def guard() -> None:
-    """Watch the pumping guard, and make exceptions."""
+    """Inspect the pumping guard and manage its exceptions."""
 
 
-@guard.command()
+@guard.command(name="report")
 @_since
 @click.option("--country", help="Only this country (ISO 3166 alpha-2).")
-@click.option("--blocks", default=20, show_default=True, help="How many blocks at most.")
-@explained
-def report(since: timedelta, country: str | None, blocks: int) -> None:
-    """Sum up sends, verified ones and refusals by country and by block of 10 000 numbers, worst first.
+@click.option("--blocks", default=20, show_default=True, help="Maximum number of blocks.")
+@explain_errors
+def print_report(since: timedelta, country: str | None, blocks: int) -> None:
+    """Count sends, verifications and refusals by country and by block of 10 000 numbers, worst first.
 
-    In shadow mode `refused` is what would have been, and `lost` how many of those were verified: people.
+    In shadow mode, `refused` counts requests that enforcement would have refused, and `lost` how many of
+    those were verified: real users.
     """
     now = clock.now()
     parts = Parts(settings.load())
@@ -62,12 +49,12 @@ def report(since: timedelta, country: str | None, blocks: int) -> None:
             f"{title:<16}{'sent':>9}{'verified':>10}{'share':>7}{'budget':>8}{'refused':>9}{'lost':>7}"
         )
         for line in lines:
-            click.echo(_row(line))
+            click.echo(_format_row(line))
     if len(found.blocks) > blocks:
-        click.echo(f"... and {len(found.blocks) - blocks} blocks more (--blocks)")
+        click.echo(f"... and {len(found.blocks) - blocks} more blocks (--blocks)")
 
 
-def _row(line: Line) -> str:
+def _format_row(line: Line) -> str:
     share = "-" if line.share is None else f"{line.share:.0%}"
     may = "-" if line.budget is None else f"{line.budget:g}"
     return (
@@ -76,12 +63,12 @@ def _row(line: Line) -> str:
     )
 
 
-@guard.command()
+@guard.command(name="decisions")
 @_since
-@click.option("--limit", default=50, show_default=True, help="How many lines at most.")
-@explained
-def decisions(since: timedelta, limit: int) -> None:
-    """List refusals, newest first, one line for each minute, client, country and reason."""
+@click.option("--limit", default=50, show_default=True, help="Maximum number of lines.")
+@explain_errors
+def list_decisions(since: timedelta, limit: int) -> None:
+    """List refusals, newest first: one line per minute, client, country and reason."""
     found = Parts(settings.load()).guard_desk.decisions(since=clock.now() - since, limit=limit)
     for one in found:
         verb = "refused" if one.mode == "enforce" else "would have refused"
@@ -93,31 +80,36 @@ def decisions(since: timedelta, limit: int) -> None:
         click.echo("nothing refused")
 
 
-@guard.command()
+@guard.command(name="allow")
 @click.argument("subject")
 @click.option(
-    "--for", "lasting", type=Duration(), default="24h", show_default=True, help="e.g. 30m, 24h, 7d."
+    "--for",
+    "lasting",
+    type=DurationType(),
+    default="24h",
+    show_default=True,
+    help="How long, for example 30m, 24h, 2w.",
 )
-@explained
-def allow(subject: str, lasting: timedelta) -> None:
-    """Let all numbers of SUBJECT through, a country (GB) or first digits (447911), for a while."""
+@explain_errors
+def allow_subject(subject: str, lasting: timedelta) -> None:
+    """Exempt SUBJECT from the guard for a while: a country (GB) or the first digits of numbers (447911)."""
     until = Parts(settings.load()).guard_desk.allow(subject, lasting=lasting, now=clock.now())
-    click.echo(f"{subject} is let through until {until:%Y-%m-%d %H:%M} UTC")
+    click.echo(f"{subject} is exempt until {until:%Y-%m-%d %H:%M} UTC")
 
 
-@guard.command()
+@guard.command(name="disallow")
 @click.argument("subject")
-@explained
-def disallow(subject: str) -> None:
-    """End the exception for SUBJECT now."""
+@explain_errors
+def end_exception(subject: str) -> None:
+    """End the exception for SUBJECT."""
     if not Parts(settings.load()).guard_desk.disallow(subject):
-        raise click.ClickException(f"{subject} is not let through")
+        raise click.ClickException(f"{subject} has no exception.")
     click.echo(f"{subject} is guarded again")
 
 
 @guard.command(name="list")
-@explained
-def list_() -> None:
-    """List what is let through."""
+@explain_errors
+def list_exceptions() -> None:
+    """List the exceptions."""
     for one in Parts(settings.load()).guard_desk.exceptions(now=clock.now()):
         click.echo(f"{one.subject}  until {one.until:%Y-%m-%d %H:%M} UTC")

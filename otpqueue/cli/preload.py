@@ -1,4 +1,4 @@
-"""The modules that the parts of `otpqueue dev` share: imported once, before the parts are forked."""
+"""Imports the modules that the processes of `otpqueue dev` share, before these are forked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 from importlib import import_module
 from importlib.util import find_spec
 
-OWN = ("otpqueue.infobip.provisioning", "otpqueue.store.migrate", "otpqueue.wiring")
-"""What setting up an instance needs."""
+SETUP_MODULES = ("otpqueue.infobip.provisioning", "otpqueue.store.migrate", "otpqueue.wiring")
+"""Needed to set up an instance."""
 
-PARTS = (
+SERVICE_MODULES = (
     "otpqueue.cli.services",
     # The API.
     "multiprocessing.popen_fork",
@@ -41,23 +41,27 @@ PARTS = (
     "otpqueue.worker.stopping",
     "otpqueue.worker.tasks",
 )
-"""What the parts need besides, except for the simulator. A missing name costs only memory and time."""
+"""Needed by API, workers and beat. A module missing here costs only memory and time."""
 
-OPTIONAL = ("valkey",)
-"""What libraries import where it is installed: `limits` imports this one."""
+OPTIONAL_MODULES = ("valkey",)
+"""Imported by libraries if installed: `limits` imports this one."""
 
-SIMULATOR = ("otpqueue.simulator.command", "uvicorn.lifespan.on")
+SIMULATOR_MODULES = ("otpqueue.simulator.command", "uvicorn.lifespan.on")
 
 
-def load(*, parts: bool, simulator: bool) -> None:
-    """Import what setting up needs and, if they are to be forked, what the parts and the simulator need.
+def import_modules(*, services: bool, simulator: bool) -> None:
+    """Import the modules for setup and, with `services`, those of the processes that will be forked.
 
     Raises ModuleNotFoundError when an extra is not installed.
     """
-    for name in (*OWN, *(PARTS if parts else ()), *(SIMULATOR if parts and simulator else ())):
+    for name in (
+        *SETUP_MODULES,
+        *(SERVICE_MODULES if services else ()),
+        *(SIMULATOR_MODULES if services and simulator else ()),
+    ):
         import_module(name)
-    if parts:
-        for name in filter(find_spec, OPTIONAL):
+    if services:
+        for name in filter(find_spec, OPTIONAL_MODULES):
             import_module(name)
-        # Garbage would be frozen with the rest.
+        # The caller freezes the heap; garbage would be frozen with it.
         gc.collect()

@@ -1,4 +1,4 @@
-"""`otpqueue keys rotate-seal | rotate-hash | drop-sealed`: the keys of the vault are replaced."""
+"""`otpqueue keys rotate-seal | rotate-hash | drop-sealed`: replace the vault's keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 import click
 
 from otpqueue import settings
-from otpqueue.cli.errors import explained
+from otpqueue.cli.errors import explain_errors
 from otpqueue.operations import rotate_seal as seals
 from otpqueue.operations.rotate_hash import Hashed
 from otpqueue.operations.rotate_seal import Sealed
@@ -19,43 +19,47 @@ _batch = click.option(
     type=click.IntRange(1, 10_000),
     default=seals.BATCH,
     show_default=True,
-    help="Rows a step: so many are locked at a time, for some milliseconds.",
+    help="Rows per step. Each step locks its rows for some milliseconds.",
 )
-_dry_run = click.option("--dry-run", is_flag=True, help="Say how things stand, and change nothing.")
+_dry_run = click.option(
+    "--dry-run", is_flag=True, help="Show the progress of the rotation, and change nothing."
+)
 
 
 @click.command(name="rotate-seal")
 @_batch
 @_dry_run
-@explained
+@explain_errors
 def rotate_seal(batch: int, *, dry_run: bool) -> None:
-    """Seal all stored numbers anew with the first of OTPQUEUE_SEAL_KEYS.
+    """Re-encrypt all stored numbers with the first key of OTPQUEUE_SEAL_KEYS.
 
-    May be interrupted and run again. docs/privacy.md has the whole procedure.
+    It may be interrupted and run again. docs/privacy.md describes the procedure.
     """
     with closing(Parts(settings.load())) as parts:
         rotate = parts.rotate_seal
-        sealed = rotate.look() if dry_run else rotate(progress=_say, batch=batch)
-    _tell_sealed(sealed, rotate.vault.seal_key_ids)
+        sealed = rotate.look() if dry_run else rotate(progress=_print_progress, batch=batch)
+    _print_sealed(sealed, rotate.vault.seal_key_ids)
 
 
-def _say(key: str, done: int, of: int) -> None:
+def _print_progress(key: str, done: int, of: int) -> None:
     click.echo(f"{key}: {done} of {of}, {of - done} left")
 
 
-def _tell_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
+def _print_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
     for key_id, count in sealed.counts.items():
         role = "not in OTPQUEUE_SEAL_KEYS" if key_id not in configured else ""
         role = "seals" if key_id == configured[0] else role or "older"
         click.echo(f"{key_id} ({role}): {count} numbers")
     seals = sealed.seals.get(configured[0], 0)
-    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of what one key may")
+    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of the limit of one key")
     if seals >= MOST_SEALS / 2:
         click.echo(f"{configured[0]} must be replaced: put a new key before it (docs/privacy.md)", err=True)
     for key_id, count in sealed.unopened.items():
-        click.echo(f"{key_id} does not open {count} of them: is it another key of the same name?", err=True)
+        click.echo(
+            f"{key_id} cannot decrypt {count} of them. Is it a different key with the same id?", err=True
+        )
     if sealed.removable:
-        click.echo(f"may be removed from OTPQUEUE_SEAL_KEYS: {', '.join(sealed.removable)}")
+        click.echo(f"removable from OTPQUEUE_SEAL_KEYS: {', '.join(sealed.removable)}")
     else:
         click.echo("no key may be removed from OTPQUEUE_SEAL_KEYS")
 
@@ -66,37 +70,41 @@ def _tell_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
 @click.option(
     "--drop-unknown",
     is_flag=True,
-    help="Forget numbers that stand in a table as a hash alone, of which no request is stored.",
+    help="Delete hashes of numbers that no stored request can be used to rehash.",
 )
-@explained
+@explain_errors
 def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
-    """Hash all stored numbers anew with the first key of OTPQUEUE_HASH_KEY.
+    """Rehash all stored numbers with the first key of OTPQUEUE_HASH_KEY.
 
-    May be interrupted and run again. docs/privacy.md has the whole procedure.
+    It may be interrupted and run again. docs/privacy.md describes the procedure.
     """
     with closing(Parts(settings.load())) as parts:
         rotate = parts.rotate_hash
         if not rotate.replacing:
             raise click.ClickException(
-                "OTPQUEUE_HASH_KEY holds one key; to replace it, put the new one before it, a comma between"
+                "OTPQUEUE_HASH_KEY holds one key. To replace it, put the new key and a comma before it."
             )
-        left = rotate.look() if dry_run else rotate(progress=_say, batch=batch, drop_unknown=drop_unknown)
-    _tell_hashed(left)
+        left = (
+            rotate.look()
+            if dry_run
+            else rotate(progress=_print_progress, batch=batch, drop_unknown=drop_unknown)
+        )
+    _print_hashed(left)
 
 
-def _tell_hashed(left: Hashed) -> None:
+def _print_hashed(left: Hashed) -> None:
     for use in left.uses:
         rows = "unknown" if use.rows is None else use.rows
-        until = f"until {use.until:%Y-%m-%d %H:%M}Z" if use.until else "no end by itself"
+        until = f"until {use.until:%Y-%m-%d %H:%M}Z" if use.until else "no end date"
         click.echo(f"{use.what}: {rows} under the old key, {until}; {use.todo}")
     if left.needed:
-        click.echo(f"the old key is still needed{_by_itself(left)}")
+        click.echo(f"the old key is still needed{_format_end(left)}")
     else:
         click.echo("the old key may be removed from OTPQUEUE_HASH_KEY")
 
 
-def _by_itself(left: Hashed) -> str:
-    """Return until when, where nothing has to be done but to wait."""
+def _format_end(left: Hashed) -> str:
+    """Return the end of all uses of the old key, or nothing when some use does not end by waiting."""
     ends = [use.until for use in left.uses]
     known = [end for end in ends if end]
     return f", until {max(known):%Y-%m-%d %H:%M}Z" if known and len(known) == len(ends) else ""
@@ -104,10 +112,10 @@ def _by_itself(left: Hashed) -> str:
 
 @click.command(name="drop-sealed")
 @click.argument("key_id")
-@click.confirmation_option(prompt="Delete every request whose number this key has sealed?")
-@explained
+@click.confirmation_option(prompt="Delete every request whose number is sealed with this key?")
+@explain_errors
 def drop_sealed(key_id: str) -> None:
-    """Delete the requests whose number is sealed with KEY_ID, a sealing key that is lost for good."""
+    """Delete the requests whose number is sealed with KEY_ID, a key that is lost."""
     try:
         with closing(Parts(settings.load())) as parts:
             count = parts.rotate_seal.drop(key_id)

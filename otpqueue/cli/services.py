@@ -1,4 +1,4 @@
-"""The parts, started one by one on real engines."""
+"""The commands that run a service or prepare the database and the provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 import click
 
 from otpqueue import clock, logs, settings
-from otpqueue.cli.errors import explained
+from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.domain.templates import web_otp_problem
 from otpqueue.operations.rotate_seal import refusal_to_start
@@ -20,11 +20,11 @@ from otpqueue.wiring import Parts
 log = logs.get_logger(__name__)
 
 
-def _complete_settings() -> Settings:
-    """Return the settings.
+def _load_complete_settings() -> Settings:
+    """Return the settings that API, workers and beat need.
 
-    Raises SettingsError when one is missing that API, workers and beat need, or cannot be,
-    DatabaseMisconfigured for a database that they cannot work with. One that is away is no reason.
+    Raises SettingsError when one is missing or invalid, and DatabaseMisconfigured for a database that they
+    cannot use. A database that cannot be reached is only logged: it may come back.
     """
     current = settings.load()
     for needed in ("database_url", "redis_url", "infobip_base_url", "infobip_api_key"):
@@ -42,13 +42,12 @@ def _complete_settings() -> Settings:
     return current
 
 
-def _startable_settings() -> Settings:
-    """Return the settings.
+def _load_startable_settings() -> Settings:
+    """Return the settings as `_load_complete_settings` does.
 
-    Raises SettingsError as `_complete_settings` does, and for a key that stored numbers need and that is not
-    given.
+    Raises SettingsError also when a key that stored numbers need is missing.
     """
-    current = _complete_settings()
+    current = _load_complete_settings()
     with closing(Parts(current)) as parts:
         why = refusal_to_start(parts.rotate_seal)
     if why:
@@ -56,8 +55,8 @@ def _startable_settings() -> Settings:
     return current
 
 
-def _settle() -> None:
-    """Exempt all that exists now from garbage collection: it stays for the life of the process.
+def _freeze_heap() -> None:
+    """Exempt all present objects from garbage collection: they live as long as the process.
 
     Full collections take less time, and do not write to memory that processes share after a fork.
     """
@@ -66,16 +65,16 @@ def _settle() -> None:
 
 
 @click.command()
-@click.option("--host", help="Address to listen on; OTPQUEUE_HOST unless given.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; PORT unless given.")
-@explained
+@click.option("--host", help="Address to listen on. Default: OTPQUEUE_HOST.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on. Default: PORT.")
+@explain_errors
 def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
     from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
     from otpqueue.api.server import serve  # noqa: PLC0415
     from otpqueue.api.sockets import check_address  # noqa: PLC0415
 
-    current = _startable_settings()
+    current = _load_startable_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
@@ -84,30 +83,37 @@ def api(host: str | None, port: int | None) -> None:
         check_address(current.host, current.port)
     except OSError as error:
         why = error.strerror or str(error)
-        raise click.ClickException(f"cannot listen on {current.host} port {current.port}: {why}") from None
-    _settle()
+        raise click.ClickException(f"Cannot listen on {current.host} port {current.port}: {why}") from None
+    _freeze_heap()
     serve(current)
 
 
 @click.command()
 @click.option(
-    "--queues", "-Q", default="send,periodic,slow", show_default=True, help="Queues to serve, commas between."
+    "--queues",
+    "-Q",
+    default="send,periodic,slow",
+    show_default=True,
+    help="Queues to serve, separated by commas.",
 )
 @click.option(
     "--jobs",
     default=4,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Jobs at a time. A `send` job has OTPQUEUE_SENDER_THREADS of its own.",
+    help="Concurrent jobs. A `send` job runs OTPQUEUE_SENDER_THREADS threads of its own.",
 )
-@explained
+@explain_errors
 def worker(queues: str, jobs: int) -> None:
-    """Run a Celery worker. SIGTERM: claim no more, finish what is being sent, give the rest back."""
-    _startable_settings()
+    """Run a Celery worker.
+
+    On SIGTERM it stops claiming, finishes the sends in progress and releases its other requests.
+    """
+    _load_startable_settings()
     from otpqueue.worker.main import run  # noqa: PLC0415 - builds the application
 
-    _settle()
-    # Threads: the pump must run in the process that is told to stop.
+    _freeze_heap()
+    # Threads: the pump must run in the process that receives SIGTERM.
     code = run(
         [
             "--quiet",
@@ -124,48 +130,50 @@ def worker(queues: str, jobs: int) -> None:
 
 
 @click.command()
-@explained
+@explain_errors
 def beat() -> None:
-    """Run Celery beat, which starts the periodic jobs. A second one is harmless."""
-    _complete_settings()
+    """Run Celery beat, which enqueues the periodic jobs. A second instance is harmless."""
+    _load_complete_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
-    _settle()
+    _freeze_heap()
     app.start(["--quiet", "beat", "--pidfile="])
 
 
 @click.command()
-@explained
+@explain_errors
 def migrate() -> None:
-    """Bring the database's tables to this version. Safe to run twice at once."""
+    """Upgrade the database schema to this version. Concurrent runs are safe."""
     from otpqueue.store.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to import
 
     parts = Parts(settings.load())
     upgrade(parts.engine)
     click.echo("the database is up to date")
-    # Migrating needs no keys; where they are given, this is a good moment to say that one is missing.
+    # Migrating needs no keys. If keys are configured, warn now about one that is missing.
     if parts.settings.seal_keys and parts.settings.hash_key and (why := refusal_to_start(parts.rotate_seal)):
         click.echo(f"API and workers will not start: {why}", err=True)
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--subscribe", metavar="URL", help="Have delivery reports pushed to this address as well.")
+@click.option("--dry-run", is_flag=True, help="Print the planned changes, and make none.")
+@click.option(
+    "--subscribe", metavar="URL", help="Also create a subscription that pushes delivery reports to this URL."
+)
 @click.option(
     "--web-otp",
     metavar="DOMAIN",
-    help="Refuse texts whose last line is not `@DOMAIN #{{pin}}`, from which browsers take the code.",
+    help="Refuse texts whose last line is not `@DOMAIN #{{pin}}`, which browsers need for WebOTP.",
 )
-@explained
+@explain_errors
 def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None:
-    """Find or make the 2FA application and its message templates at Infobip; mend what drifted.
+    """Create or update the 2FA application and its message templates at Infobip.
 
-    Their ids are remembered in Postgres; API and workers notice a change by themselves.
+    Their ids are stored in Postgres. API and workers notice a change without a restart.
     """
     parts = Parts(settings.load())
     _check_web_otp(parts.settings, web_otp)
     provisioned = parts.provision(parts.transport, now=clock.now(), dry_run=dry_run)
-    for action in provisioned.actions or ("nothing to do: everything is there",):
+    for action in provisioned.actions or ("nothing to do: everything is up to date",):
         click.echo(f"would {action}" if dry_run and provisioned.actions else action)
     if provisioned.ids and not dry_run:
         click.echo(f"application {provisioned.ids.application_id}")
@@ -176,12 +184,12 @@ def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None
 
         username = parts.settings.require("receipts_user")
         password = parts.settings.require("receipts_password")
-        made = provisioning.subscribe(parts.transport, url=subscribe, username=username, password=password)
-        click.echo(f"subscription {made} pushes delivery reports to {subscribe}")
+        created = provisioning.subscribe(parts.transport, url=subscribe, username=username, password=password)
+        click.echo(f"subscription {created} pushes delivery reports to {subscribe}")
 
 
 def _check_web_otp(current: Settings, domain: str | None) -> None:
-    """Refuse texts that browsers do not read although they should. Raises ClickException."""
+    """Check the message texts for WebOTP. Raises ClickException for texts that browsers cannot read."""
     texts = {"INFOBIP_MESSAGE_TEMPLATE": current.infobip_message_template} | {
         f"OTPQUEUE_TEMPLATES, {language!r}": text for language, text in current.templates.items()
     }
@@ -192,4 +200,4 @@ def _check_web_otp(current: Settings, domain: str | None) -> None:
     ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise click.ClickException(f"browsers will not take the code from these texts (WebOTP):\n{lines}")
+        raise click.ClickException(f"Browsers cannot read the code from these texts (WebOTP):\n{lines}")

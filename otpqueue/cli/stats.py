@@ -1,21 +1,20 @@
-"""`otpqueue stats`: what was counted in a window, straight from the database."""
+"""`otpqueue stats`: statistics of a window, read from the database."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 
 import click
 
-from otpqueue import clock, settings
+from otpqueue import clock
 from otpqueue.api.stats import representation
-from otpqueue.cli.errors import explained
-from otpqueue.cli.guard import Duration
+from otpqueue.cli.duration import DurationType
+from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.options import open_parts
 from otpqueue.domain.stats import Dimension, Metric, Tally
 from otpqueue.operations.stats import Report
-from otpqueue.wiring import Parts
 
 _BEHIND = timedelta(minutes=2)
 _COLUMNS = (
@@ -27,30 +26,38 @@ _WHY = (Metric.REFUSED, Metric.FAILED, Metric.EXPIRED, Metric.LOCKED, Metric.CAN
 
 @click.command()
 @click.option(
-    "--window", type=Duration(), default="1h", show_default=True, help="How far back: 15m, 24h, 7d."
+    "--window",
+    type=DurationType(),
+    default="1h",
+    show_default=True,
+    help="How far back, for example 15m, 24h, 2w.",
 )
 @click.option(
     "--by",
     type=click.Choice([dimension.value for dimension in Dimension]),
     multiple=True,
-    help="Apart by this; may be given several times.",
+    help="Break down by this dimension. May be repeated.",
 )
 @click.option("--client", help="Only this client.")
-@click.option("--country", help="Only this country (ISO 3166 alpha-2; ZZ for numbers of no one country).")
-@click.option("--json", "as_json", is_flag=True, help="Print what GET /v1/stats answers.")
-@explained
+@click.option("--country", help="Only this country (ISO 3166 alpha-2; ZZ for international numbers).")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON of GET /v1/stats.")
+@explain_errors
 def stats(
     window: timedelta, by: tuple[str, ...], client: str | None, country: str | None, as_json: bool
 ) -> None:
-    """Sum up what was counted: requests, sends, reports, checks, costs.
+    """Print statistics: requests, sends, delivery reports, checks and costs.
 
-    `success` is the send success rate: sent of all requests whose code was sent or could not be sent.
-    `delivered` is the delivery rate: delivered of all reported attempts. `of sent` is verified requests for
-    each sent one, `wrong` wrong codes of all judged ones. `to send` and `to arrive` are 95th percentiles;
-    `a verified` is the cost of one.
-    """
+    \b
+    success     sent requests, of those whose code was sent or could not be sent
+    delivered   delivered attempts, of all reported attempts
+    of sent     verified requests, of sent requests
+    wrong       wrong codes, of all judged codes
+    to send     95th percentile of the time from request to send
+    to arrive   95th percentile of the time from send to delivery
+    a verified  cost per verified request
+    """  # noqa: D301 - click needs the character \b, not its escape
     now = clock.now()
-    with closing(Parts(settings.load())) as parts:
+    with open_parts() as parts:
         report = parts.stats(
             window=window,
             by=[Dimension(name) for name in dict.fromkeys(by)],
@@ -61,32 +68,32 @@ def stats(
     if as_json:
         click.echo(json.dumps(representation(report), indent=2))
         return
-    for line in _lines(report):
+    for line in _format_report(report):
         click.echo(line)
     if report.waiting_since and now - report.waiting_since > _BEHIND:
         click.echo(
-            f"not all is added up since {report.waiting_since:%Y-%m-%d %H:%M} UTC: is there a worker of the "
-            "queue `periodic`, and a beat?",
+            f"Statistics are incomplete since {report.waiting_since:%Y-%m-%d %H:%M} UTC. Check that beat and "
+            "a worker of the queue `periodic` run.",
             err=True,
         )
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _format_report(report: Report) -> Iterator[str]:
     step = "minute" if report.step < timedelta(hours=1) else "hour"
     window = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
-    yield f"{window}, whole {step}s and the running one"
+    yield f"{window}, whole {step}s and the current one"
     yield ""
     rows = [
         ("", *_COLUMNS),
-        *((" ".join(group.key), *_row(group.tally)) for group in report.groups),
-        ("all", *_row(report.all)),
+        *((" ".join(group.key), *_format_row(group.tally)) for group in report.groups),
+        ("all", *_format_row(report.all)),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         aligned = (f"{cell:>{width + 2}}" for cell, width in zip(cells, widths[1:], strict=True))
         yield f"{name:<{widths[0]}}" + "".join(aligned)
     if report.left_out:
-        yield f"... and {report.left_out} more that asked for less"
+        yield f"... and {report.left_out} more with fewer requests"
     yield ""
     for metric in _WHY:
         found = sorted(report.all.by_label(metric).items(), key=lambda one: (-one[1], one[0]))
@@ -94,26 +101,26 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"{metric.value}: " + ", ".join(f"{n} {label}" for label, n in found)
 
 
-def _row(tally: Tally) -> tuple[str, ...]:
+def _format_row(tally: Tally) -> tuple[str, ...]:
     return (
         str(tally.n(Metric.REQUESTED)),
         str(tally.n(Metric.REFUSED)),
         str(tally.n(Metric.SENT)),
-        _percent(tally.success_share),
-        _percent(tally.delivered_share),
+        _format_percent(tally.success_share),
+        _format_percent(tally.delivered_share),
         str(tally.n(Metric.VERIFIED)),
-        _percent(tally.verified_share),
-        _percent(tally.wrong_share),
-        _seconds(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95)),
-        _seconds(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
+        _format_percent(tally.verified_share),
+        _format_percent(tally.wrong_share),
+        _format_seconds(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95)),
+        _format_seconds(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
         " ".join(f"{cost:.3f} {currency}" for currency, cost in sorted(tally.cost_per_verified.items()))
         or "-",
     )
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _seconds(ms: float | None) -> str:
+def _format_seconds(ms: float | None) -> str:
     return "-" if ms is None else f"{ms / 1000:.2f} s"

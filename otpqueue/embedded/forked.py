@@ -1,6 +1,6 @@
-"""A child that is a fork of this process: it shares the modules that are already imported here.
+"""A child that is a fork of this process: it shares the modules that are already imported.
 
-A fork starts in milliseconds and costs only the memory that it changes. The price: this process must have one
+A fork starts in milliseconds and costs only the memory that it changes. In return, this process must have one
 thread and no connection that a child could use by mistake. Linux only: on macOS the system's libraries do not
 survive a fork without an exec.
 """
@@ -34,7 +34,7 @@ _ARGUMENTS = slice(45, 47)  # arg_start and arg_end of /proc/self/stat, counted 
 class ForkedProcess(ChildProcess):
     """A child that runs a function in a fork of this process.
 
-    run    what the child does; its end is the end of the child, as the end of a program would be
+    run    the function that the child runs; the child ends when it returns
     title  what `ps` shows, cut to the length of our own command line
 
     The other arguments are those of `ChildProcess`. The child gets our standard output, `env`, a session of
@@ -60,23 +60,23 @@ class ForkedProcess(ChildProcess):
             raise Multithreaded(self.name)
         sys.stdout.flush()
         sys.stderr.flush()
-        # What exists now is out of the garbage collector's sight, which would write to it, and so copy it.
+        # Hide present objects from the garbage collector, which would write to them and so copy their memory.
         gc.freeze()
         parent = os.getpid()
-        # A signal must find our handlers in us and its own in the child, never ours in the child.
+        # A signal must never run our handlers in the child.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                self._live(parent)
+                self._run_child(parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Fork(pid)
 
-    def _live(self, parent: int) -> NoReturn:
+    def _run_child(self, parent: int) -> NoReturn:
         code: object = 1
         try:
-            self._leave(parent)
+            self._release_parent_resources(parent)
             self._run()
             code = 0
         except SystemExit as end:
@@ -86,12 +86,12 @@ class ForkedProcess(ChildProcess):
         finally:
             _end(code)
 
-    def _leave(self, parent: int) -> None:
-        """Give up what belongs to the parent alone."""
+    def _release_parent_resources(self, parent: int) -> None:
+        """Release the resources of the parent."""
         os.setsid()
-        stub.die_with_parent(int(self._death_signal), parent)
+        stub.tie_to_parent(int(self._death_signal), parent)
         signal.set_wakeup_fd(-1)
-        stub.default_signals()
+        stub.reset_signals()
         _handle_signals_as_python_does()
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         with Path(os.devnull).open("rb") as nothing:
@@ -134,7 +134,7 @@ class _Fork:
 
 
 def _wait_for_one_thread() -> bool:
-    """Return whether we have one thread; one that was just joined may take a moment to disappear."""
+    """Return whether this process has one thread; a thread that was just joined may take a moment to end."""
     deadline = time.monotonic() + _JOINED_THREAD_S
     while len(list(_THREADS.iterdir())) > 1:
         if time.monotonic() > deadline:
@@ -165,7 +165,7 @@ def _end(code: object) -> NoReturn:
 
 
 def _name(name: str, title: str) -> None:
-    """Have `ps` and `top` show what the process is. Without /proc they show the parent's command line."""
+    """Set the name that `ps` and `top` show. Without /proc they show the parent's command line."""
     ctypes.CDLL(None).prctl(_PR_SET_NAME, os.fsencode(name), 0, 0, 0)
     with suppress(OSError, ValueError):
         start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[_ARGUMENTS])

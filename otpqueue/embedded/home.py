@@ -1,4 +1,4 @@
-"""The folder of one instance: its lock, its private files, its ports."""
+"""The folder of one instance: its lock, its private files and its ports."""
 
 import fcntl
 import os
@@ -16,10 +16,10 @@ _PORT_TRIES = 200
 
 
 class EngineHome:
-    """A data folder that one process at a time may use, as a context manager.
+    """A data folder that one process at a time may use; a context manager.
 
-    The lock is the kernel's (flock on the file `lock`), so it is free again as soon as its holder is dead,
-    however it died. Keep the folder on a local disk.
+    The lock is the kernel's (flock on the file `lock`), so it is released whenever its
+    holder ends, even by a crash. Keep the folder on a local disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,16 +27,16 @@ class EngineHome:
         self._lock: int | None = None
 
     def acquire(self) -> Self:
-        """Make the folder if needed and take its lock.
+        """Create the folder if needed and lock it.
 
-        Raises AlreadyRunning if another process holds it, DataUnusable if the folder is not ours.
+        Raises AlreadyRunning if another process holds it, DataUnusable if the folder belongs to another user.
         """
         if self._lock is not None:
             return self
         made = not self.path.exists()
-        private_folder(self.path)
+        make_private_folder(self.path)
         if made and os.geteuid() == 0:
-            # Where user namespaces are refused PostgreSQL runs as another user, who must get to its folder.
+            # Without user namespaces PostgreSQL runs as another user, which must be able to reach its folder.
             self.path.chmod(0o711)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -51,7 +51,7 @@ class EngineHome:
         return self
 
     def release(self) -> None:
-        """Free the lock; may be repeated. The file stays: to remove it could free somebody else's lock."""
+        """Release the lock; may be repeated. Deleting the file could release another's lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -65,8 +65,8 @@ class EngineHome:
         self.release()
 
 
-def private_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter. Raises DataUnusable if it exists and we may not use it."""
+def make_private_folder(path: Path) -> None:
+    """Create a folder of mode 0700. Raises DataUnusable if it exists and we cannot use it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DataUnusable(
@@ -75,26 +75,26 @@ def private_folder(path: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all."""
+    """Write a file of mode 0600 atomically."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # mkstemp makes it 0600
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     Path(name).replace(path)
 
 
-def password(path: Path) -> str:
-    """Return the password kept in a file, made at first use; its characters need no quoting in a URL."""
+def load_password(path: Path) -> str:
+    """Return the password in a file, created on first use; its characters need no quoting in a URL."""
     if not path.exists():
         write_private(path, secrets.token_urlsafe(24).encode())
     return path.read_text()
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses now.
+    """Return a TCP port of 127.0.0.1 that is not in use.
 
     It lies below the range the kernel gives to outgoing connections (32768 up on Linux, ip(7), 49152 up on
-    macOS): otherwise a client that reconnects while its server is down could be given the server's port and
-    meet itself.
+    macOS): otherwise a client that reconnects while its server is down could get the server's port as its
+    own and connect to itself.
     """
     for _ in range(_PORT_TRIES):
         port = secrets.choice(_PORTS)

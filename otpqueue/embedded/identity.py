@@ -1,7 +1,7 @@
-"""Who PostgreSQL runs as: it refuses root, and its initdb refuses a user id that has no name.
+"""Chooses the user that PostgreSQL runs as: it refuses root, and initdb refuses a user id without a name.
 
-Root looks like an ordinary user inside a user namespace of its own: no user is created, the files stay
-root's, and a data folder below a home that only root may enter works. Where the kernel or the container
+Root is an ordinary user inside its own user namespace: no user is created, the files stay root's, and
+a data folder below a home that only root may enter works. Where the kernel or the container
 refuses user namespaces, the server runs as `postgres` or `nobody`, which must be able to reach its folder.
 """
 
@@ -32,8 +32,8 @@ class RunAs:
         return f"namespace:{self.uid}" if self.kind == "namespace" else f"user:{self.uid}:{self.gid}"
 
 
-def choose(usable: Callable[[RunAs], None]) -> RunAs | None:
-    """Return who PostgreSQL must run as; None means as ourselves.
+def choose_identity(usable: Callable[[RunAs], None]) -> RunAs | None:
+    """Return the identity that PostgreSQL must run as; None means the current one.
 
     `usable` tries a candidate and raises ChildFailed if it does not work. Raises NoUnprivilegedUser if none
     does.
@@ -41,7 +41,7 @@ def choose(usable: Callable[[RunAs], None]) -> RunAs | None:
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return None
     tried = []
-    for candidate in candidates():
+    for candidate in list_candidates():
         try:
             usable(candidate)
         except ChildFailed as error:
@@ -56,7 +56,7 @@ def choose(usable: Callable[[RunAs], None]) -> RunAs | None:
     )
 
 
-def candidates() -> Iterator[RunAs]:
+def list_candidates() -> Iterator[RunAs]:
     """Yield the identities that are possible on this machine, best first."""
     if sys.platform == "linux" and (named := _some_named_user()):
         yield RunAs("namespace", named.pw_uid, named.pw_gid)
@@ -68,8 +68,8 @@ def candidates() -> Iterator[RunAs]:
             yield RunAs("user", user.pw_uid, user.pw_gid)
 
 
-def give(folder: Path, run_as: RunAs | None) -> None:
-    """Make a folder and all in it belong to whom the server runs as. Does nothing unless we are root."""
+def give_folder(folder: Path, run_as: RunAs | None) -> None:
+    """Change the owner of a folder and its content to the server's user. Does nothing unless we are root."""
     if os.geteuid() != 0:
         return
     uid, gid = (run_as.uid, run_as.gid) if run_as and run_as.kind == "user" else (0, 0)
@@ -77,7 +77,7 @@ def give(folder: Path, run_as: RunAs | None) -> None:
         return
     for parent, folders, files in os.walk(
         folder, topdown=False
-    ):  # the top last: it says that the rest is done
+    ):  # the top folder last: its owner shows that the rest is done
         for name in (*folders, *files):
             os.chown(Path(parent, name), uid, gid, follow_symlinks=False)
     os.chown(folder, uid, gid)

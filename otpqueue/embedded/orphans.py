@@ -1,7 +1,7 @@
-"""Servers that a killed supervisor left behind, and process id files that name somebody else's process.
+"""Stops servers that outlived a killed supervisor, and removes stale process id files.
 
-PostgreSQL does not start while its `postmaster.pid` names any live process, whoever that is, nor while one of
-its own processes lives. Call only under the lock of the data folder: what runs in it then is nobody's.
+PostgreSQL does not start while its `postmaster.pid` names any live process, even an unrelated one, nor while
+one of its own processes lives. Call only under the lock of the data folder: then no supervisor owns them.
 """
 
 import os
@@ -15,13 +15,13 @@ from pathlib import Path
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.02
 _LEADER_SECONDS = 10
-_STRAGGLER_SECONDS = 2  # with no postmaster left there is nothing worth waiting for
+_STRAGGLER_SECONDS = 2  # without a postmaster there is nothing to wait for
 
 
 def end_orphans(folder: Path, pid_file: Path, stop_signals: Sequence[signal.Signals], program: str) -> None:
-    """End what still runs in `folder`, then remove `pid_file`.
+    """Stop the processes that still run in `folder`, then remove `pid_file`.
 
-    The process that `pid_file` names gets `stop_signals`, each followed by some seconds of patience, then
+    The process that `pid_file` names gets `stop_signals`, each followed by a wait of some seconds, then
     SIGKILL, but only if its working directory is `folder`. After it, processes of the file name `program`
     that work in `folder` and do not end by themselves are killed: PostgreSQL's backends outlive a killed
     postmaster for a moment. These are found on Linux only.
@@ -48,7 +48,7 @@ def _leader(pid_file: Path) -> int | None:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Tell whether a process lives and has `folder` as its working directory; a zombie has none."""
+    """Return whether a process lives and has `folder` as its working directory; a zombie has none."""
     if not (_PROC / "self").exists():
         return _listed_with(pid, folder)
     try:

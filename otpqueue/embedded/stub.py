@@ -1,9 +1,9 @@
-"""What every child is started through: it takes on an identity, ties its life to the parent's, and execs.
+"""The program that starts every child: it changes identity, ties the child to its parent, and execs.
 
     python -I -S stub.py PARENT_PID DEATH_SIGNAL RUN_AS FOLDER UNSET PROGRAM [ARGUMENT...]
 
 RUN_AS is empty, `namespace:UID` or `user:UID:GID`; FOLDER is the working directory or empty; UNSET is a comma
-separated list of environment variables the program must not see. A program of its own instead of
+separated list of environment variables the program must not see. It is a separate program instead of
 `subprocess`'s preexec_fn, which may deadlock in a process with threads.
 """
 
@@ -24,16 +24,16 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Become what the arguments say, or exit with FAILED and the reason on stderr."""
+    """Replace this process by the program, or exit with FAILED and the reason on stderr."""
     parent, death_signal, run_as, folder, unset, *command = arguments
     try:
         if run_as:
-            _become(*run_as.split(":"))
+            _change_identity(*run_as.split(":"))
         if sys.platform == "linux":
-            die_with_parent(int(death_signal), int(parent))
+            tie_to_parent(int(death_signal), int(parent))
         if folder:
-            os.chdir(folder)  # after the change of user: it is that user who must be able to enter
-        default_signals()
+            os.chdir(folder)  # after the change of user: that user must be able to enter
+        reset_signals()
         for name in filter(None, unset.split(",")):
             os.environ.pop(name, None)
         os.execvp(command[0], command)  # noqa: S606 - to exec is the purpose
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> NoReturn:
     os._exit(FAILED)
 
 
-def _become(kind: str, uid: str, gid: str = "") -> None:
+def _change_identity(kind: str, uid: str, gid: str = "") -> None:
     if kind == "user":
         os.setgroups([])
         os.setgid(int(gid))
@@ -57,7 +57,7 @@ def _become(kind: str, uid: str, gid: str = "") -> None:
     Path("/proc/self/gid_map").write_text(f"{uid} {real_gid} 1")
 
 
-def die_with_parent(death_signal: int, parent: int) -> None:
+def tie_to_parent(death_signal: int, parent: int) -> None:
     """Have the kernel send `death_signal` to us when the parent ends. Raises OSError if it already has."""
     # After the change of identity, which clears it: PR_SET_PDEATHSIG(2const).
     _libc("prctl", _PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
@@ -65,7 +65,7 @@ def die_with_parent(death_signal: int, parent: int) -> None:
         raise ProcessLookupError(f"the supervisor (process {parent}) is gone")
 
 
-def default_signals() -> None:
+def reset_signals() -> None:
     """Restore the default actions of the signals that end a process, and unblock all signals."""
     # Ignored and blocked signals survive exec; a server started by nohup or a shell's `&` must still stop.
     for each in (

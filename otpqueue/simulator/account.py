@@ -7,70 +7,70 @@ from urllib.parse import quote
 import falcon
 import falcon.asgi
 
-from otpqueue.simulator.auth import is_client, is_user, unauthorized
-from otpqueue.simulator.errors import ApiError, invalid
-from otpqueue.simulator.state import State
+from otpqueue.simulator.auth import is_client, is_user, make_unauthorized_error
+from otpqueue.simulator.errors import ApiError, make_field_error
+from otpqueue.simulator.state import SimulatorState
 from otpqueue.simulator.subscriptions import CHANNELS, SubscriptionBody
-from otpqueue.simulator.wire import Body, form, json_object, parse
+from otpqueue.simulator.wire import RequestBody, parse_model, read_form, read_json_object
 
 REPORTS: Final = 50
 MAX_REPORTS: Final = 1000
 MAX_PAGE: Final = 100
 
 
-class _Resource:
-    def __init__(self, state: State) -> None:
+class _AccountResource:
+    def __init__(self, state: SimulatorState) -> None:
         self._state = state
 
 
-class SessionBody(Body):
-    """Who opens a session."""
+class SessionBody(RequestBody):
+    """The credentials that open a session."""
 
     username: str
     password: str
 
 
-class SessionResource(_Resource):
+class SessionResource(_AccountResource):
     """`/auth/1/session`."""
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Open a session: the token is for `Authorization: IBSSO TOKEN`; raises `ApiError` 401."""
         state = self._state
-        body = parse(SessionBody, await json_object(req))
+        body = parse_model(SessionBody, await read_json_object(req))
         if not is_user(body.username, body.password, state.options):
-            raise unauthorized(state.options)
+            raise make_unauthorized_error(state.options)
         with state.lock:
             resp.media = {"token": state.tokens.open_session(state.clock.now())}
 
 
-class TokenResource(_Resource):
+class TokenResource(_AccountResource):
     """`/auth/1/oauth2/token`."""
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Grant an access token for `Authorization: Bearer TOKEN`; raises `ApiError` 400 and 401.
 
-        That refusals have the shape of the 2FA API's, rather than that of RFC 6749, is INFERRED.
+        Errors have the shape of the 2FA API's, not that of RFC 6749, which is INFERRED.
         """
         state = self._state
-        fields = await form(req)
+        fields = await read_form(req)
         for name in ("client_id", "client_secret", "grant_type"):
             if not fields.get(name):
-                raise invalid(name, "must not be empty")
+                raise make_field_error(name, "must not be empty")
         if fields["grant_type"] != "client_credentials":
-            raise invalid("grant_type", "must be client_credentials")
+            raise make_field_error("grant_type", "must be client_credentials")
         if not is_client(fields["client_id"], fields["client_secret"], state.options):
-            raise unauthorized(state.options)
+            raise make_unauthorized_error(state.options)
         lifetime_s = state.options.token_lifetime_s
         with state.lock:
             token = state.tokens.grant_access(state.clock.now() + lifetime_s)
         resp.media = {"access_token": token, "expires_in": lifetime_s, "token_type": "Bearer"}
 
 
-class SubscriptionsResource(_Resource):
+class SubscriptionsResource(_AccountResource):
     """`/subscriptions/1/subscription/{channel}`."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, channel: str) -> None:
-        """List the subscriptions of a channel, the newest first, a page at a time."""
+        """List the subscriptions of a channel by page, newest first."""
         _check_channel(channel)
         page = _number(req, "page", 0, least=0)
         size = _number(req, "size", 20, least=1, most=MAX_PAGE)
@@ -90,7 +90,7 @@ class SubscriptionsResource(_Resource):
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, channel: str) -> None:
         """Create a subscription, and its profile unless that exists; answers 201 with their ids."""
         _check_channel(channel)
-        body = parse(SubscriptionBody, await json_object(req))
+        body = parse_model(SubscriptionBody, await read_json_object(req))
         with self._state.lock:
             subscriptions = self._state.outbox.subscriptions
             subscriptions.add(channel, body)
@@ -100,7 +100,7 @@ class SubscriptionsResource(_Resource):
         resp.media = {"subscriptionId": body.subscription_id, "profile": profile.only_ids()}
 
 
-class SubscriptionResource(_Resource):
+class SubscriptionResource(_AccountResource):
     """`/subscriptions/1/subscription/{channel}/{subscription_id}`."""
 
     async def on_get(
@@ -112,7 +112,7 @@ class SubscriptionResource(_Resource):
             resp.media = self._state.outbox.subscriptions.find(channel, subscription_id).as_json()
 
 
-class ProfileResource(_Resource):
+class ProfileResource(_AccountResource):
     """`/subscriptions/1/profiles/{profile_id}`; this path is from third parties' code."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, profile_id: str) -> None:
@@ -124,14 +124,14 @@ class ProfileResource(_Resource):
         resp.media = profile.as_json()
 
 
-class ReportsResource(_Resource):
+class ReportsResource(_AccountResource):
     """`/sms/3/reports`."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Return delivery reports, each only once; raises `ApiError` 400 on a bad `limit`.
 
-        That reports of 2FA messages are among them, by their externalMessageId, is INFERRED. They belong
-        to no bulk, entity, application or campaign, so naming one finds none.
+        It is INFERRED that they include reports of 2FA messages, by externalMessageId. These belong to no
+        bulk, entity, application or campaign, so filtering by one returns no report.
         """
         limit = _number(req, "limit", REPORTS, least=1, most=MAX_REPORTS)
         options = self._state.options
@@ -140,7 +140,7 @@ class ReportsResource(_Resource):
         with self._state.lock:
             found = self._state.outbox.pull(self._state.clock.now(), limit, req.get_param("messageId"))
             self._state.touch()
-        # Pulling makes reports ready for pushing too, if it came first.
+        # Pulling also makes reports ready for pushing.
         self._state.wake()
         shown: list[Mapping[str, Any]] = [report.as_json(options) for report in found]
         if options.extra_fields:
@@ -153,7 +153,7 @@ _FOREIGN: Final = ("bulkId", "entityId", "applicationId", "campaignReferenceId")
 
 def _check_channel(channel: str) -> None:
     if channel not in CHANNELS:
-        raise invalid("channel", f"must be one of {', '.join(sorted(CHANNELS))}")
+        raise make_field_error("channel", f"must be one of {', '.join(sorted(CHANNELS))}")
 
 
 def _number(req: falcon.asgi.Request, name: str, default: int, *, least: int, most: int = 2**31) -> int:
@@ -161,5 +161,5 @@ def _number(req: falcon.asgi.Request, name: str, default: int, *, least: int, mo
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-        raise invalid(name, f"must be between {least} and {most}")
+        raise make_field_error(name, f"must be between {least} and {most}")
     return int(text)

@@ -5,42 +5,44 @@ from typing import Any
 import falcon.asgi
 
 from otpqueue.simulator import account, control, resources
-from otpqueue.simulator.background import Background
-from otpqueue.simulator.errors import ApiError, Refusals
-from otpqueue.simulator.gate import Gate
+from otpqueue.simulator.background import LifespanMiddleware
+from otpqueue.simulator.errors import ApiError, ErrorResponder
 from otpqueue.simulator.inbox import Channel
+from otpqueue.simulator.middleware import RequestMiddleware
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.pushing import Pusher
-from otpqueue.simulator.state import State
+from otpqueue.simulator.state import SimulatorState
 from otpqueue.simulator.storage import StateFile
 
 App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
 
 
-def create_app(options: Options, state: State | None = None, *, state_file: StateFile | None = None) -> App:
-    """Return the simulator as an ASGI application, with a memory of its own unless one is given.
+def create_app(
+    options: Options, state: SimulatorState | None = None, *, state_file: StateFile | None = None
+) -> App:
+    """Return the simulator as an ASGI application, with new state unless `state` is given.
 
     Faults that cut connections work only under `otpqueue.simulator.server`. Delivery reports are pushed, and
     `state_file` is written, only by a server that speaks ASGI's lifespan.
     """
-    state = state or State(options)
+    state = state or SimulatorState(options)
     pusher = Pusher(state)
-    refusals = Refusals(options)
-    gate = Gate(state, refusals)
-    app = falcon.asgi.App(middleware=[gate])
-    app.add_middleware(Background(pusher, state_file))
+    refusals = ErrorResponder(options)
+    middleware = RequestMiddleware(state, refusals)
+    app = falcon.asgi.App(middleware=[middleware])
+    app.add_middleware(LifespanMiddleware(pusher, state_file))
     app.set_error_serializer(refusals.serialize)
     app.add_error_handler(ApiError, refusals.answer)
-    _add_two_factor(app, state, pusher)
-    for path, resource in _around(state).items():
+    _add_two_factor_routes(app, state, pusher)
+    for path, resource in _account_routes(state).items():
         app.add_route(path, resource)
-    app.add_sink(gate.unknown, prefix=r"/(?:2fa|auth|sms|subscriptions)(?:/|$)")
-    for path, resource in _own(state).items():
+    app.add_sink(middleware.handle_unknown_path, prefix=r"/(?:2fa|auth|sms|subscriptions)(?:/|$)")
+    for path, resource in _control_routes(state).items():
         app.add_route(path, resource)
     return app
 
 
-def _add_two_factor(app: App, state: State, pusher: Pusher) -> None:
+def _add_two_factor_routes(app: App, state: SimulatorState, pusher: Pusher) -> None:
     application = "/2fa/2/applications/{application_id}"
     app.add_route("/2fa/2/applications", resources.ApplicationsResource(state))
     app.add_route(application, resources.ApplicationResource(state))
@@ -57,7 +59,7 @@ def _add_two_factor(app: App, state: State, pusher: Pusher) -> None:
     app.add_route("/2fa/2/pin/{pin_id}/verify", resources.VerifyResource(state))
 
 
-def _around(state: State) -> dict[str, Any]:
+def _account_routes(state: SimulatorState) -> dict[str, Any]:
     subscription = "/subscriptions/1/subscription/{channel}"
     return {
         "/auth/1/session": account.SessionResource(state),
@@ -69,7 +71,7 @@ def _around(state: State) -> dict[str, Any]:
     }
 
 
-def _own(state: State) -> dict[str, Any]:
+def _control_routes(state: SimulatorState) -> dict[str, Any]:
     return {
         "/": control.PageResource(),
         "/_simulator/messages": control.MessagesResource(state),

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from otpqueue.simulator.durations import daily_limit_text, duration_text, limit_text
 from otpqueue.simulator.templates import Template
-from otpqueue.simulator.wire import Body, parse
+from otpqueue.simulator.wire import RequestBody, parse_model
 
 Attempts = Annotated[int, Field(ge=1, le=2**31 - 1)]
 DurationText = Annotated[str, AfterValidator(duration_text)]
@@ -15,8 +15,8 @@ LimitText = Annotated[str, AfterValidator(limit_text)]
 DailyLimitText = Annotated[str, AfterValidator(daily_limit_text)]
 
 
-class Configuration(Body):
-    """How PINs of an application live; that `pinAttempts` is at least 1 is INFERRED."""
+class Configuration(RequestBody):
+    """Limits and lifetime of an application's PINs; the minimum of 1 for `pinAttempts` is INFERRED."""
 
     pin_attempts: Attempts = 10
     allow_multiple_pin_verifications: bool = True
@@ -26,8 +26,8 @@ class Configuration(Body):
     send_pin_per_phone_number_limit: LimitText = "3/1d"
 
 
-class ApplicationBody(Body):
-    """What a caller sets; that `enabled` defaults to true is from the 2015 API pages."""
+class ApplicationBody(RequestBody):
+    """The body of an application; the default of `enabled` is from the 2015 API pages."""
 
     name: Annotated[str, Field(min_length=1)]
     enabled: bool = True
@@ -47,12 +47,12 @@ class Application:
         return {"applicationId": self.id, **self.body.model_dump(by_alias=True)}
 
 
-def merged(old: ApplicationBody, new: ApplicationBody) -> ApplicationBody:
-    """Return `old` changed by the fields that were given explicitly in `new`.
+def merge_application(old: ApplicationBody, new: ApplicationBody) -> ApplicationBody:
+    """Return `old` updated by the fields that `new` sets explicitly.
 
-    That an update keeps what it leaves out is from the 2015 API pages; INFERRED for the current API.
+    An update keeps omitted fields by the 2015 API pages; INFERRED for the current API.
     """
     before = old.model_dump(by_alias=True)
     given = new.model_dump(by_alias=True, exclude_unset=True)
     configuration = {**before["configuration"], **given.get("configuration", {})}
-    return parse(ApplicationBody, {**before, **given, "configuration": configuration})
+    return parse_model(ApplicationBody, {**before, **given, "configuration": configuration})

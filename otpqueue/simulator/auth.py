@@ -1,7 +1,7 @@
-"""Who may call the imitated API, and for what.
+"""Authorization of calls of the simulated API.
 
-Schemes and scopes: Infobip OpenAPI 3.210.0. All four schemes are accepted on every path; a scope can be
-missing only from a key that was given some.
+Schemes and scopes: Infobip OpenAPI 3.210.0. All four schemes are accepted on every path; scopes
+are checked only for keys that were configured with some.
 """
 
 import base64
@@ -26,13 +26,13 @@ _SMS_REPORTS: Final = frozenset({"sms:manage", "sms:logs:read", "sms:message:sen
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens given out; times are epoch seconds of the simulator's clock."""
+    """Issued tokens; times are epoch seconds of the simulator's clock."""
 
     sessions: dict[str, float] = field(default_factory=dict)
     access: dict[str, float] = field(default_factory=dict)
 
     def open_session(self, now: float) -> str:
-        """Return a new session token, in use from now on."""
+        """Return a new session token; its idle time starts now."""
         token = secrets.token_hex(32)
         self.sessions[token] = now
         return token
@@ -44,7 +44,7 @@ class Tokens:
         return token
 
     def use_session(self, token: str, now: float, idle_s: float) -> bool:
-        """Tell whether a session lives, and if so keep it alive."""
+        """Return whether a session is valid, and if so restart its idle time."""
         used_at = self.sessions.get(token)
         if used_at is None:
             return False
@@ -55,7 +55,7 @@ class Tokens:
         return True
 
     def has_access(self, token: str, now: float) -> bool:
-        """Tell whether an access token lives."""
+        """Return whether an access token is valid."""
         return now < self.access.get(token, 0.0)
 
 
@@ -63,7 +63,7 @@ def authorize(header: str | None, path: str, options: Options, tokens: Tokens, n
     """Check an Authorization header for a path.
 
     Raises `ApiError`: 401 when it is missing or wrong, 403 when its key lacks a scope. `App KEY` is the
-    form for an API key; one behind `Bearer`, which is for OAuth2 access tokens, is refused like a stranger.
+    form for an API key. A key behind `Bearer`, which is for OAuth2 access tokens, gets 401.
     """
     scheme, _, credentials = (header or "").partition(" ")
     if scheme == "App":
@@ -79,26 +79,26 @@ def authorize(header: str | None, path: str, options: Options, tokens: Tokens, n
         or (scheme == "Bearer" and tokens.has_access(credentials, now))
     ):
         return
-    raise unauthorized(options)
+    raise make_unauthorized_error(options)
 
 
-def unauthorized(options: Options) -> ApiError:
-    """Return the refusal of a stranger."""
+def make_unauthorized_error(options: Options) -> ApiError:
+    """Return the 401 error."""
     return ApiError(401, text=options.unauthorized_text)
 
 
 def is_user(user: str, password: str, options: Options) -> bool:
-    """Tell whether a user may open a session."""
+    """Return whether the credentials may open a session."""
     return _known(f"{user}:{password}", options.basic_users)
 
 
 def is_client(client_id: str, secret: str, options: Options) -> bool:
-    """Tell whether an OAuth2 client may have an access token."""
+    """Return whether the credentials of an OAuth2 client are valid."""
     return _known(f"{client_id}:{secret}", options.oauth_clients)
 
 
 def required_scopes(path: str) -> Set[str]:
-    """Return the scopes of which a key needs one for a path; none for a path that does not exist."""
+    """Return the scopes that admit a path; a key needs one of them. Unknown paths need none."""
     parts = path.split("/")
     if path.startswith("/2fa/2/applications"):
         return _SEND if parts[-1] == "verifications" else _MANAGE

@@ -1,4 +1,4 @@
-"""What runs beside the requests for as long as the server does: pushing reports, writing the state file."""
+"""Background tasks of the server: push delivery reports, write the state file."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from otpqueue.simulator.pushing import Pusher
 from otpqueue.simulator.storage import StateFile
 
 
-class Background:
-    """Falcon middleware whose tasks begin and end with the server, through ASGI's lifespan."""
+class LifespanMiddleware:
+    """Falcon middleware that starts and stops the background tasks by ASGI lifespan events."""
 
     def __init__(self, pusher: Pusher, state_file: StateFile | None) -> None:
         self._pusher = pusher
@@ -31,7 +31,7 @@ class Background:
         scope: Mapping[str, Any],  # noqa: ARG002 - Falcon's name
         event: Mapping[str, Any],  # noqa: ARG002 - Falcon's name
     ) -> None:
-        """Stop the tasks, and write the state file a last time."""
+        """Stop the tasks, and write the state file."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The `simulator` command; its switches are the fields of `Options`."""
+"""The `simulator` command. Its options are the fields of `Options`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,23 +25,23 @@ _REPEATED: Final = {
 
 _CONTROL: Final = """\
 GET    /                          the inbox as a page
-GET    /_simulator/messages       what was sent: ?to=DIGITS or an address, ?limit=N
+GET    /_simulator/messages       sent messages: ?to=DIGITS or an address, ?limit=N
 DELETE /_simulator/messages       empty the inbox; the PINs stay valid
-POST   /_simulator/faults         let requests go wrong; GET shows, DELETE ends all
-POST   /_simulator/receipts       choose delivery reports; GET shows, DELETE ends all
-POST   /_simulator/clock          {"advance_s": 60} moves time forward; GET tells it
-POST   /_simulator/reset          forget everything
+POST   /_simulator/faults         add a fault; GET lists, DELETE removes all
+POST   /_simulator/receipts       add a rule of delivery reports; GET lists, DELETE removes all
+POST   /_simulator/clock          {"advance_s": 60} moves time forward; GET shows it
+POST   /_simulator/reset          reset all state
 GET    /_simulator/stats          requests by operation and status
 GET    /_simulator/magic-numbers  the table below"""
 
 _FAULTS: Final = """\
 match       {"to": DIGITS or address, "path": part or pattern with *, "method"}
-times       how often it strikes; until deleted if absent
-latency_ms  hold the answer back
-status      answer this instead, without any effect; with body (JSON or text)
+times       how many requests it affects; unlimited if absent
+latency_ms  delay the response
+status      respond with this status, without any effect; with body (JSON or text)
             or envelope (old, new, html, empty), and headers
 drop        cut the connection "before" or "after" the request has its effect
-form        spoil the answer: html, empty, broken, truncated,
+form        distort the response: html, empty, broken, truncated,
             huge (size_bytes), slow (byte_ms)"""
 
 _RECEIPTS: Final = """\
@@ -50,20 +50,20 @@ outcome        delivered, undelivered, rejected, expired, operator (nothing
                final) or none
 delay_ms       from sending to the final report
 then           another final report, then_delay_ms later
-duplicate      how many more times each report is pushed
+duplicate      number of extra pushes of each report
 reorder        the final report overtakes the earlier ones
-before_answer  what is due at once is pushed before the send is answered"""
+before_answer  reports due at once are pushed before the send responds"""
 
 _PARTS: Final = {
     "Control": _CONTROL,
     "A fault (POST /_simulator/faults)": _FAULTS,
     "A rule of delivery reports (POST /_simulator/receipts)": _RECEIPTS,
-    "Magic numbers (also as NUMBER@example.com)": magic.table(),
+    "Magic numbers (also as NUMBER@example.com)": magic.format_magic_numbers(),
 }
 
 
-class _Command(click.Command):
-    """Shows the options in their groups, and what the simulator can be told over HTTP."""
+class _SimulatorCommand(click.Command):
+    """Help with the options in groups, and a reference of the control endpoints."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shown: dict[str, list[tuple[str, str]]] = {"Server": []}
@@ -110,7 +110,7 @@ def _switch(name: str, field: FieldInfo) -> click.Option:
 
 def _with_switches(command: Callable[..., None]) -> click.Command:
     settings = {"show_default": True, "max_content_width": 100}
-    made = click.command(cls=_Command, context_settings=settings)(command)
+    made = click.command(cls=_SimulatorCommand, context_settings=settings)(command)
     made.params.extend(_switch(name, field) for group in GROUPS for name, field in group.model_fields.items())
     return made
 
@@ -132,17 +132,17 @@ def _with_switches(command: Callable[..., None]) -> click.Command:
 def simulator(host: str, port: int, state_file: Path | None, **choices: Any) -> None:
     """Run a local stand-in for the Infobip 2FA API.
 
-    It sends nothing: read the PINs at GET /_simulator/messages?to=DIGITS, or open it in a browser. Give a
-    client its address as base URL and an API key:
+    It sends no messages. Read the PINs at GET /_simulator/messages?to=DIGITS, or open the simulator in a
+    browser. Configure a client with its base URL and an API key:
 
     \b
       otpqueue simulator --api-key my-key
       curl -H 'Authorization: App my-key' http://127.0.0.1:8890/2fa/2/applications
 
-    It has all 18 operations of the 2FA API, POST /auth/1/session, POST /auth/1/oauth2/token,
+    It serves all 18 operations of the 2FA API, POST /auth/1/session, POST /auth/1/oauth2/token,
     /subscriptions/1/subscription/{channel} and GET /sms/3/reports.
 
-    Switches marked INFERRED stand for behaviour that Infobip's documents leave open.
+    Options marked INFERRED cover behaviour that Infobip's documents leave open.
     """  # noqa: D301 - click wants the control character
     try:
         options = Options(**choices)

@@ -1,4 +1,4 @@
-"""The simulator's own paths, under `/_simulator` and `/`: none of them belongs to the imitated API."""
+"""The control endpoints under `/_simulator` and the page at `/`. They are not part of the simulated API."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,12 +8,12 @@ import falcon.asgi
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from otpqueue.simulator import magic
-from otpqueue.simulator.clock import iso
+from otpqueue.simulator.clock import format_iso
 from otpqueue.simulator.errors import ApiError
 from otpqueue.simulator.faults import FaultBody
-from otpqueue.simulator.receipts import RuleBody
-from otpqueue.simulator.state import State
-from otpqueue.simulator.wire import json_object, problems, recipient
+from otpqueue.simulator.receipts import ReceiptRuleBody
+from otpqueue.simulator.state import SimulatorState
+from otpqueue.simulator.wire import list_problems, parse_recipient, read_json_object
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -28,28 +28,30 @@ class ClockBody(BaseModel):
 
 async def _parsed(model: type[ModelT], req: falcon.asgi.Request) -> ModelT:
     try:
-        return model.model_validate(await json_object(req))
+        return model.model_validate(await read_json_object(req))
     except ApiError as error:
         raise falcon.HTTPBadRequest(description=error.text) from error
     except ValidationError as error:
         found = (
-            f"{path}: {text}" if path else text for path, texts in problems(error).items() for text in texts
+            f"{path}: {text}" if path else text
+            for path, texts in list_problems(error).items()
+            for text in texts
         )
         raise falcon.HTTPBadRequest(description="; ".join(found)) from error
 
 
-class _Resource:
-    def __init__(self, state: State) -> None:
+class _ControlResource:
+    def __init__(self, state: SimulatorState) -> None:
         self._state = state
 
 
-class MessagesResource(_Resource):
+class MessagesResource(_ControlResource):
     """`/_simulator/messages`: the inbox."""
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Show messages newest first; `to` chooses a number or an address, `limit` bounds how many."""
+        """Show messages newest first; `to` chooses a number or an address, `limit` is the maximum number."""
         to = req.get_param("to")
-        number = recipient(to.strip()) if to is not None else None
+        number = parse_recipient(to.strip()) if to is not None else None
         if to is not None and number is None:
             raise falcon.HTTPBadRequest(description="to: must be a phone number in digits, or an address")
         limit = req.get_param_as_int("limit", min_value=1)
@@ -64,16 +66,16 @@ class MessagesResource(_Resource):
         resp.status = falcon.HTTP_204
 
 
-class FaultsResource(_Resource):
-    """`/_simulator/faults`: what is to go wrong."""
+class FaultsResource(_ControlResource):
+    """`/_simulator/faults`: the faults."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Show all faults, oldest first, the spent ones too."""
+        """Show all faults, oldest first, including used-up ones."""
         with self._state.lock:
             resp.media = {"faults": [fault.as_json() for fault in self._state.faults.all()]}
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Put a fault in force."""
+        """Add a fault."""
         body = await _parsed(FaultBody, req)
         with self._state.lock:
             resp.media = self._state.faults.add(body).as_json()
@@ -86,8 +88,8 @@ class FaultsResource(_Resource):
         resp.status = falcon.HTTP_204
 
 
-class ReceiptsResource(_Resource):
-    """`/_simulator/receipts`: which delivery reports messages get."""
+class ReceiptsResource(_ControlResource):
+    """`/_simulator/receipts`: the rules of delivery reports."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Show the rules, oldest first, and how many reports and pushes there are."""
@@ -95,33 +97,33 @@ class ReceiptsResource(_Resource):
             resp.media = self._state.outbox.as_json()
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Put a rule in force for messages sent from now on."""
-        body = await _parsed(RuleBody, req)
+        """Add a rule for messages sent from now on."""
+        body = await _parsed(ReceiptRuleBody, req)
         with self._state.lock:
             resp.media = self._state.outbox.rules.add(body).as_json()
         resp.status = falcon.HTTP_201
 
     async def on_delete(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Delete all rules; reports that are on their way stay so."""
+        """Delete all rules; scheduled reports remain."""
         with self._state.lock:
             self._state.outbox.rules.clear()
         resp.status = falcon.HTTP_204
 
 
 class MagicNumbersResource:
-    """`/_simulator/magic-numbers`: the numbers that make things go wrong."""
+    """`/_simulator/magic-numbers`: the magic numbers."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Show each magic number with its meaning."""
         resp.media = {"magic_numbers": [entry.as_json() for entry in magic.MAGIC_NUMBERS]}
 
 
-class ClockResource(_Resource):
-    """`/_simulator/clock`: the simulator's time."""
+class ClockResource(_ControlResource):
+    """`/_simulator/clock`: the simulated time."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Show the simulated time."""
-        resp.media = {"now": iso(self._state.clock.now())}
+        resp.media = {"now": format_iso(self._state.clock.now())}
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Move the clock forward by `advance_s` seconds."""
@@ -132,21 +134,21 @@ class ClockResource(_Resource):
             except ValueError as error:
                 raise falcon.HTTPBadRequest(description=f"advance_s: {error}") from error
             self._state.touch()
-            resp.media = {"now": iso(self._state.clock.now())}
+            resp.media = {"now": format_iso(self._state.clock.now())}
         self._state.wake()
 
 
-class ResetResource(_Resource):
-    """`/_simulator/reset`: a fresh start."""
+class ResetResource(_ControlResource):
+    """`/_simulator/reset`: reset all state."""
 
     async def on_post(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Forget applications, PINs, messages, reports, faults and counts, and go back to wall time."""
+        """Delete applications, PINs, messages, reports, faults and counts, and go back to wall time."""
         self._state.reset()
         resp.status = falcon.HTTP_204
 
 
-class StatsResource(_Resource):
-    """`/_simulator/stats`: what was asked so far."""
+class StatsResource(_ControlResource):
+    """`/_simulator/stats`: counts of requests."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Count requests of the API by operation and status; a cut connection counts as `dropped`."""
@@ -158,13 +160,13 @@ class StatsResource(_Resource):
 
 
 class PageResource:
-    """`/`: the inbox for people."""
+    """`/`: the inbox as a page."""
 
     def __init__(self) -> None:
         self._page = Path(__file__).with_name("page.html").read_bytes()
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Show the page; all it needs is in it."""
+        """Show the page, which loads no other files."""
         resp.content_type = falcon.MEDIA_HTML
         resp.data = self._page
         resp.set_header(

@@ -1,4 +1,4 @@
-"""Answers that are whole no more: broken, cut off, padded, or told byte by byte."""
+"""Distorts responses: invalid JSON, cut off, padded, or sent byte by byte."""
 
 import asyncio
 import json
@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Callable
 import falcon
 import falcon.asgi
 
-from otpqueue.simulator.errors import html
+from otpqueue.simulator.errors import make_html_page
 from otpqueue.simulator.faults import FaultBody
 
 
-async def distort(resp: falcon.asgi.Response, fault: FaultBody, cut: Callable[[], None]) -> None:
-    """Spoil a finished answer as the fault's `form` says; `cut` breaks the connection."""
+async def distort_response(resp: falcon.asgi.Response, fault: FaultBody, cut: Callable[[], None]) -> None:
+    """Distort a finished response by the fault's `form`; `cut` closes the connection."""
     if fault.form == "html":
-        _replace(resp, html(resp.status_code), falcon.MEDIA_HTML)
+        _replace(resp, make_html_page(resp.status_code), falcon.MEDIA_HTML)
         return
     if fault.form == "empty":
         _replace(resp, "", resp.content_type or falcon.MEDIA_JSON)
@@ -57,7 +57,7 @@ def _padded(body: bytes, size: int) -> bytes:
 
 async def _then_cut(part: bytes, cut: Callable[[], None]) -> AsyncIterator[bytes]:
     yield part
-    # Aborting throws away what still waits to be written, so let it go first.
+    # An abort discards buffered data, so flush it first.
     await asyncio.sleep(0.05)
     cut()
     await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""The two small grammars of an application's configuration: `15m` and `1/3s`.
+"""Parses durations (`15m`) and limits (`1/3s`) of an application's configuration, by Infobip's grammar.
 
-Source: field descriptions of Infobip OpenAPI 3.210.0; that a length of zero is refused is INFERRED.
+Source: field descriptions of Infobip OpenAPI 3.210.0; the refusal of a zero length is INFERRED.
 """
 
 import re
@@ -16,8 +16,8 @@ _LIMIT = re.compile(r"(\d{1,15})/(.*)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """So many attempts in so many seconds."""
+class AttemptLimit:
+    """Up to `attempts` attempts in `seconds` seconds."""
 
     attempts: int
     seconds: float
@@ -39,7 +39,7 @@ def parse_duration(text: str) -> float:
 
 
 @lru_cache(maxsize=1024)
-def parse_limit(text: str) -> Limit:
+def parse_limit(text: str) -> AttemptLimit:
     """Return the limit in `{attempts}/{timeLength}{timeUnit}`.
 
     Raises ValueError, whose message suits a `validationErrors` entry.
@@ -47,7 +47,7 @@ def parse_limit(text: str) -> Limit:
     match = _LIMIT.fullmatch(text)
     if match is None:
         raise ValueError("must be {attempts}/{timeLength}{timeUnit} with unit ms, s, m, h or d")
-    return Limit(int(match[1]), parse_duration(match[2]))
+    return AttemptLimit(int(match[1]), parse_duration(match[2]))
 
 
 def duration_text(text: str) -> str:

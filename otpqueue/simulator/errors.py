@@ -1,4 +1,4 @@
-"""Refusals, in the two error envelopes of Infobip's API.
+"""Error responses, in the two error envelopes of Infobip's API.
 
 Statuses, ids and texts: Infobip OpenAPI 3.210.0, except 503 (the 2015 API pages) and the statuses of HTTP
 itself such as 405 (INFERRED). 2FA and Subscriptions use the old envelope, `requestError`; the SMS API the
@@ -34,7 +34,7 @@ ValidationErrors = Mapping[str, list[str]]
 
 
 class ApiError(Exception):
-    """A refusal as the API words it; defaults to the documented id and text of its status.
+    """An error of the simulated API; defaults to the documented id and text of its status.
 
     `retry_after_s` becomes a Retry-After header, rounded up to whole seconds.
     """
@@ -48,7 +48,7 @@ class ApiError(Exception):
         validation_errors: ValidationErrors | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        default_id, default_text = documented(status)
+        default_id, default_text = find_documented_error(status)
         self.status = status
         self.message_id = message_id or default_id
         self.text = text or default_text
@@ -57,8 +57,8 @@ class ApiError(Exception):
         super().__init__(f"{status} {self.message_id}: {self.text}")
 
 
-class Refusals:
-    """Writes refusals into responses, in the envelope of their path unless the options say otherwise."""
+class ErrorResponder:
+    """Writes errors into responses, in the envelope of the path or the one set by the options."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -70,23 +70,23 @@ class Refusals:
         self.write(resp, error, self._envelope(req.path, error.status))
 
     def serialize(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-        """Word Falcon's own refusals: as the API does on its paths, else as `{"error": ...}`."""
+        """Write Falcon's own errors: in the API's envelope on its paths, else as `{"error": ...}`."""
         if is_api_path(req.path):
             self.write(resp, ApiError(error.status_code), self._envelope(req.path, error.status_code))
         else:
             resp.media = {"error": error.description or error.title}
 
     def of_status(self, path: str, resp: falcon.Response, status: int, envelope: Envelope | None) -> None:
-        """Write the documented refusal of a status, in the path's envelope unless one is given."""
+        """Write the documented error of a status, in the path's envelope unless one is given."""
         self.write(resp, ApiError(status), envelope or self._envelope(path, status))
 
     @staticmethod
     def write(resp: falcon.Response, error: ApiError, envelope: Envelope) -> None:
-        """Write a refusal in one of the envelopes."""
+        """Write an error in one of the envelopes."""
         resp.status = error.status
         if envelope == "html":
             resp.content_type = falcon.MEDIA_HTML
-            resp.text = html(error.status)
+            resp.text = make_html_page(error.status)
         elif envelope == "empty":
             resp.text = ""
         elif envelope == "new":
@@ -103,8 +103,8 @@ class Refusals:
         return "new" if chosen == "old" and path.startswith("/sms/") else chosen
 
 
-def documented(status: int) -> tuple[str, str]:
-    """Return error id and text for an HTTP status, made up from its name where none is documented."""
+def find_documented_error(status: int) -> tuple[str, str]:
+    """Return error id and text for an HTTP status, derived from its name if none is documented."""
     if status in _DOCUMENTED:
         return _DOCUMENTED[status]
     if status >= 500:
@@ -116,9 +116,9 @@ def documented(status: int) -> tuple[str, str]:
     return known.name, known.phrase
 
 
-def html(status: int) -> str:
-    """Return a page such as a proxy in front of an API answers."""
-    text = documented(status)[1]
+def make_html_page(status: int) -> str:
+    """Return an HTML error page like that of a proxy."""
+    text = find_documented_error(status)[1]
     return f"<html><head><title>{status}</title></head><body><h1>{status} {text}</h1></body></html>\n"
 
 
@@ -144,11 +144,11 @@ def _new_envelope(error: ApiError) -> dict[str, Any]:
     }
 
 
-def invalid(field: str, problem: str) -> ApiError:
-    """Return the refusal of one field of a request, `problem` reading on from the field's name."""
+def make_field_error(field: str, problem: str) -> ApiError:
+    """Return the 400 error for one field; `problem` continues the sentence that the field's name starts."""
     return ApiError(400, validation_errors={field: [problem]})
 
 
 def is_api_path(path: str) -> bool:
-    """Tell whether a path belongs to the imitated API, rather than to the simulator's own pages."""
+    """Return whether a path belongs to the simulated API, not to the control endpoints."""
     return path[1:].partition("/")[0] in _API

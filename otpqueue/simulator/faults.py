@@ -1,4 +1,4 @@
-"""Faults on demand: answers that are late, wrong, or never come. No part of the imitated API."""
+"""Faults on demand: late, wrong or missing responses. Not part of the simulated API."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,14 +16,14 @@ from pydantic import (
 )
 
 from otpqueue.simulator.errors import Envelope
-from otpqueue.simulator.wire import recipient
+from otpqueue.simulator.wire import parse_recipient
 
 MAX_LATENCY_MS = 600_000
 MAX_SIZE_BYTES = 100_000_000
 HUGE_BYTES: Final = 10_000_000
 SLOW_BYTE_MS: Final = 1000
 
-# These say how long a body is, which is the server's business.
+# The server sets these headers: they describe the length of the body.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 Form = Literal["html", "empty", "broken", "truncated", "huge", "slow"]
@@ -41,36 +41,35 @@ HeaderName = Annotated[
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
 
 
-def number(text: str) -> str:
+def check_recipient(text: str) -> str:
     """Return a number in digits or an e-mail address; raises ValueError on anything else."""
-    found = recipient(text)
+    found = parse_recipient(text)
     if found is None:
         raise ValueError("must be a phone number in digits, or an e-mail address")
     return found
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Match(_Strict):
-    """Which requests a fault is for; what is absent matches all.
+class FaultMatch(_StrictModel):
+    """The requests that a fault applies to; an absent field matches all requests.
 
-    `to` is compared, in digits or as an e-mail address, with whom the request concerns. `path` is looked
-    for anywhere in the request's path, or, when it holds a `*`, matched with the whole path as a shell
-    pattern. `method` is that of HTTP.
+    `to` is the recipient, in digits or as an e-mail address. `path` is a part of the request's path or, with
+    a `*`, a shell pattern for the whole path. `method` is the HTTP method.
     """
 
-    to: Annotated[str, AfterValidator(number)] | None = None
+    to: Annotated[str, AfterValidator(check_recipient)] | None = None
     path: Annotated[str, Field(min_length=1)] | None = None
     method: Literal["GET", "POST", "PUT"] | None = None
 
     def accepts(self, method: str, path: str, to: str | None) -> bool:
-        """Tell whether a request fits that concerns `to`, or nobody."""
+        """Return whether a request matches; `to` is its recipient, or None."""
         return self.to in {None, to} and self.accepts_path(method, path)
 
     def accepts_path(self, method: str, path: str) -> bool:
-        """Tell whether method and path of a request fit."""
+        """Return whether method and path of a request match."""
         if self.method not in {None, method}:
             return False
         if self.path is None:
@@ -78,21 +77,21 @@ class Match(_Strict):
         return fnmatchcase(path, self.path) if "*" in self.path else self.path in path
 
 
-class FaultBody(_Strict):
-    """What is to go wrong, how often (`times`; null or absent: until deleted), and after what delay.
+class FaultBody(_StrictModel):
+    """The effect of a fault, on up to `times` requests (null or absent: until deleted).
 
-    `status` replaces the answer, and the request has no effect; its body is `body`, or for an error the
-    documented one in the given `envelope`. `headers` come with it. `drop` cuts the connection without a
-    byte of answer: `before` the request has an effect, or `after` all of it. `latency_ms` holds back the
-    answer, or the cut; alone it leaves the answer as it is. The request has had its effect before the delay
-    begins.
+    `status` replaces the response, and the request has no effect; its body is `body`, or for an error the
+    documented one in the given `envelope`. `headers` come with it. `drop` cuts the connection without any
+    response: `before` the request has an effect, or `after` all of it. `latency_ms` delays the
+    response or the cut; alone it leaves the response unchanged. The request takes effect before
+    the delay begins.
 
-    `form` spoils the answer, the real one or that of `status`: `html` and `empty` replace its body,
+    `form` distorts the response, the real one or that of `status`: `html` and `empty` replace its body,
     `broken` sends half of it as if it were whole, `truncated` cuts the connection after half of it, `huge`
     pads it to `size_bytes` (10 MB), `slow` sends a byte every `byte_ms` (1000).
     """
 
-    match: Match = Match()
+    match: FaultMatch = FaultMatch()
     times: Annotated[int, Field(ge=1)] | None = None
     latency_ms: Annotated[int, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
     status: Annotated[int, Field(ge=200, le=599)] | None = None
@@ -105,7 +104,7 @@ class FaultBody(_Strict):
     byte_ms: Annotated[int, Field(ge=1, le=60_000)] = SLOW_BYTE_MS
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> "FaultBody":
+    def _check_combination(self) -> "FaultBody":
         given = self.model_fields_set
         if self.latency_ms is None and self.status is None and self.drop is None and self.form is None:
             raise ValueError("needs at least one of latency_ms, status, drop and form")
@@ -122,7 +121,7 @@ class FaultBody(_Strict):
 
 @dataclass(slots=True)
 class Fault:
-    """A fault in force; `used` counts the requests it struck."""
+    """An active fault; `used` counts the requests it applied to."""
 
     id: str
     body: FaultBody
@@ -135,7 +134,7 @@ class Fault:
 
     @property
     def has_no_effect(self) -> bool:
-        """Whether the request it strikes is to be left undone."""
+        """Whether a request with this fault is not executed."""
         return self.body.status is not None or self.body.drop == "before"
 
     def as_json(self) -> dict[str, Any]:
@@ -144,14 +143,14 @@ class Fault:
 
 
 class Faults:
-    """The faults in order of creation; spent ones stay listed but strike no more."""
+    """The faults in order of creation; used-up ones stay listed but no longer apply."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._active: list[Fault] = []
 
     def add(self, body: FaultBody) -> Fault:
-        """Put a fault in force, after those that are."""
+        """Append a fault."""
         fault = Fault(str(uuid4()), body)
         self._faults.append(fault)
         self._active.append(fault)
@@ -159,7 +158,7 @@ class Faults:
 
     @property
     def in_force(self) -> bool:
-        """Whether any fault can strike."""
+        """Whether any fault can apply."""
         return bool(self._active)
 
     def all(self) -> list[Fault]:
@@ -172,14 +171,14 @@ class Faults:
         self._active.clear()
 
     def any_needs_number(self, method: str, path: str) -> bool:
-        """Tell whether whom a request concerns has to be found out to choose its fault."""
+        """Return whether the recipient of a request is needed to choose its fault."""
         return any(
             fault.body.match.to is not None and fault.body.match.accepts_path(method, path)
             for fault in self._active
         )
 
     def take(self, method: str, path: str, to: str | None) -> Fault | None:
-        """Use up one time of the first fault in force that fits a request, and return it."""
+        """Return the first active fault that matches a request, and count its use."""
         fault = next((fault for fault in self._active if fault.body.match.accepts(method, path, to)), None)
         if fault is not None:
             fault.used += 1

@@ -1,6 +1,6 @@
-"""The handsets and mailboxes: every message "delivered", so that a test or a person can read the PIN.
+"""The inbox: every sent message, so that a test or a person can read the PIN.
 
-No part of the imitated API.
+Not part of the simulated API.
 """
 
 from collections import deque
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from otpqueue.simulator.clock import iso
+from otpqueue.simulator.clock import format_iso
 
 Channel = Literal["SMS", "VOICE", "EMAIL"]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class InboxMessage:
     """One message that arrived; `to` in digits or an address, `sent_at` in epoch seconds of the clock.
 
     `text` is what an SMS or an e-mail says, or what a call speaks. `external_id` is the id delivery reports
@@ -41,32 +41,32 @@ class Message:
             "pin": self.pin,
             "pinId": self.pin_id,
             "externalMessageId": self.external_id,
-            "sentAt": iso(self.sent_at),
+            "sentAt": format_iso(self.sent_at),
         }
 
 
 class Inbox:
-    """The newest `size` messages of all numbers together, quick to look up by number."""
+    """The newest `size` messages of all numbers together, indexed by number."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._all: deque[Message] = deque()
-        self._by_number: dict[str, list[Message]] = {}
+        self._all: deque[InboxMessage] = deque()
+        self._by_number: dict[str, list[InboxMessage]] = {}
 
-    def add(self, message: Message) -> None:
-        """Take in a message as the newest; the oldest gives way when the inbox is full."""
+    def add(self, message: InboxMessage) -> None:
+        """Add a message as the newest; a full inbox drops its oldest."""
         if len(self._all) >= self._size:
             self._drop_oldest()
         self._all.append(message)
         self._by_number.setdefault(message.to, []).append(message)
 
-    def newest(self, to: str | None = None, limit: int | None = None) -> list[Message]:
+    def newest(self, to: str | None = None, limit: int | None = None) -> list[InboxMessage]:
         """Return messages newest first, of one number (digits) or of all, at most `limit`."""
-        messages: Iterator[Message] = reversed(self._all if to is None else self._by_number.get(to, []))
+        messages: Iterator[InboxMessage] = reversed(self._all if to is None else self._by_number.get(to, []))
         return list(islice(messages, limit))
 
     def clear(self) -> None:
-        """Forget all messages."""
+        """Delete all messages."""
         self._all.clear()
         self._by_number.clear()
 

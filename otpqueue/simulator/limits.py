@@ -1,15 +1,15 @@
-"""Counting hits per key in windows of time."""
+"""Rate limits: counts hits per key in time windows."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import Literal
 
-from otpqueue.simulator.durations import Limit
+from otpqueue.simulator.durations import AttemptLimit
 
 _PRUNE_EVERY = 50_000
 
 
-class Windows:
+class HitWindows:
     """Hits per key, kept as ascending times in seconds; only granted hits are recorded.
 
     `sliding` counts the hits of the last `limit.seconds`; `fixed` those since the last whole multiple of
@@ -22,8 +22,8 @@ class Windows:
         self._longest_s = 0.0
         self._hits = 0
 
-    def wait(self, key: str, limit: Limit, now: float) -> float:
-        """Return the seconds until `key` has room again; 0.0 when it has room now."""
+    def wait(self, key: str, limit: AttemptLimit, now: float) -> float:
+        """Return the seconds until `key` may be hit again; 0.0 if it may be hit now."""
         self._longest_s = max(self._longest_s, limit.seconds)
         times = self._times.get(key, [])
         if self._kind == "sliding":
@@ -36,7 +36,7 @@ class Windows:
         del times[:first]
         if len(times) < limit.attempts:
             return 0.0
-        # A limit of no attempts at all never frees up; one window is as good an answer as any.
+        # A limit of zero attempts never admits a hit; report one window.
         return (frees_at if frees_at is not None else now + limit.seconds) - now
 
     def hit(self, key: str, now: float) -> None:

@@ -1,6 +1,6 @@
-"""The magic numbers: phone numbers that make things go wrong without any preparation.
+"""The magic numbers: phone numbers that cause errors without configuration.
 
-All lie in 442079460900 to 442079460999, of a range that Ofcom reserves for drama, so none has an owner.
+All lie in 442079460900 to 442079460999, of a range that Ofcom reserves for drama, so none is assigned.
 An e-mail address whose local part is a magic number, such as 442079460950@example.com, is magic too.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from otpqueue.simulator.faults import FaultBody
-from otpqueue.simulator.receipts import RuleBody
+from otpqueue.simulator.receipts import ReceiptRuleBody
 
 PREFIX: Final = "4420794609"
 
@@ -27,8 +27,8 @@ _HOLD_MS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True)
-class Magic:
-    """One magic number; `fault` strikes the operations `on`, the rest concerns what a send does.
+class MagicNumber:
+    """One magic number; `fault` applies to the operations `on`; the other fields change a send.
 
     With a number look-up the answer has `nc_status`; `sent` is false where nothing is sent then.
     `receipts` are the delivery reports of a tracked message.
@@ -40,26 +40,26 @@ class Magic:
     on: frozenset[Operation] = _SENDS
     nc_status: NcStatus = "NC_DESTINATION_REACHABLE"
     sent: bool = True
-    receipts: RuleBody | None = None
+    receipts: ReceiptRuleBody | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row that tables show."""
         return {"number": self.number, "meaning": self.meaning}
 
 
-def _fault(last_two: str, meaning: str, *on: Operation, **fault: Any) -> Magic:
-    return Magic(PREFIX + last_two, meaning, FaultBody(**fault), frozenset(on) or _SENDS)
+def _fault(last_two: str, meaning: str, *on: Operation, **fault: Any) -> MagicNumber:
+    return MagicNumber(PREFIX + last_two, meaning, FaultBody(**fault), frozenset(on) or _SENDS)
 
 
-def _receipts(last_two: str, meaning: str, **rule: Any) -> Magic:
-    return Magic(PREFIX + last_two, meaning, receipts=RuleBody(**rule))
+def _receipts(last_two: str, meaning: str, **rule: Any) -> MagicNumber:
+    return MagicNumber(PREFIX + last_two, meaning, receipts=ReceiptRuleBody(**rule))
 
 
-def _look_up(last_two: str, meaning: str, nc_status: NcStatus, *, sent: bool = True) -> Magic:
-    return Magic(PREFIX + last_two, meaning, nc_status=nc_status, sent=sent)
+def _look_up(last_two: str, meaning: str, nc_status: NcStatus, *, sent: bool = True) -> MagicNumber:
+    return MagicNumber(PREFIX + last_two, meaning, nc_status=nc_status, sent=sent)
 
 
-MAGIC_NUMBERS: Final[Sequence[Magic]] = (
+MAGIC_NUMBERS: Final[Sequence[MagicNumber]] = (
     _look_up(
         "00",
         "look-up: NC_DESTINATION_NOT_REACHABLE, MESSAGE_NOT_SENT",
@@ -126,14 +126,14 @@ MAGIC_NUMBERS: Final[Sequence[Magic]] = (
     _fault("75", "sent, answered with one byte a second", form="slow"),
 )
 
-_BY_NUMBER: Final[Mapping[str, Magic]] = {magic.number: magic for magic in MAGIC_NUMBERS}
+_BY_NUMBER: Final[Mapping[str, MagicNumber]] = {magic.number: magic for magic in MAGIC_NUMBERS}
 
 
-def find(to: str) -> Magic | None:
-    """Return what is magic about a number in digits, or an e-mail address; None for nearly all."""
+def find_magic_number(to: str) -> MagicNumber | None:
+    """Return the magic number that a number in digits or an e-mail address holds, or None."""
     return _BY_NUMBER.get(to.partition("@")[0])
 
 
-def table() -> str:
+def format_magic_numbers() -> str:
     """Return all magic numbers, a line each."""
     return "\n".join(f"{magic.number}  {magic.meaning}" for magic in MAGIC_NUMBERS)

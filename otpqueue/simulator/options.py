@@ -1,4 +1,4 @@
-"""Every choice the simulator leaves to its user, with the advised default."""
+"""The options of the simulator, with their defaults."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -22,7 +22,7 @@ class OptionGroup(BaseModel):
 
 
 class AccessOptions(OptionGroup):
-    """Who is let in, and what those hear who are not."""
+    """Credentials, and the errors of calls without them."""
 
     heading = "Access"
 
@@ -45,21 +45,21 @@ class AccessOptions(OptionGroup):
         3600, gt=0, description="Seconds without use after which an IBSSO session ends. INFERRED"
     )
     token_lifetime_s: int = Field(
-        3600, gt=0, description="Seconds an OAuth2 access token lives (expires_in). INFERRED"
+        3600, gt=0, description="Lifetime of an OAuth2 access token in seconds (expires_in). INFERRED"
     )
     unauthorized_text: Literal["Invalid login details", "Unauthorized"] = Field(
         "Invalid login details", description="Text of 401."
     )
     forbidden_message_id: Literal["FORBIDDEN", "UNAUTHORIZED"] = Field(
         "FORBIDDEN",
-        description="Error id of 403; UNAUTHORIZED says 'Unauthorized access', as some fixtures do.",
+        description="Error id of 403; UNAUTHORIZED has the text 'Unauthorized access', as in some samples.",
     )
 
 
 class ReplyOptions(OptionGroup):
-    """What answers look like."""
+    """The shape of responses."""
 
-    heading = "Answers"
+    heading = "Responses"
 
     create_status: Literal[201, 200] = Field(
         201, description="Answer to a created application (201 in OpenAPI 3.210.0, 200 in the Python client)."
@@ -72,9 +72,7 @@ class ReplyOptions(OptionGroup):
     optional_fields: Literal["keep", "omit", "null"] = Field(
         "keep", description="Fields of 2FA replies and reports that their schema makes optional. INFERRED"
     )
-    extra_fields: bool = Field(
-        False, description="Add fields that no document knows to every reply. INFERRED"
-    )
+    extra_fields: bool = Field(False, description="Add undocumented fields to every reply. INFERRED")
     not_found_message_id: Literal["RESOURCE_NOT_FOUND", "NOT_FOUND"] = Field(
         "RESOURCE_NOT_FOUND", description="Error id when sending with an unknown application or template."
     )
@@ -114,30 +112,30 @@ class SendOptions(OptionGroup):
     limit_window: Literal["sliding", "fixed"] = Field(
         "sliding", description="Kind of window of the send and verify limits. INFERRED"
     )
-    magic_numbers: bool = Field(True, description="Let the magic numbers work (see below).")
+    magic_numbers: bool = Field(True, description="Enable the magic numbers (see below).")
     accept_plus: bool = Field(True, description="Accept a leading '+' in phone numbers. INFERRED")
     skipped_nc_status: Literal["omit", "null"] = Field(
-        "omit", description="What ncStatus looks like with ncNeeded=false. INFERRED"
+        "omit", description="ncStatus with ncNeeded=false. INFERRED"
     )
     missing_placeholder: Literal["keep", "reject"] = Field(
         "keep", description="A placeholder without a value: keep '{{name}}' or answer 400. INFERRED"
     )
     new_pin_replaces_old: bool = Field(
-        False, description="A new PIN makes the earlier ones of its number unknown. INFERRED"
+        False, description="A new PIN invalidates the earlier PINs of its number. INFERRED"
     )
     resend_new_pin_id: bool = Field(
         False, description="Resending moves the PIN to a new pinId, answered instead of the old. INFERRED"
     )
     resend_counts: bool = Field(True, description="Resending counts against the send limits. INFERRED")
     resend_restarts_ttl: bool = Field(False, description="Resending restarts pinTimeToLive. INFERRED")
-    resend_resets_attempts: bool = Field(False, description="Resending gives all attempts back. INFERRED")
+    resend_resets_attempts: bool = Field(False, description="Resending resets the attempts. INFERRED")
     resend_expired: Literal["404", "send"] = Field(
         "404", description="Resending an expired PIN: answer 404, or send it. INFERRED"
     )
 
 
 class VerifyOptions(OptionGroup):
-    """Checking PINs, and listing what was checked."""
+    """Verifying PINs, and listing verifications."""
 
     heading = "Verifying"
 
@@ -200,19 +198,23 @@ class ReceiptOptions(OptionGroup):
         1.0, gt=0, description="Factor on the retry delays, 1 min + 1 min*n*n; 0.001 makes minutes of 60 ms."
     )
     receipts_retries: int = Field(
-        20, ge=0, description="Retries of a push before it is given up (20 from hearsay). INFERRED"
+        20,
+        ge=0,
+        description="Retries of a push before it is given up (20 is reported by third parties). INFERRED",
     )
     receipts_price: float = Field(0.01, ge=0, description="pricePerMessage in reports; 0 when rejected.")
     receipts_currency: Currency = Field("EUR", description="Currency in reports.")
 
 
 class MemoryOptions(OptionGroup):
-    """How much is remembered."""
+    """Bounds of the state."""
 
     heading = "Memory"
 
-    inbox_size: int = Field(100_000, ge=1, description="Messages kept in the inbox; the oldest go first.")
-    pins_kept: int = Field(200_000, ge=1, description="PINs remembered; the oldest become unknown first.")
+    inbox_size: int = Field(
+        100_000, ge=1, description="Messages kept in the inbox; the oldest are dropped first."
+    )
+    pins_kept: int = Field(200_000, ge=1, description="PINs kept; the oldest are dropped first.")
 
 
 class Options(AccessOptions, ReplyOptions, SendOptions, VerifyOptions, ReceiptOptions, MemoryOptions):

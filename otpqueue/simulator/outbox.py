@@ -1,4 +1,4 @@
-"""Delivery reports on their way: due later, ready to be pulled, ready to be pushed, to be pushed again."""
+"""The queue of delivery reports: scheduled, ready to be pulled, ready to be pushed, to be retried."""
 
 import heapq
 from collections import deque
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-from otpqueue.simulator.inbox import Message
+from otpqueue.simulator.inbox import InboxMessage
 from otpqueue.simulator.options import Options
-from otpqueue.simulator.receipts import Report, RuleBody, Rules, plan
-from otpqueue.simulator.subscriptions import Subscriptions, Target, basic
+from otpqueue.simulator.receipts import DeliveryReport, ReceiptRuleBody, ReceiptRules, plan_reports
+from otpqueue.simulator.subscriptions import Subscriptions, Target, make_basic_header
 
 # "you can only access reports for the last 48h" (Infobip OpenAPI for SMS).
 PULL_S: Final = 48 * 3600
@@ -22,17 +22,17 @@ _SUBSCRIBED_AS: Final = {"SMS": "SMS", "VOICE": "VOICE_VIDEO"}
 
 @dataclass(slots=True)
 class Push:
-    """One request to a webhook; `failures` counts the tries so far, `due_at` is when the next one is due."""
+    """One request to a webhook; `failures` counts its failed attempts, `due_at` is the next attempt."""
 
     target: Target
-    reports: list[Report]
+    reports: list[DeliveryReport]
     failures: int = 0
     due_at: float = 0.0
 
 
 @dataclass(slots=True)
 class Counts:
-    """Pushes so far: `accepted` by a webhook, `failed` tries, and pushes `given_up`."""
+    """Pushes so far: `accepted` by a webhook, `failed` attempts, and pushes `given_up`."""
 
     accepted: int = 0
     failed: int = 0
@@ -44,26 +44,26 @@ class Outbox:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.rules = Rules()
+        self.rules = ReceiptRules()
         self.subscriptions = Subscriptions()
         self.counts = Counts()
-        self.scheduled: list[tuple[float, int, Report]] = []
-        self.pullable: deque[Report] = deque(maxlen=REPORTS_KEPT)
-        self.ready: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        self.scheduled: list[tuple[float, int, DeliveryReport]] = []
+        self.pullable: deque[DeliveryReport] = deque(maxlen=REPORTS_KEPT)
+        self.ready: deque[DeliveryReport] = deque(maxlen=REPORTS_KEPT)
         self.retries: list[Push] = []
         self._order = count()
 
-    def track(self, message: Message, message_id: str, rule: RuleBody) -> None:
+    def track(self, message: InboxMessage, message_id: str, rule: ReceiptRuleBody) -> None:
         """Schedule the reports of a message that was sent."""
-        self.schedule(plan(message, message_id, rule, self._options))
+        self.schedule(plan_reports(message, message_id, rule, self._options))
 
-    def schedule(self, reports: Iterable[Report]) -> None:
-        """Put reports where they wait for their time."""
+    def schedule(self, reports: Iterable[DeliveryReport]) -> None:
+        """Schedule reports for their due times."""
         for report in reports:
             heapq.heappush(self.scheduled, (report.due_at, next(self._order), report))
 
     def release(self, now: float) -> bool:
-        """Make what is due ready, to be pulled and to be pushed; return whether there was any."""
+        """Make due reports ready to be pulled and pushed; return whether there were any."""
         released = False
         while self.scheduled and self.scheduled[0][0] <= now:
             report = heapq.heappop(self.scheduled)[2]
@@ -74,16 +74,16 @@ class Outbox:
         return released
 
     def next_due(self) -> float | None:
-        """Return when the next report or retry is due, None when none is on its way."""
+        """Return when the next report or retry is due, None if there is none."""
         due = [push.due_at for push in self.retries]
         if self.scheduled:
             due.append(self.scheduled[0][0])
         return min(due, default=None)
 
     def take_pushes(self, now: float, *, message_id: str | None = None) -> list[Push]:
-        """Return the pushes to be made now, with the retries that are due; a message's alone if given one.
+        """Return the pushes to be made now, including due retries; only those of one message if given.
 
-        Reports that no webhook wants are dropped here; they can still be pulled.
+        Reports without a webhook are dropped here; they can still be pulled.
         """
         taken = [report for report in self.ready if message_id in {None, report.message_id}]
         if message_id is None:
@@ -98,7 +98,7 @@ class Outbox:
         return due + self._batches(taken)
 
     def failed(self, push: Push, now: float) -> None:
-        """Schedule another try after `1 min + 1 min * n * n`, or give up; the delay is Infobip's."""
+        """Schedule a retry after `1 min + 1 min * n * n`, or give up; the delay is Infobip's."""
         self.counts.failed += 1
         n = push.failures
         push.failures += 1
@@ -108,14 +108,14 @@ class Outbox:
         push.due_at = now + (60 + 60 * n * n) * self._options.receipts_retry_scale
         self.retries.append(push)
 
-    def pull(self, now: float, limit: int, message_id: str | None) -> list[Report]:
-        """Return, and forget, at most `limit` SMS reports of the last 48 h, of one message if given one.
+    def pull(self, now: float, limit: int, message_id: str | None) -> list[DeliveryReport]:
+        """Remove and return at most `limit` SMS reports of the last 48 h, of one message if given one.
 
         That the oldest come first is INFERRED.
         """
         self.release(now)
-        taken: list[Report] = []
-        kept: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        taken: list[DeliveryReport] = []
+        kept: deque[DeliveryReport] = deque(maxlen=REPORTS_KEPT)
         for report in self.pullable:
             if report.due_at < now - PULL_S:
                 continue
@@ -135,7 +135,7 @@ class Outbox:
             "given_up": self.counts.given_up,
         }
 
-    def _batches(self, reports: Iterable[Report]) -> list[Push]:
+    def _batches(self, reports: Iterable[DeliveryReport]) -> list[Push]:
         gathered: dict[tuple[str, tuple[tuple[str, str], ...]], Push] = {}
         full: list[Push] = []
         for report in reports:
@@ -147,7 +147,7 @@ class Outbox:
                     full.append(gathered.pop(key))
         return full + list(gathered.values())
 
-    def _targets(self, report: Report) -> list[Target]:
+    def _targets(self, report: DeliveryReport) -> list[Target]:
         options = self._options
         found = list(
             self.subscriptions.targets(
@@ -159,7 +159,7 @@ class Outbox:
             )
         )
         if options.receipts_url is not None:
-            headers = basic(options.receipts_user) if options.receipts_user is not None else {}
+            headers = make_basic_header(options.receipts_user) if options.receipts_user is not None else {}
             found.append(
                 Target(options.receipts_url, headers, options.receipts_batch, options.receipts_timeout_s)
             )

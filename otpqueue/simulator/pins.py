@@ -9,7 +9,7 @@ class Pin:
     """One PIN; `to` is a number in digits or an e-mail address, times are epoch seconds of the clock.
 
     `issued_at` starts its time to live, `sent_at` is when it was last sent. `nc_needed` is whether
-    replies tell the result of a number look-up. `replaced` makes it unknown.
+    replies contain the result of a number look-up. `replaced` makes it unknown.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Pin:
 
 
 class Pins:
-    """PINs by id and by number; beyond `kept` the oldest are forgotten."""
+    """PINs by id and by number; beyond `kept` the oldest are dropped."""
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
@@ -40,7 +40,7 @@ class Pins:
         self._by_number: dict[tuple[str, str], list[Pin]] = {}
 
     def get(self, pin_id: str) -> Pin | None:
-        """Return a PIN that is known, expired or not."""
+        """Return a PIN by id, expired or not, or None."""
         pin = self._by_id.get(pin_id)
         return None if pin is None or pin.replaced else pin
 
@@ -53,7 +53,7 @@ class Pins:
         return self._by_id.values()
 
     def add(self, pin: Pin) -> None:
-        """Remember a PIN as the newest."""
+        """Add a PIN as the newest."""
         self._by_id[pin.id] = pin
         self._by_number.setdefault((pin.application_id, pin.to), []).append(pin)
         if len(self._by_id) > self._kept:

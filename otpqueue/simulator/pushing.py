@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otpqueue.simulator.outbox import Push
-from otpqueue.simulator.state import State
+from otpqueue.simulator.state import SimulatorState
 
 USER_AGENT: Final = "otpqueue-simulator"
 MAX_WAIT_S: Final = 3600.0
@@ -17,16 +17,16 @@ REST_BYTES: Final = 65_536
 
 
 class Pusher:
-    """Pushes what is due, and again what was not accepted, until cancelled."""
+    """Pushes due reports, and retries failed pushes, until cancelled."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SimulatorState) -> None:
         self._state = state
         self._wake = asyncio.Event()
-        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._push_slots = asyncio.Semaphore(MAX_AT_ONCE)
         self._pushing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Push for ever; to be run as a task."""
+        """Push until cancelled; run it as a task."""
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -46,7 +46,7 @@ class Pusher:
             await asyncio.gather(*self._pushing, return_exceptions=True)
 
     async def push_now(self, message_id: str) -> None:
-        """Push what is due of one message, and return when the webhook has answered, or has not."""
+        """Push the due reports of one message, and return when the pushes succeeded or failed."""
         state = self._state
         with state.lock:
             now = state.clock.now()
@@ -90,7 +90,7 @@ class Pusher:
         shown = [report.as_json(state.options, legacy=legacy) for report in push.reports]
         if state.options.extra_fields:
             shown = [{**report, "unknownField": {"a": [1]}} for report in shown]
-        async with self._room:
+        async with self._push_slots:
             accepted = await post_json(
                 push.target.url,
                 json.dumps({"results": shown}).encode(),
@@ -109,7 +109,7 @@ class Pusher:
 async def post_json(url: str, body: bytes, headers: dict[str, str], *, timeout_s: float) -> bool:
     """Post a JSON body on a connection of its own; return whether the answer was 2xx.
 
-    Any trouble, with the connection, the time or the answer, is False. Redirects are not followed. A
+    A failed connection, a timeout or an invalid response returns False. Redirects are not followed. A
     cancelled call closes its connection at once, which a thread in a blocking client could not.
     """
     try:
@@ -139,7 +139,7 @@ async def _exchange(url: str, body: bytes, headers: dict[str, str]) -> bytes:
 
 
 async def _read_rest(reader: asyncio.StreamReader) -> None:
-    """Let the webhook finish its answer before the connection closes, but not for long."""
+    """Read the rest of the webhook's response for a limited time before the connection closes."""
     try:
         async with asyncio.timeout(REST_S):
             await reader.read(REST_BYTES)

@@ -1,4 +1,4 @@
-"""What delivery reports a tracked message gets, and when: the rules tests set, and the reports themselves."""
+"""Delivery reports of tracked messages, and the rules by which tests choose them."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from otpqueue.simulator.clock import report_time
-from otpqueue.simulator.faults import number
-from otpqueue.simulator.inbox import Message
+from otpqueue.simulator.clock import format_report_time
+from otpqueue.simulator.faults import check_recipient
+from otpqueue.simulator.inbox import InboxMessage
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.statuses import STATUSES, StatusName
 
@@ -18,7 +18,7 @@ Outcome = Literal["delivered", "undelivered", "rejected", "expired", "operator",
 
 MAX_DELAY_MS: Final = 365 * 86_400_000
 
-# How long after the final report those come that were overtaken by it: enough for a push of their own.
+# Delay of overtaken reports after the final one: enough for a separate push.
 _OVERTAKEN_S: Final = 0.2
 _SMS_CHARACTERS: Final = 160
 _PART_CHARACTERS: Final = 153
@@ -34,27 +34,27 @@ _FINAL: dict[Outcome, StatusName] = {
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_DELAY_MS)]
 
 
-class RuleMatch(BaseModel):
-    """Which messages a rule is for: those to one number, or all."""
+class ReceiptRuleMatch(BaseModel):
+    """The messages that a rule applies to: those to one number, or all."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    to: Annotated[str, AfterValidator(number)] | None = None
+    to: Annotated[str, AfterValidator(check_recipient)] | None = None
 
 
-class RuleBody(BaseModel):
-    """What reports a message gets, how often (`times`; null or absent: until deleted).
+class ReceiptRuleBody(BaseModel):
+    """The reports of a message, for up to `times` messages (null or absent: until deleted).
 
     `outcome` is the final report; `operator` ends with DELIVERED_TO_OPERATOR, `none` gives no report at
     all. `delay_ms` is how long after sending it comes, in simulated time. `then` is another final report
-    `then_delay_ms` after the first. `duplicate` is how many more times each report is pushed. `reorder`
-    lets the final report overtake those before it. `before_answer` pushes what is due at once, and waits
-    for the webhook, before the send is answered.
+    `then_delay_ms` after the first. `duplicate` is the number of extra pushes of each report. `reorder`
+    lets the final report overtake the earlier ones. `before_answer` pushes the reports due at once, and
+    waits for the webhook, before the send responds.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    match: RuleMatch = RuleMatch()
+    match: ReceiptRuleMatch = ReceiptRuleMatch()
     times: Annotated[int, Field(ge=1)] | None = None
     outcome: Outcome = "delivered"
     delay_ms: Milliseconds | None = None
@@ -65,18 +65,18 @@ class RuleBody(BaseModel):
     before_answer: bool = False
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> "RuleBody":
+    def _check_combination(self) -> "ReceiptRuleBody":
         if self.outcome == "none" and self.then is not None:
             raise ValueError("then needs an outcome other than none")
         return self
 
 
 @dataclass(slots=True)
-class Rule:
-    """A rule in force; `used` counts the messages it decided about."""
+class ReceiptRule:
+    """An active rule; `used` counts the messages it applied to."""
 
     id: str
-    body: RuleBody
+    body: ReceiptRuleBody
     used: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -84,19 +84,19 @@ class Rule:
         return {"id": self.id, **self.body.model_dump(exclude_unset=True), "used": self.used}
 
 
-class Rules:
-    """The rules in order of creation; spent ones stay listed but decide no more."""
+class ReceiptRules:
+    """The rules in order of creation; used-up ones stay listed but no longer apply."""
 
     def __init__(self) -> None:
-        self._rules: list[Rule] = []
+        self._rules: list[ReceiptRule] = []
 
-    def add(self, body: RuleBody) -> Rule:
-        """Put a rule in force, after those that are."""
-        rule = Rule(str(uuid4()), body)
+    def add(self, body: ReceiptRuleBody) -> ReceiptRule:
+        """Append a rule."""
+        rule = ReceiptRule(str(uuid4()), body)
         self._rules.append(rule)
         return rule
 
-    def all(self) -> list[Rule]:
+    def all(self) -> list[ReceiptRule]:
         """Return all rules, oldest first."""
         return list(self._rules)
 
@@ -104,8 +104,8 @@ class Rules:
         """Delete all rules."""
         self._rules.clear()
 
-    def take(self, to: str) -> RuleBody | None:
-        """Use up one time of the first rule in force for a number, and return what it says."""
+    def take(self, to: str) -> ReceiptRuleBody | None:
+        """Return the body of the first active rule for a number, and count its use."""
         for rule in self._rules:
             spent = rule.body.times is not None and rule.used >= rule.body.times
             if not spent and rule.body.match.to in {None, to}:
@@ -115,10 +115,10 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DeliveryReport:
     """One report on one message; times are epoch seconds of the simulator's clock.
 
-    `due_at` is when it comes, `done_at` when what it tells happened. A `copy` is pushed but not pulled.
+    `due_at` is when it is sent, `done_at` when the reported event happened. A `copy` is only pushed.
     """
 
     message_id: str
@@ -143,8 +143,8 @@ class Report:
             shown["from" if legacy else "sender"] = self.sender
         price = 0.0 if status.group_name == "REJECTED" else options.receipts_price
         shown |= {
-            "sentAt": report_time(self.sent_at),
-            "doneAt": report_time(self.done_at),
+            "sentAt": format_report_time(self.sent_at),
+            "doneAt": format_report_time(self.done_at),
             "smsCount" if legacy else "messageCount": self.parts,
             "mccMnc": _MCC_MNC,
             "price": {"pricePerMessage": price, "currency": options.receipts_currency},
@@ -153,7 +153,9 @@ class Report:
         return shown
 
 
-def plan(message: Message, message_id: str, rule: RuleBody, options: Options) -> list[Report]:
+def plan_reports(
+    message: InboxMessage, message_id: str, rule: ReceiptRuleBody, options: Options
+) -> list[DeliveryReport]:
     """Return the reports a message gets, in the order in which they become due."""
     if rule.outcome == "none" or message.channel == "EMAIL":
         return []
@@ -173,7 +175,7 @@ def plan(message: Message, message_id: str, rule: RuleBody, options: Options) ->
     return _reports(message, message_id, timed, copies=rule.duplicate)
 
 
-def _before_final(message: Message, rule: RuleBody, options: Options) -> Sequence[StatusName]:
+def _before_final(message: InboxMessage, rule: ReceiptRuleBody, options: Options) -> Sequence[StatusName]:
     chosen = options.receipts_before_final
     operator = (chosen in {"both", "operator"} and message.channel == "SMS") or rule.outcome == "operator"
     names: list[StatusName] = ["PENDING_ENROUTE"] if chosen in {"both", "pending"} else []
@@ -181,12 +183,12 @@ def _before_final(message: Message, rule: RuleBody, options: Options) -> Sequenc
 
 
 def _reports(
-    message: Message, message_id: str, timed: Sequence[tuple[StatusName, float, float]], *, copies: int
-) -> list[Report]:
+    message: InboxMessage, message_id: str, timed: Sequence[tuple[StatusName, float, float]], *, copies: int
+) -> list[DeliveryReport]:
     length = len(message.text)
     parts = 1 if length <= _SMS_CHARACTERS else math.ceil(length / _PART_CHARACTERS)
     return [
-        Report(
+        DeliveryReport(
             message_id,
             message.to,
             "VOICE" if message.channel == "VOICE" else "SMS",

@@ -1,4 +1,4 @@
-"""Sending a PIN by SMS, voice or e-mail, and sending it again."""
+"""Sends and resends PINs by SMS, voice or e-mail."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
@@ -9,17 +9,17 @@ from pydantic import AfterValidator, Field
 from otpqueue.simulator import magic
 from otpqueue.simulator.applications import Application
 from otpqueue.simulator.durations import parse_duration, parse_limit
-from otpqueue.simulator.errors import ApiError, invalid
-from otpqueue.simulator.inbox import Channel, Message
+from otpqueue.simulator.errors import ApiError, make_field_error
+from otpqueue.simulator.inbox import Channel, InboxMessage
 from otpqueue.simulator.pins import Pin
-from otpqueue.simulator.receipts import RuleBody
-from otpqueue.simulator.state import State, new_id
+from otpqueue.simulator.receipts import ReceiptRuleBody
+from otpqueue.simulator.state import SimulatorState, new_id
 from otpqueue.simulator.templates import Template, named_address
 from otpqueue.simulator.verifying import known_pin
-from otpqueue.simulator.wire import Body, address, digits
+from otpqueue.simulator.wire import RequestBody, parse_address, parse_number
 
 _UNKNOWN = "Application or message with given ID cannot be found."
-_ORDINARY = magic.Magic("", "any other number")
+_ORDINARY = magic.MagicNumber("", "any other number")
 
 
 def _without_pin(placeholders: dict[str, str]) -> dict[str, str]:
@@ -32,20 +32,20 @@ NotEmpty = Annotated[str, Field(min_length=1)]
 Placeholders = Annotated[dict[str, str], AfterValidator(_without_pin)]
 
 
-class ResendBody(Body):
-    """What may be said when a PIN is sent again by SMS or voice."""
+class ResendBody(RequestBody):
+    """The body of a resend by SMS or voice."""
 
     placeholders: Annotated[Placeholders, Field(default_factory=dict)]
     track_delivery: bool = False
 
     @property
     def values(self) -> Mapping[str, str]:
-        """What is put into the text."""
+        """The values of the placeholders."""
         return self.placeholders
 
 
 class SendBody(ResendBody):
-    """What to send to whom by SMS or voice; `message_id` is the template's id."""
+    """The body of a send by SMS or voice; `message_id` is the template's id."""
 
     application_id: NotEmpty
     message_id: NotEmpty
@@ -53,15 +53,15 @@ class SendBody(ResendBody):
     sender: Annotated[NotEmpty | None, Field(alias="from")] = None
 
 
-class EmailResendBody(Body):
-    """What may be said when a PIN is sent again by e-mail, of which no delivery is tracked."""
+class EmailResendBody(RequestBody):
+    """The body of a resend by e-mail; delivery of e-mail is not tracked."""
 
     placeholders: Annotated[Placeholders, Field(default_factory=dict)]
     landing_page_placeholders: Annotated[dict[str, str], Field(default_factory=dict)]
 
     @property
     def values(self) -> Mapping[str, str]:
-        """What is put into the text."""
+        """The values of the placeholders."""
         return {**self.landing_page_placeholders, **self.placeholders}
 
     @property
@@ -71,7 +71,7 @@ class EmailResendBody(Body):
 
 
 class EmailSendBody(EmailResendBody):
-    """What to send to whom by e-mail; `message_id` is the template's id."""
+    """The body of a send by e-mail; `message_id` is the template's id."""
 
     application_id: NotEmpty
     message_id: NotEmpty
@@ -79,18 +79,20 @@ class EmailSendBody(EmailResendBody):
     sender: Annotated[Annotated[NotEmpty, AfterValidator(named_address)] | None, Field(alias="from")] = None
 
 
-class Sent(NamedTuple):
-    """The reply to a send, and the id of a message whose reports are to come before the reply."""
+class SendReply(NamedTuple):
+    """The reply to a send, and the id of a message whose reports must be pushed before the reply."""
 
     reply: dict[str, Any]
     report_first: str | None = None
 
 
-def send(state: State, body: SendBody | EmailSendBody, channel: Channel, *, nc_needed: bool = False) -> Sent:
-    """Make a PIN and deliver it to the inbox.
+def send_pin(
+    state: SimulatorState, body: SendBody | EmailSendBody, channel: Channel, *, nc_needed: bool = False
+) -> SendReply:
+    """Create a PIN and deliver it to the inbox.
 
     Raises `ApiError`: 404 for an unknown application or template, 400 for a bad recipient or a disabled
-    application, 429 over a send limit. That the limits count all channels together is INFERRED.
+    application, 429 over a send limit. The limits count all channels together, which is INFERRED.
     """
     options = state.options
     to = _recipient(state, body.to, channel)
@@ -113,7 +115,9 @@ def send(state: State, body: SendBody | EmailSendBody, channel: Channel, *, nc_n
         return _deliver(state, pin, channel, text, track=body.track_delivery)
 
 
-def resend(state: State, pin_id: str, body: ResendBody | EmailResendBody, channel: Channel) -> Sent:
+def resend_pin(
+    state: SimulatorState, pin_id: str, body: ResendBody | EmailResendBody, channel: Channel
+) -> SendReply:
     """Deliver the same PIN once more.
 
     Raises `ApiError`: 404 for an unknown (by default also an expired) PIN, 400 for a PIN that went to a
@@ -143,20 +147,20 @@ def resend(state: State, pin_id: str, body: ResendBody | EmailResendBody, channe
         return _deliver(state, pin, channel, text, track=body.track_delivery)
 
 
-def _recipient(state: State, given: str, channel: Channel) -> str:
+def _recipient(state: SimulatorState, given: str, channel: Channel) -> str:
     if channel == "EMAIL":
-        to = address(given)
+        to = parse_address(given)
         if to is None:
-            raise invalid("to", "must be an e-mail address")
+            raise make_field_error("to", "must be an e-mail address")
         return to
-    to = digits(given, accept_plus=state.options.accept_plus)
+    to = parse_number(given, accept_plus=state.options.accept_plus)
     if to is None:
-        raise invalid("to", "must be a phone number in international format, digits only")
+        raise make_field_error("to", "must be a phone number in international format, digits only")
     return to
 
 
 def _find(
-    state: State, application_id: str, template_id: str, channel: Channel
+    state: SimulatorState, application_id: str, template_id: str, channel: Channel
 ) -> tuple[Application, Template]:
     application = state.applications.get(application_id)
     template = application.templates.get(template_id) if application else None
@@ -168,14 +172,14 @@ def _find(
 
 
 def _render(
-    state: State, template: Template, code: str, body: ResendBody | EmailResendBody, channel: Channel
+    state: SimulatorState, template: Template, code: str, body: ResendBody | EmailResendBody, channel: Channel
 ) -> str:
-    # Text to speech says a number as one unless its digits stand apart; how Infobip does it is INFERRED.
+    # Text to speech reads digits one by one only if they are separated; Infobip's way is INFERRED.
     said = " ".join(code) if channel == "VOICE" else code
     return template.render(said, body.values, keep_missing=state.options.missing_placeholder == "keep")
 
 
-def _count(state: State, application: Application, to: str) -> None:
+def _count(state: SimulatorState, application: Application, to: str) -> None:
     configuration = application.body.configuration
     limits = {
         f"{application.id}/{to}": parse_limit(configuration.send_pin_per_phone_number_limit),
@@ -189,8 +193,8 @@ def _count(state: State, application: Application, to: str) -> None:
         state.sends.hit(key, now)
 
 
-def _deliver(state: State, pin: Pin, channel: Channel, text: str, *, track: bool) -> Sent:
-    special = (magic.find(pin.to) if state.options.magic_numbers else None) or _ORDINARY
+def _deliver(state: SimulatorState, pin: Pin, channel: Channel, text: str, *, track: bool) -> SendReply:
+    special = (magic.find_magic_number(pin.to) if state.options.magic_numbers else None) or _ORDINARY
     reply: dict[str, Any] = {"pinId": pin.id, "to": pin.to}
     arrives = True
     if channel == "SMS":
@@ -208,14 +212,14 @@ def _deliver(state: State, pin: Pin, channel: Channel, text: str, *, track: bool
             "description": "Message accepted, pending for delivery.",
         }
     if not arrives:
-        return Sent(reply)
+        return SendReply(reply)
     external_id = str(uuid4()) if track else None
-    message = Message(pin.to, channel, pin.sender, text, pin.code, pin.id, pin.sent_at, external_id)
+    message = InboxMessage(pin.to, channel, pin.sender, text, pin.code, pin.id, pin.sent_at, external_id)
     state.inbox.add(message)
     if external_id is None:
-        return Sent(reply)
+        return SendReply(reply)
     reply["externalMessageId"] = external_id
-    rule = state.outbox.rules.take(pin.to) or special.receipts or RuleBody()
+    rule = state.outbox.rules.take(pin.to) or special.receipts or ReceiptRuleBody()
     state.outbox.track(message, external_id, rule)
     state.wake()
-    return Sent(reply, external_id if rule.before_answer else None)
+    return SendReply(reply, external_id if rule.before_answer else None)

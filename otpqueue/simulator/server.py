@@ -1,4 +1,4 @@
-"""The simulator as an HTTP server: uvicorn, with a way for the application to cut a connection."""
+"""The simulator as an HTTP server: uvicorn, extended so that the application can cut a connection."""
 
 import asyncio
 import signal
@@ -14,29 +14,29 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otpqueue.simulator.app import create_app
-from otpqueue.simulator.gate import CUT_EXTENSION
+from otpqueue.simulator.middleware import CUT_EXTENSION
 from otpqueue.simulator.options import Options
-from otpqueue.simulator.state import State
+from otpqueue.simulator.state import SimulatorState
 from otpqueue.simulator.storage import StateFile, StateFileError
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 START_TIMEOUT_S = 10.0
 TICK_S = 1.0
-"""How old the date of an answer may be."""
+"""Maximum age of the Date header in seconds."""
 
 
 class CuttingProtocol(HttpToolsProtocol):
-    """HTTP/1.1 whose requests can abort their own connection, through an ASGI extension."""
+    """HTTP/1.1 protocol that lets a request abort its connection, by an ASGI extension."""
 
     def on_message_begin(self) -> None:
-        """Offer the cut with each request; called by the parser."""
+        """Add the extension to each request; called by the parser."""
         super().on_message_begin()
         self.scope["extensions"] = {CUT_EXTENSION: {"cut": self.transport.abort}}
 
 
-class _Server(uvicorn.Server):
-    """A server that wakes up once a second, not ten times, and at once when it is to stop."""
+class _SimulatorServer(uvicorn.Server):
+    """A server that wakes up once per second instead of ten times, and stops immediately."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def main_loop(self) -> None:
-        """Update the date of answers until told to stop; called by uvicorn."""
+        """Update the Date header until the server stops; called by uvicorn."""
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
             with suppress(TimeoutError):
@@ -59,7 +59,7 @@ class _Server(uvicorn.Server):
 
 
 class RunningSimulator:
-    """A simulator at work on a thread of its own; `state` is its memory, `url` its base URL.
+    """A simulator on its own thread; `url` is its base URL.
 
     Raises `StateFileError` when `state_file` cannot be read.
     """
@@ -67,12 +67,12 @@ class RunningSimulator:
     def __init__(self, options: Options, listener: socket.socket, *, state_file: Path | None = None) -> None:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        self.state = State(options)
+        self.state = SimulatorState(options)
         self._kept = kept = StateFile(state_file, self.state) if state_file is not None else None
         if kept is not None:
             kept.load()
         self._listener = listener
-        self._server = _Server(
+        self._server = _SimulatorServer(
             uvicorn.Config(
                 create_app(options, self.state, state_file=kept),
                 http=CuttingProtocol,
@@ -91,7 +91,7 @@ class RunningSimulator:
         self._thread = threading.Thread(target=self._run, name="infobip-simulator", daemon=True)
 
     def start(self) -> None:
-        """Start serving; returns when requests are taken."""
+        """Start serving; returns when it accepts requests."""
         self._thread.start()
         for _ in range(int(START_TIMEOUT_S / 0.005)):
             if self._server.started:
@@ -102,7 +102,7 @@ class RunningSimulator:
         raise RuntimeError("the simulator did not start")
 
     def stop(self) -> None:
-        """Stop within a second, cutting the requests that still wait for an answer."""
+        """Stop within a second, and abort open requests."""
         self._server.stop()
         self._thread.join()
 
@@ -110,7 +110,7 @@ class RunningSimulator:
         with self._listener:
             asyncio.run(self._server.serve(sockets=[self._listener]))
         if self._kept is not None:
-            self._kept.save()  # what was still answered while the server was stopping
+            self._kept.save()  # changes of the last requests before the stop
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def running(
 ) -> Iterator[RunningSimulator]:
     """Run a simulator in this process for the length of a `with`; port 0 takes a free one.
 
-    With `state_file` its memory outlives it. Raises OSError when the address cannot be had, and
+    With `state_file` its state is kept. Raises OSError when the address is not available, and
     `StateFileError` when the file cannot be read.
     """
     listener = _listen(host, port)
@@ -152,8 +152,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def serve(options: Options, *, host: str, port: int, state_file: Path | None = None) -> None:
     """Run the simulator until SIGTERM or SIGINT; to be called on the main thread.
 
-    Writes one line to standard error, saying where it listens. Raises OSError when the address cannot be
-    had, and `StateFileError` when the state file cannot be read.
+    Writes one line to standard error, saying where it listens. Raises OSError when the address is not
+    available, and `StateFileError` when the state file cannot be read.
     """
     asked_to_stop = threading.Event()
 

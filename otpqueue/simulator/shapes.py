@@ -1,11 +1,11 @@
-"""Replies that hold more, or less, than the usual: unknown fields added, optional ones taken away."""
+"""Reshapes replies: adds unknown fields, removes optional fields."""
 
 from typing import Any, Final, Literal
 
 from otpqueue.simulator.options import Options
 
-# What a client may find missing, as its schema makes it optional (Infobip OpenAPI 3.210.0). That replies can
-# do without is as the document says; that ids and statuses stay is for a client to have something left.
+# Fields that the schema makes optional (Infobip OpenAPI 3.210.0). Optional ids and statuses stay:
+# without them a reply is useless.
 _OPTIONAL: Final = frozenset(
     {
         "attemptsRemaining",
@@ -31,7 +31,7 @@ _UNKNOWN: Final = {"unknownField": {"since": "3.999.0", "values": [1, None, "x"]
 
 
 def reshape(media: Any, options: Options) -> Any:
-    """Return a reply as the options `optional_fields` and `extra_fields` want it."""
+    """Return a reply reshaped by the options `optional_fields` and `extra_fields`."""
     if options.optional_fields != "keep":
         media = _reduced(media, options.optional_fields)
     if options.extra_fields:
@@ -40,7 +40,7 @@ def reshape(media: Any, options: Options) -> Any:
 
 
 def is_reshaped(options: Options) -> bool:
-    """Tell whether replies are to be changed at all."""
+    """Return whether the options change replies."""
     return options.extra_fields or options.optional_fields != "keep"
 
 

@@ -1,4 +1,4 @@
-"""All that a running simulator remembers."""
+"""The state of a running simulator."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,26 +11,26 @@ from otpqueue.simulator.clock import Clock
 from otpqueue.simulator.errors import ApiError
 from otpqueue.simulator.faults import Faults
 from otpqueue.simulator.inbox import Inbox
-from otpqueue.simulator.limits import Windows
+from otpqueue.simulator.limits import HitWindows
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.outbox import Outbox
 from otpqueue.simulator.pins import Pins
 
 
-class State:
-    """The memory of one simulator.
+class SimulatorState:
+    """The state of one simulator.
 
-    Hold `lock` for whatever must not be seen half done; the server works on its own thread. `changes`
-    grows with whatever may have to be written to a file. `when_work` is called, from any thread, when a
-    delivery report may be due.
+    Hold `lock` for reads and changes that must be atomic; the server runs on its own thread. `changes` counts
+    changes that may have to be written to a file. `when_work` is called, from any thread, when a delivery
+    report may be due.
     """
 
     clock: Clock
     applications: dict[str, Application]
     pins: Pins
-    sends: Windows
-    verifications: Windows
-    throttles: Windows
+    sends: HitWindows
+    verifications: HitWindows
+    throttles: HitWindows
     inbox: Inbox
     outbox: Outbox
     tokens: Tokens
@@ -45,14 +45,14 @@ class State:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, and go back to wall time."""
+        """Delete all state and return to wall time."""
         with self.lock:
             self.clock = Clock()
             self.applications = {}
             self.pins = Pins(self.options.pins_kept)
-            self.sends = Windows(self.options.limit_window)
-            self.verifications = Windows(self.options.limit_window)
-            self.throttles = Windows(self.options.limit_window)
+            self.sends = HitWindows(self.options.limit_window)
+            self.verifications = HitWindows(self.options.limit_window)
+            self.throttles = HitWindows(self.options.limit_window)
             self.inbox = Inbox(self.options.inbox_size)
             self.outbox = Outbox(self.options)
             self.tokens = Tokens()
@@ -61,11 +61,11 @@ class State:
             self.touch()
 
     def touch(self) -> None:
-        """Note that something changed."""
+        """Count a change."""
         self.changes += 1
 
     def wake(self) -> None:
-        """Say that a delivery report may be due."""
+        """Wake the pusher, because a delivery report may be due."""
         if self.when_work is not None:
             self.when_work()
 
@@ -77,7 +77,7 @@ class State:
         return application
 
     def throttled(self, wait_s: float) -> ApiError:
-        """Return the refusal of a request that is over a limit for `wait_s` seconds more."""
+        """Return the error of a request over a limit that admits it after `wait_s` seconds."""
         options = self.options
         return ApiError(
             options.throttle_status,

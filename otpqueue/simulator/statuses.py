@@ -18,8 +18,8 @@ StatusName = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """What became of a message, with the error that goes with it."""
+class ReportStatus:
+    """The status of a message, with its error."""
 
     group_id: int
     group_name: str
@@ -41,7 +41,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Why a message did not arrive; `permanent` is whether trying again is of no use."""
+    """Why a message was not delivered; `permanent` errors are not worth a retry."""
 
     group_id: int
     group_name: str
@@ -67,14 +67,16 @@ _ABSENT = Error(1, "HANDSET_ERRORS", 27, "EC_ABSENT_SUBSCRIBER", "Absent Subscri
 _EXPIRED = Error(3, "OPERATOR_ERRORS", 4098, "EC_VP_EXPIRED", "Validity Period Expired", permanent=False)
 _FLOODING = Error(2, "USER_ERRORS", 4103, "EC_DESTINATION_FLOODING", "Destination Flooding", permanent=True)
 
-STATUSES: Mapping[StatusName, Status] = {
+STATUSES: Mapping[StatusName, ReportStatus] = {
     status.name: status
     for status in (
-        Status(1, "PENDING", 7, "PENDING_ENROUTE", "Message sent to next instance", _NONE),
-        Status(3, "DELIVERED", 2, "DELIVERED_TO_OPERATOR", "Message delivered to operator", _NONE),
-        Status(3, "DELIVERED", 5, "DELIVERED_TO_HANDSET", "Message delivered to handset", _NONE),
-        Status(2, "UNDELIVERABLE", 9, "UNDELIVERABLE_NOT_DELIVERED", "Message sent not delivered", _ABSENT),
-        Status(4, "EXPIRED", 15, "EXPIRED_EXPIRED", "Message expired", _EXPIRED),
-        Status(5, "REJECTED", 20, "REJECTED_FLOODING_FILTER", "Rejected by flooding filter", _FLOODING),
+        ReportStatus(1, "PENDING", 7, "PENDING_ENROUTE", "Message sent to next instance", _NONE),
+        ReportStatus(3, "DELIVERED", 2, "DELIVERED_TO_OPERATOR", "Message delivered to operator", _NONE),
+        ReportStatus(3, "DELIVERED", 5, "DELIVERED_TO_HANDSET", "Message delivered to handset", _NONE),
+        ReportStatus(
+            2, "UNDELIVERABLE", 9, "UNDELIVERABLE_NOT_DELIVERED", "Message sent not delivered", _ABSENT
+        ),
+        ReportStatus(4, "EXPIRED", 15, "EXPIRED_EXPIRED", "Message expired", _EXPIRED),
+        ReportStatus(5, "REJECTED", 20, "REJECTED_FLOODING_FILTER", "Rejected by flooding filter", _FLOODING),
     )
 }

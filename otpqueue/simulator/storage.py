@@ -1,4 +1,4 @@
-"""Keeping the memory in a file: one JSON document, read at start, replaced as a whole after changes.
+"""Stores the state in a file: one JSON document, read at start, replaced atomically after changes.
 
 Applications, templates, PINs, limits, messages, subscriptions, reports, tokens and the clock are kept;
 faults, receipt rules and counts, which belong to one test run, are not.
@@ -17,11 +17,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from otpqueue.simulator.applications import Application
 from otpqueue.simulator.auth import Tokens
 from otpqueue.simulator.clock import MAX_AHEAD_S, Clock
-from otpqueue.simulator.inbox import Message
+from otpqueue.simulator.inbox import InboxMessage
 from otpqueue.simulator.outbox import Push
 from otpqueue.simulator.pins import Pin
-from otpqueue.simulator.receipts import Report
-from otpqueue.simulator.state import State
+from otpqueue.simulator.receipts import DeliveryReport
+from otpqueue.simulator.state import SimulatorState
 from otpqueue.simulator.subscriptions import Subscriptions
 
 DEBOUNCE_S: Final = 0.5
@@ -32,7 +32,7 @@ class StateFileError(Exception):
 
 
 class Snapshot(BaseModel):
-    """All that is kept, in the form in which it is written."""
+    """The content of a state file."""
 
     version: Literal[1] = 1
     ahead_s: float
@@ -41,11 +41,11 @@ class Snapshot(BaseModel):
     sends: dict[str, list[float]]
     verifications: dict[str, list[float]]
     throttles: dict[str, list[float]]
-    messages: list[Message]
+    messages: list[InboxMessage]
     subscriptions: Subscriptions
-    scheduled: list[Report]
-    pullable: list[Report]
-    ready: list[Report]
+    scheduled: list[DeliveryReport]
+    pullable: list[DeliveryReport]
+    ready: list[DeliveryReport]
     retries: list[Push]
     tokens: Tokens
 
@@ -54,17 +54,17 @@ _SNAPSHOT: Final = TypeAdapter(Snapshot)
 
 
 class StateFile:
-    """A file that follows a state."""
+    """Loads a state from a file and saves its changes."""
 
-    def __init__(self, path: Path, state: State) -> None:
+    def __init__(self, path: Path, state: SimulatorState) -> None:
         self._path = path
         self._state = state
         self._saved = state.changes
 
     def load(self) -> None:
-        """Put back what the file holds; a file that does not exist, or is empty, holds nothing.
+        """Restore the state from the file; does nothing if the file is missing or empty.
 
-        Raises `StateFileError` when it cannot be read or is no state of this version.
+        Raises `StateFileError` when it cannot be read or is not of this version.
         """
         try:
             text = self._path.read_bytes()
@@ -79,8 +79,8 @@ class StateFile:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise StateFileError(f"{self._path}: is no state file: {where} {first['msg']}") from error
-        restore(self._state, snapshot)
+            raise StateFileError(f"{self._path} is not a state file: {where} {first['msg']}") from error
+        restore_snapshot(self._state, snapshot)
         self._saved = self._state.changes
 
     async def run(self) -> None:
@@ -93,21 +93,21 @@ class StateFile:
     def save(self) -> None:
         """Write the file in one step, so that a reader finds the old state or the new one.
 
-        A disk that is full, or a folder that is gone, is said on standard error, and tried again later.
+        A write error is printed on standard error, and the write is retried after the next interval.
         """
         with self._state.lock:
             changes = self._state.changes
-            text = _SNAPSHOT.dump_json(take(self._state), by_alias=True)
+            text = _SNAPSHOT.dump_json(take_snapshot(self._state), by_alias=True)
         try:
             _replace(self._path, text)
         except OSError as error:
-            sys.stderr.write(f"cannot write {self._path}: {error.strerror or error}\n")
+            sys.stderr.write(f"Cannot write {self._path}: {error.strerror or error}\n")
             return
         self._saved = changes
 
 
-def take(state: State) -> Snapshot:
-    """Return what is to be kept of a state; hold its lock."""
+def take_snapshot(state: SimulatorState) -> Snapshot:
+    """Return a snapshot of a state; hold its lock."""
     return Snapshot.model_construct(
         version=1,
         ahead_s=state.clock.ahead_s,
@@ -126,8 +126,8 @@ def take(state: State) -> Snapshot:
     )
 
 
-def restore(state: State, snapshot: Snapshot) -> None:
-    """Replace the memory of a state by a snapshot."""
+def restore_snapshot(state: SimulatorState, snapshot: Snapshot) -> None:
+    """Replace a state by a snapshot."""
     with state.lock:
         state.reset()
         state.clock = Clock(min(max(snapshot.ahead_s, 0.0), MAX_AHEAD_S))

@@ -1,8 +1,8 @@
 """Subscriptions: which webhook gets the delivery reports of a channel.
 
-Fields and bounds: Infobip OpenAPI 3.210.0, Subscriptions. Stored and shown are all of them; of a profile the
+Fields and bounds: Infobip OpenAPI 3.210.0, Subscriptions. All are stored and shown. Of a profile the
 simulator uses the URL, BASIC credentials, headers, `maxBucketSize` and `readTimeout`, of a subscription the
-channel, `events` and `resources`. `criteria` and `users` narrow nothing down, for 2FA messages carry neither.
+channel, `events` and `resources`. `criteria` and `users` do not filter, because 2FA messages carry neither.
 """
 
 import base64
@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from otpqueue.simulator.errors import ApiError, invalid
+from otpqueue.simulator.errors import ApiError, make_field_error
 from otpqueue.simulator.faults import HeaderName, HeaderValue
 from otpqueue.simulator.options import WebhookUrl
-from otpqueue.simulator.wire import Body
+from otpqueue.simulator.wire import RequestBody
 
 SubscriptionChannel = Literal[
     "AGENT_OS",
@@ -43,28 +43,28 @@ SubscriptionChannel = Literal[
 ]
 CHANNELS: Final[frozenset[str]] = frozenset(get_args(SubscriptionChannel))
 
-# An id becomes part of a path and must not need encoding there.
+# An id is part of a path and must not need encoding.
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{1,255}$")]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Word = Annotated[str, Field(max_length=255)]
 
 
-class FormattedEvent(Body):
-    """An event with the format its reports are to have; which formats there are is not published here."""
+class FormattedEvent(RequestBody):
+    """An event with the format of its reports; the formats are not published."""
 
     event: Name
     format: Name
 
 
-class Webhook(Body):
+class Webhook(RequestBody):
     """Where reports go; an empty URL is refused, which is INFERRED."""
 
     notify_url: WebhookUrl
     content_type: Word | None = None
 
 
-class Security(Body):
-    """How the webhook is told that a call is genuine; only BASIC is put into practice."""
+class Security(RequestBody):
+    """Authentication of pushes to the webhook; only BASIC is implemented."""
 
     auth_id: Id
     type: Literal["BASIC", "HMAC", "OAUTH", "CUSTOM"] | None = None
@@ -81,8 +81,8 @@ class Security(Body):
 _BASIC: Final = ("username", "password")
 
 
-class Profile(Body):
-    """A notification profile; alone by its id it refers to one that exists."""
+class Profile(RequestBody):
+    """A notification profile; only an id refers to an existing profile."""
 
     profile_id: Id
     webhook: Webhook | None = None
@@ -112,15 +112,15 @@ class Profile(Body):
         return {**self.model_dump(by_alias=True, exclude_none=True), **self.only_ids()}
 
 
-class Criterion(Body):
+class Criterion(RequestBody):
     """A pair of CPaaS X ids, which are no 2FA applications."""
 
     application_id: Name | None = None
     entity_id: Name | None = None
 
 
-class SubscriptionBody(Body):
-    """What a caller asks for."""
+class SubscriptionBody(RequestBody):
+    """The body that creates a subscription."""
 
     subscription_id: Id
     name: Name | None = None
@@ -142,14 +142,14 @@ class SubscriptionBody(Body):
         return {**self.model_dump(by_alias=True, exclude_none=True), "profile": self.profile.only_ids()}
 
     def wants(self, event: str, sender: str | None) -> bool:
-        """Tell whether it is for an event of a message from `sender`."""
+        """Return whether it covers an event of a message from `sender`."""
         names = {entry if isinstance(entry, str) else entry.event for entry in self.events}
         return event in names and (not self.resources or sender in self.resources)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A webhook, with what is sent along and the bounds of a push."""
+    """A webhook, with its headers and the bounds of a push."""
 
     url: str
     headers: dict[str, str]
@@ -159,7 +159,7 @@ class Target:
 
 @dataclass(slots=True)
 class Subscriptions:
-    """Subscriptions by channel and id, in order of creation, and the profiles they made, by id."""
+    """Subscriptions by channel and id, in order of creation, and their profiles by id."""
 
     by_channel: dict[str, dict[str, SubscriptionBody]] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
@@ -172,13 +172,13 @@ class Subscriptions:
         """
         of_channel = self.by_channel.setdefault(channel, {})
         if body.subscription_id in of_channel:
-            raise invalid("subscriptionId", "already exists")
+            raise make_field_error("subscriptionId", "already exists")
         profile = body.profile
         known = profile.profile_id in self.profiles
         if profile.webhook is None and not known:
-            raise invalid("profile.webhook", "must not be null")
+            raise make_field_error("profile.webhook", "must not be null")
         if profile.webhook is not None and known:
-            raise invalid("profile.profileId", "already exists")
+            raise make_field_error("profile.profileId", "already exists")
         if not known:
             self.profiles[profile.profile_id] = profile
         stored = self.profiles[profile.profile_id]
@@ -207,7 +207,7 @@ class Subscriptions:
                 )
 
 
-def basic(user_and_password: str) -> dict[str, str]:
+def make_basic_header(user_and_password: str) -> dict[str, str]:
     """Return the header of Basic authorization for `USER:PASSWORD`."""
     return {"Authorization": "Basic " + base64.b64encode(user_and_password.encode()).decode()}
 
@@ -215,4 +215,4 @@ def basic(user_and_password: str) -> dict[str, str]:
 def _authorization(security: Security | None) -> dict[str, str]:
     if security is None or security.type != "BASIC" or security.credentials is None:
         return {}
-    return basic(":".join(str(security.credentials[name]) for name in _BASIC))
+    return make_basic_header(":".join(str(security.credentials[name]) for name in _BASIC))

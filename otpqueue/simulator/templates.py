@@ -1,4 +1,4 @@
-"""Message templates: their fields (Infobip OpenAPI 3.210.0), the PIN they ask for, the text they give."""
+"""Message templates: fields (Infobip OpenAPI 3.210.0), PIN generation and text."""
 
 import re
 import secrets
@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from otpqueue.simulator.errors import invalid
+from otpqueue.simulator.errors import make_field_error
 from otpqueue.simulator.inbox import Channel
-from otpqueue.simulator.wire import Body, address, parse
+from otpqueue.simulator.wire import RequestBody, parse_address, parse_model
 
 PIN_PLACEHOLDER = "{{pin}}"
 
@@ -24,7 +24,7 @@ Language = Literal[
 ]
 # fmt: on
 
-# That letters are capitals is INFERRED.
+# Capital letters are INFERRED.
 _ALPHABETS: Mapping[PinType, str] = {
     "NUMERIC": string.digits,
     "ALPHA": string.ascii_uppercase,
@@ -47,27 +47,27 @@ def _with_pin(text: str) -> str:
 def named_address(text: str) -> str:
     """Return `text` if it is an address, bare or as `Name <address>`, else raise ValueError."""
     named = _NAMED_ADDRESS.fullmatch(text)
-    if address(named[1] if named else text) is None:
+    if parse_address(named[1] if named else text) is None:
         raise ValueError("must be an e-mail address, or 'Name <address>'")
     return text
 
 
-class IndiaDlt(Body):
-    """What India's DLT registration asks of a message."""
+class IndiaDltBody(RequestBody):
+    """Ids of India's DLT registration."""
 
     principal_entity_id: Annotated[str, Field(max_length=30)]
     content_template_id: Annotated[str, Field(max_length=30)] | None = None
     tele_marketer_id: Annotated[str, Field(max_length=255)] | None = None
 
 
-class Regional(Body):
-    """Regional requirements; the 2FA API knows only India's."""
+class Regional(RequestBody):
+    """Regional requirements; the 2FA API supports only India's."""
 
-    india_dlt: IndiaDlt | None = None
+    india_dlt: IndiaDltBody | None = None
 
 
-class TemplateBody(Body):
-    """What a caller sets for SMS and voice; the range of `pinLength` is from the 2015 API pages."""
+class TemplateBody(RequestBody):
+    """The body of an SMS and voice template; the range of `pinLength` is from the 2015 API pages."""
 
     message_text: Annotated[str, AfterValidator(_with_pin)]
     pin_type: PinType
@@ -81,11 +81,11 @@ class TemplateBody(Body):
 
     @property
     def sender(self) -> str | None:
-        """Who the message is from unless a send says otherwise."""
+        """The sender, unless a send sets another."""
         return self.sender_id
 
     def text(self, values: Mapping[str, str], *, keep_missing: bool) -> str:
-        """Return the text with `values` put in as they are, never rendered again.
+        """Return the text with the placeholders replaced by `values`, which are not rendered again.
 
         A placeholder without a value stays as written when `keep_missing`, else raises `ApiError` 400.
         """
@@ -96,13 +96,13 @@ class TemplateBody(Body):
                 return values[name]
             if keep_missing:
                 return match[0]
-            raise invalid(f"placeholders.{name}", "must not be null")
+            raise make_field_error(f"placeholders.{name}", "must not be null")
 
         return _PLACEHOLDER.sub(value, self.message_text)
 
 
-class EmailTemplateBody(Body):
-    """What a caller sets for e-mail: a reference to a template made in Infobip's portal."""
+class EmailTemplateBody(RequestBody):
+    """The body of an e-mail template: a reference to a template in Infobip's portal."""
 
     email_template_id: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     sender: Annotated[Annotated[str, AfterValidator(named_address)] | None, Field(alias="from")] = None
@@ -111,14 +111,14 @@ class EmailTemplateBody(Body):
     pin_type: PinType = "NUMERIC"
 
     def text(self, values: Mapping[str, str], *, keep_missing: bool) -> str:  # noqa: ARG002 - nothing is missing
-        """Return a stand-in for the text, which only the portal knows: the template's id and all values."""
+        """Return the template's id and all values in place of the text, which only the portal stores."""
         shown = ", ".join(f"{name}: {value}" for name, value in values.items())
         return f"[e-mail template {self.email_template_id}] {shown}"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A message template; `pin_length` is resolved, whatever the body left open."""
+    """A message template; `pin_length` is set even if the body omits it."""
 
     id: str
     application_id: str
@@ -126,7 +126,7 @@ class Template:
     pin_length: int
 
     def serves(self, channel: Channel) -> bool:
-        """Tell whether it can be sent over a channel: e-mail has templates of its own."""
+        """Return whether it can be sent over a channel: e-mail has its own templates."""
         return isinstance(self.body, EmailTemplateBody) == (channel == "EMAIL")
 
     def summary(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Template:
     def new_pin(self) -> str:
         """Return a fresh PIN of this template's type and length."""
         alphabet = _ALPHABETS[self.body.pin_type]
-        # One draw for all characters: asking the system for each costs more than all else in a send.
+        # One draw for all characters: a system call for each would dominate the cost of a send.
         drawn = secrets.randbelow(len(alphabet) ** self.pin_length)
         characters = []
         for _ in range(self.pin_length):
@@ -160,11 +160,11 @@ class Template:
         return self.body.text({**placeholders, "pin": pin}, keep_missing=keep_missing)
 
 
-def merged(old: TemplateBody, changes: Mapping[str, Any]) -> TemplateBody:
+def merge_template(old: TemplateBody, changes: Mapping[str, Any]) -> TemplateBody:
     """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
-    return parse(TemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
+    return parse_model(TemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
 
 
-def merged_email(old: EmailTemplateBody, changes: Mapping[str, Any]) -> EmailTemplateBody:
+def merge_email_template(old: EmailTemplateBody, changes: Mapping[str, Any]) -> EmailTemplateBody:
     """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
-    return parse(EmailTemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
+    return parse_model(EmailTemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})

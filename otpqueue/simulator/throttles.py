@@ -6,8 +6,8 @@ Source: Infobip OpenAPI 3.210.0.
 from collections.abc import Mapping
 from typing import Final
 
-from otpqueue.simulator.durations import Limit
-from otpqueue.simulator.state import State
+from otpqueue.simulator.durations import AttemptLimit
+from otpqueue.simulator.state import SimulatorState
 
 _SECONDS: Final = 600.0
 
@@ -21,10 +21,10 @@ PUBLISHED: Final[Mapping[tuple[str, str], int]] = {
 }
 
 
-def throttle(state: State, method: str, route: str) -> None:
+def count_request(state: SimulatorState, method: str, route: str) -> None:
     """Count one request; raises `ApiError` 429 over the throttle of its operation.
 
-    That an operation's throttle counts the requests of all keys and all applications is INFERRED.
+    A throttle counts the requests of all keys and all applications, which is INFERRED.
     """
     attempts = PUBLISHED.get((method, route))
     if attempts is None:
@@ -32,7 +32,7 @@ def throttle(state: State, method: str, route: str) -> None:
     key = f"{method} {route}"
     with state.lock:
         now = state.clock.now()
-        wait_s = state.throttles.wait(key, Limit(attempts, _SECONDS), now)
+        wait_s = state.throttles.wait(key, AttemptLimit(attempts, _SECONDS), now)
         if wait_s > 0:
             raise state.throttled(wait_s)
         state.throttles.hit(key, now)

@@ -1,4 +1,4 @@
-"""Checking a PIN, and listing what was checked.
+"""Verifies PINs and lists verifications.
 
 `pinError` values are from the 2015 API pages; the current OpenAPI document leaves them open.
 """
@@ -10,20 +10,20 @@ from pydantic import Field
 
 from otpqueue.simulator.applications import Configuration
 from otpqueue.simulator.durations import parse_duration, parse_limit
-from otpqueue.simulator.errors import ApiError, invalid
+from otpqueue.simulator.errors import ApiError, make_field_error
 from otpqueue.simulator.pins import Pin
-from otpqueue.simulator.state import State
-from otpqueue.simulator.wire import Body, recipient
+from otpqueue.simulator.state import SimulatorState
+from otpqueue.simulator.wire import RequestBody, parse_recipient
 
 
-class VerifyBody(Body):
-    """The PIN as the user typed it."""
+class VerifyBody(RequestBody):
+    """The PIN that the user entered."""
 
     pin: Annotated[str, Field(min_length=1)]
 
 
-def known_pin(state: State, pin_id: str) -> Pin:
-    """Return a PIN by id; raises `ApiError` 404 when unknown, or forgotten after it expired."""
+def known_pin(state: SimulatorState, pin_id: str) -> Pin:
+    """Return a PIN by id; raises `ApiError` 404 when unknown, or dropped after it expired."""
     pin = state.pins.get(pin_id)
     if pin is not None:
         keep_s = state.options.forget_expired_after_s
@@ -33,8 +33,8 @@ def known_pin(state: State, pin_id: str) -> Pin:
     raise ApiError(404, state.options.pin_not_found_message_id)
 
 
-def verify(state: State, pin_id: str, code: str) -> dict[str, Any]:
-    """Check a PIN and return the reply, which is a 200 also for a wrong, expired or exhausted one.
+def verify_pin(state: SimulatorState, pin_id: str, code: str) -> dict[str, Any]:
+    """Verify a PIN and return the reply, which is 200 also for a wrong, expired or exhausted PIN.
 
     In this order, which is INFERRED: unknown (`ApiError` 404), verifyPinLimit (429), attempts, time to
     live, comparison.
@@ -61,16 +61,18 @@ def verify(state: State, pin_id: str, code: str) -> dict[str, Any]:
         return _success(state, pin, remaining, now)
 
 
-def verifications(
-    state: State, application_id: str, msisdn: str, *, verified: bool | None, sent: bool | None
+def list_verifications(
+    state: SimulatorState, application_id: str, msisdn: str, *, verified: bool | None, sent: bool | None
 ) -> dict[str, Any]:
     """Return one record per PIN sent to a number or address, oldest first; raises `ApiError` 404 and 400.
 
-    That an unverified record shows `verifiedAt: 0` is from the 2015 API pages.
+    An unverified record shows `verifiedAt: 0`, by the 2015 API pages.
     """
-    to = recipient(msisdn)
+    to = parse_recipient(msisdn)
     if to is None:
-        raise invalid("msisdn", "must be a phone number in international format, digits only, or an address")
+        raise make_field_error(
+            "msisdn", "must be a phone number in international format, digits only, or an address"
+        )
     unit = 1000 if state.options.verification_times == "ms" else 1
     with state.lock:
         application = state.application(application_id)
@@ -94,7 +96,7 @@ def _expires_at(pin: Pin, configuration: Configuration) -> float:
     return pin.issued_at + parse_duration(configuration.pin_time_to_live)
 
 
-def _throttle(state: State, pin: Pin, configuration: Configuration) -> None:
+def _throttle(state: SimulatorState, pin: Pin, configuration: Configuration) -> None:
     key = f"{pin.application_id}/{pin.to}"
     now = state.clock.now()
     wait_s = state.verifications.wait(key, parse_limit(configuration.verify_pin_limit), now)
@@ -115,7 +117,7 @@ def _refusal(pin: Pin, error: str, remaining: int) -> dict[str, Any]:
     }
 
 
-def _success(state: State, pin: Pin, remaining: int, now: float) -> dict[str, Any]:
+def _success(state: SimulatorState, pin: Pin, remaining: int, now: float) -> dict[str, Any]:
     options = state.options
     if options.success_uses_attempt:
         pin.attempts_used += 1

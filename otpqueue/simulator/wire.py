@@ -1,4 +1,4 @@
-"""Reading requests: JSON bodies, forms, typed models, query parameters, phone numbers and addresses."""
+"""Reads requests: JSON bodies, forms, typed models, query parameters, phone numbers and addresses."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from otpqueue.simulator.errors import ApiError, invalid
+from otpqueue.simulator.errors import ApiError, make_field_error
 
 MAX_BODY_BYTES: Final = 1_000_000
 
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"(\+?)([0-9]{1,64})")
 _ADDRESS = re.compile(r"[^@\s<>\"(),:;\\]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """A request body: camelCase names, exact types, unknown fields ignored, null the same as absent."""
 
     model_config = ConfigDict(
@@ -32,7 +32,7 @@ class Body(BaseModel):
         return without_nulls(data) if isinstance(data, dict) else data
 
 
-BodyT = TypeVar("BodyT", bound=Body)
+BodyT = TypeVar("BodyT", bound=RequestBody)
 
 
 def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value is not None}
 
 
-async def raw_body(req: falcon.asgi.Request) -> bytes:
-    """Return the bytes of the body, which may be asked for more than once; 400 when over 1 MB."""
+async def read_body(req: falcon.asgi.Request) -> bytes:
+    """Return the bytes of the body, also on later calls; `ApiError` 400 when over 1 MB."""
     known: bytes | None = getattr(req.context, "raw_body", None)
     if known is not None:
         return known
@@ -52,8 +52,8 @@ async def raw_body(req: falcon.asgi.Request) -> bytes:
     return body
 
 
-def loads(body: bytes) -> Any:
-    """Parse JSON; ValueError also on what UTF-8 JSON has not: NaN, lone surrogates, bottomless nesting."""
+def parse_json(body: bytes) -> Any:
+    """Parse JSON; raises ValueError also for NaN, lone surrogates and too deep nesting."""
     try:
         data = _DECODER.decode(body.decode())
         if b"\\u" in body:
@@ -70,18 +70,18 @@ def _refuse_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-async def json_object(req: falcon.asgi.Request, *, optional: bool = False) -> dict[str, Any]:
+async def read_json_object(req: falcon.asgi.Request, *, optional: bool = False) -> dict[str, Any]:
     """Return the body as a JSON object; an empty body is `{}` when `optional`.
 
-    Raises `ApiError` 400 on another content type, on what is not JSON and on what is not an object. The
+    Raises `ApiError` 400 for another content type, invalid JSON and a value that is not an object. The
     status for another content type is INFERRED: the OpenAPI document lists no 415.
     """
-    body = await raw_body(req)
+    body = await read_body(req)
     if not body and optional:
         return {}
     _expect_type(req, "application/json")
     try:
-        data = loads(body)
+        data = parse_json(body)
     except ValueError as error:
         raise ApiError(400, text="Request body is not valid JSON") from error
     if not isinstance(data, dict):
@@ -89,9 +89,9 @@ async def json_object(req: falcon.asgi.Request, *, optional: bool = False) -> di
     return data
 
 
-async def form(req: falcon.asgi.Request) -> dict[str, str]:
+async def read_form(req: falcon.asgi.Request) -> dict[str, str]:
     """Return the fields of a form, the last of each name; raises `ApiError` 400 on anything else."""
-    body = await raw_body(req)
+    body = await read_body(req)
     _expect_type(req, "application/x-www-form-urlencoded")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True))
@@ -105,16 +105,16 @@ def _expect_type(req: falcon.asgi.Request, expected: str) -> None:
         raise ApiError(400, text=f"Content-Type must be {expected}")
 
 
-def parse(model: type[BodyT], data: dict[str, Any]) -> BodyT:
+def parse_model(model: type[BodyT], data: dict[str, Any]) -> BodyT:
     """Return `data` as `model`; raises `ApiError` 400 with `validationErrors` by dotted field path."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ApiError(400, validation_errors=problems(error)) from error
+        raise ApiError(400, validation_errors=list_problems(error)) from error
 
 
-def problems(error: ValidationError) -> dict[str, list[str]]:
-    """Return what is wrong with each field, by dotted path; the wording is INFERRED."""
+def list_problems(error: ValidationError) -> dict[str, list[str]]:
+    """Return the problems of each field, by dotted path; the wording is INFERRED."""
     found: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         path = ".".join(str(part) for part in detail["loc"])
@@ -132,21 +132,21 @@ def _problem(detail: ErrorDetails) -> str:
     return detail["msg"].replace("Input should be", "must be")
 
 
-def boolean_param(req: falcon.asgi.Request, name: str) -> bool | None:
+def read_boolean(req: falcon.asgi.Request, name: str) -> bool | None:
     """Return a query parameter as a boolean, None when absent; `ApiError` 400 on anything else."""
     text = req.get_param(name)
     if text is None:
         return None
     if text.lower() not in {"true", "false"}:
-        raise invalid(name, "must be true or false")
+        raise make_field_error(name, "must be true or false")
     return text.lower() == "true"
 
 
-def digits(number: str, *, accept_plus: bool = True) -> str | None:
-    """Return a phone number without its `+`, or None when it holds anything but digits.
+def parse_number(number: str, *, accept_plus: bool = True) -> str | None:
+    """Return a phone number without its `+`, or None when it contains other characters.
 
-    Official samples show digits only; that a leading `+` is accepted is INFERRED. The bound of 64 is that
-    of Infobip's SMS API.
+    Official samples show digits only; accepting a leading `+` is INFERRED. The bound of 64 is that of
+    Infobip's SMS API.
     """
     match = _NUMBER.fullmatch(number)
     if match is None or (match[1] and not accept_plus):
@@ -154,11 +154,11 @@ def digits(number: str, *, accept_plus: bool = True) -> str | None:
     return match[2]
 
 
-def address(text: str) -> str | None:
-    """Return an e-mail address, or None when it is none; which ones Infobip refuses is INFERRED."""
+def parse_address(text: str) -> str | None:
+    """Return `text` if it is an e-mail address, else None; which ones Infobip refuses is INFERRED."""
     return text if _ADDRESS.fullmatch(text) else None
 
 
-def recipient(text: str) -> str | None:
-    """Return a phone number in digits or an e-mail address as it is, or None when it is neither."""
-    return address(text) if "@" in text else digits(text)
+def parse_recipient(text: str) -> str | None:
+    """Return a phone number in digits or an e-mail address as it is, or None if it is neither."""
+    return parse_address(text) if "@" in text else parse_number(text)

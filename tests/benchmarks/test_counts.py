@@ -52,7 +52,7 @@ def counted(engines: Engines, said: dict[str, list[str]]) -> dict[str, counts.Co
         said[name] = traffic.said
 
     with Stage((engines.postgres, engines.valkey)) as on:
-        return counts.count(on, Otpqueue("otpqueue", processes=1, migrated=TEMPLATE), tell=tell)
+        return counts.count(on, Otpqueue("otpqueue", processes=1, migrated=TEMPLATE), show=tell)
 
 
 @pytest.mark.parametrize("call", EXPECTED)

@@ -33,10 +33,10 @@ def test_list_and_show(shell: Shell, watched: str) -> None:
     assert lines[0].startswith(f"{watched}  open    number_requests  +44********23 #")
     assert re.search(r"  2 over 1 h, sample 2; bad over 1  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", lines[0])
     assert re.fullmatch(r"the rules were evaluated .* ago", lines[-1])
-    assert "one number requests too many codes; docs/alerts.md#number_requests" in shown
+    assert "one number requests too many codes; see docs/alerts.md#number_requests" in shown
     assert "  figure  accepted  2" in shown
     assert re.search(r"Z  opened$", shown, re.MULTILINE)
-    assert "not delivered: opened by log, 0 tries, waiting, next try" in shown
+    assert "not delivered: opened by log, 0 attempts, waiting, next attempt" in shown
     assert re.search(r"Z  value 2 of 2$", shown, re.MULTILINE)
     assert NUMBER[3:] not in shown + "".join(lines)
 
@@ -84,9 +84,9 @@ def test_silences(shell: Shell, watched: str) -> None:
     assert re.search(r"^silence .*  success_rate  every subject  until .*  by ben$", listed, re.MULTILINE)
     assert re.search(r"^silence .*  by anna: we know$", listed, re.MULTILINE)
     silence_id = of_rule.rpartition("silence ")[2].strip(")\n")
-    assert shell.invoke("alerts", "unsilence", silence_id).output == "the silence is over\n"
+    assert shell.invoke("alerts", "unsilence", silence_id).output == "silence ended\n"
     assert "success_rate" not in shell.invoke("alerts", "list").output
-    assert "no such silence" in shell.invoke("alerts", "unsilence", silence_id).output
+    assert "no active silence" in shell.invoke("alerts", "unsilence", silence_id).output
 
 
 def test_trying_the_way(shell: Shell, parts: Parts) -> None:
@@ -98,13 +98,13 @@ def test_trying_the_way(shell: Shell, parts: Parts) -> None:
     unset = shell.invoke("alerts", "test")
 
     assert arrived.exit_code == 0
-    assert arrived.output.splitlines()[-3:] == ["log: arrived", "webhook: arrived", "email: arrived"]
+    assert arrived.output.splitlines()[-3:] == ["log: delivered", "webhook: delivered", "email: delivered"]
     assert (len(receivers.inbox.posts), len(receivers.inbox.mails)) == (1, 1)
     assert failed.exit_code == 1
     assert "webhook: FAILED, connection_failed" in failed.output
     assert "email: FAILED, connection_failed" in failed.output
     assert unset.exit_code == 0
-    assert "only the log is notified: set OTPQUEUE_ALERT_WEBHOOK_URL" in unset.output
+    assert "Only the log is configured. Set OTPQUEUE_ALERT_WEBHOOK_URL" in unset.output
 
 
 def test_rules(bare_shell: Shell) -> None:
@@ -115,7 +115,7 @@ def test_rules(bare_shell: Shell) -> None:
     assert lines["success_rate"] == ["success_rate", "off"]
     assert lines["number_requests"] == ["number_requests", "over", "1", "1", "h", "-", "1", "3"]
     assert lines["queue_age"] == ["queue_age", "over", "10.0", "s", "now", "-", "2", "2"]
-    assert len(lines) == 19
+    assert len(lines) == 20
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_rules(bare_shell: Shell) -> None:
             ("silence", "success_rate", "--reason", "+447911123456"),
             "must not hold what may be a phone number",
         ),
-        (("silence", "01234567-89ab-7def-8123-456789abcdef", "--subject", "GB"), "an alert has its own"),
+        (("silence", "01234567-89ab-7def-8123-456789abcdef", "--subject", "GB"), "An alert has its own"),
     ],
 )
 def test_mistakes(shell: Shell, parts: Parts, arguments: tuple[str, ...], complaint: str) -> None:

@@ -25,7 +25,7 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_life_of_a_client(shell: Shell, parts: Parts) -> None:
     """A client is made, gets a setting of its own, shows it, loses it."""
-    assert said(shell.run("clients", "create", "shop")) == "made shop\n"
+    assert said(shell.run("clients", "create", "shop")) == "created shop\n"
     said(shell.run("keys", "create", "--client", "bank"))
     assert said(shell.run("clients", "set", "shop", "limits.number_15m=5/15m")) == (
         "shop: limits.number_15m=5/15m\n"
@@ -49,7 +49,7 @@ def test_life_of_a_client(shell: Shell, parts: Parts) -> None:
         (("create", " "), "client must be 1 to 64 printable characters"),
         (("show", "nobody"), "client is not the name of one; `otpqueue clients list`"),
         (("set", "nobody", "limits.number_day=5/d"), "client is not the name of one"),
-        (("set", "shop", "limits.number_day"), "give PATH=VALUE"),
+        (("set", "shop", "limits.number_day"), "Give PATH=VALUE"),
         (("set", "shop", "limits.number_day=many"), "limits.number_day must be like `3/15m`"),
         (
             ("set", "shop", "limits.number_day_all=5/d"),
@@ -79,7 +79,7 @@ def test_settings_of_a_newer_version(shell: Shell, parts: Parts) -> None:
     said(shell.run("clients", "set", "shop", "limits.number_day=5/d"))
 
     assert shown.stdout == "colour=red\n"
-    assert shown.stderr == "colour is not heeded: this version cannot read it\n"
+    assert shown.stderr == "colour is ignored: this version does not support it\n"
     assert parts.clients.show("shop").settings == {"colour": "red", "limits": {"number_day": "5/d"}}
 
 
@@ -110,7 +110,10 @@ def test_locked_number(shell: Shell, parts: Parts) -> None:
 
     code, out, err = typed(shell, "numbers", "status")
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["bank  100 wrong in a row  locked", "shop  100 wrong in a row  locked"]
+    assert out.splitlines() == [
+        "bank  100 consecutive wrong codes  locked",
+        "shop  100 consecutive wrong codes  locked",
+    ]
     with pytest.raises(NumberLocked):
         parts.request(wanted, client_id=shop, now=clock.now())
     assert typed(shell, "numbers", "unlock", "--client", "shop")[:2] == (0, "unlocked for shop\n")
@@ -118,13 +121,13 @@ def test_locked_number(shell: Shell, parts: Parts) -> None:
     assert parts.request(wanted, client_id=shop, now=clock.now())
     bank, shops = typed(shell, "numbers", "status")[1].splitlines()
     assert bank.endswith("locked")
-    assert shops.startswith("shop  0 wrong in a row  open  unlocked ")
+    assert shops.startswith("shop  0 consecutive wrong codes  open  unlocked ")
     assert typed(shell, "numbers", "unlock")[1] == "unlocked for bank\nunlocked for shop\n"
 
 
 def test_number_that_nobody_guessed_at(shell: Shell, parts: Parts) -> None:
     """There is nothing to see, nothing to unlock, and a number that is none is told."""
-    assert typed(shell, "numbers", "status")[:2] == (0, "no wrong codes since the last right one\n")
+    assert typed(shell, "numbers", "status")[:2] == (0, "no wrong codes since the last right code\n")
     code, out, err = typed(shell, "numbers", "unlock")
     assert (code, out) == (1, "")
     assert "number has no wrong codes that could be forgiven" in err

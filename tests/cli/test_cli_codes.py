@@ -124,17 +124,17 @@ def test_beside_a_running_dev(bare_shell: Shell, served: Served) -> None:
     ("given", "missing"),
     [
         ({}, "OTPQUEUE_URL and OTPQUEUE_API_KEY"),
-        ({"OTPQUEUE_URL": "http://127.0.0.1:1"}, "OTPQUEUE_API_KEY, too"),
-        ({"OTPQUEUE_API_KEY": "oq_x"}, "OTPQUEUE_URL, too"),
+        ({"OTPQUEUE_URL": "http://127.0.0.1:1"}, "OTPQUEUE_API_KEY as well"),
+        ({"OTPQUEUE_API_KEY": "oq_x"}, "OTPQUEUE_URL as well"),
     ],
 )
 @pytest.mark.parametrize("arguments", [("send", "+447700900106"), ("status", NIL), ("verify", NIL, "123456")])
 def test_no_api(bare_shell: Shell, arguments: tuple[str, ...], given: dict[str, str], missing: str) -> None:
-    """With no API to call, or no key for it, a message says what to set."""
+    """With No API to call, or no key for it, a message says what to set."""
     result = bare_shell.invoke(*arguments, **given)
 
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: no API to call: set {missing}")
+    assert result.output.startswith(f"Error: No API to call. Set {missing}")
 
 
 @pytest.mark.parametrize("arguments", [("send", "+447700900108"), ("status", NIL), ("verify", NIL, "123456")])
@@ -153,7 +153,7 @@ def test_url_and_key_come_from_one_place(bare_shell: Shell, arguments: tuple[str
             listener.accept()
     assert [result.exit_code for result in (ours, theirs, option)] == [1, 1, 1]
     for result in (ours, theirs, option):
-        assert "no API to call" in result.output
+        assert "No API to call" in result.output
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_url_and_key_come_from_one_place(bare_shell: Shell, arguments: tuple[str
         ({"api_url": "http://192.0.2.1:8000", "api_key": "oq_x"}, "names another machine"),
         ({"api_url": "http://nobody.invalid", "api_key": "oq_x"}, "names another machine"),
         ({"api_url": "", "api_key": "oq_x"}, "names another machine"),
-        ({"api_url": "http://[::1", "api_key": "oq_x"}, "cannot be read"),
-        ({"api_key": "oq_x"}, "cannot be read"),
-        (["x"], "cannot be read"),
+        ({"api_url": "http://[::1", "api_key": "oq_x"}, "Cannot read"),
+        ({"api_key": "oq_x"}, "Cannot read"),
+        (["x"], "Cannot read"),
     ],
 )
 def test_dev_of_somebody_else(bare_shell: Shell, described: object, why: str) -> None:
@@ -174,7 +174,7 @@ def test_dev_of_somebody_else(bare_shell: Shell, described: object, why: str) ->
     result = bare_shell.invoke("send", "+447700900109")
 
     assert result.exit_code == 1
-    assert result.output.startswith("Error: .otpqueue/dev.json")
+    assert result.output.startswith("Error: ")
     assert why in result.output
 
 
@@ -205,7 +205,7 @@ def test_number_in_another_encoding(user: Shell) -> None:
 
     assert (found.returncode, found.stderr) == (
         1,
-        b"Error: the phone number (E.164) on standard input is not text in UTF-8\n",
+        b"Error: The phone number (E.164) on standard input is not valid UTF-8.\n",
     )
 
 
@@ -221,7 +221,7 @@ def test_key_is_not_replaced_nor_taken_elsewhere(
     assert answered(user.invoke("send", "+447700900112"))["status"] == "queued"
     with _redirecting_to(served.url) as url:
         result = user.invoke("send", "+447700900113", OTPQUEUE_URL=url)
-    assert result.output == f"Error: {url} answered HTTP 307 and no JSON\n"
+    assert result.output == f"Error: {url} answered HTTP 307 without JSON.\n"
 
 
 def _describe(shell: Shell, content: object) -> None:
@@ -259,7 +259,7 @@ def test_api_not_reached(user: Shell, url: str) -> None:
     result = user.invoke("send", "+447700900107", OTPQUEUE_URL=url)
 
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: {url.rstrip('/')} cannot be reached")
+    assert result.output.startswith(f"Error: Cannot reach {url.rstrip('/')} (")
 
 
 def test_something_else_answers(user: Shell, served: Served) -> None:
@@ -268,5 +268,5 @@ def test_something_else_answers(user: Shell, served: Served) -> None:
 
     assert (result.exit_code, result.output) == (
         1,
-        f"Error: {served.url}/docs? answered HTTP 200 and no JSON\n",
+        f"Error: {served.url}/docs? answered HTTP 200 without JSON.\n",
     )

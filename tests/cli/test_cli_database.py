@@ -65,5 +65,5 @@ def test_schema_that_belongs_to_others(shell: Shell, make_database: MakeDatabase
 
     assert (
         said(shell, "migrate", url)
-        == "Error: the database refuses: permission denied for schema information_schema"
+        == "Error: The database denied access: permission denied for schema information_schema"
     )

@@ -86,15 +86,16 @@ def test_no_length_of_time(cut_off_shell: Shell, text: str) -> None:
     result = cut_off_shell.invoke("keys", "create", "--client", "shop", "--expires-in", text)
 
     assert result.exit_code == 2
-    assert "write 90d, 24h, 30m or 45s" in result.stderr
+    assert "must be a whole number and a unit (s, m, h, d or w)" in result.stderr
 
 
 def test_end_that_is_out_of_reach(cut_off_shell: Shell) -> None:
-    """An end that no calendar has, or that is now, is a message."""
-    for text, said in (("999999w", "is too long"), ("0s", "must be more than nothing")):
+    """A lifetime beyond the longest duration or of zero is a usage error."""
+    for text, said in (("999999w", "at most 36500d"), ("0s", "must be longer than zero")):
         result = cut_off_shell.invoke("keys", "create", "--client", "shop", "--expires-in", text)
 
-        assert (result.exit_code, result.stderr) == (1, f"Error: expires_in {said}\n")
+        assert result.exit_code == 2
+        assert said in result.stderr
 
 
 def test_unknown_scope(cut_off_shell: Shell) -> None:
@@ -111,4 +112,4 @@ def test_argument_that_is_no_text(shell: Shell, parts: Parts, arguments: tuple[s
     result = shell.run(*arguments, "--client", "caf\udce9")
 
     assert result.returncode == 1
-    assert result.stderr == "Error: an argument, or the input, is not text in UTF-8\n"
+    assert result.stderr == "Error: an argument or the input is not valid UTF-8\n"

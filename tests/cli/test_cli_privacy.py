@@ -95,15 +95,15 @@ def test_rotate_seal(shell: Shell, ask: Ask) -> None:
 
     assert looked.output.splitlines() == [
         "k1 (older): 2 numbers",
-        "k2 has sealed 0 texts, 0.0% of what one key may",
+        "k2 has sealed 0 texts, 0.0% of the limit of one key",
         "no key may be removed from OTPQUEUE_SEAL_KEYS",
     ]
     assert rotated.output.splitlines() == [
         "k1: 1 of 2, 1 left",
         "k1: 2 of 2, 0 left",
         "k2 (seals): 2 numbers",
-        "k2 has sealed 2 texts, 0.0% of what one key may",
-        "may be removed from OTPQUEUE_SEAL_KEYS: k1",
+        "k2 has sealed 2 texts, 0.0% of the limit of one key",
+        "removable from OTPQUEUE_SEAL_KEYS: k1",
     ]
 
 
@@ -115,7 +115,7 @@ def test_rotate_seal_with_the_wrong_key(shell: Shell, ask: Ask) -> None:
     wrong = shell.invoke("keys", "rotate-seal", OTPQUEUE_SEAL_KEYS=f"{K2},{impostor}")
     absent = shell.invoke("keys", "rotate-seal", OTPQUEUE_SEAL_KEYS=K2)
 
-    assert "k1 does not open 1 of them" in wrong.output
+    assert "k1 cannot decrypt 1 of them" in wrong.output
     assert "no key may be removed" in wrong.output
     assert absent.output.startswith("k1 (not in OTPQUEUE_SEAL_KEYS): 1 numbers\n")
 
@@ -131,7 +131,7 @@ def test_rotate_hash(shell: Shell, ask: Ask, parts: Parts) -> None:
     parts.keys.revoke(prefix_of(key), now=clock.now())
     done = shell.invoke("keys", "rotate-hash", **both)
 
-    unused = f"API key {prefix_of(key)}: 1 under the old key, no end by itself; use it once, or make another"
+    unused = f"API key {prefix_of(key)}: 1 under the old key, no end date; use it once, or make another"
     windows = r"limit windows: 3 under the old key, until \d{4}-\d\d-\d\d \d\d:\d\dZ; wait"
     in_requests, in_keys, in_redis, needed = looked.output.splitlines()
     assert in_requests.startswith("otp_requests: 1 under the old key, ")
@@ -153,7 +153,7 @@ def test_rotate_hash_with_one_key(shell: Shell, parts: Parts) -> None:
     result = shell.invoke("keys", "rotate-hash")
 
     assert result.exit_code == 1
-    assert result.output.startswith("Error: OTPQUEUE_HASH_KEY holds one key; to replace it")
+    assert result.output.startswith("Error: OTPQUEUE_HASH_KEY holds one key. To replace it")
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

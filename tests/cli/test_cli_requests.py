@@ -83,7 +83,7 @@ def test_words_of_others_cannot_command_a_terminal(parts: Parts, ask: Ask) -> No
     history = parts.history(request.id)
     told = replace(history, moves=(replace(history.moves[0], reason="\x1b]0;owned\x07"),))
 
-    lines = [command._printable(line) for line in command._time_line(told)]
+    lines = [command._remove_control_characters(line) for line in command._format_events(told)]
 
     assert lines[-1].endswith("queued -> cancelled: ?]0;owned?")
 

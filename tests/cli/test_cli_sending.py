@@ -26,7 +26,7 @@ def test_life_of_a_stop(shell: Shell, parts: Parts, ask: Ask) -> None:
     on = shell.run("sending-status")
 
     assert stopped.stdout == "sending stopped for all\n"
-    assert again.stdout == "sending was stopped already for all\n"
+    assert again.stdout == "sending was already stopped for all\n"
     assert part.stdout == "sending stopped for country ID\n"
     first, second, *counts = status.stdout.splitlines()
     assert re.fullmatch(rf"STOPPED  everything  {WHEN}  by ann: pumping", first)
@@ -68,7 +68,7 @@ def test_life_of_a_blocked_number(shell: Shell, parts: Parts) -> None:
     assert blocked.stdout == "blocked +44********23 until 2099-01-31\n"
     assert re.fullmatch(r"\+44\*{8}23  \d{4}-\d\d-\d\d \d\d:\d\d  until 2099-01-31  asked\n", listed.stdout)
     assert unblocked.stdout == "unblocked +44********23\n"
-    assert (again.returncode, again.stderr) == (1, "Error: +44********23 is not blocked\n")
+    assert (again.returncode, again.stderr) == (1, "Error: +44********23 is not blocked.\n")
     assert empty.stdout == ""
 
 

@@ -311,7 +311,7 @@ def test_provision(shell: Shell, provider: Provider) -> None:
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "create application 'otpqueue'\ncreate message template en\n" in first.stdout
-    assert "nothing to do: everything is there" in second.stdout
+    assert "nothing to do: everything is up to date" in second.stdout
     ids = re.search(r"^application \w+\nmessage template en: \w+$", first.stdout, re.MULTILINE)
     assert ids is not None
     assert ids[0] in second.stdout

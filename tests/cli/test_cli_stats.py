@@ -28,7 +28,7 @@ def test_table(shell: Shell, parts: Parts, ask: Ask, provider: Provider) -> None
 
     assert said.exit_code == 0, said.output
     lines = said.stdout.splitlines()
-    assert re.fullmatch(r"[-\d]+ [\d:]+ to [-\d]+ [\d:]+ UTC, the running minute included", lines[0])
+    assert re.fullmatch(r"[-\d]+ [\d:]+ to [-\d]+ [\d:]+ UTC, whole minutes and the current one", lines[0])
     titles = re.split(r"\s{2,}", lines[2].strip())
     rows = [re.split(r"\s{2,}", line) for line in lines[3:6]]
     assert [row[0] for row in rows] == ["test US", "test GB", "all"]
@@ -61,7 +61,7 @@ def test_statistics_that_are_behind(shell: Shell, parts: Parts, client_id: objec
     said = shell.invoke("stats")
 
     assert said.exit_code == 0
-    assert "not all is added up since" in said.stderr
+    assert "Statistics are incomplete since" in said.stderr
     assert "periodic" in said.stderr
 
 

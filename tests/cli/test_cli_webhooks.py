@@ -53,8 +53,8 @@ def test_walk(
     operator: Shell, parts: Parts, make_parts: MakeParts, client_id: UUID, receiver: Receiver
 ) -> None:
     """Set, test, watch, rotate, remove: the secret is printed where it is new, and nowhere else."""
-    secret, told = said(operator, "set", "test", receiver.url, "--events", "sent, verified").splitlines()
-    assert told == "test is told of sent, verified"
+    secret, notified = said(operator, "set", "test", receiver.url, "--events", "sent, verified").splitlines()
+    assert notified == "test is notified of sent, verified"
 
     assert re.fullmatch(r"HTTP 200 after \d+ ms\n", said(operator, "test", "test"))
     call = receiver.calls[0]
@@ -64,7 +64,7 @@ def test_walk(
     make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").send_webhooks.run()
     listed = said(operator, "deliveries", "test")
     assert listed.count(f"otp_request.sent  {request_id}") == 1
-    assert listed.count("delivered  1 tries, HTTP 200") == 2
+    assert listed.count("delivered  1 attempts, HTTP 200") == 2
     assert said(operator, "deliveries", "test", "--failed") == "no deliveries\n"
 
     shown = dict(re.findall(r"^(\w+(?: \w+)?)\s{2,}(.*)$", said(operator, "show", "test"), re.MULTILINE))
@@ -73,12 +73,13 @@ def test_walk(
 
     other, until = said(operator, "rotate-secret", "test", "--overlap", "2h").splitlines()
     assert other.startswith("whsec_")
-    assert until.startswith("the old secret signs too until ")
+    assert until.startswith("the old secret also signs until ")
     assert "two until" in said(operator, "show", "test")
-    assert "signs no more" in said(operator, "rotate-secret", "test", "--at-once")
+    assert "no longer signs" in said(operator, "rotate-secret", "test", "--at-once")
 
     assert (
-        said(operator, "remove", "test", "--yes") == "test is told nothing more; 0 deliveries were given up\n"
+        said(operator, "remove", "test", "--yes")
+        == "test has no webhook now; 0 pending deliveries were dropped\n"
     )
     assert said(operator, "show") == ""
     for printed in (listed, *shown.values()):
@@ -99,14 +100,14 @@ def test_receiver_that_is_ill(
     assert (tested.exit_code, tested.output[:14]) == (1, "HTTP 410 after")
     assert re.search(r"state +disabled since .*: gone", said(operator, "show", "test"))
     failed = said(operator, "deliveries", "test", "--failed")
-    assert re.search(r"pending until .*  1 tries, HTTP 410$", failed, re.MULTILINE)
-    assert "but disabled since" in said(operator, "set", "test", receiver.url)
+    assert re.search(r"pending until .*  1 attempts, HTTP 410$", failed, re.MULTILINE)
+    assert "The webhook is disabled since" in said(operator, "set", "test", receiver.url)
     receiver.answer = lambda _: None
     assert "connection_cut" in operator.invoke("webhooks", "test", "test").output
 
     assert "is told nothing now" in operator.invoke("webhooks", "retry", "test").output
-    assert said(operator, "enable", "test") == "test is told again; 1 deliveries were waiting\n"
-    assert said(operator, "retry", "test") == "1 deliveries are tried now\n"
+    assert said(operator, "enable", "test") == "test is enabled; 1 deliveries are pending\n"
+    assert said(operator, "retry", "test") == "1 deliveries are being retried\n"
 
 
 MISTAKES = [

@@ -7,7 +7,7 @@ import pytest
 
 from otpqueue.embedded import AlreadyRunning, EngineHome
 from otpqueue.embedded.errors import DataUnusable
-from otpqueue.embedded.home import free_port, password, private_folder
+from otpqueue.embedded.home import free_port, load_password, make_private_folder
 
 
 def test_second_supervisor_is_refused(tmp_path: Path) -> None:
@@ -23,14 +23,14 @@ def test_second_supervisor_is_refused(tmp_path: Path) -> None:
 def test_password_is_private_and_kept(tmp_path: Path) -> None:
     """A password is made once, in a file that only its owner may read."""
     file = tmp_path / "password"
-    assert password(file) == password(file)
+    assert load_password(file) == load_password(file)
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["password"]
 
 
 def test_folder_is_private(tmp_path: Path) -> None:
     """A folder for data is made so that only its owner may enter."""
-    private_folder(tmp_path / "a" / "b")
+    make_private_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
 
 
@@ -39,7 +39,7 @@ def test_folder_of_another_user_is_refused() -> None:
     if os.geteuid() == 0:
         pytest.skip("root may use every folder")
     with pytest.raises(DataUnusable, match="another user"):
-        private_folder(Path("/root" if Path("/root").exists() else "/var/root"))
+        make_private_folder(Path("/root" if Path("/root").exists() else "/var/root"))
 
 
 def test_free_port_is_not_one_for_outgoing_connections() -> None:

@@ -71,7 +71,7 @@ def test_user_without_privilege(tmp_path: Path) -> None:
 
     As `test_ordinary_user`, but also where Python itself lies in a folder that only root may enter.
     """
-    namespace = next((c for c in identity.candidates() if c.kind == "namespace"), None)
+    namespace = next((c for c in identity.list_candidates() if c.kind == "namespace"), None)
     if namespace is None:
         pytest.skip("there are no user namespaces here")
     log = tmp_path / "log"
@@ -92,9 +92,11 @@ def test_root_without_user_namespaces(
     reachable: Path, monkeypatch: pytest.MonkeyPatch, sql: Callable[[str, str], list[tuple[object, ...]]]
 ) -> None:
     """Where user namespaces are refused root runs PostgreSQL as a service user; later root takes it back."""
-    all_candidates = identity.candidates
+    all_candidates = identity.list_candidates
     with monkeypatch.context() as refused:
-        refused.setattr(identity, "candidates", lambda: (c for c in all_candidates() if c.kind == "user"))
+        refused.setattr(
+            identity, "list_candidates", lambda: (c for c in all_candidates() if c.kind == "user")
+        )
         with EngineHome(reachable / "data") as home:
             postgres = Postgres(home.path / "postgres", durable=False)
             with postgres:
@@ -110,7 +112,7 @@ def test_root_without_user_namespaces(
 def test_no_identity_left_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nobody can run PostgreSQL the error tells the ways out and what was tried."""
     unreachable = identity.RunAs("user", 65534, 65534)
-    monkeypatch.setattr(identity, "candidates", lambda: iter([unreachable]))
+    monkeypatch.setattr(identity, "list_candidates", lambda: iter([unreachable]))
     tmp_path.chmod(0o700)
     with pytest.raises(NoUnprivilegedUser, match=r"(?s)DATABASE_URL.*user:65534:65534.*Permission denied"):
         Postgres(tmp_path / "postgres").start()

@@ -17,7 +17,7 @@ from otpqueue.simulator.command import simulator as command
 from otpqueue.simulator.faults import FaultBody
 from otpqueue.simulator.magic import MAGIC_NUMBERS
 from otpqueue.simulator.options import Options
-from otpqueue.simulator.receipts import RuleBody
+from otpqueue.simulator.receipts import ReceiptRuleBody
 from otpqueue.simulator.server import running
 
 API_KEY = "test-key"
@@ -158,7 +158,11 @@ def test_help_is_enough_to_use_it_alone():
     """Help names every path of its own, every word of a fault and of a rule, and every magic number."""
     shown = CliRunner().invoke(command, ["--help"]).output
     paths = ("messages", "faults", "receipts", "clock", "reset", "stats", "magic-numbers")
-    for word in (*(f"/_simulator/{path}" for path in paths), *FaultBody.model_fields, *RuleBody.model_fields):
+    for word in (
+        *(f"/_simulator/{path}" for path in paths),
+        *FaultBody.model_fields,
+        *ReceiptRuleBody.model_fields,
+    ):
         assert word in shown
     for entry in MAGIC_NUMBERS:
         assert f"{entry.number}  {entry.meaning}\n" in shown

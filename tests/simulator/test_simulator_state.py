@@ -119,12 +119,12 @@ def test_an_empty_file_is_a_fresh_start(kept, path, text, client_at):
 def test_a_file_that_is_no_state(kept, path, text):
     """A file that holds something else stops the start, and stays as it is."""
     path.write_text(text)
-    with pytest.raises(StateFileError, match=r"state\.json: is no state file"), kept():
+    with pytest.raises(StateFileError, match=r"state\.json is not a state file"), kept():
         pass
     assert path.read_text() == text
     answer = CliRunner().invoke(command, ["--state", str(path), "--port", "0"])
     assert answer.exit_code == 1
-    assert "is no state file" in answer.output
+    assert "is not a state file" in answer.output
 
 
 def test_a_file_that_cannot_be_read(kept, path):
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_written(kept, path, capsys, client_at):
         simulator.state.touch()
         path.parent.rmdir()
         client.application()
-    assert f"cannot write {path}" in capsys.readouterr().err
+    assert f"Cannot write {path}" in capsys.readouterr().err
     path.parent.mkdir()
 
 

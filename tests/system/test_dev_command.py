@@ -73,7 +73,7 @@ def test_second_instance_is_refused(make_dev: MakeDev) -> None:
     assert same_folder.returncode == 1
     assert "in use by another instance" in same_folder.stderr
     assert same_port.returncode == 1
-    assert f"port {port} is taken" in same_port.stderr
+    assert f"Port {port} is in use" in same_port.stderr
 
 
 def test_no_fork_beside_a_thread(tmp_path: Path) -> None:
