@@ -225,14 +225,18 @@ def test_retryable_is_due_again(store: Store) -> None:
 def test_last_attempt_ends_the_request(
     store: Store, outcome: Outcome, status: Status, reason: Reason
 ) -> None:
-    """A request that is given up ends with its reason and the provider's word."""
+    """A request that is given up ends with its reason, and the provider's code unless it was not asked."""
     request = store.insert()
     (claim,) = store.claim()
 
     assert store.record(claim, outcome, Decision(status=status, reason=reason), now=later(2))
 
     found = store.find(request.id)
-    assert (found.status, found.reason, found.provider_code) == (status, reason, outcome.code)
+    assert (found.status, found.reason, found.provider_code) == (
+        status,
+        reason,
+        outcome.code if outcome.asked else None,
+    )
     row = store.row(request.id)
     assert (row["send_state"], row["finished_at"], row["updated_at"]) == ("idle", later(2), later(2))
     assert row["pin_id"] is row["expires_at"] is row["sent_at"] is None
