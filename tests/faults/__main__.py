@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults import checks, report
-from tests.faults.chaos import KINDS
+from tests.faults.callers import STORIES
+from tests.faults.chaos import KINDS, PROVIDER_FAULTS
 from tests.faults.run import Plan, run
 
 
@@ -30,6 +31,10 @@ def main() -> int:
     parser.add_argument("--broker", help="Celery's broker, if it is not to be our own Valkey")
     parser.add_argument("--short", action="store_true", help="no callers that wait half a minute or more")
     parser.add_argument("--kinds", help=f"what may go wrong, commas between, of: {', '.join(KINDS)}")
+    parser.add_argument("--stories", help=f"what callers do, commas between, of: {', '.join(STORIES)}")
+    parser.add_argument(
+        "--provider", help=f"what may go wrong with single numbers, of: {', '.join(PROVIDER_FAULTS)}"
+    )
     parser.add_argument("--pause-s", nargs=2, type=float, help="shortest and longest pause of a sender")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting")
     parser.add_argument("--keep", type=Path, help="folder for the logs, history.json and verdict.json")
@@ -40,7 +45,9 @@ def main() -> int:
         kills=given.kills,
         rate=given.rate,
         long=not given.short,
-        kinds=given.kinds.split(",") if given.kinds else None,
+        kinds=_words(given.kinds),
+        stories=_words(given.stories),
+        provider=_words(given.provider),
         pause_s=(given.pause_s[0], given.pause_s[1]) if given.pause_s else None,
         broker_url=given.broker,
         settings=dict(pair.split("=", 1) for pair in given.set),
@@ -51,6 +58,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="otpqueue-faults-") as folder:
         Path(folder).chmod(0o711)  # As root, Postgres runs as another user, who must get to its folder.
         return _run(plan, Path(folder), keep=False)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return text.split(",") if text else None
 
 
 def _run(plan: Plan, folder: Path, *, keep: bool) -> int:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.faults import chaos, web
-from tests.faults.cluster import Simulator
+from tests.faults.cluster import NUMBER_QUOTA, Simulator
 from tests.faults.history import FINAL_STATUSES, Call
 
 STORIES: Mapping[str, int] = {
@@ -29,6 +29,7 @@ STORIES: Mapping[str, int] = {
     "two_sessions": 6,
     "cancel": 6,
     "leave": 6,
+    "greedy": 1,
     "resend": 1,
     "expire": 1,
 }
@@ -42,6 +43,8 @@ _CALL_S = 8.0
 
 _PATIENCE_S = 40.0
 _WAIT_S = 2
+_GREEDY = NUMBER_QUOTA + 4
+"""How often a greedy caller asks for one number: more often than is admitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +57,40 @@ class Script:
     story: str
     seed: str
 
+    flood: bool = False
+    """Whether it is part of the flood: another client asks once, for a number of another block."""
+
     @property
     def phone_number(self) -> str:
         """A number that no other script uses."""
-        return f"+447400{self.number:06d}"
+        return f"+447400{self.number + (_FLOOD_FROM if self.flood else 0):06d}"
+
+    @property
+    def name(self) -> str:
+        """What its `client_reference` begins with."""
+        return f"{'f' if self.flood else ''}{self.number}"
 
 
-def scripts(seed: int, *, count: int, duration_s: float, long: bool) -> list[Script]:
-    """Return what callers will do, evenly spread over a run; `long` allows stories that wait."""
+_FLOOD_FROM = 500_000
+_WARM_UP = 9_999
+"""The number of the script that makes a block of numbers known to the pumping guard."""
+
+
+def warm_up(*, flood: bool) -> Script:
+    """Return the script that makes the block of the callers' numbers known to the guard, or the flood's."""
+    return Script(number=_WARM_UP, at=0.0, story="right", seed="warm-up", flood=flood)
+
+
+def scripts(
+    seed: int, *, count: int, duration_s: float, long: bool, only: Sequence[str] | None = None
+) -> list[Script]:
+    """Return what callers will do, evenly spread over a run.
+
+    `long` allows stories that wait; `only` names the stories that are told.
+    """
     draw = random.Random(f"{seed}/scripts")
-    stories = {name: share for name, share in STORIES.items() if long or name not in LONG_STORIES}
+    allowed = only or [name for name in STORIES if long or name not in LONG_STORIES]
+    stories = {name: STORIES[name] for name in allowed}
     return [
         Script(
             number=number,
@@ -82,9 +109,12 @@ class Reach:
     api_urls: Sequence[str]
     key: str
     stranger_key: str
+    flood_key: str
     simulator: Simulator
     send_within_s: float
     note: Callable[[Call], None]
+    provider: Sequence[str] | None = None
+    """What may go wrong at the provider with single numbers, of `chaos.PROVIDER_FAULTS`; all unless given."""
 
 
 @dataclass
@@ -101,7 +131,10 @@ class Caller:
         """Act it out."""
         draw = self._draw = random.Random(self.script.seed)
         self._api = draw.randrange(len(self.reach.api_urls))
-        for fault in chaos.provider_faults(draw, self.script.phone_number):
+        if self.script.flood:
+            self._ask("a")
+            return
+        for fault in chaos.provider_faults(draw, self.script.phone_number, only=self.reach.provider):
             self.reach.simulator.fault(**fault)
         rule = chaos.receipts_rule(draw, self.script.phone_number)
         if rule:
@@ -110,6 +143,14 @@ class Caller:
         if request is not None:
             getattr(self, f"_{self.script.story}")(request)
             self._poll(request)
+
+    def be_verified(self) -> None:
+        """Ask and type the right code, while nothing goes wrong. Raises AssertionError where that fails."""
+        request = self._ask("a")
+        code = self._sent(request) if request else None
+        assert request, self.script
+        assert code, self.script
+        assert self._verify(request, code).status == 200, self.script
 
     # Stories.
 
@@ -194,6 +235,11 @@ class Caller:
     def _leave(self, request: str) -> None:
         self._sent(request)
 
+    def _greedy(self, request: str) -> None:
+        self._sent(request)
+        for _ in range(_GREEDY):
+            self._ask_once("a")
+
     def _resend(self, request: str) -> None:
         code = self._sent(request)
         if not code:
@@ -225,19 +271,24 @@ class Caller:
         """Ask until it is accepted, and return the id; None if nobody accepted it in time."""
         give_up = time.monotonic() + _PATIENCE_S
         while time.monotonic() < give_up:
-            self._asks += 1
-            reference = f"{self.script.number}.{self._asks}"
-            body = {
-                "phone_number": self.script.phone_number,
-                "session_id": self._session(session),
-                "client_reference": reference,
-            }
-            # Each time with a reference of its own: one that was not answered may stand in the table.
-            answer = self._call("ask", "POST", "/v1/otp-requests", body, reference=reference, session=session)
+            answer = self._ask_once(session)
             if answer.status == 202:
                 return str(answer.body["id"])
+            if answer.status == 429:
+                return None  # It is so for minutes.
             time.sleep(0.3)
         return None
+
+    def _ask_once(self, session: str) -> Call:
+        self._asks += 1
+        reference = f"{self.script.name}.{self._asks}"
+        body = {
+            "phone_number": self.script.phone_number,
+            "session_id": self._session(session),
+            "client_reference": reference,
+        }
+        # Each time with a reference of its own: one that was not answered may stand in the table.
+        return self._call("ask", "POST", "/v1/otp-requests", body, reference=reference, session=session)
 
     def _sent(self, request: str) -> str | None:
         """Poll until the code has left, and return the newest; None if the request ended before."""
@@ -291,7 +342,7 @@ class Caller:
         )
 
     def _session(self, session: str) -> str:
-        return f"session-{self.script.number}-{session}"
+        return f"session-{self.script.name}-{session}"
 
     def _call(
         self,
@@ -309,22 +360,24 @@ class Caller:
         api: int | None = None,
     ) -> Call:
         """Make a call and note it; a safe one until it is answered by something under 500."""
-        headers = {"Authorization": f"Bearer {self.reach.stranger_key if stranger else self.reach.key}"}
+        own = self.reach.flood_key if self.script.flood else self.reach.key
+        headers = {"Authorization": f"Bearer {self.reach.stranger_key if stranger else own}"}
         give_up = time.monotonic() + _PATIENCE_S
         turn = self._api if api is None else api
         while True:
             url = self.reach.api_urls[turn % len(self.reach.api_urls)]
             began = time.time()
-            status, answered, connected = None, {}, True
+            status, answered, retry_after, connected = None, {}, None, True
             try:
                 answer = web.call(method, url + path, body, headers=headers, timeout_s=_CALL_S)
+                retry_after = answer.retry_after
                 status, answered = answer.status, answer.body if isinstance(answer.body, dict) else {}
             except web.NotConnected:
                 connected = False
             except web.NoAnswer:
                 pass
             call = Call(
-                script=self.script.number,
+                script=-1 - self.script.number if self.script.flood else self.script.number,
                 kind=kind,
                 began=began,
                 ended=time.time(),
@@ -335,6 +388,8 @@ class Caller:
                 session=session,
                 reference=reference,
                 stranger=stranger,
+                flood=self.script.flood,
+                retry_after=retry_after,
             )
             if connected:
                 self.reach.note(call)

@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 from redis.exceptions import RedisError
 
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import REFUSALS, Cluster
+from tests.faults.history import LockedRows
 
 Body = dict[str, Any]
 
@@ -49,19 +50,24 @@ _REFUSING: Mapping[str, Body] = {
     "504 empty": {"status": 504, "envelope": "empty"},
 }
 _FINAL: Mapping[str, Body] = {"400": {"status": 400}}
+_GATEWAY: Mapping[str, Body] = {
+    # Of a proxy or gateway on the way: it says nothing of the code.
+    "404 html": {"status": 404, "envelope": "html"},
+    "404 empty": {"status": 404, "envelope": "empty"},
+}
 
-PROVIDER_FAULTS: Mapping[str, Body] = {**_LATE, **_SILENT, **_REFUSING, **_FINAL}
+PROVIDER_FAULTS: Mapping[str, Body] = {**_LATE, **_SILENT, **_REFUSING, **_FINAL, **_GATEWAY}
 _SEND_FAULTS = tuple(PROVIDER_FAULTS)
 # A check refused with 400 would say nothing of the code; it is no fault that Infobip is known to have.
 _CHECK_FAULTS = tuple(name for name in PROVIDER_FAULTS if name not in _FINAL)
 
 
-def provider_faults(draw: random.Random, number: str) -> list[Body]:
-    """Return what goes wrong at the provider with one number: often nothing."""
+def provider_faults(draw: random.Random, number: str, *, only: Sequence[str] | None = None) -> list[Body]:
+    """Return what goes wrong at the provider with one number: often nothing. `only` names what may."""
     faults = []
     for path, names, share in ((SENDS, _SEND_FAULTS, 0.35), (CHECKS, _CHECK_FAULTS, 0.2)):
         if draw.random() < share:
-            fault = PROVIDER_FAULTS[draw.choice(names)]
+            fault = PROVIDER_FAULTS[draw.choice(only or names)]
             times = draw.choices((1, 2, 3), (7, 2, 1))[0]
             faults.append({"match": {"to": number.removeprefix("+"), "path": path}, "times": times, **fault})
     return faults
@@ -116,6 +122,11 @@ KINDS: Mapping[str, int] = {
     "drop-wakes": 2,
     "storm": 2,
     "slow": 1,
+    "lock-rows": 2,
+    "outage-postgres": 1,
+    "refuse-redis": 2,
+    "flood-requests": 1,
+    "orphan-api": 1,
 }
 """What can be done, and how many of each stand in a deck."""
 
@@ -127,6 +138,13 @@ _DOWN_S: Mapping[str, tuple[float, float]] = {
     "kill-postgres": (0.0, 2.0),
     "terminate-postgres": (0.0, 7.0),
     "drop-wakes": (1.5, 4.0),
+    # Longer than the product waits for a lock (2 s), at times than it waits for a statement (5 s).
+    "lock-rows": (3.0, 8.0),
+    # Longer than the lease of a send (6 s).
+    "outage-postgres": (7.5, 9.5),
+    "refuse-redis": (2.0, 6.0),
+    # As long as children may take to notice that their main process is gone, and to finish.
+    "orphan-api": (8.0, 8.0),
 }
 _USUAL_DOWN_S = (0.2, 4.0)
 
@@ -193,6 +211,9 @@ def _storm(draw: random.Random) -> Body:
 _IN_FLIGHT_S = 0.7
 """So long before a worker is killed, the provider becomes slow: then there is something in its hands."""
 
+_LOCKED_ROWS = 4
+"""How many requests a foreign session locks."""
+
 _PATIENCE_S = 0.3
 _HELD = (
     "SELECT worker, count(*) AS held FROM send_attempts WHERE outcome IS NULL "
@@ -203,8 +224,12 @@ _HELD = (
 class Conductor:
     """Carries a schedule out, on the main thread: `step` does what is due by now."""
 
-    def __init__(self, cluster: Cluster, steps: Sequence[Step]) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, steps: Sequence[Step], flood: Callable[[], None]) -> None:
+        """`flood` has another client ask for many codes at once; it must return at once."""
+        self._cluster, self._flood = cluster, flood
+        self.locks: list[LockedRows] = []
+        self.emptied: list[float] = []
+        """When Redis may have lost what it counted."""
         self.done: Counter[str] = Counter()
         """How often what was done, and struck at the provider."""
         self._began = time.monotonic()
@@ -253,8 +278,14 @@ class Conductor:
         elif step.kind == "drop-wakes":
             self._dropping_until = self._now() + step.down_s
         elif step.kind == "flush-redis":
+            self.emptied.append(time.time())
             with suppress(RedisError):
                 self._cluster.redis.flushall()
+        elif step.kind == "flood-requests":
+            self._flood()
+        elif step.kind == "lock-rows":
+            self._lock_rows(step)
+            return
         else:
             self._disrupt(step, how, role)
             return
@@ -264,16 +295,62 @@ class Conductor:
         names = [name for name in self._cluster.names(role) if name not in self._down()]
         name = self._choose(step, names, held=role == "send" and how in {"kill", "pause"})
         if name is None:
-            if step.patience:
-                later = replace(step, patience=step.patience - 1)
-                self._at(self._now() + _PATIENCE_S, partial(self._do, later))
+            self._put_off(step)
             return
         self.done[step.kind] += 1
         if step.kind == "terminate-simulator":
             self.count_struck()  # It keeps what it has sent, but not its faults.
-        getattr(self._cluster, how)(name)
-        undo = self._cluster.resume if how == "pause" else self._cluster.start
-        self._at(self._now() + step.down_s, lambda: undo(name))
+        if role == "redis":
+            self.emptied.append(time.time())
+        self._at(self._now() + step.down_s, self._strike(step, how, name))
+
+    def _strike(self, step: Step, how: str, name: str) -> Callable[[], None]:
+        """Do it, and return what undoes it."""
+        cluster = self._cluster
+        if how == "refuse":
+            refusal = list(REFUSALS)[step.index % len(REFUSALS)]
+            with suppress(RedisError):
+                cluster.refuse(refusal)
+            return partial(self._obey, refusal)
+        if how == "orphan":
+            cluster.kill_parent(name)
+
+            def restart() -> None:
+                cluster.count_children(name)
+                cluster.start(name)
+
+            return restart
+        strike = {"outage": cluster.terminate}.get(how) or getattr(cluster, how)
+        strike(name)
+        return partial(cluster.resume if how == "pause" else cluster.start, name)
+
+    def _obey(self, refusal: str) -> None:
+        try:
+            self._cluster.obey(refusal)
+        except RedisError:
+            self._at(self._now() + _PATIENCE_S, partial(self._obey, refusal))
+
+    def _put_off(self, step: Step) -> None:
+        if step.patience:
+            later = replace(step, patience=step.patience - 1)
+            self._at(self._now() + _PATIENCE_S, partial(self._do, later))
+
+    def _lock_rows(self, step: Step) -> None:
+        try:
+            lock = self._cluster.lock_requests(_LOCKED_ROWS)
+        except psycopg.OperationalError:
+            self._put_off(step)
+            return
+        if not lock.requests:
+            lock.release()
+            self._put_off(step)
+            return
+        self.done[step.kind] += 1
+
+        def release() -> None:
+            self.locks.append(LockedRows(began=lock.began, ended=lock.release(), requests=lock.requests))
+
+        self._at(self._now() + step.down_s, release)
 
     def _choose(self, step: Step, names: Sequence[str], *, held: bool) -> str | None:
         """Return whom to strike; None while that would be nobody, or a sender with nothing in its hands."""

@@ -30,6 +30,21 @@ SLOW_MACHINE_S = 0.5
 RECOVERY_S = 10.0
 """How long after its lease ran out crashed work may wait until it is taken up again."""
 
+STATEMENT_S = 6.0
+"""How long a statement may take, and a little more."""
+
+PATIENCE_S = 2.5
+"""The API gives up on recording a right code when Postgres is away for about this long."""
+
+FLOOD_LASTS_S = 30.0
+"""How long after a client's flood of requests its backlog may be in the way of others."""
+
+TURN_S = 10.0
+"""How long a request may wait for its first attempt while another client has a backlog."""
+
+RESET_LASTS_S = 10.0
+"""How long Redis may go on to forget counts after it was struck."""
+
 
 def nothing_lost(history: History) -> list[Violation]:
     """Every request that was accepted has ended with a reason, or is live within its deadlines."""
@@ -380,7 +395,11 @@ def _unable_s(began: float, ended: float, history: History) -> float:
     # While the provider is away, the circuit breaker keeps everybody from claiming.
     needed = {"postgres", "redis", "periodic", "beat", "simulator"}
     away = [one for one in history.disruptions if one.role in needed]
-    spans = [(one.began, one.ended) for one in away] + _all_down(history)
+    return _covered_s([(one.began, one.ended) for one in away] + _all_down(history), began, ended)
+
+
+def _covered_s(spans: Sequence[tuple[float, float]], began: float, ended: float) -> float:
+    """Return how much of the time between two moments some span covers, in seconds."""
     total, covered = 0.0, began
     for start, stop in sorted(spans):
         since, until = max(start, covered), min(stop, ended)
@@ -419,6 +438,140 @@ def statistics_exact(history: History) -> list[Violation]:
     return [Violation("statistics_exact", text) for text in history.miscounted]
 
 
+def outcomes_kept(history: History) -> list[Violation]:
+    """Require that what a worker learned is recorded, in spite of outages and locks of Postgres.
+
+    An attempt may be declared lost only if its worker was struck, if Postgres was struck during its claim, or
+    if a foreign session locked the row of its request. Uninvolved people get no second code.
+    """
+    found = []
+    for request, of_row in _attempts(history).items():
+        row = next(one for one in history.requests if one.id == request)
+        for place, attempt in enumerate(of_row):
+            following = of_row[place + 1] if place + 1 < len(of_row) else None
+            resent = attempt.outcome == "accepted" and following is not None and row.sends == 1
+            if not resent and attempt.code != "lease_ran_out":
+                continue
+            until = following.claimed_at if following else attempt.finished_at or history.ended
+            if not _may_be_lost(attempt, until, history):
+                text = (
+                    f"attempt {attempt.number} of {attempt.worker} was taken for lost, and nothing struck it"
+                )
+                found.append(Violation("outcomes_kept", text, row.id, row.number))
+    return found
+
+
+def _may_be_lost(attempt: AttemptRow, until: float, history: History) -> bool:
+    since = attempt.claimed_at - CLOCK_SLACK_S
+    for one in history.disruptions:
+        if one.role == "send" and one.pid == attempt.pid and one.began <= until and one.ended >= since:
+            return True
+        # The claim may have been committed without its worker being told so.
+        unheard = attempt.started_at is None and one.began <= since + STATEMENT_S
+        if one.role == "postgres" and unheard and one.ended >= since:
+            return True
+    return any(
+        attempt.request in lock.requests and lock.began <= until and lock.ended >= since
+        for lock in history.locks
+    )
+
+
+def right_codes_told(history: History) -> list[Violation]:
+    """Require a 200 for each right code that was recorded, unless its caller could not be answered."""
+    checks: dict[str, list[Call]] = defaultdict(list)
+    for call in history.calls:
+        if call.kind == "verify" and call.request:
+            checks[call.request].append(call)
+    found = []
+    for row in history.requests:
+        calls = checks[row.id]
+        if row.status != "verified" or any(call.status in {200, None} for call in calls):
+            continue
+        if not any(_away_s("postgres", call.began, call.ended, history) >= PATIENCE_S for call in calls):
+            text = "is verified, each of its checks was answered, and none with 200"
+            found.append(Violation("right_codes_told", text, row.id, row.number))
+    return found
+
+
+def _away_s(role: str, began: float, ended: float, history: History) -> float:
+    """Return for how long between two moments a node of a role did not work."""
+    spans = [(one.began, one.ended) for one in history.disruptions if one.role == role]
+    return _covered_s(spans, began, ended)
+
+
+def clients_take_turns(history: History) -> list[Violation]:
+    """Require that one client's flood delays the codes of others by a few seconds at most."""
+    attempts = _attempts(history)
+    floods = [call.began for call in history.calls if call.flood and call.kind == "ask"]
+    found = []
+    for row in history.requests:
+        flooded = any(row.created_at - FLOOD_LASTS_S < began < row.created_at for began in floods)
+        if row.flood or not flooded or any(row.id in lock.requests for lock in history.locks):
+            continue
+        of_row = attempts.get(row.id)
+        ended = of_row[0].claimed_at if of_row else row.finished_at or history.ended
+        waited = ended - row.created_at - _unable_s(row.created_at, ended, history)
+        if waited > TURN_S:
+            text = f"waited {waited:.1f} s for its first attempt while another client flooded"
+            found.append(Violation("clients_take_turns", text, row.id, row.number))
+    return found
+
+
+_DOCUMENTED: Mapping[int, frozenset[str]] = {
+    503: frozenset({"database_unavailable", "limits_unavailable", "provider_unavailable", "too_busy"}),
+    429: frozenset({"limit_exceeded", "resend_too_soon"}),
+}
+
+
+def refusals_documented(history: History) -> list[Violation]:
+    """Require a documented cause and `Retry-After` for each refusal, exact limits, and no answer 500."""
+    found = []
+    asks: dict[str, list[Call]] = defaultdict(list)
+    numbers = {row.reference: row.number for row in history.requests}
+    for call in sorted(history.calls, key=lambda one: one.began):
+        if call.kind == "ask" and call.reference:
+            asks[call.reference.partition(".")[0]].append(call)
+        if call.status is None or (call.status < 500 and call.status != 429):
+            continue
+        if call.problem not in _DOCUMENTED.get(call.status, ()):
+            text = f"{call.kind} at {call.began:.3f} was answered {call.status} {call.problem}"
+            found.append(Violation("refusals_documented", text, call.request))
+        elif not call.retry_after:
+            text = f"{call.kind} at {call.began:.3f} was answered {call.status} without Retry-After"
+            found.append(Violation("refusals_documented", text, call.request))
+    for of_number in asks.values():
+        number = next((numbers[one.reference] for one in of_number if one.reference in numbers), None)
+        found += [
+            Violation("refusals_documented", text, None, number) for text in _miscounted(of_number, history)
+        ]
+    return found
+
+
+def _miscounted(asks: Sequence[Call], history: History) -> list[str]:
+    """Return where the limit of a number's requests, all within one window, was not what is documented."""
+    quota = history.policy.number_quota
+    refused = next((place for place, call in enumerate(asks) if call.problem == "limit_exceeded"), None)
+    problems = []
+    if refused is not None and refused < quota:
+        problems.append(f"only {refused} requests were made before one was refused; {quota} are admitted")
+    began, ended = asks[0].began, asks[-1].ended
+    resets = sum(1 for moment in history.emptied if began - RESET_LASTS_S <= moment <= ended)
+    admitted = sum(1 for call in asks if call.status == 202)
+    if admitted > quota * (1 + resets):
+        problems.append(f"{admitted} requests were admitted, {quota} are allowed")
+    return problems
+
+
+def caps_exact(history: History) -> list[Violation]:
+    """Require that the daily caps count each attempt that left or may have left, and no other."""
+    return [Violation("caps_exact", text) for text in history.miscapped]
+
+
+def processes_end_as_told(history: History) -> list[Violation]:
+    """Require that no process ends unasked, and that none outlives its main process."""
+    return [Violation("processes_end_as_told", text) for text in history.misbehaved]
+
+
 CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
     nothing_lost,
     sends_bounded,
@@ -427,6 +580,12 @@ CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
     states_move_forward,
     crashes_recovered,
     statistics_exact,
+    outcomes_kept,
+    right_codes_told,
+    clients_take_turns,
+    refusals_documented,
+    caps_exact,
+    processes_end_as_told,
 )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.rows import dict_row
 from redis import Redis
+from redis.exceptions import RedisError
 
 from otpqueue import clock
 from otpqueue.domain.limits import LIMITS
@@ -54,7 +56,23 @@ UNLIMITED: Mapping[str, str] = {
     "OTPQUEUE_DAILY_CAP": "none",
     "OTPQUEUE_GUARD": "off",
 }
-"""Without limits, caps and the pumping guard, which other tests are about."""
+"""Without limits, caps and the pumping guard: for scenarios whose callers ask far more often than people."""
+
+NUMBER_QUOTA = 20
+LIMITED: Mapping[str, str] = {
+    "OTPQUEUE_LIMIT_NUMBER_15M": f"{NUMBER_QUOTA}/15m",
+    "OTPQUEUE_LIMIT_NUMBER_DAY": "100/d",
+    "OTPQUEUE_LIMIT_NUMBER_DAY_ALL": "200/d",
+    "OTPQUEUE_LIMIT_CLIENT_IP_15M": "1000/15m",
+    "OTPQUEUE_LIMIT_KEY_RATE": "2000/s",
+    "OTPQUEUE_WRONG_CODES_NUMBER": "50/h",
+    "OTPQUEUE_WRONG_CODES_CLIENT_IP": "1000/h",
+    "OTPQUEUE_DAILY_CAP": "100000",
+    "OTPQUEUE_DAILY_CAP_PER_CLIENT": "50000",
+    "OTPQUEUE_GUARD": "enforce",
+    "OTPQUEUE_GUARD_BLOCK_FLOOR": "100000",
+}
+"""Limits, caps and the guard, but with wide values: only callers that are greedy on purpose reach a limit."""
 
 SETTINGS: Mapping[str, str] = {
     # As in production, but for the times: short enough to be waited for, and in the same proportions.
@@ -82,8 +100,15 @@ SETTINGS: Mapping[str, str] = {
     "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
 }
 
-_BEAT_STARTS_S = 4.0
-"""Beat shows no sign of life; so long after its start it is taken to beat."""
+REFUSALS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "replica": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    "no write permission": (
+        ("ACL", "SETUSER", "default", "-@write"),
+        ("ACL", "SETUSER", "default", "+@all"),
+    ),
+    "out of memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+}
+"""What makes Redis answer with errors, and what fixes it."""
 
 _LOOK_EVERY_S = 0.1
 
@@ -95,7 +120,7 @@ class Outage:
     node: str
     role: str
     how: str
-    """`killed`, `terminated` or `paused`."""
+    """`killed`, `terminated`, `paused` or `refusing`; `ended` for a process that ended by itself."""
     pid: int
     began: float
     """Seconds since the epoch, as all times here."""
@@ -110,6 +135,34 @@ class _Node:
     ready: Callable[[int, float], bool]
     """Whether the process with this id, started at this time, has shown life."""
     started: float = 0.0
+    parent_alone: bool = False
+    """Whether only its main process was killed: nothing may reap that before its children were counted."""
+
+
+class ForeignLock:
+    """A session that is none of otpqueue's and locks rows of requests until it is released."""
+
+    def __init__(self, url: str, count: int) -> None:
+        """Lock up to `count` requests that a worker or a check is busy with, or will be soon.
+
+        Raises psycopg.OperationalError while Postgres is down.
+        """
+        self.began = time.time()
+        self._connection = psycopg.connect(url, connect_timeout=3, row_factory=dict_row)
+        rows = self._connection.execute(
+            "SELECT id FROM otp_requests WHERE finished_at IS NULL "
+            "ORDER BY send_state = 'claimed' DESC, send_state = 'due' DESC, created_at DESC "
+            "LIMIT %s FOR UPDATE SKIP LOCKED",
+            (count,),
+        )
+        self.requests = tuple(str(row["id"]) for row in rows)
+
+    def release(self) -> float:
+        """End the session, and return when it ended at the latest."""
+        with suppress(psycopg.Error):
+            self._connection.rollback()
+        self._connection.close()
+        return time.time()
 
 
 class Simulator:
@@ -183,9 +236,11 @@ class Cluster:
         self.simulator = Simulator(f"http://127.0.0.1:{free_port()}")
         self.environment: dict[str, str] = {}
         """What every process gets: settings, and the way to this tree's own code."""
-        self.api_key = self.other_api_key = ""
-        """Keys with the scopes `send` and `verify`, of two different clients."""
+        self.api_key = self.other_api_key = self.flood_api_key = ""
+        """Keys with the scopes `send` and `verify`, of three different clients."""
         self.outages: list[Outage] = []
+        self.misbehaved: list[str] = []
+        """Processes that ended unasked, or outlived their main process."""
         self._stack, self._stopping = ExitStack(), threading.Event()
         self._lock = threading.Lock()
 
@@ -259,6 +314,7 @@ class Cluster:
         both = frozenset({"send", "verify"})
         self.api_key = parts.keys.create(client="caller", scopes=both, now=clock.now())
         self.other_api_key = parts.keys.create(client="stranger", scopes=both, now=clock.now())
+        self.flood_api_key = parts.keys.create(client="flood", scopes=both, now=clock.now())
         parts.transport.close()
         parts.engine.dispose()
 
@@ -282,10 +338,10 @@ class Cluster:
             command = ["api", f"--port={self._api_ports[index]}"]
             self._spawn(name, role, command, lambda _pid, _at: self._lives(f"{url}/health/live"))
         elif role == "beat":
-            self._spawn(name, role, ["beat"], lambda _pid, at: time.time() > at + _BEAT_STARTS_S)
+            self._spawn(name, role, ["beat"], lambda pid, _at: self._shows_life("beat", pid))
         else:
             served = ["--queues=periodic,slow", "--jobs=12"] if role == "periodic" else ["--queues=send"]
-            self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shows_life(pid))
+            self._spawn(name, role, ["worker", *served], lambda pid, _at: self._shows_life("worker", pid))
 
     def _spawn(
         self, name: str, role: str, command: Sequence[str], ready: Callable[[int, float], bool]
@@ -327,6 +383,45 @@ class Cluster:
                 os.killpg(outage.pid, signal.SIGKILL)
             self._nodes[name].process.wait(10)
         return outage
+
+    def kill_parent(self, name: str) -> Outage:
+        """Kill a node's main process alone, by SIGKILL. Call `count_children` before the next start."""
+        self._nodes[name].parent_alone = True
+        outage = self._begin(name, "killed")
+        with suppress(ProcessLookupError):
+            os.kill(outage.pid, signal.SIGKILL)
+        return outage
+
+    def count_children(self, name: str) -> None:
+        """Note the children that still run though their main process was killed, and end them."""
+        pid = self._nodes[name].process.pid
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True
+        )
+        rows = [line.split() for line in listed.stdout.splitlines()]
+        left = [row[0] for row in rows if row[1] == str(pid) and row[2][0] != "Z" and row[0] != row[1]]
+        if left:
+            self.misbehaved.append(f"{name}: processes {', '.join(left)} outlived their main process {pid}")
+        self._nodes[name].parent_alone = False
+
+    def refuse(self, refusal: str) -> Outage:
+        """Have Redis answer with errors; `refusal` is one of REFUSALS. Raises RedisError while it is down."""
+        outage = self._begin("redis", "refusing")
+        try:
+            self.redis.execute_command(*REFUSALS[refusal][0])
+        except RedisError:
+            self._end("redis", "refusing")
+            raise
+        return outage
+
+    def obey(self, refusal: str) -> None:
+        """Have Redis do again what it is told. Raises RedisError while it is down."""
+        self.redis.execute_command(*REFUSALS[refusal][1])
+        self._end("redis", "refusing")
+
+    def lock_requests(self, count: int) -> ForeignLock:
+        """Lock rows of requests from a foreign session. Raises psycopg.OperationalError."""
+        return ForeignLock(self._postgres.url.replace("+psycopg", ""), count)
 
     def terminate(self, name: str) -> Outage:
         """Tell a node to stop in good order, by SIGTERM; only Postgres and Redis are waited for."""
@@ -429,8 +524,17 @@ class Cluster:
                 paused = {one.node for one in self.outages if one.ended is None and one.how == "paused"}
             for name in down - set(self._engines) - paused:
                 # A start on the main thread changes pid and time together with nothing of ours in between.
-                if self._ready(name) and not self._is_old(name):
+                if not self._nodes[name].parent_alone and self._ready(name) and not self._is_old(name):
                     self._end(name)
+            for name, node in self._nodes.items():
+                # Asked last: what is struck is noted as an outage before.
+                if name not in down | paused and not node.process.running and not self._is_struck(name):
+                    self.misbehaved.append(f"{name} ended by itself, exit code {node.process.returncode}")
+                    self._begin(name, "ended")
+
+    def _is_struck(self, name: str) -> bool:
+        with self._lock:
+            return any(one.node == name and one.ended is None for one in self.outages)
 
     def _is_old(self, name: str) -> bool:
         """Whether the process that lives is still the one the outage struck: a SIGTERM takes its time."""
@@ -448,10 +552,10 @@ class Cluster:
         except (web.NotConnected, web.NoAnswer):
             return False
 
-    def _shows_life(self, pid: int) -> bool:
+    def _shows_life(self, kind: str, pid: int) -> bool:
         sql = "SELECT 1 FROM heartbeats WHERE in_touch AND process LIKE %s"
         try:
-            return bool(self.rows(sql, f"worker|%:{pid}"))
+            return bool(self.rows(sql, f"{kind}|%:{pid}"))
         except psycopg.OperationalError:
             return False
 

@@ -43,6 +43,10 @@ class Call:
     """The `client_reference` of an ask: finds the row of an ask that was never answered."""
     stranger: bool = False
     """Whether it was made with another client's key."""
+    flood: bool = False
+    """Whether it was made by the client that floods."""
+    retry_after: str | None = None
+    """The header `Retry-After`."""
 
     @property
     def problem(self) -> str | None:
@@ -94,6 +98,8 @@ class RequestRow:
     check_lease_until: float | None = None
     expires_at: float | None = None
     finished_at: float | None = None
+    flood: bool = False
+    """Whether it belongs to the client that floods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,15 @@ class Disruption:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LockedRows:
+    """A time in which a session that is none of otpqueue's locked the rows of some requests."""
+
+    began: float
+    ended: float
+    requests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """What the checks have to know of the settings. Times in seconds."""
 
@@ -140,6 +155,8 @@ class Policy:
     expire_every_s: float = 2
     senders: int = 2
     """How many processes send: when all of them are down, nothing can be claimed again."""
+    number_quota: int = 20
+    """How many requests for one number are admitted in 15 minutes, by one client."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +174,13 @@ class History:
     policy: Policy = Policy()
     miscounted: tuple[str, ...] = ()
     """Where the statistics differ from a recount."""
+    miscapped: tuple[str, ...] = ()
+    """Where the counts of the daily caps differ from a recount."""
+    misbehaved: tuple[str, ...] = ()
+    """Processes that ended unasked, or outlived their main process."""
+    locks: tuple[LockedRows, ...] = ()
+    emptied: tuple[float, ...] = ()
+    """When Redis may have lost what it counted."""
     ended: float = 0.0
     """When the tables were read: everything had worked for a while by then."""
 

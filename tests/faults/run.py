@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,8 +15,8 @@ import psycopg
 
 from otpqueue.store.engine import make_engine
 from tests.faults import chaos
-from tests.faults.callers import Caller, Reach, Script, scripts
-from tests.faults.cluster import SETTINGS, Cluster
+from tests.faults.callers import Caller, Reach, Script, scripts, warm_up
+from tests.faults.cluster import LIMITED, NUMBER_QUOTA, SETTINGS, Cluster
 from tests.faults.history import (
     AttemptRow,
     Call,
@@ -35,6 +34,25 @@ _LOOK_EVERY_S = 0.5
 _CALLERS = 150
 """Callers at the same time, at most; most of them wait."""
 
+_FLOOD = 200
+_FLOOD_THREADS = 16
+_MISCAPPED = """
+    WITH found AS (
+        SELECT (a.claimed_at AT TIME ZONE 'UTC')::date AS day, of.scope, of.subject, count(*) AS found
+        FROM send_attempts AS a
+        JOIN otp_requests AS r ON r.id = a.request_id
+        CROSS JOIN LATERAL (
+            VALUES ('all', ''), ('client', r.client_id::text), ('country', coalesce(r.country, '001'))
+        ) AS of (scope, subject)
+        WHERE coalesce(a.outcome, 'open') NOT IN ('refused', 'returned') AND NOT r.is_test
+        GROUP BY 1, 2, 3
+    )
+    SELECT day, scope, subject, coalesce(c.taken, 0) AS counted, coalesce(found.found, 0) AS found
+    FROM found FULL JOIN send_counts AS c USING (day, scope, subject)
+    WHERE coalesce(c.taken, 0) <> coalesce(found.found, 0)
+"""
+"""What the daily caps have counted, and what left or may have left."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -49,6 +67,10 @@ class Plan:
     """Whether callers may wait for a cool-down, or for a code to expire."""
     kinds: Sequence[str] | None = None
     """What may go wrong, of `chaos.KINDS`; all unless given."""
+    stories: Sequence[str] | None = None
+    """What callers do, of `callers.STORIES`; all unless given."""
+    provider: Sequence[str] | None = None
+    """What may go wrong with single numbers, of `chaos.PROVIDER_FAULTS`; all unless given."""
     pause_s: tuple[float, float] | None = None
     """Between which lengths of time a sender is paused; as in `chaos` unless given."""
     broker_url: str | None = None
@@ -62,7 +84,7 @@ class Plan:
     @property
     def in_force(self) -> dict[str, str | None]:
         """The settings of the cluster. A code lives for a minute, so that a run sees some expire."""
-        return {**SETTINGS, "OTPQUEUE_CODE_LIFETIME_S": "60", **self.settings}
+        return {**SETTINGS, **LIMITED, "OTPQUEUE_CODE_LIFETIME_S": "60", **self.settings}
 
 
 def run(plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda _text: None) -> History:
@@ -77,35 +99,67 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda _text: 
             broker=plan.broker_url is not None,
             pause_s=plan.pause_s,
         )
-        cast = scripts(plan.seed, count=plan.requests, duration_s=plan.duration_s, long=plan.long)
+        cast = scripts(
+            plan.seed,
+            count=plan.requests,
+            duration_s=plan.duration_s,
+            long=plan.long,
+            only=plan.stories,
+        )
         calls: list[Call] = []
+        reach = Reach(
+            api_urls=cluster.api_urls,
+            key=cluster.api_key,
+            stranger_key=cluster.other_api_key,
+            flood_key=cluster.flood_api_key,
+            simulator=cluster.simulator,
+            send_within_s=float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0),
+            note=calls.append,
+            provider=plan.provider,
+        )
+        first = [warm_up(flood=False), warm_up(flood=True)]
+        for script in first:
+            Caller(script, reach).be_verified()
         watcher = _Watcher(cluster)
         watcher.start()
-        conductor = chaos.Conductor(cluster, steps)
-        _act(plan, cluster, cast, conductor, calls.append, say)
+        flood = _Flood(reach)
+        conductor = chaos.Conductor(cluster, steps, flood.begin)
+        _act(cast, reach, conductor, say)
+        flood.wait()
         say("all callers are done; waiting until nothing is left to do")
         conductor.count_struck()
         _settle(cluster, float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0))
         watcher.stop()
-        return _gather(plan, cluster, cast, calls, watcher.seen, conductor.done)
+        return _gather(plan, cluster, [*first, *cast, *flood.scripts], calls, watcher.seen, conductor)
+
+
+class _Flood:
+    """Another client that asks for many codes at once, each time `begin` is called."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._pool = ThreadPoolExecutor(_FLOOD_THREADS, thread_name_prefix="flood")
+        self._acts: list[Future[None]] = []
+        self.scripts: list[Script] = []
+
+    def begin(self) -> None:
+        """Begin to ask; returns at once."""
+        made = len(self.scripts)
+        for number in range(made, made + _FLOOD):
+            script = Script(number=number, at=0.0, story="leave", seed=f"flood/{number}", flood=True)
+            self.scripts.append(script)
+            self._acts.append(self._pool.submit(Caller(script, self._reach).run))
+
+    def wait(self) -> None:
+        """Wait until all has been asked for."""
+        for act in self._acts:
+            act.result()
+        self._pool.shutdown()
 
 
 def _act(
-    plan: Plan,
-    cluster: Cluster,
-    cast: Sequence[Script],
-    conductor: chaos.Conductor,
-    note: Callable[[Call], None],
-    say: Callable[[str], None],
+    cast: Sequence[Script], reach: Reach, conductor: chaos.Conductor, say: Callable[[str], None]
 ) -> None:
-    reach = Reach(
-        api_urls=cluster.api_urls,
-        key=cluster.api_key,
-        stranger_key=cluster.other_api_key,
-        simulator=cluster.simulator,
-        send_within_s=float(plan.in_force["OTPQUEUE_SEND_WITHIN_S"] or 0),
-        note=note,
-    )
     began = time.monotonic()
 
     def act(script: Script) -> None:
@@ -187,12 +241,12 @@ def _gather(
     cast: Sequence[Script],
     calls: Sequence[Call],
     seen: Sequence[Seen],
-    faults: Counter[str],
+    conductor: chaos.Conductor,
 ) -> History:
     ended = time.time()
-    numbers = {str(script.number): script.phone_number for script in cast}
+    by_name = {script.name: script for script in cast}
     requests = tuple(
-        _request(row, numbers) for row in cluster.rows("SELECT * FROM otp_requests ORDER BY created_at, id")
+        _request(row, by_name) for row in cluster.rows("SELECT * FROM otp_requests ORDER BY created_at, id")
     )
     rows = cluster.rows("SELECT * FROM send_attempts ORDER BY request_id, number")
     settings = plan.in_force
@@ -213,13 +267,18 @@ def _gather(
             )
             for one in cluster.outages
         ),
-        faults=dict(faults),
+        faults=dict(conductor.done),
+        locks=tuple(conductor.locks),
+        emptied=tuple(conductor.emptied),
+        misbehaved=tuple(cluster.misbehaved),
+        miscapped=_miscapped(cluster),
         policy=Policy(
             send_lease_s=float(settings["OTPQUEUE_SEND_LEASE_S"] or 0),
             unknown_resends=int(settings.get("OTPQUEUE_UNKNOWN_RESENDS") or 1),
             provider_timeout_s=float(settings["OTPQUEUE_PROVIDER_TIMEOUT_S"] or 0),
             expire_every_s=float(settings["OTPQUEUE_EXPIRE_EVERY_S"] or 0),
             senders=len(cluster.names("send")),
+            number_quota=NUMBER_QUOTA,
         ),
         miscounted=_miscounted(cluster),
         ended=ended,
@@ -234,14 +293,23 @@ def _miscounted(cluster: Cluster) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _miscapped(cluster: Cluster) -> tuple[str, ...]:
+    return tuple(
+        f"{row['day']} {row['scope']} {row['subject']}: counted {row['counted']}, the rows say {row['found']}"
+        for row in cluster.rows(_MISCAPPED)
+    )
+
+
 def _seconds(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment else None
 
 
-def _request(row: Mapping[str, Any], numbers: Mapping[str, str]) -> RequestRow:
+def _request(row: Mapping[str, Any], by_name: Mapping[str, Script]) -> RequestRow:
+    script = by_name[row["client_reference"].partition(".")[0]]
     return RequestRow(
         id=str(row["id"]),
-        number=numbers[row["client_reference"].partition(".")[0]],
+        number=script.phone_number,
+        flood=script.flood,
         status=row["status"],
         send_state=row["send_state"],
         created_at=row["created_at"].timestamp(),

@@ -28,6 +28,8 @@ class Answer:
 
     status: int
     body: Any
+    retry_after: str | None = None
+    """The header `Retry-After`."""
 
 
 def call(
@@ -58,7 +60,8 @@ def call(
             raise NoAnswer(type(error).__name__) from error
     finally:
         connection.close()
+    retry_after = response.getheader("Retry-After")
     try:
-        return Answer(response.status, json.loads(text))
+        return Answer(response.status, json.loads(text), retry_after)
     except ValueError:
-        return Answer(response.status, None)
+        return Answer(response.status, None, retry_after)
