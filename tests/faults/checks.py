@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -445,8 +446,9 @@ def outcomes_kept(history: History) -> list[Violation]:
     if a foreign session locked the row of its request. Uninvolved people get no second code.
     """
     found = []
+    rows = {row.id: row for row in history.requests}
     for request, of_row in _attempts(history).items():
-        row = next(one for one in history.requests if one.id == request)
+        row = rows[request]
         for place, attempt in enumerate(of_row):
             following = of_row[place + 1] if place + 1 < len(of_row) else None
             resent = attempt.outcome == "accepted" and following is not None and row.sends == 1
@@ -501,20 +503,37 @@ def _away_s(role: str, began: float, ended: float, history: History) -> float:
 
 def clients_take_turns(history: History) -> list[Violation]:
     """Require that one client's flood delays the codes of others by a few seconds at most."""
+    numbers = {row.id: row.number for row in history.requests}
+    return [
+        Violation(
+            "clients_take_turns",
+            f"waited {waited:.1f} s for its first attempt while another client flooded",
+            request,
+            numbers[request],
+        )
+        for request, waited in waits_beside_floods(history).items()
+        if waited > TURN_S
+    ]
+
+
+def waits_beside_floods(history: History) -> dict[str, float]:
+    """Return for how long requests waited for their first attempt during another client's flood, in seconds.
+
+    Requests that a foreign session locked are left out. Times in which nothing could be claimed do not count.
+    """
     attempts = _attempts(history)
-    floods = [call.began for call in history.calls if call.flood and call.kind == "ask"]
-    found = []
+    locked = {request for lock in history.locks for request in lock.requests}
+    floods = sorted(call.began for call in history.calls if call.flood and call.kind == "ask")
+    waits = {}
     for row in history.requests:
-        flooded = any(row.created_at - FLOOD_LASTS_S < began < row.created_at for began in floods)
-        if row.flood or not flooded or any(row.id in lock.requests for lock in history.locks):
+        place = bisect(floods, row.created_at)
+        flooded = place > 0 and floods[place - 1] > row.created_at - FLOOD_LASTS_S
+        if row.flood or not flooded or row.id in locked:
             continue
         of_row = attempts.get(row.id)
         ended = of_row[0].claimed_at if of_row else row.finished_at or history.ended
-        waited = ended - row.created_at - _unable_s(row.created_at, ended, history)
-        if waited > TURN_S:
-            text = f"waited {waited:.1f} s for its first attempt while another client flooded"
-            found.append(Violation("clients_take_turns", text, row.id, row.number))
-    return found
+        waits[row.id] = ended - row.created_at - _unable_s(row.created_at, ended, history)
+    return waits
 
 
 _DOCUMENTED: Mapping[int, frozenset[str]] = {

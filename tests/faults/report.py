@@ -25,6 +25,10 @@ def _figures(history: History) -> Iterator[tuple[str, object]]:
         yield f"  {status}", count
     yield "calls", f"{len(history.calls)}, {len(calls)} of them never answered"
     yield "answers 500", sum(1 for call in history.calls if call.status == 500)
+    yield "answers 429 and 503", sum(1 for call in history.calls if call.status in {429, 503})
+    refused = Counter(f"{call.status} {call.problem}" for call in history.calls if call.status in {429, 503})
+    for answer, count in sorted(refused.items()):
+        yield f"  {answer}", count
     yield "messages sent by the provider", len(history.sent)
     yield "requests sent more than once", len(doubles(history))
     yield "attempts", ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
@@ -32,6 +36,9 @@ def _figures(history: History) -> Iterator[tuple[str, object]]:
     killed = checks.in_flight_when_killed(history)
     yield "kills of senders", f"{len(killed)}, {sum(1 for _, held in killed if held)} with sends in flight"
     yield "slowest recovery", f"{slowest_recovery_s(history):.1f} s after the crash"
+    yield "locked by a foreign session", f"{sum(len(lock.requests) for lock in history.locks)} requests"
+    if waits := checks.waits_beside_floods(history):
+        yield "longest wait beside a flood", f"{max(waits.values()):.1f} s for the first attempt"
     yield "faults", sum(history.faults.values())
     for name, count in sorted(history.faults.items()):
         if count:
@@ -89,6 +96,11 @@ def _life(history: History, violation: Violation) -> list[str]:
             for one in history.seen
             if one.request in requests
         ),
+    ]
+    events += [
+        (lock.began, f"-- {_short(request)} locked by a foreign session for {lock.ended - lock.began:.1f} s")
+        for lock in history.locks
+        for request in requests.intersection(lock.requests)
     ]
     if events:
         first, last = min(events)[0], max(events)[0]

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from tests.faults import checks
-from tests.faults.history import AttemptRow, Call, Disruption, History, RequestRow, Seen, Sent
+from tests.faults.history import (
+    AttemptRow,
+    Call,
+    Disruption,
+    History,
+    LockedRows,
+    RequestRow,
+    Seen,
+    Sent,
+)
 
 ID, OTHER = "id-1", "id-2"
 NUMBER = "+447400000001"
@@ -395,3 +404,157 @@ def test_miscounted_statistics() -> None:
     off = replace(GOOD, miscounted=("stats_minutes sent says 1, the rows say 2",))
 
     assert texts(checks.statistics_exact, off) == ["stats_minutes sent says 1, the rows say 2"]
+
+
+LOST = replace(CRASHED, disruptions=())
+"""The same without a kill: nothing explains why the attempt was taken for lost."""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        # Another worker was killed, and a foreign session locked another request.
+        {"disruptions": (replace(killed(), pid=WORKER + 1),)},
+        {"locks": (LockedRows(began=101.0, ended=109.0, requests=(OTHER,)),)},
+        # Postgres was away after the worker had heard of its claim.
+        {"disruptions": (replace(killed(110.0, role="postgres", until=118.0), pid=1),)},
+        # The outcome was recorded in the end, after the request had been sent again.
+        {"attempts": (attempt(1, pin_id="p0"), attempt(2, 109.0))},
+    ],
+)
+def test_outcome_that_was_not_kept_is_found(changed: dict[str, Any]) -> None:
+    """An attempt that nothing struck was taken for lost: somebody got a second code for nothing."""
+    found = texts(checks.outcomes_kept, replace(LOST, **changed))
+
+    assert len(found) == 1
+    assert "taken for lost" in found[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"disruptions": (killed(),)},
+        {"disruptions": (killed(102.0, how="paused", until=110.0),)},
+        {"disruptions": (replace(killed(101.1, role="postgres", until=103.0), pid=1),)},
+        {"locks": (LockedRows(began=101.0, ended=109.0, requests=(ID,)),)},
+    ],
+    ids=["killed", "paused", "claim unheard", "locked"],
+)
+def test_attempt_that_was_struck_may_be_lost(changed: dict[str, Any]) -> None:
+    """Its worker, its claim or its own row: each explains why nobody knew the outcome."""
+    assert texts(checks.outcomes_kept, replace(LOST, **changed)) == []
+
+
+UNTOLD = replace(GOOD, calls=(ask(), verify(103.0, "111111", 503, "database_unavailable", ended=103.5)))
+
+
+def test_right_code_that_is_not_told_is_found() -> None:
+    """The request is verified, and its caller was told to try again."""
+    found = texts(checks.right_codes_told, UNTOLD)
+
+    assert len(found) == 1
+    assert "none with 200" in found[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"calls": (ask(), verify(103.0, "111111", None))},
+        {"disruptions": (killed(103.0, role="postgres", until=109.0),)},
+        {"requests": (row(status="expired"),)},
+    ],
+    ids=["no answer", "long outage", "not verified"],
+)
+def test_right_code_that_could_not_be_told(changed: dict[str, Any]) -> None:
+    """The call was cut, Postgres was away for longer than the API waits, or no code was accepted."""
+    calls = (ask(), verify(103.0, "111111", 503, "database_unavailable", ended=106.5))
+
+    assert texts(checks.right_codes_told, replace(UNTOLD, **{"calls": calls} | changed)) == []
+
+
+FLOOD = replace(ask(99.0, request=OTHER, script=-1), flood=True)
+BESIDE = replace(GOOD, calls=(FLOOD, *GOOD.calls), requests=(row(), row(id=OTHER, flood=True)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [
+        ({}, 0),
+        ({"attempts": (attempt(1, 120.0),)}, 1),
+        ({"attempts": ()}, 0),
+        ({"attempts": (), "requests": (live(send_state="due", send_by=300.0),)}, 1),
+        ({"attempts": (attempt(1, 120.0),), "disruptions": (killed(101.0, role="redis", until=112.0),)}, 0),
+        (
+            {
+                "attempts": (attempt(1, 120.0),),
+                "locks": (LockedRows(began=101.0, ended=119.0, requests=(ID,)),),
+            },
+            0,
+        ),
+        ({"attempts": (attempt(1, 120.0),), "calls": GOOD.calls}, 0),
+    ],
+    ids=["soon", "late", "ended before", "never", "outage", "locked", "no flood"],
+)
+def test_waits_beside_a_flood(changed: dict[str, Any], count: int) -> None:
+    """A first attempt that comes late is found while another client floods, and nothing else explains it."""
+    assert len(texts(checks.clients_take_turns, replace(BESIDE, **changed))) == count
+
+
+def refused(at: float, status: int, problem: str, *, number: int = 1, retry_after: str | None = "3") -> Call:
+    """Return an ask that was refused."""
+    return Call(
+        script=1,
+        kind="ask",
+        began=at,
+        ended=at + 0.1,
+        status=status,
+        body={"code": problem},
+        reference=f"1.{number}",
+        retry_after=retry_after,
+    )
+
+
+def admitted(count: int) -> tuple[Call, ...]:
+    """Return asks for one number that were all accepted."""
+    return tuple(replace(ask(100.0 + n, request=f"id-{n}"), reference=f"1.{n}") for n in range(1, count + 1))
+
+
+@pytest.mark.parametrize(
+    ("calls", "complaint"),
+    [
+        ((refused(100.0, 500, "internal_error"),), "answered 500 internal_error"),
+        ((refused(100.0, 429, "destination_paused"),), "answered 429 destination_paused"),
+        ((refused(100.0, 503, "too_busy", retry_after=None),), "without Retry-After"),
+        ((*admitted(19), refused(130.0, 429, "limit_exceeded")), "only 19 requests"),
+        (admitted(21), "21 requests were admitted"),
+    ],
+)
+def test_refusal_that_is_not_documented_is_found(calls: tuple[Call, ...], complaint: str) -> None:
+    """A refusal without a cause or `Retry-After`, one that came too early, or one that never came."""
+    found = texts(checks.refusals_documented, replace(GOOD, calls=calls))
+
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@pytest.mark.parametrize(
+    ("calls", "emptied"),
+    [
+        ((*admitted(20), refused(130.0, 429, "limit_exceeded")), ()),
+        ((refused(100.0, 503, "limits_unavailable"),), ()),
+        (admitted(40), (110.0,)),
+    ],
+    ids=["full", "Redis away", "Redis emptied"],
+)
+def test_refusals_as_documented(calls: tuple[Call, ...], emptied: tuple[float, ...]) -> None:
+    """A full limit, and a Redis that cannot count or has forgotten what it counted."""
+    assert texts(checks.refusals_documented, replace(GOOD, calls=calls, emptied=emptied)) == []
+
+
+def test_caps_and_processes() -> None:
+    """Counts that differ, and processes that end unasked, are told as they were noted."""
+    off = replace(GOOD, miscapped=("all: counted 3, the rows say 2",), misbehaved=("send-1 ended by itself",))
+
+    assert texts(checks.caps_exact, off) == ["all: counted 3, the rows say 2"]
+    assert texts(checks.processes_end_as_told, off) == ["send-1 ended by itself"]
