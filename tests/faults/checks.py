@@ -442,10 +442,11 @@ def statistics_exact(history: History) -> list[Violation]:
 def outcomes_kept(history: History) -> list[Violation]:
     """Require that what a worker learned is recorded, in spite of outages and locks of Postgres.
 
-    An attempt may be declared lost only if its worker was struck, if Postgres was struck during its claim, or
-    if a foreign session locked the row of its request. Uninvolved people get no second code.
+    An attempt may be declared lost only if its worker was struck, if Postgres was struck during its claim and
+    nothing was sent, or if a foreign session locked the row of its request. Nobody else gets a second code.
     """
     found = []
+    matched = deliveries(history)
     rows = {row.id: row for row in history.requests}
     for request, of_row in _attempts(history).items():
         row = rows[request]
@@ -455,7 +456,7 @@ def outcomes_kept(history: History) -> list[Violation]:
             if not resent and attempt.code != "lease_ran_out":
                 continue
             until = following.claimed_at if following else attempt.finished_at or history.ended
-            if not _may_be_lost(attempt, until, history):
+            if not _may_be_lost(attempt, until, history, was_sent=bool(matched.of([attempt]))):
                 text = (
                     f"attempt {attempt.number} of {attempt.worker} was taken for lost, and nothing struck it"
                 )
@@ -463,14 +464,14 @@ def outcomes_kept(history: History) -> list[Violation]:
     return found
 
 
-def _may_be_lost(attempt: AttemptRow, until: float, history: History) -> bool:
+def _may_be_lost(attempt: AttemptRow, until: float, history: History, *, was_sent: bool) -> bool:
     since = attempt.claimed_at - CLOCK_SLACK_S
     for one in history.disruptions:
         if one.role == "send" and one.pid == attempt.pid and one.began <= until and one.ended >= since:
             return True
-        # The claim may have been committed without its worker being told so.
-        unheard = attempt.started_at is None and one.began <= since + STATEMENT_S
-        if one.role == "postgres" and unheard and one.ended >= since:
+        # The claim may have been committed though its worker got no answer.
+        claiming = one.role == "postgres" and one.began <= since + STATEMENT_S and one.ended >= since
+        if claiming and not was_sent:
             return True
     return any(
         attempt.request in lock.requests and lock.began <= until and lock.ended >= since

@@ -283,13 +283,18 @@ MUTATIONS = (
     ),
     Mutation(
         name="locks-waited-for",
-        says="recording a batch waits for a row that a foreign session has locked",
+        says="recording a batch waits for a row that a foreign session has locked, and drops the batch",
         check="outcomes_kept",
         edits=(
             Edit(
                 path="otpqueue/store/sql/record_attempts.sql",
                 old="FOR NO KEY UPDATE SKIP LOCKED\n",
                 new="FOR NO KEY UPDATE\n",
+            ),
+            Edit(
+                path="otpqueue/operations/send.py",
+                old="            self._keep(job, finished)\n            self._abandoned.wait(_AWAY_S)\n",
+                new="            self._abandoned.wait(_AWAY_S)\n",
             ),
         ),
         run=_LOCKS,

@@ -417,8 +417,8 @@ LOST = replace(CRASHED, disruptions=())
         # Another worker was killed, and a foreign session locked another request.
         {"disruptions": (replace(killed(), pid=WORKER + 1),)},
         {"locks": (LockedRows(began=101.0, ended=109.0, requests=(OTHER,)),)},
-        # Postgres was away after the worker had heard of its claim.
-        {"disruptions": (replace(killed(110.0, role="postgres", until=118.0), pid=1),)},
+        # Postgres was away, but the worker had heard of its claim: it sent the code.
+        {"disruptions": (replace(killed(101.1, role="postgres", until=109.0), pid=1),)},
         # The outcome was recorded in the end, after the request had been sent again.
         {"attempts": (attempt(1, pin_id="p0"), attempt(2, 109.0))},
     ],
@@ -436,7 +436,10 @@ def test_outcome_that_was_not_kept_is_found(changed: dict[str, Any]) -> None:
     [
         {"disruptions": (killed(),)},
         {"disruptions": (killed(102.0, how="paused", until=110.0),)},
-        {"disruptions": (replace(killed(101.1, role="postgres", until=103.0), pid=1),)},
+        {
+            "disruptions": (replace(killed(101.1, role="postgres", until=103.0), pid=1),),
+            "sent": (sent(110.0, "222222", "p2"),),
+        },
         {"locks": (LockedRows(began=101.0, ended=109.0, requests=(ID,)),)},
     ],
     ids=["killed", "paused", "claim unheard", "locked"],
