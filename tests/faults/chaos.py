@@ -208,8 +208,9 @@ def _storm(draw: random.Random) -> Body:
     return {"match": {"path": path}, "times": draw.randrange(5, 30), **fault}
 
 
+_STRIKES_SENDS = frozenset({"kill-send", "pause-send", "outage-postgres", "lock-rows"})
 _IN_FLIGHT_S = 0.7
-"""So long before a worker is killed, the provider becomes slow: then there is something in its hands."""
+"""How long before one of these faults the provider becomes slow, so that sends are in flight."""
 
 _LOCKED_ROWS = 4
 """How many requests a foreign session locks."""
@@ -237,7 +238,7 @@ class Conductor:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._dropping_until = 0.0
         for step in steps:
-            if step.kind in {"kill-send", "pause-send"}:
+            if step.kind in _STRIKES_SENDS:
                 self._at(step.at, self._slow_down)
                 self._at(step.at + _IN_FLIGHT_S, partial(self._do, step))
             else:
