@@ -250,7 +250,8 @@ class Conductor:
         return not self._due
 
     def step(self) -> None:
-        """Do what is due."""
+        """Do what is due, and restart processes that ended unasked."""
+        self._cluster.restart_ended()
         while self._due and self._due[0][0] <= self._now():
             heapq.heappop(self._due)[2]()
         if self._now() < self._dropping_until:

@@ -459,6 +459,14 @@ class Cluster:
         node.process.start()
         node.started = time.time()
 
+    def restart_ended(self) -> None:
+        """Start the nodes again that ended by themselves, as a process manager would."""
+        with self._lock:
+            ended = {one.node for one in self.outages if one.how == "ended" and one.ended is None}
+        for name in ended:
+            if not self._nodes[name].process.running:
+                self.start(name)
+
     def names(self, role: str) -> list[str]:
         """Return the nodes of a role: `api`, `send`, `periodic`, `beat`, `simulator`, `postgres`, `redis`."""
         if role in self._engines:
