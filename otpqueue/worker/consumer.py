@@ -63,7 +63,12 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Do as Celery does after a loss of the connection; log anything else, and wait."""
         if isinstance(exc, self.connection_errors):
-            super().on_connection_error_after_connected(exc)
+            try:
+                super().on_connection_error_after_connected(exc)
+            except Exception:  # noqa: BLE001 - whatever it is, the lost connection is the cause
+                # If a message was not acknowledged, kombu returns it over the connection that it has just
+                # discarded, and Celery does not expect the error of that (AttributeError).
+                self._pause(exc)
             return
         connection, self.connection = self.connection, None  # type: ignore[has-type]
         for end in (connection.collect, connection.close):

@@ -140,3 +140,40 @@ otpqueue(["worker", "--queues=send"])
     )
 
     assert done.returncode == 1
+
+
+def test_redis_lost_with_a_message_unacknowledged(environment: dict[str, str], own_valkey: Valkey) -> None:
+    """A worker whose acknowledgement did not reach Redis any more connects again, and does not end."""
+    program = """
+import os, signal, socket, sys
+from kombu import Consumer, Queue
+from redis.exceptions import ConnectionError
+from otpqueue.worker.main import app
+consumer = app.WorkController(queues="send", pool="threads", concurrency=1).consumer
+consumer.connection = connection = app.connection_for_read()
+received = []
+connection.SimpleQueue("lost").put("wake-up")
+Consumer(connection, [Queue("lost")], callbacks=[lambda _, message: received.append(message)]).consume()
+# A worker has a second channel, for remote control.
+Consumer(connection.channel(), [Queue("other")], callbacks=[print]).consume()
+while not received:
+    connection.drain_events(timeout=5)
+try:
+    connection.drain_events(timeout=0.1)
+except socket.timeout:
+    pass  # The next message is asked for, the first one is not acknowledged.
+os.kill(int(sys.argv[1]), signal.SIGKILL)
+consumer.on_connection_error_after_connected(ConnectionError("lost"))
+print("goes on", consumer.connection)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(own_valkey.pid)],
+        env=os.environ | environment | {"REDIS_URL": own_valkey.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.strip() == "goes on None", done.stderr
