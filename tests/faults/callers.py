@@ -388,7 +388,7 @@ class Caller:
                 session=session,
                 reference=reference,
                 stranger=stranger,
-                flood=self.script.flood,
+                flood=self.script.flood and self.script.number != _WARM_UP,
                 retry_after=retry_after,
             )
             if connected:

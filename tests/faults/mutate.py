@@ -86,8 +86,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="for claim in attempts.overdue(conn, limit=BATCH)]",
-                new="for claim in attempts.overdue(conn, limit=BATCH) if not claim]",
+                old="for claim in overdue] if self.grace.is_over() else []",
+                new="for claim in overdue if not claim] if self.grace.is_over() else []",
             ),
         ),
         run=(*_CRASHES, "--set=OTPQUEUE_SEND_WITHIN_S=20"),
@@ -311,6 +311,18 @@ MUTATIONS = (
             ),
         ),
         run=_OUTAGES,
+    ),
+    Mutation(
+        name="sweep-hasty",
+        says="after an outage of Postgres the sweep does not wait for workers to record what they know",
+        edits=(
+            Edit(
+                path="otpqueue/operations/sweep.py",
+                old="            self.grace.note_outage()\n            raise\n",
+                new="            raise\n",
+            ),
+        ),
+        tests=("tests/operations/test_sweeping.py::test_outcome_known_during_an_outage_wins_over_the_sweep",),
     ),
     Mutation(
         name="gateway-ends-codes",

@@ -176,4 +176,4 @@ print("goes on", consumer.connection)
         check=False,
     )
 
-    assert done.stdout.strip() == "goes on None", done.stderr
+    assert done.stdout.splitlines()[-1:] == ["goes on None"], done.stderr
