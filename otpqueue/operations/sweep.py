@@ -48,8 +48,8 @@ class Swept:
 class LeaseGrace:
     """Postpones the judgement of leases after an outage of Postgres. Thread-safe.
 
-    During an outage workers keep outcomes that they cannot record, while leases expire. They record them within
-    about half a second of its end. A sweep that came first would have those codes sent twice.
+    During an outage leases expire while workers keep outcomes that they cannot record. They record them about
+    half a second after its end. A sweep that came first would have those codes sent twice.
     """
 
     def __init__(self, grace_s: float = _RECORDED_WITHIN_S) -> None:
