@@ -486,7 +486,13 @@ BESIDE = replace(GOOD, calls=(FLOOD, *GOOD.calls), requests=(row(), row(id=OTHER
         ({}, 0),
         ({"attempts": (attempt(1, 120.0),)}, 1),
         ({"attempts": ()}, 0),
-        ({"attempts": (), "requests": (live(send_state="due", send_by=300.0),)}, 1),
+        (
+            {
+                "attempts": (),
+                "requests": (live(send_state="due", send_by=300.0), row(id=OTHER, flood=True)),
+            },
+            1,
+        ),
         ({"attempts": (attempt(1, 120.0),), "disruptions": (killed(101.0, role="redis", until=112.0),)}, 0),
         (
             {
@@ -500,8 +506,18 @@ BESIDE = replace(GOOD, calls=(FLOOD, *GOOD.calls), requests=(row(), row(id=OTHER
     ids=["soon", "late", "ended before", "never", "outage", "locked", "no flood"],
 )
 def test_waits_beside_a_flood(changed: dict[str, Any], count: int) -> None:
-    """A first attempt that comes late is found while another client floods, and nothing else explains it."""
+    """A late first attempt is found while the flood gets the claims, and nothing else explains the wait."""
+    flood = tuple(attempt(n, 101.0 + n / 100, request=OTHER) for n in range(1, 50))
+    changed["attempts"] = (*changed.get("attempts", BESIDE.attempts), *flood)
+
     assert len(texts(checks.clients_take_turns, replace(BESIDE, **changed))) == count
+
+
+def test_wait_that_the_flood_shares() -> None:
+    """If the flood gets no claims either, the wait has another cause: an open circuit breaker."""
+    late = replace(BESIDE, attempts=(attempt(1, 120.0), attempt(1, 121.0, request=OTHER)))
+
+    assert texts(checks.clients_take_turns, late) == []
 
 
 def refused(at: float, status: int, problem: str, *, number: int = 1, retry_after: str | None = "3") -> Call:
