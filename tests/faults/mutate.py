@@ -461,7 +461,7 @@ MUTATIONS = (
                 new="if not client_id:",
             ),
         ),
-        tests=("tests/operations/test_verifying_at_once.py",),
+        tests=("tests/operations/test_verifying_at_once.py::test_few_calls_of_a_client_wait",),
     ),
     Mutation(
         name="erasure-leaves-ids",
@@ -504,7 +504,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="sessions-trusted",
-        says="a role whose DateStyle is not ISO is left as it is",
+        says="sessions keep the DateStyle of the role, which may not be ISO",
         edits=(
             Edit(
                 path="otpqueue/store/engine.py",
