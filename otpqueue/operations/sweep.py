@@ -6,17 +6,14 @@ Every statement is conditional, so that two sweeps at once do no harm.
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from otpqueue import metrics
-from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
 from otpqueue.logs import get_logger
 from otpqueue.store import attempts, checks, requests
@@ -30,9 +27,6 @@ _LATE_OUTCOME = timedelta(seconds=1.5)
 UNSENT_BATCHES = 20
 """How many batches of unsent requests a sweep ends: more than are accepted until the next one."""
 
-_RECORDED_WITHIN_S = 2.0
-"""How long after an outage of Postgres workers may take to record the outcomes that they kept."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
@@ -45,33 +39,6 @@ class Swept:
     woke: bool
 
 
-class LeaseGrace:
-    """Postpones the judgement of leases after an outage of Postgres. Thread-safe.
-
-    During an outage leases expire while workers keep outcomes that they cannot record. They record them about
-    half a second after its end. A sweep that came first would have those codes sent twice.
-    """
-
-    def __init__(self, grace_s: float = _RECORDED_WITHIN_S) -> None:
-        self._grace_s = grace_s
-        self._lock = threading.Lock()
-        self._is_away = False
-        self._over_at = 0.0
-
-    def note_outage(self) -> None:
-        """Note that Postgres could not be reached."""
-        with self._lock:
-            self._is_away = True
-
-    def is_over(self) -> bool:
-        """Return whether leases may be judged; call it when Postgres has just answered."""
-        with self._lock:
-            now = time.monotonic()
-            if self._is_away:
-                self._is_away, self._over_at = False, now + self._grace_s
-            return now >= self._over_at
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """Sweeps."""
@@ -79,7 +46,6 @@ class Sweep:
     engine: Engine
     wake: Callable[[], bool]
     policy: SendingPolicy
-    grace: LeaseGrace = field(default_factory=LeaseGrace, repr=False)
 
     def __call__(self, *, now: datetime) -> Swept:
         """Sweep once, at most `BATCH` rows of each kind: the next sweep is seconds away.
@@ -88,16 +54,8 @@ class Sweep:
 
         Raises DatabaseUnavailable.
         """
-        try:
-            return self._sweep(now)
-        except DatabaseUnavailable:
-            self.grace.note_outage()
-            raise
-
-    def _sweep(self, now: datetime) -> Swept:
         with connection(self.engine) as conn:
-            overdue = attempts.overdue(conn, limit=BATCH)
-        lost = [self._lost(claim, now) for claim in overdue] if self.grace.is_over() else []
+            lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
         moved = run(self.engine, lambda conn: attempts.record(conn, lost)) if lost else set()
         _report(lost, moved)
         unsent = self._expire_unsent(now)

@@ -86,8 +86,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="for claim in overdue] if self.grace.is_over() else []",
-                new="for claim in overdue if not claim] if self.grace.is_over() else []",
+                old="for claim in attempts.overdue(conn, limit=BATCH)]",
+                new="for claim in attempts.overdue(conn, limit=BATCH) if not claim]",
             ),
         ),
         run=(*_CRASHES, "--set=OTPQUEUE_SEND_WITHIN_S=20"),
@@ -318,11 +318,11 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="            self.grace.note_outage()\n            raise\n",
-                new="            raise\n",
+                old="again_from = now + _LATE_OUTCOME",
+                new="again_from = now",
             ),
         ),
-        tests=("tests/operations/test_sweeping.py::test_outcome_known_during_an_outage_wins_over_the_sweep",),
+        tests=("tests/operations/test_sweeping.py::test_outcome_comes_before_the_next_claim",),
     ),
     Mutation(
         name="gateway-ends-codes",

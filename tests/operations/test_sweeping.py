@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from otpqueue import clock
-from otpqueue.domain.errors import CheckInProgress, DatabaseUnavailable, RequestLocked
+from otpqueue.domain.errors import CheckInProgress, RequestLocked
 from otpqueue.domain.request import Status
 from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
 from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.sweep import LeaseGrace
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import attempts, claims
 from otpqueue.store.attempts import Result
 from otpqueue.store.claims import Claim
-from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -81,41 +79,20 @@ def test_lease_that_ran_out_is_unknown_and_sent_again(
     assert len(provider.messages()) == 1
 
 
-def test_outcome_known_during_an_outage_wins_over_the_sweep(
-    parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
-) -> None:
-    """After an outage of Postgres workers have time to record what they know, and nothing is sent twice."""
-    request = ask()
-    (claim,) = take_and_die()
-    sweep = replace(parts.sweep, grace=LeaseGrace(grace_s=0.3))
-    away = make_engine("postgresql://nobody@127.0.0.1:1/nothing", pool_size=1)
-    with pytest.raises(DatabaseUnavailable):
-        replace(sweep, engine=away)(now=clock.now())
-
-    first = sweep(now=clock.now())
-    with connection(parts.engine) as conn:
-        attempts.record(conn, [accepted(claim)])
-    parts.pump.run()
-
-    assert first.leases == 0
-    assert rows.request(request.id)["status"] == "sent"
-    assert len(rows.attempts(request.id)) == 1
-    assert provider.messages() == []
-
-
-def test_worker_that_died_during_an_outage_is_found(
+def test_outcome_comes_before_the_next_claim(
     parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """Leases whose outcome nobody records are judged when the time for that is over."""
+    """A send that the sweep declares lost is not claimed at once: its worker may record the outcome first."""
     request = ask()
-    take_and_die()
-    sweep = replace(parts.sweep, grace=LeaseGrace(grace_s=0.3))
-    sweep.grace.note_outage()
+    (claim,) = take_and_die()
 
-    assert sweep(now=clock.now()).leases == 0
-    time.sleep(0.35)
-    assert sweep(now=clock.now()).leases == 1
-    assert rows.attempts(request.id)[0]["code"] == "lease_ran_out"
+    parts.sweep(now=clock.now())
+    second = take_and_die()
+    with connection(parts.engine) as conn:
+        attempts.record(conn, [accepted(claim)])
+
+    assert second == []
+    assert rows.request(request.id)["status"] == "sent"
 
 
 def test_lease_that_runs_is_respected(
