@@ -116,14 +116,20 @@ MUTATIONS = (
                 new="lambda _: []",
             ),
             Edit(
-                path="otpqueue/store/sql/claim_due.sql",
-                old="r.next_attempt_at <= at AND r.send_by > at",
-                new="r.next_attempt_at <= at",
+                path="otpqueue/store/sql/due_clients.sql",
+                old="                    AND r.send_by > at\n",
+                new="",
+            ),
+            Edit(
+                path="otpqueue/store/sql/lock_due.sql",
+                old=" AND r.send_by > at\n              AND r.id <> ALL (locked)",
+                new="\n              AND r.id <> ALL (locked)",
             ),
             Edit(
                 path="otpqueue/store/sql/next_due.sql",
-                old="r.send_state = 'due' AND r.send_by > at",
-                new="r.send_state = 'due'",
+                old="WHERE r.send_state = 'due' AND r.next_attempt_at > at - interval '600 s'"
+                " AND r.send_by > at",
+                new="WHERE r.send_state = 'due' AND r.next_attempt_at > at - interval '600 s'",
             ),
             Edit(
                 path="otpqueue/operations/send.py",
@@ -139,9 +145,9 @@ MUTATIONS = (
         check="sends_bounded",
         edits=(
             Edit(
-                path="otpqueue/store/sql/claim_due.sql",
-                old="FOR NO KEY UPDATE OF r SKIP LOCKED\n",
-                new="\n",
+                path="otpqueue/store/sql/lock_due.sql",
+                old="            LIMIT quota\n            FOR NO KEY UPDATE OF r SKIP LOCKED\n",
+                new="            LIMIT quota\n",
             ),
         ),
         run=("--requests=400", "--rate=40", "--kills=2", "--kinds=storm", "--set=OTPQUEUE_SENDER_THREADS=2"),
@@ -274,9 +280,9 @@ MUTATIONS = (
         check="statistics_exact",
         edits=(
             Edit(
-                path="migrations/versions/0010_statistics.py",
-                old=" UNION ALL SELECT -1, * FROM old_attempts",
-                new="",
+                path="migrations/versions/0019_refusal_causes.py",
+                old="op.execute(TELL_OF_ATTEMPTS)",
+                new='op.execute(TELL_OF_ATTEMPTS.replace(" UNION ALL SELECT -1, * FROM old_attempts", ""))',
             ),
         ),
         run=_CALM,
@@ -298,6 +304,30 @@ MUTATIONS = (
             ),
         ),
         run=_LOCKS,
+    ),
+    Mutation(
+        name="turns-not-taken",
+        says="the client that comes first gets all slots of each claim",
+        check="clients_take_turns",
+        edits=(
+            Edit(
+                path="otpqueue/store/sql/claim_due.sql",
+                old="quota := greatest(1, wanted / cardinality(turns));",
+                new="quota := wanted;",
+            ),
+            Edit(
+                path="otpqueue/store/sql/claim_due.sql",
+                old="coalesce(after, '00000000-0000-0000-0000-000000000000'), slots, at,",
+                new="'00000000-0000-0000-0000-000000000000', slots, at,",
+            ),
+        ),
+        run=(
+            "--requests=160",
+            "--rate=8",
+            "--kills=4",
+            "--kinds=slow,flood-requests",
+            "--set=OTPQUEUE_SENDER_THREADS=4",
+        ),
     ),
     Mutation(
         name="outcomes-dropped",

@@ -53,8 +53,6 @@ def test_every_check_of_the_harness_has_a_mutation() -> None:
 
 
 UNTRIED = {
-    # Turns of clients are not taken yet: a claim is first come, first served.
-    "clients_take_turns",
     # The commit must be cut off from its answer: `right-code-untold` has tests of its own.
     "right_codes_told",
 }
