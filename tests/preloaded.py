@@ -156,7 +156,7 @@ def _run(wanted: Mapping[str, Any]) -> None:
 def _serve() -> None:
     from otpqueue.cli import preload
 
-    preload.load(parts=True, simulator=False)
+    preload.import_modules(services=True, simulator=False)
     children: dict[int, ForkedProcess] = {}
     answer: int | None
     for line in sys.stdin:
