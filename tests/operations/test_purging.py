@@ -247,3 +247,26 @@ def test_traffic_goes_on_beside_a_purge(
     sent = {row["id"]: row["status"] for row in rows.requests()}
     assert set(sent) <= set(asked)
     assert set(sent.values()) == {"sent"}
+
+
+def test_steps_continue_where_the_last_one_ended(
+    parts: Parts, make_purge: Callable[..., Purge], old: Callable[..., list[UUID]]
+) -> None:
+    """No step reads what the steps before it have deleted, even while an old transaction keeps those rows."""
+    count, step = 3000, 100
+    for day in range(count // step):
+        old(step, ended=clock.now() - (31 + day) * DAY)
+    with connection(parts.engine) as conn:
+        conn.execute(text("ANALYZE otp_requests"))
+    with parts.engine.connect() as reader, reader.begin():
+        reader.execute(text("SELECT pg_current_xact_id()"))
+        deleted = make_purge(batch=step)(now=clock.now())
+    with connection(parts.engine) as conn:
+        conn.execute(text("SELECT pg_stat_force_next_flush()"))
+        read = conn.execute(
+            text("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'otp_requests_ended'")
+        ).scalar_one()
+
+    assert deleted["otp_requests"] == count
+    # Each entry is read once or twice; all that was deleted before would be 45 000.
+    assert read < 4 * count
