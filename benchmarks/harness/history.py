@@ -22,6 +22,10 @@ from benchmarks.harness.stage import Otpqueue, Stage
 
 _TEMPLATES = 20
 _CHUNK = 250_000
+_KEPT_DAYS = 30
+OLD_SHARE = 0.1
+"""Of the requests of a history: those that a purge deletes."""
+
 _REQUESTS = "otp_requests"
 _WHILE_FILLING = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "max_wal_size": "8GB"}
 # Each copy's number, moment and id: a UUIDv7 of the moment, the rest from the number. Oldest first.
@@ -172,15 +176,11 @@ class History:
         return self._connection.execute(statement).fetchall()[0][0]
 
 
-def make(
-    on: Stage,
-    ours: Otpqueue,
-    rows: int,
-    *,
-    span: timedelta = timedelta(days=29),
-    until: timedelta = timedelta(hours=1),
-) -> str:
-    """Make a database with so many ended requests, or find it in the kept folder, and return its URL."""
+def make(on: Stage, ours: Otpqueue, rows: int) -> str:
+    """Make a database with so many ended requests, or find it in the kept folder, and return its URL.
+
+    The newest are a day old. One in `1 / OLD_SHARE` is older than the retention.
+    """
     ours.prepare(on)
     name = f"history_{ours.name}_{rows}"
     kept = on.find_database(name)
@@ -191,13 +191,15 @@ def make(
     _live(on, ours, url)
     with psycopg.connect(stage.plain(url), autocommit=True) as connection:
         connection.execute("SET maintenance_work_mem = '1GB'")
-        # What is lost in a crash is filled again. The vacuum at the end replaces all that would run meanwhile.
+        # What is lost in a crash is filled again. The vacuum at the end replaces those of autovacuum.
         for name, value in _WHILE_FILLING.items():
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("SET statement_timeout = 0")
         history = History(connection)
-        seconds = history.fill(rows, span=span, until=until)
+        seconds = history.fill(
+            rows, span=timedelta(days=_KEPT_DAYS - 1) / (1 - OLD_SHARE), until=timedelta(days=1)
+        )
         size = sum(size for _, size in history.sizes().values())
         parts = ", ".join(f"{name} {count}" for name, (count, _) in history.sizes().items())
         print(

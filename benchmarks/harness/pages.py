@@ -1,4 +1,4 @@
-"""Count the pages that each statement of an operation reads: a cost that does not depend on the machine's load."""
+"""Count the pages that statements read: a cost that does not depend on the machine or its load."""
 
 from __future__ import annotations
 

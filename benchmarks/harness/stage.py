@@ -129,8 +129,8 @@ class Stage:
     def find_database(self, name: str) -> str | None:
         """Return the URL of a database that an earlier run left in the kept folder."""
         url = re.sub(r"[^/]+$", name, self.postgres.url)
-        found = self._data and rows(self.postgres.url, f"SELECT 1 FROM pg_database WHERE datname = '{name}'")
-        return url if found else None
+        known = rows(self.postgres.url, "SELECT datname FROM pg_database") if self.keeps else []
+        return url if (name,) in known else None
 
     def keep_database(self, url: str, name: str) -> str:
         """Give a database a name for later runs, which find it in the kept folder, and return its URL."""
@@ -287,7 +287,7 @@ class Otpqueue(Contestant):
             self._key, self._template = key_file.read_text(), f"template_{self.name}"
             return
         url = stage.new_database(self.migrated)
-        environment = self._environment(stage, url)
+        environment = self.environment(stage, url)
         if self.migrated is None:
             self._run(environment, "migrate")
         self._key = self._run(environment, "keys", "create", "--client=benchmark").strip()
@@ -302,7 +302,7 @@ class Otpqueue(Contestant):
 
     def migrate(self, stage: Stage, url: str) -> None:
         """Migrate a database and create the SQL functions of this checkout again."""
-        self._run(self._environment(stage, url), "migrate")
+        self._run(self.environment(stage, url), "migrate")
 
     @contextmanager
     def running(
@@ -323,7 +323,7 @@ class Otpqueue(Contestant):
         stage.empty_redis()
         stage.reset_provider()
         url = database_url or stage.new_database(self._template)
-        environment = self._environment(stage, url)
+        environment = self.environment(stage, url)
         commands = {"api": ["api"]}
         if sends:
             commands |= {f"worker {n + 1}": ["worker", "--queues=send"] for n in range(self.workers)}
@@ -371,7 +371,7 @@ class Otpqueue(Contestant):
         """Start a command on a database."""
         return subprocess.Popen(
             [self.python, "-m", "otpqueue", *arguments],
-            env=self._environment(stage, url),
+            env=self.environment(stage, url),
             cwd=self.checkout,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -390,7 +390,8 @@ class Otpqueue(Contestant):
             raise SystemExit(f"{self.name}: otpqueue {arguments[0]} failed: {ended.stderr.strip()}")
         return ended.stdout
 
-    def _environment(self, stage: Stage, url: str) -> dict[str, str]:
+    def environment(self, stage: Stage, url: str) -> dict[str, str]:
+        """Return the environment of its processes on a database."""
         return {
             **clean_environment(),
             # Everything that is on in production is on here, with room: no limit is hit, all are counted.

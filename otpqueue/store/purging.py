@@ -49,10 +49,11 @@ def delete_batch(
 ) -> DeletedBatch:
     """Delete up to `limit` rows of a table that are too old, the oldest first.
 
-    Rows that another session has locked are skipped. `since` is what the step before returned as `newest`:
-    without it each step reads the index entries of all rows that the steps before it have deleted, and as long
-    as an old transaction is open, those rows too.
+    Rows that another session has locked are skipped. `since` is what the step before returned as `newest`.
+    Without it each step reads the index entries of all rows that the steps before it have deleted and, while
+    an old transaction is open, those rows too. Call in a transaction.
     """
+    conn.execute(_READ_BY_INDEX)
     key = list(holding.table.primary_key.columns)
     age = holding.column(holding.age or "")
     conditions = [*_too_old(holding, retention, now), *([age >= since] if since is not None else [])]

@@ -72,10 +72,10 @@ WRONG = "(verdict IS NULL OR verdict IN ('unknown', 'wrong'))"
 """A guess counts as wrong until the provider has said otherwise, or that it did not look."""
 
 _VACUUMED_OFTEN = {
-    # A row passes through the partial indexes of its states within minutes. Whatever looks for the oldest
-    # entry of such an index also reads the entries before it that are dead, until a vacuum removes them. By
-    # default it comes after a fifth of the table has died, and leaves indexes out while that is on less than a
-    # fiftieth of the pages: the larger the table, the more dead entries each claim would read.
+    # A row passes through the partial indexes of its states within minutes. A query for the oldest entry of
+    # such an index also reads the dead entries before it, until a vacuum removes them. By default a vacuum
+    # starts when a fifth of the rows are dead, and skips indexes while those are on less than a fiftieth of
+    # the pages: the larger the table, the more dead entries each claim would read.
     "autovacuum_vacuum_threshold": "20000",
     "autovacuum_vacuum_scale_factor": "0.01",
     "autovacuum_analyze_threshold": "20000",
