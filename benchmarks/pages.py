@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import structlog
 from sqlalchemy import text
 
 from benchmarks.harness import history, numbers, options, report
@@ -50,6 +52,8 @@ def measure(on: Stage, given: argparse.Namespace) -> report.Found:
     ours = Otpqueue(name="otpqueue", settings=dict(given.set) | {"OTPQUEUE_JOB_LINGER_S": "0"})
     sizes = sorted({_BASE, min(given.rows, 1_000_000), given.rows})
     found: report.Found = {}
+    # Records would stand between the results.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for size in sizes:
         url = history.make(on, ours, size)
         on.empty_redis()
@@ -79,8 +83,10 @@ def _count(parts: Parts) -> dict[str, float]:
     # Kept databases know the numbers of earlier runs.
     mine = itertools.islice(numbers.ordinary(), secrets.randbelow(500_000), None)
 
+    addresses = (f"203.0.113.{n}" for n in itertools.count(1))
+
     def ask(number: str) -> Any:
-        wanted = CodeWanted(phone_number=number, session_id="s", client_ip="203.0.113.9")
+        wanted = CodeWanted(phone_number=number, session_id="s", client_ip=next(addresses))
         return parts.request(wanted, client_id=client_id, now=clock.now())
 
     def operation(name: str, work: Callable[[], object]) -> None:

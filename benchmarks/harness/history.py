@@ -192,8 +192,8 @@ def make(on: Stage, ours: Otpqueue, rows: int) -> str:
     with psycopg.connect(stage.plain(url), autocommit=True) as connection:
         connection.execute("SET maintenance_work_mem = '1GB'")
         # What is lost in a crash is filled again. The vacuum at the end replaces those of autovacuum.
-        for name, value in _WHILE_FILLING.items():
-            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+        for setting, value in _WHILE_FILLING.items():
+            connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("SET statement_timeout = 0")
         history = History(connection)
@@ -206,8 +206,8 @@ def make(on: Stage, ours: Otpqueue, rows: int) -> str:
             f"{ours.name}: {rows} requests filled in in {seconds:.0f} s, {size / 1e9:.2f} GB ({parts})",
             flush=True,
         )
-        for name in _WHILE_FILLING:
-            connection.execute(f"ALTER SYSTEM RESET {name}".encode())
+        for setting in _WHILE_FILLING:
+            connection.execute(f"ALTER SYSTEM RESET {setting}".encode())
         connection.execute("SELECT pg_reload_conf()")
     return on.keep_database(url, name) if on.keeps else url
 
