@@ -512,8 +512,11 @@ send_counts = Table(
     # Empty for `all`, the id of a client, a country.
     Column("subject", Text, primary_key=True),
     Column("taken", Integer, nullable=False, server_default="0"),
+    # A count is the sum of its shards. From 0 on claims add to them; below, attempts that were given back are
+    # taken off.
+    Column("shard", SmallInteger, primary_key=True, server_default="0"),
     CheckConstraint(_one_of("scope", Scope), name="scope"),
-    CheckConstraint("taken >= 0", name="taken"),
+    CheckConstraint("taken >= 0 OR shard < 0", name="taken"),
     # Every claim updates three of these few rows: room on the page keeps that in place.
     postgresql_with={"fillfactor": "50"},
 )

@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from otpqueue.domain.caps import Caps, Scope, day_of
 from otpqueue.domain.phone import PhoneNumber
@@ -21,6 +22,7 @@ from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome, 
 from otpqueue.store import attempts, clients, send_counts
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
+from otpqueue.store.functions import create_statements
 from otpqueue.store.schema import clients as client_rows
 from otpqueue.store.schema import otp_requests, send_attempts
 from otpqueue.store.send_counts import ALL
@@ -208,6 +210,47 @@ def test_midnight_begins_a_new_count(store: Store) -> None:
     assert second.request_id != first.request_id
 
 
+def test_claims_do_not_wait_for_each_other(store: Store) -> None:
+    """Far from its cap a count is shared: a claim is answered while others have not committed."""
+    caps = Caps(overall=10**6, per_client=10**6, by_country={"*": 10**6})
+    store.insert_many(6)
+    engine = store.engine.execution_options(isolation_level="READ COMMITTED")
+
+    with engine.connect() as first, engine.connect() as second, first.begin(), second.begin():
+        for conn in (first, second):
+            conn.execute(text("SET LOCAL lock_timeout = '2s'"))
+            assert len(store.claim(2, conn=conn, caps=caps)) == 2
+        assert len(store.claim(2, caps=caps)) == 2
+
+    assert counts(store) == {("all", ""): 6, ("client", ""): 6, ("country", "GB"): 6}
+
+
+def test_claims_near_a_cap_wait_for_each_other(store: Store) -> None:
+    """Near its cap a count is locked: what has not committed may be all that is left."""
+    store.insert_many(4)
+    engine = store.engine.execution_options(isolation_level="READ COMMITTED")
+
+    with engine.connect() as first, engine.connect() as second, first.begin(), second.begin():
+        second.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        assert len(store.claim(2, conn=first, caps=Caps(overall=3))) == 2
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            store.claim(2, conn=second, caps=Caps(overall=3))
+
+
+def test_room_that_shrinks_while_locks_are_taken(store: Store) -> None:
+    """A claim that shares a count and then finds too little room leaves all its requests due."""
+    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
+    # As if other claims had taken much between the two looks.
+    assert "w.cap - w.number - 2 * unseen <" in function
+    store.conn.exec_driver_sql(function.replace("w.cap - w.number - 2 * unseen <", "w.cap < 0 AND 0 <"))
+    store.insert_many(3)
+
+    assert store.claim(caps=Caps(overall=4000)) == []
+
+    assert counts(store)["all", ""] == 0
+    assert statuses(store) == {("queued", "due", None): 3}
+
+
 def test_test_number_does_not_count(store: Store) -> None:
     """What is for a test number is claimed whatever the caps, and neither counted nor given back."""
     store.insert(is_test=True)
@@ -219,8 +262,16 @@ def test_test_number_does_not_count(store: Store) -> None:
     assert counts(store) == {}
 
 
-def test_caps_are_exact_under_concurrency(store: Store) -> None:
-    """Two hundred claims at once, with results coming in, never exceed a cap and never deadlock."""
+@pytest.mark.parametrize("most", [512, 2], ids=["alone", "shared"])
+def test_caps_are_exact_under_concurrency(store: Store, most: int) -> None:
+    """Two hundred claims at once, with results coming in, never exceed a cap and never deadlock.
+
+    Near a cap claims lock its count alone. Where a claim has two requests at most, that begins near enough to
+    these caps that claims share the counts at first.
+    """
+    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
+    assert "most CONSTANT bigint := 512;" in function
+    store.conn.exec_driver_sql(function.replace(":= 512;", f":= {most};"))
     chance = random.Random(3)
     others = [clients.ensure_client(store.conn, f"c{i}", now=NOW) for i in range(3)]
     caps = Caps(overall=90, per_client=40, by_country={"GB": 50, "DE": 30, "*": 20})
@@ -233,7 +284,9 @@ def test_caps_are_exact_under_concurrency(store: Store) -> None:
         chance = random.Random(seed)
         start.wait()
         for _ in range(25):
-            claims = run(store.engine, lambda conn: store.claim(chance.randint(1, 12), conn=conn, caps=caps))
+            claims = run(
+                store.engine, lambda conn: store.claim(chance.randint(1, min(most, 12)), conn=conn, caps=caps)
+            )
             results = [
                 a_result(claim, *chance.choice([(accepted(), SENT), (UNKNOWN, SENT), (REFUSED, again())]))
                 for claim in claims
