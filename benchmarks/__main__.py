@@ -32,6 +32,7 @@ MAIN = {
 
 PARTS = {
     "alerts": "alerts",
+    "claims": "claims",
     "console": "console",
     "guard": "guard_cost",
     "http": "http",

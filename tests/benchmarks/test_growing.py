@@ -25,7 +25,7 @@ from otpqueue.wiring import Parts
 from tests.conftest import Ask
 
 ENDED = 20_000
-MOST_PAGES = 400
+MOST_PAGES = 700
 """Of one statement. A scan of all requests would be some 1 100."""
 
 CHILDREN = ("send_attempts", "checks", "receipts", "moves", "webhook_deliveries", "idempotency_keys")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -61,6 +62,19 @@ def statuses(store: Store) -> Counter[tuple[str, str, str | None]]:
         select(otp_requests.c.status, otp_requests.c.send_state, otp_requests.c.reason)
     )
     return Counter(tuple(row) for row in found)
+
+
+@pytest.fixture
+def change_counting(store: Store) -> Iterator[Callable[[str, str], None]]:
+    """Yield a function that replaces a part of `count_sends`, until the test ends."""
+    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
+
+    def change(part: str, by: str) -> None:
+        assert part in function
+        store.conn.exec_driver_sql(function.replace(part, by))
+
+    yield change
+    store.conn.exec_driver_sql(function)
 
 
 def test_claims_are_counted(store: Store) -> None:
@@ -237,12 +251,12 @@ def test_claims_near_a_cap_wait_for_each_other(store: Store) -> None:
             store.claim(2, conn=second, caps=Caps(overall=3))
 
 
-def test_room_that_shrinks_while_locks_are_taken(store: Store) -> None:
+def test_room_that_shrinks_while_locks_are_taken(
+    store: Store, change_counting: Callable[[str, str], None]
+) -> None:
     """A claim that shares a count and then finds too little room leaves all its requests due."""
-    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
-    # As if other claims had taken much between the two looks.
-    assert "w.cap - w.number - 2 * unseen <" in function
-    store.conn.exec_driver_sql(function.replace("w.cap - w.number - 2 * unseen <", "w.cap < 0 AND 0 <"))
+    # As if other claims had taken much between the two queries.
+    change_counting("w.cap - w.number - 2 * unseen <", "w.cap < 0 AND 0 <")
     store.insert_many(3)
 
     assert store.claim(caps=Caps(overall=4000)) == []
@@ -263,15 +277,15 @@ def test_test_number_does_not_count(store: Store) -> None:
 
 
 @pytest.mark.parametrize("most", [512, 2], ids=["alone", "shared"])
-def test_caps_are_exact_under_concurrency(store: Store, most: int) -> None:
+def test_caps_are_exact_under_concurrency(
+    store: Store, change_counting: Callable[[str, str], None], most: int
+) -> None:
     """Two hundred claims at once, with results coming in, never exceed a cap and never deadlock.
 
     Near a cap claims lock its count alone. Where a claim has two requests at most, that begins near enough to
     these caps that claims share the counts at first.
     """
-    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
-    assert "most CONSTANT bigint := 512;" in function
-    store.conn.exec_driver_sql(function.replace(":= 512;", f":= {most};"))
+    change_counting("most CONSTANT bigint := 512;", f"most CONSTANT bigint := {most};")
     chance = random.Random(3)
     others = [clients.ensure_client(store.conn, f"c{i}", now=NOW) for i in range(3)]
     caps = Caps(overall=90, per_client=40, by_country={"GB": 50, "DE": 30, "*": 20})
