@@ -22,6 +22,7 @@ MAIN = {
     "send": "send",
     "purge": "purge",
     "growth": "growth",
+    "pages": "pages",
     "cold": "cold",
     "counts": "counts",
     "costs": "costs",
@@ -31,6 +32,7 @@ MAIN = {
 
 PARTS = {
     "alerts": "alerts",
+    "claims": "claims",
     "console": "console",
     "guard": "guard_cost",
     "http": "http",
@@ -53,6 +55,7 @@ ALL = (
     ("costs",),
     ("cold",),
     ("growth",),
+    ("pages",),
     ("purge",),
 )
 """What the table of docs/performance.md is made of, in this order."""
@@ -86,7 +89,7 @@ def _run(module: ModuleType, given: argparse.Namespace) -> report.Found:
     if module.__name__ == "benchmarks.cold":  # has engines of its own
         found = module.measure(given)
     else:
-        with Stage() as on:
+        with Stage(data=getattr(given, "data", None)) as on:
             found = module.measure(on, given)
     return found
 

@@ -22,7 +22,7 @@ _BASE = 10_000
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.common(parser, seconds=6, connections="16")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="ended requests of the largest database")
+    options.history_options(parser)
     parser.add_argument(
         "--requests", type=int, default=400, help="codes that are sent and checked in each case"
     )

@@ -10,15 +10,12 @@ import argparse
 import os
 import threading
 import time
-from datetime import timedelta
 from functools import partial
 
 from benchmarks.harness import history, http1, options, report, stage
 from benchmarks.harness.http1 import quantile_of
 from benchmarks.harness.stage import Latency, Otpqueue, Running, Stage
 
-_KEPT_DAYS = 30
-_OLD_SHARE = 0.1
 _LEAST_S = 2.0
 _WARM_S = 5.0
 
@@ -27,18 +24,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.common(parser, seconds=30)
     parser.set_defaults(rounds=1)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="ended requests; one in ten is too old")
+    options.history_options(parser)
     parser.add_argument("--per-second", type=float, default=30, help="requests a second")
 
 
 def measure(on: Stage, given: argparse.Namespace) -> report.Found:
-    """Measure all cases; every round fills a database of its own."""
+    """Measure all cases; every round fills a database of its own, or uses up a kept one."""
     found: report.Found = {}
     for _ in range(given.rounds):
         for ours in options.checkouts(given, processes=given.processes[0]):
-            # The newest are a day old, the oldest so old that one in ten is past its time.
-            span = timedelta(days=_KEPT_DAYS - 1) / (1 - _OLD_SHARE)
-            url = history.make(on, ours, given.rows, span=span, until=timedelta(days=1))
+            url = history.make(on, ours, given.rows)
             for name, measured in _measure(on, ours, url, given).items():
                 found.setdefault(f"{ours.name}, {name}", []).append(measured)
             on.drop_database(url)
@@ -58,7 +53,7 @@ def _measure(on: Stage, ours: Otpqueue, url: str, given: argparse.Namespace) -> 
         took, cpu_s = purge.wait()
         # A purge that is quicker than the load is judged by the calls of its own time.
         during = [t for at, t in answered if at - t <= purge.begin + max(took, _LEAST_S)]
-        old = given.rows * _OLD_SHARE
+        old = given.rows * history.OLD_SHARE
         beside |= {"p50 ms": quantile_of(during, 0.5) * 1000, "p99 ms": quantile_of(during, 0.99) * 1000}
         beside |= {"purged/s": old / took, "purge s": took, "cpu purge": cpu_s * 1000 / old}
         return {"no purge": alone, "beside a purge": beside}

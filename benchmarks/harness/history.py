@@ -22,7 +22,12 @@ from benchmarks.harness.stage import Otpqueue, Stage
 
 _TEMPLATES = 20
 _CHUNK = 250_000
+_KEPT_DAYS = 30
+OLD_SHARE = 0.1
+"""Of the requests of a history: those that a purge deletes."""
+
 _REQUESTS = "otp_requests"
+_WHILE_FILLING = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "max_wal_size": "8GB"}
 # Each copy's number, moment and id: a UUIDv7 of the moment, the rest from the number. Oldest first.
 _PLAN = sql.SQL("""
 CREATE TEMP TABLE bench_plan ON COMMIT DROP AS
@@ -171,35 +176,40 @@ class History:
         return self._connection.execute(statement).fetchall()[0][0]
 
 
-def make(
-    on: Stage,
-    ours: Otpqueue,
-    rows: int,
-    *,
-    span: timedelta = timedelta(days=29),
-    until: timedelta = timedelta(hours=1),
-) -> str:
-    """Create a database with this many ended requests and return its URL."""
+def make(on: Stage, ours: Otpqueue, rows: int) -> str:
+    """Make a database with so many ended requests, or find it in the kept folder, and return its URL.
+
+    The newest are a day old. One in `1 / OLD_SHARE` is older than the retention.
+    """
     ours.prepare(on)
+    name = f"history_{ours.name}_{rows}"
+    kept = on.find_database(name)
+    if kept:
+        ours.migrate(on, kept)
+        return kept
     url = on.new_database(ours.template)
     _live(on, ours, url)
     with psycopg.connect(stage.plain(url), autocommit=True) as connection:
-        for setting in ("maintenance_work_mem = '1GB'", "max_wal_size = '8GB'", "synchronous_commit = off"):
-            with_scope = "ALTER SYSTEM SET" if setting.startswith("max_wal") else "SET"
-            connection.execute(f"{with_scope} {setting}".encode())
+        connection.execute("SET maintenance_work_mem = '1GB'")
+        # What is lost in a crash is filled again. The vacuum at the end replaces those of autovacuum.
+        for setting, value in _WHILE_FILLING.items():
+            connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("SET statement_timeout = 0")
         history = History(connection)
-        seconds = history.fill(rows, span=span, until=until)
+        seconds = history.fill(
+            rows, span=timedelta(days=_KEPT_DAYS - 1) / (1 - OLD_SHARE), until=timedelta(days=1)
+        )
         size = sum(size for _, size in history.sizes().values())
         parts = ", ".join(f"{name} {count}" for name, (count, _) in history.sizes().items())
         print(
             f"{ours.name}: {rows} requests filled in in {seconds:.0f} s, {size / 1e9:.2f} GB ({parts})",
             flush=True,
         )
-        connection.execute("ALTER SYSTEM RESET max_wal_size")
+        for setting in _WHILE_FILLING:
+            connection.execute(f"ALTER SYSTEM RESET {setting}".encode())
         connection.execute("SELECT pg_reload_conf()")
-    return url
+    return on.keep_database(url, name) if on.keeps else url
 
 
 def _live(on: Stage, ours: Otpqueue, url: str) -> None:

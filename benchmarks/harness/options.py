@@ -48,6 +48,17 @@ def checkout_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def history_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how many ended requests the tables have, and where they are kept."""
+    parser.add_argument("--rows", type=int, default=1_000_000, help="ended requests of the largest database")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the filled databases in this folder, and use those that an earlier run has left there",
+    )
+
+
 def checkouts(given: argparse.Namespace, *, processes: int | None = None) -> list[Otpqueue]:
     """Return this checkout and those to compare it with."""
     settings = dict(given.set)

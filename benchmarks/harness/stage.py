@@ -50,10 +50,15 @@ class Latency:
 
 
 class Stage:
-    """Postgres and Valkey, durable as in production unless given, and the provider; a context manager."""
+    """Postgres and Valkey, durable as in production unless given, and the provider; a context manager.
 
-    def __init__(self, engines: tuple[Postgres, Valkey] | None = None) -> None:
+    engines  Running engines to use. Databases are dropped at the end.
+    data     A folder for the engines that is kept, so that a later run finds the databases with a name again.
+    """
+
+    def __init__(self, engines: tuple[Postgres, Valkey] | None = None, data: Path | None = None) -> None:
         self._engines = engines
+        self._data = data
         self._databases: set[str] = set()
         self._stack = ExitStack()
         self.provider_port = free_port()
@@ -63,7 +68,7 @@ class Stage:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otpqueue-bench-")))
             if self._engines is None:
-                home = stack.enter_context(EngineHome(self.folder / "engines"))
+                home = stack.enter_context(EngineHome(self._data or self.folder / "engines"))
                 self.postgres = stack.enter_context(Postgres(home.path / "postgres"))
                 self.valkey = stack.enter_context(Valkey(home.path / "valkey"))
             else:
@@ -75,7 +80,7 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._engines:
+        if self._engines or self._data:
             for url in list(self._databases):
                 self.drop_database(url)
         self._stack.close()
@@ -115,11 +120,32 @@ class Stage:
             found.setdefault("+" + number.decode(), float(at))
         return found
 
-    def new_database(self, template: str | None = None) -> str:
+    def new_database(self, template: str | None = None, name: str | None = None) -> str:
         """Make a database, as a copy of one of ours if given, and return its URL."""
-        url = self.postgres.create_database(f"bench_{secrets.token_hex(6)}", template=template)
+        url = self.postgres.create_database(name or f"bench_{secrets.token_hex(6)}", template=template)
         self._databases.add(url)
         return url
+
+    def find_database(self, name: str) -> str | None:
+        """Return the URL of a database that an earlier run left in the kept folder."""
+        url = re.sub(r"[^/]+$", name, self.postgres.url)
+        known = rows(self.postgres.url, "SELECT datname FROM pg_database") if self.keeps else []
+        return url if (name,) in known else None
+
+    def keep_database(self, url: str, name: str) -> str:
+        """Give a database a name for later runs, which find it in the kept folder, and return its URL."""
+        rows(self.postgres.url, f'ALTER DATABASE "{name_of(url)}" RENAME TO "{name}"')
+        self._databases.discard(url)
+        return re.sub(r"[^/]+$", name, url)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether databases outlive this run."""
+        return self._data is not None
+
+    def kept_file(self, name: str) -> Path | None:
+        """Return the path of a file in the kept folder."""
+        return self._data and self._data / name
 
     def drop_database(self, url: str) -> None:
         """Drop a database."""
@@ -256,8 +282,12 @@ class Otpqueue(Contestant):
         """Make the tables and a key once; each turn gets a copy."""
         if self._template:
             return
+        key_file = stage.kept_file(f"{self.name}.key")
+        if key_file and key_file.exists():
+            self._key, self._template = key_file.read_text(), f"template_{self.name}"
+            return
         url = stage.new_database(self.migrated)
-        environment = self._environment(stage, url)
+        environment = self.environment(stage, url)
         if self.migrated is None:
             self._run(environment, "migrate")
         self._key = self._run(environment, "keys", "create", "--client=benchmark").strip()
@@ -265,7 +295,14 @@ class Otpqueue(Contestant):
             self._run(environment, "webhooks", "set", "benchmark", self.webhook)
         if self.prepared_with:
             rows(url, self.prepared_with)
+        if key_file:
+            url = stage.keep_database(url, f"template_{self.name}")
+            key_file.write_text(self._key)
         self._template = name_of(url)
+
+    def migrate(self, stage: Stage, url: str) -> None:
+        """Migrate a database and create the SQL functions of this checkout again."""
+        self._run(self.environment(stage, url), "migrate")
 
     @contextmanager
     def running(
@@ -286,7 +323,7 @@ class Otpqueue(Contestant):
         stage.empty_redis()
         stage.reset_provider()
         url = database_url or stage.new_database(self._template)
-        environment = self._environment(stage, url)
+        environment = self.environment(stage, url)
         commands = {"api": ["api"]}
         if sends:
             commands |= {f"worker {n + 1}": ["worker", "--queues=send"] for n in range(self.workers)}
@@ -334,7 +371,7 @@ class Otpqueue(Contestant):
         """Start a command on a database."""
         return subprocess.Popen(
             [self.python, "-m", "otpqueue", *arguments],
-            env=self._environment(stage, url),
+            env=self.environment(stage, url),
             cwd=self.checkout,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -353,7 +390,8 @@ class Otpqueue(Contestant):
             raise SystemExit(f"{self.name}: otpqueue {arguments[0]} failed: {ended.stderr.strip()}")
         return ended.stdout
 
-    def _environment(self, stage: Stage, url: str) -> dict[str, str]:
+    def environment(self, stage: Stage, url: str) -> dict[str, str]:
+        """Return the environment of its processes on a database."""
         return {
             **clean_environment(),
             # Everything that is on in production is on here, with room: no limit is hit, all are counted.

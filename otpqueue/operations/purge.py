@@ -1,14 +1,19 @@
-"""Delete what has been kept long enough: hourly, in small steps, beside the traffic."""
+"""Delete what has been kept long enough: hourly, in small steps, beside the traffic.
+
+The pace follows the load: a step that takes longer than intended is followed by a smaller one, and by a pause
+of the same length.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.logs import get_logger
 from otpqueue.store import purging
 from otpqueue.store.engine import allow_time, transaction
@@ -17,11 +22,43 @@ from otpqueue.store.holdings import Holding
 log = get_logger(__name__)
 
 BATCH = 500
-PAUSE_S = 0.05
-"""After each batch, so that Postgres has as much time for others."""
+"""Rows of a step at most. All that belongs to them is deleted with them."""
 
+PAUSE_S = 0.05
+"""After each step at least."""
+
+_STEP_S = 0.1
+"""How long a step is intended to take."""
+
+_LEAST_SHARE = 25
+"""A step is never smaller than the largest one divided by this."""
+
+_RETRY_S = 1.0
 _BUDGET_S = 1200.0
 _COUNT_S = 300.0
+
+
+class _Pace:
+    """How many rows the next step deletes, and how long the purge pauses before it."""
+
+    def __init__(self, most: int, pause_s: float) -> None:
+        self.rows, self.pause_s = most, pause_s
+        self._most, self._least = most, max(1, most // _LEAST_SHARE)
+        self._least_pause_s = pause_s
+
+    def adapt(self, took_s: float) -> None:
+        """Choose the next step by how long one of `rows` rows took."""
+        factor = min(2.0, max(0.5, _STEP_S / max(took_s, 0.001)))
+        self.rows = min(self._most, max(self._least, round(self.rows * factor)))
+        # As long as the step took: Postgres spends half of the time at most on the purge.
+        self.pause_s = max(self._least_pause_s, took_s)
+
+    def shrink(self) -> bool:
+        """Halve the step after one that came to nothing; return False if it was as small as can be."""
+        if self.rows <= self._least:
+            return False
+        self.rows, self.pause_s = max(self._least, self.rows // 2), _RETRY_S
+        return True
 
 
 class Purge:
@@ -53,12 +90,14 @@ class Purge:
         """
         end = time.monotonic() + self._budget_s
         deleted: dict[str, int] = {}
+        pace = _Pace(self._batch, self._pause_s)
         try:
             for holding in purging.AGEING:
                 deleted[holding.table.name] = 0
-                while batch := self._delete_batch(holding, now):
-                    deleted[holding.table.name] += batch
-                    if time.monotonic() >= end or self._stop.wait(self._pause_s):
+                step = purging.DeletedBatch(rows=0, newest=None)
+                while (step := self._delete_batch(holding, pace, since=step.newest, now=now)).rows:
+                    deleted[holding.table.name] += step.rows
+                    if time.monotonic() >= end or self._stop.wait(pace.pause_s):
                         log.warning("purge_put_off", stopped=self._stop.is_set(), table=holding.table.name)
                         return deleted
         finally:
@@ -78,10 +117,24 @@ class Purge:
 
         return transaction(self._engine, work)
 
-    def _delete_batch(self, holding: Holding, now: datetime) -> int:
-        def work(conn: Connection) -> int:
+    def _delete_batch(
+        self, holding: Holding, pace: _Pace, *, since: datetime | date | None, now: datetime
+    ) -> purging.DeletedBatch:
+        def work(conn: Connection) -> purging.DeletedBatch:
             if not purging.take_turn(conn):
-                return 0
-            return purging.delete_batch(conn, holding, retention=self._retention, now=now, limit=self._batch)
+                return purging.DeletedBatch(rows=0, newest=None)
+            return purging.delete_batch(
+                conn, holding, retention=self._retention, now=now, limit=pace.rows, since=since
+            )
 
-        return transaction(self._engine, work)
+        while True:
+            begin = time.monotonic()
+            try:
+                step = transaction(self._engine, work)
+            except DatabaseUnavailable:
+                # A step that takes longer than a statement may is tried again with fewer rows.
+                if not pace.shrink() or self._stop.wait(pace.pause_s):
+                    raise
+                continue
+            pace.adapt(time.monotonic() - begin)
+            return step

@@ -75,7 +75,7 @@ _SWEEP = text(
     WITH batch AS MATERIALIZED (
         SELECT id, check_number FROM otp_requests
         WHERE check_lease_until < statement_timestamp()
-        ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY check_lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
     ), closed AS (
         UPDATE checks AS c SET verdict = 'unknown', code = 'lease_ran_out', finished_at = :now
         FROM batch WHERE c.request_id = batch.id AND c.number <= batch.check_number AND c.verdict IS NULL

@@ -29,6 +29,8 @@ FUNCTIONS = (
     "due_countries",
     "due_clients",
     "lock_due",
+    "count_sends",
+    "take_off_counts",
     "fit_under_caps",
     "give_back_sends",
     "claim_due",

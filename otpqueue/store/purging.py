@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, delete, func, select, text, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.store import locks
@@ -21,26 +22,54 @@ def take_turn(conn: Connection) -> bool:
     return locks.try_take(conn, Lock.PURGE)
 
 
-def delete_batch(
-    conn: Connection, holding: Holding, *, retention: timedelta, now: datetime, limit: int
-) -> int:
-    """Delete up to `limit` rows of a table that are too old, the oldest first; return how many.
+# Statistics are old where much was deleted a moment ago: by them, a scan of the whole table may seem cheaper.
+_READ_BY_INDEX = text(
+    "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', "
+    "'enable_sort', 'enable_hashjoin', 'enable_mergejoin']) AS t (name)"
+)
 
-    Rows that somebody else has locked are passed over.
+
+@dataclass(frozen=True, kw_only=True)
+class DeletedBatch:
+    """What one step deleted."""
+
+    rows: int
+    newest: datetime | date | None
+    """The age of the newest of them, from which the next step continues; None if there were none."""
+
+
+def delete_batch(
+    conn: Connection,
+    holding: Holding,
+    *,
+    retention: timedelta,
+    now: datetime,
+    limit: int,
+    since: datetime | date | None = None,
+) -> DeletedBatch:
+    """Delete up to `limit` rows of a table that are too old, the oldest first.
+
+    Rows that another session has locked are skipped. `since` is what the step before returned as `newest`.
+    Without it each step reads the index entries of all rows that the steps before it have deleted and, while
+    an old transaction is open, those rows too. Call in a transaction.
     """
+    conn.execute(_READ_BY_INDEX)
     key = list(holding.table.primary_key.columns)
-    conditions = _too_old(holding, retention, now)
+    age = holding.column(holding.age or "")
+    conditions = [*_too_old(holding, retention, now), *([age >= since] if since is not None else [])]
     batch = (
         select(*key)
         .where(*conditions)
-        .order_by(holding.column(holding.age or ""))
+        .order_by(age)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("batch")
     )
     # What the batch locked cannot change before it is deleted.
     of_batch = tuple_(*key).in_(select(*batch.c))
-    return conn.execute(delete(holding.table).where(of_batch)).rowcount
+    deleted = delete(holding.table).where(of_batch).returning(age.label("age")).cte("deleted")
+    found = conn.execute(select(func.count().label("rows"), func.max(deleted.c.age).label("newest"))).one()
+    return DeletedBatch(rows=found.rows, newest=found.newest)
 
 
 def count(conn: Connection, holding: Holding, *, retention: timedelta, now: datetime) -> int:

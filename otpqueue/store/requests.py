@@ -240,7 +240,7 @@ def resend(
 def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
     """Note resends that did not leave by `send_by` as failed; return how many."""
     conditions = [_r.send_state == SendState.DUE, in_status(CHECKABLE), _r.send_by <= now]
-    batch = _batch(conditions, limit)
+    batch = _batch(conditions, _r.send_by, limit)
     result = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
@@ -270,6 +270,7 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[Ended]
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
+        _r.send_by,
         _WHY_UNSENT,
         now=now,
         limit=limit,
@@ -285,6 +286,7 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
     return _expire(
         conn,
         [in_status(CHECKABLE), _r.expires_at <= now, idle],
+        _r.expires_at,
         Reason.CODE_LIFETIME,
         now=now,
         limit=limit,
@@ -294,12 +296,13 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
 def _expire(
     conn: Connection,
     conditions: list[ColumnElement[bool]],
+    deadline: ColumnElement[datetime],
     reason: Reason | ColumnElement[str],
     *,
     now: datetime,
     limit: int,
 ) -> list[Ended]:
-    batch = _batch(conditions, limit)
+    batch = _batch(conditions, deadline, limit)
     ended = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
@@ -309,8 +312,10 @@ def _expire(
     return [Ended(*one) for one in ended]
 
 
-def _batch(conditions: list[ColumnElement[bool]], limit: int) -> CTE:
-    rows = select(_r.id).where(*conditions).order_by(_r.id).limit(limit)
+def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[datetime], limit: int) -> CTE:
+    # In the order of the partial index that finds them. In the order of ids, old statistics can make a walk
+    # along all ended requests seem cheaper.
+    rows = select(_r.id).where(*conditions).order_by(deadline).limit(limit)
     return rows.with_for_update(skip_locked=True).cte("batch")
 
 

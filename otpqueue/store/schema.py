@@ -71,6 +71,18 @@ def _one_of(column: str, values: Iterable[StrEnum]) -> str:
 WRONG = "(verdict IS NULL OR verdict IN ('unknown', 'wrong'))"
 """A guess counts as wrong until the provider has said otherwise, or that it did not look."""
 
+_VACUUMED_OFTEN = {
+    # A row passes through the partial indexes of its states within minutes. A query for the oldest entry of
+    # such an index also reads the dead entries before it, until a vacuum removes them. By default a vacuum
+    # starts when a fifth of the rows are dead, and skips indexes while those are on less than a fiftieth of
+    # the pages: the larger the table, the more dead entries each claim would read.
+    "autovacuum_vacuum_threshold": "20000",
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_analyze_threshold": "20000",
+    "autovacuum_analyze_scale_factor": "0.01",
+    "vacuum_index_cleanup": "on",
+}
+
 clients = Table(
     "clients",
     metadata,
@@ -243,7 +255,7 @@ otp_requests = Table(
     Index("otp_requests_sealed_with", "seal_key_id", "id"),
     Index("otp_requests_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     # A row is updated three to five times in its short life: room on the page keeps those updates in place.
-    postgresql_with={"fillfactor": "70"},
+    postgresql_with={"fillfactor": "70", **_VACUUMED_OFTEN},
 )
 
 send_attempts = Table(
@@ -386,6 +398,7 @@ receipts = Table(
     ),
     Index("receipts_request", "request_id"),
     Index("receipts_unmatched", "received_at", postgresql_where=text("request_id IS NULL")),
+    postgresql_with=_VACUUMED_OFTEN,
 )
 
 provider_ids = Table(
@@ -499,8 +512,11 @@ send_counts = Table(
     # Empty for `all`, the id of a client, a country.
     Column("subject", Text, primary_key=True),
     Column("taken", Integer, nullable=False, server_default="0"),
+    # A count is the sum of its shards. From 0 on claims add to them; below, attempts that were given back are
+    # taken off.
+    Column("shard", SmallInteger, primary_key=True, server_default="0"),
     CheckConstraint(_one_of("scope", Scope), name="scope"),
-    CheckConstraint("taken >= 0", name="taken"),
+    CheckConstraint("taken >= 0 OR shard < 0", name="taken"),
     # Every claim updates three of these few rows: room on the page keeps that in place.
     postgresql_with={"fillfactor": "50"},
 )
@@ -1089,7 +1105,7 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_client", "client_id", "number"),
     Index("webhook_deliveries_left", "client_id", "number", postgresql_where=text("state <> 'delivered'")),
     Index("webhook_deliveries_due", "client_id", "next_try_at", postgresql_where=text("state = 'pending'")),
-    postgresql_with={"fillfactor": "70"},
+    postgresql_with={"fillfactor": "70", **_VACUUMED_OFTEN},
 )
 
 # Whatever statement moves a request, its client is told: in the same transaction, where it wants to be. That

@@ -1,7 +1,7 @@
-"""Queries on how many codes were sent on a day: `claim_due.sql` counts, `give_back_sends.sql` takes off.
+"""Queries on how many codes were sent on a day, which `count_sends` and `give_back_sends` (SQL) count.
 
-Whoever locks several of a day's counts does so in the order of (scope, subject), and after the rows of the
-requests: so two sessions cannot wait for each other.
+Each count is the sum of several rows, its shards. Counts are locked after rows of requests, in
+the order that `count_sends.sql` describes, so two sessions cannot wait for each other.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from otpqueue.domain.caps import Scope
 from otpqueue.store.schema import send_counts
@@ -34,6 +34,9 @@ class SendCount:
 def of_day(conn: Connection, day: date) -> list[SendCount]:
     """Return all counts of a day: of everything, by client, by country."""
     rows = conn.execute(
-        select(_c.scope, _c.subject, _c.taken).where(_c.day == day).order_by(_c.scope, _c.subject)
+        select(_c.scope, _c.subject, func.sum(_c.taken).label("taken"))
+        .where(_c.day == day)
+        .group_by(_c.scope, _c.subject)
+        .order_by(_c.scope, _c.subject)
     )
     return [SendCount(scope=Scope(row.scope), subject=row.subject, taken=row.taken) for row in rows]

@@ -547,7 +547,7 @@ def test_old_rows_go(make_door: MakeDoor) -> None:
 
     with connection(door.parts.engine) as conn:
         deleted = [
-            sum(purging.delete_batch(conn, one, retention=kept, now=now, limit=3) for one in ours)
+            sum(purging.delete_batch(conn, one, retention=kept, now=now, limit=3).rows for one in ours)
             for _ in range(3)
         ]
 

@@ -247,3 +247,33 @@ def test_traffic_goes_on_beside_a_purge(
     sent = {row["id"]: row["status"] for row in rows.requests()}
     assert set(sent) <= set(asked)
     assert set(sent.values()) == {"sent"}
+
+
+def test_steps_continue_where_the_last_one_ended(
+    parts: Parts, make_purge: Callable[..., Purge], old: Callable[..., list[UUID]]
+) -> None:
+    """No step reads what the steps before it have deleted, even while an old transaction keeps those rows."""
+    count, step = 3000, 100
+    for day in range(count // step):
+        old(step, ended=clock.now() - (31 + day) * DAY)
+    with connection(parts.engine) as conn:
+        conn.execute(text("ANALYZE otp_requests"))
+    before = entries_read(parts)
+    engine = parts.engine.execution_options(isolation_level="REPEATABLE READ")
+    with engine.connect() as reader, reader.begin():
+        reader.execute(text("SELECT count(*) FROM otp_requests"))
+        deleted = make_purge(batch=step)(now=clock.now())
+
+    assert deleted["otp_requests"] == count
+    # Each entry is read once or twice; all that was deleted before would be 45 000.
+    assert entries_read(parts) - before < 4 * count
+
+
+def entries_read(parts: Parts) -> int:
+    """Return how many entries of the index by the time of the end were read so far, by all sessions."""
+    with connection(parts.engine) as conn:
+        conn.execute(text("SELECT pg_stat_force_next_flush()"))
+        found = conn.execute(
+            text("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'otp_requests_ended'")
+        )
+        return int(found.scalar_one())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from otpqueue.domain.caps import Caps, Scope, day_of
 from otpqueue.domain.phone import PhoneNumber
@@ -21,6 +23,7 @@ from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome, 
 from otpqueue.store import attempts, clients, send_counts
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
+from otpqueue.store.functions import create_statements
 from otpqueue.store.schema import clients as client_rows
 from otpqueue.store.schema import otp_requests, send_attempts
 from otpqueue.store.send_counts import ALL
@@ -59,6 +62,19 @@ def statuses(store: Store) -> Counter[tuple[str, str, str | None]]:
         select(otp_requests.c.status, otp_requests.c.send_state, otp_requests.c.reason)
     )
     return Counter(tuple(row) for row in found)
+
+
+@pytest.fixture
+def change_counting(store: Store) -> Iterator[Callable[[str, str], None]]:
+    """Yield a function that replaces a part of `count_sends`, until the test ends."""
+    (function,) = (one for one in create_statements() if "FUNCTION count_sends(" in one)
+
+    def change(part: str, by: str) -> None:
+        assert part in function
+        store.conn.exec_driver_sql(function.replace(part, by))
+
+    yield change
+    store.conn.exec_driver_sql(function)
 
 
 def test_claims_are_counted(store: Store) -> None:
@@ -208,6 +224,47 @@ def test_midnight_begins_a_new_count(store: Store) -> None:
     assert second.request_id != first.request_id
 
 
+def test_claims_do_not_wait_for_each_other(store: Store) -> None:
+    """Far from its cap a count is shared: a claim is answered while others have not committed."""
+    caps = Caps(overall=10**6, per_client=10**6, by_country={"*": 10**6})
+    store.insert_many(6)
+    engine = store.engine.execution_options(isolation_level="READ COMMITTED")
+
+    with engine.connect() as first, engine.connect() as second, first.begin(), second.begin():
+        for conn in (first, second):
+            conn.execute(text("SET LOCAL lock_timeout = '2s'"))
+            assert len(store.claim(2, conn=conn, caps=caps)) == 2
+        assert len(store.claim(2, caps=caps)) == 2
+
+    assert counts(store) == {("all", ""): 6, ("client", ""): 6, ("country", "GB"): 6}
+
+
+def test_claims_near_a_cap_wait_for_each_other(store: Store) -> None:
+    """Near its cap a count is locked: what has not committed may be all that is left."""
+    store.insert_many(4)
+    engine = store.engine.execution_options(isolation_level="READ COMMITTED")
+
+    with engine.connect() as first, engine.connect() as second, first.begin(), second.begin():
+        second.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        assert len(store.claim(2, conn=first, caps=Caps(overall=3))) == 2
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            store.claim(2, conn=second, caps=Caps(overall=3))
+
+
+def test_room_that_shrinks_while_locks_are_taken(
+    store: Store, change_counting: Callable[[str, str], None]
+) -> None:
+    """A claim that shares a count and then finds too little room leaves all its requests due."""
+    # As if other claims had taken much between the two queries.
+    change_counting("w.cap - w.number - 2 * unseen <", "w.cap < 0 AND 0 <")
+    store.insert_many(3)
+
+    assert store.claim(caps=Caps(overall=4000)) == []
+
+    assert counts(store)["all", ""] == 0
+    assert statuses(store) == {("queued", "due", None): 3}
+
+
 def test_test_number_does_not_count(store: Store) -> None:
     """What is for a test number is claimed whatever the caps, and neither counted nor given back."""
     store.insert(is_test=True)
@@ -219,8 +276,16 @@ def test_test_number_does_not_count(store: Store) -> None:
     assert counts(store) == {}
 
 
-def test_caps_are_exact_under_concurrency(store: Store) -> None:
-    """Two hundred claims at once, with results coming in, never exceed a cap and never deadlock."""
+@pytest.mark.parametrize("most", [512, 2], ids=["alone", "shared"])
+def test_caps_are_exact_under_concurrency(
+    store: Store, change_counting: Callable[[str, str], None], most: int
+) -> None:
+    """Two hundred claims at once, with results coming in, never exceed a cap and never deadlock.
+
+    Near a cap claims lock its count alone. Where a claim has two requests at most, that begins near enough to
+    these caps that claims share the counts at first.
+    """
+    change_counting("most CONSTANT bigint := 512;", f"most CONSTANT bigint := {most};")
     chance = random.Random(3)
     others = [clients.ensure_client(store.conn, f"c{i}", now=NOW) for i in range(3)]
     caps = Caps(overall=90, per_client=40, by_country={"GB": 50, "DE": 30, "*": 20})
@@ -233,7 +298,9 @@ def test_caps_are_exact_under_concurrency(store: Store) -> None:
         chance = random.Random(seed)
         start.wait()
         for _ in range(25):
-            claims = run(store.engine, lambda conn: store.claim(chance.randint(1, 12), conn=conn, caps=caps))
+            claims = run(
+                store.engine, lambda conn: store.claim(chance.randint(1, min(most, 12)), conn=conn, caps=caps)
+            )
             results = [
                 a_result(claim, *chance.choice([(accepted(), SENT), (UNKNOWN, SENT), (REFUSED, again())]))
                 for claim in claims

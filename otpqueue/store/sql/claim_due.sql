@@ -17,8 +17,7 @@
 -- a fate has `next_due`.
 --
 -- Rows of requests are locked first; those that another session holds are passed over. The counts are locked
--- after them, in the order of their key: all claims of a moment queue there, each until it has committed.
--- That makes the caps exact.
+-- after them (count_sends.sql): claims share them far from a cap, and wait for each other near it.
 --
 -- A client's cap is its own `daily_cap`, else `cap_per_client`, else `cap_by_share` if there are several
 -- clients. A stored `daily_cap` that is not a whole number counts as not set (domain/client_settings.py).
@@ -51,7 +50,8 @@ DECLARE
     counted uuid[];
     of_clients uuid[];
     of_countries text[];
-    rooms record;
+    wishes record;
+    counts record;
 BEGIN
     SELECT * INTO stopped FROM stops_in_force();
     -- While nothing is due, as between retries, no client is looked for.
@@ -106,9 +106,11 @@ BEGIN
         IF (SELECT count(*) FROM (SELECT FROM clients LIMIT 2) AS several) < 2 THEN
             cap_by_share := NULL;
         END IF;
-        -- All are counted; those that turn out not to fit are taken off again.
-        WITH wanted AS (
-            SELECT 'all' AS scope, '' AS subject, cardinality(counted) AS number, cap AS cap
+        SELECT array_agg(w.scope) AS scopes, array_agg(w.subject) AS subjects, array_agg(w.number) AS numbers,
+               array_agg(w.cap) AS caps
+        INTO wishes
+        FROM (
+            SELECT 'all' AS scope, '' AS subject, cardinality(counted)::bigint AS number, cap::bigint AS cap
             UNION ALL
             SELECT 'client', of.client::text, count(*), (
                        SELECT coalesce(
@@ -123,20 +125,17 @@ BEGIN
             SELECT 'country', of.country, count(*),
                    coalesce(caps_by_country ->> of.country, caps_by_country ->> '*')::integer
             FROM unnest(of_countries) AS of (country) GROUP BY of.country
-        ), taken AS (
-            INSERT INTO send_counts AS c (day, scope, subject, taken)
-            SELECT of_day, scope, subject, number FROM wanted ORDER BY scope, subject
-            ON CONFLICT (day, scope, subject) DO UPDATE SET taken = c.taken + excluded.taken
-            RETURNING c.scope, c.subject, c.taken
-        )
-        SELECT bool_or(taken.taken > wanted.cap) AS are_tight,
-               array_agg(wanted.scope) AS scopes, array_agg(wanted.subject) AS subjects,
-               array_agg(wanted.cap - taken.taken + wanted.number) AS before
-        INTO rooms
-        FROM taken JOIN wanted ON wanted.scope = taken.scope AND wanted.subject = taken.subject;
-        IF rooms.are_tight THEN
+        ) AS w;
+        -- All are counted; those that turn out not to fit are taken off again.
+        SELECT * INTO counts
+        FROM count_sends(of_day, wishes.scopes, wishes.subjects, wishes.numbers, wishes.caps);
+        IF counts.is_uncertain THEN
+            PERFORM take_off_counts(counted, of_day, counts.shard);
+            sent := ARRAY(SELECT id FROM unnest(sent) AS id WHERE id <> ALL (counted));
+        ELSIF counts.are_tight THEN
             SELECT f.later, f.over INTO counted, over
-            FROM fit_under_caps(counted, of_day, rooms.scopes, rooms.subjects, rooms.before) AS f;
+            FROM fit_under_caps(counted, wishes.scopes, wishes.subjects, counts.rooms) AS f;
+            PERFORM take_off_counts(counted || over, of_day, counts.shard);
             sent := ARRAY(SELECT id FROM unnest(sent) AS id WHERE id <> ALL (counted) AND id <> ALL (over));
         END IF;
     END IF;

@@ -1,12 +1,11 @@
--- Find which of the requests that `claim_due` has just counted must be left for later or end, and take them
--- off the counts again.
+-- Find which of the requests that `claim_due` has just counted must be left for later or end.
 --
 -- `rooms` is what was left under each cap before, null where there is none. Ranks count the older requests of
 -- the batch as sent, whatever their own fate, so one that does not fit is only left for later. What is left
 -- under a cap that clients share goes round in turns: first each client's oldest, then each one's second. The
 -- oldest of all has rank 1 everywhere, so each claim makes progress.
 CREATE OR REPLACE FUNCTION fit_under_caps(
-    counted uuid[], of_day date, scopes text[], subjects text[], rooms bigint[],
+    counted uuid[], scopes text[], subjects text[], rooms bigint[],
     OUT later uuid[], OUT over uuid[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -40,16 +39,5 @@ BEGIN
            coalesce(array_agg(id) FILTER (WHERE is_over), '{}')
     INTO later, over
     FROM judged;
-
-    UPDATE send_counts AS c SET taken = c.taken - off.number
-    FROM (
-        SELECT of.scope, of.subject, count(*) AS number
-        FROM otp_requests AS r CROSS JOIN LATERAL (
-            VALUES ('all', ''), ('client', r.client_id::text), ('country', coalesce(r.country, '001'))
-        ) AS of (scope, subject)
-        WHERE r.id = ANY (later || over)
-        GROUP BY of.scope, of.subject
-    ) AS off
-    WHERE c.day = of_day AND c.scope = off.scope AND c.subject = off.subject;
 END
 $$

@@ -1,10 +1,14 @@
--- Take attempts off the counts of the days they were claimed on: nothing left with them. Counts are locked in
--- the order of their key.
+-- Take attempts off the counts of the days they were claimed on: nothing left with them.
+--
+-- They are added up, below zero, in rows that no claim locks: shards -1 to -8, one for each session. A session
+-- locks these rows before all other counts, in the order of their key. Days whose counts were purged stay without.
 CREATE OR REPLACE FUNCTION give_back_sends(ids uuid[], days date[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-    WITH back AS (
+    INSERT INTO send_counts AS c (day, scope, subject, shard, taken)
+    SELECT back.day, back.scope, back.subject, -1 - mod(pg_backend_pid(), 8), -back.number
+    FROM (
         SELECT unsent.day, of.scope, of.subject, count(*) AS number
         FROM unnest(ids, days) AS unsent (id, day)
         JOIN otp_requests AS r ON r.id = unsent.id
@@ -13,14 +17,12 @@ BEGIN
         ) AS of (scope, subject)
         WHERE r.id = ANY (ids) AND NOT r.is_test
         GROUP BY unsent.day, of.scope, of.subject
-    ), locked AS MATERIALIZED (
-        SELECT c.day, c.scope, c.subject, back.number
-        FROM send_counts AS c
-        JOIN back ON back.day = c.day AND back.scope = c.scope AND back.subject = c.subject
-        ORDER BY c.day, c.scope, c.subject
-        FOR UPDATE OF c
+    ) AS back
+    WHERE EXISTS (
+        SELECT FROM send_counts AS known
+        WHERE known.day = back.day AND known.scope = back.scope AND known.subject = back.subject
     )
-    UPDATE send_counts AS c SET taken = greatest(c.taken - locked.number, 0)
-    FROM locked WHERE c.day = locked.day AND c.scope = locked.scope AND c.subject = locked.subject;
+    ORDER BY back.day, back.scope, back.subject
+    ON CONFLICT ON CONSTRAINT send_counts_pkey DO UPDATE SET taken = c.taken + excluded.taken;
 END
 $$
