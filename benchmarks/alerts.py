@@ -23,8 +23,8 @@ from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.circuit import State
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.operations.alert_book import AlertBook
-from otpqueue.operations.evaluate_alerts import ELSEWHERE, EvaluateAlerts
+from otpqueue.operations.alerts.evaluate import ELSEWHERE, EvaluateAlerts
+from otpqueue.operations.alerts.lifecycle import AlertBook
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.locks import Lock

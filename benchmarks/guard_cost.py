@@ -36,7 +36,7 @@ import phonenumbers
 import psycopg
 from sqlalchemy import Engine, insert, text
 
-from otpqueue import clock, logs
+from otpqueue import clock
 from otpqueue.domain.errors import DestinationPaused
 from otpqueue.domain.guard import Mode, hour_of
 from otpqueue.domain.limits import LIMITS
@@ -46,6 +46,7 @@ from otpqueue.settings import load
 from otpqueue.store import claims, clients, migrate
 from otpqueue.store.engine import connection, run
 from otpqueue.store.schema import guard_tallies
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 
 KINDS = ("known", "new, chances", "new, refused")

@@ -8,7 +8,7 @@ validated and which logs a record besides `http_request`. One process, called by
 connections. CPU time is the server's own, from /proc: calls per second depend on what else the machine does.
 All servers run side by side and are called by turns; the least of the rounds is printed beside the median.
 
-`wsgi` is granian's own WSGI interface, which keeps none of the bounds that `otpqueue.api.bridge` adds.
+`wsgi` is granian's own WSGI interface, which keeps none of the bounds that `otpqueue.api.http.bridge` adds.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ import falcon
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
-from otpqueue import logs
 from otpqueue.api import bodies
 from otpqueue.api.app import App, create_app
-from otpqueue.api.bridge import Bridge
-from otpqueue.api.pools import CallPools
+from otpqueue.api.http.bridge import Bridge
+from otpqueue.api.http.pools import CallPools
 from otpqueue.embedded.home import free_port
 from otpqueue.settings import load
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 
 log = logs.get_logger("benchmarks.http")

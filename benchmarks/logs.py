@@ -9,7 +9,7 @@ import timeit
 from collections.abc import Callable
 from pathlib import Path
 
-from otpqueue import logs, masks
+from otpqueue.telemetry import logs, masks
 
 REQUEST = {
     "event": "http_request",

@@ -26,8 +26,8 @@ from otpqueue import clock
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.search import Filters
-from otpqueue.operations import readings
 from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.stats import gauges
 from otpqueue.operations.verify import Attempted
 from otpqueue.settings import load
 from otpqueue.store.engine import connection
@@ -109,7 +109,7 @@ def _count(parts: Parts) -> dict[str, float]:
         operation("sweep", partial(parts.sweep, now=now()))
         operation("expire", partial(parts.expire, now=now()))
         operation("evaluate alerts", partial(parts.evaluate_alerts, now=now() + timedelta(minutes=1)))
-        operation("metrics", partial(readings.of_database, parts.engine, now=now()))
+        operation("metrics", partial(gauges.of_database, parts.engine, now=now()))
         operation("history of one", partial(parts.history, old))
         operation("list 50", partial(parts.search, Filters(), reader=client_id, cursor=None, limit=50))
         operation("list 50 failed", partial(_list_failed, parts, client_id))

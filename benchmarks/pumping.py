@@ -36,8 +36,8 @@ from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.operations.applicant import Applicant
-from otpqueue.operations.guard import GuardClaims, PumpingGuard
+from otpqueue.operations.admission.applicant import Applicant
+from otpqueue.operations.guard.pumping_guard import GuardClaims, PumpingGuard
 from otpqueue.store import claims, clients, migrate
 from otpqueue.store.accepting import NewRequest, NumberLookup, accept
 from otpqueue.store.engine import connection, make_engine, run

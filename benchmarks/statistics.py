@@ -28,13 +28,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from otpqueue import clock
-from otpqueue.api.stats import representation
+from otpqueue.api.resources.stats import representation
 from otpqueue.domain.stats import Dimension
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.operations.roll_up import RollUp
-from otpqueue.operations.stats import TellStatistics
-from otpqueue.store import clients, migrate, stat_reports
+from otpqueue.operations.stats.report import TellStatistics
+from otpqueue.operations.stats.roll_up import RollUp
+from otpqueue.store import clients, migrate
 from otpqueue.store.engine import allow_time, connection, make_engine, transaction
+from otpqueue.store.stats import reports
 
 SESSIONS = 3
 EVENTS = """
@@ -171,7 +172,7 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
 
     def sums(hours: float, *by: Dimension, **only: str) -> Callable[[Connection], object]:
         since = until - timedelta(hours=hours)
-        return lambda conn: stat_reports.sums(conn, since=since, until=until, by=by, **only)
+        return lambda conn: reports.sums(conn, since=since, until=until, by=by, **only)
 
     return {
         "sums of 15 minutes": sums(0.25),
@@ -182,10 +183,10 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
         "sums of 24 hours by client and country": sums(24, Dimension.CLIENT, Dimension.COUNTRY),
         "sums of 24 hours of one client": sums(24, client="client-1"),
         "sums of 30 days": sums(24 * 30),
-        "60 minutes, minute by minute": lambda conn: stat_reports.series(
+        "60 minutes, minute by minute": lambda conn: reports.series(
             conn, since=until - timedelta(hours=1), until=until, step=timedelta(minutes=1)
         ),
-        "24 hours, hour by hour": lambda conn: stat_reports.series(
+        "24 hours, hour by hour": lambda conn: reports.series(
             conn, since=until - timedelta(hours=24), until=until, step=timedelta(hours=1)
         ),
     }

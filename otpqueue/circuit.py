@@ -13,9 +13,9 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, WatchError
 
-from otpqueue import metrics
 from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State
-from otpqueue.logs import get_logger
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -32,8 +32,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from otpqueue import metrics
-from otpqueue.logs import get_logger
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

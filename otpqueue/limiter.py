@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import Limit, Quota, Standing
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from otpqueue import clock, jobs, metrics, policies, traces
+from otpqueue import clock, jobs, policies
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.admission import AdmissionRules
 from otpqueue.domain.alerts import Rule
@@ -33,59 +33,60 @@ from otpqueue.infobip.provisioning import Limits, Wanted
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
 from otpqueue.mail import Mailer, Server
-from otpqueue.operations.access import AccessCache
-from otpqueue.operations.admission import Admission
-from otpqueue.operations.alert_book import AlertBook
-from otpqueue.operations.alert_desk import AlertDesk
+from otpqueue.operations.access.cache import AccessCache
+from otpqueue.operations.access.clients import Clients
+from otpqueue.operations.access.console_login import LogIn
+from otpqueue.operations.access.keys import Keys
+from otpqueue.operations.admission.admit import Admission
+from otpqueue.operations.admission.blocklist import Blocklist
+from otpqueue.operations.admission.fixed_codes import WithTestNumbers
+from otpqueue.operations.admission.limits import KeyRate, RequestLimits
+from otpqueue.operations.admission.numbers import Numbers
+from otpqueue.operations.admission.stop_sending import SendingSwitch
+from otpqueue.operations.alerts.admin import AlertDesk
+from otpqueue.operations.alerts.evaluate import EvaluateAlerts
+from otpqueue.operations.alerts.lifecycle import AlertBook
+from otpqueue.operations.alerts.notify import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
+from otpqueue.operations.alerts.watch_workers import EvaluateWorkers
 from otpqueue.operations.banner import ReadBanner
-from otpqueue.operations.blocklist import Blocklist
 from otpqueue.operations.cancel import CancelRequest
-from otpqueue.operations.clients import Clients
-from otpqueue.operations.count_seals import CountSeals
-from otpqueue.operations.erase import EraseNumber
-from otpqueue.operations.evaluate_alerts import EvaluateAlerts
-from otpqueue.operations.evaluate_workers import EvaluateWorkers
 from otpqueue.operations.expire import Expire
-from otpqueue.operations.fixed_codes import WithTestNumbers
-from otpqueue.operations.groups import TellGroups
-from otpqueue.operations.guard import GuardClaims, PumpingGuard
-from otpqueue.operations.guard_desk import GuardDesk
+from otpqueue.operations.guard.admin import GuardDesk
+from otpqueue.operations.guard.pumping_guard import GuardClaims, PumpingGuard
 from otpqueue.operations.health import CheckHealth
-from otpqueue.operations.heart import Heart
+from otpqueue.operations.heartbeat import Heart
 from otpqueue.operations.history import TellHistory
-from otpqueue.operations.keys import Keys
-from otpqueue.operations.limits import KeyRate, RequestLimits
-from otpqueue.operations.log_in import LogIn
-from otpqueue.operations.notify_alerts import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
-from otpqueue.operations.numbers import Numbers
-from otpqueue.operations.overview import TellOverview
+from otpqueue.operations.privacy.count_seals import CountSeals
+from otpqueue.operations.privacy.erase import EraseNumber
+from otpqueue.operations.privacy.purge import Purge
+from otpqueue.operations.privacy.rotate_hash import RotateHash
+from otpqueue.operations.privacy.rotate_seal import RotateSeal
 from otpqueue.operations.provision import Provision
-from otpqueue.operations.purge import Purge
-from otpqueue.operations.readings import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import Replays
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
-from otpqueue.operations.roll_up import RollUp
-from otpqueue.operations.rotate_hash import RotateHash
-from otpqueue.operations.rotate_seal import RotateSeal
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
-from otpqueue.operations.send_webhooks import SendWebhooks, SendWebhooksSettings
-from otpqueue.operations.stats import TellStatistics
+from otpqueue.operations.stats.breakdown import TellGroups
+from otpqueue.operations.stats.gauges import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
+from otpqueue.operations.stats.overview import TellOverview
+from otpqueue.operations.stats.report import TellStatistics
+from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.operations.status import ReadStatus
-from otpqueue.operations.stop_sending import SendingSwitch
 from otpqueue.operations.sweep import Sweep
-from otpqueue.operations.tell_clients import TellClients
 from otpqueue.operations.verify import VerifyCode
-from otpqueue.operations.webhooks import Webhooks
+from otpqueue.operations.webhooks.admin import Webhooks
+from otpqueue.operations.webhooks.send import SendWebhooks, SendWebhooksSettings
+from otpqueue.operations.webhooks.wake import TellClients
 from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
 from otpqueue.store.locks import Lock
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
-from otpqueue.traces import Tracer
+from otpqueue.telemetry import metrics, traces
+from otpqueue.telemetry.traces import Tracer
 
 CHECK_PATIENCE_S = 1.0
 ALERT_WEBHOOK_S = 10.0
@@ -131,7 +132,7 @@ class Parts:
         if not self.settings.traces:
             return traces.OFF
         try:
-            from otpqueue.otel import OpenTelemetry  # noqa: PLC0415 - an extra
+            from otpqueue.telemetry.otel import OpenTelemetry  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
             problem = "OTPQUEUE_TRACES needs OpenTelemetry: pip install 'otpqueue[otel]'"
             raise SettingsError([problem]) from None

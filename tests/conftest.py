@@ -22,7 +22,7 @@ import requests
 import structlog
 from sqlalchemy import Engine
 
-from otpqueue import clock, logs
+from otpqueue import clock
 from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.templates import ProviderIds
@@ -33,6 +33,7 @@ from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
 from otpqueue.store import clients, migrate, provider_ids
 from otpqueue.store.engine import connection, make_engine
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from tests import leaks
 from tests.emptying import empty_tables
@@ -85,7 +86,7 @@ def records_as_they_were() -> Iterator[None]:
     if structlog.is_configured():
         logs.reset()
         root = logging.getLogger()
-        root.handlers[:] = [one for one in root.handlers if type(one).__module__ != "otpqueue.logs"]
+        root.handlers[:] = [one for one in root.handlers if type(one).__module__ != "otpqueue.telemetry.logs"]
         root.setLevel(logging.WARNING)
         sys.excepthook, threading.excepthook = hooks
 

@@ -6,21 +6,22 @@ from typing import Any
 
 import falcon
 
-from otpqueue.api import openapi, problems, receipts
-from otpqueue.api.alerts import Acknowledgement, Alerts, Silencing
+from otpqueue.api import openapi, problems
 from otpqueue.api.auth import Door
 from otpqueue.api.guide import RequestOtp, VerifyOtp
-from otpqueue.api.health import Health
-from otpqueue.api.history import RequestHistory
-from otpqueue.api.metrics import Metrics
+from otpqueue.api.http.peers import Peers
+from otpqueue.api.http.room import Room
 from otpqueue.api.middleware import CallMiddleware
-from otpqueue.api.numbers import Erasure
-from otpqueue.api.pages import Assets, Docs, OpenApi, TryPage
-from otpqueue.api.peers import Peers
-from otpqueue.api.requests import OneOtpRequest, OtpRequests, Resending, Verification
-from otpqueue.api.room import Room
-from otpqueue.api.search import SearchByNumber
-from otpqueue.api.stats import Statistics
+from otpqueue.api.resources import receipts
+from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
+from otpqueue.api.resources.health import Health
+from otpqueue.api.resources.history import RequestHistory
+from otpqueue.api.resources.metrics import Metrics
+from otpqueue.api.resources.numbers import Erasure
+from otpqueue.api.resources.pages import Assets, Docs, OpenApi, TryPage
+from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
+from otpqueue.api.resources.search import SearchByNumber
+from otpqueue.api.resources.stats import Statistics
 from otpqueue.api.waiting import Waiters
 from otpqueue.console import routes as console
 from otpqueue.wiring import Parts

@@ -10,13 +10,14 @@ from uuid import UUID
 
 import falcon
 
-from otpqueue import clock, logs
-from otpqueue.api.peers import Peer
+from otpqueue import clock
+from otpqueue.api.http.peers import Peer
 from otpqueue.domain.errors import MissingScope, Unauthenticated
-from otpqueue.operations.access import AccessCache
-from otpqueue.operations.keys import Keys
-from otpqueue.operations.limits import CallRate, KeyRate
+from otpqueue.operations.access.cache import AccessCache
+from otpqueue.operations.access.keys import Keys
+from otpqueue.operations.admission.limits import CallRate, KeyRate
 from otpqueue.store.clients import ApiKey
+from otpqueue.telemetry import logs
 
 _LONGEST_KEY = 200
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import falcon
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from otpqueue.api.problems import Refused
 from otpqueue.domain.checking import read_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
@@ -19,7 +20,6 @@ from otpqueue.domain.stats import Dimension
 from otpqueue.domain.typed import control_character, named
 from otpqueue.durations import parse_duration
 
-MAX_BODY_BYTES = 16 * 1024
 MAX_DEPTH = 16
 """So deep may objects and lists stand in one another."""
 

@@ -15,8 +15,8 @@ import falcon
 from otpqueue import clock
 from otpqueue.api import bodies, idempotency, problems
 from otpqueue.api.auth import Caller, Door
+from otpqueue.api.http.room import Room
 from otpqueue.api.representations import path_of
-from otpqueue.api.room import Room
 from otpqueue.domain import errors
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest

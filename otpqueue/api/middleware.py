@@ -13,16 +13,16 @@ from typing import Any
 import falcon
 from uuid_utils.compat import uuid7
 
-from otpqueue import logs, metrics
 from otpqueue.api import problems, ratelimit
 from otpqueue.api.bodies import shown_name
-from otpqueue.api.bridge import MAX_URL_BYTES, REFUSED
-from otpqueue.api.peers import Peers
+from otpqueue.api.http.bridge import MAX_URL_BYTES, REFUSED
+from otpqueue.api.http.peers import Peers
 from otpqueue.api.problems import Refused
 from otpqueue.console.authentication import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, TooBusy
-from otpqueue.operations import limits
-from otpqueue.traces import NO_SPAN, Kind, Span, Tracer
+from otpqueue.operations.admission import limits
+from otpqueue.telemetry import logs, metrics
+from otpqueue.telemetry.traces import NO_SPAN, Kind, Span, Tracer
 
 log = logs.get_logger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from otpqueue.api import alerts, bodies, history, idempotency, numbers, stats
+from otpqueue.api import bodies, idempotency
 from otpqueue.api.problems import CONTENT_TYPE, KINDS
-from otpqueue.api.requests import MAX_WAIT_S
+from otpqueue.api.resources import alerts, history, numbers, stats
+from otpqueue.api.resources.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import SHOWN, Reason
 

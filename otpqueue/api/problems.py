@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import falcon
 
 from otpqueue.domain import errors
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

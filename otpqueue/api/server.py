@@ -14,14 +14,15 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 from granian.server.common import AbstractServer
 
-from otpqueue import clock, logs, metrics, parent
-from otpqueue.api import receipts
+from otpqueue import clock, parent
 from otpqueue.api.app import create_app
-from otpqueue.api.bridge import Bridge
-from otpqueue.api.pools import CallPools
+from otpqueue.api.http.bridge import Bridge
+from otpqueue.api.http.pools import CallPools
+from otpqueue.api.resources import receipts
 from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import Kind
 from otpqueue.settings import Settings, load
+from otpqueue.telemetry import logs, metrics
 from otpqueue.wiring import Parts
 
 ORPHANED_S = 5.0

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
-from otpqueue.api.room import Room
+from otpqueue.api.http.room import Room
 from otpqueue.domain.errors import DatabaseUnavailable, TooBusy
 from otpqueue.domain.request import Status
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from otpqueue.domain.heartbeats import EVERY_S, Kind
-from otpqueue.logs import get_logger
-from otpqueue.operations.heart import Heart
+from otpqueue.operations.heartbeat import Heart
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import click
 
-from otpqueue import logs
+from otpqueue.telemetry import logs
 
 COMMANDS: Mapping[str, str] = {
     "dev": "dev",

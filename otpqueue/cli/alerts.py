@@ -9,13 +9,13 @@ from uuid import UUID
 import click
 
 from otpqueue import clock
-from otpqueue.api.alerts import representation
+from otpqueue.api.resources.alerts import representation
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import json_option, open_parts, operator_option
 from otpqueue.domain.alert_notices import measured, rule_of
 from otpqueue.domain.alerts import ERASED, Alert, Rule, State, bound, duration, in_unit
-from otpqueue.operations.alert_desk import AlertInFull
+from otpqueue.operations.alerts.admin import AlertInFull
 
 _STATES = {"open": State.OPEN, "closed": State.CLOSED, "all": None}
 

@@ -9,7 +9,7 @@ import click
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.client_settings import PATHS, Stored, flat, not_understood
-from otpqueue.operations.clients import Clients
+from otpqueue.operations.access.clients import Clients
 from otpqueue.wiring import Parts
 
 

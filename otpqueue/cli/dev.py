@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otpqueue import clock, logs, policies, settings
+from otpqueue import clock, policies, settings
 from otpqueue.cli.errors import explain_errors
+from otpqueue.telemetry import logs
 
 if TYPE_CHECKING:
     from otpqueue.cli.instance import DevInstance

@@ -12,7 +12,7 @@ from otpqueue.embedded.home import write_private
 
 def load_or_create_keys(path: Path) -> dict[str, str]:
     """Return the keys of the file `path`. Missing keys are generated and stored."""
-    from otpqueue.operations.keys import new_key  # noqa: PLC0415 - slow to import
+    from otpqueue.operations.access.keys import new_key  # noqa: PLC0415 - slow to import
 
     kept: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
     fresh = {

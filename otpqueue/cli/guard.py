@@ -9,7 +9,7 @@ import click
 from otpqueue import clock, settings
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
-from otpqueue.operations.guard_desk import Line
+from otpqueue.operations.guard.admin import Line
 from otpqueue.wiring import Parts
 
 _since = click.option(

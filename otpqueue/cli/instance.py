@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otpqueue import clock, logs, parent, settings
+from otpqueue import clock, parent, settings
 from otpqueue.cli import preload
 from otpqueue.cli.children import ROOT_WARNING, SupervisedChild, make_command_child, watch_for_deaths
 from otpqueue.cli.dev_keys import load_or_create_keys
@@ -29,6 +29,7 @@ from otpqueue.cli.probes import fetch_body, require_free_port, wait_until
 from otpqueue.embedded import ForkedProcess, Postgres, Valkey
 from otpqueue.embedded.home import free_port, write_private
 from otpqueue.settings import Settings
+from otpqueue.telemetry import logs
 
 if TYPE_CHECKING:
     from otpqueue.wiring import Parts

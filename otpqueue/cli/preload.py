@@ -16,7 +16,7 @@ SERVICE_MODULES = (
     "granian._loops",
     "granian.server.mp",
     "otpqueue.api.server",
-    "otpqueue.api.tls",
+    "otpqueue.api.http.tls",
     # Workers and beat. `otpqueue.worker.main` itself builds the application when it is imported.
     "billiard.pool",
     "celery.app.control",

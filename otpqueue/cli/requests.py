@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from otpqueue import settings
-from otpqueue.api.history import representation
+from otpqueue.api.resources.history import representation
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.history import Event, History
 from otpqueue.wiring import Parts

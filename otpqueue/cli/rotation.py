@@ -8,9 +8,9 @@ import click
 
 from otpqueue import settings
 from otpqueue.cli.errors import explain_errors
-from otpqueue.operations import rotate_seal as seals
-from otpqueue.operations.rotate_hash import Hashed
-from otpqueue.operations.rotate_seal import Sealed
+from otpqueue.operations.privacy import rotate_seal as seals
+from otpqueue.operations.privacy.rotate_hash import Hashed
+from otpqueue.operations.privacy.rotate_seal import Sealed
 from otpqueue.store.vault import MOST_SEALS
 from otpqueue.wiring import Parts
 

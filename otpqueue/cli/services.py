@@ -8,13 +8,14 @@ from contextlib import closing
 
 import click
 
-from otpqueue import clock, logs, settings
+from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.domain.templates import web_otp_problem
-from otpqueue.operations.rotate_seal import refusal_to_start
+from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store import placement
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 
 log = logs.get_logger(__name__)
@@ -70,9 +71,9 @@ def _freeze_heap() -> None:
 @explain_errors
 def api(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
-    from otpqueue.api import tls  # noqa: PLC0415 - the other commands need no web server
+    from otpqueue.api.http import tls  # noqa: PLC0415 - the other commands need no web server
+    from otpqueue.api.http.sockets import check_address  # noqa: PLC0415
     from otpqueue.api.server import serve  # noqa: PLC0415
-    from otpqueue.api.sockets import check_address  # noqa: PLC0415
 
     current = _load_startable_settings()
     logs.configure(process="api", style=current.log_format, level=current.log_level)

@@ -9,12 +9,12 @@ from datetime import timedelta
 import click
 
 from otpqueue import clock
-from otpqueue.api.stats import representation
+from otpqueue.api.resources.stats import representation
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
 from otpqueue.domain.stats import Dimension, Metric, Tally
-from otpqueue.operations.stats import Report
+from otpqueue.operations.stats.report import Report
 
 _BEHIND = timedelta(minutes=2)
 _COLUMNS = (

@@ -12,8 +12,8 @@ from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
 from otpqueue.domain.webhooks import Event, State
-from otpqueue.store.webhook_deliveries import Stored
-from otpqueue.store.webhooks import Endpoint
+from otpqueue.store.webhooks.deliveries import Stored
+from otpqueue.store.webhooks.endpoints import Endpoint
 
 _EVENTS = ", ".join(event.removeprefix("otp_request.") for event in Event)
 

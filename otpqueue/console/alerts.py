@@ -20,7 +20,7 @@ from otpqueue.domain import alerts
 from otpqueue.domain.alert_notices import measured, rule_of
 from otpqueue.domain.alerts import ALL, Alert, Rule, State, Unit
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
-from otpqueue.operations.alert_desk import AlertDesk, AlertInFull
+from otpqueue.operations.alerts.admin import AlertDesk, AlertInFull
 
 HERE = "/console/alerts"
 

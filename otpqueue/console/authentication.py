@@ -11,9 +11,9 @@ import falcon
 
 from otpqueue.console.sessions import IDLE, ConsoleSession, SessionSigner
 from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, Unauthenticated
-from otpqueue.logs import get_logger
-from otpqueue.operations.log_in import LogIn
+from otpqueue.operations.access.console_login import LogIn
 from otpqueue.store.clients import ApiKey
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -14,7 +14,7 @@ from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain.alerts import Rule
 from otpqueue.domain.guard import Mode
 from otpqueue.domain.stats import Dimension, Metric, Tally
-from otpqueue.operations.groups import Group, TellGroups
+from otpqueue.operations.stats.breakdown import Group, TellGroups
 
 HERE = "/console/countries"
 

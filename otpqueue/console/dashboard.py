@@ -16,8 +16,8 @@ from otpqueue.console.formatting import ms, number, share
 from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain.alerts import State, duration
 from otpqueue.domain.stats import Expired, Metric, Point, Tally
-from otpqueue.operations.alert_desk import AlertDesk
-from otpqueue.operations.overview import Comparison, Overview, Span, TellOverview
+from otpqueue.operations.alerts.admin import AlertDesk
+from otpqueue.operations.stats.overview import Comparison, Overview, Span, TellOverview
 
 _COLOURS = ("red", "orange", "violet", "teal", "slate")
 _TIME = "duration"

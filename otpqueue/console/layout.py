@@ -40,8 +40,8 @@ from otpqueue.domain.errors import (
     Unavailable,
 )
 from otpqueue.domain.typed import control_character, named
-from otpqueue.logs import get_logger
 from otpqueue.operations.banner import ReadBanner
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -21,12 +21,12 @@ from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
 from otpqueue.domain.history import Event, EventKind, History
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
 from otpqueue.domain.search import Filters
-from otpqueue.operations.alert_desk import AlertDesk
-from otpqueue.operations.clients import Clients
+from otpqueue.operations.access.clients import Clients
+from otpqueue.operations.admission.numbers import Numbers
+from otpqueue.operations.alerts.admin import AlertDesk
 from otpqueue.operations.history import TellHistory
-from otpqueue.operations.numbers import Numbers
 from otpqueue.operations.search import SearchRequests
-from otpqueue.operations.webhooks import Webhooks
+from otpqueue.operations.webhooks.admin import Webhooks
 from otpqueue.store.vault import Vault
 
 HERE = "/console/requests"

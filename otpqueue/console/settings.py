@@ -9,7 +9,7 @@ import falcon
 from pydantic import SecretStr
 
 from otpqueue.console.layout import ConsolePage, PageContext
-from otpqueue.operations.clients import Clients
+from otpqueue.operations.access.clients import Clients
 from otpqueue.settings import Settings
 
 _LONGEST = 400

@@ -10,9 +10,9 @@ from enum import StrEnum
 from otpqueue.console.formatting import number, span
 from otpqueue.domain.heartbeats import Life
 from otpqueue.domain.provider_calls import CallFailure
+from otpqueue.operations.admission.stop_sending import EVERYTHING
 from otpqueue.operations.health import MOST_SKEW_S, Healthy, Provider
-from otpqueue.operations.overview import Overview
-from otpqueue.operations.stop_sending import EVERYTHING
+from otpqueue.operations.stats.overview import Overview
 from otpqueue.store.queue import MOST
 
 SLOW_S, STUCK_S = 10.0, 30.0

@@ -1,7 +1,7 @@
 """The rules: what is watched, from when on it is bad, and what each makes of the figures it looks at.
 
 Most look at the roll-ups: which counts of a window, grouped by what, and against which habit stands in a
-`Watch`. The others look at something of their own, which `store/alert_facts.py` reads.
+`Watch`. The others look at something of their own, which `store/alerts/facts.py` reads.
 """
 
 from __future__ import annotations

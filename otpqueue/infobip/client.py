@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from otpqueue import metrics
 from otpqueue.domain.checking import Judgement
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.request import Channel
@@ -25,7 +24,8 @@ from otpqueue.domain.sending import (
 )
 from otpqueue.infobip import receipts, wire
 from otpqueue.infobip.transport import MAX_BODY_BYTES, Answer, Reply, Transport
-from otpqueue.logs import get_logger
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -23,9 +23,9 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from otpqueue import traces
 from otpqueue.bounded import POOLS
-from otpqueue.traces import Kind, Span
+from otpqueue.telemetry import traces
+from otpqueue.telemetry.traces import Kind, Span
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otpqueue.operations.alert_desk import AlertDesk
-from otpqueue.operations.stop_sending import SendingSwitch, StopShown
+from otpqueue.operations.admission.stop_sending import SendingSwitch, StopShown
+from otpqueue.operations.alerts.admin import AlertDesk
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine
 from otpqueue.domain.errors import RequestNotFound
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.logs import get_logger
 from otpqueue.store import requests
 from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from otpqueue.logs import get_logger
 from otpqueue.store import receipts, requests
 from otpqueue.store.engine import run
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

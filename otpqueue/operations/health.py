@@ -19,8 +19,9 @@ from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, call_fai
 from otpqueue.domain.stats import Tally
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES
-from otpqueue.store import heartbeats, stat_reports, stops
+from otpqueue.store import heartbeats, stops
 from otpqueue.store.engine import connection
+from otpqueue.store.stats import reports
 
 MOST_SKEW_S = 5.0
 """Deadlines are set by one host's clock and kept by another's: past that codes die early, or leave late."""
@@ -158,7 +159,7 @@ def _judge_calls(conn: Connection, now: datetime) -> tuple[Provider, CallFailure
     state, failure = Provider.QUIET, None
     for window in (_NOW, _LATELY):
         since = this_minute - window
-        tally = Tally(stat_reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+        tally = Tally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
         failure = most_frequent_failure(tally)
         if calls := sum(tally.n(metric) for metric in PROVIDER_CALLS):
             state = Provider.FAILING if 2 * _count_failed(tally) > calls else Provider.CONNECTED

@@ -11,9 +11,9 @@ from otpqueue.domain.templates import ProviderIds
 from otpqueue.infobip import provisioning
 from otpqueue.infobip.provisioning import Wanted
 from otpqueue.infobip.transport import Transport
-from otpqueue.logs import get_logger
 from otpqueue.store import provider_ids
 from otpqueue.store.engine import connection, transaction
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

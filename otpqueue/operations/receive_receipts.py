@@ -11,14 +11,14 @@ from typing import Protocol
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, IntegrityError
 
-from otpqueue import metrics
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.receipts import Receipt
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.logs import get_logger
 from otpqueue.operations.recording import record_when_possible
 from otpqueue.store import receipts
 from otpqueue.store.engine import connection, run, transaction
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

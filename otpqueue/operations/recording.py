@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue import logs
 from otpqueue.domain.errors import (
     DatabaseUnavailable,
     IdempotencyInProgress,
@@ -28,6 +27,7 @@ from otpqueue.store.accepting import KeyToKeep
 from otpqueue.store.engine import connection
 from otpqueue.store.idempotency import Held, Key, Used
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry import logs
 
 log = logs.get_logger(__name__)
 

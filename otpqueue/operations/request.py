@@ -14,20 +14,20 @@ from uuid import UUID
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import DatabaseUnavailable, IdempotencyInProgress, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import Channel, OtpRequest, Reason
-from otpqueue.operations.admission import Admission, Attempt
-from otpqueue.operations.applicant import Applicant
-from otpqueue.operations.limits import CallRate
+from otpqueue.operations.admission.admit import Admission, Attempt
+from otpqueue.operations.admission.applicant import Applicant
+from otpqueue.operations.admission.limits import CallRate
 from otpqueue.operations.replay import Replays
 from otpqueue.store import accepting
 from otpqueue.store.accepting import AcceptResult, KeyToKeep, NewRequest
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry import logs, metrics, traces
 
 log = logs.get_logger(__name__)
 

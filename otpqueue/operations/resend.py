@@ -9,7 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue import metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.errors import (
     CodeExpired,
@@ -24,15 +23,16 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.guard import Counted
 from otpqueue.domain.request import MAX_SENDS, RESEND_HEADROOM, Channel, OtpRequest, SendState
-from otpqueue.logs import get_logger
-from otpqueue.operations.admission import Admission
-from otpqueue.operations.applicant import Applicant
+from otpqueue.operations.admission.admit import Admission
+from otpqueue.operations.admission.applicant import Applicant
 from otpqueue.operations.replay import HeldCall
 from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
 from otpqueue.store.accepting import read_facts
 from otpqueue.store.engine import run, transaction
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry import metrics, traces
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

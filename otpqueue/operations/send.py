@@ -27,7 +27,6 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from otpqueue import logs, metrics, traces
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.circuit import Permit, Sign, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
@@ -52,7 +51,8 @@ from otpqueue.store.attempts import AttemptKey, Result
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
-from otpqueue.traces import Attributes, Kind, Span, Tracer
+from otpqueue.telemetry import logs, metrics, traces
+from otpqueue.telemetry.traces import Attributes, Kind, Span, Tracer
 
 log = logs.get_logger(__name__)
 

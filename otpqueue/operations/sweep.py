@@ -13,11 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from otpqueue import metrics
 from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
-from otpqueue.logs import get_logger
 from otpqueue.store import attempts, checks, requests
 from otpqueue.store.engine import connection, run, transaction
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

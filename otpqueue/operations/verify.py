@@ -13,7 +13,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue import logs, metrics, traces
 from otpqueue.domain import phone
 from otpqueue.domain.checking import Checker, Judgement, Verdict
 from otpqueue.domain.errors import (
@@ -38,7 +37,8 @@ from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck, RecordedCheck
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
-from otpqueue.traces import Attributes
+from otpqueue.telemetry import logs, metrics, traces
+from otpqueue.telemetry.traces import Attributes
 
 log = logs.get_logger(__name__)
 

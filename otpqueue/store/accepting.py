@@ -17,7 +17,7 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import Answer
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.store.engine import fetch
-from otpqueue.store.guard import GuardQuestion, Taken, guard_taken
+from otpqueue.store.guard.tallies import GuardQuestion, Taken, guard_taken
 from otpqueue.store.idempotency import Key, Used
 from otpqueue.store.vault import Vault
 

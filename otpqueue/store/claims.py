@@ -22,10 +22,10 @@ from otpqueue.domain.caps import Caps, day_of
 from otpqueue.domain.phone import WORLD
 from otpqueue.domain.request import Channel, SendKind, Status
 from otpqueue.domain.sending import Progress
-from otpqueue.logs import get_logger
 from otpqueue.store.attempts import AttemptKey, Result, ids_of, to_json
 from otpqueue.store.engine import fetch
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

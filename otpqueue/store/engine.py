@@ -22,10 +22,10 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from otpqueue import metrics
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.store import sessions
 from otpqueue.store.sessions import TimeLimits
+from otpqueue.telemetry import metrics
 
 Result = TypeVar("Result")
 

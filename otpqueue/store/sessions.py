@@ -16,7 +16,7 @@ from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
 from otpqueue.domain.errors import DatabaseMisconfigured
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from celery.worker.consumer import Consumer as CelerysOwn
 from celery.worker.state import maybe_shutdown
 
-from otpqueue.logs import get_logger
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

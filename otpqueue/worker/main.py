@@ -9,9 +9,10 @@ from typing import Any
 from celery import Celery, signals
 from celery.bin.celery import celery as celery_command
 
-from otpqueue import jobs, logs, parent, settings
+from otpqueue import jobs, parent, settings
 from otpqueue.domain.heartbeats import Kind
-from otpqueue.operations.heart import Heart
+from otpqueue.operations.heartbeat import Heart
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
 from otpqueue.worker.consumer import Consumer

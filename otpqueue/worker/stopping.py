@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from otpqueue.logs import get_logger
-from otpqueue.operations.purge import Purge
+from otpqueue.operations.privacy.purge import Purge
 from otpqueue.operations.send import Pump
-from otpqueue.operations.send_webhooks import SendWebhooks
+from otpqueue.operations.webhooks.send import SendWebhooks
+from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

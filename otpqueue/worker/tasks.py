@@ -10,9 +10,10 @@ from typing import Any
 
 from celery import Celery
 
-from otpqueue import clock, jobs, metrics
+from otpqueue import clock, jobs
 from otpqueue.domain.errors import Unavailable
-from otpqueue.logs import get_logger
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
 from otpqueue.wiring import Parts
 
 log = get_logger(__name__)

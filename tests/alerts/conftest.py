@@ -16,7 +16,7 @@ from otpqueue import clock
 from otpqueue.domain.alerts import Alert, State
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
 from otpqueue.domain.request import OtpRequest
-from otpqueue.operations.alert_book import Evaluated
+from otpqueue.operations.alerts.lifecycle import Evaluated
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import clients

@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from otpqueue import clock
 from otpqueue.domain.alerts import MOST_OPEN, State
 from otpqueue.domain.errors import AlertNotFound, InvalidRequest
-from otpqueue.operations import alert_book
+from otpqueue.operations.alerts import lifecycle
 from otpqueue.store.engine import connection
 from tests.alerts import consistency
 from tests.alerts.conftest import MINUTE, Deployment, MakeDeployment, numbers
@@ -224,7 +224,7 @@ def test_rule_that_takes_too_long_leaves_the_others_alone(deployment: Deployment
 
 def test_alert_opens_without_evidence(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence that cannot be read in time is logged and missing; the alert opens with its figures."""
-    monkeypatch.setattr(alert_book, "_ALLOWED_S", 1)
+    monkeypatch.setattr(lifecycle, "_ALLOWED_S", 1)
     deployment.provider.fault(status=503, times=1, match=SENDS)
     deployment.send([NUMBER])
 

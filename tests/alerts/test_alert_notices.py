@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from otpqueue.domain.alert_notices import KEPT_TRYING
 from otpqueue.domain.alerts import Channel, State
-from otpqueue.operations.notify_alerts import NotDelivered, NotifyAlerts, ToWebhook
+from otpqueue.operations.alerts.notify import NotDelivered, NotifyAlerts, ToWebhook
 from otpqueue.store.engine import connection
 from tests.alerts import consistency
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from otpqueue import jobs
 from otpqueue.domain.heartbeats import Kind
-from otpqueue.operations.alert_book import Evaluated
+from otpqueue.operations.alerts.lifecycle import Evaluated
 from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection
 from otpqueue.store.heartbeats import Sign

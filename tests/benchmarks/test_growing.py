@@ -17,7 +17,7 @@ from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.search import Filters
-from otpqueue.operations import readings
+from otpqueue.operations.stats import gauges
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import checks, requests
 from otpqueue.store.engine import connection
@@ -147,7 +147,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         measure("sweep", partial(parts.sweep, now=now()))
         measure("expire", partial(parts.expire, now=now()))
         measure("evaluate alerts", partial(parts.evaluate_alerts, now=now() + timedelta(minutes=1)))
-        measure("read metrics", partial(readings.of_database, parts.engine, now=now()))
+        measure("read metrics", partial(gauges.of_database, parts.engine, now=now()))
         measure("send webhooks", parts.send_webhooks.run)
         measure("read the history", partial(parts.history, sent.id))
         measure("list", partial(parts.search, Filters(), reader=client_id, cursor=None, limit=50))

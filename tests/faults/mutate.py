@@ -498,7 +498,7 @@ MUTATIONS = (
         says="an erasure leaves the ids of requests in the evidence of alerts",
         edits=(
             Edit(
-                path="otpqueue/store/erasing.py",
+                path="otpqueue/store/privacy/erasing.py",
                 old="return forgotten + _take_out(conn, holding, ids)",
                 new="return forgotten",
             ),
@@ -520,7 +520,7 @@ MUTATIONS = (
                 new="mine",
             ),
         ),
-        tests=("tests/api/test_api_guide.py::test_strangers_learn_nothing_of_a_number",),
+        tests=("tests/api/test_guide.py::test_strangers_learn_nothing_of_a_number",),
     ),
     Mutation(
         name="strangers-take-places",
@@ -533,8 +533,8 @@ MUTATIONS = (
             ),
         ),
         tests=(
-            "tests/api/test_api_receipts.py::test_strangers_take_no_places",
-            "tests/api/test_api_receipts.py::test_body_of_a_stranger_is_not_read",
+            "tests/api/test_receipts.py::test_strangers_take_no_places",
+            "tests/api/test_receipts.py::test_body_of_a_stranger_is_not_read",
         ),
     ),
     Mutation(
@@ -547,7 +547,7 @@ MUTATIONS = (
                 new="        pass\n",
             ),
         ),
-        tests=("tests/store/test_store_sessions.py",),
+        tests=("tests/store/test_sessions.py",),
     ),
 )
 

@@ -12,9 +12,9 @@ from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.heartbeats import Kind
-from otpqueue.operations.count_seals import CountSeals
-from otpqueue.store import seal_counts
+from otpqueue.operations.privacy.count_seals import CountSeals
 from otpqueue.store.engine import connection
+from otpqueue.store.privacy import seal_counts
 from otpqueue.store.vault import MOST_SEALS
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts

@@ -31,7 +31,7 @@ from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
-from otpqueue.store.holdings import HOLDINGS, OnErase
+from otpqueue.store.privacy.holdings import HOLDINGS, OnErase
 from otpqueue.store.schema import metadata
 from otpqueue.wiring import Parts
 from tests import leaks

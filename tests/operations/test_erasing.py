@@ -29,9 +29,10 @@ from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import clients, erasing, refusals
+from otpqueue.store import clients, refusals
 from otpqueue.store.engine import connection
-from otpqueue.store.holdings import HOLDINGS, OnErase
+from otpqueue.store.privacy import erasing
+from otpqueue.store.privacy.holdings import HOLDINGS, OnErase
 from otpqueue.store.schema import erased_wrong_codes, erasures, metadata
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider

@@ -18,11 +18,11 @@ from otpqueue.domain import phone
 from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
 from otpqueue.domain.guard import hour_of
 from otpqueue.domain.request import Channel, OtpRequest, Status
-from otpqueue.operations.admission import Applicant
+from otpqueue.operations.admission.admit import Applicant
 from otpqueue.operations.request import CodeWanted
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import purging
 from otpqueue.store.engine import connection, make_engine
+from otpqueue.store.privacy import purging
 from otpqueue.store.schema import guard_tallies
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts, Provider

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.domain.heartbeats import Heartbeat, Kind
-from otpqueue.operations.heart import Heart
+from otpqueue.operations.heartbeat import Heart
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from otpqueue import clock
 from otpqueue.domain.errors import InvalidRequest, Unauthenticated
 from otpqueue.domain.keys import KeyState
-from otpqueue.operations.keys import Rotated, prefix_of
+from otpqueue.operations.access.keys import Rotated, prefix_of
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import api_keys

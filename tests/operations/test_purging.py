@@ -13,10 +13,11 @@ from sqlalchemy import insert, select, text
 
 from otpqueue import clock
 from otpqueue.domain.request import FINAL, LIVE
-from otpqueue.operations.purge import Purge
-from otpqueue.store import erasing, purging, refusals
+from otpqueue.operations.privacy.purge import Purge
+from otpqueue.store import refusals
 from otpqueue.store.engine import connection
-from otpqueue.store.holdings import HOLDINGS
+from otpqueue.store.privacy import erasing, purging
+from otpqueue.store.privacy.holdings import HOLDINGS
 from otpqueue.store.schema import otp_requests
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts

@@ -25,11 +25,12 @@ from otpqueue.domain.receipts import Delivery, Receipt
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.stats import Dimension, Metric
 from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.roll_up import RollUp
+from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.operations.verify import Attempted
-from otpqueue.store import do_not_send, stats
+from otpqueue.store import do_not_send
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import stats_hours, stats_minutes
+from otpqueue.store.stats import roll_up
 from otpqueue.wiring import Parts
 from tests.api.conftest import wrong
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
@@ -194,7 +195,7 @@ def test_statistics_and_the_do_not_send_list_do_not_wait_for_each_other(parts: P
         do_not_send.take_turn(conn)
         rolled_up = parts.roll_up()
     with isolated.connect() as conn, conn.begin():
-        assert stats.take_turn(conn)
+        assert roll_up.take_turn(conn)
         parts.blocklist.block(NUMBER, reason=None, until=None, now=clock.now())
 
     assert rolled_up == 1

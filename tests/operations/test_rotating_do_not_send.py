@@ -13,10 +13,10 @@ from sqlalchemy import RowMapping, select, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import NumberNotAllowed
-from otpqueue.operations.rotate_seal import refusal_to_start
-from otpqueue.store import rehashing
+from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.store.accepting import NumberLookup, read_facts
 from otpqueue.store.engine import connection
+from otpqueue.store.privacy import rehashing
 from otpqueue.store.schema import do_not_send
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts

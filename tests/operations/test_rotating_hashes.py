@@ -26,16 +26,17 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.replay import Answer, Call
 from otpqueue.domain.request import Status
-from otpqueue.operations import limits
-from otpqueue.operations.keys import prefix_of
+from otpqueue.operations.access.keys import prefix_of
+from otpqueue.operations.admission import limits
+from otpqueue.operations.privacy.rotate_hash import KeyUse
 from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.rotate_hash import KeyUse
 from otpqueue.operations.verify import Attempted
 from otpqueue.settings import SettingsError
-from otpqueue.store import idempotency, refusals, rehashing
+from otpqueue.store import idempotency, refusals
 from otpqueue.store.engine import connection
-from otpqueue.store.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.privacy import rehashing
+from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.schema import api_keys, idempotency_keys
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts, Provider

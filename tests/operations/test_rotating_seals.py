@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.domain.request import Status
-from otpqueue.operations.rotate_seal import refusal_to_start
+from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.operations.verify import Attempted
 from otpqueue.store.engine import connection
-from otpqueue.store.resealing import look_for_keys
+from otpqueue.store.privacy.resealing import look_for_keys
 from otpqueue.store.schema import otp_requests
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from otpqueue import clock
-from otpqueue.operations.readings import of_database
+from otpqueue.operations.stats.gauges import of_database
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, Provider

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from otpqueue.domain.request import Status
-from otpqueue.operations.tell_clients import TellClients
+from otpqueue.operations.webhooks.wake import TellClients
 from otpqueue.store.engine import make_engine
 from tests.operations.webhooking import CLIENT, Hooks
 

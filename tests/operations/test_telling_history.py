@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import select, update
 
 from otpqueue import clock
-from otpqueue.api.history import representation
+from otpqueue.api.resources.history import representation
 from otpqueue.domain.errors import CodeIncorrect, DatabaseUnavailable, RequestNotFound
 from otpqueue.domain.history import EventKind
 from otpqueue.domain.receipts import Delivery, Receipt

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping, select, text
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest
 from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.send_webhooks import Post, SendWebhooks, SendWebhooksSettings
+from otpqueue.operations.webhooks.send import Post, SendWebhooks, SendWebhooksSettings
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import webhook_deliveries, webhook_endpoints

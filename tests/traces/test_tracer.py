@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from otpqueue import traces
 from otpqueue.embedded.home import free_port
-from otpqueue.otel import OpenTelemetry
 from otpqueue.settings import SettingsError, load
-from otpqueue.traces import NO_SPAN, Kind
+from otpqueue.telemetry import traces
+from otpqueue.telemetry.otel import OpenTelemetry
+from otpqueue.telemetry.traces import NO_SPAN, Kind
 from otpqueue.wiring import Parts
 from tests.operations.looking import until
 from tests.traces.collector import Collector, collecting
@@ -233,7 +233,7 @@ def test_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
 
 def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switched on without the extra, a process says what to install."""
-    monkeypatch.delitem(sys.modules, "otpqueue.otel", raising=False)
+    monkeypatch.delitem(sys.modules, "otpqueue.telemetry.otel", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
@@ -261,7 +261,7 @@ with parts.tracer.begin("x", kind=traces.Kind.SERVER, parent=None, attributes={}
     )
 
     # The client of Redis imports the rest where it is installed.
-    assert "otpqueue.otel" not in loaded
+    assert "otpqueue.telemetry.otel" not in loaded
     assert [name for name in loaded if name.startswith("opentelemetry.exporter")] == []
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from otpqueue.api.bridge import Bridge, Environ, Headers
-from otpqueue.api.pools import CallPools
+from otpqueue.api.http.bridge import Bridge, Environ, Headers
+from otpqueue.api.http.pools import CallPools
 
 
 class Head:

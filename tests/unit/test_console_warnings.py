@@ -12,9 +12,9 @@ from otpqueue.domain.heartbeats import Heartbeat, Kind
 from otpqueue.domain.provider_calls import CallFailure
 from otpqueue.domain.stats import RECENT_WINDOW, Tally
 from otpqueue.jobs import QUEUES
+from otpqueue.operations.admission.stop_sending import Line, SendingStatus, StopShown
 from otpqueue.operations.health import Healthy, Provider
-from otpqueue.operations.overview import COMPARED_RULES, Comparison, Overview, Span
-from otpqueue.operations.stop_sending import Line, SendingStatus, StopShown
+from otpqueue.operations.stats.overview import COMPARED_RULES, Comparison, Overview, Span
 from otpqueue.store.queue import Depth
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)

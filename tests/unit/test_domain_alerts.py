@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue import masks
 from otpqueue.domain.alert_notices import KEPT_TRYING, compose_notice, next_try, rule_of, slack
 from otpqueue.domain.alert_rules import (
     LONGEST_S,
@@ -49,7 +48,8 @@ from otpqueue.domain.alerts import (
 )
 from otpqueue.domain.limits import WrongShare
 from otpqueue.domain.stats import HISTOGRAMS, Metric, Sum, Tally
-from otpqueue.operations.evaluate_alerts import ELSEWHERE
+from otpqueue.operations.alerts.evaluate import ELSEWHERE
+from otpqueue.telemetry import masks
 from tests.alerts.consistency import CHECKS, agree
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

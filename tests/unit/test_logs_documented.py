@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otpqueue import masks
+from otpqueue.telemetry import masks
 from tests import leaks
 
 PROJECT = Path(__file__).resolve().parents[2]

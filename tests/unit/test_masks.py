@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otpqueue import masks
+from otpqueue.telemetry import masks
 
 KEY = "oq_k2j4h6g8_Zx9-_abcdefghijklmnopqrstuvwxyz0123456789AB"
 WEBHOOK_SECRET = "whsec_MfKQ+r8GKYqrTwjUPD8ILPZIo2LaLaSw/8cD="

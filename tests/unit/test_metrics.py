@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from otpqueue import metrics
-from otpqueue.metrics import Family
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.metrics import Family
 from tests.scraping import scraped
 
 FAMILIES = {family.name: family for family in (*metrics.OURS, *metrics.READ)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otpqueue.api.pools import CallPool, CallPools
+from otpqueue.api.http.pools import CallPool, CallPools
 
 
 class Recorded:

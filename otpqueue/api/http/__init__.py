@@ -1,0 +1,1 @@
+"""How calls come in: heads, bodies, threads and sockets, with bounds on each. Knows nothing of passcodes."""

@@ -1,0 +1,461 @@
+"""Between granian and the application: what is decided about a call before it may have a thread.
+
+granian's own WSGI interface reads a body in the thread of its call, for as long as the caller likes to take,
+joins headers that came twice, and takes `X_Forwarded_Proto` for `X-Forwarded-Proto`. Its RSGI interface
+hands over what came. So the head is judged and the body is read here, on the event loop, within bounds; then
+the application gets a WSGI environment and a thread. What must be refused is put into that environment: the
+application answers it like every other refusal, with an id, safe headers and a record.
+
+Waking the event loop costs more than what it does for a call. So a thread hands its answer to granian by
+itself, and the coroutine of the call ends when the loop is awake for another reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import Context
+from itertools import chain
+from typing import Any, Protocol
+
+from granian.rsgi import ProtocolClosed, Scope  # type: ignore[attr-defined]
+
+from otpqueue.api.http import sockets
+from otpqueue.api.http.pools import CallPool, CallPools
+from otpqueue.domain.errors import TooBusy, Unauthenticated
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+REFUSED = "otpqueue.refused"
+"""Where the application finds why a call must be refused: a code of `problems.KINDS` and a detail."""
+
+MAX_URL_BYTES = 8 * 1024
+MAX_BODY_BYTES = 16 * 1024
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 16 * 1024
+LARGE_BODIES = 16
+"""How many bodies over 16 KiB are read at a time: unread reports must not fill the memory."""
+
+UNREAD_ANSWER_S = 30
+"""A connection is cut when its peer takes nothing of an answer for this long."""
+
+_ONCE = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+_BYTES_TO_DROP = 1024 * 1024
+_SECONDS_TO_DROP = 2.0
+_CUT_AFTER_S = 1.0
+_SECONDS_TO_END = 1.0
+
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Any], Iterable[bytes]]
+Headers = list[tuple[str, str]]
+
+_BASE: Environ = {
+    "SCRIPT_NAME": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.version": (1, 0),
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+}
+_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"} | {
+    name: f"HTTP_{name.upper().replace('-', '_')}"
+    for name in (
+        *("accept", "accept-encoding", "accept-language", "authorization", "connection", "cookie", "host"),
+        *("idempotency-key", "if-none-match", "origin", "referer", "traceparent", "transfer-encoding"),
+        *("user-agent", "x-forwarded-for", "x-forwarded-proto", "x-request-id"),
+    )
+}
+"""Names of usual headers as the environment has them."""
+
+
+class HttpProtocol(Protocol):
+    """What granian hands over beside the head: the body as it comes, and where the answer goes."""
+
+    def __call__(self) -> asyncio.Future[bytes]:
+        """Read the whole body."""
+
+    def __aiter__(self) -> HttpProtocol:
+        """Begin to read it in pieces."""
+
+    def __anext__(self) -> asyncio.Future[bytes]:
+        """Read a piece; an empty one is the last. Raises StopAsyncIteration after that."""
+
+    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer. Any thread may call it."""
+
+
+class _Refusal(Exception):
+    def __init__(self, code: str, detail: str | None = None) -> None:
+        self.code, self.detail = code, detail
+        super().__init__(code)
+
+
+class Bridge:
+    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes.
+
+    `refusals` judge the `Authorization` of single paths before anything of the body is read: each returns why
+    the call is not authenticated, None if it is.
+    """
+
+    def __init__(
+        self,
+        app: Wsgi,
+        *,
+        pools: CallPools,
+        body_timeout_s: float,
+        large_bodies: dict[str, int],
+        refusals: Mapping[str, Callable[[str | None], str | None]] | None = None,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._app, self._pools, self._large_bodies, self._at_end = app, pools, large_bodies, at_end
+        self._refusals = refusals or {}
+        self._timeouts = _Timeouts(body_timeout_s)
+        self._large_now = 0
+        self._has_served = False
+        self._to_cut: set[str] = set()
+        self._answered: deque[_Call] = deque()
+        """Calls that threads have answered, whose coroutines have not ended."""
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the threads end; granian calls this last, when the loop has stopped."""
+        self._pools.end(within_s=_SECONDS_TO_END)
+        self._at_end()
+        self._end_coroutines(loop)
+        loop.run_until_complete(asyncio.sleep(0))
+
+    async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
+        """Answer one call."""
+        loop = asyncio.get_running_loop()
+        if not self._has_served:
+            self._has_served = True
+            sockets.limit_unread_answers(UNREAD_ANSWER_S)
+        self._end_coroutines(loop)
+        environ, headers = _environ(scope), scope.headers.items()
+        _add_headers(environ, headers)
+        coding = environ.pop("HTTP_TRANSFER_ENCODING", None)
+        has_body = coding is not None or "CONTENT_LENGTH" in environ
+        incoming, body = _Incoming(protocol, loop), b""
+        # After a body without a length the next bytes may be meant as something else: RFC 9112, 6.1.
+        call = _Call(environ, protocol, self._answer, closes=coding is not None)
+        try:
+            _judge_head(scope, headers, coding)
+            self._judge_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
+            if has_body:
+                body = await self._body(scope.path, incoming, environ.get("CONTENT_LENGTH"))
+        except _Refusal as reason:
+            environ[REFUSED], call.closes = (reason.code, reason.detail), True
+        environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(len(body)), io.BytesIO(body)
+        if REFUSED in environ:
+            # A refusal takes no time, so it needs no thread.
+            call.answer()
+            if has_body and not await incoming.end():
+                self._cut(scope.client)
+        elif pool := self._pools.pool_of(scope.path, scope.query_string):
+            call.pool, call.suspension = pool, _Suspension(loop)
+            pool.put(call)
+            await call.suspension
+        else:
+            call.answer()
+
+    def _end_coroutines(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._answered:
+            call = self._answered.popleft()
+            if call.pool and call.suspension:
+                call.pool.finish()
+                loop.call_soon(call.suspension.resume)
+
+    def _judge_caller(self, path: str, authorization: str | None) -> None:
+        refusal = self._refusals[path](authorization) if path in self._refusals else None
+        if refusal is not None:
+            raise _Refusal(Unauthenticated.code, refusal)
+
+    def _cut(self, peer: str) -> None:
+        # One look at all sockets serves all that are to be cut.
+        if not self._to_cut:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_CUT_AFTER_S, loop.run_in_executor, None, self._cut_all)
+        self._to_cut.add(peer)
+
+    def _cut_all(self) -> None:
+        peers, self._to_cut = self._to_cut, set()
+        sockets.cut(peers)
+
+    def _answer(self, call: _Call) -> None:
+        status, answered = 500, Headers()
+
+        def start(line: str, headers: Headers, _exc_info: object = None) -> None:
+            nonlocal status, answered
+            status, answered = int(line[:3]), list(headers)
+
+        # granian names itself unless something else stands there.
+        ending = [("Connection", "close"), ("Server", "")] if call.closes else [("Server", "")]
+        try:
+            text = b"".join(self._app(call.environ, start))
+            call.protocol.response_bytes(status, answered + ending, text)
+        except Exception:
+            # The application answers its own errors; whatever this is, the caller must not wait for nothing.
+            log.exception("internal_error")
+            call.protocol.response_bytes(500, ending, b"")
+        if call.suspension:
+            self._answered.append(call)
+
+    async def _body(self, path: str, incoming: _Incoming, given_length: str | None) -> bytes:
+        most, length = self._large_bodies.get(path, MAX_BODY_BYTES), _length(given_length)
+        if length is not None and length > most:
+            raise _Refusal("body_too_large")
+        is_large = most > MAX_BODY_BYTES and (length is None or length > MAX_BODY_BYTES)
+        if is_large and self._large_now >= LARGE_BODIES:
+            raise _Refusal("too_busy")
+        self._large_now += is_large
+        self._timeouts.add(incoming)
+        try:
+            return await incoming.read(length, most=most)
+        finally:
+            self._timeouts.remove(incoming)
+            self._large_now -= is_large
+
+
+class _Call:
+    """A call whose body is in, or that is refused."""
+
+    __slots__ = ("_answer", "_unclaimed", "closes", "environ", "pool", "protocol", "suspension")
+
+    def __init__(
+        self, environ: Environ, protocol: HttpProtocol, answer: Callable[[_Call], None], *, closes: bool
+    ) -> None:
+        self.environ, self.protocol, self._answer = environ, protocol, answer
+        self.closes = closes
+        """Whether the connection ends with the answer."""
+        self.pool: CallPool | None = None
+        self.suspension: _Suspension | None = None
+        """Of the coroutine, while a pool has the call."""
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """Return True once."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def answer(self, *, timed_out: bool = False) -> None:
+        """Answer, or refuse what was queued for too long."""
+        if timed_out:
+            self.environ[REFUSED] = (TooBusy.code, None)
+        self._answer(self)
+
+
+class _Suspension:
+    """What a coroutine awaits until `resume` is called: a future, as far as the tasks of asyncio need one.
+
+    asyncio's own futures cost another iteration of the event loop.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._asyncio_future_blocking = loop, False
+        self._callback: Callable[[_Suspension], object] | None = None
+
+    def __await__(self) -> Generator[_Suspension, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, for the task that awaits this."""
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[_Suspension], object], **_context: Context) -> None:
+        """Note what lets the task go on."""
+        self._callback = callback
+
+    def result(self) -> None:
+        """Return what the task gets."""
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - asyncio's name
+        """Return False: what is waited for goes on."""
+        return False
+
+    def resume(self) -> None:
+        """Let the coroutine go on, once. The event loop calls this, never another coroutine."""
+        callback, self._callback = self._callback, None
+        if callback:
+            callback(self)
+
+
+class _Timeouts:
+    """Ends the reading of bodies that take too long. All have the same time: one timer does for all."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: dict[_Incoming, float] = {}
+        """The first has the least time left."""
+        self._is_timed = False
+
+    def add(self, incoming: _Incoming) -> None:
+        """Give a body its time from now on."""
+        self._until[incoming] = time.monotonic() + self._seconds
+        if not self._is_timed:
+            self._time(self._seconds)
+
+    def remove(self, incoming: _Incoming) -> None:
+        """Forget a body that has been read, or is not any more."""
+        del self._until[incoming]
+
+    def _time(self, seconds: float) -> None:
+        self._is_timed = True
+        asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._is_timed = False
+        now = time.monotonic()
+        for incoming, until in list(self._until.items()):
+            if until > now:
+                self._time(until - now)
+                return
+            incoming.expire()
+
+
+class _Incoming:
+    """The body of one call as it comes in.
+
+    A read that takes too long is left to itself, and its connection is cut in the end: whether granian ends a
+    read that is cancelled, and hyper a connection whose body nobody wants, is not certain.
+    """
+
+    def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        self._protocol, self._loop = protocol, loop
+        self._pieces: HttpProtocol | None = None
+        self._suspension: _Suspension | None = None
+        self._expired = self._ended = False
+
+    async def read(self, length: int | None, *, most: int) -> bytes:
+        """Return the body. Raises _Refusal when it is over `most` bytes, not whole, or not there in time."""
+        if length is None:
+            return await self._collect(most)
+        try:
+            body = await self._done(self._protocol())
+        except ProtocolClosed:
+            self._ended = True
+            raise _Refusal("bad_http", "The body is shorter than its Content-Length.") from None
+        if body is None:
+            raise _Refusal("body_timeout")
+        self._ended = True
+        return body
+
+    async def end(self) -> bool:
+        """Take what still comes, within bounds, after the answer: return whether that was all.
+
+        A connection that is closed with bytes unread takes the answer with it on its way to the caller.
+        """
+        dropped = 0
+        timer = self._loop.call_later(_SECONDS_TO_DROP, self.expire)
+        while not (self._ended or self._expired) and dropped < _BYTES_TO_DROP:
+            dropped += len(await self._next() or b"")
+        timer.cancel()
+        return self._ended
+
+    def expire(self) -> None:
+        """End the wait for it."""
+        self._expired = True
+        self._resume()
+
+    async def _collect(self, most: int) -> bytes:
+        body = bytearray()
+        while not self._ended:
+            piece = await self._next()
+            if piece is None:
+                raise _Refusal("body_timeout")
+            body += piece
+            if len(body) > most:
+                raise _Refusal("body_too_large")
+        return bytes(body)
+
+    async def _next(self) -> bytes | None:
+        if self._pieces is None:
+            self._pieces = aiter(self._protocol)
+        try:
+            piece = await self._done(self._pieces.__anext__())
+        except StopAsyncIteration:
+            piece = b""
+        self._ended = piece == b""
+        return piece
+
+    async def _done(self, reading: asyncio.Future[bytes]) -> bytes | None:
+        """Return what is read; None when the time is over."""
+        if not (reading.done() or self._expired):
+            self._suspension = _Suspension(self._loop)
+            reading.add_done_callback(self._resume)
+            await self._suspension
+        if reading.done():
+            return reading.result()
+        reading.cancel()
+        return None
+
+    def _resume(self, _reading: object = None) -> None:
+        suspension, self._suspension = self._suspension, None
+        if suspension:
+            suspension.resume()
+
+
+def _judge_head(scope: Scope, headers: Headers, coding: str | None) -> None:
+    if len(scope.path) + len(scope.query_string) > MAX_URL_BYTES:
+        raise _Refusal("uri_too_long")
+    if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEADER_BYTES:
+        raise _Refusal("headers_too_large")
+    names = {name for name, _ in headers}
+    if len(names) < len(headers):
+        _refuse_doubles(headers)
+    # granian leaves a value that is no ASCII out, but counts its name.
+    if len(names) < len(scope.headers):  # type: ignore[arg-type]
+        raise _Refusal("bad_http", "A header holds characters that are not ASCII.")
+    if "host" not in names and scope.http_version == "1.1":
+        raise _Refusal("bad_http", "The header Host is missing.")
+    if coding is not None and coding.strip().lower() != "chunked":
+        raise _Refusal("bad_http", "Of transfer codings only `chunked` is understood.")
+
+
+def _refuse_doubles(headers: Headers) -> None:
+    names = [name for name, _ in headers]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise _Refusal("bad_http", f"The header {name} came more than once.")
+
+
+def _length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise _Refusal("bad_http", "The Content-Length is not a length.")
+    return int(text)
+
+
+def _environ(scope: Scope) -> Environ:
+    address, _, port = scope.server.rpartition(":")
+    return {
+        **_BASE,
+        "REQUEST_METHOD": scope.method,
+        "PATH_INFO": scope.path.encode("utf-8", "replace").decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": address.strip("[]"),
+        "SERVER_PORT": port,
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.errors": sys.stderr,
+    }
+
+
+def _add_headers(environ: Environ, headers: Headers) -> None:
+    for name, value in headers:
+        key = _KEYS.get(name)
+        if key is None:
+            # In an environment `X_Forwarded_Proto` and `X-Forwarded-Proto` are one: proxies drop the former.
+            if "_" in name:
+                continue
+            key = f"HTTP_{name.upper().replace('-', '_')}"
+        environ[key] = f"{environ[key]},{value}" if key in environ else value

@@ -1,0 +1,241 @@
+"""API keys: made and shown once, stored as keyed hashes, looked up, rotated, revoked."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.errors import DatabaseUnavailable, FieldError, InvalidRequest, Unauthenticated
+from otpqueue.domain.keys import SCOPES, KeyState
+from otpqueue.operations.access.cache import AccessCache
+from otpqueue.store import clients
+from otpqueue.store.clients import ApiKey
+from otpqueue.store.engine import connection, transaction
+from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+_LONGEST_NAME = 64
+_LONGEST_NOTE = 200
+_PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+def new_key() -> str:
+    """Return a fresh key: `oq_`, a prefix to recognise it by, and 256 random bits."""
+    prefix = "".join(secrets.choice(_PREFIX_ALPHABET) for _ in range(8))
+    return f"oq_{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def prefix_of(api_key: str) -> str:
+    """Return the part of a key that may be shown."""
+    return "_".join(api_key.split("_")[:2])
+
+
+def check_client_name(name: str) -> None:
+    """Raise InvalidRequest for a name that no client may have."""
+    if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotated:
+    """A key, shown this once, and the one whose place it takes."""
+
+    key: str
+    old: ApiKey
+    """As it is now: it works until its `expires_at`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Manages API keys."""
+
+    engine: Engine
+    vault: Vault
+    _noted: dict[UUID, datetime] = field(default_factory=dict, repr=False)
+    """When this process noted a key's use last: what it caches of keys does not say."""
+
+    def create(
+        self,
+        *,
+        client: str,
+        scopes: frozenset[str],
+        now: datetime,
+        key: str | None = None,
+        expires_in: timedelta | None = None,
+        note: str | None = None,
+    ) -> str:
+        """Store a key (a fresh one unless given) for a client, made if there is none; return the key.
+
+        It works for ever unless `expires_in` is given. Raises InvalidRequest for a scope that does not exist,
+        an odd name or note, or a time that is no time; DatabaseUnavailable.
+        """
+        if not scopes or not scopes <= SCOPES:
+            raise InvalidRequest([FieldError("scopes", f"must be among {', '.join(sorted(SCOPES))}")])
+        check_client_name(client)
+        if note is not None and (len(note) > _LONGEST_NOTE or not note.isprintable()):
+            raise InvalidRequest(
+                [FieldError("note", f"must be at most {_LONGEST_NOTE} printable characters")]
+            )
+        expires_at = None if expires_in is None else _end(now, expires_in, "expires_in")
+        key = key or new_key()
+        with connection(self.engine) as conn:
+            clients.add_key(
+                conn,
+                key_id=uuid7(),
+                client_id=clients.ensure_client(conn, client, now=now),
+                prefix=prefix_of(key),
+                key_hash=self.vault.key_hash(key),
+                scopes=scopes,
+                now=now,
+                expires_at=expires_at,
+                note=note,
+            )
+        return key
+
+    def list(self) -> list[ApiKey]:
+        """Return all keys, oldest first."""
+        with connection(self.engine) as conn:
+            return clients.list_keys(conn)
+
+    def rotate(
+        self, prefix: str, *, overlap: timedelta, now: datetime, expires_in: timedelta | None = None
+    ) -> Rotated:
+        """Make a key in the place of another, with its client, scopes and note; both work for `overlap`.
+
+        The new key lives as long as the old one was made for, unless `expires_in` is given. `prefix` may be
+        the key's id, too. Raises InvalidRequest for one that is not of exactly one key in force, and for a
+        key that has been replaced before; DatabaseUnavailable.
+        """
+        until = _end(now, overlap, "overlap")
+        key, new_id = new_key(), uuid7()
+
+        def work(conn: Connection) -> ApiKey:
+            # Locked: of two rotations at once the second finds the key replaced.
+            old = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False)
+            if old.replaced_by:
+                raise InvalidRequest(
+                    [FieldError("prefix", f"{old.prefix} has been rotated before; rotate its successor")]
+                )
+            lifetime = expires_in or (old.expires_at - old.created_at if old.expires_at else None)
+            clients.add_key(
+                conn,
+                key_id=new_id,
+                client_id=old.client_id,
+                prefix=prefix_of(key),
+                key_hash=self.vault.key_hash(key),
+                scopes=old.scopes,
+                now=now,
+                expires_at=_end(now, lifetime, "expires_in") if lifetime else None,
+                note=old.note,
+            )
+            clients.replace_key(conn, old.id, by=new_id, expires_at=until)
+            (changed,) = clients.keys_named(conn, str(old.id))
+            return changed
+
+        return Rotated(old=transaction(self.engine, work), key=key)
+
+    def revoke(self, prefix: str, *, now: datetime) -> ApiKey:
+        """Revoke the key with this prefix or id, at once, and return it as it was.
+
+        Raises InvalidRequest for one that is not of exactly one key; DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            key = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            clients.revoke_key(conn, key.id, now=now)
+        return key
+
+    def client_id(self, name: str, *, now: datetime) -> UUID:
+        """Return the id of the client with this name, made if there is none."""
+        with connection(self.engine) as conn:
+            return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
+
+    def hashes(self, api_key: str) -> Sequence[bytes]:
+        """Return the hashes that a key is looked up by."""
+        return self.vault.key_hashes(api_key)
+
+    def recognise(self, api_key: str, *, access: AccessCache, now: datetime) -> ApiKey:
+        """Return what is known of a key, by what this process caches, and note that it was used.
+
+        A revoked key works until the cache is refreshed. Raises Unauthenticated, DatabaseUnavailable.
+        """
+        hashes = self.vault.key_hashes(api_key)
+        found = access.find_key(hashes)
+        if found is None:
+            raise Unauthenticated
+        if len(hashes) > 1 and not access.is_listed(hashes[0]):
+            with connection(self.engine) as conn:
+                clients.rehash_key(conn, found.id, hashes[0])
+        self._note_use(found, now)
+        return found
+
+    def authenticate(self, api_key: str, *, now: datetime) -> ApiKey:
+        """Return what is known of a key, and note that it was used.
+
+        Raises Unauthenticated when it is unknown, revoked or expired; DatabaseUnavailable.
+        """
+        hashes = self.vault.key_hashes(api_key)
+        with connection(self.engine) as conn:
+            found = clients.find_key(conn, hashes, now=now)
+            if found and len(hashes) > 1:
+                clients.rehash_key(conn, found.id, hashes[0])
+        if found is None:
+            raise Unauthenticated
+        self._note_use(found, now)
+        return found
+
+    def in_force(self, key_id: UUID, *, now: datetime) -> ApiKey:
+        """Return what is known of a key that was authenticated before, and note that it is used.
+
+        Raises Unauthenticated when it has been revoked or has expired since; DatabaseUnavailable.
+        """
+        with connection(self.engine) as conn:
+            found = clients.key_in_force(conn, key_id, now=now)
+        if found is None:
+            raise Unauthenticated
+        self._note_use(found, now)
+        return found
+
+    def _note_use(self, key: ApiKey, now: datetime) -> None:
+        last = max(filter(None, (key.last_used_at, self._noted.get(key.id))), default=None)
+        if last is not None and last >= now - _USE_NOTED_EVERY:
+            return
+        self._noted[key.id] = now
+        try:
+            with connection(self.engine) as conn:
+                clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
+        except DatabaseUnavailable:
+            # No call is refused because of it: the next one tries again.
+            log.warning("key_use_not_noted", prefix=key.prefix)
+
+
+def _the_one(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
+    """Return the only key of those found, of the ended ones only if `ended`. Raises InvalidRequest."""
+    shown = prefix_of(named)
+    usable = [key for key in found if ended or key.state(now) is not KeyState.EXPIRED]
+    if not usable:
+        raise InvalidRequest([FieldError("prefix", f"{shown} is of no key in force (`otpqueue keys list`)")])
+    if len(usable) > 1:
+        ids = ", ".join(f"{key.id} ({key.client_name}, {key.created_at:%Y-%m-%d %H:%M})" for key in usable)
+        raise InvalidRequest(
+            [FieldError("prefix", f"{shown} is of {len(usable)} keys; give the id of one instead: {ids}")]
+        )
+    return usable[0]
+
+
+def _end(now: datetime, duration: timedelta, field: str) -> datetime:
+    # An overlap may be none: the old key ends at once.
+    if duration < timedelta(0) or (field == "expires_in" and not duration):
+        raise InvalidRequest([FieldError(field, "must be more than nothing")])
+    try:
+        return now + duration
+    except OverflowError:
+        raise InvalidRequest([FieldError(field, "is too long")]) from None

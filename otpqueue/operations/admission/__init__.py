@@ -1,0 +1,1 @@
+"""Admission: the rules, limits, stops and lists that decide whether a code may be sent."""

@@ -1,0 +1,215 @@
+"""Gather the facts that decide whether a code is sent, count the try, and note a refusal.
+
+The rules and their order are in domain/admission.py. A try costs nothing beyond one Redis script, which
+counts it; it is given back what was counted if nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.admission import (
+    REASONS_OF_KNOWN_NUMBERS,
+    AdmissionFacts,
+    AdmissionRules,
+    StoredFacts,
+)
+from otpqueue.domain.caps import day_of
+from otpqueue.domain.errors import NotAdmitted
+from otpqueue.jobs import Waker, WakeUp
+from otpqueue.operations.access.cache import AccessCache
+from otpqueue.operations.admission.applicant import Applicant, Undo
+from otpqueue.operations.admission.limits import CallRate, RequestLimits
+from otpqueue.operations.guard.pumping_guard import PumpingGuard
+from otpqueue.store import refusals
+from otpqueue.store.accepting import NumberLookup
+from otpqueue.store.engine import connection
+from otpqueue.store.guard.tallies import GuardQuestion, Taken
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """A try whose facts in memory and in Redis are known."""
+
+    applicant: Applicant
+    facts: AdmissionFacts
+    refused: bool
+    """Whether a rule refuses it already; one that comes earlier may do so for what Postgres has."""
+    undo: list[Undo] = field(default_factory=list)
+    """What gives back each count of it."""
+    wake_up: int | None = None
+    """What the script that counted it found when it woke a worker; None if it did not."""
+    is_running: bool = False
+    """Whether another call with the same Idempotency-Key is running."""
+    stored: bool = False
+    """Whether something came of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """Decides who is sent a code."""
+
+    engine: Engine
+    access: AccessCache
+    rules: AdmissionRules
+    limits: RequestLimits
+    guard: PumpingGuard
+    waker: Waker
+
+    @contextmanager
+    def attempt(
+        self, applicant: Applicant, *, rate: CallRate | None = None, mark: str | None = None
+    ) -> Iterator[Attempt]:
+        """Count a try; when the block ends, wake a worker if it was stored, give it back if it was not.
+
+        Raises LimitExceeded for the rate of the API key, DatabaseUnavailable.
+        """
+        attempt = self._begin(applicant, rate, mark)
+        try:
+            yield attempt
+        finally:
+            if not attempt.stored:
+                for give_back in reversed(attempt.undo):
+                    give_back()
+            if attempt.wake_up is not None:
+                # Also if nothing was stored: the flag is taken, and others rely on the job to be published.
+                self.waker.follow(WakeUp(attempt.wake_up))
+            elif attempt.stored:
+                self.waker.wake()
+
+    def _begin(self, applicant: Applicant, rate: CallRate | None, mark: str | None) -> Attempt:
+        snapshot = self.access.current()
+        client_id = applicant.client_id
+        settings = self.access.client_settings(client_id)
+        facts = AdmissionFacts(
+            now=applicant.now,
+            client_id=client_id,
+            settings=settings,
+            number=applicant.number,
+            language=applicant.language,
+            is_test=applicant.is_test,
+            is_resend=applicant.resend,
+            stopped=snapshot.is_stopped(client_id=client_id, country=applicant.number.country),
+            clients=len(snapshot.listed.ids),
+            taken=snapshot.taken_on(day_of(applicant.now)),
+            judged=snapshot.current.judged.get(client_id, (0, 0)),
+        )
+        if self.rules.find_refusal(facts) is not None:
+            # The script below would count it: here nothing else may come first that costs more.
+            if rate is not None:
+                rate.count()
+            return Attempt(applicant=applicant, facts=facts, refused=True)
+        limited = self.limits.take(
+            client_id=client_id,
+            settings=settings,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
+            is_resend=applicant.resend,
+            is_test=applicant.is_test,
+            rate=rate,
+            wake=(self.waker.flag_key, self.waker.nudge_key),
+            mark=mark,
+        )
+        return Attempt(
+            applicant=applicant,
+            facts=replace(facts, limit=limited.refusal),
+            refused=limited.refusal is not None or limited.is_running,
+            is_running=limited.is_running,
+            undo=[limited.give_back],
+            wake_up=limited.wake_up,
+        )
+
+    def ask_guard(self, attempt: Attempt) -> None:
+        """Have the guard count a resend. Raises DestinationPaused, noted, DatabaseUnavailable."""
+        with self._noting(attempt):
+            attempt.undo.append(self.guard.take(attempt.applicant))
+
+    def ask_guard_again(self, attempt: Attempt, question: GuardQuestion, taken: Taken) -> GuardQuestion:
+        """Return the next question about a request that the guard has not counted. Raises as `ask_guard`."""
+        with self._noting(attempt):
+            return self.guard.ask_again(attempt.applicant, question, taken)
+
+    @contextmanager
+    def _noting(self, attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        except NotAdmitted as refusal:
+            self.note(refusal, attempt.applicant)
+            raise
+
+    def lookup(self, applicant: Applicant) -> NumberLookup:
+        """Return what to look up of an applicant in Postgres."""
+        return NumberLookup(
+            client_id=applicant.client_id,
+            number_hashes=applicant.number_hashes,
+            client_ip_hashes=applicant.client_ip_hashes,
+            guesses=self.rules.guesses,
+            now=applicant.now,
+        )
+
+    def judge(self, attempt: Attempt, stored: StoredFacts) -> None:
+        """Raise the refusal of an attempt, noted, once what Postgres has is known; return if there is none.
+
+        Raises NotAdmitted, InvalidRequest for the language, LimitsUnavailable, DatabaseUnavailable.
+        """
+        refusal = self.rules.find_refusal(replace(attempt.facts, stored=stored))
+        if refusal is None:
+            return
+        if isinstance(refusal, NotAdmitted):
+            self.note(refusal, attempt.applicant)
+        raise refusal
+
+    def note(self, refusal: NotAdmitted, applicant: Applicant) -> None:
+        """Store a refusal, so that it can be counted and alerted on."""
+        self.note_number(
+            refusal,
+            client_id=applicant.client_id,
+            number_hash=applicant.number_hash,
+            client_ip_hash=applicant.client_ip_hash,
+            country=applicant.number.country,
+            is_test=applicant.is_test,
+            keyless=applicant.keyless,
+            now=applicant.now,
+        )
+
+    def note_number(
+        self,
+        refusal: NotAdmitted,
+        *,
+        client_id: UUID,
+        number_hash: bytes,
+        client_ip_hash: bytes | None,
+        country: str | None,
+        now: datetime,
+        is_test: bool = False,
+        keyless: bool = False,
+    ) -> None:
+        """Store the refusal of a number that never became an applicant's.
+
+        Strangers must not fill the table: what they are refused for is one row a reason and minute, but for
+        numbers that were used before.
+        """
+        is_counted_alone = not keyless or refusal.reason in REASONS_OF_KNOWN_NUMBERS
+        with connection(self.engine) as conn:
+            refusals.add(
+                conn,
+                client_id=client_id,
+                reason=refusal.reason,
+                number_hash=number_hash if is_counted_alone else None,
+                client_ip_hash=client_ip_hash if is_counted_alone else None,
+                country=country if is_counted_alone else None,
+                is_test=is_test,
+                now=now,
+            )
+        metrics.count(metrics.REFUSALS, refusal.reason)
+        log.info("otp_refused", client_id=str(client_id), reason=refusal.reason)

@@ -1,0 +1,66 @@
+"""The do-not-send list: numbers whose owners asked to be left alone, or that an operator wants left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.phone import PhoneNumber
+from otpqueue.operations.admission.reasons import check_reason
+from otpqueue.store import do_not_send
+from otpqueue.store.do_not_send import Blocked
+from otpqueue.store.engine import connection, transaction
+from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocklist:
+    """Keeps the list. It holds from the next request and the next claim on."""
+
+    engine: Engine
+    vault: Vault
+
+    def block(
+        self, phone_number: str, *, reason: str | None, until: datetime | None, now: datetime
+    ) -> PhoneNumber:
+        """Put a number (E.164) on the list, until a moment or for good; return it.
+
+        Raises InvalidPhoneNumber, InvalidRequest for an end that has passed or a reason that names a number,
+        DatabaseUnavailable.
+        """
+        number = phone.parse(phone_number, allow_documentation=True)
+        if until is not None and until <= now:
+            raise InvalidRequest([FieldError("until", "must be a day to come")])
+        check_reason(reason)
+        transaction(
+            self.engine,
+            lambda conn: do_not_send.block(
+                conn, number.e164, reason=reason, until=until, now=now, vault=self.vault
+            ),
+        )
+        log.info("number_blocked", country=number.country, until=until.isoformat() if until else None)
+        return number
+
+    def unblock(self, phone_number: str) -> tuple[str, bool]:
+        """Remove a number (E.164) from the list; return it masked and whether it was on the list.
+
+        Also one that today's numbering plan no longer allows. Raises InvalidPhoneNumber, DatabaseUnavailable.
+        """
+        forms = phone.stored_forms(phone_number)
+        number_hashes = self.vault.stored_hashes(forms)
+        removed = transaction(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
+        if removed:
+            log.info("number_unblocked", country=phone.country_of(forms[0]))
+        return phone.masked(forms[0]), removed
+
+    def list(self, *, now: datetime) -> list[Blocked]:
+        """Return the list, newest first. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return do_not_send.blocked(conn, now=now, vault=self.vault)

@@ -1,0 +1,101 @@
+"""What operators do about one number: see its wrong codes, and let it in again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.limits import GuessPolicy
+from otpqueue.store import guesses
+from otpqueue.store.accepting import NumberLookup, read_facts
+from otpqueue.store.engine import connection
+from otpqueue.store.guesses import OfNumber
+from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberStanding:
+    """How one client's wrong codes for a number stand."""
+
+    client: str
+    in_a_row: int
+    locked: bool
+    """Whether only `unlock` lets it in again."""
+    refused_until: datetime | None
+    """Until when no new request is taken because of the last hour's; None if one is."""
+    unlocked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Shows and unlocks numbers. Operators type them in E.164; they are not stored.
+
+    A number that today's numbering plan no longer allows is found all the same.
+    """
+
+    engine: Engine
+    vault: Vault
+    policy: GuessPolicy
+
+    def status(self, number: str, *, now: datetime) -> list[NumberStanding]:
+        """Return how the number stands with each client that has wrong codes for it.
+
+        Raises InvalidPhoneNumber, DatabaseUnavailable.
+        """
+        number_hashes = self._hashes(number)
+        with connection(self.engine) as conn:
+            found = guesses.of_number(conn, number_hashes, since=self._since(now))
+        return [self._standing(one, number_hashes, now) for one in found]
+
+    def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
+        """Forgive the wrong codes for a number, of one client or of all; return the clients' names.
+
+        Raises InvalidRequest when the client, or whichever, has none; else as `status`.
+        """
+        number_hashes = self._hashes(number)
+        with connection(self.engine) as conn:
+            everybody = guesses.of_number(conn, number_hashes, since=self._since(now))
+            found = [one for one in everybody if client in {None, one.client}]
+            if not found:
+                raise InvalidRequest([FieldError("number", "has no wrong codes that could be forgiven")])
+            for one in found:
+                guesses.unlock(conn, client_id=one.client_id, number_hashes=number_hashes, now=now)
+                log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
+        return [one.client for one in found]
+
+    def _standing(self, one: OfNumber, number_hashes: Sequence[bytes], now: datetime) -> NumberStanding:
+        quota = self.policy.number
+        refused_until = None
+        if quota:
+            window = timedelta(seconds=quota.window_s)
+            lookup = NumberLookup(
+                client_id=one.client_id,
+                number_hashes=number_hashes,
+                client_ip_hashes=None,
+                guesses=self.policy,
+                now=now,
+            )
+            nth = read_facts(self.engine, lookup).number_nth
+            refused_until = nth and nth + window
+        return NumberStanding(
+            client=one.client,
+            in_a_row=one.in_a_row,
+            locked=self.policy.locks(one.in_a_row),
+            refused_until=refused_until,
+            unlocked_at=one.unlocked_at,
+        )
+
+    def _since(self, now: datetime) -> datetime:
+        """Return since when wrong codes keep new requests out, in a row or not."""
+        return now - timedelta(seconds=self.policy.number.window_s if self.policy.number else 0)
+
+    def _hashes(self, number: str) -> Sequence[bytes]:
+        return self.vault.stored_hashes(phone.stored_forms(number))

@@ -1,0 +1,168 @@
+"""The kill switch: stop sending for all, a country or a client, let it go on, and see how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain import phone
+from otpqueue.domain.caps import Caps, Scope, day_of
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.operations.admission.reasons import check_reason
+from otpqueue.store import clients, send_counts, stops
+from otpqueue.store.engine import connection
+from otpqueue.store.send_counts import SendCount, Subject
+from otpqueue.store.stops import Stop
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+EVERYTHING = "everything"
+"""What a stop for all is of; others are of a `country` or a `client`, and its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopShown:
+    """A stop as people read it."""
+
+    what: str
+    reason: str | None
+    stopped_by: str
+    stopped_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What a day's count stands at, and what it may come to."""
+
+    what: str
+    taken: int
+    cap: int | None
+    """None for no cap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingStatus:
+    """For what sending is stopped, and how many codes the day has had."""
+
+    stops: tuple[StopShown, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingSwitch:
+    """Stops sending. It holds from the next request and the next claim on; what is being sent is finished."""
+
+    engine: Engine
+    caps: Caps
+    wake: Callable[[], bool]
+
+    def stop(
+        self, *, country: str | None, client: str | None, reason: str | None, by: str, now: datetime
+    ) -> bool:
+        """Stop sending for all, or for one country or client; return whether it was not stopped before.
+
+        Raises InvalidRequest for what is no country, an unknown client or both, and for a reason that names a
+        number; DatabaseUnavailable.
+        """
+        check_reason(reason)
+        with connection(self.engine) as conn:
+            scope, subject = self._subject(conn, country=country, client=client)
+            new = Stop(scope=scope, subject=subject, reason=reason, stopped_by=by, stopped_at=now)
+            stopped = stops.stop(conn, new)
+        if stopped:
+            log.warning("sending_stopped", scope=scope.value, subject=subject, reason=reason, by=by)
+        return stopped
+
+    def resume(self, *, country: str | None, client: str | None, by: str, now: datetime) -> bool:
+        """End one stop and wake a worker; return whether it was in force. Other stops go on.
+
+        Raises as `stop` does.
+        """
+        with connection(self.engine) as conn:
+            scope, subject = self._subject(conn, country=country, client=client)
+            resumed = stops.resume(conn, scope=scope, subject=subject, by=by, now=now)
+        if resumed:
+            log.warning("sending_resumed", scope=scope.value, subject=subject, by=by)
+            self.wake()
+        return resumed
+
+    def stops(self) -> tuple[StopShown, ...]:
+        """Return what is stopped. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            found = stops.in_force(conn)
+            names = (
+                {str(id_): name for id_, (name, _) in clients.names_and_settings(conn).items()}
+                if found
+                else {}
+            )
+        return _shown(found, names)
+
+    def status(self, *, now: datetime) -> SendingStatus:
+        """Return what is stopped, and the day's counts beside their caps. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            found = stops.in_force(conn)
+            counts = send_counts.of_day(conn, day_of(now))
+            known = clients.names_and_settings(conn)
+        names = {str(client_id): name for client_id, (name, _) in known.items()}
+        caps = {
+            str(client_id): self.caps.of_client(own, clients=len(known))
+            for client_id, (_, own) in known.items()
+        }
+        if not any(count.scope is Scope.ALL for count in counts):
+            counts = [SendCount(scope=Scope.ALL, subject="", taken=0), *counts]
+        return SendingStatus(
+            stops=_shown(found, names),
+            lines=tuple(
+                Line(
+                    what=_what(count.scope, count.subject, names),
+                    taken=count.taken,
+                    cap=self._cap(count, caps),
+                )
+                for count in counts
+            ),
+        )
+
+    def _cap(self, count: SendCount, of_clients: dict[str, int | None]) -> int | None:
+        if count.scope is Scope.ALL:
+            return self.caps.overall
+        if count.scope is Scope.CLIENT:
+            return of_clients.get(count.subject, self.caps.per_client)
+        return self.caps.of_country(count.subject)
+
+    def _subject(self, conn: Connection, *, country: str | None, client: str | None) -> Subject:
+        if country is not None and client is not None:
+            raise InvalidRequest([FieldError("client", "cannot be given together with a country")])
+        if country is not None:
+            if country not in phone.COUNTRIES:
+                raise InvalidRequest([FieldError("country", "must be ISO 3166 alpha-2, e.g. GB, or 001")])
+            return Scope.COUNTRY, country
+        if client is not None:
+            client_id = clients.find_client(conn, client)
+            if client_id is None:
+                raise InvalidRequest([FieldError("client", "is not the name of a client")])
+            return Scope.CLIENT, str(client_id)
+        return send_counts.ALL
+
+
+def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopShown, ...]:
+    return tuple(
+        StopShown(
+            what=_what(one.scope, one.subject, names),
+            reason=one.reason,
+            stopped_by=one.stopped_by,
+            stopped_at=one.stopped_at,
+        )
+        for one in found
+    )
+
+
+def _what(scope: Scope, subject: str, names: dict[str, str]) -> str:
+    if scope is Scope.ALL:
+        return EVERYTHING
+    if scope is Scope.CLIENT:
+        return f"client {names.get(subject, subject)}"
+    return f"country {subject}"

@@ -1,0 +1,1 @@
+"""Alerts: evaluate rules, open and resolve alerts, notify operators."""

@@ -1,0 +1,226 @@
+"""Evaluate the rules once a minute: look at what each needs, and enter what was found.
+
+Facts are read before the transaction that enters them. What one rule cannot read keeps no other from being
+evaluated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.alert_rules import WATCHES, Watch, from_counts, from_numbers, top_reasons
+from otpqueue.domain.alerts import ALL, Measure, Rule, Verdict, judge, worst_first
+from otpqueue.domain.circuit import State
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.provider_calls import CallFailure
+from otpqueue.domain.stats import Tally
+from otpqueue.operations.alerts.lifecycle import AlertBook, Evaluated, RuleMeasures
+from otpqueue.store.alerts import facts, records
+from otpqueue.store.alerts.facts import DisabledEndpoint, Queue, WaitingEvent
+from otpqueue.store.alerts.records import Evaluation
+from otpqueue.store.engine import allow_time, connection, snapshot
+from otpqueue.store.privacy import seal_counts
+from otpqueue.store.vault import MOST_SEALS
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+ELSEWHERE = frozenset({"workers_silent"})
+"""Rules that API processes evaluate: this job does not run without workers."""
+
+_HABIT_S = 30
+"""A week of a large deployment is more to add up than any statement may take elsewhere."""
+
+_OVERLAP = timedelta(minutes=3)
+"""What happened shortly before the last evaluation may have been committed after it."""
+
+_STALE = timedelta(minutes=3)
+"""Events that have waited for so long to be added up make the roll-ups too old to judge by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateAlerts:
+    """Evaluates. Of two at once one works, the other leaves it to that one."""
+
+    engine: Engine
+    rules: Mapping[str, Rule]
+    circuit: Callable[[], State]
+    book: AlertBook
+    seal_key_id: str
+    """The id of the key that seals."""
+
+    def __call__(self, *, now: datetime) -> Evaluated:
+        """Evaluate every rule that is on. Raises DatabaseUnavailable."""
+        began, last = time.monotonic(), self.book.last()
+        if self.book.is_soon(last, now):
+            return Evaluated(skipped=True)
+        here = [rule for name, rule in self.rules.items() if name not in ELSEWHERE]
+        with connection(self.engine) as conn:
+            waiting = facts.oldest_event(conn)
+            unknown = [name for name in records.count_open(conn) if name not in self.rules]
+        can_judge = _has_statistics(waiting, last, now)
+        looked = [
+            found
+            for rule in here
+            if not rule.off and (can_judge or rule.name not in WATCHES)
+            for found in [self.look(rule, last.at if last else None, now)]
+            if found
+        ]
+        return self.book.enter(
+            looked,
+            # A rule that this version does not know any more is as good as off.
+            retired=[*(rule.name for rule in here if rule.off), *unknown],
+            examples=partial(_examples, now=now),
+            now=now,
+            took_ms=round((time.monotonic() - began) * 1000),
+            waiting=waiting.id if waiting else None,
+        )
+
+    def look(self, rule: Rule, last: datetime | None, now: datetime) -> RuleMeasures | None:
+        """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
+        watch = WATCHES.get(rule.name)
+
+        def measure(conn: Connection) -> list[Measure]:
+            if watch and watch.habit:
+                allow_time(conn, _HABIT_S)
+            measures = self._measures(conn, rule, last, now)
+            return _with_series(conn, rule, watch, measures, now) if watch else measures
+
+        try:
+            # One snapshot: value, sample, figures, reasons and the chart must not contradict each other.
+            return RuleMeasures(rule=rule, measures=snapshot(self.engine, measure))
+        except DatabaseUnavailable as error:
+            # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
+            log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)
+        except Exception:
+            log.exception("alert_rule_failed", rule=rule.name)
+        return None
+
+    def _measures(self, conn: Connection, rule: Rule, last: datetime | None, now: datetime) -> list[Measure]:
+        if rule.name in WATCHES:
+            watch = WATCHES[rule.name]
+            return from_counts(rule, watch, facts.windows(conn, rule, watch, now=now))
+        match rule.name:
+            case "number_requests" | "number_wrong_codes":
+                count = facts.asking if rule.name == "number_requests" else facts.guessing
+                known = records.known_numbers(conn, rule.name)
+                fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
+                return from_numbers(count(conn, rule, known=known, fresh=fresh, now=now))
+            case "queue_age":
+                return [_of_queue(facts.queue(conn, now=now), now)]
+            case "circuit_open":
+                return [_of_circuit(self.circuit(), facts.failed_calls(conn, now=now))]
+            case "webhook_disabled":
+                return [_of_endpoint(one) for one in facts.disabled_endpoints(conn)]
+            case "seal_key_worn":
+                return [_of_seal_key(self.seal_key_id, seal_counts.counts(conn))]
+        raise ValueError(f"{rule.name} is not evaluated here")
+
+
+def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: datetime) -> bool:
+    """Return whether events are being added up: the oldest that waits is young, or another than last time.
+
+    A late event can be old at once: a price in a delivery report belongs to the minute of the send.
+    """
+    if waiting is None or now - waiting.at < _STALE or last is None or last.waiting != waiting.id:
+        return True
+    log.warning("alerts_without_statistics", waiting_s=round((now - waiting.at).total_seconds()))
+    return False
+
+
+def _of_queue(queue: Queue, now: datetime) -> Measure:
+    waited = 0.0 if queue.oldest is None else max((now - queue.oldest).total_seconds(), 0)
+    return Measure(subject=ALL, value=waited, sample=queue.due, figures={"due": queue.due})
+
+
+def _of_circuit(state: State, failures: Mapping[CallFailure, int]) -> Measure:
+    value = 0 if state is State.CLOSED else 1
+    reasons = {failure.value: n for failure, n in failures.items()}
+    return Measure(
+        subject=ALL,
+        value=value,
+        sample=1,
+        figures={"circuit": state.value, "failed_calls_of_5_min": sum(reasons.values())},
+        reasons=top_reasons(reasons),
+    )
+
+
+def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> Measure:
+    # Only the key that seals: one that was replaced is used up no further.
+    sealed = seals.get(key_id, 0)
+    figures: dict[str, float | int | str] = {"key_id": key_id, "seals": sealed, "most_seals": MOST_SEALS}
+    return Measure(subject=ALL, value=sealed / MOST_SEALS, sample=sealed, figures=figures)
+
+
+def _of_endpoint(one: DisabledEndpoint) -> Measure:
+    figures = {"reason": one.reason, "since": f"{one.disabled_at:%Y-%m-%d %H:%M:%S} UTC"}
+    return Measure(subject=one.client, value=1, sample=1, figures=figures)
+
+
+def _with_series(
+    conn: Connection, rule: Rule, watch: Watch, measures: Sequence[Measure], now: datetime
+) -> list[Measure]:
+    """Return the measures, with a chart of the window for those that an alert may open for."""
+    open_subjects = records.open_subjects(conn, rule.name)
+    wanted = {
+        one.subject
+        for one in worst_first(rule, measures)
+        if judge(rule, one, is_open=False) is Verdict.BAD and one.subject not in open_subjects
+    }
+    shown = [
+        replace(one, series=_series(conn, rule, watch, one.subject, now)) if one.subject in wanted else one
+        for one in measures
+    ]
+    if rule.name == "provider_misconfigured" and wanted:
+        # The roll-ups count statuses alone; the codes of the attempts name what is refused.
+        reasons = facts.refused_for_configuration(conn, rule, now=now)
+        return [replace(one, reasons=reasons) for one in shown]
+    return shown
+
+
+def _series(conn: Connection, rule: Rule, watch: Watch, subject: str, now: datetime) -> dict[str, Any]:
+    step, steps = facts.series(conn, rule, watch, subject, now=now)
+    return {
+        "unit": watch.chart_unit.value,
+        "step_s": round(step.total_seconds()),
+        "points": [_point(at, watch, tally) for at, tally in steps],
+    }
+
+
+def _examples(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> list[str] | None:
+    """Return the ids of some requests that show what an alert is about; None if they cannot be read.
+
+    They are read when the alert opens, and not with the measure: no request that has been erased meanwhile
+    may be named.
+    """
+    try:
+        # An error here must not keep the alert from opening.
+        with conn.begin_nested():
+            found = _find_examples(conn, rule, measure, now)
+            return None if found is None else [str(one) for one in found]
+    except Exception:
+        log.exception("alert_evidence_failed", rule=rule.name)
+    return None
+
+
+def _find_examples(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> Sequence[UUID] | None:
+    if measure.number_hash is not None:
+        return facts.newest_of_number(conn, measure, since=now - rule.window)
+    if rule.name == "queue_age":
+        return facts.oldest_due(conn, now=now)
+    watch = WATCHES.get(rule.name)
+    return facts.examples(conn, rule, watch, measure.subject, now=now) if watch else None
+
+
+def _point(at: datetime, watch: Watch, tally: Tally) -> dict[str, Any]:
+    value, sample = watch.chart(tally)
+    shown = None if value is None else round(value, 4)
+    return {"at": at.isoformat().replace("+00:00", "Z"), "value": shown, "sample": sample}

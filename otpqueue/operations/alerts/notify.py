@@ -1,0 +1,238 @@
+"""Deliver notices of alerts: from the outbox, each once on each channel, for as long as it takes.
+
+A notice is claimed with a lease, delivered while nothing of Postgres is held, and settled. Who dies between
+delivering and settling leaves one that is delivered twice: its id is the same both times.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from uuid_utils.compat import uuid7
+
+from otpqueue import mail, outbound
+from otpqueue.domain.alert_notices import NoticeText, compose_notice, compose_test_notice, next_try, slack
+from otpqueue.domain.alerts import Alert, Channel
+from otpqueue.operations.recording import record_when_possible
+from otpqueue.store.alerts import notices, records
+from otpqueue.store.alerts.notices import Claimed
+from otpqueue.store.engine import connection, run, transaction
+from otpqueue.store.vault import Vault
+from otpqueue.telemetry import metrics
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+ID_HEADER = "X-Otpqueue-Notice-Id"
+
+_LEASE_S = 120.0
+"""Longer than any channel takes."""
+
+_BUDGET_S = 30.0
+
+
+class NotDelivered(Exception):
+    """A notice did not arrive; `reason` is one word."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Courier(Protocol):
+    """Delivers notices on one channel."""
+
+    @property
+    def channel(self) -> Channel:
+        """Which."""
+
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:
+        """Deliver a notice; without an alert it is a test. Raises NotDelivered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToLog:
+    """Writes notices into the log."""
+
+    channel: Channel = Channel.LOG
+
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+        """Write one record."""
+        if alert is None:
+            log.warning("alert_test", notice_id=str(notice.id))
+            return
+        of = alert.opening if notice.opened and alert.opening else alert
+        record = {
+            "alert_id": str(alert.id),
+            "rule": alert.rule,
+            "subject": alert.subject,
+            "value": of.value,
+            "threshold": alert.threshold,
+            "window_s": alert.window_s,
+            "sample": of.sample,
+        }
+        if notice.opened:
+            log.error("alert_opened", **record)
+        else:
+            log.warning("alert_closed", **record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToWebhook:
+    """Posts notices as Slack takes them."""
+
+    post: outbound.Outbound
+    url: str
+    channel: Channel = Channel.WEBHOOK
+
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+        """Post one. Raises NotDelivered."""
+        headers = {"Content-Type": "application/json", ID_HEADER: str(notice.id)}
+        try:
+            status = self.post.post(self.url, body=json.dumps(slack(notice)).encode(), headers=headers)
+        except outbound.Undeliverable as error:
+            raise NotDelivered(error.reason) from None
+        if not 200 <= status < 300:
+            raise NotDelivered(f"http_{status}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToMail:
+    """Sends notices by e-mail."""
+
+    mailer: mail.Mailer
+    to: Sequence[str]
+    channel: Channel = Channel.EMAIL
+
+    def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
+        """Send one. Raises NotDelivered."""
+        try:
+            refused = self.mailer.send(
+                self.to,
+                subject=f"otpqueue {notice.title}",
+                text=notice.text,
+                message_id=str(notice.id),
+                at=now,
+            )
+        except mail.Undeliverable as error:
+            raise NotDelivered(error.reason) from None
+        if refused:
+            log.warning("alert_mail_refused_for_some", notice_id=str(notice.id), refused=len(refused))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What came of a test notice."""
+
+    channel: Channel
+    problem: str | None
+    """None if it arrived."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotifyAlerts:
+    """Delivers what is in the outbox."""
+
+    engine: Engine
+    vault: Vault
+    couriers: Sequence[Courier]
+    public_url: str | None = None
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels that are set."""
+        return tuple(courier.channel for courier in self.couriers)
+
+    def __call__(self, *, now: datetime) -> int:
+        """Deliver what is due and return how many arrived. Raises DatabaseUnavailable.
+
+        A channel that fails once is left alone until the next run: it must not hold the others up.
+        """
+        end, arrived = time.monotonic() + _BUDGET_S, 0
+        for courier in self.couriers:
+            while time.monotonic() < end:
+                claimed = self._claim(courier.channel, now)
+                if claimed is None or not self._deliver(courier, claimed, now):
+                    break
+                arrived += 1
+        return arrived
+
+    def test(self, *, by: str, now: datetime) -> list[Tried]:
+        """Send a test notice on every channel, and say what came of each."""
+        tried = []
+        for courier in self.couriers:
+            problem = None
+            try:
+                courier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
+            except NotDelivered as error:
+                problem = error.reason
+            tried.append(Tried(channel=courier.channel, problem=problem))
+        return tried
+
+    def _claim(self, channel: Channel, now: datetime) -> Claimed | None:
+        return run(self.engine, lambda conn: notices.claim(conn, channel, now=now, lease_s=_LEASE_S))
+
+    def _deliver(self, courier: Courier, claimed: Claimed, now: datetime) -> bool:
+        with connection(self.engine) as conn:
+            alert = records.find(conn, claimed.alert_id, now=now, vault=self.vault)
+            last = records.values(conn, claimed.alert_id, limit=1)
+        if alert is None:  # purged since it was claimed, and the notice with it
+            return True
+        notice = compose_notice(
+            alert,
+            claimed.transition,
+            notice_id=claimed.id,
+            public_url=self.public_url,
+            had_data=not last or last[-1].value is not None,
+        )
+        try:
+            courier.deliver(notice, alert, now=now)
+        except NotDelivered as error:
+            self._failed(claimed, error.reason, now)
+            return False
+        self._arrived(claimed, now)
+        return True
+
+    def _arrived(self, claimed: Claimed, now: datetime) -> None:
+        def work(conn: Connection) -> None:
+            if notices.delivered(conn, claimed, now=now):
+                records.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
+
+        # Until this is recorded the notice is claimed again when its lease expires.
+        record_when_possible(lambda: transaction(self.engine, work), what="alert_notice", results=1)
+        metrics.count(metrics.NOTICES, claimed.channel.value, "delivered")
+
+    def _failed(self, claimed: Claimed, problem: str, now: datetime) -> None:
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        again = next_try(created_at=claimed.created_at, tries=claimed.tries, now=now, jitter=jitter)
+
+        def work(conn: Connection) -> None:
+            notices.failed(conn, claimed, problem=problem, next_try_at=again)
+            if claimed.tries == 1 or again is None:
+                what = "notice_failed" if again else "notice_given_up"
+                records.note(conn, claimed.alert_id, what, now=now, detail=f"{_of(claimed)}: {problem}")
+
+        transaction(self.engine, work)
+        record = {
+            "alert_id": str(claimed.alert_id),
+            "channel": claimed.channel.value,
+            "transition": claimed.transition.value,
+            "problem": problem,
+            "tries": claimed.tries,
+        }
+        metrics.count(metrics.NOTICES, claimed.channel.value, "failed" if again else "given_up")
+        if again is None:
+            log.error("alert_notice_given_up", **record)
+        else:
+            log.warning("alert_notice_failed", **record)
+
+
+def _of(claimed: Claimed) -> str:
+    return f"{claimed.transition} by {claimed.channel}"

@@ -1,0 +1,81 @@
+"""Notice that a worker or beat is silent. It runs in the API: where all of them are, no job would.
+
+So it delivers its notices itself, too, for as long as something is silent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.alerts import Measure, Rule, breaks
+from otpqueue.domain.heartbeats import Heartbeat, Kind
+from otpqueue.operations.alerts.lifecycle import AlertBook, Evaluated, RuleMeasures
+from otpqueue.operations.alerts.notify import NotifyAlerts
+from otpqueue.store import heartbeats
+from otpqueue.store.engine import connection
+
+RULE = "workers_silent"
+BEAT = "beat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateWorkers:
+    """Evaluates `workers_silent`: for beat, and for each queue that some worker must serve."""
+
+    engine: Engine
+    rules: Mapping[str, Rule]
+    book: AlertBook
+    queues: Sequence[str]
+    notify: NotifyAlerts
+    began: datetime
+    """When this process began to watch."""
+    worked: dict[str, datetime] = field(default_factory=dict)
+    """When this process last saw a working process, by subject. Without one, `began` counts."""
+
+    def __call__(self, *, now: datetime) -> Evaluated:
+        """Evaluate, and deliver notices while something is silent. Raises DatabaseUnavailable."""
+        began, rule = time.monotonic(), self.rules[RULE]
+        if self.book.is_soon(self.book.last(), now):
+            return Evaluated(skipped=True)
+        measures = [] if rule.off else self._measures(now)
+        evaluated = self.book.enter(
+            [] if rule.off else [RuleMeasures(rule=rule, measures=measures)],
+            retired=[RULE] if rule.off else [],
+            examples=lambda _conn, _rule, _measure: None,
+            now=now,
+            took_ms=round((time.monotonic() - began) * 1000),
+        )
+        if evaluated.closed or any(breaks(rule, measure.value or 0) for measure in measures):
+            self.notify(now=now)
+        return evaluated
+
+    def _measures(self, now: datetime) -> list[Measure]:
+        with connection(self.engine) as conn:
+            signs = heartbeats.living(conn)
+        workers = [one for one in signs if one.kind is Kind.WORKER]
+        return [
+            self._measure(BEAT, [one for one in signs if one.kind is Kind.BEAT], now),
+            *(
+                self._measure(f"queue {queue}", [one for one in workers if queue in one.queues], now)
+                for queue in self.queues
+            ),
+        ]
+
+    def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> Measure:
+        """Return how long no process has worked; one that cannot reach the broker does not work."""
+        for one in signs:
+            worked_at = now - timedelta(seconds=one.idle_s)
+            self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))
+        silent_s = (now - self.worked.get(subject, self.began)).total_seconds()
+        living = [one for one in signs if one.lives]
+        return Measure(
+            subject=subject,
+            value=max(silent_s, 0),
+            sample=len(living),
+            figures={"living": len(living), "cut_off": sum(not one.in_touch for one in living)},
+        )

@@ -1,0 +1,149 @@
+"""What an operator asks the pumping guard, and what he lets through."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import phonenumbers
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.guard import Policy, budget
+from otpqueue.domain.phone import NO_COUNTRY
+from otpqueue.store.engine import allow_time, connection, transaction
+from otpqueue.store.guard import reports
+from otpqueue.store.guard.reports import BlockSums, Excepted, Refusals
+
+LONGEST = timedelta(days=90)
+_PATIENCE_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A country or a block in the report."""
+
+    subject: str
+    blocks: int
+    sent: int
+    verified: int
+    refused: int
+    refused_verified: int
+    budget: float | None
+    """Unverified sends a day; 1 for a new block; None for a country, whose known blocks have theirs each."""
+
+    @property
+    def share(self) -> float | None:
+        """The share of sends that were verified."""
+        return self.verified / self.sent if self.sent else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How countries and blocks did, those with the most refused tries and unverified sends first."""
+
+    since: datetime
+    countries: list[Line]
+    blocks: list[Line]
+    reasons: dict[tuple[str, str], int]
+    """Refused tries by mode and reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardDesk:
+    """Reports on the guard and keeps its exceptions."""
+
+    engine: Engine
+    policy: Policy
+
+    def report(self, *, since: datetime, now: datetime, country: str | None = None) -> Report:
+        """Return what happened since then (whole hours), of one country or all.
+
+        Raises DatabaseUnavailable.
+        """
+
+        def read(conn: Connection) -> Report:
+            allow_time(conn, _PATIENCE_S)  # it may read 14 days of a busy deployment
+            sums = reports.blocks(conn, since=since, now=now, country=country)
+            return Report(
+                since=since,
+                countries=self._countries(sums),
+                blocks=_worst_first([self._line(one) for one in sums]),
+                reasons=reports.reasons(conn, since=since),
+            )
+
+        return transaction(self.engine, read)
+
+    def decisions(self, *, since: datetime, limit: int) -> list[Refusals]:
+        """Return the newest refusals, real ones and those of shadow mode. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return reports.refusals(conn, since=since, limit=limit)
+
+    def allow(self, subject: str, *, lasting: timedelta, now: datetime) -> datetime:
+        """Let all numbers of a country or prefix through; return until when.
+
+        Raises InvalidRequest, DatabaseUnavailable.
+        """
+        subject = _checked(subject)
+        if not timedelta() < lasting <= LONGEST:
+            raise InvalidRequest([FieldError("for", f"must be over 0 and at most {LONGEST.days} days")])
+        with connection(self.engine) as conn:
+            reports.allow(conn, subject, until=now + lasting, now=now)
+        return now + lasting
+
+    def disallow(self, subject: str) -> bool:
+        """End an exception; return whether there was one. Raises InvalidRequest, DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return reports.disallow(conn, _checked(subject))
+
+    def exceptions(self, *, now: datetime) -> list[Excepted]:
+        """Return the exceptions in force. Raises DatabaseUnavailable."""
+        with connection(self.engine) as conn:
+            return reports.exceptions(conn, now=now)
+
+    def _line(self, one: BlockSums) -> Line:
+        may = budget(self.policy.block_floor, self.policy.share, one.best_day) if one.best_day else 1
+        return Line(
+            subject=one.block,
+            blocks=1,
+            sent=one.sent,
+            verified=one.verified,
+            refused=one.refused,
+            refused_verified=one.refused_verified,
+            budget=may,
+        )
+
+    def _countries(self, sums: list[BlockSums]) -> list[Line]:
+        by_country: dict[str, list[BlockSums]] = defaultdict(list)
+        for one in sums:
+            by_country[one.country].append(one)
+        return _worst_first(
+            [
+                Line(
+                    subject=country,
+                    blocks=len(ones),
+                    sent=sum(one.sent for one in ones),
+                    verified=sum(one.verified for one in ones),
+                    refused=sum(one.refused for one in ones),
+                    refused_verified=sum(one.refused_verified for one in ones),
+                    budget=None,
+                )
+                for country, ones in by_country.items()
+            ]
+        )
+
+
+def _worst_first(lines: list[Line]) -> list[Line]:
+    return sorted(lines, key=lambda line: (-line.refused, line.verified - line.sent, line.subject))
+
+
+def _checked(subject: str) -> str:
+    subject = subject.strip().removeprefix("+").upper()
+    if subject in phonenumbers.SUPPORTED_REGIONS or subject == NO_COUNTRY:
+        return subject
+    # More digits than a block's would name few people.
+    if re.fullmatch(r"[1-9][0-9]{0,10}", subject, re.ASCII):
+        return subject
+    raise InvalidRequest([FieldError("subject", "must be a country like GB or the first digits of numbers")])

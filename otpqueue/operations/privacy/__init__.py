@@ -1,0 +1,1 @@
+"""Privacy: purge by retention, erase a number, rotate keys."""

@@ -1,0 +1,140 @@
+"""Delete what has been kept long enough: hourly, in small steps, beside the traffic.
+
+The pace follows the load: a step that takes longer than intended is followed by a smaller one, and by a pause
+of the same length.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.store.engine import allow_time, transaction
+from otpqueue.store.privacy import purging
+from otpqueue.store.privacy.holdings import Holding
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 500
+"""Rows of a step at most. All that belongs to them is deleted with them."""
+
+PAUSE_S = 0.05
+"""After each step at least."""
+
+_STEP_S = 0.1
+"""How long a step is intended to take."""
+
+_LEAST_SHARE = 25
+"""A step is never smaller than the largest one divided by this."""
+
+_RETRY_S = 1.0
+_BUDGET_S = 1200.0
+_COUNT_S = 300.0
+
+
+class _Pace:
+    """How many rows the next step deletes, and how long the purge pauses before it."""
+
+    def __init__(self, most: int, pause_s: float) -> None:
+        self.rows, self.pause_s = most, pause_s
+        self._most, self._least = most, max(1, most // _LEAST_SHARE)
+        self._least_pause_s = pause_s
+
+    def adapt(self, took_s: float) -> None:
+        """Choose the next step by how long one of `rows` rows took."""
+        factor = min(2.0, max(0.5, _STEP_S / max(took_s, 0.001)))
+        self.rows = min(self._most, max(self._least, round(self.rows * factor)))
+        # As long as the step took: Postgres spends half of the time at most on the purge.
+        self.pause_s = max(self._least_pause_s, took_s)
+
+    def shrink(self) -> bool:
+        """Halve the step after one that came to nothing; return False if it was as small as can be."""
+        if self.rows <= self._least:
+            return False
+        self.rows, self.pause_s = max(self._least, self.rows // 2), _RETRY_S
+        return True
+
+
+class Purge:
+    """Purges. Of two at once one works, the other leaves it to that one."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        retention: timedelta,
+        batch: int = BATCH,
+        pause_s: float = PAUSE_S,
+        budget_s: float = _BUDGET_S,
+    ) -> None:
+        """Keep requests for `retention`. A purge lasts `budget_s` seconds at most: the next one goes on."""
+        self._engine, self._retention = engine, retention
+        self._batch, self._pause_s, self._budget_s = batch, pause_s, budget_s
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End after the batch in hand."""
+        self._stop.set()
+
+    def __call__(self, *, now: datetime) -> Mapping[str, int]:
+        """Delete what is too old and return how many rows of each table, without those that went with them.
+
+        Each batch is a transaction of its own, so that whatever interrupts a purge undoes one batch at most.
+        Raises DatabaseUnavailable.
+        """
+        end = time.monotonic() + self._budget_s
+        deleted: dict[str, int] = {}
+        pace = _Pace(self._batch, self._pause_s)
+        try:
+            for holding in purging.AGEING:
+                deleted[holding.table.name] = 0
+                step = purging.DeletedBatch(rows=0, newest=None)
+                while (step := self._delete_batch(holding, pace, since=step.newest, now=now)).rows:
+                    deleted[holding.table.name] += step.rows
+                    if time.monotonic() >= end or self._stop.wait(pace.pause_s):
+                        log.warning("purge_put_off", stopped=self._stop.is_set(), table=holding.table.name)
+                        return deleted
+        finally:
+            if any(deleted.values()):
+                log.info("purged", rows=deleted)
+        return deleted
+
+    def due(self, *, now: datetime) -> Mapping[str, int]:
+        """Return how many rows of each table are too old, and delete none. Raises DatabaseUnavailable."""
+
+        def work(conn: Connection) -> dict[str, int]:
+            allow_time(conn, _COUNT_S)
+            return {
+                holding.table.name: purging.count(conn, holding, retention=self._retention, now=now)
+                for holding in purging.AGEING
+            }
+
+        return transaction(self._engine, work)
+
+    def _delete_batch(
+        self, holding: Holding, pace: _Pace, *, since: datetime | date | None, now: datetime
+    ) -> purging.DeletedBatch:
+        def work(conn: Connection) -> purging.DeletedBatch:
+            if not purging.take_turn(conn):
+                return purging.DeletedBatch(rows=0, newest=None)
+            return purging.delete_batch(
+                conn, holding, retention=self._retention, now=now, limit=pace.rows, since=since
+            )
+
+        while True:
+            begin = time.monotonic()
+            try:
+                step = transaction(self._engine, work)
+            except DatabaseUnavailable:
+                # A step that takes longer than a statement may is tried again with fewer rows.
+                if not pace.shrink() or self._stop.wait(pace.pause_s):
+                    raise
+                continue
+            pace.adapt(time.monotonic() - begin)
+            return step

@@ -1,0 +1,201 @@
+"""Replace the look-up key: hash stored numbers anew, and know whether the old key is still needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue import clock
+from otpqueue.domain.errors import LimitsUnavailable
+from otpqueue.domain.limits import GuessPolicy, Quotas
+from otpqueue.operations.admission.limits import RequestLimits
+from otpqueue.operations.privacy.rotate_seal import Progress
+from otpqueue.store import clients
+from otpqueue.store.engine import allow_time, transaction
+from otpqueue.store.privacy import rehashing
+from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
+from otpqueue.store.privacy.rehashing import Step
+from otpqueue.store.vault import Vault
+from otpqueue.telemetry.logs import get_logger
+
+Result = TypeVar("Result")
+
+log = get_logger(__name__)
+
+_HASHED = tuple(holding for holding in HOLDINGS if holding.number_hash is not None)
+
+BATCH = 500
+_ALLOWED_S = 300.0
+_PASSES = 20
+_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyUse:
+    """Something that the old look-up key is still needed for."""
+
+    what: str
+    rows: int | None
+    """How many; None where that could not be asked."""
+    until: datetime | None
+    """When it ends by itself; None if that is not known, or never."""
+    todo: str
+    """What ends it, or who does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed:
+    """What the old look-up key is still needed for."""
+
+    numbers: Mapping[str, int]
+    """Rows of each table that know a number by a hash of the old key."""
+    live_sessions: int
+    """Live requests bound to a session by such a hash: they end within minutes."""
+    api_keys: tuple[str, ...]
+    """Prefixes of API keys in force that have not been used since."""
+    uses: tuple[KeyUse, ...]
+    """All of that and what else there is, with until when, and what to do."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything is."""
+        return bool(self.uses)
+
+
+_OF_SEALED = "`otpqueue keys rotate-hash`; what cannot be opened needs `otpqueue keys drop-sealed`"
+_OF_HASH_ALONE = "the number's next request and another `rotate-hash`"
+_OF_KEPT = f"{_OF_HASH_ALONE}; a locked number: `otpqueue numbers unlock`"
+_OF_OTHERS = f"{_OF_HASH_ALONE}; or `rotate-hash --drop-unknown` at once"
+_WAIT = "wait"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateHash:
+    """Replaces the look-up key. May be interrupted at any time, and run again or twice at once."""
+
+    engine: Engine
+    vault: Vault
+    limits: RequestLimits
+    guesses: GuessPolicy
+    retention: timedelta
+
+    @property
+    def replacing(self) -> bool:
+        """Whether there is an old key beside the new one."""
+        return len(self.vault.marks) > 1
+
+    def __call__(self, *, progress: Progress, batch: int = BATCH, drop_unknown: bool = False) -> Hashed:
+        """Hash every number anew that is under the old key, in every table; return what needs that key yet.
+
+        In steps of `batch` rows, a transaction each; traffic goes on beside it. A number that stands
+        in another table, and neither in a request nor on the do-not-send list, is not known: such rows are
+        left, or forgotten with `drop_unknown`, but for what is kept even when a number is erased. Raises
+        DatabaseUnavailable.
+        """
+        old = self.vault.marks[1:]
+        for mark in old:
+            self._rehash(mark, batch, progress)
+        if drop_unknown:
+            for holding in rehashing.OTHERS:
+                self._long(partial(rehashing.drop, holding=holding, marks=old))
+        left = self._look(note=True)
+        log.info("numbers_rehashed", left=dict(left.numbers), needed=left.needed)
+        return left
+
+    def look(self) -> Hashed:
+        """Return what the old key is needed for, and change nothing. Raises DatabaseUnavailable."""
+        return self._look(note=False)
+
+    def _look(self, *, note: bool) -> Hashed:
+        def work(conn: Connection) -> tuple[Hashed, dict[UUID, Quotas]]:
+            return self._stored(conn), clients.own_quotas(conn)
+
+        stored, own = self._long(work)
+        return replace(stored, uses=(*stored.uses, *self._in_redis(own, note=note)))
+
+    def _stored(self, conn: Connection) -> Hashed:
+        old = self.vault.marks[1:]
+        if not old:
+            return Hashed(numbers=self._count(conn), live_sessions=0, api_keys=(), uses=())
+        numbers, sessions = self._count(conn), rehashing.live_sessions(conn, old)
+        keys = rehashing.keys_in_force(conn, old)
+        repeated = rehashing.idempotency_keys_in_force(conn, old)
+        addresses = rehashing.addresses_in_force(conn, old, guesses=self.guesses)
+        uses = [
+            *(self._of_table(conn, holding) for holding in _HASHED if numbers[holding.table.name]),
+            KeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait some minutes"),
+            KeyUse(what="idempotency keys", rows=repeated.rows, until=repeated.until, todo=_WAIT),
+            KeyUse(what="counts of addresses", rows=addresses.rows, until=addresses.until, todo=_WAIT),
+            *(
+                KeyUse(what=f"API key {prefix}", rows=1, until=expires, todo="use it once, or make another")
+                for prefix, expires in keys.items()
+            ),
+        ]
+        return Hashed(
+            numbers=numbers,
+            live_sessions=sessions,
+            api_keys=tuple(keys),
+            uses=tuple(use for use in uses if use.rows),
+        )
+
+    def _count(self, conn: Connection) -> dict[str, int]:
+        old = self.vault.marks[1:]
+        return {holding.table.name: rehashing.count(conn, holding, old) for holding in _HASHED}
+
+    def _of_table(self, conn: Connection, holding: Holding) -> KeyUse:
+        old = self.vault.marks[1:]
+        todo = _OF_KEPT if holding.on_erase is OnErase.KEPT else _OF_OTHERS
+        return KeyUse(
+            what=holding.table.name,
+            rows=rehashing.count(conn, holding, old),
+            until=rehashing.last_of(conn, holding, old, retention=self.retention),
+            todo=_OF_SEALED if holding.sealed else todo,
+        )
+
+    def _in_redis(self, own: Mapping[UUID, Quotas], *, note: bool) -> Iterator[KeyUse]:
+        for nth in range(1, len(self.vault.marks)):
+            try:
+                left = self.limits.under(nth, own, now=clock.now(), note=note)
+            except LimitsUnavailable:
+                yield KeyUse(what="limit windows", rows=None, until=None, todo="ask again once Redis answers")
+                continue
+            if left.windows:
+                yield KeyUse(what="limit windows", rows=left.windows, until=left.until, todo=_WAIT)
+
+    def _rehash(self, mark: bytes, batch: int, progress: Progress) -> None:
+        """Pass over what is sealed until none is left but those whose number cannot be read."""
+        done, found = 0, self._sealed_under_old()
+        for _ in range(_PASSES):
+            unopened = 0
+            for step in self._steps(mark, batch):
+                done, unopened = done + step.rehashed, unopened + step.unopened
+                progress("old", done, max(found, done))
+            if self._sealed_under_old() <= unopened:
+                return
+            time.sleep(_PAUSE_S)
+
+    def _steps(self, mark: bytes, batch: int) -> Iterator[Step]:
+        for holding in rehashing.SEALED:
+            work = partial(rehashing.rehash, holding=holding, mark=mark, limit=batch, vault=self.vault)
+            step = transaction(self.engine, partial(work, after=None))
+            while step.last is not None:
+                yield step
+                step = transaction(self.engine, partial(work, after=step.last))
+
+    def _sealed_under_old(self) -> int:
+        numbers = self._long(self._count)
+        return sum(numbers[holding.table.name] for holding in rehashing.SEALED)
+
+    def _long(self, work: Callable[[Connection], Result]) -> Result:
+        def patient(conn: Connection) -> Result:
+            allow_time(conn, _ALLOWED_S)
+            return work(conn)
+
+        return transaction(self.engine, patient)

@@ -1,0 +1,1 @@
+"""Statistics: roll up events, report windows, breakdowns and gauges."""

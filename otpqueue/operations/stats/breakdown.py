@@ -1,0 +1,100 @@
+"""Tell how countries, or clients, do beside each other: sends, shares, costs, and what holds them down."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from otpqueue.domain.guard import Mode
+from otpqueue.domain.stats import Dimension, Metric, Sum, Tally
+from otpqueue.operations.admission.stop_sending import SendingStatus, SendingSwitch
+from otpqueue.store.engine import connection
+from otpqueue.store.guard import reports
+from otpqueue.store.stats import reports as stat_reports
+
+_METRICS = (
+    *(Metric.REQUESTED, Metric.REFUSED, Metric.SENT, Metric.FAILED, Metric.EXPIRED, Metric.DELIVERED),
+    *(Metric.UNDELIVERED, Metric.VERIFIED, Metric.CHECKS, Metric.COST),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A country or a client."""
+
+    name: str
+    tally: Tally
+    guard_refused: int
+    """Tries that the pumping guard refused, or would have refused in shadow mode."""
+    let_through_until: datetime | None
+    """Until when an operator lets it through the guard."""
+    stopped: bool
+    taken: int | None
+    """How many codes of today (UTC) count against its cap; None where none was counted."""
+    cap: int | None
+
+    @property
+    def cost(self) -> Mapping[str, Decimal]:
+        """What reports say was spent, by currency."""
+        return self.tally.cost
+
+    @property
+    def spent(self) -> Decimal:
+        """The same as one number, to sort by: an account pays in one currency."""
+        return sum(self.tally.cost.values(), Decimal(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellGroups:
+    """Tells how countries or clients do."""
+
+    engine: Engine
+    switch: SendingSwitch
+    guard: Mode
+
+    def __call__(self, by: Dimension, *, lasting: timedelta, now: datetime) -> list[Group]:
+        """Return every group of which anything was counted in the time before now.
+
+        Raises DatabaseUnavailable.
+        """
+        since, until = stat_reports.start_of_window(now, lasting), now
+        with connection(self.engine) as conn:
+            sums = stat_reports.sums(conn, since=since, until=until, by=(by,), metrics=_METRICS)
+            refused: dict[str, int] = {}
+            excepted: dict[str, datetime] = {}
+            if by is Dimension.COUNTRY:
+                refused = reports.refused_by_country(conn, since=since)
+                excepted = {one.subject: one.until for one in reports.exceptions(conn, now=now)}
+        return _grouped(by, sums, refused, excepted, self.switch.status(now=now))
+
+
+def _grouped(
+    by: Dimension,
+    sums: list[Sum],
+    refused: Mapping[str, int],
+    excepted: Mapping[str, datetime],
+    sending: SendingStatus,
+) -> list[Group]:
+    of_each: dict[str, list[Sum]] = defaultdict(list)
+    for one in sums:
+        of_each[one.key[0]].append(one)
+    stopped = {stop.what for stop in sending.stops}
+    lines = {line.what: line for line in sending.lines}
+    return [
+        Group(
+            name=name,
+            tally=Tally(of_each.get(name, ())),
+            guard_refused=refused.get(name, 0),
+            let_through_until=excepted.get(name),
+            stopped=f"{by.value} {name}" in stopped,
+            taken=line.taken if line else None,
+            cap=line.cap if line else None,
+        )
+        for name in sorted({*of_each, *refused})
+        for line in [lines.get(f"{by.value} {name}")]
+    ]

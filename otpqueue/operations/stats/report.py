@@ -1,0 +1,108 @@
+"""Tell the statistics of a window: what was counted, apart as asked, and what follows from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.stats import Dimension, Metric, Sum, Tally
+from otpqueue.store import clients
+from otpqueue.store.engine import allow_time, transaction
+from otpqueue.store.stats import reports
+from otpqueue.store.stats.reports import BY_MINUTE_UP_TO, HOUR, MINUTE
+
+_PATIENCE_S = 20
+"""A month of a busy deployment is read in a second or two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What was counted of one group."""
+
+    key: tuple[str, ...]
+    """Its values of the dimensions asked for."""
+    tally: Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was counted in a window."""
+
+    since: datetime
+    until: datetime
+    """The end of the running step, which is not over."""
+    step: timedelta
+    by: tuple[Dimension, ...]
+    groups: tuple[Group, ...]
+    """Those that asked for most first, a bounded number; none where no dimension was asked for."""
+    left_out: int
+    """How many groups there are besides."""
+    all: Tally
+    waiting_since: datetime | None
+    """The minute of the oldest event that is not added up yet; None if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellStatistics:
+    """Tells statistics."""
+
+    engine: Engine
+    kept: timedelta
+    """How long they are kept."""
+    groups_at_most: int = 1000
+
+    def __call__(
+        self,
+        *,
+        window: timedelta,
+        by: Sequence[Dimension] = (),
+        client: str | None = None,
+        country: str | None = None,
+        now: datetime,
+    ) -> Report:
+        """Return what was counted in the whole steps of a window and in the running one after them.
+
+        Steps are minutes in a window of up to six hours, hours in a longer one.
+        Raises InvalidRequest for a window longer than statistics are kept and a client that does not exist,
+        DatabaseUnavailable.
+        """
+        if not MINUTE <= window <= self.kept:
+            raise InvalidRequest([FieldError("window", f"must be 1m to {self.kept.days}d")])
+        step = MINUTE if window <= BY_MINUTE_UP_TO else HOUR
+        until = reports.floor_to_step(now, step) + step
+        since = reports.start_of_window(now, window)
+
+        def read(conn: Connection) -> tuple[list[Sum], datetime | None]:
+            allow_time(conn, _PATIENCE_S)
+            reports.give_room(conn)
+            if client is not None and clients.find_client(conn, client) is None:
+                # Nothing counted would read like: this client asks for nothing.
+                raise InvalidRequest([FieldError("client", "is the name of no client")])
+            sums = reports.sums(conn, since=since, until=until, by=by, client=client, country=country)
+            return sums, reports.waiting_since(conn)
+
+        sums, waiting_since = transaction(self.engine, read)
+        groups = _groups(sums) if by else []
+        return Report(
+            since=since,
+            until=until,
+            step=step,
+            by=tuple(by),
+            groups=tuple(groups[: self.groups_at_most]),
+            left_out=max(len(groups) - self.groups_at_most, 0),
+            all=Tally(sums),
+            waiting_since=waiting_since,
+        )
+
+
+def _groups(sums: Sequence[Sum]) -> list[Group]:
+    by_key: dict[tuple[str, ...], list[Sum]] = defaultdict(list)
+    for one in sums:
+        by_key[one.key].append(one)
+    groups = [Group(key=key, tally=Tally(ones)) for key, ones in by_key.items()]
+    return sorted(groups, key=lambda group: (-group.tally.n(Metric.REQUESTED), group.key))

@@ -1,0 +1,57 @@
+"""Add what happened to the statistics: every few seconds, batch after batch, each event once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from otpqueue.store.engine import allow_time, transaction
+from otpqueue.store.stats import roll_up
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 10_000
+_BUDGET = timedelta(seconds=8)
+_PATIENCE_S = 30
+"""Events that an open transaction still sees are stepped over one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollUp:
+    """Rolls up. Of two at once one works, the other leaves it to that one."""
+
+    engine: Engine
+    batch: int = BATCH
+    budget: timedelta = _BUDGET
+    """How long one call may begin new batches: the next one goes on."""
+
+    def __call__(self) -> int:
+        """Add up what has happened; return how many events.
+
+        Each batch is a transaction of its own, which takes events and adds them up: whatever interrupts it,
+        an event is in the outbox or in the statistics, never in both. Raises DatabaseUnavailable.
+        """
+        end = time.monotonic() + self.budget.total_seconds()
+        events, after = 0, 0
+        while True:
+            batch = self._batch_after(after)
+            events += batch.events
+            if batch.last is None or batch.events < self.batch:
+                return events
+            if time.monotonic() >= end:
+                log.warning("roll_up_put_off", events=events)
+                return events
+            after = batch.last
+
+    def _batch_after(self, after: int) -> roll_up.Batch:
+        def work(conn: Connection) -> roll_up.Batch:
+            if not roll_up.take_turn(conn):
+                return roll_up.Batch(events=0, last=None)
+            allow_time(conn, _PATIENCE_S)
+            return roll_up.roll_up(conn, after=after, limit=self.batch)
+
+        return transaction(self.engine, work)

@@ -1,0 +1,1 @@
+"""Webhooks: where clients are notified, and the deliveries."""

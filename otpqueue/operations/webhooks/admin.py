@@ -1,0 +1,238 @@
+"""What an operator does about clients' webhooks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain import webhooks as domain
+from otpqueue.domain.errors import FieldError, InvalidRequest
+from otpqueue.domain.webhooks import Answer, State
+from otpqueue.operations.webhooks.send import Post, deliver
+from otpqueue.outbound import Undeliverable
+from otpqueue.store import clients
+from otpqueue.store.engine import connection, transaction
+from otpqueue.store.vault import Vault
+from otpqueue.store.webhooks import deliveries as webhook_deliveries
+from otpqueue.store.webhooks import endpoints
+from otpqueue.store.webhooks.deliveries import Stored
+from otpqueue.store.webhooks.endpoints import Endpoint
+from otpqueue.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 1000
+_WHY_REFUSED = {
+    "url_not_understood": "must be a URL like https://shop.example/hooks/otp, its name in ASCII",
+    "userinfo_refused": "must hold no user or password",
+    "https_required": "must begin with https:// (OTPQUEUE_WEBHOOK_ALLOW_PRIVATE=true allows http)",
+    "port_refused": "must have port 443, 80, or one from 1024 on",
+}
+
+
+class Outbound(Post, Protocol):
+    """What posts to a receiver, and says what it would not post to."""
+
+    def check(self, url: str) -> None:
+        """Raise Undeliverable when the URL itself is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """What came of a test."""
+
+    answer: Answer
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhooks:
+    """Manages webhooks. A change is heeded by the next move of a request."""
+
+    engine: Engine
+    vault: Vault
+    outbound: Outbound
+    wake: Callable[[], bool]
+
+    def set(self, client: str, url: str, *, events: Sequence[str], now: datetime) -> str | None:
+        """Have a client told at a URL, of these events; of all, or of the same as before, if none is named.
+
+        Returns the secret where it is new: it is not shown again. Raises InvalidRequest for what cannot be.
+        """
+        try:
+            self.outbound.check(url)
+        except Undeliverable as problem:
+            raise InvalidRequest([FieldError("url", _WHY_REFUSED[problem.reason])]) from None
+        wanted = domain.events(events)
+        client_id = self._client_id(client)
+        self._give_up_leftovers(client_id, now)
+
+        def work(conn: Connection) -> str | None:
+            endpoint = endpoints.read(conn, client_id, vault=self.vault, now=now, lock=True)
+            if endpoint:
+                endpoints.change(conn, endpoint.id, url=url, events=wanted if events else endpoint.events)
+                return None
+            secret = domain.new_secret()
+            endpoints.add(
+                conn, client_id=client_id, url=url, events=wanted, secret=secret, vault=self.vault, now=now
+            )
+            return secret
+
+        secret = transaction(self.engine, work)
+        log.info("webhook_set", client_id=str(client_id))
+        return secret
+
+    def every(self, *, now: datetime) -> list[Endpoint]:
+        """Return all endpoints by the names of their clients."""
+        with connection(self.engine) as conn:
+            return endpoints.every(conn, vault=self.vault, now=now)
+
+    def show(self, client: str, *, now: datetime) -> tuple[Endpoint, Mapping[State, int]]:
+        """Return a client's endpoint, and how many deliveries wait or were given up."""
+        with connection(self.engine) as conn:
+            endpoint = self._endpoint(conn, client, now)
+            return endpoint, webhook_deliveries.left(conn, endpoint.client_id)
+
+    def test(self, client: str, *, now: datetime) -> Tested:
+        """Post a `otpqueue.test` to a client's endpoint, a disabled one too; return what came of it."""
+        with connection(self.engine) as conn:
+            endpoint = self._endpoint(conn, client, now)
+        start = time.monotonic()
+        answer = deliver(
+            self.outbound,
+            endpoint.url,
+            secrets=endpoint.secrets,
+            webhook_id=str(uuid7()),
+            text=domain.body(domain.TEST, now, {"client": endpoint.client}),
+            now=now,
+        )
+        return Tested(answer=answer, seconds=time.monotonic() - start)
+
+    def rotate_secret(self, client: str, *, overlap: timedelta, now: datetime) -> str:
+        """Make a secret in the place of a client's, which signs too for `overlap`, and return it."""
+        secret = domain.new_secret()
+
+        def work(conn: Connection) -> UUID:
+            endpoint = self._endpoint(conn, client, now, lock=True)
+            previous = endpoint.secrets[:1] if overlap else ()
+            endpoints.replace_secrets(
+                conn,
+                endpoint.id,
+                (secret, *previous),
+                previous_until=now + overlap if previous else None,
+                vault=self.vault,
+            )
+            return endpoint.client_id
+
+        client_id = transaction(self.engine, work)
+        log.info("webhook_secret_rotated", client_id=str(client_id))
+        return secret
+
+    def enable(self, client: str, *, now: datetime) -> int:
+        """Tell a client again, what waits first; return how many deliveries those are."""
+
+        def work(conn: Connection) -> UUID:
+            endpoint = self._endpoint(conn, client, now, lock=True)
+            if not endpoint.secrets:
+                raise InvalidRequest(
+                    [FieldError("client", "has a secret that cannot be opened; rotate-secret makes another")]
+                )
+            endpoints.enable(conn, endpoint.id)
+            return endpoint.client_id
+
+        client_id = transaction(self.engine, work)
+        log.info("webhook_enabled", client_id=str(client_id))
+        return self._make_due(client_id, ids=None, states=(State.PENDING,), now=now)
+
+    def remove(self, client: str, *, now: datetime) -> int:
+        """Tell a client nothing any more; return how many deliveries are given up by that."""
+
+        def work(conn: Connection) -> UUID:
+            endpoint = self._endpoint(conn, client, now, lock=True)
+            endpoints.remove(conn, endpoint.id)
+            return endpoint.client_id
+
+        client_id = transaction(self.engine, work)
+        log.info("webhook_removed", client_id=str(client_id))
+        return self._give_up_leftovers(client_id, now)
+
+    def deliveries(self, client: str, *, failed: bool, request_id: UUID | None, limit: int) -> list[Stored]:
+        """Return a client's deliveries, newest first: those whose newest try `failed`, those of a request."""
+        client_id = self._client_id(client)
+        with connection(self.engine) as conn:
+            return webhook_deliveries.newest(
+                conn, client_id, failed=failed, request_id=request_id, limit=limit
+            )
+
+    def retry(self, client: str, *, ids: Sequence[UUID], now: datetime) -> int:
+        """Have deliveries that were given up, or wait, tried now and by the whole table again.
+
+        These `ids`, or all of the client. Returns how many. Raises InvalidRequest while it is disabled.
+        """
+        with connection(self.engine) as conn:
+            endpoint = self._endpoint(conn, client, now)
+        if endpoint.disabled_at:
+            raise InvalidRequest([FieldError("client", "is told nothing now; `otpqueue webhooks enable`")])
+        return self._make_due(
+            endpoint.client_id, ids=ids or None, states=(State.PENDING, State.GIVEN_UP), now=now
+        )
+
+    def _make_due(
+        self, client_id: UUID, *, ids: Sequence[UUID] | None, states: Sequence[State], now: datetime
+    ) -> int:
+        total, after = 0, 0
+        while True:
+            work = partial(
+                webhook_deliveries.make_due,
+                client_id=client_id,
+                ids=ids,
+                states=states,
+                after=after,
+                now=now,
+                limit=BATCH,
+            )
+            last = transaction(self.engine, work)
+            if not last.count:
+                break
+            total, after = total + last.count, last.number
+        if total:
+            self.wake()
+        return total
+
+    def _give_up_leftovers(self, client_id: UUID, now: datetime) -> int:
+        """Give up what waits for a client that has no endpoint; return how many."""
+        total = 0
+
+        def work(conn: Connection) -> int:
+            if endpoints.read(conn, client_id, vault=self.vault, now=now):
+                return 0
+            return webhook_deliveries.give_up(conn, client_id, limit=BATCH)
+
+        while given_up := transaction(self.engine, work):
+            total += given_up
+        return total
+
+    def _client_id(self, client: str) -> UUID:
+        with connection(self.engine) as conn:
+            return _client_id(conn, client)
+
+    def _endpoint(self, conn: Connection, client: str, now: datetime, *, lock: bool = False) -> Endpoint:
+        endpoint = endpoints.read(conn, _client_id(conn, client), vault=self.vault, now=now, lock=lock)
+        if endpoint is None:
+            raise InvalidRequest([FieldError("client", "has no webhook; `otpqueue webhooks set` makes one")])
+        return endpoint
+
+
+def _client_id(conn: Connection, client: str) -> UUID:
+    found = clients.find_client(conn, client)
+    if found is None:
+        raise InvalidRequest([FieldError("client", "is not the name of one; `otpqueue clients list`")])
+    return found

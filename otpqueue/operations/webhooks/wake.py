@@ -1,0 +1,58 @@
+"""Wake a worker when something was written for a client that wants to be told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.request import Status
+from otpqueue.domain.webhooks import event_of
+from otpqueue.store.engine import connection
+from otpqueue.store.webhooks import endpoints
+from otpqueue.telemetry.logs import get_logger
+
+_LOOK_AGAIN_S = 10.0
+"""How long the subscription list is cached. A new endpoint may miss wake-ups for that long."""
+
+log = get_logger(__name__)
+
+
+class TellClients:
+    """Wakes a worker that sends webhooks, where one of these moves has written any. Thread-safe."""
+
+    def __init__(
+        self, *, engine: Engine, wake: Callable[[], bool], look_again_s: float = _LOOK_AGAIN_S
+    ) -> None:
+        self._engine, self._wake, self._look_again_s = engine, wake, look_again_s
+        self._wanted: frozenset[tuple[UUID, str]] = frozenset()
+        self._look_at = 0.0
+        self._looking = threading.Lock()
+
+    def __call__(self, moves: Iterable[tuple[UUID, Status]]) -> None:
+        """Take the clients of requests and the statuses these have got. Never raises: beat wakes one anyway.
+
+        Where nobody wants to be told this costs nothing but a look into the table every ten seconds.
+        """
+        self._look()
+        if self._wanted and any((client_id, event_of(status)) in self._wanted for client_id, status in moves):
+            self._wake()
+
+    def _look(self) -> None:
+        # Those that come while somebody is looking make do with what was known.
+        if time.monotonic() < self._look_at or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look_at = time.monotonic() + self._look_again_s
+            with connection(self._engine) as conn:
+                self._wanted = endpoints.wanted(conn)
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            # The next query is seconds away. Whoever calls has done what matters.
+            log.warning("webhook_list_not_read", error=type(error).__name__)
+        finally:
+            self._looking.release()

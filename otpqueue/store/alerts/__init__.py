@@ -1,0 +1,1 @@
+"""Queries on alerts, their facts and notices."""

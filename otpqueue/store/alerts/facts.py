@@ -1,0 +1,408 @@
+"""What the rules look at: roll-ups, and of single numbers and the queue a bounded number of rows.
+
+A number's count can only pass a threshold when the number does something. So only numbers that did something
+since the last evaluation are counted, each along its own index.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select, text
+
+from otpqueue.domain import phone
+from otpqueue.domain.alert_rules import HABIT_DAYS, Examples, Habit, OfNumber, Watch
+from otpqueue.domain.alerts import ALL, MOST_OPEN, Measure, Rule
+from otpqueue.domain.checking import Verdict
+from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, count_failures
+from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.request import SendState, Status
+from otpqueue.domain.sending import NUMBER_NOT_FOUND
+from otpqueue.domain.stats import Dimension, Point, Sum, Tally
+from otpqueue.store.schema import (
+    checks,
+    clients,
+    otp_requests,
+    refusals,
+    send_attempts,
+    stat_events,
+    stats_hours,
+    webhook_endpoints,
+)
+from otpqueue.store.stats import reports
+
+MOST_LOOKED_AT = 20_000
+"""Numbers that did something since the last evaluation: of more, the newest."""
+
+_MOST_SCANNED = 2_000
+"""Requests that are looked at for examples."""
+
+_MOST_EXAMPLES = 5
+_MOST_POINTS = 60
+_MOST_DUE = 10_000
+_DAYS = range(1, HABIT_DAYS)
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_FAILED_CALLS_OF = timedelta(minutes=5)
+_LONGEST_LIFE = timedelta(minutes=30)
+"""From a request to its last check, and more."""
+
+_r = otp_requests.c
+
+Windows = Mapping[str, tuple[Tally, Sequence[Tally]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What waits to be sent."""
+
+    due: int
+    """At most `_MOST_DUE` and one."""
+    oldest: datetime | None
+    """When the one that waits longest was to be sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisabledEndpoint:
+    """A client's webhook to which nothing is sent any more."""
+
+    client: str
+    disabled_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingEvent:
+    """An event that is not added to the statistics yet."""
+
+    id: int
+    at: datetime
+    """The minute it belongs to."""
+
+
+def start_of(rule: Rule, now: datetime) -> datetime:
+    """Return where a rule's window begins, with a whole step of the roll-ups."""
+    return reports.start_of_window(now, rule.window)
+
+
+def windows(conn: Connection, rule: Rule, watch: Watch, *, now: datetime) -> Windows:
+    """Return the counts of a rule's window and those of its habit, by subject."""
+    since = start_of(rule, now)
+    found = _tallies(conn, watch, since, now)
+    past: list[Mapping[str, Tally]] = []
+    if watch.habit is Habit.PAST_DAYS:
+        past = [_tallies(conn, watch, since - HABIT_DAYS * _DAY, since)]
+    elif watch.habit is Habit.SAME_HOURS:
+        began = conn.execute(select(func.min(stats_hours.c.at))).scalar_one()
+        known = [day * _DAY for day in _DAYS if began is not None and began <= since - day * _DAY]
+        past = [_tallies(conn, watch, since - back, now - back) for back in known]
+    nothing = Tally([])
+    subjects = [ALL] if watch.by is None else sorted(found)
+    return {one: (found.get(one, nothing), [day.get(one, nothing) for day in past]) for one in subjects}
+
+
+def _tallies(conn: Connection, watch: Watch, since: datetime, until: datetime) -> dict[str, Tally]:
+    by = () if watch.by is None else (watch.by,)
+    grouped: dict[str, list[Sum]] = defaultdict(list)
+    for one in reports.sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
+        grouped[one.key[0] if one.key else ALL].append(one)
+    return {subject: Tally(ones) for subject, ones in grouped.items()}
+
+
+def series(
+    conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: datetime
+) -> tuple[timedelta, list[tuple[datetime, Tally]]]:
+    """Return the counts of a rule's window step by step, oldest first, and how long a step is."""
+    step = step_of(rule)
+    points = reports.series(
+        conn,
+        since=start_of(rule, now),
+        until=now,
+        step=step,
+        metrics=watch.metrics,
+        client=subject if watch.by is Dimension.CLIENT else None,
+        country=subject if watch.by is Dimension.COUNTRY else None,
+    )
+    grouped: dict[datetime, list[Point]] = defaultdict(list)
+    for point in points:
+        grouped[point.at].append(point)
+    return step, [(at, Tally(ones)) for at, ones in sorted(grouped.items())]
+
+
+def step_of(rule: Rule) -> timedelta:
+    """Return the step of a chart of a rule's window: whole minutes or hours, sixty at most."""
+    whole = _MINUTE if rule.window <= reports.BY_MINUTE_UP_TO else _HOUR
+    return max(1, -(-rule.window // (_MOST_POINTS * whole))) * whole
+
+
+def examples(conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: datetime) -> list[UUID]:
+    """Return the ids of a few requests that show what is the matter, the newest first."""
+    since = start_of(rule, now)
+    conditions: list[ColumnElement[bool]] = [~_r.is_test]
+    if watch.by is Dimension.COUNTRY:
+        conditions.append(func.coalesce(_r.country, phone.NO_COUNTRY) == subject)
+    if watch.by is Dimension.CLIENT:
+        conditions.append(_r.client_id == _client_id(subject))
+    if watch.examples is Examples.WRONG:
+        return _unique(conn.execute(_wrong(since, conditions)).scalars())
+    ended = watch.examples is Examples.UNSENT
+    scanned = _scanned(_r.finished_at if ended else _r.created_at, since, conditions)
+    shown = select(scanned.c.id).where(_shows(watch.examples, scanned))
+    return list(conn.execute(shown.order_by(scanned.c.at.desc()).limit(_MOST_EXAMPLES)).scalars())
+
+
+def _client_id(name: str) -> Any:
+    return select(clients.c.id).where(clients.c.name == name).scalar_subquery()
+
+
+def _wrong(since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    return (
+        select(checks.c.request_id)
+        .join(otp_requests, _r.id == checks.c.request_id)
+        .where(checks.c.verdict == Verdict.WRONG, checks.c.started_at >= since, *conditions)
+        .order_by(checks.c.started_at.desc())
+        .limit(_MOST_EXAMPLES * 5)
+    )
+
+
+def _scanned(at: ColumnElement[Any], since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Subquery:
+    """Return the newest requests of a window; nothing says where among them the examples are."""
+    return (
+        select(_r.id, at.label("at"), _r.status, _r.sent_at, _r.verified_at)
+        .where(at >= since, *conditions)
+        .order_by(at.desc())
+        .limit(_MOST_SCANNED)
+        .subquery("scanned")
+    )
+
+
+def _shows(wanted: Examples, scanned: Subquery) -> ColumnElement[bool]:
+    one, attempt = scanned.c, send_attempts.c
+    of_it = attempt.request_id == one.id
+    match wanted:
+        case Examples.UNSENT:
+            return or_(one.status == Status.FAILED, and_(one.status == Status.EXPIRED, one.sent_at.is_(None)))
+        case Examples.UNUSED:
+            return and_(one.sent_at.is_not(None), one.verified_at.is_(None))
+        case Examples.UNDELIVERED:
+            return exists().where(of_it, attempt.delivery == Delivery.UNDELIVERED)
+        case Examples.MISCONFIGURED:
+            return exists().where(of_it, _for_configuration())
+        case Examples.SERVER_ERROR:
+            check = checks.c
+            return or_(
+                exists().where(of_it, attempt.http_status >= 500),
+                exists().where(check.request_id == one.id, check.http_status >= 500),
+            )
+    return one.id.is_not(None)
+
+
+def _for_configuration() -> ColumnElement[bool]:
+    attempt = send_attempts.c
+    return and_(attempt.http_status.in_((401, 403, 404)), attempt.retryable, attempt.code != NUMBER_NOT_FOUND)
+
+
+def refused_for_configuration(conn: Connection, rule: Rule, *, now: datetime) -> dict[str, int]:
+    """Return the codes of sends that were refused for our configuration, and how often each came.
+
+    The most frequent first. That of a missing template names its language. Only the newest requests of the
+    window are looked at.
+    """
+    scanned = _scanned(_r.created_at, start_of(rule, now), [~_r.is_test])
+    code, n = send_attempts.c.code, func.count().label("n")
+    rows = conn.execute(
+        select(code, n)
+        .join_from(scanned, send_attempts, send_attempts.c.request_id == scanned.c.id)
+        .where(_for_configuration())
+        .group_by(code)
+        .order_by(n.desc(), code)
+        .limit(_MOST_EXAMPLES)
+    )
+    return {row.code: int(row.n) for row in rows}
+
+
+def _unique(ids: Iterable[UUID]) -> list[UUID]:
+    return list(dict.fromkeys(ids))[:_MOST_EXAMPLES]
+
+
+# Both count along the index of a number's rows; who did something lately stands at the end of an index, too.
+_ASKING = text(
+    """
+    WITH lately AS (
+        SELECT unnest(CAST(:known AS bytea[])) AS number_hash
+        UNION
+        (SELECT number_hash FROM otp_requests WHERE created_at >= :fresh AND NOT is_test
+         ORDER BY created_at DESC LIMIT :most)
+        UNION
+        (SELECT number_hash FROM refusals
+         WHERE created_at >= :fresh AND number_hash IS NOT NULL AND NOT is_test
+         ORDER BY created_at DESC LIMIT :most)
+    ), counted AS (
+        SELECT number_hash,
+            (SELECT count(*) FROM otp_requests AS r
+             WHERE r.number_hash = lately.number_hash AND r.created_at >= :since AND NOT r.is_test
+            ) AS accepted,
+            (SELECT coalesce(sum(f.count), 0) FROM refusals AS f
+             WHERE f.number_hash = lately.number_hash AND f.created_at >= :since AND NOT f.is_test
+            ) AS refused
+        FROM lately
+    )
+    SELECT number_hash, accepted, refused, accepted + refused AS count,
+           (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
+            FROM (SELECT f.reason, sum(f.count) AS n FROM refusals AS f
+                  WHERE f.number_hash = counted.number_hash AND f.created_at >= :since AND NOT f.is_test
+                  GROUP BY f.reason) AS why) AS reasons,
+           count(*) FILTER (WHERE accepted + refused > :threshold) OVER () AS over
+    FROM counted
+    WHERE accepted + refused > :threshold OR number_hash = ANY(CAST(:known AS bytea[]))
+    ORDER BY number_hash = ANY(CAST(:known AS bytea[])) DESC, count DESC, number_hash
+    LIMIT :limit
+    """
+)
+_GUESSING = text(
+    """
+    WITH lately AS (
+        SELECT unnest(CAST(:known AS bytea[])) AS number_hash
+        UNION
+        SELECT r.number_hash
+        FROM (SELECT request_id FROM checks WHERE verdict = 'wrong' AND started_at >= :fresh
+              ORDER BY started_at DESC LIMIT :most) AS c
+        JOIN otp_requests AS r ON r.id = c.request_id
+        WHERE NOT r.is_test
+    ), counted AS (
+        SELECT number_hash,
+            (SELECT count(*) FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
+             WHERE r.number_hash = lately.number_hash AND NOT r.is_test
+               AND r.created_at >= CAST(:since AS timestamptz) - CAST(:life AS interval)
+               AND c.started_at >= :since AND c.verdict = 'wrong'
+            ) AS wrong
+        FROM lately
+    )
+    SELECT number_hash, wrong, wrong AS count, count(*) FILTER (WHERE wrong > :threshold) OVER () AS over
+    FROM counted
+    WHERE wrong > :threshold OR number_hash = ANY(CAST(:known AS bytea[]))
+    ORDER BY number_hash = ANY(CAST(:known AS bytea[])) DESC, count DESC, number_hash
+    LIMIT :limit
+    """
+)
+
+
+def asking(
+    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+) -> list[OfNumber]:
+    """Return the numbers that ask too often, refused tries included, and how the `known` ones stand.
+
+    `fresh` is since when a number must have done something to be looked at.
+    """
+    rows = _numbers(conn, _ASKING, rule, known=known, fresh=fresh, now=now)
+    return [
+        OfNumber(
+            number_hash=row.number_hash,
+            count=int(row.count),
+            figures={"accepted": row.accepted, "refused": int(row.refused), "numbers_over": row.over},
+            reasons={reason: int(n) for reason, n in row.reasons.items()},
+        )
+        for row in rows
+    ]
+
+
+def guessing(
+    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+) -> list[OfNumber]:
+    """Return the numbers that have too many wrong codes, and how the `known` ones stand."""
+    rows = _numbers(conn, _GUESSING, rule, known=known, fresh=fresh, now=now)
+    return [
+        OfNumber(
+            number_hash=row.number_hash,
+            count=row.count,
+            figures={"wrong": row.wrong, "numbers_over": row.over},
+        )
+        for row in rows
+    ]
+
+
+def _numbers(
+    conn: Connection, statement: Any, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+) -> Sequence[Any]:
+    parameters = {
+        "known": list(known),
+        # What a minute has refused is one row, which bears the time of the first.
+        "fresh": max(fresh, now - rule.window) - _MINUTE,
+        "since": now - rule.window,
+        "life": _LONGEST_LIFE,
+        "threshold": rule.threshold,
+        "most": MOST_LOOKED_AT,
+        "limit": len(known) + MOST_OPEN,
+    }
+    return conn.execute(statement, parameters).all()
+
+
+def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
+    """Return whether anything is stored of what a number did until then. After an erasure nothing is."""
+    of_number = ((_r.number_hash, _r.created_at), (refusals.c.number_hash, refusals.c.created_at))
+    found = or_(*(exists().where(one == number_hash, at <= before) for one, at in of_number))
+    return bool(conn.execute(select(found)).scalar_one())
+
+
+def newest_of_number(conn: Connection, measure: Measure, *, since: datetime) -> list[UUID]:
+    """Return the ids of a number's newest requests."""
+    ids = conn.execute(
+        select(_r.id)
+        .where(_r.number_hash == measure.number_hash, _r.created_at >= since - _LONGEST_LIFE, ~_r.is_test)
+        .order_by(_r.created_at.desc())
+        .limit(_MOST_EXAMPLES)
+    ).scalars()
+    return list(ids)
+
+
+def oldest_event(conn: Connection) -> WaitingEvent | None:
+    """Return the event that has waited longest to be added up, None if there is none."""
+    e = stat_events.c
+    row = conn.execute(select(e.id, e.at).order_by(e.id).limit(1)).one_or_none()
+    return WaitingEvent(id=row.id, at=row.at) if row else None
+
+
+def queue(conn: Connection, *, now: datetime) -> Queue:
+    """Return what was to be sent by now and has not been claimed."""
+    due = (
+        select(_r.next_attempt_at)
+        .where(_r.send_state == SendState.DUE, _r.next_attempt_at <= now)
+        .order_by(_r.next_attempt_at)
+        .limit(_MOST_DUE + 1)
+        .subquery()
+    )
+    row = conn.execute(select(func.count(), func.min(due.c.next_attempt_at)).select_from(due)).one()
+    return Queue(due=row[0], oldest=row[1])
+
+
+def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
+    """Return the ids of the requests that have waited longest to be sent."""
+    rows = conn.execute(
+        select(_r.id)
+        .where(_r.send_state == SendState.DUE, _r.next_attempt_at <= now)
+        .order_by(_r.next_attempt_at)
+        .limit(_MOST_EXAMPLES)
+    )
+    return list(rows.scalars())
+
+
+def failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
+    """Return the number of failed calls of the provider in the last five minutes, by cause."""
+    since = now.replace(second=0, microsecond=0) - _FAILED_CALLS_OF
+    return count_failures(Tally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
+
+
+def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
+    """Return the clients' webhooks that were disabled."""
+    e = webhook_endpoints.c
+    rows = conn.execute(
+        select(clients.c.name.label("client"), e.disabled_at, e.disabled_reason.label("reason"))
+        .join(clients, clients.c.id == e.client_id)
+        .where(e.disabled_at.is_not(None))
+        .order_by(clients.c.name)
+    )
+    return [DisabledEndpoint(**row) for row in rows.mappings()]

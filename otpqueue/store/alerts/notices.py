@@ -1,0 +1,177 @@
+"""Queries on notices of alerts: the outbox from which each is delivered once on each channel.
+
+Leases are set and compared by Postgres's own clock, since hosts disagree; all other times are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.alerts import Channel, Transition
+from otpqueue.store.alerts.records import silenced
+from otpqueue.store.schema import alert_notices, alerts
+
+_n = alert_notices.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A notice that is to be delivered now, by who has claimed it."""
+
+    id: UUID
+    alert_id: UUID
+    transition: Transition
+    channel: Channel
+    created_at: datetime
+    tries: int
+    """This one included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """How a notice stands."""
+
+    id: UUID
+    transition: Transition
+    channel: Channel
+    created_at: datetime
+    tries: int
+    delivered_at: datetime | None
+    next_try_at: datetime | None
+    """None once it was delivered or given up."""
+    problem: str | None
+
+
+def of_opening() -> ColumnElement[bool]:
+    """Return the condition that there is a notice of an alert's opening."""
+    found = exists().where(_n.alert_id == alerts.c.id, _n.transition == Transition.OPENED)
+    return found.correlate(alerts)
+
+
+def add(
+    conn: Connection, alert_id: UUID, transition: Transition, channels: Collection[Channel], *, now: datetime
+) -> None:
+    """Put a notice for each channel into the outbox; one that is there stays as it is."""
+    rows = [
+        {
+            "id": uuid7(),
+            "alert_id": alert_id,
+            "transition": transition,
+            "channel": channel,
+            "created_at": now,
+            "next_try_at": now,
+        }
+        for channel in channels
+    ]
+    if rows:
+        conn.execute(insert(alert_notices).values(rows).on_conflict_do_nothing())
+
+
+def notified_channels(conn: Connection, alert_id: UUID) -> list[Channel]:
+    """Return the channels with a notice of the alert's opening, delivered or still to be."""
+    rows = conn.execute(
+        select(_n.channel).where(
+            _n.alert_id == alert_id,
+            _n.transition == Transition.OPENED,
+            or_(_n.delivered_at.is_not(None), _n.next_try_at.is_not(None)),
+        )
+    )
+    return [Channel(channel) for channel in rows.scalars()]
+
+
+def drop_undelivered(conn: Connection, alert_id: UUID) -> None:
+    """Take what was not delivered of an alert out of the outbox, but for what is under way."""
+    conn.execute(
+        delete(alert_notices).where(
+            _n.alert_id == alert_id, _n.next_try_at.is_not(None), _free(), _n.delivered_at.is_(None)
+        )
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(_n.lease_until.is_(None), _n.lease_until <= func.statement_timestamp())
+
+
+def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) -> Claimed | None:
+    """Claim the notice of a channel that has been due for longest; None if nothing is.
+
+    Of an alert the opening goes first. What is silenced waits.
+    """
+    opening = alert_notices.alias()
+    opening_first = exists().where(
+        opening.c.alert_id == _n.alert_id,
+        opening.c.channel == _n.channel,
+        opening.c.transition == Transition.OPENED,
+        opening.c.next_try_at.is_not(None),
+    )
+    due = (
+        select(_n.id)
+        .join(alerts, alerts.c.id == _n.alert_id)
+        .where(
+            _n.next_try_at <= now,
+            _n.channel == channel,
+            _free(),
+            or_(_n.transition == Transition.OPENED, ~opening_first.correlate(alert_notices)),
+            ~silenced(now),
+        )
+        .order_by(_n.next_try_at, _n.id)
+        .limit(1)
+        .with_for_update(of=alert_notices, skip_locked=True)
+        .scalar_subquery()
+    )
+    row = conn.execute(
+        update(alert_notices)
+        .where(_n.id == due)
+        .values(tries=_n.tries + 1, lease_until=func.statement_timestamp() + timedelta(seconds=lease_s))
+        .returning(_n.id, _n.alert_id, _n.transition, _n.channel, _n.created_at, _n.tries)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claimed(
+        id=row.id,
+        alert_id=row.alert_id,
+        transition=Transition(row.transition),
+        channel=Channel(row.channel),
+        created_at=row.created_at,
+        tries=row.tries,
+    )
+
+
+def delivered(conn: Connection, claimed: Claimed, *, now: datetime) -> bool:
+    """Store that a notice arrived, whoever has claimed it meanwhile; return False if it is stored."""
+    result = conn.execute(
+        update(alert_notices)
+        .where(_n.id == claimed.id, _n.delivered_at.is_(None))
+        .values(delivered_at=now, next_try_at=None, lease_until=None, problem=None)
+    )
+    return result.rowcount > 0
+
+
+def failed(conn: Connection, claimed: Claimed, *, problem: str, next_try_at: datetime | None) -> None:
+    """Store that a try came to nothing, and when the next one is; None to give it up."""
+    conn.execute(
+        update(alert_notices)
+        .where(and_(_n.id == claimed.id, _n.tries == claimed.tries, _n.delivered_at.is_(None)))
+        .values(next_try_at=next_try_at, lease_until=None, problem=problem)
+    )
+
+
+def of_alert(conn: Connection, alert_id: UUID) -> list[Notice]:
+    """Return the notices of an alert, in the order in which they were made."""
+    columns = (_n.id, _n.transition, _n.channel, _n.created_at, _n.tries, _n.delivered_at)
+    rows = conn.execute(
+        select(*columns, _n.next_try_at, _n.problem)
+        .where(_n.alert_id == alert_id)
+        .order_by(_n.created_at, _n.id)
+    )
+    return [
+        Notice(**{**row, "transition": Transition(row["transition"]), "channel": Channel(row["channel"])})
+        for row in rows.mappings()
+    ]

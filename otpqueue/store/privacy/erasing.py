@@ -1,0 +1,149 @@
+"""Take away all that concerns a phone number, table by table as `holdings` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
+from uuid_utils.compat import uuid7
+
+from otpqueue.domain.limits import GuessPolicy
+from otpqueue.domain.request import LIVE, Reason, Status
+from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
+from otpqueue.store.requests import ending, in_status
+from otpqueue.store.schema import WRONG, alerts, erasures, otp_requests, receipts, send_attempts
+
+_r = otp_requests.c
+
+_CONCERNED = tuple(
+    holding for holding in HOLDINGS if holding.on_erase in {OnErase.DELETED, OnErase.FORGOTTEN}
+)
+COUNTED: tuple[str, ...] = tuple(holding.name for holding in _CONCERNED)
+"""What an erasure counts."""
+
+_KEEP_WRONG_CODES = text(
+    f"""
+    INSERT INTO erased_wrong_codes (client_id, number_hash, client_ip_hash, at, until)
+    SELECT r.client_id, r.number_hash, c.client_ip_hash, c.started_at,
+           c.started_at + CAST(:longest AS interval)
+    FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
+    WHERE r.id = ANY(CAST(:ids AS uuid[])) AND c.started_at > :since AND {WRONG}
+    """  # noqa: S608 - a constant
+)
+
+
+def lock_requests(conn: Connection, number_hashes: Sequence[bytes]) -> list[UUID]:
+    """Return the ids of a number's requests, locked until the transaction's end: no worker takes them now."""
+    rows = select(_r.id).where(_r.number_hash.in_(number_hashes)).order_by(_r.id).with_for_update()
+    return list(conn.execute(rows).scalars())
+
+
+def lock_alerts(conn: Connection, number_hashes: Sequence[bytes], ids: Sequence[UUID]) -> None:
+    """Lock the alerts about a number and those that name its requests, until the transaction's end.
+
+    They are locked in the order of their ids, as evaluations lock them. Alerts that are being opened do not
+    exist yet: an evaluation names nothing while an erasure is under way (`Lock.ERASE`).
+    """
+    concerned = or_(alerts.c.number_hash.in_(number_hashes), _names(alerts.c.evidence, ids))
+    conn.execute(select(alerts.c.id).where(concerned).order_by(alerts.c.id).with_for_update())
+
+
+def keep_wrong_codes(conn: Connection, ids: Sequence[UUID], *, guesses: GuessPolicy, now: datetime) -> None:
+    """Keep the times of these requests' wrong codes for as long as they may keep new requests out."""
+    windows = [quota.window_s for quota in (guesses.number, guesses.client_ip) if quota]
+    if ids and windows:
+        longest = timedelta(seconds=max(windows))
+        conn.execute(_KEEP_WRONG_CODES, {"ids": list(ids), "since": now - longest, "longest": longest})
+
+
+def end_live(conn: Connection, ids: Sequence[UUID], *, now: datetime) -> list[UUID]:
+    """End those of these requests that are live; return which."""
+    ended = (
+        update(otp_requests)
+        .where(_r.id.in_(ids), in_status(LIVE))
+        .values(ending(Status.CANCELLED, Reason.ERASED, now))
+        .returning(_r.id)
+    )
+    return sorted(conn.execute(ended).scalars()) if ids else []
+
+
+def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUID]) -> dict[str, int]:
+    """Erase a number and its requests; return how many rows of each table that were, nothing left out."""
+    early = _erase_unmatched_reports(conn, ids)
+    # From the last table to the first: what belongs to a request before the request.
+    counts = {
+        holding.name: _erase_from(conn, holding, number_hashes, ids) for holding in reversed(_CONCERNED)
+    }
+    counts["receipts"] += early
+    return {name: counts[name] for name in COUNTED}
+
+
+def note(conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime) -> None:
+    """Store that a number was erased, and not which."""
+    conn.execute(insert(erasures).values(id=uuid7(), at=now, client_id=client_id, counts=dict(counts)))
+
+
+def _erase_unmatched_reports(conn: Connection, ids: Sequence[UUID]) -> int:
+    """Delete reports on messages of these requests that were just about to be matched to them."""
+    messages = select(send_attempts.c.external_message_id).where(
+        send_attempts.c.request_id.in_(ids), send_attempts.c.external_message_id.is_not(None)
+    )
+    unmatched = delete(receipts).where(receipts.c.request_id.is_(None), receipts.c.message_id.in_(messages))
+    return conn.execute(unmatched).rowcount if ids else 0
+
+
+def _names(evidence: Column[Any], ids: Sequence[UUID]) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = evidence["requests"].has_any(_texts(ids))
+    return found
+
+
+def _texts(ids: Sequence[UUID]) -> ColumnElement[Any]:
+    return cast([str(one) for one in ids], ARRAY(Text))
+
+
+def _take_out(conn: Connection, holding: Holding, ids: Sequence[UUID]) -> int:
+    """Take requests out of the lists that name them; return how many rows that were."""
+    if holding.names_requests is None:
+        return 0
+    evidence = holding.column(holding.names_requests)
+    left = evidence["requests"].op("-")(_texts(ids))
+    without = func.jsonb_set(evidence, cast(["requests"], ARRAY(Text)), left)
+    changed = update(holding.table).where(_names(evidence, ids)).values({evidence.name: without})
+    return conn.execute(changed).rowcount
+
+
+def _erase_from(
+    conn: Connection, holding: Holding, number_hashes: Sequence[bytes], ids: Sequence[UUID]
+) -> int:
+    # Requests are erased by their ids: those that came in since they were locked are another matter.
+    if holding.table is otp_requests:
+        concerned = _r.id.in_(ids)
+    elif holding.request_id is not None:
+        concerned = holding.column(holding.request_id).in_(ids)
+    elif holding.number_hash is not None:
+        concerned = holding.column(holding.number_hash).in_(number_hashes)
+    else:
+        raise ValueError(f"{holding.table.name} has nothing to find a number's rows by")
+    if holding.on_erase is OnErase.DELETED:
+        return conn.execute(delete(holding.table).where(concerned)).rowcount
+    emptied = {name: null() for name in holding.forgets}
+    forgotten = conn.execute(update(holding.table).where(concerned).values(emptied)).rowcount
+    return forgotten + _take_out(conn, holding, ids)

@@ -1,0 +1,249 @@
+"""Which look-up key stored hashes were made with, and how a number's hashes are replaced in every table.
+
+A hash begins with the mark of its key, so that all hashes of one key stand together in an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import (
+    Column,
+    Connection,
+    LargeBinary,
+    and_,
+    column,
+    delete,
+    func,
+    null,
+    or_,
+    select,
+    true,
+    update,
+    values,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.selectable import Values
+
+from otpqueue.domain.limits import GuessPolicy
+from otpqueue.domain.request import LIVE
+from otpqueue.store import do_not_send
+from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
+from otpqueue.store.requests import in_status
+from otpqueue.store.schema import api_keys, checks, guard_addresses, idempotency_keys, otp_requests
+from otpqueue.store.vault import Vault
+
+_r = otp_requests.c
+
+_GUARD_COUNTS = timedelta(hours=25)
+"""The guard counts an address for a day after the hour that a row stands for."""
+
+_HASHED = tuple(holding for holding in HOLDINGS if holding.number_hash is not None)
+SEALED: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.sealed)
+"""The tables whose rows hold the number itself, from which its hash can be made anew."""
+OTHERS: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.table is not otp_requests)
+"""All tables that know a number but the requests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step did."""
+
+    rehashed: int
+    unopened: int
+    """Numbers that cannot be read, so that their hash cannot be made anew."""
+    last: bytes | None
+    """The hash where the next step begins after; None when there was nothing left."""
+
+
+def count(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
+    """Return how many rows of a table know a number by a hash under one of these keys."""
+    hashes = holding.column(holding.number_hash or "")
+    return sum(_count(conn, [_marked(hashes, mark)]) for mark in marks)
+
+
+def last_of(
+    conn: Connection, holding: Holding, marks: Sequence[bytes], *, retention: timedelta
+) -> datetime | None:
+    """Return when the last of a table's rows under these keys goes by its age; None if one never does."""
+    if holding.age is None:
+        return None
+    hashes, age = holding.column(holding.number_hash or ""), holding.column(holding.age)
+    under = or_(*(_marked(hashes, mark) for mark in marks))
+    ages = holding.only if holding.only is not None else true()
+    row = conn.execute(
+        select(func.max(age).label("newest"), func.bool_and(func.coalesce(ages, False)).label("all")).where(
+            under
+        )
+    ).one()
+    return row.newest + holding.kept_for(retention) if row.newest and row.all else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting:
+    """What counts under a key for a time, and is not hashed anew."""
+
+    rows: int
+    until: datetime | None
+    """When the last of them has ended; None if there is none."""
+
+
+def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> Counting:
+    """Return the idempotency keys under these keys whose time is not over."""
+    k = idempotency_keys.c
+    return _counting(conn, k.key_hash, marks, k.expires_at)
+
+
+def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> Counting:
+    """Return the rows under these keys by which addresses are counted: by the guard, and for wrong codes."""
+    found = [_counting(conn, guard_addresses.c.address_hash, marks, guard_addresses.c.hour + _GUARD_COUNTS)]
+    if guesses.client_ip:
+        window = timedelta(seconds=guesses.client_ip.window_s)
+        found.append(_counting(conn, checks.c.client_ip_hash, marks, checks.c.started_at + window))
+    ends = [one.until for one in found if one.until]
+    return Counting(rows=sum(one.rows for one in found), until=max(ends, default=None))
+
+
+def _counting(
+    conn: Connection, hashes: Column[Any], marks: Sequence[bytes], ends_at: ColumnElement[datetime]
+) -> Counting:
+    row = conn.execute(
+        select(func.count().label("rows"), func.max(ends_at).label("until")).where(
+            or_(*(_marked(hashes, mark) for mark in marks)), ends_at > func.statement_timestamp()
+        )
+    ).one()
+    return Counting(rows=row.rows, until=row.until)
+
+
+def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
+    """Return how many live requests are bound to a session whose hash was made with one of these keys."""
+    return sum(_count(conn, [in_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
+
+
+def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
+    """Return the API keys in force that have not been used since these keys were replaced.
+
+    By their prefixes: when each expires, None for never.
+    """
+    k = api_keys.c
+    in_force = or_(k.expires_at.is_(None), k.expires_at > func.statement_timestamp())
+    rows = conn.execute(
+        select(k.prefix, k.expires_at)
+        .where(k.revoked_at.is_(None), in_force, or_(*(_marked(k.key_hash, mark) for mark in marks)))
+        .order_by(k.prefix)
+    )
+    return {row.prefix: row.expires_at for row in rows}
+
+
+def rehash(
+    conn: Connection, holding: Holding, *, mark: bytes, after: bytes | None, limit: int, vault: Vault
+) -> Step:
+    """Replace the hash of up to `limit` sealed numbers by that of the first key, and so in the other tables.
+
+    Call in a transaction. Rows that somebody else has locked are passed over.
+    """
+    do_not_send.take_turn(conn)
+    of = holding.table.c
+    rows = conn.execute(
+        select(of.id, of.number_sealed, of.seal_key_id, of.number_hash)
+        .where(_marked(of.number_hash, mark), *([of.number_hash > after] if after else []))
+        .order_by(of.number_hash)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    pairs: dict[bytes, bytes] = {}
+    ids = []
+    for row in rows:
+        try:
+            number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+        except (KeyError, InvalidTag):
+            continue
+        pairs[row.number_hash] = vault.number_hash(number)
+        ids.append(row.id)
+    if pairs:
+        for other in OTHERS:
+            replace(conn, other, pairs)
+        if holding not in OTHERS:
+            known = _as_rows(pairs)
+            conn.execute(
+                update(holding.table)
+                .where(of.id.in_(ids), of.number_hash == known.c.old)
+                .values(number_hash=known.c.new)
+            )
+    return Step(rehashed=len(ids), unopened=len(rows) - len(ids), last=rows[-1].number_hash if rows else None)
+
+
+def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) -> None:
+    """Replace hashes in a table other than the requests, old by new.
+
+    Where there is one row a number and the new hash has one already, the two become one.
+    """
+    known, table = _as_rows(pairs), holding.table
+    old = holding.column(holding.number_hash or "")
+    if holding.merge is None:
+        replaced = {old.name: known.c.new, **_freed(holding)}
+        conn.execute(update(table).where(old == known.c.old).values(replaced))
+        return
+    names = [one.name for one in table.columns]
+    taken = (
+        delete(table)
+        .where(old == known.c.old)
+        .returning(*(known.c.new.label(name) if name == old.name else table.c[name] for name in names))
+        .cte("taken")
+    )
+    joining = insert(table).from_select(names, select(*taken.c))
+    conn.execute(
+        joining.on_conflict_do_update(
+            index_elements=_unique(holding), set_=holding.merge(table.c, joining.excluded)
+        )
+    )
+
+
+def drop(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
+    """Forget numbers that a table knows by a hash of one of these keys alone; return how many rows that were.
+
+    What is kept even when a number is erased stays.
+    """
+    if holding.on_erase is OnErase.KEPT:
+        return 0
+    hashes = holding.column(holding.number_hash or "")
+    return sum(conn.execute(_forget(holding, hashes, mark)).rowcount for mark in marks)
+
+
+def _forget(holding: Holding, hashes: Column[Any], mark: bytes) -> Any:
+    if hashes.nullable:
+        forgotten = {hashes.name: null(), **_freed(holding)}
+        return update(holding.table).where(_marked(hashes, mark)).values(forgotten)
+    return delete(holding.table).where(_marked(hashes, mark))
+
+
+def _unique(holding: Holding) -> list[Column[Any]]:
+    key = list(holding.table.primary_key.columns)
+    own = holding.column(holding.number_hash or "")
+    return key if own.primary_key else [own]
+
+
+def _freed(holding: Holding) -> dict[str, Any]:
+    return dict.fromkeys(holding.frees, null())
+
+
+def _marked(hashes: ColumnElement[Any], mark: bytes) -> ColumnElement[bool]:
+    following = int.from_bytes(mark) + 1
+    if following == 256 ** len(mark):
+        return hashes >= mark
+    return and_(hashes >= mark, hashes < following.to_bytes(len(mark)))
+
+
+def _count(conn: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:
+    found: int = conn.execute(select(func.count()).where(*conditions)).scalar_one()
+    return found
+
+
+def _as_rows(pairs: Mapping[bytes, bytes]) -> Values:
+    rows = values(column("old", LargeBinary), column("new", LargeBinary), name="known")
+    return rows.data(sorted(pairs.items()))

@@ -1,0 +1,1 @@
+"""Queries on statistics: roll-up and reports."""

@@ -1,0 +1,1 @@
+"""Queries on webhook endpoints and deliveries."""

@@ -1,0 +1,419 @@
+"""Queries on `webhook_deliveries`: claimed, recorded, listed, tried again.
+
+A trigger writes them (`store/schema.py`). One is claimed only when no earlier one of its request is pending,
+whatever `next_try_at` says, so that a receiver hears of each request in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import Connection, Row, func, null, or_, select, text, update
+from sqlalchemy.sql import ColumnElement
+
+from otpqueue.domain.phone import masked
+from otpqueue.domain.webhooks import Answer, Disabled, State, moment
+from otpqueue.store.schema import webhook_deliveries
+from otpqueue.store.vault import Vault
+from otpqueue.store.webhooks.endpoints import open_secrets
+
+_d = webhook_deliveries.c
+
+# Each endpoint gives its oldest ones, up to the room it has, and endpoints take turns: one with many waiting
+# does not stand before the others. An endpoint that fails has room for one, which finds out whether it is
+# back. What `due` saw may be claimed by somebody else before `chosen` has the lock: it is looked at again.
+_CLAIM = text(
+    """
+    WITH open AS MATERIALIZED (
+        SELECT e.id, e.client_id, e.url, e.secrets_sealed, e.seal_key_id, e.previous_until,
+               greatest(CASE WHEN e.failing_since IS NULL THEN :share ELSE 1 END - coalesce(b.busy, 0), 0)
+                   AS room
+        FROM webhook_endpoints AS e
+        LEFT JOIN unnest(CAST(:clients AS uuid[]), CAST(:busy AS integer[])) AS b (client_id, busy)
+            ON b.client_id = e.client_id
+        WHERE e.disabled_at IS NULL
+    ), due AS MATERIALIZED (
+        SELECT found.id, row_number() OVER (PARTITION BY open.client_id ORDER BY found.next_try_at) AS nth
+        FROM open CROSS JOIN LATERAL (
+            SELECT d.id, d.next_try_at FROM webhook_deliveries AS d
+            WHERE d.client_id = open.client_id AND d.state = 'pending' AND d.next_try_at <= :now
+              AND (d.lease_until IS NULL OR d.lease_until < statement_timestamp())
+              AND NOT EXISTS (
+                  SELECT FROM webhook_deliveries AS earlier
+                  WHERE earlier.request_id = d.request_id AND earlier.number < d.number
+                    AND earlier.state = 'pending'
+              )
+            ORDER BY d.next_try_at
+            LIMIT open.room
+        ) AS found
+    ), chosen AS MATERIALIZED (
+        SELECT d.id FROM webhook_deliveries AS d JOIN due ON due.id = d.id
+        WHERE d.state = 'pending' AND (d.lease_until IS NULL OR d.lease_until < statement_timestamp())
+        ORDER BY due.nth
+        LIMIT :slots
+        FOR UPDATE OF d SKIP LOCKED
+    ), claimed AS (
+        UPDATE webhook_deliveries AS d
+        SET tries = d.tries + 1, lease_until = statement_timestamp() + make_interval(secs => :lease_s)
+        FROM chosen WHERE d.id = chosen.id
+        RETURNING d.id, d.request_id, d.client_id, d.event, d.at, d.reason, d.provider_code, d.expires_at,
+                  d.tries
+    )
+    SELECT claimed.*, open.id AS endpoint_id, open.url, open.secrets_sealed, open.previous_until,
+           open.seal_key_id, r.number_sealed, r.seal_key_id AS number_key_id, r.channel, r.client_reference,
+           r.created_at, r.sent_at
+    FROM claimed
+    JOIN open ON open.client_id = claimed.client_id
+    JOIN otp_requests AS r ON r.id = claimed.request_id
+    """
+)
+
+# A success is a fact, however late it is told. What was not tried is as it was before the claim.
+_RECORD = text(
+    """
+    UPDATE webhook_deliveries AS d
+    SET state = t.state,
+        next_try_at = CASE WHEN t.state = 'pending' THEN coalesce(t.next_try_at, d.next_try_at) END,
+        tries = CASE WHEN t.tried_at IS NULL THEN d.tries - 1 ELSE d.tries END,
+        tried_at = coalesce(t.tried_at, d.tried_at),
+        http_status = CASE WHEN t.tried_at IS NULL THEN d.http_status ELSE t.http_status END,
+        problem = CASE WHEN t.tried_at IS NULL THEN d.problem ELSE t.problem END,
+        lease_until = NULL
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:tries AS smallint[]), CAST(:states AS text[]),
+        CAST(:next_tries AS timestamptz[]), CAST(:tried AS timestamptz[]), CAST(:statuses AS smallint[]),
+        CAST(:problems AS text[])
+    ) AS t (id, tries, state, next_try_at, tried_at, http_status, problem)
+    WHERE d.id = t.id AND d.state = 'pending' AND (d.tries = t.tries OR t.state = 'delivered')
+    RETURNING d.request_id, d.number, d.next_try_at
+    """
+)
+
+# What waits behind one that will be tried again is not looked at before that; behind one that is done, now.
+_MOVE_FOLLOWERS = text(
+    """
+    UPDATE webhook_deliveries AS d SET next_try_at = coalesce(t.next_try_at, :now)
+    FROM unnest(CAST(:requests AS uuid[]), CAST(:numbers AS bigint[]), CAST(:next_tries AS timestamptz[]))
+        AS t (request_id, number, next_try_at)
+    WHERE d.request_id = t.request_id AND d.number > t.number AND d.state = 'pending'
+      AND d.lease_until IS NULL
+    """
+)
+
+# Only while the URL is the one that was tried: an operator may have set another meanwhile.
+_NOTE_SUCCESS = text(
+    """
+    UPDATE webhook_endpoints AS e SET failing_since = NULL
+    FROM unnest(CAST(:clients AS uuid[]), CAST(:urls AS text[])) AS t (client_id, url)
+    WHERE e.client_id = t.client_id AND e.url = t.url AND e.failing_since IS NOT NULL
+    """
+)
+_NOTE_FAILURE = text(
+    """
+    UPDATE webhook_endpoints AS e
+    SET failing_since = coalesce(e.failing_since, :now),
+        disabled_at = CASE WHEN t.gone OR e.failing_since <= :too_long_ago THEN CAST(:now AS timestamptz) END,
+        disabled_reason = CASE WHEN t.gone THEN CAST(:gone_word AS text)
+                               WHEN e.failing_since <= :too_long_ago THEN :failing END
+    FROM unnest(CAST(:clients AS uuid[]), CAST(:urls AS text[]), CAST(:gone AS boolean[]))
+        AS t (client_id, url, gone)
+    WHERE e.client_id = t.client_id AND e.url = t.url AND e.disabled_at IS NULL
+    RETURNING e.client_id, e.failing_since, e.disabled_reason
+    """
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What this worker may tell a client now, and the number of the try."""
+
+    id: UUID
+    request_id: UUID
+    client_id: UUID
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """What to sign with, the newest first; none when they cannot be opened."""
+    event: str
+    at: datetime
+    """When what it tells of happened."""
+    data: Mapping[str, Any] = field(repr=False)
+    tries: int
+    """Which try this is, the first is 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a try."""
+
+    delivery: Delivery
+    answer: Answer | None
+    """None when it was not tried after all."""
+    tried_at: datetime
+    next_try_at: datetime | None
+    """When to try again; None for never."""
+
+    @property
+    def state(self) -> State:
+        """How the delivery stands after it."""
+        if self.answer is not None and self.answer.is_success:
+            return State.DELIVERED
+        return State.PENDING if self.answer is None or self.next_try_at is not None else State.GIVEN_UP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An endpoint that is told nothing any more."""
+
+    client_id: UUID
+    reason: Disabled
+    failing_since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A delivery as it is stored."""
+
+    id: UUID
+    request_id: UUID
+    event: str
+    at: datetime
+    state: State
+    tries: int
+    tried_at: datetime | None
+    next_try_at: datetime | None
+    answer: Answer | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """How many deliveries one step was about, and the number where the next one begins after."""
+
+    count: int
+    number: int
+
+
+def claim(
+    conn: Connection,
+    *,
+    slots: int,
+    share: int,
+    busy: Mapping[UUID, int],
+    lease_s: float,
+    now: datetime,
+    vault: Vault,
+) -> list[Delivery]:
+    """Claim up to `slots` deliveries that are due, each for `lease_s` seconds; in one statement.
+
+    Of one client at most `share`, less what is `busy` for it already; of one that fails, one.
+    """
+    rows = conn.execute(
+        _CLAIM,
+        {
+            "slots": slots,
+            "share": share,
+            "clients": list(busy),
+            "busy": list(busy.values()),
+            "lease_s": lease_s,
+            "now": now,
+        },
+    )
+    return [_to_delivery(row, vault, now) for row in rows]
+
+
+def record(
+    conn: Connection, results: Sequence[Result], *, disable_after: timedelta, now: datetime
+) -> tuple[list[Ended], set[UUID]]:
+    """Record what became of tries; return the endpoints that are disabled by it, and what was not recorded.
+
+    An endpoint is disabled when it answered 410, or when there was nothing but failures for `disable_after`.
+    A delivery that another session has locked is not recorded: record it again. Call in a transaction.
+    """
+    locked = _locked(conn, [one.delivery.id for one in results])
+    results = [one for one in results if one.delivery.id not in locked]
+    moved = conn.execute(
+        _RECORD,
+        {
+            "ids": [one.delivery.id for one in results],
+            "tries": [one.delivery.tries for one in results],
+            "states": [one.state.value for one in results],
+            "next_tries": [one.next_try_at for one in results],
+            "tried": [one.tried_at if one.answer else None for one in results],
+            "statuses": [one.answer.status if one.answer else None for one in results],
+            "problems": [one.answer.reason if one.answer else None for one in results],
+        },
+    ).all()
+    conn.execute(
+        _MOVE_FOLLOWERS,
+        {
+            "requests": [row.request_id for row in moved],
+            "numbers": [row.number for row in moved],
+            "next_tries": [row.next_try_at for row in moved],
+            "now": now,
+        },
+    )
+    return _note_endpoints(conn, results, disable_after=disable_after, now=now), locked
+
+
+def _locked(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Lock those of these deliveries that are free, and return those that another session has locked."""
+    of_these = select(_d.id).where(_d.id.in_(ids)).order_by(_d.id)
+    free = set(conn.execute(of_these.with_for_update(skip_locked=True)).scalars())
+    return set(conn.execute(of_these).scalars()) - free if len(free) < len(ids) else set()
+
+
+def _note_endpoints(
+    conn: Connection, results: Sequence[Result], *, disable_after: timedelta, now: datetime
+) -> list[Ended]:
+    answers: dict[tuple[UUID, str], list[Answer]] = {}
+    for one in results:
+        if one.answer is not None:
+            answers.setdefault((one.delivery.client_id, one.delivery.url), []).append(one.answer)
+    gone = {key: any(answer.is_gone for answer in found) for key, found in answers.items()}
+    well = [key for key, found in answers.items() if any(one.is_success for one in found) and not gone[key]]
+    ill = [key for key in answers if key not in well]
+    if well:
+        conn.execute(_NOTE_SUCCESS, {"clients": [key[0] for key in well], "urls": [key[1] for key in well]})
+    if not ill:
+        return []
+    rows = conn.execute(
+        _NOTE_FAILURE,
+        {
+            "clients": [key[0] for key in ill],
+            "urls": [key[1] for key in ill],
+            "gone": [gone[key] for key in ill],
+            "gone_word": Disabled.GONE.value,
+            "failing": Disabled.FAILING.value,
+            "too_long_ago": now - disable_after,
+            "now": now,
+        },
+    )
+    return [
+        Ended(client_id=row.client_id, reason=Disabled(row.disabled_reason), failing_since=row.failing_since)
+        for row in rows
+        if row.disabled_reason
+    ]
+
+
+def newest(
+    conn: Connection, client_id: UUID, *, failed: bool, request_id: UUID | None, limit: int
+) -> list[Stored]:
+    """Return a client's deliveries, newest first: all, or those whose newest try failed; of one request."""
+    conditions = [_d.client_id == client_id]
+    if failed:
+        # The first condition is that of an index.
+        conditions += [_d.state != State.DELIVERED, _d.tried_at.is_not(None)]
+    if request_id is not None:
+        conditions.append(_d.request_id == request_id)
+    rows = conn.execute(select(webhook_deliveries).where(*conditions).order_by(_d.number.desc()).limit(limit))
+    return [_to_stored(row) for row in rows]
+
+
+def left(conn: Connection, client_id: UUID) -> dict[State, int]:
+    """Return how many of a client's deliveries are pending, and how many were given up."""
+    rows = conn.execute(
+        select(_d.state, func.count().label("n"))
+        .where(_d.client_id == client_id, _d.state != State.DELIVERED)
+        .group_by(_d.state)
+    )
+    counts = {State(row.state): int(row.n) for row in rows}
+    return {state: counts.get(state, 0) for state in (State.PENDING, State.GIVEN_UP)}
+
+
+def make_due(
+    conn: Connection,
+    client_id: UUID,
+    *,
+    ids: Sequence[UUID] | None,
+    states: Collection[State],
+    after: int,
+    now: datetime,
+    limit: int,
+) -> Batch:
+    """Have up to `limit` deliveries in some states tried now, as if for the first time.
+
+    These `ids`, or all, in the order of their numbers after `after`. What a worker holds at this moment is
+    left to it.
+    """
+    conditions: list[ColumnElement[bool]] = [
+        _d.client_id == client_id,
+        _d.state != State.DELIVERED,
+        _d.state.in_(sorted(state.value for state in states)),
+        _d.number > after,
+        or_(_d.lease_until.is_(None), _d.lease_until < func.statement_timestamp()),
+    ]
+    if ids is not None:
+        conditions.append(_d.id.in_(ids))
+    batch = select(_d.id).where(*conditions).order_by(_d.number).limit(limit).with_for_update().cte("batch")
+    rows = conn.execute(
+        update(webhook_deliveries)
+        .where(_d.id == batch.c.id)
+        .values(state=State.PENDING.value, tries=0, next_try_at=now, lease_until=null())
+        .returning(_d.number)
+    )
+    numbers = list(rows.scalars())
+    return Batch(count=len(numbers), number=max(numbers, default=after))
+
+
+def give_up(conn: Connection, client_id: UUID, *, limit: int) -> int:
+    """Give up to `limit` pending deliveries of a client up; return how many."""
+    pending = select(_d.id).where(_d.client_id == client_id, _d.state == State.PENDING)
+    batch = pending.limit(limit).with_for_update().cte("batch")
+    result = conn.execute(
+        update(webhook_deliveries)
+        .where(_d.id == batch.c.id)
+        .values(state=State.GIVEN_UP.value, next_try_at=null(), lease_until=null())
+    )
+    return result.rowcount
+
+
+def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> Delivery:
+    data = {
+        "id": str(row.request_id),
+        "status": row.event.partition(".")[2],
+        "reason": row.reason,
+        "provider_code": row.provider_code,
+        "phone_number": _masked_number(row, vault),
+        "channel": row.channel,
+        "client_reference": row.client_reference,
+        "created_at": moment(row.created_at),
+        "sent_at": moment(row.sent_at),
+        "expires_at": moment(row.expires_at),
+    }
+    return Delivery(
+        id=row.id,
+        request_id=row.request_id,
+        client_id=row.client_id,
+        url=row.url,
+        secrets=open_secrets(row, row_id=row.endpoint_id, vault=vault, now=now),
+        event=row.event,
+        at=row.at,
+        data=data,
+        tries=row.tries,
+    )
+
+
+def _masked_number(row: Row[Any], vault: Vault) -> str | None:
+    try:
+        return masked(vault.unseal(row.number_sealed, key_id=row.number_key_id, row_id=row.request_id))
+    except (KeyError, InvalidTag):
+        return None
+
+
+def _to_stored(row: Row[Any]) -> Stored:
+    answer = Answer(status=row.http_status, reason=row.problem) if row.tried_at else None
+    return Stored(
+        id=row.id,
+        request_id=row.request_id,
+        event=row.event,
+        at=row.at,
+        state=State(row.state),
+        tries=row.tries,
+        tried_at=row.tried_at,
+        next_try_at=row.next_try_at,
+        answer=answer,
+    )

@@ -1,0 +1,1 @@
+"""Logs, masks, metrics and traces."""

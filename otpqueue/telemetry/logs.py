@@ -1,0 +1,283 @@
+"""Structured logs: static event names with fields, as JSON for machines or readable for people.
+
+Log identifiers, never objects; a phone number, a code, a key or a pinId is never a field. Should one be there
+all the same, `masks` hides it: in our records, in those of libraries, and in what ends a process or a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import weakref
+from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.types import EventDict, FilteringBoundLogger, Processor
+
+from otpqueue.telemetry import masks, traces
+
+Logger = FilteringBoundLogger
+
+_in_call: ContextVar[bool] = ContextVar("in_call", default=False)
+
+
+class _ModuleLogger:
+    """Finds structlog's method for a level, and keeps it as an attribute from `configure` to the next one.
+
+    structlog's own loggers are either built anew for each record or cached for good.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, level: str) -> Any:
+        method = getattr(structlog.get_logger(self._name), level)
+        if _caching:
+            self.__dict__[level] = method
+        return method
+
+    def forget(self) -> None:
+        """Find the methods anew."""
+        for level in self.__dict__.keys() - {"_name"}:
+            self.__dict__.pop(level, None)
+
+
+_caching = False
+_loggers: weakref.WeakSet[_ModuleLogger] = weakref.WeakSet()
+
+
+def get_logger(name: str) -> Logger:
+    """Return the logger of a module."""
+    logger = _ModuleLogger(name)
+    _loggers.add(logger)
+    return cast("Logger", logger)
+
+
+def _cache_methods(*, caching: bool) -> None:
+    global _caching  # noqa: PLW0603 - goes with structlog's configuration, which is global
+    _caching = caching
+    for logger in list(_loggers):
+        logger.forget()
+
+
+def begin_call(**fields: str) -> None:
+    """Begin a call in this thread; each of its records, and its span, has these fields.
+
+    End it with `end_call`: the thread goes on to others.
+    """
+    structlog.contextvars.clear_contextvars()
+    _in_call.set(True)
+    bind(**fields)
+
+
+def end_call() -> None:
+    """End the call of this thread: its next records are about something else."""
+    _in_call.set(False)
+    structlog.contextvars.clear_contextvars()
+
+
+def bind(**fields: str) -> None:
+    """Say what this thread's call is about: in each of its records from now on, and in its span.
+
+    Where no call has begun nothing is said: nobody would take it back.
+    """
+    if _in_call.get():
+        structlog.contextvars.bind_contextvars(**fields)
+        span = traces.current()
+        if span is not traces.NO_SPAN:
+            span.note({f"otpqueue.{name}": value for name, value in fields.items()})
+
+
+def bound(**fields: str) -> AbstractContextManager[None]:
+    """Return a context in which this thread's records say what they are about."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+_writing = threading.RLock()
+"""Reentrant: a signal handler may log while its thread writes."""
+
+
+def _renew_lock() -> None:
+    global _writing  # noqa: PLW0603 - another thread of the parent may have held it at the fork
+    _writing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def write(line: str) -> None:
+    """Write a line to what standard error is at this moment: a redirection applies to records, too."""
+    with _writing:
+        try:
+            _put(line)
+        except (OSError, ValueError) as error:  # it is closed or full, or cannot take a character
+            # Where this cannot be written either, there is nowhere left to report it.
+            with suppress(OSError, ValueError):
+                _put(_not_written(error))
+
+
+def _put(line: str) -> None:
+    stream = sys.stderr
+    if stream is not None:  # a process may be started without one
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def _not_written(error: Exception) -> str:
+    # Without the record: nothing has masked it.
+    return f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}'
+
+
+class _Stderr(logging.Handler):
+    """Writes the standard library's records."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
+            line = _not_written(error)
+        write(line)
+
+
+class _LineLogger:
+    """The logger that structlog hands the rendered records of a module to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _write(self, line: str) -> None:
+        write(line)
+
+    debug = info = warning = error = critical = _write
+
+
+class _LineRenderer:
+    """Makes a line of one of our records: the only processor, since it runs for each record."""
+
+    def __init__(self, *, process: str, exceptions: ExceptionRenderer, ending: Processor) -> None:
+        self._process, self._exceptions, self._ending = process, exceptions, ending
+
+    def __call__(self, logger: _LineLogger, level: str, event: EventDict) -> str:
+        try:
+            return self._line(logger, level, event)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
+            return _not_written(error)
+
+    def _line(self, logger: _LineLogger, level: str, event: EventDict) -> str:
+        structlog.contextvars.merge_contextvars(logger, level, event)
+        _name_span(logger, level, event)
+        event["level"], event["logger"] = level, logger.name
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        event.setdefault("process", self._process)
+        if "exc_info" in event:
+            event = self._exceptions(logger, level, event)
+        return str(self._ending(logger, level, masks.values(event)))
+
+
+def _as_json(_: Any, __: str, event: EventDict) -> str:
+    # Values are plain: they are masked.
+    return json.dumps(event)
+
+
+def _tracebacks_without_locals() -> ExceptionRenderer:
+    # Local variables hold numbers and keys.
+    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return ExceptionRenderer(transformer)
+
+
+def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return masks.values(event)
+
+
+def _name_span(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    for name, value in traces.current().ids.items():
+        event.setdefault(name, value)
+    return event
+
+
+def _log_what_ends(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_what_ends_a_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        _log_what_ends(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
+    """Send our records and the standard library's to stderr, as lines of one form.
+
+    `process` ("api", "worker", ...) is a field of every record. Call once, at an edge.
+    """
+
+    def name_process(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        event.setdefault("process", process)
+        return event
+
+    exceptions: ExceptionRenderer
+    ending: Processor
+    if style == "json":
+        exceptions, ending = _tracebacks_without_locals(), _as_json
+    else:
+        exceptions = ExceptionRenderer()
+        ending = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    structlog.configure(
+        processors=[_LineRenderer(process=process, exceptions=exceptions, ending=ending)],
+        logger_factory=_LineLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # `_ModuleLogger` does that, and can forget.
+        cache_logger_on_first_use=False,
+    )
+    _cache_methods(caching=True)
+    handler = _Stderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                _name_span,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                name_process,
+                structlog.stdlib.ExtraAdder(),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                exceptions,
+                _mask,
+                ending,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    # Python itself would print an error and its text.
+    sys.excepthook, threading.excepthook = _log_what_ends, _log_what_ends_a_thread
+    for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
+        logging.getLogger(chatty).setLevel("WARNING")
+    # It logs URLs, which hold pinIds, and what of an answer it could not read.
+    logging.getLogger("urllib3").setLevel("ERROR")
+    # While a collector of traces is away it speaks of each try.
+    logging.getLogger("opentelemetry.exporter").setLevel("ERROR")
+
+
+def reset() -> None:
+    """Give structlog its defaults back: a test that configured it must not decide how the next one logs."""
+    structlog.reset_defaults()
+    _cache_methods(caching=False)

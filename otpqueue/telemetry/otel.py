@@ -1,0 +1,172 @@
+"""Traces by OpenTelemetry, which the extra `otpqueue[otel]` installs; imported only where they are wanted.
+
+Where spans go, and which are kept, is read by OpenTelemetry itself from the environment (`OTEL_...`). They
+are sent in batches by a thread, from a queue that drops what it cannot hold: a collector that is slow, hangs
+or is away costs spans and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import Token
+from importlib.metadata import entry_points, version
+from types import TracebackType
+from typing import Any, Self
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from otpqueue.telemetry import masks, traces
+from otpqueue.telemetry.logs import get_logger
+from otpqueue.telemetry.traces import Attributes, Kind, Span
+
+log = get_logger(__name__)
+
+FLUSH_WITHIN_S = 2.0
+"""So long the end of a process waits for a collector to take the last spans."""
+
+_KINDS = {
+    Kind.INTERNAL: trace.SpanKind.INTERNAL,
+    Kind.SERVER: trace.SpanKind.SERVER,
+    Kind.CLIENT: trace.SpanKind.CLIENT,
+}
+_W3C = TraceContextTextMapPropagator()
+_PARENT = "traceparent"
+_GROUP = "opentelemetry_traces_exporter"
+
+
+class OpenTelemetry:
+    """A tracer. Thread-safe."""
+
+    def __init__(self, *, process: str) -> None:
+        """Name the spans of this process. Raises ValueError when a variable of the environment is no good."""
+        provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
+        for exporter in _exporters():
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider = provider
+        self._tracer = provider.get_tracer("otpqueue", version("otpqueue"))
+
+    def begin(self, name: str, /, *, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
+        """Return a span, begun, whose parent is given by its `traceparent`; what is none begins a trace."""
+        return self.start(name, kind=kind, context=_context(parent), attributes=attributes)
+
+    def start(self, name: str, *, kind: Kind, context: Context, attributes: Attributes) -> Span:
+        """Return a span, begun, in a context of OpenTelemetry's."""
+        span = self._tracer.start_span(name, context, _KINDS[kind], _masked(attributes))
+        return _Span(self, span)
+
+    def close(self) -> None:
+        """Send what has not been sent yet, within `FLUSH_WITHIN_S`."""
+        # The library would wait for half a minute.
+        ending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        ending.start()
+        ending.join(FLUSH_WITHIN_S)
+        if ending.is_alive():
+            log.warning("traces_not_sent", waited_s=FLUSH_WITHIN_S)
+
+
+class _Span:
+    """A span of OpenTelemetry's."""
+
+    def __init__(self, tracer: OpenTelemetry, span: trace.Span) -> None:
+        self._tracer, self._span = tracer, span
+        self.ids = _ids(span)
+        self._token: Token[Span] | None = None
+
+    @property
+    def context(self) -> str | None:
+        carrier: dict[str, str] = {}
+        _W3C.inject(carrier, self._context)
+        return carrier.get(_PARENT)
+
+    @property
+    def _context(self) -> Context:
+        return trace.set_span_in_context(self._span, Context())
+
+    def child(self, name: str, /, *, kind: Kind, attributes: Attributes) -> Span:
+        return self._tracer.start(name, kind=kind, context=self._context, attributes=attributes)
+
+    def name(self, name: str, /) -> None:
+        self._span.update_name(name)
+
+    def note(self, attributes: Attributes, /) -> None:
+        if self._span.is_recording():
+            self._span.set_attributes(_masked(attributes))
+
+    def link(self, context: str | None, /) -> None:
+        other = trace.get_current_span(_context(context)).get_span_context()
+        if other.is_valid:
+            self._span.add_link(other)
+
+    def fail(self, error: str, /) -> None:
+        self.note({"error.type": error})
+        self._span.set_status(trace.StatusCode.ERROR)
+
+    def __enter__(self) -> Self:
+        self._token = traces.enter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            # Its class alone: the text of an error may hold what it was about.
+            self.fail(kind.__name__)
+        self._span.end()
+        if self._token is not None:
+            traces.leave(self._token)
+
+
+def _ids(span: trace.Span) -> Mapping[str, str]:
+    if not span.is_recording():
+        return {}
+    known = span.get_span_context()
+    return {"trace_id": f"{known.trace_id:032x}", "span_id": f"{known.span_id:016x}"}
+
+
+def _context(parent: str | None) -> Context:
+    # Without `tracestate`: what other vendors write there is not ours to store or to send on.
+    return _W3C.extract({_PARENT: parent} if parent else {}, Context())
+
+
+def _masked(attributes: Attributes) -> dict[str, Any]:
+    return masks.values({name: value for name, value in attributes.items() if value is not None})
+
+
+def _resource(process: str) -> Resource:
+    ours = {
+        "service.namespace": "otpqueue",
+        "service.name": process,
+        "service.version": version("otpqueue"),
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+    }
+    given = OTELResourceDetector().detect().attributes
+    return Resource.create({name: value for name, value in ours.items() if name not in given})
+
+
+def _exporters() -> Iterator[Any]:
+    for name in _exporter_names():
+        found = next(iter(entry_points(group=_GROUP, name=name)), None)
+        if found is None:
+            raise ValueError(f"no package is installed that exports traces as {name!r}")
+        yield found.load()()
+
+
+def _exporter_names() -> list[str]:
+    """Return the names of entry points, as the variables of OpenTelemetry's specification ask for them."""
+    wanted = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    protocol = (
+        os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    )
+    otlp = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}.get(protocol.strip(), protocol)
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    return [otlp if name == "otlp" else name for name in names if name != "none"]
