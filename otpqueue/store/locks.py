@@ -2,7 +2,8 @@
 
 All are held until the end of a transaction. Postgres keeps one space of 64-bit numbers for a whole database.
 `sql/accept_request.sql` locks a phone number in the same space while the look-up key is being replaced, by 64
-bits of its hash.
+bits of its hash. `sql/count_sends.sql` locks shards of the day's counts, and the counts themselves, by hashes
+too.
 """
 
 from __future__ import annotations

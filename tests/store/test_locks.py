@@ -40,6 +40,8 @@ def test_no_lock_is_taken_but_those_of_the_table(project: Path) -> None:
     assert python == {"otpqueue/store/locks.py"}
     # Of a phone number's hash, and no constant.
     assert any("numbers[1]" in one or "encode" in one for one in numbers.pop("accept_request"))
+    # Of what is counted, and of its shards: hashes too.
+    assert numbers.pop("count_sends") == {"hashtextextended('send_counts shard', shard", "one.key"}
     for name, found in numbers.items():
         assert found <= {str(lock.value) for lock in Lock}, name
 
