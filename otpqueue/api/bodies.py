@@ -12,7 +12,7 @@ import falcon
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
-from otpqueue.api.problems import Refused
+from otpqueue.api.http.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from otpqueue.domain.checking import read_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
@@ -259,12 +259,12 @@ class GuideVerify(Body):
 def read(req: falcon.Request, model: type[Model]) -> Model:
     """Return the request's body as `model`.
 
-    Raises Refused for what is not a JSON object of bearable size, InvalidRequest for what breaks a rule.
+    Raises UnsupportedMediaType, BodyTooLarge, MalformedJson, and InvalidRequest for fields that are wrong.
     """
     text = _text(req, limit=MAX_BODY_BYTES)
     value = _parse(text)
     if "\\u" in text and not _is_unicode(value):
-        raise Refused("malformed_json")
+        raise MalformedJson()
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -282,7 +282,7 @@ def read_query(req: falcon.Request, model: type[Model]) -> Model:
 def read_json(req: falcon.Request, *, limit: int) -> object:
     """Return the value of a JSON body of at most `limit` bytes.
 
-    Raises Refused.
+    Raises UnsupportedMediaType, BodyTooLarge, MalformedJson.
     """
     return _parse(_text(req, limit=limit))
 
@@ -290,26 +290,26 @@ def read_json(req: falcon.Request, *, limit: int) -> object:
 def _text(req: falcon.Request, *, limit: int) -> str:
     _check_media_type(req)
     if (req.content_length or 0) > limit:
-        raise Refused("body_too_large")
+        raise BodyTooLarge()
     body = req.stream.read(limit + 1)
     if len(body) > limit:
-        raise Refused("body_too_large")
+        raise BodyTooLarge()
     try:
         return bytes(body).decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("malformed_json", "The body is not in UTF-8.") from None
+        raise MalformedJson("The body is not in UTF-8.") from None
 
 
 def _check_media_type(req: falcon.Request) -> None:
     media_type, *parameters = (req.content_type or "").split(";")
     if media_type.strip().lower() != "application/json":
-        raise Refused("unsupported_media_type")
+        raise UnsupportedMediaType()
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in {"utf-8", "utf8"}:
-            raise Refused("unsupported_media_type", "JSON is in UTF-8 and in no other charset.")
+            raise UnsupportedMediaType("JSON is in UTF-8 and in no other charset.")
     if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
-        raise Refused("unsupported_media_type", "A body that is compressed is not taken.")
+        raise UnsupportedMediaType("A body that is compressed is not taken.")
 
 
 def _parse(text: str) -> object:
@@ -317,10 +317,10 @@ def _parse(text: str) -> object:
     try:
         value = _decode(text)
     except (ValueError, RecursionError):
-        raise Refused("malformed_json") from None
+        raise MalformedJson() from None
     # With so few brackets there is no need to look.
     if text.count("{") + text.count("[") > MAX_DEPTH and not _is_shallow(value):
-        raise Refused("malformed_json", f"The body is nested more than {MAX_DEPTH} deep.")
+        raise MalformedJson(f"The body is nested more than {MAX_DEPTH} deep.")
     return value
 
 
@@ -336,12 +336,12 @@ def _is_unicode(value: object) -> bool:
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise Refused("malformed_json", "A field of the body is given twice.")
+        raise MalformedJson("A field of the body is given twice.")
     return fields
 
 
 def _no_number(_name: str) -> float:
-    raise Refused("malformed_json", "NaN and Infinity are no numbers of JSON.")
+    raise MalformedJson("NaN and Infinity are no numbers of JSON.")
 
 
 def _finite(digits: str) -> float:
@@ -371,7 +371,7 @@ def _refusal(error: ValidationError) -> Exception:
     # Without the input: it may hold a number or a code.
     found = error.errors(include_input=False, include_url=False, include_context=False)
     if not found[0]["loc"]:  # no object
-        return Refused("malformed_json")
+        return MalformedJson()
     return InvalidRequest(
         [FieldError(shown_name(str(one["loc"][0])), _message(one["type"], one["msg"])) for one in found]
     )

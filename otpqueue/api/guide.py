@@ -76,7 +76,7 @@ class RequestOtp:
                 )
             idempotency.send(resp, answer)
 
-    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
+    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError) -> None:
         """Answer a call that is refused before it gets here."""
         with _in_the_guides_words(resp):
             raise error
@@ -113,7 +113,7 @@ class VerifyOtp:
                         held.answer = _verified(request)
             idempotency.send(resp, held.answer)
 
-    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError | problems.Refused) -> None:
+    def refuse(self, resp: falcon.Response, error: errors.OtpqueueError) -> None:
         """Answer a call that is refused before it gets here."""
         with _in_the_guides_words(resp):
             raise error
@@ -154,9 +154,7 @@ def _in_the_guides_words(resp: falcon.Response) -> Iterator[None]:
         yield
         return
     except errors.OtpqueueError as error:
-        problem, retry_after_s = problems.of(error), error.retry_after_s
-    except problems.Refused as error:
-        problem = problems.document(error.code, detail=error.detail)
+        problem, retry_after_s = problems.as_problem(error), error.retry_after_s
     word, status = _ANSWERS.get(problem["code"], ("SERVICE_UNAVAILABLE", problem["status"]))
     if status < 500 and problem["code"] not in _ANSWERS:
         word = "BAD_REQUEST"
@@ -165,4 +163,4 @@ def _in_the_guides_words(resp: falcon.Response) -> Iterator[None]:
     problem["errors"] = [{**one, "field": names.get(one["field"], one["field"])} for one in fields]
     said = "; ".join(f"{one['field']} {one['message']}" for one in problem["errors"])
     problem |= {"status": status, "success": False, "error": said or problem["detail"], "errorCode": word}
-    problems.answer(resp, problem, retry_after_s=retry_after_s)
+    problems.send(resp, problem, retry_after_s=retry_after_s)

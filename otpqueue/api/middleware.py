@@ -16,10 +16,10 @@ from uuid_utils.compat import uuid7
 from otpqueue.api import problems, ratelimit
 from otpqueue.api.bodies import shown_name
 from otpqueue.api.http.bridge import MAX_URL_BYTES, REFUSED
+from otpqueue.api.http.errors import BadHttp, HeadersTooLarge, HttpsRequired, PathNotFound, UriTooLong
 from otpqueue.api.http.peers import Peers
-from otpqueue.api.problems import Refused
 from otpqueue.console.authentication import HOME
-from otpqueue.domain.errors import FieldError, InvalidRequest, TooBusy
+from otpqueue.domain.errors import FieldError, InvalidRequest, OtpqueueError
 from otpqueue.operations.admission import limits
 from otpqueue.telemetry import logs, metrics
 from otpqueue.telemetry.traces import NO_SPAN, Kind, Span, Tracer
@@ -88,15 +88,15 @@ class CallMiddleware:
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Refuse what is not well-formed, in the resource's own words where it has some."""
-        error: Refused | TooBusy | InvalidRequest | None = None
+        """Reject a call that is not well-formed, in the resource's format where it has one."""
+        error: OtpqueueError | None = None
         if (
             self._https_required
             and not req.context.peer.https
             and not isinstance(resource, self._open_to_http)
         ):
-            error = Refused("https_required")
-        error = error or _refused_before(req) or _needless_body(req) or self._unknown_parameters(req)
+            error = HttpsRequired()
+        error = error or req.env.get(REFUSED) or _needless_body(req) or self._unknown_parameters(req)
         if error is not None:
             problems.refuse(resource, resp, error)
 
@@ -174,32 +174,25 @@ def _end_span(span: Span, req: falcon.Request, resp: falcon.Response) -> None:
 
 
 def _check_head(req: falcon.Request) -> None:
-    """Refuse what is too long, or no path of ours, whatever it asks for."""
+    """Reject a URL or headers that are too long, and a path that does not exist, whatever the method."""
     # A method that nobody knows is answered as one that no path takes. Its name may hold anything.
     if req.method not in falcon.HTTP_METHODS:
         req.method = "TRACE"
-    code, _ = req.env.get(REFUSED, (None, None))
     if len(req.path) + len(req.query_string) > MAX_URL_BYTES:
-        code = "uri_too_long"
-    if code in {"uri_too_long", "headers_too_large"}:
-        raise Refused(code)
+        raise UriTooLong
+    error = req.env.get(REFUSED)
+    if isinstance(error, UriTooLong | HeadersTooLarge):
+        raise error
     if req.path == f"{HOME}/":
         raise falcon.HTTPFound(HOME)  # typed by people
     # The router takes no notice of some slashes; what stands before us may.
     if "//" in req.path or (req.path.endswith("/") and req.path != "/"):
-        raise Refused("not_found")
+        raise PathNotFound()
 
 
-def _refused_before(req: falcon.Request) -> Refused | TooBusy | None:
-    code, detail = req.env.get(REFUSED, (None, None))
-    if code == TooBusy.code:
-        return TooBusy(retry_after_s=1)
-    return Refused(code, detail) if code else None
-
-
-def _needless_body(req: falcon.Request) -> Refused | None:
+def _needless_body(req: falcon.Request) -> BadHttp | None:
     if req.method in {"POST", "PUT", "PATCH"}:
         return None
     if not (req.content_length or req.get_header("Transfer-Encoding")):
         return None
-    return Refused("bad_http", f"A {req.method} has no body here.")
+    return BadHttp(f"A {req.method} has no body here.")

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from otpqueue.api import bodies, idempotency
-from otpqueue.api.problems import CONTENT_TYPE, KINDS
+from otpqueue.api.problems import CONTENT_TYPE, PROBLEMS
 from otpqueue.api.resources import alerts, history, numbers, stats
 from otpqueue.api.resources.requests import MAX_WAIT_S
 from otpqueue.domain.limits import LIMITS
@@ -446,7 +446,7 @@ def _problem() -> dict[str, Any]:
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": _text("what is wrong here, and how to mend it"),
-        "code": _text("stable; decide on this", enum=sorted(KINDS)),
+        "code": _text("stable; decide on this", enum=sorted(PROBLEMS)),
         "errors": {"type": "array", "items": field_error, "description": "one per field that is wrong"},
         "checks_left": {"type": "integer", "description": "with `code_incorrect`"},
         "limit": _text("with `limit_exceeded`", enum=sorted(LIMITS)),
@@ -547,7 +547,7 @@ def _without_headers(operation: Operation) -> dict[str, Any]:
     guides_own = {410: 400, 409: 400, 422: 400, 404: 400}
     by_status: dict[int, list[str]] = {}
     for code in operation.problems:
-        status = KINDS[code].status
+        status = PROBLEMS[code].status
         if operation.guide and code not in _OPEN:
             busy = code in {"check_in_progress", "idempotency_in_progress"}
             status = 429 if busy else guides_own.get(status, status)

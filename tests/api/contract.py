@@ -11,7 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from otpqueue.api import openapi
-from otpqueue.api.problems import KINDS
+from otpqueue.api.problems import PROBLEMS
 
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -89,7 +89,7 @@ def check_problem(path: str, status: int, headers: Mapping[str, str], text: str)
     assert headers["content-type"] == PROBLEM, (path, status, headers)
     problem = json.loads(text)
     _validator("Problem").validate(problem)
-    kind = KINDS[problem["code"]]
+    kind = PROBLEMS[problem["code"]]
     assert problem["status"] == status
     assert problem["type"] == f"/docs#{kind.code}"
     assert problem["title"] == kind.title

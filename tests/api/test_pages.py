@@ -9,7 +9,7 @@ import falcon.inspect
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from otpqueue.api.problems import KINDS
+from otpqueue.api.problems import PROBLEMS
 from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
 
@@ -90,7 +90,7 @@ def test_every_problem_has_its_place(caller: Caller) -> None:
     """The `type` of every problem is an anchor of the docs."""
     page = safe(caller.get("/docs"))
 
-    assert set(KINDS) <= set(page.ids)
+    assert set(PROBLEMS) <= set(page.ids)
 
 
 def test_docs_tell_everything(caller: Caller) -> None:
@@ -101,8 +101,8 @@ def test_docs_tell_everything(caller: Caller) -> None:
         assert path in text
     for status in (*Status, "sending"):
         assert f"<code>{status}</code>" in text
-    for kind in KINDS.values():
-        assert kind.meaning
+    for kind in PROBLEMS.values():
+        assert kind.message()
         assert f"<td>{kind.status}</td>" in text
 
 
@@ -162,7 +162,7 @@ def test_openapi_words(caller: Caller) -> None:
     shown = schemas["OtpRequest"]["properties"]
     assert set(shown["status"]["enum"]) == {*Status, "sending"}
     assert set(shown["reason"]["enum"]) == {*Reason, None}
-    assert set(schemas["Problem"]["properties"]["code"]["enum"]) == set(KINDS)
+    assert set(schemas["Problem"]["properties"]["code"]["enum"]) == set(PROBLEMS)
 
 
 def test_openapi_refuses_what_the_api_refuses(caller: Caller) -> None:

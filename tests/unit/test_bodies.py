@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from otpqueue.api import bodies
-from otpqueue.api.problems import Refused
+from otpqueue.api.http.errors import MalformedJson
 from otpqueue.domain.errors import InvalidRequest
 
 MODELS: tuple[type[BaseModel], ...] = (
@@ -72,7 +72,7 @@ def reference(text: str, model: type[BaseModel]) -> object:
             return model.model_validate_json(text)
         except ValidationError as error:
             if error.errors()[0]["type"] == "json_invalid":
-                raise Refused("malformed_json") from None
+                raise MalformedJson from None
             raise bodies._refusal(error) from None
 
     return said(parse)
@@ -82,7 +82,7 @@ def said(make: Any) -> object:
     """Return what comes out, or what the refusal says."""
     try:
         return make()
-    except Refused as error:
+    except MalformedJson as error:
         return error.code, error.detail
     except InvalidRequest as error:
         return error.errors

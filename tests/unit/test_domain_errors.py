@@ -6,23 +6,35 @@ import inspect
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import ModuleType
 
 import pytest
 
 from otpqueue import clock
+from otpqueue.api.http import errors as http
+from otpqueue.api.problems import PROBLEMS
 from otpqueue.domain import errors
 from otpqueue.domain.errors import OtpqueueError
 
-OURS = [
-    kind
-    for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, OtpqueueError) and kind.__module__ == errors.__name__
-]
+MODULES = (errors, http)
 
 
-def test_the_tree_that_is_drawn_is_the_tree_there_is() -> None:
-    """The module's picture names every error under its parent."""
-    drawn = re.findall(r"^([│ ├└─]*)(\w+)$", errors.__doc__ or "", re.MULTILINE)
+def errors_of(module: ModuleType) -> list[type[OtpqueueError]]:
+    """Return the errors that a module defines."""
+    return [
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, OtpqueueError) and kind.__module__ == module.__name__
+    ]
+
+
+OURS = [kind for module in MODULES for kind in errors_of(module)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_documented_tree_is_complete(module: ModuleType) -> None:
+    """The tree in the module's docstring has every error under its parent."""
+    drawn = re.findall(r"^([│ ├└─]*)(\w+)$", module.__doc__ or "", re.MULTILINE)
 
     parents: dict[str, str] = {}
     path: list[str] = []
@@ -30,23 +42,27 @@ def test_the_tree_that_is_drawn_is_the_tree_there_is() -> None:
         depth = len(branch) // 4
         path = [*path[:depth], name]
         parents |= {child: parent for parent, child in pairwise(path)}
-    assert parents == {kind.__name__: kind.__base__.__name__ for kind in OURS if kind is not OtpqueueError}
+    root = drawn[0][1]
+    assert parents == {
+        kind.__name__: kind.__base__.__name__ for kind in errors_of(module) if kind.__name__ != root
+    }
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_error_says_what_happened(kind: type[OtpqueueError]) -> None:
-    """An error's docstring is its message: one sentence."""
+def test_message_of_error(kind: type[OtpqueueError]) -> None:
+    """The first line of the docstring is the message: one or two sentences."""
     message = kind.message()
 
     assert message.endswith(".")
     assert "\n" not in message
 
 
-def test_leaves_have_codes_of_their_own() -> None:
-    """A caller can tell errors apart by code."""
-    leaves = [kind for kind in OURS if not kind.__subclasses__()]
+def test_codes_are_unique() -> None:
+    """Each error that a caller can get has a code, a status and a title of its own class."""
+    leaves = [kind for kind in OURS if not kind.__subclasses__() and kind.code in PROBLEMS]
 
-    assert len({kind.code for kind in leaves}) == len(leaves)
+    assert len({kind.code for kind in leaves}) == len(leaves) >= 42
+    assert all({"code", "status", "title"} <= vars(PROBLEMS[kind.code]).keys() for kind in leaves)
     assert all(re.fullmatch(r"[a-z_]+", kind.code) for kind in leaves)
 
 

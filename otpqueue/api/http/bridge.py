@@ -25,14 +25,15 @@ from typing import Any, Protocol
 from granian.rsgi import ProtocolClosed, Scope  # type: ignore[attr-defined]
 
 from otpqueue.api.http import sockets
+from otpqueue.api.http.errors import BadHttp, BodyTimeout, BodyTooLarge, HeadersTooLarge, UriTooLong
 from otpqueue.api.http.pools import CallPool, CallPools
-from otpqueue.domain.errors import TooBusy, Unauthenticated
+from otpqueue.domain.errors import OtpqueueError, TooBusy, Unauthenticated
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 REFUSED = "otpqueue.refused"
-"""Where the application finds why a call must be refused: a code of `problems.KINDS` and a detail."""
+"""Key of the environment: the OtpqueueError with which the application must reject the call."""
 
 MAX_URL_BYTES = 8 * 1024
 MAX_BODY_BYTES = 16 * 1024
@@ -89,12 +90,6 @@ class HttpProtocol(Protocol):
         """Answer. Any thread may call it."""
 
 
-class _Refusal(Exception):
-    def __init__(self, code: str, detail: str | None = None) -> None:
-        self.code, self.detail = code, detail
-        super().__init__(code)
-
-
 class Bridge:
     """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes.
 
@@ -147,8 +142,8 @@ class Bridge:
             self._judge_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
             if has_body:
                 body = await self._body(scope.path, incoming, environ.get("CONTENT_LENGTH"))
-        except _Refusal as reason:
-            environ[REFUSED], call.closes = (reason.code, reason.detail), True
+        except OtpqueueError as error:
+            environ[REFUSED], call.closes = error, True
         environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(len(body)), io.BytesIO(body)
         if REFUSED in environ:
             # A refusal takes no time, so it needs no thread.
@@ -172,7 +167,7 @@ class Bridge:
     def _judge_caller(self, path: str, authorization: str | None) -> None:
         refusal = self._refusals[path](authorization) if path in self._refusals else None
         if refusal is not None:
-            raise _Refusal(Unauthenticated.code, refusal)
+            raise Unauthenticated(refusal)
 
     def _cut(self, peer: str) -> None:
         # One look at all sockets serves all that are to be cut.
@@ -207,10 +202,10 @@ class Bridge:
     async def _body(self, path: str, incoming: _Incoming, given_length: str | None) -> bytes:
         most, length = self._large_bodies.get(path, MAX_BODY_BYTES), _length(given_length)
         if length is not None and length > most:
-            raise _Refusal("body_too_large")
+            raise BodyTooLarge()
         is_large = most > MAX_BODY_BYTES and (length is None or length > MAX_BODY_BYTES)
         if is_large and self._large_now >= LARGE_BODIES:
-            raise _Refusal("too_busy")
+            raise TooBusy(retry_after_s=1)
         self._large_now += is_large
         self._timeouts.add(incoming)
         try:
@@ -246,7 +241,7 @@ class _Call:
     def answer(self, *, timed_out: bool = False) -> None:
         """Answer, or refuse what was queued for too long."""
         if timed_out:
-            self.environ[REFUSED] = (TooBusy.code, None)
+            self.environ[REFUSED] = TooBusy(retry_after_s=1)
         self._answer(self)
 
 
@@ -335,16 +330,16 @@ class _Incoming:
         self._expired = self._ended = False
 
     async def read(self, length: int | None, *, most: int) -> bytes:
-        """Return the body. Raises _Refusal when it is over `most` bytes, not whole, or not there in time."""
+        """Return the body. Raises BodyTooLarge over `most` bytes, BadHttp if it is cut off, BodyTimeout."""
         if length is None:
             return await self._collect(most)
         try:
             body = await self._done(self._protocol())
         except ProtocolClosed:
             self._ended = True
-            raise _Refusal("bad_http", "The body is shorter than its Content-Length.") from None
+            raise BadHttp("The body is shorter than its Content-Length.") from None
         if body is None:
-            raise _Refusal("body_timeout")
+            raise BodyTimeout()
         self._ended = True
         return body
 
@@ -370,10 +365,10 @@ class _Incoming:
         while not self._ended:
             piece = await self._next()
             if piece is None:
-                raise _Refusal("body_timeout")
+                raise BodyTimeout()
             body += piece
             if len(body) > most:
-                raise _Refusal("body_too_large")
+                raise BodyTooLarge()
         return bytes(body)
 
     async def _next(self) -> bytes | None:
@@ -405,33 +400,33 @@ class _Incoming:
 
 def _judge_head(scope: Scope, headers: Headers, coding: str | None) -> None:
     if len(scope.path) + len(scope.query_string) > MAX_URL_BYTES:
-        raise _Refusal("uri_too_long")
+        raise UriTooLong()
     if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEADER_BYTES:
-        raise _Refusal("headers_too_large")
+        raise HeadersTooLarge()
     names = {name for name, _ in headers}
     if len(names) < len(headers):
         _refuse_doubles(headers)
     # granian leaves a value that is no ASCII out, but counts its name.
     if len(names) < len(scope.headers):  # type: ignore[arg-type]
-        raise _Refusal("bad_http", "A header holds characters that are not ASCII.")
+        raise BadHttp("A header holds characters that are not ASCII.")
     if "host" not in names and scope.http_version == "1.1":
-        raise _Refusal("bad_http", "The header Host is missing.")
+        raise BadHttp("The header Host is missing.")
     if coding is not None and coding.strip().lower() != "chunked":
-        raise _Refusal("bad_http", "Of transfer codings only `chunked` is understood.")
+        raise BadHttp("Of transfer codings only `chunked` is understood.")
 
 
 def _refuse_doubles(headers: Headers) -> None:
     names = [name for name, _ in headers]
     for name in _ONCE:
         if names.count(name) > 1:
-            raise _Refusal("bad_http", f"The header {name} came more than once.")
+            raise BadHttp(f"The header {name} came more than once.")
 
 
 def _length(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise _Refusal("bad_http", "The Content-Length is not a length.")
+        raise BadHttp("The Content-Length is not a length.")
     return int(text)
 
 

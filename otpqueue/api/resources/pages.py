@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from otpqueue.api import openapi
-from otpqueue.api.problems import KINDS
+from otpqueue.api.problems import PROBLEMS
 
 _ASSETS = {"page.css": "text/css", "try.css": "text/css", "try.js": "text/javascript"}
 _POLICY = (
@@ -61,7 +61,7 @@ class Docs:
             base=req.prefix,
             operations=openapi.OPERATIONS,
             document=openapi.build(),
-            kinds=KINDS.values(),
+            problems=PROBLEMS.values(),
         )
 
 

@@ -13,7 +13,7 @@ import falcon
 
 from otpqueue import clock
 from otpqueue.api import bodies
-from otpqueue.api.problems import Refused
+from otpqueue.api.http.errors import MalformedJson
 from otpqueue.domain.errors import OtpqueueError, Unauthenticated
 from otpqueue.infobip import receipts
 from otpqueue.operations.receive_receipts import ReceiveReceipts
@@ -68,12 +68,12 @@ class Receipts:
             self.refuse(resp, Unauthenticated(refusal))
         batch = bodies.read_json(req, limit=MAX_BODY_BYTES)
         if not receipts.is_batch(batch):
-            raise Refused("malformed_json", 'The body must be {"results": [...]}.')
+            raise MalformedJson('The body must be {"results": [...]}.')
         reports = receipts.parse(batch)
         new = self.receive(reports, now=clock.now())
         resp.text = json.dumps({"received": len(reports), "new": new})
 
-    def refuse(self, resp: falcon.Response, error: OtpqueueError | Refused) -> NoReturn:
+    def refuse(self, resp: falcon.Response, error: OtpqueueError) -> NoReturn:
         """Raise a refusal, with the challenge of these credentials where they are missing or wrong."""
         if error.code == Unauthenticated.code:
             resp.set_header("WWW-Authenticate", _CHALLENGE)
