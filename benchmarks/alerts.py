@@ -21,10 +21,10 @@ from sqlalchemy import Engine, text
 
 from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.circuit import State
+from otpqueue.domain.circuit import CircuitState
 from otpqueue.embedded import EngineHome, Postgres
 from otpqueue.operations.alerts.evaluate import ELSEWHERE, EvaluateAlerts
-from otpqueue.operations.alerts.lifecycle import AlertBook
+from otpqueue.operations.alerts.lifecycle import AlertStore
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.locks import Lock
@@ -117,11 +117,11 @@ def fill(engine: Engine, *, requests: int, client_count: int, countries: int) ->
 
 def measure(engine: Engine, rounds: int) -> None:
     """Print what each rule and a whole evaluation take."""
-    book = AlertBook(
+    book = AlertStore(
         engine=engine, watch="rules", lock=Lock.EVALUATE_RULES, apart=timedelta(seconds=30), channels=()
     )
     now = clock.now()
-    everything = EvaluateAlerts(engine=engine, rules=RULES, circuit=lambda: State.CLOSED, book=book)
+    everything = EvaluateAlerts(engine=engine, rules=RULES, circuit=lambda: CircuitState.CLOSED, book=book)
     last = now - timedelta(minutes=1)
     for rule in RULES.values():
         if rule.name not in ELSEWHERE:

@@ -38,10 +38,10 @@ from sqlalchemy import Engine, insert, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import DestinationPaused
-from otpqueue.domain.guard import Mode, hour_of
+from otpqueue.domain.guard import GuardMode, hour_of
 from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import EngineHome, Postgres, Valkey
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.settings import load
 from otpqueue.store import claims, clients, migrate
 from otpqueue.store.engine import connection, run
@@ -101,14 +101,14 @@ class Meter:
 class Bench:
     """One deployment in all modes."""
 
-    parts: dict[Mode, Parts]
+    parts: dict[GuardMode, Parts]
     client_id: UUID
     meter: Meter
     batch: int
     known: Iterator[str]
     new: Iterator[str]
 
-    def turn(self, kind: str, mode: Mode, *, codes: int) -> tuple[Figures, Figures]:
+    def turn(self, kind: str, mode: GuardMode, *, codes: int) -> tuple[Figures, Figures]:
         """Accept codes, claim them in batches, and let the guard decide; return what both cost."""
         parts, now = self.parts[mode], clock.now()
         _reset(parts.engine, now, chances=kind != "new, refused")
@@ -118,7 +118,7 @@ class Bench:
         def accept() -> None:
             for number in numbers:
                 with suppress(DestinationPaused):
-                    request(CodeWanted(phone_number=number), client_id=self.client_id, now=now)
+                    request(RequestedCode(phone_number=number), client_id=self.client_id, now=now)
 
         def claim() -> list[claims.Claim]:
             return run(
@@ -130,7 +130,7 @@ class Bench:
 
         self.meter.measure("accept", accept)
         while claimed := claim():
-            if mode is not Mode.OFF:
+            if mode is not GuardMode.OFF:
                 self.meter.measure("guard", lambda found=claimed: parts.guard_claims.decide(found, now))
         return self.meter.take("accept", codes=codes), self.meter.take("guard", codes=codes)
 
@@ -162,10 +162,10 @@ def _valid(pattern: Callable[[int], str], count: int) -> Iterator[str]:
 def measure(bench: Bench, *, codes: int, rounds: int) -> None:
     """Take turns, and print the medians."""
     found = defaultdict(list)
-    for kind, mode in itertools.product(KINDS, Mode):
+    for kind, mode in itertools.product(KINDS, GuardMode):
         bench.turn(kind, mode, codes=bench.batch * 8)
     for _ in range(rounds):
-        for kind, mode in itertools.product(KINDS, Mode):
+        for kind, mode in itertools.product(KINDS, GuardMode):
             found[kind, mode].append(bench.turn(kind, mode, codes=codes))
     print(f"{'per code':<24}{'accept: here':>14}{'Postgres':>10}{'statements':>12}", end="")
     print(f"{'guard: here':>14}{'Postgres':>10}{'statements':>12}")
@@ -201,15 +201,15 @@ def main() -> None:
             **{limit.setting: "off" for limit in LIMITS.values()},
         }
         parts = {
-            mode: Parts(load(environment | {"OTPQUEUE_GUARD": mode.value}, dotenv=None)) for mode in Mode
+            mode: Parts(load(environment | {"OTPQUEUE_GUARD": mode.value}, dotenv=None)) for mode in GuardMode
         }
-        migrate.upgrade(parts[Mode.OFF].engine)
-        with connection(parts[Mode.OFF].engine) as conn:
+        migrate.upgrade(parts[GuardMode.OFF].engine)
+        with connection(parts[GuardMode.OFF].engine) as conn:
             client_id = clients.ensure_client(conn, "benchmark", now=clock.now())
         bench = Bench(
             parts=parts,
             client_id=client_id,
-            meter=Meter(parts[Mode.OFF].engine),
+            meter=Meter(parts[GuardMode.OFF].engine),
             batch=given.batch,
             known=_valid(lambda index: f"+447400{index % 100:02}{index // 100:04}", 100_000),
             new=_valid(lambda index: f"+4474{1000 + index:04}0001", 9000),

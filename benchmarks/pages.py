@@ -24,11 +24,11 @@ from benchmarks.harness.pages import counted
 from benchmarks.harness.stage import Otpqueue, Stage
 from otpqueue import clock
 from otpqueue.domain.errors import CodeIncorrect
-from otpqueue.domain.receipts import Delivery, Receipt
-from otpqueue.domain.search import Filters
-from otpqueue.operations.request import CodeWanted
+from otpqueue.domain.receipts import DeliveryState, Receipt
+from otpqueue.domain.search import SearchFilters
+from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.stats import gauges
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.settings import load
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -86,7 +86,7 @@ def _count(parts: Parts) -> dict[str, float]:
     addresses = (f"203.0.113.{n}" for n in itertools.count(1))
 
     def ask(number: str) -> Any:
-        wanted = CodeWanted(phone_number=number, session_id="s", client_ip=next(addresses))
+        wanted = RequestedCode(phone_number=number, session_id="s", client_ip=next(addresses))
         return parts.request(wanted, client_id=client_id, now=clock.now())
 
     def operation(name: str, work: Callable[[], object]) -> None:
@@ -111,7 +111,7 @@ def _count(parts: Parts) -> dict[str, float]:
         operation("evaluate alerts", partial(parts.evaluate_alerts, now=now() + timedelta(minutes=1)))
         operation("metrics", partial(gauges.of_database, parts.engine, now=now()))
         operation("history of one", partial(parts.history, old))
-        operation("list 50", partial(parts.search, Filters(), reader=client_id, cursor=None, limit=50))
+        operation("list 50", partial(parts.search, SearchFilters(), reader=client_id, cursor=None, limit=50))
         operation("list 50 failed", partial(_list_failed, parts, client_id))
         operation("erase", partial(parts.erase, number, country=None, client_id=None, now=now()))
     return found
@@ -120,18 +120,18 @@ def _count(parts: Parts) -> dict[str, float]:
 def _guess(parts: Parts, request_id: Any, client_id: Any) -> None:
     with suppress(CodeIncorrect):
         parts.verify(
-            request_id, Attempted(code="000000", session_id="s"), client_id=client_id, now=clock.now()
+            request_id, TypedCode(code="000000", session_id="s"), client_id=client_id, now=clock.now()
         )
 
 
 def _list_failed(parts: Parts, client_id: Any) -> None:
-    parts.search(Filters(status="failed"), reader=client_id, cursor=None, limit=50)
+    parts.search(SearchFilters(status="failed"), reader=client_id, cursor=None, limit=50)
 
 
 def _report(parts: Parts) -> None:
     one = Receipt(
         message_id=str(uuid4()),
-        delivery=Delivery.DELIVERED,
+        delivery=DeliveryState.DELIVERED,
         status="DELIVERED_TO_HANDSET",
         error=None,
         done_at=clock.now(),

@@ -31,7 +31,7 @@ from uuid_utils.compat import uuid7
 
 from benchmarks.pumping_traffic import DAY_S, Attack, Try, World
 from otpqueue.domain.errors import DestinationPaused
-from otpqueue.domain.guard import Mode, Policy, Standing
+from otpqueue.domain.guard import CountedAs, GuardMode, GuardPolicy
 from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
@@ -116,8 +116,8 @@ class Limits:
 class Replay:
     """A day over one database, which is emptied for each replay."""
 
-    def __init__(self, engine: Engine, world: World, policy: Policy | None = None) -> None:
-        self.engine, self.policy = engine, policy or Policy()
+    def __init__(self, engine: Engine, world: World, policy: GuardPolicy | None = None) -> None:
+        self.engine, self.policy = engine, policy or GuardPolicy()
         self._guard_claims = GuardClaims(engine=engine, vault=VAULT, policy=self.policy)
         self.blocks, self.chances = world.history()
         self.honest = world.day()
@@ -137,7 +137,7 @@ class Replay:
             outcome.sent[one.attack] += limits.admit(one)
         return outcome
 
-    def guarded(self, attack: Attack | None, mode: Mode, *, batch: int = 8) -> Outcome:
+    def guarded(self, attack: Attack | None, mode: GuardMode, *, batch: int = 8) -> Outcome:
         """Return what limits and guard let through. In shadow mode `batch` requests are claimed at once."""
         client_id = self._reset()
         guard = PumpingGuard(engine=self.engine, mode=mode, policy=self.policy)
@@ -156,7 +156,7 @@ class Replay:
             if request_id is None:
                 outcome.flagged[one.attack] += 1
                 continue
-            if mode is Mode.ENFORCE:
+            if mode is GuardMode.ENFORCE:
                 self._sent({request_id: one}, one.at_s, outcome, typed)
                 continue
             due[request_id] = one
@@ -186,7 +186,7 @@ class Replay:
         for row in rows:
             one = tries[row.id]
             outcome.sent[one.attack] += 1
-            outcome.flagged[one.attack] += row.guard_as == Standing.REFUSED
+            outcome.flagged[one.attack] += row.guard_as == CountedAs.REFUSED
             if one.verified_after_s is not None:
                 heapq.heappush(typed, (at_s + one.verified_after_s, row.id))
 
@@ -307,9 +307,9 @@ def report(replay: Replay, name: str, attack: Attack, *, shadow: bool) -> None:
     lost = limited.tries[False] - limited.sent[False]
     _line("limits only", limited, limited.sent[True], lost)
     if shadow:
-        seen = replay.guarded(attack, Mode.SHADOW)
+        seen = replay.guarded(attack, GuardMode.SHADOW)
         _line("guard, shadow: would", seen, seen.sent[True] - seen.flagged[True], seen.flagged[False])
-    held = replay.guarded(attack, Mode.ENFORCE)
+    held = replay.guarded(attack, GuardMode.ENFORCE)
     _line("guard, enforce", held, held.sent[True], held.flagged[False])
     good = held.attack_share(held.sent[True]) <= 0.01 and held.honest_lost <= 0.005
     print(f"  {'holds' if good else 'MISSES'} 1 % and 0.5 %   ({time.monotonic() - start:.0f} s)", flush=True)
@@ -349,7 +349,7 @@ def main() -> None:
         migrate.upgrade(engine)
         replay = Replay(engine, World(daily=given.daily, seed=given.seed))
         if given.calm:
-            nothing = replay.guarded(None, Mode.ENFORCE)
+            nothing = replay.guarded(None, GuardMode.ENFORCE)
             print(f"no attack: {nothing.flagged[False]} honest lost, {nothing.honest_lost:.3%}", flush=True)
         for name in VARIANTS if given.all else given.variant or ["hidden"]:
             report(replay, name, replace(VARIANTS[name], **own), shadow=not given.enforce_only)

@@ -31,7 +31,7 @@ from otpqueue import clock
 from otpqueue.api.resources.stats import representation
 from otpqueue.domain.stats import Dimension
 from otpqueue.embedded import EngineHome, Postgres
-from otpqueue.operations.stats.report import TellStatistics
+from otpqueue.operations.stats.report import ReadStatistics
 from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.store import clients, migrate
 from otpqueue.store.engine import allow_time, connection, make_engine, transaction
@@ -194,7 +194,7 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
 
 def answers(engine: Engine, now: datetime, *, days: int) -> dict[str, Callable[[Connection], object]]:
     """Return the making of answers of the API, by the call."""
-    tell = TellStatistics(engine=engine, kept=timedelta(days=days))
+    tell = ReadStatistics(engine=engine, kept=timedelta(days=days))
 
     def answer(window: timedelta, *by: Dimension) -> Callable[[Connection], object]:
         return lambda _: json.dumps(representation(tell(window=window, by=by, now=now)))

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, WatchError
 
-from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State
+from otpqueue.domain.circuit import Circuit, CircuitPolicy, CircuitSignal, CircuitState, ClaimPermit
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -42,27 +42,27 @@ class SharedCircuit:
         self._lock = threading.Lock()
         self._redis_again_at = 0.0
 
-    def take(self) -> tuple[Permit, float]:
+    def take(self) -> tuple[ClaimPermit, float]:
         """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
 
-        def take(circuit: Circuit, now: float) -> tuple[Circuit, tuple[Permit, float]]:
+        def take(circuit: Circuit, now: float) -> tuple[Circuit, tuple[ClaimPermit, float]]:
             after, permit = circuit.take(now, self._policy)
             return after, (permit, after.pause_left_s(now))
 
         return self._change(take)
 
-    def note(self, signs: Sequence[tuple[Sign, bool]]) -> None:
+    def note(self, signs: Sequence[tuple[CircuitSignal, bool]]) -> None:
         """Note what attempts said of the provider, each with whether it was the probe."""
         with self._lock:
-            nothing_new = self._own == Circuit() and all(sign is Sign.ALIVE for sign, _ in signs)
+            nothing_new = self._own == Circuit() and all(sign is CircuitSignal.ALIVE for sign, _ in signs)
         if not nothing_new:
             self._change(lambda circuit, now: (circuit.noted(signs, now, self._policy), None))
 
-    def state(self) -> State:
+    def state(self) -> CircuitState:
         """Return what the circuit is now."""
         return self._change(lambda circuit, now: (circuit, circuit.state(now)))
 
-    def shared(self) -> State:
+    def shared(self) -> CircuitState:
         """Return what the circuit is for all workers, and change nothing. Raises RedisError."""
         now, circuit = _look(self._redis.pipeline(transaction=False))
         return circuit.state(now)

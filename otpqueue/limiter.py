@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from otpqueue.domain.errors import LimitsUnavailable
-from otpqueue.domain.limits import Limit, Quota, Standing
+from otpqueue.domain.limits import Limit, LimitStatus, Quota
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -92,7 +92,7 @@ return answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class LimitWindow:
     """What is counted: a limit, its quota, and a keyed hash of whom it is counted for."""
 
     limit: Limit
@@ -114,7 +114,7 @@ class CountedCall:
     """Whether the first windows had room; they are counted then whatever becomes of the others."""
     admitted: bool
     """Whether all windows had room."""
-    standings: tuple[Standing, ...]
+    standings: tuple[LimitStatus, ...]
     """How each window that was looked at stands after the try."""
     stamp: str
     """What stands for it in each window in which it was counted."""
@@ -136,9 +136,9 @@ class Limiter:
 
     def take(
         self,
-        windows: Sequence[Window],
+        windows: Sequence[LimitWindow],
         *,
-        rate: Sequence[Window] = (),
+        rate: Sequence[LimitWindow] = (),
         wake: tuple[str, str] | None = None,
         mark: str | None = None,
     ) -> CountedCall:
@@ -168,7 +168,7 @@ class Limiter:
             is_running=bool(is_running),
         )
 
-    def delete(self, windows: Sequence[Window]) -> None:
+    def delete(self, windows: Sequence[LimitWindow]) -> None:
         """Delete these windows: what was counted in them counts no more. Raises LimitsUnavailable."""
         keys = sorted({window.key for window in windows})
         try:
@@ -203,7 +203,9 @@ class Limiter:
             raise LimitsUnavailable(retry_after_s=1) from error
         return float(found) if found else None
 
-    def give_back(self, windows: Sequence[Window], counted: CountedCall, *, mark: str | None = None) -> None:
+    def give_back(
+        self, windows: Sequence[LimitWindow], counted: CountedCall, *, mark: str | None = None
+    ) -> None:
         """Remove the try from these windows, and the mark of its Idempotency-Key.
 
         A failure is logged: it costs a try until the window is over, and the key for some seconds.
@@ -223,8 +225,8 @@ class Limiter:
         self._redis.eval(_CHECK, 1, f"{_PREFIX}:health")
 
 
-def _standings(windows: Iterable[Window], numbers: list[int]) -> Iterable[Standing]:
+def _standings(windows: Iterable[LimitWindow], numbers: list[int]) -> Iterable[LimitStatus]:
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     # The script stops after the first step if that is full.
     for window, (left, more_in_us) in zip(windows, pairs, strict=False):
-        yield Standing(limit=window.limit, quota=window.quota, left=left, more_in_s=more_in_us / 1e6)
+        yield LimitStatus(limit=window.limit, quota=window.quota, left=left, more_in_s=more_in_us / 1e6)

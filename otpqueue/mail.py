@@ -22,7 +22,7 @@ _PORTS = {"smtp": 587, "smtps": 465}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-class Undeliverable(Exception):
+class MailUndeliverable(Exception):
     """The mail was not taken; `reason` is a static word and holds nothing of the server or its users."""
 
     def __init__(self, reason: str) -> None:
@@ -31,7 +31,7 @@ class Undeliverable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class MailServer:
     """A mail server, as `smtp://user:password@host:587` names it; `smtps://` is TLS from the first byte."""
 
     host: str
@@ -46,7 +46,7 @@ class Server:
         return self.host in _LOOPBACK
 
     @classmethod
-    def parse(cls, url: str) -> Server:
+    def parse(cls, url: str) -> MailServer:
         """Return the server that a URL names. Raises ValueError, which does not repeat it."""
         form = "must be `smtp://user:password@host:port` or `smtps://...`"
         try:
@@ -80,13 +80,13 @@ class Mailer:
     """
 
     def __init__(
-        self, *, server: Server, sender: str, timeout_s: float, tls: ssl.SSLContext | None = None
+        self, *, server: MailServer, sender: str, timeout_s: float, tls: ssl.SSLContext | None = None
     ) -> None:
         self._server, self._sender, self._timeout_s, self._tls = server, sender, timeout_s, tls
         self._domain = parseaddr(sender)[1].rpartition("@")[2]
 
     def send(self, to: Sequence[str], *, subject: str, text: str, message_id: str, at: datetime) -> list[str]:
-        """Send a message; return whom of several the server refused. Raises Undeliverable.
+        """Send a message; return whom of several the server refused. Raises MailUndeliverable.
 
         The Message-ID is `message_id` at the sender's domain: one that comes twice can be told by it.
         """
@@ -108,7 +108,7 @@ class Mailer:
             refused = smtp.send_message(message)
         except (smtplib.SMTPException, OSError, ValueError) as error:
             # Without its cause, whose text may have the user.
-            raise Undeliverable("timeout" if smtp.is_late else _why(error)) from None
+            raise MailUndeliverable("timeout" if smtp.is_late else _why(error)) from None
         finally:
             smtp.end()
         return sorted(refused)
@@ -121,7 +121,7 @@ class _NoLogin(smtplib.SMTPException):
 class _Bounded(smtplib.SMTP):
     """A conversation that ends within a time: smtplib's own time-out is for each single read."""
 
-    def __init__(self, server: Server, *, name: str, timeout_s: float, tls: ssl.SSLContext) -> None:
+    def __init__(self, server: MailServer, *, name: str, timeout_s: float, tls: ssl.SSLContext) -> None:
         # The name is for the greeting: smtplib would look ours up, which may take long.
         super().__init__(timeout=timeout_s, local_hostname=name)
         self._to, self._trust = server, tls
@@ -212,7 +212,7 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _trust(server: Server) -> ssl.SSLContext:
+def _trust(server: MailServer) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if server.is_here and server.password is None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

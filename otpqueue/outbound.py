@@ -65,7 +65,7 @@ _IPV6_REFUSED = [ip_network(text) for text in ("2001::/23", "2001:db8::/32", "20
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class Undeliverable(Exception):
+class PostUndeliverable(Exception):
     """The POST got no answer; `reason` is a static word and holds nothing of the URL."""
 
     def __init__(self, reason: str, *, retryable: bool) -> None:
@@ -74,7 +74,7 @@ class Undeliverable(Exception):
         super().__init__(reason)
 
 
-class _NotConnected(Undeliverable):
+class _NotConnected(PostUndeliverable):
     """Nobody has seen the call: another address may do."""
 
 
@@ -144,7 +144,7 @@ class Outbound:
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> int:
         """Post a body and return the answer's HTTP status: a redirect's is an answer like any other.
 
-        Raises Undeliverable when there is none. The status counts once the head is in: what follows is read
+        Raises PostUndeliverable when there is none. The status counts once the head is in: the rest is read
         so that the connection can be used again, and let go of when it is long or slow.
         """
         deadline = time.monotonic() + self._timeout_s
@@ -181,18 +181,18 @@ class Outbound:
         target = _read(url)
         if not self._allow_private:
             if target.scheme != "https":
-                raise Undeliverable("https_required", retryable=False)
+                raise PostUndeliverable("https_required", retryable=False)
             if target.port < _FIRST_FREE_PORT and target.port not in _PORTS.values():
-                raise Undeliverable("port_refused", retryable=False)
+                raise PostUndeliverable("port_refused", retryable=False)
         return target
 
     def _addresses(self, target: _Target) -> list[str]:
         addresses = self._resolved(target)
         if not addresses:
-            raise Undeliverable("name_not_resolved", retryable=True)
+            raise PostUndeliverable("name_not_resolved", retryable=True)
         # All of them: a name that leads to us with one of its addresses is not to be trusted with the others.
         if not self._allow_private and not all(is_public(address) for address in addresses):
-            raise Undeliverable("address_refused", retryable=False)
+            raise PostUndeliverable("address_refused", retryable=False)
         return addresses
 
     def _resolved(self, target: _Target) -> list[str]:
@@ -209,7 +209,7 @@ class Outbound:
         try:
             return answer.result(self._timeout_s * _CONNECT_SHARE)
         except (OSError, UnicodeError):
-            raise Undeliverable("name_not_resolved", retryable=True) from None
+            raise PostUndeliverable("name_not_resolved", retryable=True) from None
 
     def _post(
         self, target: _Target, address: str, body: bytes, headers: Mapping[str, str], deadline: float
@@ -248,16 +248,16 @@ def _usual_authorities() -> ssl.SSLContext:
 def _read(url: str) -> _Target:
     # A backslash, a space or a control character is read in one way here and in another there.
     if not all("!" <= letter <= "~" and letter != "\\" for letter in url):
-        raise Undeliverable("url_not_understood", retryable=False)
+        raise PostUndeliverable("url_not_understood", retryable=False)
     try:
         parts = parse_url(url)
     except LocationParseError:
-        raise Undeliverable("url_not_understood", retryable=False) from None
+        raise PostUndeliverable("url_not_understood", retryable=False) from None
     # An empty one, too, which the parser overlooks.
     if re.match(r"[^/?#]*//[^/?#]*@", url):
-        raise Undeliverable("userinfo_refused", retryable=False)
+        raise PostUndeliverable("userinfo_refused", retryable=False)
     if parts.scheme not in _PORTS or not parts.host or parts.port == 0:
-        raise Undeliverable("url_not_understood", retryable=False)
+        raise PostUndeliverable("url_not_understood", retryable=False)
     return _Target(
         scheme=parts.scheme,
         host=parts.host.strip("[]"),
@@ -281,13 +281,13 @@ def _finish(response: BaseHTTPResponse) -> None:
         response.close()
 
 
-def _why(error: Exception) -> Undeliverable:
+def _why(error: Exception) -> PostUndeliverable:
     if isinstance(error, NewConnectionError):
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            return Undeliverable("certificate_refused", retryable=True)
+            return PostUndeliverable("certificate_refused", retryable=True)
         return _NotConnected("connection_failed", retryable=True)
     if isinstance(error, ConnectTimeoutError):
         return _NotConnected("connect_timeout", retryable=True)
     if isinstance(error, ReadTimeoutError | TimeoutError):
-        return Undeliverable("timeout", retryable=True)
-    return Undeliverable("connection_cut", retryable=True)
+        return PostUndeliverable("timeout", retryable=True)
+    return PostUndeliverable("connection_cut", retryable=True)

@@ -7,12 +7,12 @@ from datetime import date, timedelta
 
 from otpqueue.domain import alert_rules as rules_of_alerts
 from otpqueue.domain import phone
-from otpqueue.domain.alerts import Rule
+from otpqueue.domain.alerts import AlertRule
 from otpqueue.domain.caps import OTHERS, Caps
 from otpqueue.domain.circuit import CircuitPolicy
 from otpqueue.domain.errors import InvalidPhoneNumber
 from otpqueue.domain.fixed_codes import LONGEST_DAYS, FixedCode, FixedCodes
-from otpqueue.domain.guard import Policy
+from otpqueue.domain.guard import GuardPolicy
 from otpqueue.domain.limits import LIMITS, GuessPolicy, Quota, Quotas, WrongShare
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
@@ -154,9 +154,9 @@ def _wrong_share(settings: Settings) -> WrongShare:
     )
 
 
-def guard(settings: Settings) -> Policy:
+def guard(settings: Settings) -> GuardPolicy:
     """Return the budgets of the pumping guard."""
-    return Policy(
+    return GuardPolicy(
         share=settings.guard_share,
         block_floor=settings.guard_block_floor,
         country_floor_hour=settings.guard_country_floor_hour,
@@ -167,7 +167,7 @@ def guard(settings: Settings) -> Policy:
     )
 
 
-def alert_rules(settings: Settings) -> Mapping[str, Rule]:
+def alert_rules(settings: Settings) -> Mapping[str, AlertRule]:
     """Return the rules of alerts, by name. Raises SettingsError."""
     given = {
         name: one.model_dump(exclude_none=True, exclude_unset=True)

@@ -19,43 +19,49 @@ from sqlalchemy.exc import ArgumentError
 from otpqueue import clock, jobs, policies
 from otpqueue.circuit import SharedCircuit
 from otpqueue.domain.admission import AdmissionRules
-from otpqueue.domain.alerts import Rule
+from otpqueue.domain.alerts import AlertRule
 from otpqueue.domain.caps import Caps
 from otpqueue.domain.fixed_codes import FixedCodes
-from otpqueue.domain.guard import Mode
-from otpqueue.domain.heartbeats import EVERY_S, Kind
+from otpqueue.domain.guard import GuardMode
+from otpqueue.domain.heartbeats import EVERY_S, ProcessKind
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, Senders
 from otpqueue.infobip.client import InfobipClient
-from otpqueue.infobip.provisioning import Limits, Wanted
+from otpqueue.infobip.provisioning import ApplicationLimits, WantedConfiguration
 from otpqueue.infobip.transport import Transport
 from otpqueue.limiter import Limiter
-from otpqueue.mail import Mailer, Server
+from otpqueue.mail import Mailer, MailServer
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.access.clients import Clients
-from otpqueue.operations.access.console_login import LogIn
-from otpqueue.operations.access.keys import Keys
+from otpqueue.operations.access.console_login import ConsoleLogin
+from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.admit import Admission
 from otpqueue.operations.admission.blocklist import Blocklist
 from otpqueue.operations.admission.fixed_codes import WithTestNumbers
 from otpqueue.operations.admission.limits import KeyRate, RequestLimits
 from otpqueue.operations.admission.numbers import Numbers
 from otpqueue.operations.admission.stop_sending import SendingSwitch
-from otpqueue.operations.alerts.admin import AlertDesk
+from otpqueue.operations.alerts.admin import AlertAdmin
 from otpqueue.operations.alerts.evaluate import EvaluateAlerts
-from otpqueue.operations.alerts.lifecycle import AlertBook
-from otpqueue.operations.alerts.notify import Courier, NotifyAlerts, ToLog, ToMail, ToWebhook
+from otpqueue.operations.alerts.lifecycle import AlertStore
+from otpqueue.operations.alerts.notify import (
+    LogNotifier,
+    MailNotifier,
+    Notifier,
+    NotifyAlerts,
+    WebhookNotifier,
+)
 from otpqueue.operations.alerts.watch_workers import EvaluateWorkers
 from otpqueue.operations.banner import ReadBanner
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.expire import Expire
-from otpqueue.operations.guard.admin import GuardDesk
+from otpqueue.operations.guard.admin import GuardAdmin
 from otpqueue.operations.guard.pumping_guard import GuardClaims, PumpingGuard
 from otpqueue.operations.health import CheckHealth
-from otpqueue.operations.heartbeat import Heart
-from otpqueue.operations.history import TellHistory
+from otpqueue.operations.heartbeat import HeartbeatReporter
+from otpqueue.operations.history import ReadHistory
 from otpqueue.operations.privacy.count_seals import CountSeals
 from otpqueue.operations.privacy.erase import EraseNumber
 from otpqueue.operations.privacy.purge import Purge
@@ -63,22 +69,22 @@ from otpqueue.operations.privacy.rotate_hash import RotateHash
 from otpqueue.operations.privacy.rotate_seal import RotateSeal
 from otpqueue.operations.provision import Provision
 from otpqueue.operations.receive_receipts import ReceiveReceipts
-from otpqueue.operations.replay import Replays
+from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.send import Pump, PumpSettings
-from otpqueue.operations.stats.breakdown import TellGroups
-from otpqueue.operations.stats.gauges import KEPT_S, WAIT_S, Recent, TakeReadings, of_database
-from otpqueue.operations.stats.overview import TellOverview
-from otpqueue.operations.stats.report import TellStatistics
+from otpqueue.operations.stats.breakdown import ReadBreakdown
+from otpqueue.operations.stats.gauges import KEPT_S, WAIT_S, CachedReading, ReadGauges, of_database
+from otpqueue.operations.stats.overview import ReadOverview
+from otpqueue.operations.stats.report import ReadStatistics
 from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.sweep import Sweep
 from otpqueue.operations.verify import VerifyCode
 from otpqueue.operations.webhooks.admin import Webhooks
 from otpqueue.operations.webhooks.send import SendWebhooks, SendWebhooksSettings
-from otpqueue.operations.webhooks.wake import TellClients
+from otpqueue.operations.webhooks.wake import WakeWebhooks
 from otpqueue.outbound import Outbound
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
@@ -172,12 +178,12 @@ class Parts:
             raise SettingsError([problem]) from None
 
     @cached_property
-    def readings(self) -> TakeReadings:
+    def readings(self) -> ReadGauges:
         """What is read when metrics are asked for, with a connection of its own: health must not wait."""
-        look: Recent[Sequence[metrics.Reading]] = Recent(
+        look: CachedReading[Sequence[metrics.Reading]] = CachedReading(
             lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
         )
-        return TakeReadings(from_database=look, circuit=self.circuit.shared)
+        return ReadGauges(from_database=look, circuit=self.circuit.shared)
 
     @cached_property
     def readings_engine(self) -> Engine:
@@ -275,9 +281,9 @@ class Parts:
         return SharedCircuit(redis=self.redis, policy=policies.circuit(self.settings))
 
     @cached_property
-    def keys(self) -> Keys:
+    def keys(self) -> ApiKeys:
         """API keys."""
-        return Keys(engine=self.engine, vault=self.vault)
+        return ApiKeys(engine=self.engine, vault=self.vault)
 
     @cached_property
     def provision(self) -> Provision:
@@ -295,7 +301,7 @@ class Parts:
             given=given,
         )
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self) -> WantedConfiguration:
         settings = self.settings
         india = None
         if settings.india_principal_entity_id:
@@ -303,10 +309,10 @@ class Parts:
                 principal_entity_id=settings.india_principal_entity_id,
                 content_template_id=settings.india_content_template_id,
             )
-        return Wanted(
+        return WantedConfiguration(
             application_name=settings.infobip_app_name,
             code_lifetime_s=settings.code_lifetime_s,
-            limits=Limits(
+            limits=ApplicationLimits(
                 pin_attempts=settings.provider_pin_attempts,
                 verify_pin=settings.provider_verify_limit,
                 sends_per_application=settings.provider_sends,
@@ -413,7 +419,7 @@ class Parts:
         """Holds sends that nobody verifies against what was verified."""
         return PumpingGuard(
             engine=self.engine,
-            mode=Mode(self.settings.guard),
+            mode=GuardMode(self.settings.guard),
             policy=policies.guard(self.settings),
         )
 
@@ -423,9 +429,9 @@ class Parts:
         return GuardClaims(engine=self.engine, vault=self.vault, policy=self.guard.policy)
 
     @cached_property
-    def guard_desk(self) -> GuardDesk:
+    def guard_desk(self) -> GuardAdmin:
         """What an operator asks and tells the pumping guard."""
-        return GuardDesk(engine=self.engine, policy=self.guard.policy)
+        return GuardAdmin(engine=self.engine, policy=self.guard.policy)
 
     @cached_property
     def request(self) -> RequestCode:
@@ -442,9 +448,9 @@ class Parts:
         )
 
     @cached_property
-    def replays(self) -> Replays:
+    def replays(self) -> IdempotentResponses:
         """The answers that are kept with Idempotency-Keys."""
-        return Replays(
+        return IdempotentResponses(
             engine=self.engine,
             vault=self.vault,
             keep=timedelta(seconds=self.settings.idempotency_keep_s),
@@ -463,9 +469,9 @@ class Parts:
         return ReadStatus(engine=self.engine, vault=self.vault)
 
     @cached_property
-    def history(self) -> TellHistory:
+    def history(self) -> ReadHistory:
         """Tells requests' histories."""
-        return TellHistory(engine=self.engine, vault=self.vault)
+        return ReadHistory(engine=self.engine, vault=self.vault)
 
     @cached_property
     def verify(self) -> VerifyCode:
@@ -508,9 +514,9 @@ class Parts:
             engine=engine, circuit=self.circuit.shared, redis_writes=self.limiter.check, provider_ids=ids
         )
 
-    def heart(self, kind: Kind, *, in_touch_for_s: float | None = None) -> Heart:
+    def heart(self, kind: ProcessKind, *, in_touch_for_s: float | None = None) -> HeartbeatReporter:
         """Return what shows that this process lives."""
-        return Heart(
+        return HeartbeatReporter(
             engine=self.health_engine,
             kind=kind,
             name=_this_process(),
@@ -521,9 +527,9 @@ class Parts:
         )
 
     @cached_property
-    def log_in(self) -> LogIn:
+    def log_in(self) -> ConsoleLogin:
         """Lets operators in."""
-        return LogIn(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
+        return ConsoleLogin(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
     @cached_property
     def banner(self) -> ReadBanner:
@@ -531,16 +537,16 @@ class Parts:
         return ReadBanner(switch=self.switch, alerts=self.alert_desk)
 
     @cached_property
-    def overview(self) -> TellOverview:
+    def overview(self) -> ReadOverview:
         """Reads the data of the console's dashboard."""
-        return TellOverview(
+        return ReadOverview(
             engine=self.engine, switch=self.switch, health=self.health, rules=self.alert_rules
         )
 
     @cached_property
-    def groups(self) -> TellGroups:
+    def groups(self) -> ReadBreakdown:
         """Tells operators how countries and clients do."""
-        return TellGroups(engine=self.engine, switch=self.switch, guard=Mode(self.settings.guard))
+        return ReadBreakdown(engine=self.engine, switch=self.switch, guard=GuardMode(self.settings.guard))
 
     def redis_answers(self) -> bool:
         """Return whether Redis answers."""
@@ -574,7 +580,7 @@ class Parts:
                 linger_s=self.settings.job_linger_s,
             ),
             tracer=self.tracer,
-            guard=self.guard_claims.decide if self.guard.mode is not Mode.OFF else None,
+            guard=self.guard_claims.decide if self.guard.mode is not GuardMode.OFF else None,
         )
 
     @cached_property
@@ -611,7 +617,7 @@ class Parts:
         return RollUp(engine=self.engine)
 
     @cached_property
-    def alert_rules(self) -> Mapping[str, Rule]:
+    def alert_rules(self) -> Mapping[str, AlertRule]:
         """The rules of alerts, as they are set."""
         return policies.alert_rules(self.settings)
 
@@ -619,7 +625,7 @@ class Parts:
     def evaluate_alerts(self) -> EvaluateAlerts:
         """Evaluates the rules of alerts."""
         every = timedelta(seconds=self.settings.evaluate_alerts_every_s)
-        book = AlertBook(
+        book = AlertStore(
             engine=self.engine,
             watch="rules",
             lock=Lock.EVALUATE_RULES,
@@ -637,12 +643,12 @@ class Parts:
     @cached_property
     def evaluate_workers(self) -> EvaluateWorkers:
         """Notices that workers or beat are silent."""
-        book = AlertBook(
+        book = AlertStore(
             engine=self.engine,
             watch="workers",
             lock=Lock.EVALUATE_WORKERS,
             # Every process of the API looks; a silence is counted as often as one of them would.
-            apart=timedelta(seconds=EVERY_S[Kind.API] / 2),
+            apart=timedelta(seconds=EVERY_S[ProcessKind.API] / 2),
             channels=self.notify_alerts.channels,
         )
         return EvaluateWorkers(
@@ -669,29 +675,31 @@ class Parts:
             public_url=self.settings.public_url,
         )
 
-    def _couriers(self) -> tuple[Courier, ...]:
+    def _couriers(self) -> tuple[Notifier, ...]:
         settings = self.settings
-        couriers: list[Courier] = [ToLog()]
+        couriers: list[Notifier] = [LogNotifier()]
         if settings.alert_webhook_url:
-            couriers.append(ToWebhook(post=self.alert_outbound, url=settings.require("alert_webhook_url")))
+            couriers.append(
+                WebhookNotifier(post=self.alert_outbound, url=settings.require("alert_webhook_url"))
+            )
         if settings.alert_email_to:
             mailer = Mailer(
-                server=Server.parse(settings.require("smtp_url")),
+                server=MailServer.parse(settings.require("smtp_url")),
                 sender=settings.require("alert_email_from"),
                 timeout_s=ALERT_MAIL_S,
             )
-            couriers.append(ToMail(mailer=mailer, to=settings.alert_email_to))
+            couriers.append(MailNotifier(mailer=mailer, to=settings.alert_email_to))
         return tuple(couriers)
 
     @cached_property
-    def alert_desk(self) -> AlertDesk:
+    def alert_desk(self) -> AlertAdmin:
         """What operators ask of alerts and do about them."""
-        return AlertDesk(engine=self.engine, vault=self.vault, rules=self.alert_rules, clock=clock.now)
+        return AlertAdmin(engine=self.engine, vault=self.vault, rules=self.alert_rules, clock=clock.now)
 
     @cached_property
-    def stats(self) -> TellStatistics:
+    def stats(self) -> ReadStatistics:
         """Tells statistics."""
-        return TellStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
+        return ReadStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -711,9 +719,9 @@ class Parts:
         )
 
     @cached_property
-    def tell_clients(self) -> TellClients:
+    def tell_clients(self) -> WakeWebhooks:
         """Has clients told what became of their requests."""
-        return TellClients(engine=self.engine, wake=self.webhook_waker.wake)
+        return WakeWebhooks(engine=self.engine, wake=self.webhook_waker.wake)
 
     @cached_property
     def send_webhooks(self) -> SendWebhooks:

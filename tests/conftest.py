@@ -27,7 +27,7 @@ from otpqueue.domain.limits import LIMITS
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.embedded import EngineHome, Postgres, Valkey
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.settings import load
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
@@ -298,7 +298,7 @@ def ask(parts: Parts, client_id: UUID) -> Ask:
 
     def ask(phone_number: str = NUMBER, **wanted: Any) -> OtpRequest:
         return parts.request(
-            CodeWanted(phone_number=phone_number, **wanted), client_id=client_id, now=clock.now()
+            RequestedCode(phone_number=phone_number, **wanted), client_id=client_id, now=clock.now()
         )
 
     return ask

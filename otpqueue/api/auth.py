@@ -14,7 +14,7 @@ from otpqueue import clock
 from otpqueue.api.http.peers import Peer
 from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.access.cache import AccessCache
-from otpqueue.operations.access.keys import Keys
+from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.limits import CallRate, KeyRate
 from otpqueue.store.clients import ApiKey
 from otpqueue.telemetry import logs
@@ -41,7 +41,7 @@ class Caller:
 class Door:
     """Lets callers in."""
 
-    keys: Keys
+    keys: ApiKeys
     access: AccessCache
     rate: KeyRate
     guide_client: str | None

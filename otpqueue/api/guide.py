@@ -18,11 +18,11 @@ from otpqueue.api.auth import Caller, Door
 from otpqueue.api.http.room import Room
 from otpqueue.api.representations import path_of
 from otpqueue.domain import errors
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest
-from otpqueue.operations.replay import Replays
-from otpqueue.operations.request import CodeWanted, RequestCode
-from otpqueue.operations.verify import Attempted, VerifyCode
+from otpqueue.operations.replay import IdempotentResponses
+from otpqueue.operations.request import RequestCode, RequestedCode
+from otpqueue.operations.verify import TypedCode, VerifyCode
 
 # The guide knows no other status for a code that is not accepted than 400.
 _ANSWERS: dict[str, tuple[str, int]] = {
@@ -63,7 +63,7 @@ class RequestOtp:
             now = clock.now()
             with self.door.entering_guide(req, "send", now=now) as caller:
                 body = bodies.read(req, bodies.GuideRequest)
-                wanted = CodeWanted(
+                wanted = RequestedCode(
                     phone_number=body.phone_number, session_id=body.session_id, client_ip=caller.client_ip
                 )
                 answer = self.request.once(
@@ -89,7 +89,7 @@ class VerifyOtp:
     door: Door
     verify: VerifyCode
     room: Room
-    replays: Replays
+    replays: IdempotentResponses
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check a code against the newest request for the number and session."""
@@ -98,7 +98,7 @@ class VerifyOtp:
             with self.door.entering_guide(req, "verify", now=now) as caller:
                 caller.rate.count()
                 body = bodies.read(req, bodies.GuideVerify)
-                attempted = Attempted(
+                attempted = TypedCode(
                     code=body.otp,
                     phone_number=body.phone_number,
                     session_id=body.session_id,
@@ -119,23 +119,25 @@ class VerifyOtp:
             raise error
 
 
-def _accepted(request: OtpRequest) -> Answer:
+def _accepted(request: OtpRequest) -> StoredResponse:
     body = {
         "success": True,
         "message": "The code is on its way.",
         "requestId": str(request.id),
         "statusUrl": path_of(request),
     }
-    return Answer(status=202, body=json.dumps(body))
+    return StoredResponse(status=202, body=json.dumps(body))
 
 
-def _verified(_request: OtpRequest) -> Answer:
-    return Answer(status=200, body=json.dumps({"success": True, "message": "The phone number is verified."}))
+def _verified(_request: OtpRequest) -> StoredResponse:
+    return StoredResponse(
+        status=200, body=json.dumps({"success": True, "message": "The phone number is verified."})
+    )
 
 
 def _call_of(
     req: falcon.Request, name: str, body: bodies.GuideRequest | bodies.GuideVerify, caller: Caller
-) -> Call | None:
+) -> IdempotentCall | None:
     """Return the call that a repetition repeats, None without an idempotency key.
 
     All callers without an API key are one client. Their idempotency keys are theirs together with the number

@@ -8,14 +8,14 @@ import falcon
 from pydantic import BaseModel
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 
 HEADER = "Idempotency-Key"
 LONGEST = 255
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{LONGEST}}}")
 
 
-def call_of(req: falcon.Request, name: str, body: BaseModel) -> Call | None:
+def call_of(req: falcon.Request, name: str, body: BaseModel) -> IdempotentCall | None:
     """Return the call that this request makes, None unless it has an idempotency key.
 
     `name` is its method and path. The body counts by what it means: not by white space, the order of its
@@ -26,10 +26,10 @@ def call_of(req: falcon.Request, name: str, body: BaseModel) -> Call | None:
         return None
     if not _KEY.fullmatch(key):
         raise InvalidRequest([FieldError(HEADER, f"must be 1 to {LONGEST} printable ASCII characters")])
-    return Call(name=name, key=key, body=body.model_dump_json())
+    return IdempotentCall(name=name, key=key, body=body.model_dump_json())
 
 
-def send(resp: falcon.Response, answer: Answer) -> None:
+def send(resp: falcon.Response, answer: StoredResponse) -> None:
     """Make `answer` the response."""
     resp.status = answer.status
     resp.text = answer.body

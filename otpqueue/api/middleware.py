@@ -22,7 +22,7 @@ from otpqueue.console.authentication import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, OtpqueueError
 from otpqueue.operations.admission import limits
 from otpqueue.telemetry import logs, metrics
-from otpqueue.telemetry.traces import NO_SPAN, Kind, Span, Tracer
+from otpqueue.telemetry.traces import NO_SPAN, Span, SpanKind, Tracer
 
 log = logs.get_logger(__name__)
 
@@ -149,7 +149,7 @@ def _begin_span(tracer: Tracer, req: falcon.Request) -> Span:
     if not req.path.startswith(_NOT_TRACED):
         span = tracer.begin(
             method,
-            kind=Kind.SERVER,
+            kind=SpanKind.SERVER,
             parent=req.get_header("traceparent"),
             attributes={"http.request.method": method},
         )

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import falcon
 
-from otpqueue.domain.limits import Standing
+from otpqueue.domain.limits import LimitStatus
 
 POLICY, STANDING = "RateLimit-Policy", "RateLimit"
 
 
-def set_headers(resp: falcon.Response, standings: Sequence[Standing]) -> None:
+def set_headers(resp: falcon.Response, standings: Sequence[LimitStatus]) -> None:
     """Tell the caller of the limits that its call was counted against, if there are any."""
     if not standings:
         return

@@ -20,7 +20,7 @@ from otpqueue.api.http.bridge import Bridge
 from otpqueue.api.http.pools import CallPools
 from otpqueue.api.resources import receipts
 from otpqueue.api.watchdog import Watchdog
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.settings import Settings, load
 from otpqueue.telemetry import logs, metrics
 from otpqueue.wiring import Parts
@@ -43,7 +43,7 @@ def create_from_environment() -> Bridge:
     app = create_app(parts)
     watch_workers = parts.evaluate_workers
     watchdog = Watchdog(
-        heart=parts.heart(Kind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
+        heart=parts.heart(ProcessKind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
     )
     watchdog.start()
 

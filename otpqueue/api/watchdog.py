@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from otpqueue.domain.heartbeats import EVERY_S, Kind
-from otpqueue.operations.heartbeat import Heart
+from otpqueue.domain.heartbeats import EVERY_S, ProcessKind
+from otpqueue.operations.heartbeat import HeartbeatReporter
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -23,7 +23,7 @@ Watch = Callable[[datetime], object]
 class Watchdog:
     """Beats for this process, then watches, every quarter of a minute. Nothing it meets ends it."""
 
-    def __init__(self, *, heart: Heart, watch: Watch, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, heart: HeartbeatReporter, watch: Watch, clock: Callable[[], datetime]) -> None:
         self._heart, self._watch, self._clock = heart, watch, clock
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -51,5 +51,5 @@ class Watchdog:
     def _run(self) -> None:
         self._heart.beat()
         # Spread, so that the processes of a deployment look one after another.
-        while not self._stop.wait(EVERY_S[Kind.API] * random.uniform(0.8, 1.2)):  # noqa: S311 - guards nothing
+        while not self._stop.wait(EVERY_S[ProcessKind.API] * random.uniform(0.8, 1.2)):  # noqa: S311 - guards nothing
             self.look()

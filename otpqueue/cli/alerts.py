@@ -14,10 +14,10 @@ from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import json_option, open_parts, operator_option
 from otpqueue.domain.alert_notices import measured, rule_of
-from otpqueue.domain.alerts import ERASED, Alert, Rule, State, bound, duration, in_unit
-from otpqueue.operations.alerts.admin import AlertInFull
+from otpqueue.domain.alerts import ERASED, Alert, AlertRule, AlertState, bound, duration, in_unit
+from otpqueue.operations.alerts.admin import AlertDetails
 
-_STATES = {"open": State.OPEN, "closed": State.CLOSED, "all": None}
+_STATES = {"open": AlertState.OPEN, "closed": AlertState.CLOSED, "all": None}
 
 
 @click.group()
@@ -111,7 +111,7 @@ def show_alert(alert_id: UUID, as_json: bool) -> None:
     _print_history(found)
 
 
-def _print_history(found: AlertInFull) -> None:
+def _print_history(found: AlertDetails) -> None:
     click.echo("")
     for one in found.history:
         click.echo("  ".join(filter(None, [_format_time(one.at), one.what, one.actor, one.detail])))
@@ -226,7 +226,7 @@ def list_rules() -> None:
         click.echo(_format_rule(rule))
 
 
-def _format_rule(rule: Rule) -> str:
+def _format_rule(rule: AlertRule) -> str:
     if rule.off:
         return f"{rule.name:<24}off"
     window = duration(rule.window_s) if rule.window_s else "now"

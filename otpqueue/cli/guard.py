@@ -9,7 +9,7 @@ import click
 from otpqueue import clock, settings
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
-from otpqueue.operations.guard.admin import Line
+from otpqueue.operations.guard.admin import GuardReportLine
 from otpqueue.wiring import Parts
 
 _since = click.option(
@@ -54,7 +54,7 @@ def print_report(since: timedelta, country: str | None, blocks: int) -> None:
         click.echo(f"... and {len(found.blocks) - blocks} more blocks (--blocks)")
 
 
-def _format_row(line: Line) -> str:
+def _format_row(line: GuardReportLine) -> str:
     share = "-" if line.share is None else f"{line.share:.0%}"
     may = "-" if line.budget is None else f"{line.budget:g}"
     return (

@@ -11,7 +11,7 @@ import click
 from otpqueue import settings
 from otpqueue.api.resources.history import representation
 from otpqueue.cli.errors import explain_errors
-from otpqueue.domain.history import Event, History
+from otpqueue.domain.history import History, HistoryEvent
 from otpqueue.wiring import Parts
 
 
@@ -69,7 +69,7 @@ def _format_time(at: datetime) -> str:
     return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _format_offset(event: Event, accepted_at: datetime) -> str:
+def _format_offset(event: HistoryEvent, accepted_at: datetime) -> str:
     return f"{(event.at - accepted_at) / timedelta(seconds=1):+.3f} s"
 
 

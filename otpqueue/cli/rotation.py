@@ -9,8 +9,8 @@ import click
 from otpqueue import settings
 from otpqueue.cli.errors import explain_errors
 from otpqueue.operations.privacy import rotate_seal as seals
-from otpqueue.operations.privacy.rotate_hash import Hashed
-from otpqueue.operations.privacy.rotate_seal import Sealed
+from otpqueue.operations.privacy.rotate_hash import HashKeyReport
+from otpqueue.operations.privacy.rotate_seal import SealKeyReport
 from otpqueue.store.vault import MOST_SEALS
 from otpqueue.wiring import Parts
 
@@ -45,7 +45,7 @@ def _print_progress(key: str, done: int, of: int) -> None:
     click.echo(f"{key}: {done} of {of}, {of - done} left")
 
 
-def _print_sealed(sealed: Sealed, configured: tuple[str, ...]) -> None:
+def _print_sealed(sealed: SealKeyReport, configured: tuple[str, ...]) -> None:
     for key_id, count in sealed.counts.items():
         role = "not in OTPQUEUE_SEAL_KEYS" if key_id not in configured else ""
         role = "seals" if key_id == configured[0] else role or "older"
@@ -92,7 +92,7 @@ def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
     _print_hashed(left)
 
 
-def _print_hashed(left: Hashed) -> None:
+def _print_hashed(left: HashKeyReport) -> None:
     for use in left.uses:
         rows = "unknown" if use.rows is None else use.rows
         until = f"until {use.until:%Y-%m-%d %H:%M}Z" if use.until else "no end date"
@@ -103,7 +103,7 @@ def _print_hashed(left: Hashed) -> None:
         click.echo("the old key may be removed from OTPQUEUE_HASH_KEY")
 
 
-def _format_end(left: Hashed) -> str:
+def _format_end(left: HashKeyReport) -> str:
     """Return the end of all uses of the old key, or nothing when some use does not end by waiting."""
     ends = [use.until for use in left.uses]
     known = [end for end in ends if end]

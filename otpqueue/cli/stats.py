@@ -13,8 +13,8 @@ from otpqueue.api.resources.stats import representation
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
-from otpqueue.domain.stats import Dimension, Metric, Tally
-from otpqueue.operations.stats.report import Report
+from otpqueue.domain.stats import Dimension, Metric, MetricTally
+from otpqueue.operations.stats.report import StatisticsReport
 
 _BEHIND = timedelta(minutes=2)
 _COLUMNS = (
@@ -78,7 +78,7 @@ def stats(
         )
 
 
-def _format_report(report: Report) -> Iterator[str]:
+def _format_report(report: StatisticsReport) -> Iterator[str]:
     step = "minute" if report.step < timedelta(hours=1) else "hour"
     window = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
     yield f"{window}, whole {step}s and the current one"
@@ -101,7 +101,7 @@ def _format_report(report: Report) -> Iterator[str]:
             yield f"{metric.value}: " + ", ".join(f"{n} {label}" for label, n in found)
 
 
-def _format_row(tally: Tally) -> tuple[str, ...]:
+def _format_row(tally: MetricTally) -> tuple[str, ...]:
     return (
         str(tally.n(Metric.REQUESTED)),
         str(tally.n(Metric.REFUSED)),

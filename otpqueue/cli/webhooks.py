@@ -11,11 +11,11 @@ from otpqueue import clock
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
-from otpqueue.domain.webhooks import Event, State
-from otpqueue.store.webhooks.deliveries import Stored
-from otpqueue.store.webhooks.endpoints import Endpoint
+from otpqueue.domain.webhooks import WebhookEvent, WebhookState
+from otpqueue.store.webhooks.deliveries import StoredDelivery
+from otpqueue.store.webhooks.endpoints import WebhookEndpoint
 
-_EVENTS = ", ".join(event.removeprefix("otp_request.") for event in Event)
+_EVENTS = ", ".join(event.removeprefix("otp_request.") for event in WebhookEvent)
 
 
 @click.group()
@@ -69,8 +69,8 @@ def show_endpoint(client: str | None) -> None:
         "state": _format_state(endpoint),
         "secrets": signs if endpoint.secrets else "none that can be decrypted",
         "set": _format_time(endpoint.created_at),
-        "waiting": left[State.PENDING],
-        "given up": left[State.GIVEN_UP],
+        "waiting": left[WebhookState.PENDING],
+        "given up": left[WebhookState.GIVEN_UP],
     }
     for name, value in lines.items():
         click.echo(f"{name:<10}{value}")
@@ -162,19 +162,19 @@ def retry_deliveries(client: str, ids: tuple[UUID, ...]) -> None:
     click.echo(f"{count} deliveries are being retried")
 
 
-def _format_events(endpoint: Endpoint) -> str:
+def _format_events(endpoint: WebhookEndpoint) -> str:
     return ", ".join(event.removeprefix("otp_request.") for event in endpoint.events)
 
 
-def _format_state(endpoint: Endpoint) -> str:
+def _format_state(endpoint: WebhookEndpoint) -> str:
     if endpoint.disabled_at and endpoint.disabled_reason:
         return f"disabled since {_format_time(endpoint.disabled_at)}: {endpoint.disabled_reason.value}"
     return f"failing since {_format_time(endpoint.failing_since)}" if endpoint.failing_since else "on"
 
 
-def _format_delivery(one: Stored) -> str:
+def _format_delivery(one: StoredDelivery) -> str:
     state = one.state.value
-    if one.state is State.PENDING and one.tries:
+    if one.state is WebhookState.PENDING and one.tries:
         state = f"{state} until {_format_time(one.next_try_at)}"
     tried = f"  {one.tries} attempts, {one.answer}" if one.answer else ""
     return f"{_format_time(one.at)}  {one.event}  {one.request_id}  {one.id}  {state}{tried}"

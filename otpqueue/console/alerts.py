@@ -18,9 +18,9 @@ from otpqueue.console.runbook import URGENT, todo
 from otpqueue.console.warnings import ConsoleWarning, Severity
 from otpqueue.domain import alerts
 from otpqueue.domain.alert_notices import measured, rule_of
-from otpqueue.domain.alerts import ALL, Alert, Rule, State, Unit
+from otpqueue.domain.alerts import ALL, Alert, AlertRule, AlertState, AlertUnit
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
-from otpqueue.operations.alerts.admin import AlertDesk, AlertInFull
+from otpqueue.operations.alerts.admin import AlertAdmin, AlertDetails
 
 HERE = "/console/alerts"
 
@@ -45,7 +45,7 @@ class AlertView:
     """An alert with its texts."""
 
     alert: Alert
-    rule: Rule
+    rule: AlertRule
     title: str
     subject: str | None
     """None if the rule has one alert for everything."""
@@ -57,7 +57,7 @@ class AlertView:
     urgent: bool
 
 
-def view_alert(alert: Alert, rules: Mapping[str, Rule]) -> AlertView:
+def view_alert(alert: Alert, rules: Mapping[str, AlertRule]) -> AlertView:
     """Return the texts of an alert. Of a rule of another version only the name is known."""
     rule = rules.get(alert.rule) or rule_of(alert)
     opening = alert.opening
@@ -73,7 +73,7 @@ def view_alert(alert: Alert, rules: Mapping[str, Rule]) -> AlertView:
     )
 
 
-def alert_warnings(open_ones: Sequence[Alert], rules: Mapping[str, Rule]) -> tuple[ConsoleWarning, ...]:
+def alert_warnings(open_ones: Sequence[Alert], rules: Mapping[str, AlertRule]) -> tuple[ConsoleWarning, ...]:
     """Return a warning for each rule that has open alerts without acknowledgement."""
     by_rule: dict[str, list[AlertView]] = {}
     for alert in open_ones:
@@ -98,7 +98,7 @@ def _warning(ones: list[AlertView]) -> ConsoleWarning:
 class AlertListPage(ConsolePage):
     """`/console/alerts`: open and closed alerts, and silences."""
 
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show the list."""
@@ -108,8 +108,10 @@ class AlertListPage(ConsolePage):
         rules, evaluated_at = self.desk.rules, self.desk.evaluated_at()
         page.show(
             "alerts.html",
-            open_ones=[view_alert(one, rules) for one in self.desk.list(state=State.OPEN, limit=_A_PAGE)],
-            closed=[view_alert(one, rules) for one in self.desk.list(state=State.CLOSED, limit=_A_PAGE)],
+            open_ones=[
+                view_alert(one, rules) for one in self.desk.list(state=AlertState.OPEN, limit=_A_PAGE)
+            ],
+            closed=[view_alert(one, rules) for one in self.desk.list(state=AlertState.CLOSED, limit=_A_PAGE)],
             silences=self.desk.silences(),
             rules=rules,
             evaluated_at=evaluated_at,
@@ -121,7 +123,7 @@ class AlertListPage(ConsolePage):
 class AlertPage(ConsolePage):
     """`/console/alerts/{id}`: one alert with its evidence."""
 
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
         """Show the alert."""
@@ -147,7 +149,7 @@ class AlertPage(ConsolePage):
 class AcknowledgePage(ConsolePage):
     """`/console/alerts/{id}/acknowledge`."""
 
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
         """Acknowledge the alert and redirect to it."""
@@ -163,7 +165,7 @@ class AcknowledgePage(ConsolePage):
 class SilencePage(ConsolePage):
     """`/console/alerts/{id}/silence`."""
 
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
         """Silence the subject of an alert, or its whole rule, for a time."""
@@ -195,7 +197,7 @@ class SilencePage(ConsolePage):
 class EndSilencePage(ConsolePage):
     """`/console/silences/{id}/end`."""
 
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, silence_id: str) -> None:
         """End a silence."""
@@ -207,12 +209,12 @@ class EndSilencePage(ConsolePage):
         self.layout.respond(req, resp, end, back=HERE)
 
 
-def charts(alert: AlertInFull, rule: Rule) -> Iterator[Chart]:
+def charts(alert: AlertDetails, rule: AlertRule) -> Iterator[Chart]:
     """Yield a chart of the window at the opening, and one of the evaluations since."""
     series = alert.evidence.get("series")
     if isinstance(series, Mapping) and series.get("points"):
         step = timedelta(seconds=series.get("step_s") or 60)
-        unit = Unit(series.get("unit", rule.unit))
+        unit = AlertUnit(series.get("unit", rule.unit))
         points = series["points"]
         yield _chart(
             "evidence",
@@ -222,7 +224,7 @@ def charts(alert: AlertInFull, rule: Rule) -> Iterator[Chart]:
             [point["value"] for point in points],
             unit=unit,
             step=step,
-            threshold=alert.threshold if unit is rule.unit and unit is not Unit.COUNT else None,
+            threshold=alert.threshold if unit is rule.unit and unit is not AlertUnit.COUNT else None,
         )
     values = alert.values[-_MOST_STEPS:]
     if len(values) > 1:
@@ -245,7 +247,7 @@ def _chart(
     times: Sequence[datetime],
     values: Sequence[float | None],
     *,
-    unit: Unit,
+    unit: AlertUnit,
     step: timedelta,
     threshold: float | None,
 ) -> Chart:
@@ -254,23 +256,23 @@ def _chart(
         id=id_,
         title=title,
         unit=what,
-        kind=ChartKind.COLUMNS if unit is Unit.COUNT else ChartKind.LINES,
+        kind=ChartKind.COLUMNS if unit is AlertUnit.COUNT else ChartKind.LINES,
         times=times,
         step=step,
         series=[ChartSeries(name="value", colour="blue", values=tuple(values))],
-        formatted=number if unit is Unit.COUNT else formatted,
+        formatted=number if unit is AlertUnit.COUNT else formatted,
         nothing="No data in this time.",
         threshold=threshold,
-        least_top=2 if unit is Unit.COUNT else 1,
+        least_top=2 if unit is AlertUnit.COUNT else 1,
     )
 
 
-def _unit_name(unit: Unit) -> str:
+def _unit_name(unit: AlertUnit) -> str:
     return {
-        Unit.SHARE: "share",
-        Unit.COUNT: "count",
-        Unit.SECONDS: "time",
-        Unit.TIMES: "multiple of the usual value",
+        AlertUnit.SHARE: "share",
+        AlertUnit.COUNT: "count",
+        AlertUnit.SECONDS: "time",
+        AlertUnit.TIMES: "multiple of the usual value",
     }[unit]
 
 

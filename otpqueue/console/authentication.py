@@ -11,7 +11,7 @@ import falcon
 
 from otpqueue.console.sessions import IDLE, ConsoleSession, SessionSigner
 from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, Unauthenticated
-from otpqueue.operations.access.console_login import LogIn
+from otpqueue.operations.access.console_login import ConsoleLogin
 from otpqueue.store.clients import ApiKey
 from otpqueue.telemetry.logs import get_logger
 
@@ -56,7 +56,7 @@ class Operator:
 class ConsoleAuthentication:
     """Authenticates operators by their session cookie."""
 
-    log_in: LogIn
+    log_in: ConsoleLogin
     sessions: SessionSigner
     https_required: bool
 

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 import falcon
 
 from otpqueue.console.layout import ConsolePage, PageContext
-from otpqueue.domain.alerts import Rule
-from otpqueue.domain.guard import Mode
-from otpqueue.domain.stats import Dimension, Metric, Tally
-from otpqueue.operations.stats.breakdown import Group, TellGroups
+from otpqueue.domain.alerts import AlertRule
+from otpqueue.domain.guard import GuardMode
+from otpqueue.domain.stats import Dimension, Metric, MetricTally
+from otpqueue.operations.stats.breakdown import BreakdownRow, ReadBreakdown
 
 HERE = "/console/countries"
 
@@ -30,7 +30,7 @@ class BreakdownColumn:
 
     word: str
     name: str
-    value: Callable[[Group], float]
+    value: Callable[[BreakdownRow], float]
     rare: bool = False
 
 
@@ -62,8 +62,8 @@ def _share(value: float | None) -> float:
 class BreakdownPage(ConsolePage):
     """`/console/countries`."""
 
-    groups: TellGroups
-    conversion: Rule
+    groups: ReadBreakdown
+    conversion: AlertRule
     """The alert rule on traffic pumping; its threshold marks a low share of verified codes."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -97,32 +97,32 @@ class BreakdownPage(ConsolePage):
             currency=_one_currency(groups),
         )
 
-    def _is_low(self, group: Group) -> bool:
+    def _is_low(self, group: BreakdownRow) -> bool:
         share, sent = group.tally.verified_share, group.tally.n(Metric.SENT)
         return share is not None and sent >= self.conversion.min_sample and share < self.conversion.threshold
 
 
-def describe_guard(group: Group, mode: Mode) -> tuple[str, str]:
+def describe_guard(group: BreakdownRow, mode: GuardMode) -> tuple[str, str]:
     """Return the style sheet class and the text for what the pumping guard does in a country."""
     if group.stopped:
         return "bad", "sending stopped"
     if group.let_through_until:
         return "warn", f"exempt until {group.let_through_until:%d %b %H:%M}"
     if group.guard_refused:
-        if mode is Mode.ENFORCE:
+        if mode is GuardMode.ENFORCE:
             return "bad", f"{group.guard_refused} refused"
         return "warn", f"{group.guard_refused} in shadow"
-    return "", "off" if mode is Mode.OFF else "none refused"
+    return "", "off" if mode is GuardMode.OFF else "none refused"
 
 
-def _one_currency(groups: list[Group]) -> str | None:
+def _one_currency(groups: list[BreakdownRow]) -> str | None:
     """Return the currency of all costs, None if there are several or none."""
     found = {currency for one in groups for currency in one.cost}
     return found.pop() if len(found) == 1 else None
 
 
-def _total(groups: list[Group]) -> Mapping[str, int]:
-    def added(of: Callable[[Tally], int]) -> int:
+def _total(groups: list[BreakdownRow]) -> Mapping[str, int]:
+    def added(of: Callable[[MetricTally], int]) -> int:
         return sum(of(one.tally) for one in groups)
 
     return {

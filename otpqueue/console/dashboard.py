@@ -14,10 +14,10 @@ from otpqueue.console.alerts import alert_warnings
 from otpqueue.console.charts import Chart, ChartKind, ChartSeries, Value, plot
 from otpqueue.console.formatting import ms, number, share
 from otpqueue.console.layout import ConsolePage, PageContext
-from otpqueue.domain.alerts import State, duration
-from otpqueue.domain.stats import Expired, Metric, Point, Tally
-from otpqueue.operations.alerts.admin import AlertDesk
-from otpqueue.operations.stats.overview import Comparison, Overview, Span, TellOverview
+from otpqueue.domain.alerts import AlertState, duration
+from otpqueue.domain.stats import ExpiredStage, Metric, MetricPoint, MetricTally
+from otpqueue.operations.alerts.admin import AlertAdmin
+from otpqueue.operations.stats.overview import ChartSpan, Comparison, Overview, ReadOverview
 
 _COLOURS = ("red", "orange", "violet", "teal", "slate")
 _TIME = "duration"
@@ -40,16 +40,16 @@ class Tile:
 class DashboardPage(ConsolePage):
     """`/console`."""
 
-    overview: TellOverview
-    desk: AlertDesk
+    overview: ReadOverview
+    desk: AlertAdmin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show the dashboard; `span=24h` for charts of a day."""
 
         def show(page: PageContext) -> None:
-            span = next((one for one in Span if one.word == page.query("span")), Span.HOUR)
+            span = next((one for one in ChartSpan if one.word == page.query("span")), ChartSpan.HOUR)
             overview = self.overview(span, now=page.now)
-            alerts = alert_warnings(self.desk.list(state=State.OPEN), self.desk.rules)
+            alerts = alert_warnings(self.desk.list(state=AlertState.OPEN), self.desk.rules)
             page.show(
                 "dashboard.html",
                 overview=overview,
@@ -57,7 +57,7 @@ class DashboardPage(ConsolePage):
                 tiles=tiles(overview),
                 charts=charts(overview.points, span, page.now),
                 span=span,
-                spans=list(Span),
+                spans=list(ChartSpan),
             )
 
         self.layout.respond(req, resp, show)
@@ -79,7 +79,7 @@ def tiles(overview: Overview) -> list[Tile]:
             before=number(one.before.n(metric) / one.minutes_before),
         )
 
-    def figure(name: str, one: Comparison, of: Callable[[Tally], str]) -> Tile:
+    def figure(name: str, one: Comparison, of: Callable[[MetricTally], str]) -> Tile:
         window = duration(one.window.total_seconds())
         return Tile(name=name, window=window, value=of(one.now), unit="", before=of(one.before))
 
@@ -101,14 +101,14 @@ def tiles(overview: Overview) -> list[Tile]:
     ]
 
 
-def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
+def charts(points: Iterable[MetricPoint], span: ChartSpan, now: datetime) -> list[Chart]:
     """Return the charts of a span."""
     times = span.times(now)
-    by_step: dict[datetime, list[Point]] = defaultdict(list)
+    by_step: dict[datetime, list[MetricPoint]] = defaultdict(list)
     for point in points:
         by_step[point.at].append(point)
-    tallies = [Tally(by_step.get(at, ())) for at in times]
-    unit = "a minute" if span is Span.HOUR else "an hour"
+    tallies = [MetricTally(by_step.get(at, ())) for at in times]
+    unit = "a minute" if span is ChartSpan.HOUR else "an hour"
 
     def chart(
         id_: str, title: str, what: str, kind: ChartKind, series: Sequence[ChartSeries], nothing: str
@@ -196,17 +196,24 @@ def charts(points: Iterable[Point], span: Span, now: datetime) -> list[Chart]:
     ]
 
 
-def _counted(name: str, colour: str, tallies: Sequence[Tally], metric: Metric, *labels: str) -> ChartSeries:
+def _counted(
+    name: str, colour: str, tallies: Sequence[MetricTally], metric: Metric, *labels: str
+) -> ChartSeries:
     values = tuple(float(tally.n(metric, *labels)) for tally in tallies)
     return ChartSeries(name=name, colour=colour, values=values, total=number(sum(values)))
 
 
-def _failures(tally: Tally) -> dict[str, int]:
-    late = {word: tally.n(Metric.EXPIRED, word) for word in (Expired.SEND_DEADLINE, Expired.SENDING_STOPPED)}
+def _failures(tally: MetricTally) -> dict[str, int]:
+    late = {
+        word: tally.n(Metric.EXPIRED, word)
+        for word in (ExpiredStage.SEND_DEADLINE, ExpiredStage.SENDING_STOPPED)
+    }
     return {label: n for label, n in (tally.by_label(Metric.FAILED) | late).items() if n > 0}
 
 
-def _by_reason(tallies: Sequence[Tally], counts: Callable[[Tally], dict[str, int]]) -> list[ChartSeries]:
+def _by_reason(
+    tallies: Sequence[MetricTally], counts: Callable[[MetricTally], dict[str, int]]
+) -> list[ChartSeries]:
     """Return a series for each of the most frequent reasons and one for all others."""
     each = [counts(tally) for tally in tallies]
     total: Counter[str] = Counter()

@@ -28,7 +28,7 @@ from otpqueue.console.authentication import (
     login_url,
 )
 from otpqueue.console.warnings import resuming
-from otpqueue.domain.alerts import Rule, bound
+from otpqueue.domain.alerts import AlertRule, bound
 from otpqueue.domain.errors import (
     AlertNotFound,
     DatabaseUnavailable,
@@ -86,7 +86,7 @@ def version() -> str:
     return hashlib.sha256(b"".join(map(asset, ASSETS))).hexdigest()[:12]
 
 
-def _bound(rule: Rule) -> str:
+def _bound(rule: AlertRule) -> str:
     return bound(rule, rule.threshold)
 
 

@@ -18,13 +18,13 @@ from otpqueue.console.authentication import FormRefused
 from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
-from otpqueue.domain.history import Event, EventKind, History
+from otpqueue.domain.history import EventKind, History, HistoryEvent
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
-from otpqueue.domain.search import Filters
+from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.access.clients import Clients
 from otpqueue.operations.admission.numbers import Numbers
-from otpqueue.operations.alerts.admin import AlertDesk
-from otpqueue.operations.history import TellHistory
+from otpqueue.operations.alerts.admin import AlertAdmin
+from otpqueue.operations.history import ReadHistory
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.webhooks.admin import Webhooks
 from otpqueue.store.vault import Vault
@@ -118,7 +118,7 @@ class RequestSearchPage(ConsolePage):
             page.show("search.html", number=None)
             return
         results = self.search(
-            Filters(phone_number=number),
+            SearchFilters(phone_number=number),
             reader=page.operator.key.client_id,
             cursor=page.form.get("cursor") or None,
             limit=_A_PAGE,
@@ -151,8 +151,8 @@ class RequestSearchPage(ConsolePage):
 class RequestPage(ConsolePage):
     """`/console/requests/{id}`: one request with its history."""
 
-    history: TellHistory
-    desk: AlertDesk
+    history: ReadHistory
+    desk: AlertAdmin
     webhooks: Webhooks
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
@@ -178,7 +178,7 @@ class RequestPage(ConsolePage):
         self.layout.respond(req, resp, show)
 
 
-def rate_event(event: Event) -> str:
+def rate_event(event: HistoryEvent) -> str:
     """Return `good`, `warn`, `bad` or `plain`: the style sheet class of an event."""
     outcomes = {event.details.get(name) for name in ("outcome", "verdict", "delivery", "became")}
     if event.kind in {EventKind.ACCEPTED, EventKind.ATTEMPT_CLAIMED, EventKind.CHECK_STARTED}:
@@ -215,7 +215,7 @@ _EXPLANATIONS = {
 }
 
 
-def _filters(given: Mapping[str, str], now: datetime) -> Filters:
+def _filters(given: Mapping[str, str], now: datetime) -> SearchFilters:
     """Return the filters of a query. Raises InvalidRequest."""
     status = given.get("status")
     if status is not None and status not in SHOWN:
@@ -225,7 +225,7 @@ def _filters(given: Mapping[str, str], now: datetime) -> Filters:
         if given["last"] not in _LAST:
             raise InvalidRequest([FieldError("last", f"must be one of {', '.join(_LAST)}")])
         after = now - _LAST[given["last"]][1]
-    return Filters(
+    return SearchFilters(
         status=status,
         client=given.get("client"),
         created_after=after,

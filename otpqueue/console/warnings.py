@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from otpqueue.console.formatting import number, span
-from otpqueue.domain.heartbeats import Life
+from otpqueue.domain.heartbeats import Liveness
 from otpqueue.domain.provider_calls import CallFailure
 from otpqueue.operations.admission.stop_sending import EVERYTHING
-from otpqueue.operations.health import MOST_SKEW_S, Healthy, Provider
+from otpqueue.operations.health import MOST_SKEW_S, HealthStatus, ProviderHealth
 from otpqueue.operations.stats.overview import Overview
 from otpqueue.store.queue import MOST
 
@@ -86,7 +86,7 @@ _WHAT_TO_DO: dict[CallFailure | None, str] = {
 }
 
 
-def _cause(healthy: Healthy) -> str:
+def _cause(healthy: HealthStatus) -> str:
     return f": {_CAUSES[healthy.call_failure]}" if healthy.call_failure else ""
 
 
@@ -108,7 +108,7 @@ def _of_parts(overview: Overview) -> Iterator[ConsoleWarning]:
             todo=f"{_WHY_REFUSED if healthy.redis_refuses else ''}Fix Redis. otpqueue needs no restart "
             "after that: docs/operations.md",
         )
-    if healthy.infobip is Provider.NOT_CONFIGURED:
+    if healthy.infobip is ProviderHealth.NOT_CONFIGURED:
         yield ConsoleWarning(
             level=Severity.BAD,
             what="Infobip is not set up",
@@ -116,7 +116,7 @@ def _of_parts(overview: Overview) -> Iterator[ConsoleWarning]:
             todo="Run otpqueue provision: docs/provider.md",
         )
     yield from _of_processes(overview)
-    if healthy.infobip is Provider.FAILING:
+    if healthy.infobip is ProviderHealth.FAILING:
         yield ConsoleWarning(
             level=Severity.WARN,
             what=f"Calls to Infobip fail{_cause(healthy)}",
@@ -124,7 +124,7 @@ def _of_parts(overview: Overview) -> Iterator[ConsoleWarning]:
             todo=_WHAT_TO_DO.get(healthy.call_failure, _CHECK_ATTEMPTS),
             link="/console/requests?last=15m",
         )
-    if healthy.infobip is Provider.PAUSED:
+    if healthy.infobip is ProviderHealth.PAUSED:
         yield ConsoleWarning(
             level=Severity.BAD,
             what=f"Sending is paused: calls to Infobip fail{_cause(healthy)}",
@@ -160,9 +160,9 @@ def _of_processes(overview: Overview) -> Iterator[ConsoleWarning]:
         ),
     }
     for queue, life in (overview.healthy.queues or {}).items():
-        if life not in {Life.RUNNING, Life.STARTING} and queue in meaning:
+        if life not in {Liveness.RUNNING, Liveness.STARTING} and queue in meaning:
             level, what, means = meaning[queue]
-            cut_off = life is Life.CUT_OFF
+            cut_off = life is Liveness.CUT_OFF
             yield ConsoleWarning(
                 level=level,
                 what=what,
@@ -171,8 +171,8 @@ def _of_processes(overview: Overview) -> Iterator[ConsoleWarning]:
                 if cut_off
                 else f"Start a worker: otpqueue worker --queues={queue}",
             )
-    if overview.healthy.beat in {Life.SILENT, Life.CUT_OFF}:
-        silent = overview.healthy.beat is Life.SILENT
+    if overview.healthy.beat in {Liveness.SILENT, Liveness.CUT_OFF}:
+        silent = overview.healthy.beat is Liveness.SILENT
         yield ConsoleWarning(
             level=Severity.BAD,
             what="Beat is not running" if silent else "Beat cannot reach the broker",

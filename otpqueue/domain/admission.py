@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from otpqueue.domain.caps import Caps, Scope, seconds_to_midnight
+from otpqueue.domain.caps import Caps, CapScope, seconds_to_midnight
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import (
     DailyCapReached,
@@ -32,7 +32,7 @@ from otpqueue.domain.errors import (
     SendingStopped,
     TooManyWrongCodes,
 )
-from otpqueue.domain.limits import REQUEST_LIMITS, Counted, GuessPolicy, Quota
+from otpqueue.domain.limits import REQUEST_LIMITS, CountedBy, GuessPolicy, Quota
 from otpqueue.domain.number_policy import NumberPolicy, language_refusal
 from otpqueue.domain.phone import WORLD, PhoneNumber
 
@@ -47,16 +47,16 @@ REASONS_OF_KNOWN_NUMBERS = frozenset(
         *(
             limit.reason
             for limit in REQUEST_LIMITS
-            if limit.counted in {Counted.NUMBER, Counted.NUMBER_OF_CLIENT}
+            if limit.counted in {CountedBy.NUMBER, CountedBy.NUMBER_OF_CLIENT}
         ),
     }
 )
 """Why only numbers are refused that were used or blocked before. Of all others there is no end."""
 
 _CAP_REASONS = {
-    Scope.ALL: ("daily_cap", "today"),
-    Scope.CLIENT: ("daily_cap_of_client", "today for this client"),
-    Scope.COUNTRY: ("daily_cap_of_country", "today to this country"),
+    CapScope.ALL: ("daily_cap", "today"),
+    CapScope.CLIENT: ("daily_cap_of_client", "today for this client"),
+    CapScope.COUNTRY: ("daily_cap_of_country", "today to this country"),
 }
 
 
@@ -88,7 +88,7 @@ class AdmissionFacts:
     is_resend: bool
     """Whether the code in hand is sent again: it brings no new guesses."""
     stopped: bool
-    taken: Mapping[tuple[Scope, str], int]
+    taken: Mapping[tuple[CapScope, str], int]
     """How many codes of the day were taken from each cap."""
     clients: int = 1
     """How many clients there are."""
@@ -170,14 +170,14 @@ def _too_large_a_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> Ot
 def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     country, caps = facts.number.country, rules.caps
     for subject, cap in (
-        ((Scope.ALL, ""), caps.overall),
-        ((Scope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings, clients=facts.clients)),
-        ((Scope.COUNTRY, country or WORLD), caps.of_country(country)),
+        ((CapScope.ALL, ""), caps.overall),
+        ((CapScope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings, clients=facts.clients)),
+        ((CapScope.COUNTRY, country or WORLD), caps.of_country(country)),
     ):
         if cap is not None and facts.taken.get(subject, 0) >= cap:
             reason, whose = _CAP_REASONS[subject[0]]
             detail = f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC."
-            if subject[0] is Scope.CLIENT and caps.is_share(facts.settings, clients=facts.clients):
+            if subject[0] is CapScope.CLIENT and caps.is_share(facts.settings, clients=facts.clients):
                 reason = "daily_cap_share"
                 detail = (
                     "This client has sent its share of the codes that all clients may send today. "

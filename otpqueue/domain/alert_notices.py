@@ -9,7 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.alerts import ERASED, Alert, Bad, Rule, Transition, Unit, bound, duration, in_unit
+from otpqueue.domain.alerts import (
+    ERASED,
+    Alert,
+    AlertRule,
+    AlertTransition,
+    AlertUnit,
+    ThresholdSide,
+    bound,
+    duration,
+    in_unit,
+)
 
 KEPT_TRYING = timedelta(days=3)
 """How long the delivery of a notification is retried."""
@@ -53,7 +63,7 @@ def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) 
 
 def compose_notice(
     alert: Alert,
-    transition: Transition,
+    transition: AlertTransition,
     *,
     notice_id: UUID,
     public_url: str | None,
@@ -63,7 +73,7 @@ def compose_notice(
 
     `had_data` says whether the last evaluation of a closed alert found anything to measure.
     """
-    opened = transition is Transition.OPENED
+    opened = transition is AlertTransition.OPENED
     rule = rule_of(alert)
     subject = ERASED if alert.subject is None else alert.subject
     where = "" if subject == "all" else f": {subject}"
@@ -88,20 +98,22 @@ def compose_test_notice(notice_id: UUID, *, by: str, at: datetime) -> NoticeText
     )
 
 
-def rule_of(alert: Alert) -> Rule:
+def rule_of(alert: Alert) -> AlertRule:
     """Return the rule of an alert; a placeholder if this version does not know it."""
     name = alert.rule
-    unknown = Rule(name=name, title=name, bad=Bad.FROM, unit=Unit.COUNT, threshold=0, window_s=0)
+    unknown = AlertRule(
+        name=name, title=name, bad=ThresholdSide.FROM, unit=AlertUnit.COUNT, threshold=0, window_s=0
+    )
     return RULES.get(name, unknown)
 
 
-def measured(value: float, sample: int, alert: Alert, rule: Rule) -> str:
+def measured(value: float, sample: int, alert: Alert, rule: AlertRule) -> str:
     """Return a value with its window, its sample and the threshold: `91.9 % over 15 min, sample 62; ...`."""
     over = f" over {duration(alert.window_s)}" if alert.window_s else ""
     return f"{in_unit(value, rule.unit)}{over}, sample {sample}; bad {bound(rule, alert.threshold)}"
 
 
-def _opened(alert: Alert, rule: Rule) -> list[str]:
+def _opened(alert: Alert, rule: AlertRule) -> list[str]:
     # Not the value of the last evaluation: the figures would contradict it.
     opening = alert.opening
     if opening is None:
@@ -119,7 +131,7 @@ def _opened(alert: Alert, rule: Rule) -> list[str]:
     return lines
 
 
-def _closed(alert: Alert, rule: Rule, *, had_data: bool) -> list[str]:
+def _closed(alert: Alert, rule: AlertRule, *, had_data: bool) -> list[str]:
     closed_at = alert.closed_at or alert.evaluated_at
     lasted = duration((closed_at - alert.opened_at).total_seconds())
     last = measured(alert.value, alert.sample, alert, rule)

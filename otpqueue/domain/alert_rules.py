@@ -1,7 +1,7 @@
 """The rules: what is watched, from when on it is bad, and what each makes of the figures it looks at.
 
 Most look at the roll-ups: which counts of a window, grouped by what, and against which habit stands in a
-`Watch`. The others look at something of their own, which `store/alerts/facts.py` reads.
+`RuleQuery`. The others look at something of their own, which `store/alerts/facts.py` reads.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from otpqueue.domain.alerts import Bad, Measure, Rule, Unit, tag_of
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.alerts import AlertRule, AlertUnit, SubjectMeasure, ThresholdSide, tag_of
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.limits import WrongShare
-from otpqueue.domain.stats import RECENT_WINDOW, Dimension, Expired, Metric, Tally, share
+from otpqueue.domain.stats import RECENT_WINDOW, Dimension, ExpiredStage, Metric, MetricTally, share
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 LONGEST_S = 7 * DAY
@@ -33,191 +33,191 @@ A 404 that concerns one send alone (a number, a code that is resent) is counted 
 """
 
 _RULES = (
-    Rule(
+    AlertRule(
         name="success_rate",
         title="codes are not being sent",
-        bad=Bad.BELOW,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.BELOW,
+        unit=AlertUnit.SHARE,
         threshold=0.95,
         window_s=round(RECENT_WINDOW.total_seconds()),
         min_sample=20,
         opens_after=2,
     ),
-    Rule(
+    AlertRule(
         name="number_requests",
         title="one number requests too many codes",
-        bad=Bad.ABOVE,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.COUNT,
         threshold=10,
         window_s=HOUR,
     ),
-    Rule(
+    AlertRule(
         name="check_failures",
         title="many codes are wrong",
-        bad=Bad.ABOVE,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SHARE,
         threshold=0.3,
         window_s=HOUR,
         min_sample=20,
         opens_after=2,
     ),
-    Rule(
+    AlertRule(
         name="provider_5xx",
         title="Infobip answers with server errors",
-        bad=Bad.FROM,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.FROM,
+        unit=AlertUnit.COUNT,
         threshold=1,
         window_s=5 * MINUTE,
     ),
-    Rule(
+    AlertRule(
         name="number_wrong_codes",
         title="one number has too many wrong codes",
-        bad=Bad.ABOVE,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.COUNT,
         threshold=5,
         window_s=HOUR,
     ),
-    Rule(
+    AlertRule(
         name="client_wrong_codes",
         title="a client has too many wrong codes",
-        bad=Bad.ABOVE,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SHARE,
         threshold=0.5,
         window_s=HOUR,
         min_sample=100,
     ),
-    Rule(
+    AlertRule(
         name="delivery_rate",
         title="codes are not delivered",
-        bad=Bad.BELOW,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.BELOW,
+        unit=AlertUnit.SHARE,
         threshold=0.98,
         window_s=HOUR,
         min_sample=50,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="delivery_time",
         title="codes are delivered late",
-        bad=Bad.ABOVE,
-        unit=Unit.SECONDS,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SECONDS,
         threshold=30,
         window_s=30 * MINUTE,
         min_sample=20,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="request_spike",
         title="far more codes are requested than usual",
-        bad=Bad.ABOVE,
-        unit=Unit.TIMES,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.TIMES,
         threshold=3,
         window_s=HOUR,
         min_sample=100,
         opens_after=2,
         closes_after=5,
     ),
-    Rule(
+    AlertRule(
         name="expired_share",
         title="codes that were sent are not used",
-        bad=Bad.ABOVE,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SHARE,
         threshold=0.5,
         window_s=HOUR,
         min_sample=30,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="verify_time",
         title="people take far longer than usual to enter a code, or far less",
-        bad=Bad.AWAY,
-        unit=Unit.TIMES,
+        bad=ThresholdSide.AWAY,
+        unit=AlertUnit.TIMES,
         threshold=3,
         window_s=HOUR,
         min_sample=30,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="country_conversion",
         title="codes to one country are not used: possible traffic pumping",
-        bad=Bad.BELOW,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.BELOW,
+        unit=AlertUnit.SHARE,
         threshold=0.3,
         window_s=HOUR,
         min_sample=30,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="queue_age",
         title="codes wait to be sent",
-        bad=Bad.ABOVE,
-        unit=Unit.SECONDS,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SECONDS,
         threshold=10,
         window_s=0,
         opens_after=2,
         closes_after=2,
     ),
-    Rule(
+    AlertRule(
         name="cost_per_verified",
         title="a verified number costs far more than usual",
-        bad=Bad.ABOVE,
-        unit=Unit.TIMES,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.TIMES,
         threshold=2,
         window_s=6 * HOUR,
         min_sample=50,
         opens_after=3,
     ),
-    Rule(
+    AlertRule(
         name="circuit_open",
         title="sending is paused: calls to Infobip fail",
-        bad=Bad.FROM,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.FROM,
+        unit=AlertUnit.COUNT,
         threshold=1,
         window_s=0,
         closes_after=2,
     ),
-    Rule(
+    AlertRule(
         name="provider_misconfigured",
         title="Infobip refuses our API key, application or template",
-        bad=Bad.FROM,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.FROM,
+        unit=AlertUnit.COUNT,
         threshold=1,
         window_s=5 * MINUTE,
     ),
-    Rule(
+    AlertRule(
         name="workers_silent",
         title="a worker or beat is silent",
-        bad=Bad.ABOVE,
-        unit=Unit.SECONDS,
+        bad=ThresholdSide.ABOVE,
+        unit=AlertUnit.SECONDS,
         threshold=60,
         window_s=0,
         opens_after=2,
         closes_after=2,
     ),
-    Rule(
+    AlertRule(
         name="webhook_disabled",
         title="a client's webhook is disabled",
-        bad=Bad.FROM,
-        unit=Unit.COUNT,
+        bad=ThresholdSide.FROM,
+        unit=AlertUnit.COUNT,
         threshold=1,
         window_s=0,
         closes_after=1,
     ),
-    Rule(
+    AlertRule(
         name="seal_key_worn",
         title="the sealing key must be replaced soon",
-        bad=Bad.FROM,
-        unit=Unit.SHARE,
+        bad=ThresholdSide.FROM,
+        unit=AlertUnit.SHARE,
         threshold=0.5,
         window_s=0,
         closes_after=1,
     ),
 )
-RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
+RULES: Mapping[str, AlertRule] = {rule.name: rule for rule in _RULES}
 """The default rules by name."""
 
 
-class Habit(StrEnum):
+class Baseline(StrEnum):
     """What a window is held against."""
 
     SAME_HOURS = "same_hours"
@@ -226,7 +226,7 @@ class Habit(StrEnum):
     """All of the past days before the window."""
 
 
-class Examples(StrEnum):
+class ExampleQuery(StrEnum):
     """Which requests show what a rule is about."""
 
     UNSENT = "unsent"
@@ -254,55 +254,55 @@ class RuleValue:
     """The causes of what is bad; they add up to a count in `figures`."""
 
 
-Reckon = Callable[[Tally, Sequence[Tally], Rule], RuleValue]
+Reckon = Callable[[MetricTally, Sequence[MetricTally], AlertRule], RuleValue]
 """Takes the counts of a window and of its habit."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class RuleQuery:
     """Which counts a rule looks at, and what it makes of them."""
 
     metrics: frozenset[Metric]
     reckon: Reckon
-    chart: Callable[[Tally], tuple[float | None, int]]
+    chart: Callable[[MetricTally], tuple[float | None, int]]
     """Value and sample of one step of the window, for a chart."""
-    chart_unit: Unit
+    chart_unit: AlertUnit
     by: Dimension | None = None
     """What each alert is about; without it there is one for all."""
-    habit: Habit | None = None
-    examples: Examples = Examples.NEWEST
+    habit: Baseline | None = None
+    examples: ExampleQuery = ExampleQuery.NEWEST
 
 
-def _success(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _success(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     figures = {
         "sent": now.n(Metric.SENT),
         "failed": now.n(Metric.FAILED),
-        "too_late": now.n(Metric.EXPIRED, Expired.SEND_DEADLINE),
+        "too_late": now.n(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE),
     }
-    reasons = now.by_label(Metric.FAILED) | {Expired.SEND_DEADLINE.value: figures["too_late"]}
+    reasons = now.by_label(Metric.FAILED) | {ExpiredStage.SEND_DEADLINE.value: figures["too_late"]}
     return RuleValue(value=now.success_share, sample=now.finished_sends, figures=figures, reasons=reasons)
 
 
-def _wrong(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _wrong(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     return RuleValue(
         value=now.wrong_share,
         sample=now.judged,
         figures={
-            "wrong": now.n(Metric.CHECKS, Verdict.WRONG),
-            "right": now.n(Metric.CHECKS, Verdict.CORRECT),
+            "wrong": now.n(Metric.CHECKS, CheckVerdict.WRONG),
+            "right": now.n(Metric.CHECKS, CheckVerdict.CORRECT),
         },
     )
 
 
-def _server_errors(tally: Tally) -> int:
+def _server_errors(tally: MetricTally) -> int:
     return sum(_answers(tally, lambda status: status.startswith("5")).values())
 
 
-def _configuration_errors(tally: Tally) -> int:
+def _configuration_errors(tally: MetricTally) -> int:
     return tally.n(Metric.PROVIDER_SENDS, *REFUSED_BY_CONFIGURATION)
 
 
-def _answers(tally: Tally, wanted: Callable[[str], bool]) -> dict[str, int]:
+def _answers(tally: MetricTally, wanted: Callable[[str], bool]) -> dict[str, int]:
     found: dict[str, int] = {}
     for metric in (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS):
         for status, n in tally.by_label(metric).items():
@@ -311,11 +311,11 @@ def _answers(tally: Tally, wanted: Callable[[str], bool]) -> dict[str, int]:
     return found
 
 
-def _calls(tally: Tally) -> int:
+def _calls(tally: MetricTally) -> int:
     return tally.n(Metric.PROVIDER_SENDS) + tally.n(Metric.PROVIDER_CHECKS)
 
 
-def _provider_5xx(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _provider_5xx(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     calls = _calls(now)
     errors = {
         f"http_{status}": n for status, n in sorted(_answers(now, lambda one: one.startswith("5")).items())
@@ -324,24 +324,24 @@ def _provider_5xx(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
     return RuleValue(value=value, sample=calls, figures={"calls": calls, **errors})
 
 
-def _misconfigured(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _misconfigured(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     sends = now.n(Metric.PROVIDER_SENDS)
     refused = {f"http_{one}": now.n(Metric.PROVIDER_SENDS, one) for one in REFUSED_BY_CONFIGURATION}
     value = _configuration_errors(now) if sends else None
     return RuleValue(value=value, sample=sends, figures={"sends": sends, **refused})
 
 
-def _delivered(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _delivered(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     figures = {"delivered": now.n(Metric.DELIVERED), "undelivered": now.n(Metric.UNDELIVERED)}
     return RuleValue(value=now.delivered_share, sample=now.reported, figures=figures)
 
 
-def _mean_s(tally: Tally, metric: Metric) -> float | None:
+def _mean_s(tally: MetricTally, metric: Metric) -> float | None:
     mean = tally.mean_ms(metric)
     return None if mean is None else mean / 1000
 
 
-def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _delivery_time(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     timed = Metric.SENT_TO_DELIVERED
     quantiles = {f"p{round(q * 100)}_s": now.quantile_ms(timed, q) for q in (0.5, 0.95)}
     mean = _mean_s(now, timed)
@@ -350,11 +350,11 @@ def _delivery_time(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue
     return RuleValue(value=mean, sample=now.n(timed), figures=figures)
 
 
-def _asked(tally: Tally) -> int:
+def _asked(tally: MetricTally) -> int:
     return tally.n(Metric.REQUESTED) + tally.n(Metric.REFUSED)
 
 
-def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
+def _spike(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
     asked = _asked(now)
     if len(past) < _DAYS_KNOWN:
         return RuleValue(value=None, sample=asked, figures={"asked": asked, "days_known": len(past)})
@@ -373,30 +373,30 @@ def _spike(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
     )
 
 
-def _unused(tally: Tally) -> int:
-    return tally.n(Metric.EXPIRED, Expired.UNCHECKED, Expired.CHECKED)
+def _unused(tally: MetricTally) -> int:
+    return tally.n(Metric.EXPIRED, ExpiredStage.UNCHECKED, ExpiredStage.CHECKED)
 
 
-def _ended_after_sent(tally: Tally) -> int:
+def _ended_after_sent(tally: MetricTally) -> int:
     return _unused(tally) + tally.n(Metric.VERIFIED) + tally.n(Metric.LOCKED)
 
 
-def _expired(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _expired(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     ended = _ended_after_sent(now)
     figures = {
-        "never_typed": now.n(Metric.EXPIRED, Expired.UNCHECKED),
-        "typed_wrong": now.n(Metric.EXPIRED, Expired.CHECKED),
+        "never_typed": now.n(Metric.EXPIRED, ExpiredStage.UNCHECKED),
+        "typed_wrong": now.n(Metric.EXPIRED, ExpiredStage.CHECKED),
         "verified": now.n(Metric.VERIFIED),
         "locked": now.n(Metric.LOCKED),
     }
     return RuleValue(value=share(_unused(now), ended), sample=ended, figures=figures)
 
 
-def _is_habit(past: Sequence[Tally], metric: Metric, rule: Rule) -> bool:
+def _is_habit(past: Sequence[MetricTally], metric: Metric, rule: AlertRule) -> bool:
     return bool(past) and past[0].n(metric) >= _HABIT_TIMES * rule.min_sample
 
 
-def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
+def _verify_time(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
     timed = Metric.SENT_TO_VERIFIED
     sample, mean = now.n(timed), _mean_s(now, timed)
     usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
@@ -406,12 +406,12 @@ def _verify_time(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
     return RuleValue(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 3)})
 
 
-def _conversion(now: Tally, _past: Sequence[Tally], _rule: Rule) -> RuleValue:
+def _conversion(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     sent, verified = now.n(Metric.SENT), now.n(Metric.VERIFIED)
     return RuleValue(value=now.verified_share, sample=sent, figures={"sent": sent, "verified": verified})
 
 
-def _cost_each(tally: Tally) -> float | None:
+def _cost_each(tally: MetricTally) -> float | None:
     """Return what a verified request cost. Without any, all that was spent is what the first would cost.
 
     An account pays in one currency; if there were two, their sum would be compared with the same sum.
@@ -420,7 +420,7 @@ def _cost_each(tally: Tally) -> float | None:
     return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
 
 
-def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
+def _cost(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
     priced, each = now.n(Metric.COST), _cost_each(now)
     usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
     figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
@@ -432,107 +432,109 @@ def _cost(now: Tally, past: Sequence[Tally], rule: Rule) -> RuleValue:
 
 
 _CALLS = frozenset({Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS})
-WATCHES: Mapping[str, Watch] = {
-    "success_rate": Watch(
+WATCHES: Mapping[str, RuleQuery] = {
+    "success_rate": RuleQuery(
         metrics=frozenset({Metric.SENT, Metric.FAILED, Metric.EXPIRED}),
         reckon=_success,
         chart=lambda tally: (tally.success_share, tally.finished_sends),
-        chart_unit=Unit.SHARE,
-        examples=Examples.UNSENT,
+        chart_unit=AlertUnit.SHARE,
+        examples=ExampleQuery.UNSENT,
     ),
-    "check_failures": Watch(
+    "check_failures": RuleQuery(
         metrics=frozenset({Metric.CHECKS}),
         reckon=_wrong,
         chart=lambda tally: (tally.wrong_share, tally.judged),
-        chart_unit=Unit.SHARE,
-        examples=Examples.WRONG,
+        chart_unit=AlertUnit.SHARE,
+        examples=ExampleQuery.WRONG,
     ),
-    "client_wrong_codes": Watch(
+    "client_wrong_codes": RuleQuery(
         metrics=frozenset({Metric.CHECKS}),
         reckon=_wrong,
         chart=lambda tally: (tally.wrong_share, tally.judged),
-        chart_unit=Unit.SHARE,
+        chart_unit=AlertUnit.SHARE,
         by=Dimension.CLIENT,
-        examples=Examples.WRONG,
+        examples=ExampleQuery.WRONG,
     ),
-    "provider_5xx": Watch(
+    "provider_5xx": RuleQuery(
         metrics=_CALLS,
         reckon=_provider_5xx,
         chart=lambda tally: (_server_errors(tally), _calls(tally)),
-        chart_unit=Unit.COUNT,
-        examples=Examples.SERVER_ERROR,
+        chart_unit=AlertUnit.COUNT,
+        examples=ExampleQuery.SERVER_ERROR,
     ),
-    "provider_misconfigured": Watch(
+    "provider_misconfigured": RuleQuery(
         metrics=frozenset({Metric.PROVIDER_SENDS}),
         reckon=_misconfigured,
         chart=lambda tally: (_configuration_errors(tally), tally.n(Metric.PROVIDER_SENDS)),
-        chart_unit=Unit.COUNT,
-        examples=Examples.MISCONFIGURED,
+        chart_unit=AlertUnit.COUNT,
+        examples=ExampleQuery.MISCONFIGURED,
     ),
-    "delivery_rate": Watch(
+    "delivery_rate": RuleQuery(
         metrics=frozenset({Metric.DELIVERED, Metric.UNDELIVERED}),
         reckon=_delivered,
         chart=lambda tally: (tally.delivered_share, tally.reported),
-        chart_unit=Unit.SHARE,
-        examples=Examples.UNDELIVERED,
+        chart_unit=AlertUnit.SHARE,
+        examples=ExampleQuery.UNDELIVERED,
     ),
-    "delivery_time": Watch(
+    "delivery_time": RuleQuery(
         metrics=frozenset({Metric.SENT_TO_DELIVERED}),
         reckon=_delivery_time,
         chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_DELIVERED), tally.n(Metric.SENT_TO_DELIVERED)),
-        chart_unit=Unit.SECONDS,
+        chart_unit=AlertUnit.SECONDS,
     ),
-    "request_spike": Watch(
+    "request_spike": RuleQuery(
         metrics=frozenset({Metric.REQUESTED, Metric.REFUSED}),
         reckon=_spike,
         chart=lambda tally: (_asked(tally), _asked(tally)),
-        chart_unit=Unit.COUNT,
-        habit=Habit.SAME_HOURS,
+        chart_unit=AlertUnit.COUNT,
+        habit=Baseline.SAME_HOURS,
     ),
-    "expired_share": Watch(
+    "expired_share": RuleQuery(
         metrics=frozenset({Metric.EXPIRED, Metric.VERIFIED, Metric.LOCKED}),
         reckon=_expired,
         chart=lambda tally: (share(_unused(tally), _ended_after_sent(tally)), _ended_after_sent(tally)),
-        chart_unit=Unit.SHARE,
-        examples=Examples.UNUSED,
+        chart_unit=AlertUnit.SHARE,
+        examples=ExampleQuery.UNUSED,
     ),
-    "verify_time": Watch(
+    "verify_time": RuleQuery(
         metrics=frozenset({Metric.SENT_TO_VERIFIED}),
         reckon=_verify_time,
         chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_VERIFIED), tally.n(Metric.SENT_TO_VERIFIED)),
-        chart_unit=Unit.SECONDS,
-        habit=Habit.PAST_DAYS,
+        chart_unit=AlertUnit.SECONDS,
+        habit=Baseline.PAST_DAYS,
     ),
-    "country_conversion": Watch(
+    "country_conversion": RuleQuery(
         metrics=frozenset({Metric.SENT, Metric.VERIFIED}),
         reckon=_conversion,
         chart=lambda tally: (tally.verified_share, tally.n(Metric.SENT)),
-        chart_unit=Unit.SHARE,
+        chart_unit=AlertUnit.SHARE,
         by=Dimension.COUNTRY,
-        examples=Examples.UNUSED,
+        examples=ExampleQuery.UNUSED,
     ),
-    "cost_per_verified": Watch(
+    "cost_per_verified": RuleQuery(
         metrics=frozenset({Metric.COST, Metric.VERIFIED}),
         reckon=_cost,
         chart=lambda tally: (_cost_each(tally), tally.n(Metric.COST)),
-        chart_unit=Unit.COUNT,
-        habit=Habit.PAST_DAYS,
-        examples=Examples.UNUSED,
+        chart_unit=AlertUnit.COUNT,
+        habit=Baseline.PAST_DAYS,
+        examples=ExampleQuery.UNUSED,
     ),
 }
 """The rules that look at roll-ups, by name."""
 
 
 def from_counts(
-    rule: Rule, watch: Watch, windows: Mapping[str, tuple[Tally, Sequence[Tally]]]
-) -> list[Measure]:
+    rule: AlertRule, watch: RuleQuery, windows: Mapping[str, tuple[MetricTally, Sequence[MetricTally]]]
+) -> list[SubjectMeasure]:
     """Return what a rule finds in the counts of its window and of its habit, by subject."""
     return [_from_counts(rule, watch, subject, *counts) for subject, counts in windows.items()]
 
 
-def _from_counts(rule: Rule, watch: Watch, subject: str, now: Tally, past: Sequence[Tally]) -> Measure:
+def _from_counts(
+    rule: AlertRule, watch: RuleQuery, subject: str, now: MetricTally, past: Sequence[MetricTally]
+) -> SubjectMeasure:
     found = watch.reckon(now, past, rule)
-    return Measure(
+    return SubjectMeasure(
         subject=subject,
         value=found.value,
         sample=found.sample,
@@ -546,7 +548,7 @@ OF_NUMBERS = frozenset({"number_requests", "number_wrong_codes"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfNumber:
+class NumberCounts:
     """What was counted of one number."""
 
     number_hash: bytes = field(repr=False)
@@ -556,10 +558,10 @@ class OfNumber:
     """Why tries were refused."""
 
 
-def from_numbers(counted: Sequence[OfNumber]) -> list[Measure]:
+def from_numbers(counted: Sequence[NumberCounts]) -> list[SubjectMeasure]:
     """Return what a rule about single numbers finds."""
     return [
-        Measure(
+        SubjectMeasure(
             subject=tag_of(one.number_hash),
             value=one.count,
             sample=one.count,
@@ -586,7 +588,7 @@ def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
 
 def as_set(
     given: Mapping[str, Mapping[str, Any]], *, wrong_share: WrongShare | None = None
-) -> dict[str, Rule]:
+) -> dict[str, AlertRule]:
     """Return all rules with what is given for some of them, by name.
 
     A client's ceiling of wrong codes is set elsewhere, too; what is given here wins. Raises ValueError that
@@ -607,7 +609,7 @@ def as_set(
     return rules
 
 
-def _changed(rule: Rule, changes: Mapping[str, Any]) -> Rule:
+def _changed(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
     window_s = changes.get("window_s", rule.window_s)
     if not rule.window_s and window_s:
         raise ValueError(f"{rule.name} looks at the moment: it has no window_s")
@@ -618,11 +620,11 @@ def _changed(rule: Rule, changes: Mapping[str, Any]) -> Rule:
     if window_s % step:
         raise ValueError(f"{rule.name}: window_s must be whole {'minutes' if step == MINUTE else 'hours'}")
     threshold = changes.get("threshold", rule.threshold)
-    if rule.unit is Unit.SHARE and not 0 <= threshold <= 1:
+    if rule.unit is AlertUnit.SHARE and not 0 <= threshold <= 1:
         raise ValueError(f"{rule.name}: threshold is a share, 0 to 1")
-    if rule.bad is Bad.AWAY and threshold <= 1:
+    if rule.bad is ThresholdSide.AWAY and threshold <= 1:
         raise ValueError(f"{rule.name}: threshold must be over 1")
-    if threshold < 0 or (rule.unit is Unit.TIMES and not threshold):
+    if threshold < 0 or (rule.unit is AlertUnit.TIMES and not threshold):
         raise ValueError(f"{rule.name}: threshold must be over 0")
     return replace(rule, **changes)
 

@@ -23,21 +23,21 @@ MOST_OPEN = 20
 """Alerts of one rule that are open at a time: an attack on a thousand numbers is one attack."""
 
 
-class State(StrEnum):
+class AlertState(StrEnum):
     """How an alert stands."""
 
     OPEN = "open"
     CLOSED = "closed"
 
 
-class Transition(StrEnum):
+class AlertTransition(StrEnum):
     """What a notice tells of."""
 
     OPENED = "opened"
     CLOSED = "closed"
 
 
-class Channel(StrEnum):
+class NotificationChannel(StrEnum):
     """How a notice travels."""
 
     LOG = "log"
@@ -45,7 +45,7 @@ class Channel(StrEnum):
     EMAIL = "email"
 
 
-class Bad(StrEnum):
+class ThresholdSide(StrEnum):
     """On which side of its threshold a value is bad."""
 
     BELOW = "below"
@@ -56,7 +56,7 @@ class Bad(StrEnum):
     """More than that many times as much as usual, or as little."""
 
 
-class Unit(StrEnum):
+class AlertUnit(StrEnum):
     """What a value and its threshold are counted in."""
 
     SHARE = "share"
@@ -66,7 +66,7 @@ class Unit(StrEnum):
     """So many times as much as usual."""
 
 
-class Verdict(StrEnum):
+class RuleVerdict(StrEnum):
     """What a rule says of one measure."""
 
     GOOD = "good"
@@ -76,14 +76,14 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class AlertRule:
     """When to alert. Everything in it but its name and the kind of its value can be set."""
 
     name: str
     title: str
     """What is the matter when it is open, in a few words."""
-    bad: Bad
-    unit: Unit
+    bad: ThresholdSide
+    unit: AlertUnit
     threshold: float
     window_s: int
     """How far back it looks."""
@@ -102,7 +102,7 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
+class SubjectMeasure:
     """What was found of one subject."""
 
     subject: str
@@ -124,52 +124,54 @@ class Measure:
         return self.subject if self.number_hash is None else self.number_hash.hex()
 
 
-def breaks(rule: Rule, value: float) -> bool:
+def breaks(rule: AlertRule, value: float) -> bool:
     """Return whether a value is on the bad side of the threshold."""
-    if rule.bad is Bad.BELOW:
+    if rule.bad is ThresholdSide.BELOW:
         return value < rule.threshold
-    if rule.bad is Bad.ABOVE:
+    if rule.bad is ThresholdSide.ABOVE:
         return value > rule.threshold
-    if rule.bad is Bad.FROM:
+    if rule.bad is ThresholdSide.FROM:
         return value >= rule.threshold
     return value > rule.threshold or value * rule.threshold < 1
 
 
-def judge(rule: Rule, measure: Measure, *, is_open: bool) -> Verdict:
+def judge(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVerdict:
     """Return what the rule says of a measure.
 
     Few are enough to keep an alert open, or the last ones to fail before everybody gave up would close it.
     """
     if measure.value is None:
-        return Verdict.GOOD if is_open else Verdict.TOO_FEW
+        return RuleVerdict.GOOD if is_open else RuleVerdict.TOO_FEW
     if measure.sample < rule.min_sample and not is_open:
-        return Verdict.TOO_FEW
-    return Verdict.BAD if breaks(rule, measure.value) else Verdict.GOOD
+        return RuleVerdict.TOO_FEW
+    return RuleVerdict.BAD if breaks(rule, measure.value) else RuleVerdict.GOOD
 
 
 @dataclass(frozen=True)
-class Run:
+class TransitionProgress:
     """How far a subject is from the next transition."""
 
     is_open: bool = False
     count: int = 0
     """Bad evaluations in a row, or good ones while open."""
 
-    def after(self, verdict: Verdict, rule: Rule) -> tuple[Run, Transition | None]:
+    def after(
+        self, verdict: RuleVerdict, rule: AlertRule
+    ) -> tuple[TransitionProgress, AlertTransition | None]:
         """Return the run after one more evaluation, and the transition that it brought."""
-        if verdict is not (Verdict.GOOD if self.is_open else Verdict.BAD):
+        if verdict is not (RuleVerdict.GOOD if self.is_open else RuleVerdict.BAD):
             return replace(self, count=0), None
         count = self.count + 1
         if self.is_open and count >= rule.closes_after:
-            return Run(), Transition.CLOSED
+            return TransitionProgress(), AlertTransition.CLOSED
         if not self.is_open and count >= rule.opens_after:
-            return Run(is_open=True), Transition.OPENED
+            return TransitionProgress(is_open=True), AlertTransition.OPENED
         return replace(self, count=count), None
 
 
-def worst_first(rule: Rule, measures: Iterable[Measure]) -> list[Measure]:
+def worst_first(rule: AlertRule, measures: Iterable[SubjectMeasure]) -> list[SubjectMeasure]:
     """Return measures in the order in which they deserve an alert."""
-    sign = 1 if rule.bad is Bad.BELOW else -1
+    sign = 1 if rule.bad is ThresholdSide.BELOW else -1
     return sorted(measures, key=lambda one: (one.value is None, sign * (one.value or 0), one.subject))
 
 
@@ -212,7 +214,7 @@ class Alert:
     rule: str
     subject: str | None
     """None once it was about a number that has been erased."""
-    state: State
+    state: AlertState
     value: float
     threshold: float
     window_s: int
@@ -245,9 +247,9 @@ class Opening:
 ERASED = "(an erased number)"
 
 
-def in_unit(value: float, unit: Unit) -> str:
+def in_unit(value: float, unit: AlertUnit) -> str:
     """Return a value as people read it."""
-    if unit is Unit.SHARE:
+    if unit is AlertUnit.SHARE:
         # 99.96 % is not 100 %.
         return (
             "> 99.9 %"
@@ -256,9 +258,9 @@ def in_unit(value: float, unit: Unit) -> str:
             if 0 < value < 0.0005
             else f"{value:.1%}".replace("%", " %")
         )
-    if unit is Unit.SECONDS:
+    if unit is AlertUnit.SECONDS:
         return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
-    if unit is Unit.TIMES:
+    if unit is AlertUnit.TIMES:
         return f"{value:.3g} x usual"
     return f"{value:.0f}" if value == int(value) else f"{value:g}"
 
@@ -271,9 +273,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-_WORDS = {Bad.BELOW: "under", Bad.ABOVE: "over", Bad.FROM: "from", Bad.AWAY: "off by more than"}
+_WORDS = {
+    ThresholdSide.BELOW: "under",
+    ThresholdSide.ABOVE: "over",
+    ThresholdSide.FROM: "from",
+    ThresholdSide.AWAY: "off by more than",
+}
 
 
-def bound(rule: Rule, threshold: float) -> str:
+def bound(rule: AlertRule, threshold: float) -> str:
     """Return what is bad, in words: `under 95.0 %`."""
     return f"{_WORDS[rule.bad]} {in_unit(threshold, rule.unit)}"

@@ -15,7 +15,7 @@ OTHERS = "*"
 """In a table by country: each country that is not named."""
 
 
-class Scope(StrEnum):
+class CapScope(StrEnum):
     """What a cap, or a stop, holds for."""
 
     ALL = "all"

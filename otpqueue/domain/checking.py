@@ -15,7 +15,7 @@ CODE_LENGTH = 6
 _CODE = re.compile(r"[0-9](?:[ -]*[0-9]){5}")
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """What the provider said of a code."""
 
     CORRECT = "correct"
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 class Judgement:
     """The provider's answer. `code` is its word, or ours in lower case where it said none."""
 
-    verdict: Verdict
+    verdict: CheckVerdict
     code: str
     http_status: int | None = None
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from otpqueue.domain.sending import Outcome, RefusalCause
 
 
-class Sign(StrEnum):
+class CircuitSignal(StrEnum):
     """What an attempt says of the provider as a whole."""
 
     ALIVE = "alive"
@@ -28,7 +28,7 @@ class Sign(StrEnum):
     """It was not asked."""
 
 
-class Permit(StrEnum):
+class ClaimPermit(StrEnum):
     """What may be claimed now."""
 
     ALL = "all"
@@ -37,7 +37,7 @@ class Permit(StrEnum):
     NOTHING = "nothing"
 
 
-class State(StrEnum):
+class CircuitState(StrEnum):
     """What the circuit is, in the pattern's own words."""
 
     CLOSED = "closed"
@@ -71,11 +71,11 @@ class Circuit:
     probe_until: float | None = None
     """Until when the probe under way may take."""
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> CircuitState:
         """Return what the circuit is at `now`."""
         if self.probe_at is None:
-            return State.CLOSED
-        return State.OPEN if now < self.probe_at else State.HALF_OPEN
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if now < self.probe_at else CircuitState.HALF_OPEN
 
     def pause_left_s(self, now: float) -> float:
         """Return for how long nothing can be claimed, 0 if something may be."""
@@ -83,15 +83,17 @@ class Circuit:
             return 0.0
         return max(self.probe_at - now, (self.probe_until or now) - now, 0.0)
 
-    def take(self, now: float, policy: CircuitPolicy) -> tuple[Circuit, Permit]:
+    def take(self, now: float, policy: CircuitPolicy) -> tuple[Circuit, ClaimPermit]:
         """Return what may be claimed at `now`, and the circuit after that: there is one probe at a time."""
         if self.probe_at is None:
-            return self, Permit.ALL
+            return self, ClaimPermit.ALL
         if self.pause_left_s(now) > 0:
-            return self, Permit.NOTHING
-        return replace(self, probe_until=now + policy.probe_s), Permit.PROBE
+            return self, ClaimPermit.NOTHING
+        return replace(self, probe_until=now + policy.probe_s), ClaimPermit.PROBE
 
-    def noted(self, signs: Iterable[tuple[Sign, bool]], now: float, policy: CircuitPolicy) -> Circuit:
+    def noted(
+        self, signs: Iterable[tuple[CircuitSignal, bool]], now: float, policy: CircuitPolicy
+    ) -> Circuit:
         """Return the circuit after some attempts, each given as its sign and whether it was the probe.
 
         Any sign of life closes it. While it is open only the probe's failure counts: those of attempts that
@@ -102,15 +104,15 @@ class Circuit:
             circuit = circuit._noted(sign, now, policy, probe=probe)
         return circuit
 
-    def _noted(self, sign: Sign, now: float, policy: CircuitPolicy, *, probe: bool) -> Circuit:
-        if sign is Sign.NONE:
+    def _noted(self, sign: CircuitSignal, now: float, policy: CircuitPolicy, *, probe: bool) -> Circuit:
+        if sign is CircuitSignal.NONE:
             return replace(self, probe_until=None) if probe else self
-        if sign is Sign.ALIVE:
+        if sign is CircuitSignal.ALIVE:
             return Circuit()
         if self.probe_at is not None:
             return self._opened(now, policy) if probe else self
         failures = self.failures + 1
-        if sign is Sign.MISCONFIGURED or failures >= policy.failures:
+        if sign is CircuitSignal.MISCONFIGURED or failures >= policy.failures:
             return self._opened(now, policy)
         return replace(self, failures=failures)
 
@@ -128,17 +130,17 @@ class Circuit:
         )
 
 
-def sign_of(outcome: Outcome, *, is_retry: bool = False) -> Sign:
+def sign_of(outcome: Outcome, *, is_retry: bool = False) -> CircuitSignal:
     """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life.
 
     A refusal that may concern everybody counts once per request, not again when that request `is_retry`.
     Not if somebody else refused in its place. A refused template or number says nothing against other sends.
     """
     if not outcome.asked:
-        return Sign.NONE
+        return CircuitSignal.NONE
     if outcome.cause in {RefusalCause.KEY, RefusalCause.APPLICATION}:
-        return Sign.MISCONFIGURED
+        return CircuitSignal.MISCONFIGURED
     if outcome.cause is RefusalCause.UNCLEAR:
-        return Sign.NONE if is_retry else Sign.SUSPECTED
+        return CircuitSignal.NONE if is_retry else CircuitSignal.SUSPECTED
     answered = outcome.by_provider and outcome.http_status is not None and outcome.http_status < 500
-    return Sign.ALIVE if answered else Sign.FAILED
+    return CircuitSignal.ALIVE if answered else CircuitSignal.FAILED

@@ -34,7 +34,7 @@ OWN_SENDS = 3
 """How many codes one unknown number of a new block may have in hand or have let lapse in a day."""
 
 
-class Mode(StrEnum):
+class GuardMode(StrEnum):
     """What the guard does with what it finds."""
 
     OFF = "off"
@@ -42,7 +42,7 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
-class Standing(StrEnum):
+class CountedAs(StrEnum):
     """As what a send is counted."""
 
     KNOWN = "known"
@@ -51,7 +51,7 @@ class Standing(StrEnum):
     """In shadow mode: sent although it would have been refused."""
 
 
-class Why(StrEnum):
+class GuardReason(StrEnum):
     """Why the guard decided as it did."""
 
     OPERATOR = "operator"
@@ -84,17 +84,17 @@ def block_of(digits: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class CountedSend:
     """A send for the guard: its block and, once it is counted, as what and in the hour of which moment."""
 
     block: str
-    standing: Standing | None = None
+    standing: CountedAs | None = None
     """None in shadow mode, where the worker counts it after the claim."""
     at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class GuardPolicy:
     """The budgets. Floors are sends that are not verified, in the time that the name says."""
 
     share: float = 0.5
@@ -108,7 +108,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class SendWindow:
     """Sends of some time, and how many of them are verified."""
 
     sent: int = 0
@@ -119,20 +119,20 @@ class Window:
         """How many are not verified: some still may be."""
         return max(self.sent - self.verified, 0)
 
-    def plus(self, sent: int) -> Window:
+    def plus(self, sent: int) -> SendWindow:
         """Return this with more sends, not verified."""
-        return Window(sent=self.sent + sent, verified=self.verified) if sent else self
+        return SendWindow(sent=self.sent + sent, verified=self.verified) if sent else self
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class BlockTally:
     """What is counted of a block, or of the chances of a country or of all countries."""
 
-    now: Window = field(default_factory=Window)
+    now: SendWindow = field(default_factory=SendWindow)
     """This hour of the clock."""
-    hour: Window = field(default_factory=Window)
+    hour: SendWindow = field(default_factory=SendWindow)
     """This hour and the one before."""
-    day: Window = field(default_factory=Window)
+    day: SendWindow = field(default_factory=SendWindow)
     """This hour and the 23 before."""
     best_hour: int = 0
     """The most verified sends of an hour in the last 14 days."""
@@ -140,7 +140,7 @@ class Tally:
     refused: int = 0
     """Tries that were, or in shadow mode would have been, refused in the last 24 hours."""
 
-    def with_send(self, at: datetime, *, now: datetime) -> Tally:
+    def with_send(self, at: datetime, *, now: datetime) -> BlockTally:
         """Return this with one more send, counted in the hour of `at`."""
         hours = (hour_of(now) - hour_of(at)) / timedelta(hours=1)
         return replace(
@@ -148,12 +148,12 @@ class Tally:
         )
 
 
-EMPTY = Tally()
-_NOTHING = Window()
+EMPTY = BlockTally()
+_NOTHING = SendWindow()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number:
+class NumberFacts:
     """What is known of the number that asks, over all clients."""
 
     verified: bool = False
@@ -162,16 +162,16 @@ class Number:
     """Its sends of the last 24 hours that are not verified; they do not stand in its own way."""
 
 
-_STRANGER = Number()
+_STRANGER = NumberFacts()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class GuardDecision:
     """What the guard decided, and the figures that made it."""
 
     allowed: bool
-    why: Why
-    standing: Standing
+    why: GuardReason
+    standing: CountedAs
     at_risk: int = 0
     budget: float = 0
     tries_new_block: bool = False
@@ -184,18 +184,18 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class GuardFacts:
     """What the guard knows when it decides on one send."""
 
-    number: Number
-    block: Tally = EMPTY
+    number: NumberFacts
+    block: BlockTally = EMPTY
     excepted: bool = False
     """Whether an operator lets everything for its country or prefix through for now."""
-    country: Tally = EMPTY
+    country: BlockTally = EMPTY
     """The chances of new blocks of its country. This and what follows matter only if its block is new."""
-    total: Tally = EMPTY
+    total: BlockTally = EMPTY
     """The chances of new blocks of all countries."""
-    address: Window | None = None
+    address: SendWindow | None = None
     """What new blocks had from its address in the last 24 hours; None where the address is not known."""
 
 
@@ -204,7 +204,7 @@ def budget(floor: float, share: float, *verified: int) -> float:
     return floor + share * max(verified, default=0)
 
 
-def decide(policy: Policy, facts: Facts) -> Decision:
+def decide(policy: GuardPolicy, facts: GuardFacts) -> GuardDecision:
     """Decide on one send."""
     decision = decide_known(policy, facts.number, facts.block, allowed=facts.excepted)
     return decision or decide_new(
@@ -217,38 +217,46 @@ def decide(policy: Policy, facts: Facts) -> Decision:
     )
 
 
-def decide_known(policy: Policy, number: Number, block: Tally, *, allowed: bool) -> Decision | None:
+def decide_known(
+    policy: GuardPolicy, number: NumberFacts, block: BlockTally, *, allowed: bool
+) -> GuardDecision | None:
     """Decide on a number that is verified, or whose block is known or allowed by an operator.
 
     None for a new block: `decide_new` must look at more.
     """
     if allowed or number.verified:
-        why = Why.OPERATOR if allowed else Why.NUMBER_VERIFIED
-        return Decision(allowed=True, why=why, standing=Standing.KNOWN, budget=math.inf)
+        why = GuardReason.OPERATOR if allowed else GuardReason.NUMBER_VERIFIED
+        return GuardDecision(allowed=True, why=why, standing=CountedAs.KNOWN, budget=math.inf)
     if not block.best_day:
         return None
     at_risk = max(block.day.at_risk - number.own, 0)
     may = budget(policy.block_floor, policy.share, block.best_day)
     within = at_risk < may
-    return Decision(
+    return GuardDecision(
         allowed=within,
-        why=Why.KNOWN_BLOCK if within else Why.BLOCK_BUDGET,
-        standing=Standing.KNOWN if within else Standing.REFUSED,
+        why=GuardReason.KNOWN_BLOCK if within else GuardReason.BLOCK_BUDGET,
+        standing=CountedAs.KNOWN if within else CountedAs.REFUSED,
         at_risk=at_risk,
         budget=may,
     )
 
 
 def decide_new(
-    policy: Policy, number: Number, block: Tally, *, country: Tally, total: Tally, address: Window | None
-) -> Decision:
+    policy: GuardPolicy,
+    number: NumberFacts,
+    block: BlockTally,
+    *,
+    country: BlockTally,
+    total: BlockTally,
+    address: SendWindow | None,
+) -> GuardDecision:
     """Decide on the chance of a new block. `address` is what new blocks had from it in the last 24 hours."""
 
-    def refused(why: Why, at_risk: int, may: float) -> Decision:
-        return Decision(
+    def refused(why: GuardReason, at_risk: int, may: float) -> GuardDecision:
+        return GuardDecision(
             allowed=False,
             why=why,
-            standing=Standing.REFUSED,
+            standing=CountedAs.REFUSED,
             at_risk=at_risk,
             budget=may,
             tries_new_block=not number.own,
@@ -257,29 +265,29 @@ def decide_new(
     if address is not None and not number.own:
         may = budget(policy.address_floor, policy.share, address.verified)
         if address.at_risk >= may:
-            return refused(Why.ADDRESS_BUDGET, address.at_risk, may)
+            return refused(GuardReason.ADDRESS_BUDGET, address.at_risk, may)
     others = max(block.day.at_risk - number.own, 0)
     if others or number.own >= OWN_SENDS:
-        return refused(Why.CHANCE_USED, block.day.at_risk, 1)
+        return refused(GuardReason.CHANCE_USED, block.day.at_risk, 1)
     # Attackers come back to a block that was refused, again and again: while budgets recover they would take
     # all there is. So those blocks wait until chances in their country are seen to be verified: a launch.
     may = policy.share * country.hour.verified
     if block.refused and country.hour.at_risk >= may:
-        return refused(Why.REFUSED_BEFORE, country.hour.at_risk, may)
+        return refused(GuardReason.REFUSED_BEFORE, country.hour.at_risk, may)
     share = policy.share
     for why, window, floor, best in (
-        (Why.COUNTRY_HOUR, country.hour, policy.country_floor_hour, country.best_hour),
-        (Why.COUNTRY_DAY, country.day, policy.country_floor_day, country.best_day),
-        (Why.TOTAL_HOUR, total.hour, policy.total_floor_hour, total.best_hour),
-        (Why.TOTAL_DAY, total.day, policy.total_floor_day, total.best_day),
+        (GuardReason.COUNTRY_HOUR, country.hour, policy.country_floor_hour, country.best_hour),
+        (GuardReason.COUNTRY_DAY, country.day, policy.country_floor_day, country.best_day),
+        (GuardReason.TOTAL_HOUR, total.hour, policy.total_floor_hour, total.best_hour),
+        (GuardReason.TOTAL_DAY, total.day, policy.total_floor_day, total.best_day),
     ):
         may = budget(floor, share, window.verified, best)
         if window.at_risk >= may:
             return refused(why, window.at_risk, may)
-    return Decision(
+    return GuardDecision(
         allowed=True,
-        why=Why.CHANCE,
-        standing=Standing.NEW,
+        why=GuardReason.CHANCE,
+        standing=CountedAs.NEW,
         at_risk=others,
         budget=1,
         tries_new_block=not number.own,
@@ -287,7 +295,7 @@ def decide_new(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Send:
+class BatchSend:
     """A send of a batch."""
 
     digits: str
@@ -300,16 +308,16 @@ class Send:
     """When its request was accepted: its sends are counted in that hour."""
 
 
-class Batch:
+class GuardBatch:
     """Decides on sends one after another, each as if those before it were counted already."""
 
     def __init__(
         self,
-        policy: Policy,
+        policy: GuardPolicy,
         *,
-        numbers: Mapping[str, Number],
-        tallies: Mapping[str, Tally],
-        addresses: Mapping[bytes, Window],
+        numbers: Mapping[str, NumberFacts],
+        tallies: Mapping[str, BlockTally],
+        addresses: Mapping[bytes, SendWindow],
         excepted: tuple[str, ...],
         now: datetime,
     ) -> None:
@@ -320,12 +328,12 @@ class Batch:
         self._policy, self._excepted, self._now = policy, excepted, now
         self._numbers, self._tallies, self._addresses = dict(numbers), dict(tallies), dict(addresses)
 
-    def decide(self, send: Send) -> Decision:
+    def decide(self, send: BatchSend) -> GuardDecision:
         """Decide on a send, and count it for those that follow."""
         number = self._numbers.get(send.digits, _STRANGER)
         decision = decide(
             self._policy,
-            Facts(
+            GuardFacts(
                 number=number,
                 block=self._tallies.get(send.block, EMPTY),
                 excepted=any(send.country == one or send.digits.startswith(one) for one in self._excepted),
@@ -338,7 +346,7 @@ class Batch:
             self._addresses[send.address] = self._addresses.get(send.address, _NOTHING).plus(1)
         if decision.allowed:
             self._numbers[send.digits] = replace(number, own=number.own + 1)
-            chance = (TOTAL, send.country) if decision.standing is Standing.NEW else ()
+            chance = (TOTAL, send.country) if decision.standing is CountedAs.NEW else ()
             for subject in (*chance, send.block):
                 counted = self._tallies.get(subject, EMPTY)
                 self._tallies[subject] = counted.with_send(send.at, now=self._now)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class ProcessKind(StrEnum):
     """What a process is."""
 
     WORKER = "worker"
@@ -16,7 +16,7 @@ class Kind(StrEnum):
     API = "api"
 
 
-class Life(StrEnum):
+class Liveness(StrEnum):
     """How something does that processes must do: serve a queue, start the periodic jobs."""
 
     RUNNING = "running"
@@ -28,7 +28,7 @@ class Life(StrEnum):
     """No process that would do it lives."""
 
 
-EVERY_S = {Kind.WORKER: 5.0, Kind.BEAT: 5.0, Kind.API: 15.0}
+EVERY_S = {ProcessKind.WORKER: 5.0, ProcessKind.BEAT: 5.0, ProcessKind.API: 15.0}
 """How often a process shows life."""
 
 SILENT_AFTER_S = {kind: 3 * every_s for kind, every_s in EVERY_S.items()}
@@ -45,7 +45,7 @@ class Heartbeat:
 
     process: str
     """Its kind, host and process id: `worker|web-1:4711`."""
-    kind: Kind
+    kind: ProcessKind
     queues: tuple[str, ...]
     """What a worker serves."""
     in_touch: bool
@@ -79,25 +79,25 @@ class Heartbeat:
         return self.lives and not self.in_touch and not self.heard and self.idle_s <= STARTING_FOR_S
 
 
-def life_of(*heartbeats: Heartbeat) -> Life:
+def life_of(*heartbeats: Heartbeat) -> Liveness:
     """Return how something does that any of these processes would do."""
     living = [one for one in heartbeats if one.lives]
     if any(one.in_touch for one in living):
-        return Life.RUNNING
+        return Liveness.RUNNING
     if any(one.starts for one in living):
-        return Life.STARTING
-    return Life.CUT_OFF if living else Life.SILENT
+        return Liveness.STARTING
+    return Liveness.CUT_OFF if living else Liveness.SILENT
 
 
-def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Life]:
+def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Liveness]:
     """Return how each of these queues is served."""
-    workers = [one for one in heartbeats if one.kind is Kind.WORKER]
+    workers = [one for one in heartbeats if one.kind is ProcessKind.WORKER]
     return {queue: life_of(*(one for one in workers if queue in one.queues)) for queue in queues}
 
 
-def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Life:
+def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Liveness:
     """Return how beat does."""
-    return life_of(*(one for one in heartbeats if one.kind is Kind.BEAT))
+    return life_of(*(one for one in heartbeats if one.kind is ProcessKind.BEAT))
 
 
 def widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:

@@ -17,7 +17,7 @@ from otpqueue.domain.request import Resend, SendState, Status, shown_status
 Value = str | int | bool | datetime | Decimal | None
 
 
-class MoveOf(StrEnum):
+class MoveSubject(StrEnum):
     """What moved."""
 
     STATUS = "status"
@@ -48,7 +48,7 @@ class _Rank(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class SendAttempt:
     """One attempt to send. Words are those of the domain, or the provider's."""
 
     number: int
@@ -73,7 +73,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class CodeCheck:
     """One check of a code."""
 
     number: int
@@ -87,7 +87,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportedDelivery:
     """One delivery report."""
 
     attempt: int | None
@@ -101,19 +101,19 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class StatusMove:
     """One move of a request, in the order of `number`."""
 
     number: int
     at: datetime
-    of: MoveOf
+    of: MoveSubject
     was: str | None
     became: str
     reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class HistoryEvent:
     """Something that happened, at a time."""
 
     at: datetime
@@ -150,10 +150,10 @@ class History:
     sends: int
     checks_used: int
     checks_allowed: int
-    attempts: tuple[Attempt, ...]
-    checks: tuple[Check, ...]
-    receipts: tuple[Report, ...]
-    moves: tuple[Move, ...]
+    attempts: tuple[SendAttempt, ...]
+    checks: tuple[CodeCheck, ...]
+    receipts: tuple[ReportedDelivery, ...]
+    moves: tuple[StatusMove, ...]
 
     @property
     def shown_status(self) -> str:
@@ -161,7 +161,7 @@ class History:
         return shown_status(self.status, self.send_state)
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[HistoryEvent]:
         """Everything that happened, in order of time.
 
         The clocks of several machines wrote these times. Moves stand in the order in which they were made
@@ -235,20 +235,20 @@ class History:
     def _moved(self) -> Iterator[_Placed]:
         at, rank = self.created_at, _Rank.ACCEPTED
         for one in self.moves:
-            asked = one.of is MoveOf.RESEND and one.became == Resend.PENDING
+            asked = one.of is MoveSubject.RESEND and one.became == Resend.PENDING
             at, rank = max((at, rank), (one.at, _Rank.ASKED if asked else _Rank.MOVED))
             because = f": {one.reason}" if one.reason else ""
-            if one.of is MoveOf.STATUS:
+            if one.of is MoveSubject.STATUS:
                 kind, summary = EventKind.STATUS, f"{one.was} -> {one.became}{because}"
             else:
                 said = "asked for" if asked else one.became
                 kind, summary = EventKind.RESEND, f"resend {said}{because}"
             details = {"was": one.was, "became": one.became, "reason": one.reason}
             place = (at, rank, one.number)
-            yield place, Event(at=one.at, kind=kind, summary=summary, details=details)
+            yield place, HistoryEvent(at=one.at, kind=kind, summary=summary, details=details)
 
 
-_Placed = tuple[tuple[datetime, int, int], Event]
+_Placed = tuple[tuple[datetime, int, int], HistoryEvent]
 
 
 def _placed(
@@ -262,7 +262,7 @@ def _placed(
 ) -> _Placed:
     number = details.get("number")
     place = (max(at, not_before or at), rank, number if isinstance(number, int) else 0)
-    return place, Event(at=at, kind=kind, summary=summary, details=details)
+    return place, HistoryEvent(at=at, kind=kind, summary=summary, details=details)
 
 
 def _answer(code: str | None, http_status: int | None, latency_ms: int | None) -> str:

@@ -74,7 +74,7 @@ class Quota:
         raise AssertionError("unreachable: every window is whole seconds")
 
 
-class Counted(StrEnum):
+class CountedBy(StrEnum):
     """What a limit has a count of its own for."""
 
     NUMBER_OF_CLIENT = "each number, per client"
@@ -100,7 +100,7 @@ class Limit:
 
     name: str
     default: str
-    counted: Counted
+    counted: CountedBy
     what: str
     """What there may be so many of, in words."""
     resends: bool = False
@@ -120,7 +120,7 @@ class Limit:
     @property
     def per_client(self) -> bool:
         """Whether a client may have a quota of its own: not with a count that clients share."""
-        return self.counted in {Counted.NUMBER_OF_CLIENT, Counted.ADDRESS_OF_CLIENT, Counted.KEY}
+        return self.counted in {CountedBy.NUMBER_OF_CLIENT, CountedBy.ADDRESS_OF_CLIENT, CountedBy.KEY}
 
     def is_shown(self, *, keyless: bool) -> bool:
         """Return whether a caller may see how it stands: not where that would show what others do.
@@ -128,7 +128,7 @@ class Limit:
         To a caller without a key everybody else is such another, whichever number they ask for.
         """
         if keyless:
-            return self.counted in {Counted.KEYLESS_PEER, Counted.ADDRESS_OF_CLIENT}
+            return self.counted in {CountedBy.KEYLESS_PEER, CountedBy.ADDRESS_OF_CLIENT}
         return self.per_client
 
 
@@ -138,20 +138,20 @@ REQUEST_LIMITS = (
     Limit(
         name="number_15m",
         default="3/15m",
-        counted=Counted.NUMBER_OF_CLIENT,
+        counted=CountedBy.NUMBER_OF_CLIENT,
         what="requests for one phone number",
     ),
     Limit(
         name="number_day",
         default="10/d",
-        counted=Counted.NUMBER_OF_CLIENT,
+        counted=CountedBy.NUMBER_OF_CLIENT,
         what="codes to one phone number",
         resends=True,
     ),
     Limit(
         name="number_day_all",
         default="20/d",
-        counted=Counted.NUMBER,
+        counted=CountedBy.NUMBER,
         what="codes to one phone number",
         resends=True,
     ),
@@ -159,7 +159,7 @@ REQUEST_LIMITS = (
     Limit(
         name="client_ip_15m",
         default="10/15m",
-        counted=Counted.ADDRESS_OF_CLIENT,
+        counted=CountedBy.ADDRESS_OF_CLIENT,
         what="requests from one `client_ip`",
     ),
 )
@@ -167,7 +167,7 @@ REQUEST_LIMITS = (
 KEY_RATE = Limit(
     name="key_rate",
     default="100/s",
-    counted=Counted.KEY,
+    counted=CountedBy.KEY,
     what="calls with one API key",
     resends=True,
     without_redis=WithoutRedis.ADMITTED,
@@ -177,7 +177,7 @@ KEY_RATE = Limit(
 KEYLESS_PEER = Limit(
     name="keyless_peer",
     default="60/15m",
-    counted=Counted.KEYLESS_PEER,
+    counted=CountedBy.KEYLESS_PEER,
     what="calls without an API key from one address",
     resends=True,
     without_redis=WithoutRedis.ADMITTED,
@@ -187,7 +187,7 @@ KEYLESS_LIMITS = (
     Limit(
         name="keyless_network",
         default="600/15m",
-        counted=Counted.KEYLESS_NETWORK,
+        counted=CountedBy.KEYLESS_NETWORK,
         what="calls without an API key from one network",
         resends=True,
         without_redis=WithoutRedis.ADMITTED,
@@ -199,14 +199,14 @@ LOG_IN_LIMITS = (
     Limit(
         name="log_in_peer",
         default="10/15m",
-        counted=Counted.PEER,
+        counted=CountedBy.PEER,
         what="refused log-ins from one address",
         without_redis=WithoutRedis.ADMITTED,
     ),
     Limit(
         name="log_in_all",
         default="600/15m",
-        counted=Counted.ALL,
+        counted=CountedBy.ALL,
         what="refused log-ins in all",
         without_redis=WithoutRedis.ADMITTED,
     ),
@@ -219,7 +219,7 @@ Quotas = Mapping[str, Quota | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class LimitStatus:
     """How a limit stands after a try."""
 
     limit: Limit

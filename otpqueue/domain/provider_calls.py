@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
-from otpqueue.domain.stats import NO_STATUS, Metric, Tally
+from otpqueue.domain.stats import NO_STATUS, Metric, MetricTally
 
 PROVIDER_CALLS = (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS)
 
@@ -41,7 +41,7 @@ def call_failure(metric: Metric, status: str) -> CallFailure | None:
     return None
 
 
-def count_failures(tally: Tally) -> Counter[CallFailure]:
+def count_failures(tally: MetricTally) -> Counter[CallFailure]:
     """Return the number of failed calls in a tally, by cause."""
     counted: Counter[CallFailure] = Counter()
     for metric in PROVIDER_CALLS:
@@ -52,7 +52,7 @@ def count_failures(tally: Tally) -> Counter[CallFailure]:
     return counted
 
 
-def most_frequent_failure(tally: Tally) -> CallFailure | None:
+def most_frequent_failure(tally: MetricTally) -> CallFailure | None:
     """Return the most frequent cause of failed calls, None if no call failed."""
     counted = count_failures(tally)
     return max(sorted(counted), key=counted.__getitem__) if counted else None

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 
-class Delivery(StrEnum):
+class DeliveryState(StrEnum):
     """What a report says of a message."""
 
     PENDING = "pending"
@@ -23,7 +23,7 @@ class Receipt:
 
     message_id: str
     """What the send's answer called `externalMessageId`."""
-    delivery: Delivery
+    delivery: DeliveryState
     status: str
     """The provider's status name, e.g. DELIVERED_TO_HANDSET."""
     error: str | None

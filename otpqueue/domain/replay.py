@@ -9,7 +9,7 @@ _NO_DIGITS = "??"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class IdempotentCall:
     """A call that came with an idempotency key."""
 
     name: str
@@ -20,7 +20,7 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class StoredResponse:
     """What an accepted call was answered, as plain words of HTTP."""
 
     status: int
@@ -29,16 +29,16 @@ class Answer:
     replayed: bool = False
     """Whether an earlier call was given it first."""
 
-    def without_digits(self, masked: str | None) -> Answer:
+    def without_digits(self, masked: str | None) -> StoredResponse:
         """Return the answer as it is stored: of a masked number without the two digits that it shows.
 
         Stored beside the request's id they would help who has no key to find the number.
         """
         return self._replaced(masked, masked and masked[:-2] + _NO_DIGITS)
 
-    def with_digits(self, masked: str | None) -> Answer:
+    def with_digits(self, masked: str | None) -> StoredResponse:
         """Return a stored answer as it was given."""
         return self._replaced(masked and masked[:-2] + _NO_DIGITS, masked)
 
-    def _replaced(self, old: str | None, new: str | None) -> Answer:
+    def _replaced(self, old: str | None, new: str | None) -> StoredResponse:
         return replace(self, body=self.body.replace(old, new)) if old and new else self

@@ -18,7 +18,7 @@ CURSOR_BYTES = _POSITION.size + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters:
+class SearchFilters:
     """Which requests are looked for; None is any."""
 
     phone_number: str | None = field(default=None, repr=False)
@@ -37,7 +37,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Position:
+class SearchPosition:
     """The last request that a reader has been shown, or that was looked at for him."""
 
     created_at: datetime
@@ -48,14 +48,14 @@ class Position:
         return _POSITION.pack((self.created_at - _EPOCH) // timedelta(microseconds=1), self.id.bytes)
 
     @classmethod
-    def from_bytes(cls, packed: bytes) -> Position:
+    def from_bytes(cls, packed: bytes) -> SearchPosition:
         """Return the position that `to_bytes` packed."""
         microseconds, id_ = _POSITION.unpack(packed)
         return cls(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=id_))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundRequest:
     """A request that was found, and whose it is."""
 
     request: OtpRequest
@@ -63,20 +63,20 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class SearchPage:
     """A part of the list, newest first."""
 
-    found: tuple[Found, ...]
+    found: tuple[FoundRequest, ...]
     next_cursor: str | None
     """None at the end of the list."""
 
 
-def to_cursor(position: Position, signature: bytes) -> str:
+def to_cursor(position: SearchPosition, signature: bytes) -> str:
     """Return a position and its signature as one word."""
     return base64.urlsafe_b64encode(position.to_bytes() + signature).decode()
 
 
-def from_cursor(cursor: str) -> tuple[Position, bytes]:
+def from_cursor(cursor: str) -> tuple[SearchPosition, bytes]:
     """Return the position and the signature of a cursor.
 
     Raises ValueError for what cannot be one.
@@ -85,6 +85,6 @@ def from_cursor(cursor: str) -> tuple[Position, bytes]:
     if len(packed) != CURSOR_BYTES or base64.urlsafe_b64encode(packed).decode() != cursor:
         raise ValueError("a cursor has another length, and one form")
     try:
-        return Position.from_bytes(packed[: _POSITION.size]), packed[_POSITION.size :]
+        return SearchPosition.from_bytes(packed[: _POSITION.size]), packed[_POSITION.size :]
     except OverflowError:
         raise ValueError("no moment") from None

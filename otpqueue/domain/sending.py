@@ -87,7 +87,7 @@ class SendingPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class SendProgress:
     """How far the sending of a request has come, the attempt in question included."""
 
     tries: int
@@ -99,7 +99,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class SendDecision:
     """What becomes of the request. `next_attempt_at` is set only while it stays `queued`."""
 
     status: Status
@@ -109,7 +109,7 @@ class Decision:
     """What to send then, where that changes."""
 
 
-class Evidence(StrEnum):
+class OutcomeEvidence(StrEnum):
     """What the provider says later of an attempt whose outcome is unknown."""
 
     LEFT = "left"
@@ -120,7 +120,7 @@ class Evidence(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class OutgoingMessage:
     """What is to be sent, to whom and how. `to` is digits only."""
 
     to: str = field(repr=False)
@@ -134,40 +134,40 @@ class Message:
     """Whether it is for a test number: then nothing is sent."""
 
 
-class Sms(Protocol):
+class SmsProvider(Protocol):
     """A provider that sends codes. It never raises for what a provider or a network can do."""
 
-    def send(self, message: Message) -> Outcome:
+    def send(self, message: OutgoingMessage) -> Outcome:
         """Send a fresh code, or one that was sent before once more."""
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
+    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Say whether the provider knows of a code that went to `to` at or after `since`."""
 
 
 def decide(
-    outcome: Outcome, progress: Progress, *, policy: SendingPolicy, now: datetime, jitter: float
-) -> Decision:
+    outcome: Outcome, progress: SendProgress, *, policy: SendingPolicy, now: datetime, jitter: float
+) -> SendDecision:
     """Return what becomes of a request after `outcome`: of a queued one, and in the same words of a resend.
 
     `jitter` is a random number from 0 up to 1: the back-off is "full jitter", a random share of a ceiling
     that doubles with every try, so that workers do not come back in step.
     """
     if outcome.kind is OutcomeKind.ACCEPTED:
-        return Decision(status=Status.SENT)
+        return SendDecision(status=Status.SENT)
     if outcome.kind is OutcomeKind.RETURNED:
         return _again(now, progress.send_by)
     if outcome.kind is OutcomeKind.UNKNOWN:
         if progress.unknowns >= policy.unknown_resends:
-            return Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
+            return SendDecision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
     elif outcome.pin_unknown:
         again = _again(now, progress.send_by)
         return replace(again, kind=SendKind.FRESH) if again.next_attempt_at else again
     elif not outcome.retryable:
-        return Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+        return SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
     if outcome.misconfigured:
         return _again(now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by)
     if progress.tries >= policy.max_attempts:
-        return Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
+        return SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
     return _again(
         now + timedelta(seconds=_delay_s(outcome, progress.tries, policy, jitter)), progress.send_by
     )
@@ -179,7 +179,7 @@ def _delay_s(outcome: Outcome, tries: int, policy: SendingPolicy, jitter: float)
     return min(policy.backoff_max_s, policy.backoff_base_s * 2.0 ** (tries - 1)) * jitter
 
 
-def _again(at: datetime, send_by: datetime) -> Decision:
+def _again(at: datetime, send_by: datetime) -> SendDecision:
     if at >= send_by:
-        return Decision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
-    return Decision(status=Status.QUEUED, next_attempt_at=at)
+        return SendDecision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
+    return SendDecision(status=Status.QUEUED, next_attempt_at=at)

@@ -46,7 +46,7 @@ class Metric(StrEnum):
     VERIFIED = "verified"
     """Requests whose code was typed in."""
     EXPIRED = "expired"
-    """Requests that ended `expired`; a word of `Expired`."""
+    """Requests that ended `expired`; a word of `ExpiredStage`."""
     LOCKED = "locked"
     """Requests that ended `locked`; the reason."""
     CANCELLED = "cancelled"
@@ -64,7 +64,7 @@ class Metric(StrEnum):
 HISTOGRAMS = (Metric.ACCEPT_TO_SENT, Metric.SENT_TO_DELIVERED, Metric.SENT_TO_VERIFIED)
 
 
-class Expired(StrEnum):
+class ExpiredStage(StrEnum):
     """How far a request had come that expired."""
 
     SEND_DEADLINE = "send_deadline"
@@ -119,7 +119,7 @@ def quantile(buckets: Mapping[str, int], q: float) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sum:
+class MetricSum:
     """How often something was counted in a window, and the sum of what was measured."""
 
     key: tuple[str, ...]
@@ -131,7 +131,7 @@ class Sum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class MetricPoint:
     """How often something was counted in a step of time, and the sum of what was measured."""
 
     at: datetime
@@ -148,10 +148,10 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole > 0 else None
 
 
-class Tally:
+class MetricTally:
     """Counts of one window and one group, and what follows from them. Shares of nothing are None."""
 
-    def __init__(self, counted: Iterable[Sum | Point]) -> None:
+    def __init__(self, counted: Iterable[MetricSum | MetricPoint]) -> None:
         """Add up what was counted, whatever the keys."""
         self._n: dict[Metric, dict[str, int]] = {}
         self._total: dict[Metric, dict[str, Decimal]] = {}
@@ -181,7 +181,7 @@ class Tally:
 
         Neither a caller who cancels nor an operator who stops sending makes a failure.
         """
-        unsent = self.n(Metric.FAILED) + self.n(Metric.EXPIRED, Expired.SEND_DEADLINE)
+        unsent = self.n(Metric.FAILED) + self.n(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE)
         return self.n(Metric.SENT) + unsent
 
     @property

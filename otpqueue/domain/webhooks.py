@@ -21,7 +21,7 @@ from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import Status
 
 
-class Event(StrEnum):
+class WebhookEvent(StrEnum):
     """What a client may be told: that a request of its has this status now."""
 
     SENT = "otp_request.sent"
@@ -38,7 +38,7 @@ TEST = "otpqueue.test"
 """The type of what `otpqueue webhooks test` sends."""
 
 
-class State(StrEnum):
+class WebhookState(StrEnum):
     """How a delivery stands."""
 
     PENDING = "pending"
@@ -46,7 +46,7 @@ class State(StrEnum):
     GIVEN_UP = "given_up"
 
 
-class Disabled(StrEnum):
+class DisabledReason(StrEnum):
     """Why nothing is sent to an endpoint."""
 
     GONE = "gone"
@@ -86,7 +86,7 @@ def tell_nobody(_: Iterable[tuple[UUID, Status]]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class WebhookResponse:
     """What came of one try: an HTTP status, or why there is none."""
 
     status: int | None = None
@@ -107,22 +107,22 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else str(self.reason)
 
 
-def event_of(status: Status) -> Event | None:
+def event_of(status: Status) -> WebhookEvent | None:
     """Return what a client is told of a status, None for one that it is not told of."""
     name = f"otp_request.{status.value}"
-    return Event(name) if name in set(Event) else None
+    return WebhookEvent(name) if name in set(WebhookEvent) else None
 
 
-def events(names: Iterable[str]) -> tuple[Event, ...]:
+def events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
     """Return the events that are named, `otp_request.sent` or `sent`, in their order; all for no name.
 
     Raises InvalidRequest for what is no event.
     """
     wanted = {name if "." in name else f"otp_request.{name}" for name in names}
-    if wanted - set(Event):
-        every = ", ".join(event.removeprefix("otp_request.") for event in Event)
+    if wanted - set(WebhookEvent):
+        every = ", ".join(event.removeprefix("otp_request.") for event in WebhookEvent)
         raise InvalidRequest([FieldError("events", f"must be some of {every}")])
-    return tuple(event for event in Event if not wanted or event in wanted)
+    return tuple(event for event in WebhookEvent if not wanted or event in wanted)
 
 
 def retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:

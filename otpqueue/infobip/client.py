@@ -17,13 +17,13 @@ from otpqueue.domain.sending import (
     APPLICATION_NOT_FOUND,
     NUMBER_NOT_FOUND,
     TEMPLATE_NOT_FOUND,
-    Evidence,
-    Message,
     Outcome,
+    OutcomeEvidence,
+    OutgoingMessage,
     RefusalCause,
 )
 from otpqueue.infobip import receipts, wire
-from otpqueue.infobip.transport import MAX_BODY_BYTES, Answer, Reply, Transport
+from otpqueue.infobip.transport import MAX_BODY_BYTES, ProviderResponse, Reply, Transport
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -59,7 +59,7 @@ class InfobipClient:
         """The newest list of an application's templates, and when it came, on the monotonic clock."""
         self._templates_lock = threading.Lock()
 
-    def send(self, message: Message) -> Outcome:
+    def send(self, message: OutgoingMessage) -> Outcome:
         """Have Infobip make a code and send it, or send one once more that it made before.
 
         Without a number look-up (`ncNeeded=false`): it costs extra, takes time, and must be booked.
@@ -84,7 +84,7 @@ class InfobipClient:
             return self._judged_not_found(outcome, message)
         return outcome
 
-    def _judged_not_found(self, outcome: Outcome, message: Message) -> Outcome:
+    def _judged_not_found(self, outcome: Outcome, message: OutgoingMessage) -> Outcome:
         """Return the outcome of a send that was answered 404 with its cause, as far as Infobip says it."""
         reply = self._list_templates(message.application_id)
         cause = wire.cause_of_not_found(reply, message.message_id)
@@ -106,15 +106,19 @@ class InfobipClient:
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
         return wire.judgement(self._ask("verify", "POST", path, {"pin": code}, template=f"{_PIN}/verify"))
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
+    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
         timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
         reply = self._ask("evidence", "GET", path, template=_SENT, timeout_s=timeout_s)
         times = wire.sent_times(reply)
         if times is None:
-            return Evidence.NO_ANSWER
-        return Evidence.LEFT if any(time >= since - _CLOCKS_DIFFER for time in times) else Evidence.NOT_SEEN
+            return OutcomeEvidence.NO_ANSWER
+        return (
+            OutcomeEvidence.LEFT
+            if any(time >= since - _CLOCKS_DIFFER for time in times)
+            else OutcomeEvidence.NOT_SEEN
+        )
 
     def reports(self) -> list[Receipt]:
         """Take the delivery reports that nobody has taken yet; each is given out once.
@@ -123,10 +127,10 @@ class InfobipClient:
         """
         path = f"/sms/3/reports?limit={_REPORTS_AT_ONCE}"
         reply = self._ask("reports", "GET", path, template="/sms/3/reports", max_bytes=_REPORTS_BYTES)
-        if isinstance(reply, Answer) and reply.status == 200 and receipts.is_batch(reply.body):
+        if isinstance(reply, ProviderResponse) and reply.status == 200 and receipts.is_batch(reply.body):
             return receipts.parse(reply.body)
-        status = reply.status if isinstance(reply, Answer) else None
-        code = wire.error_code(reply.body) if isinstance(reply, Answer) else reply.code
+        status = reply.status if isinstance(reply, ProviderResponse) else None
+        code = wire.error_code(reply.body) if isinstance(reply, ProviderResponse) else reply.code
         log.warning("reports_not_pulled", http_status=status, code=code)
         return []
 
@@ -146,7 +150,7 @@ class InfobipClient:
             method, path, body, template=template, timeout_s=timeout_s, max_bytes=max_bytes
         )
         metrics.observe(metrics.PROVIDER_DURATION, time.monotonic() - begun, call)
-        answer = metrics.answer_class(reply.status) if isinstance(reply, Answer) else "none"
+        answer = metrics.answer_class(reply.status) if isinstance(reply, ProviderResponse) else "none"
         metrics.count(metrics.PROVIDER_REQUESTS, call, answer)
         return reply
 

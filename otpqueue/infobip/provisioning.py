@@ -15,7 +15,7 @@ from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.templates import FALLBACK_LANGUAGE, IndiaDlt, ProviderIds, TemplateKey
 from otpqueue.durations import InvalidDuration, parse_duration
 from otpqueue.infobip import wire
-from otpqueue.infobip.transport import Answer, Transport
+from otpqueue.infobip.transport import ProviderResponse, Transport
 
 _APPLICATIONS = "/2fa/2/applications"
 _OPTIONAL: dict[str, Any] = {"senderId": None, "regional": None}
@@ -33,7 +33,7 @@ class ProvisioningFailed(OtpqueueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ApplicationLimits:
     """The application's own limits, in the provider's words (`attempts/duration`)."""
 
     pin_attempts: int
@@ -43,12 +43,12 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedConfiguration:
     """What should be there."""
 
     application_name: str
     code_lifetime_s: float
-    limits: Limits
+    limits: ApplicationLimits
     texts: Mapping[str, str]
     """The message by language; `en` is always among them."""
     sender_id: str | None
@@ -99,7 +99,7 @@ class TemplateStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ProvisioningPlan:
     """What is there, and what is to be done."""
 
     application: Mapping[str, Any]
@@ -123,7 +123,9 @@ class Plan:
         return lines + [f"{verb} message template {key}" for verb, key in verbs]
 
 
-def plan(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None) -> Plan:
+def plan(
+    transport: Transport, wanted: WantedConfiguration, *, remembered: ProviderIds | None
+) -> ProvisioningPlan:
     """Look at what is there and return what is to be done.
 
     Raises ProvisioningFailed with the provider's words.
@@ -143,7 +145,7 @@ def plan(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None
         else:
             message_id = _id(existing, "messageId") if existing else None
             steps.append(TemplateStep(key=key, body=body, message_id=message_id))
-    return Plan(
+    return ProvisioningPlan(
         application=wanted.application(),
         application_id=application_id,
         update_application=application is not None and _drifted(application, wanted.application()),
@@ -153,7 +155,7 @@ def plan(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None
     )
 
 
-def apply(transport: Transport, planned: Plan) -> ProviderIds:
+def apply(transport: Transport, planned: ProvisioningPlan) -> ProviderIds:
     """Do what the plan says and return the ids of all.
 
     Raises ProvisioningFailed with the provider's words.
@@ -197,7 +199,7 @@ def subscribe(transport: Transport, *, url: str, username: str, password: str) -
 
 
 def _find_application(
-    transport: Transport, wanted: Wanted, remembered: ProviderIds | None
+    transport: Transport, wanted: WantedConfiguration, remembered: ProviderIds | None
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     named = [
         application
@@ -242,7 +244,7 @@ def _list(transport: Transport, path: str) -> list[dict[str, Any]]:
 
 def _call(transport: Transport, method: str, path: str, body: object = None) -> Any:
     reply = transport.call(method, path, body)
-    if not isinstance(reply, Answer):
+    if not isinstance(reply, ProviderResponse):
         raise ProvisioningFailed(f"Infobip cannot be reached ({reply.code}); is INFOBIP_BASE_URL right?")
     if not 200 <= reply.status < 300:
         said = ": ".join(filter(None, (wire.error_code(reply.body), wire.error_text(reply.body))))

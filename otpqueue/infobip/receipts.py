@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.infobip.wire import whole_word, word
 
 _FINAL_GROUPS = {
-    "UNDELIVERABLE": Delivery.UNDELIVERED,
-    "DELIVERED": Delivery.DELIVERED,
-    "EXPIRED": Delivery.UNDELIVERED,
-    "REJECTED": Delivery.UNDELIVERED,
+    "UNDELIVERABLE": DeliveryState.UNDELIVERED,
+    "DELIVERED": DeliveryState.DELIVERED,
+    "EXPIRED": DeliveryState.UNDELIVERED,
+    "REJECTED": DeliveryState.UNDELIVERED,
 }
 _GROUP_NAMES = {2: "UNDELIVERABLE", 3: "DELIVERED", 4: "EXPIRED", 5: "REJECTED"}
 _NOT_FINAL = {"DELIVERED_TO_OPERATOR"}
@@ -67,13 +67,13 @@ def _receipt(result: Any) -> Receipt | None:
     )
 
 
-def _delivery(group: str | None, name: str | None) -> Delivery:
+def _delivery(group: str | None, name: str | None) -> DeliveryState:
     """Return what a status means: its group decides, or its name where there is no group."""
     name = (name or "").upper()
     if name in _NOT_FINAL:
-        return Delivery.PENDING
+        return DeliveryState.PENDING
     group = (group or _GROUPLESS.get(name) or name.partition("_")[0]).upper()
-    return _FINAL_GROUPS.get(group, Delivery.PENDING)
+    return _FINAL_GROUPS.get(group, DeliveryState.PENDING)
 
 
 def _currency(value: Any) -> str | None:

@@ -25,7 +25,7 @@ from urllib3.exceptions import (
 
 from otpqueue.bounded import POOLS
 from otpqueue.telemetry import traces
-from otpqueue.telemetry.traces import Kind, Span
+from otpqueue.telemetry.traces import Span, SpanKind
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
@@ -33,7 +33,7 @@ MAX_RETRY_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ProviderResponse:
     """A whole HTTP answer."""
 
     status: int
@@ -50,13 +50,13 @@ class NotConnected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoAnswer:
+class NoResponse:
     """The call left, and no valid answer came: nobody knows what the provider did."""
 
     code: str
 
 
-Reply = Answer | NotConnected | NoAnswer
+Reply = ProviderResponse | NotConnected | NoResponse
 
 
 class Transport:
@@ -100,7 +100,7 @@ class Transport:
         """
         name = f"{method} {template}" if template else method
         about = {"http.request.method": method, "url.template": template, **self._server}
-        with traces.span(name, kind=Kind.CLIENT, attributes=about) as span:
+        with traces.span(name, kind=SpanKind.CLIENT, attributes=about) as span:
             reply = self._call(method, path, body, timeout_s, max_bytes)
             _note(span, reply)
         return reply
@@ -142,7 +142,7 @@ def _server(base_url: str) -> Mapping[str, str | int | None]:
 
 
 def _note(span: Span, reply: Reply) -> None:
-    if not isinstance(reply, Answer):
+    if not isinstance(reply, ProviderResponse):
         span.fail(reply.code)
         return
     span.note({"http.response.status_code": reply.status})
@@ -150,14 +150,14 @@ def _note(span: Span, reply: Reply) -> None:
         span.fail(str(reply.status))
 
 
-def _read(response: requests.Response, max_bytes: int) -> Answer | NoAnswer:
+def _read(response: requests.Response, max_bytes: int) -> ProviderResponse | NoResponse:
     try:
         body = response.raw.read(max_bytes + 1, decode_content=True)
     except ValueError:
-        return NoAnswer(code="connection_cut")  # http.client's word for a chunk of a negative length
+        return NoResponse(code="connection_cut")  # http.client's word for a chunk of a negative length
     if len(body) > max_bytes:
-        return NoAnswer(code="answer_too_large")
-    return Answer(
+        return NoResponse(code="answer_too_large")
+    return ProviderResponse(
         status=response.status_code,
         body=_json_or_none(body),
         retry_after_s=_seconds(response.raw.headers.get("Retry-After")),
@@ -177,7 +177,7 @@ def _seconds(header: str | None) -> float | None:
     return min(float(header), MAX_RETRY_AFTER_S) if header.isascii() and header.isdigit() else None
 
 
-def _silence(error: Exception) -> NotConnected | NoAnswer:
+def _silence(error: Exception) -> NotConnected | NoResponse:
     reason: object = error
     if isinstance(error, requests.RequestException) and error.args:
         reason = getattr(error.args[0], "reason", None) or error.args[0]
@@ -187,8 +187,8 @@ def _silence(error: Exception) -> NotConnected | NoAnswer:
     if isinstance(reason, ConnectTimeoutError):
         return NotConnected(code="connect_timeout")
     if isinstance(error, requests.Timeout | TimeoutError | ReadTimeoutError):
-        return NoAnswer(code="timeout")
-    return NoAnswer(code="connection_cut")
+        return NoResponse(code="timeout")
+    return NoResponse(code="connection_cut")
 
 
 class _BoundedAdapter(HTTPAdapter):

@@ -15,9 +15,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.sending import Outcome, OutcomeKind, RefusalCause
-from otpqueue.infobip.transport import Answer, NotConnected, Reply
+from otpqueue.infobip.transport import NotConnected, ProviderResponse, Reply
 
 _THROTTLED = ("THROTTLE", "TOO_MANY")
 _FIELDS_OF_A_SEND = frozenset({"pinId", "to", "ncStatus", "smsStatus", "callStatus"})
@@ -30,9 +30,9 @@ _MILLISECONDS_FROM = 10**11
 _LATEST_MS = 10**14
 # Infobip's own documents know none of these; a widely read guide does, so they are understood if they come.
 _GUIDES_WORDS = {
-    "PIN_EXPIRED": Verdict.EXPIRED,
-    "PIN_NOT_FOUND": Verdict.EXPIRED,
-    "MAX_ATTEMPTS_EXCEEDED": Verdict.EXHAUSTED,
+    "PIN_EXPIRED": CheckVerdict.EXPIRED,
+    "PIN_NOT_FOUND": CheckVerdict.EXPIRED,
+    "MAX_ATTEMPTS_EXCEEDED": CheckVerdict.EXHAUSTED,
 }
 
 
@@ -74,7 +74,7 @@ def send_outcome(reply: Reply) -> Outcome:
     """Return what became of a send."""
     if isinstance(reply, NotConnected):
         return Outcome(kind=OutcomeKind.REFUSED, code=reply.code, retryable=True)
-    if not isinstance(reply, Answer):
+    if not isinstance(reply, ProviderResponse):
         return Outcome(kind=OutcomeKind.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
         return _taken(reply)
@@ -89,7 +89,7 @@ def send_outcome(reply: Reply) -> Outcome:
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=reply.status)
 
 
-def _not_taken(reply: Answer, code: str, *, is_own: bool) -> Outcome:
+def _not_taken(reply: ProviderResponse, code: str, *, is_own: bool) -> Outcome:
     if reply.status == 429 or code.startswith(_THROTTLED):
         return _refused(reply, code, retryable=True)
     if not is_own:
@@ -103,9 +103,9 @@ def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
 
     Whether the answer names the same pinId is not documented: the one it names is the one to check.
     """
-    if isinstance(reply, Answer) and reply.status == 404 and (code := own_error(reply.body)):
+    if isinstance(reply, ProviderResponse) and reply.status == 404 and (code := own_error(reply.body)):
         return replace(_refused(reply, code), pin_unknown=True)
-    if isinstance(reply, Answer) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
+    if isinstance(reply, ProviderResponse) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
         reply = replace(reply, body={**reply.body, "pinId": pin_id})
     return send_outcome(reply)
 
@@ -115,7 +115,7 @@ def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
 
     The 404 itself does not say it: "Application or message with given ID cannot be found."
     """
-    if not isinstance(reply, Answer):
+    if not isinstance(reply, ProviderResponse):
         return RefusalCause.UNCLEAR
     if reply.status == 401 and own_error(reply.body):
         return RefusalCause.KEY
@@ -132,7 +132,7 @@ def sent_times(reply: Reply) -> list[datetime] | None:
 
     Documented as milliseconds while the official sample shows seconds: ten digits are seconds, 0 is never.
     """
-    if not isinstance(reply, Answer) or not 200 <= reply.status < 300:
+    if not isinstance(reply, ProviderResponse) or not 200 <= reply.status < 300:
         return None
     found = reply.body.get("verifications") if isinstance(reply.body, dict) else reply.body
     if not isinstance(found, list):
@@ -145,7 +145,7 @@ def sent_times(reply: Reply) -> list[datetime] | None:
     ]
 
 
-def _refused(reply: Answer, code: str, *, retryable: bool = False) -> Outcome:
+def _refused(reply: ProviderResponse, code: str, *, retryable: bool = False) -> Outcome:
     return Outcome(
         kind=OutcomeKind.REFUSED,
         code=code,
@@ -155,7 +155,7 @@ def _refused(reply: Answer, code: str, *, retryable: bool = False) -> Outcome:
     )
 
 
-def _taken(reply: Answer) -> Outcome:
+def _taken(reply: ProviderResponse) -> Outcome:
     fields = reply.body if isinstance(reply.body, dict) else {}
     sms, call = word(fields.get("smsStatus")), word(fields.get("callStatus"))
     # Of an SMS the one word for success is known; what a call may be at this moment is an open list.
@@ -183,34 +183,34 @@ def _taken(reply: Answer) -> Outcome:
 def judgement(reply: Reply) -> Judgement:
     """Return what the provider said of a code. Only `verified: true` is a success."""
     if isinstance(reply, NotConnected):
-        return Judgement(verdict=Verdict.UNJUDGED, code=reply.code)
-    if not isinstance(reply, Answer):
-        return Judgement(verdict=Verdict.UNKNOWN, code=reply.code)
+        return Judgement(verdict=CheckVerdict.UNJUDGED, code=reply.code)
+    if not isinstance(reply, ProviderResponse):
+        return Judgement(verdict=CheckVerdict.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
         return _judged(reply)
-    verdict, own = Verdict.UNJUDGED, own_error(reply.body)
+    verdict, own = CheckVerdict.UNJUDGED, own_error(reply.body)
     if own and 400 <= reply.status < 500:
         verdict = _GUIDES_WORDS.get(own, verdict)
         if reply.status == 404 and own.endswith(_NOT_THERE):
-            verdict = Verdict.EXPIRED
+            verdict = CheckVerdict.EXPIRED
     code = error_code(reply.body) or f"http_{reply.status}"
     return Judgement(verdict=verdict, code=code, http_status=reply.status)
 
 
-def _judged(reply: Answer) -> Judgement:
+def _judged(reply: ProviderResponse) -> Judgement:
     fields = reply.body if isinstance(reply.body, dict) else {}
     verified = fields.get("verified")
     error = word(fields.get("pinError")) or ""
     if verified is True:
-        return Judgement(verdict=Verdict.CORRECT, code=error or "VERIFIED", http_status=reply.status)
+        return Judgement(verdict=CheckVerdict.CORRECT, code=error or "VERIFIED", http_status=reply.status)
     if verified is not False:
-        return Judgement(verdict=Verdict.UNKNOWN, code="answer_not_understood", http_status=reply.status)
+        return Judgement(verdict=CheckVerdict.UNKNOWN, code="answer_not_understood", http_status=reply.status)
     if "EXPIRED" in error:
-        verdict = Verdict.EXPIRED
+        verdict = CheckVerdict.EXPIRED
     elif "ATTEMPTS" in error or fields.get("attemptsRemaining") == 0:
-        verdict = Verdict.EXHAUSTED
+        verdict = CheckVerdict.EXHAUSTED
     else:
-        verdict = Verdict.WRONG
+        verdict = CheckVerdict.WRONG
     return Judgement(
         verdict=verdict, code="WRONG_PIN" if error in _NO_ERROR else error, http_status=reply.status
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otpqueue.operations.admission.stop_sending import SendingSwitch, StopShown
-from otpqueue.operations.alerts.admin import AlertDesk
+from otpqueue.operations.admission.stop_sending import SendingSwitch, StopDetails
+from otpqueue.operations.alerts.admin import AlertAdmin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Banner:
     """The content of the banner."""
 
-    stops: tuple[StopShown, ...]
+    stops: tuple[StopDetails, ...]
     alerts_open: int
 
 
@@ -21,7 +21,7 @@ class ReadBanner:
     """Reads the banner."""
 
     switch: SendingSwitch
-    alerts: AlertDesk
+    alerts: AlertAdmin
 
     def __call__(self) -> Banner:
         """Return the banner. Raises DatabaseUnavailable."""

@@ -11,12 +11,12 @@ from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from otpqueue.domain.caps import Scope
-from otpqueue.domain.circuit import State
+from otpqueue.domain.caps import CapScope
+from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.heartbeats import Heartbeat, Life, life_of_beat, life_of_queues, widest_skew_s
+from otpqueue.domain.heartbeats import Heartbeat, Liveness, life_of_beat, life_of_queues, widest_skew_s
 from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, call_failure, most_frequent_failure
-from otpqueue.domain.stats import Tally
+from otpqueue.domain.stats import MetricTally
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES
 from otpqueue.store import heartbeats, stops
@@ -29,10 +29,10 @@ MOST_SKEW_S = 5.0
 
 _NOW = timedelta(minutes=1)
 _LATELY = timedelta(minutes=5)
-_WORKING = {Life.RUNNING, Life.STARTING}
+_WORKING = {Liveness.RUNNING, Liveness.STARTING}
 
 
-class Provider(StrEnum):
+class ProviderHealth(StrEnum):
     """The state of Infobip, judged by the calls that were made; no call is made to find out."""
 
     CONNECTED = "connected"
@@ -48,7 +48,7 @@ class Provider(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Healthy:
+class HealthStatus:
     """What works, in the guide's words."""
 
     database: bool
@@ -56,30 +56,30 @@ class Healthy:
     """Whether the database has the tables."""
     redis: bool
     """Whether Redis answers and takes what we write."""
-    infobip: Provider
+    infobip: ProviderHealth
     heartbeats: tuple[Heartbeat, ...] | None
     """The last heartbeat of each process; None while Postgres is down."""
     call_failure: CallFailure | None = None
     """The most frequent cause of failed calls in the window of `infobip`; None if none failed."""
     redis_refuses: bool = False
     """Whether it answers, but refuses: a replica, one without memory, one that denies us commands."""
-    stopped: frozenset[Scope] = frozenset()
+    stopped: frozenset[CapScope] = frozenset()
     """For what an operator has stopped sending: that is a wish, not an illness."""
 
     @property
-    def queues(self) -> dict[str, Life] | None:
+    def queues(self) -> dict[str, Liveness] | None:
         """How each queue is served; None while Postgres is down."""
         return None if self.heartbeats is None else life_of_queues(self.heartbeats, QUEUES)
 
     @property
-    def beat(self) -> Life | None:
+    def beat(self) -> Liveness | None:
         """The state of beat; None while Postgres is down."""
         return None if self.heartbeats is None else life_of_beat(self.heartbeats)
 
     @property
     def infobip_status(self) -> str:
         """The state of Infobip with its cause: `connected`, `failing: answers 5xx`, `paused: no answer`."""
-        if self.call_failure and self.infobip in {Provider.FAILING, Provider.PAUSED}:
+        if self.call_failure and self.infobip in {ProviderHealth.FAILING, ProviderHealth.PAUSED}:
             return f"{self.infobip}: {self.call_failure}"
         return self.infobip.value
 
@@ -97,7 +97,7 @@ class Healthy:
     def whole(self) -> bool:
         """Whether codes asked for now will leave in time, and what is too old will be deleted."""
         # Without traffic there is no call to judge by, which is not an error.
-        provider = self.infobip in {Provider.CONNECTED, Provider.QUIET}
+        provider = self.infobip in {ProviderHealth.CONNECTED, ProviderHealth.QUIET}
         staffed = self.queues is not None and {*self.queues.values(), self.beat} <= _WORKING
         on_time = abs(self.skew_s or 0) <= MOST_SKEW_S
         return self.serves and self.redis and provider and staffed and on_time
@@ -108,17 +108,17 @@ class CheckHealth:
     """Checks health."""
 
     engine: Engine
-    circuit: Callable[[], State]
+    circuit: Callable[[], CircuitState]
     """Asks Redis. Raises RedisError."""
     redis_writes: Callable[[], None]
     """Does what counting needs. Raises RedisError."""
     provider_ids: Callable[[], ProviderIds | None]
 
-    def __call__(self, *, now: datetime) -> Healthy:
+    def __call__(self, *, now: datetime) -> HealthStatus:
         """Look at each part; never raises for a part that is down."""
         database = migrated = False
-        provider = Provider.UNKNOWN
-        stopped: frozenset[Scope] = frozenset()
+        provider = ProviderHealth.UNKNOWN
+        stopped: frozenset[CapScope] = frozenset()
         signs, failure = None, None
         try:
             with connection(self.engine) as conn:
@@ -129,20 +129,20 @@ class CheckHealth:
                 signs = tuple(heartbeats.living(conn))
                 provider, failure = _judge_calls(conn, now)
             if self.provider_ids() is None:
-                provider = Provider.NOT_CONFIGURED
+                provider = ProviderHealth.NOT_CONFIGURED
             migrated = True
         except (DatabaseUnavailable, ProgrammingError):
             pass  # what was not reached stays False
         redis = closed = True
         redis_refuses = False
         try:
-            closed = self.circuit() is State.CLOSED
+            closed = self.circuit() is CircuitState.CLOSED
             self.redis_writes()
         except RedisError as error:
             redis, redis_refuses = False, isinstance(error, ResponseError)
-        if not closed and provider is not Provider.NOT_CONFIGURED:
-            provider = Provider.PAUSED
-        return Healthy(
+        if not closed and provider is not ProviderHealth.NOT_CONFIGURED:
+            provider = ProviderHealth.PAUSED
+        return HealthStatus(
             database=database,
             migrated=migrated,
             redis=redis,
@@ -154,20 +154,20 @@ class CheckHealth:
         )
 
 
-def _judge_calls(conn: Connection, now: datetime) -> tuple[Provider, CallFailure | None]:
+def _judge_calls(conn: Connection, now: datetime) -> tuple[ProviderHealth, CallFailure | None]:
     this_minute = now.replace(second=0, microsecond=0)
-    state, failure = Provider.QUIET, None
+    state, failure = ProviderHealth.QUIET, None
     for window in (_NOW, _LATELY):
         since = this_minute - window
-        tally = Tally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+        tally = MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
         failure = most_frequent_failure(tally)
         if calls := sum(tally.n(metric) for metric in PROVIDER_CALLS):
-            state = Provider.FAILING if 2 * _count_failed(tally) > calls else Provider.CONNECTED
+            state = ProviderHealth.FAILING if 2 * _count_failed(tally) > calls else ProviderHealth.CONNECTED
             break
     return state, failure
 
 
-def _count_failed(tally: Tally) -> int:
+def _count_failed(tally: MetricTally) -> int:
     """Return the number of failed calls. A 404 may be about one code or template alone and does not count."""
     return sum(
         n

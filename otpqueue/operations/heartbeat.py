@@ -11,10 +11,10 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.heartbeats import EVERY_S, Kind
+from otpqueue.domain.heartbeats import EVERY_S, ProcessKind
 from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection, run
-from otpqueue.store.heartbeats import Sign
+from otpqueue.store.heartbeats import ProcessReport
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -23,7 +23,7 @@ _FORGET_EVERY = 100
 """With one beat of so many, and the first, processes that are long gone are forgotten."""
 
 
-class Heart:
+class HeartbeatReporter:
     """The heart of one process. It beats in a thread of its own, however busy the others are.
 
     With `in_touch_for_s` the process is in touch with the broker for so long after `touch`; without, always.
@@ -34,7 +34,7 @@ class Heart:
         self,
         *,
         engine: Engine,
-        kind: Kind,
+        kind: ProcessKind,
         name: str,
         version: str,
         clock: Callable[[], datetime],
@@ -85,7 +85,7 @@ class Heart:
         # Connected before time is measured.
         with connection(self._engine) as conn:
             before, begun = self._clock(), time.monotonic()
-            sign = Sign(
+            sign = ProcessReport(
                 process=self.process,
                 kind=self.kind,
                 queues=self._queues,

@@ -15,7 +15,7 @@ from otpqueue.store.vault import Vault
 
 
 @dataclass(frozen=True, kw_only=True)
-class TellHistory:
+class ReadHistory:
     """Tells histories."""
 
     engine: Engine

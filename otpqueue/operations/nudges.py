@@ -41,7 +41,7 @@ _UNREAD_S = 0.05
 """How long the listener waits at most for the pump to look before it listens again."""
 
 
-class Looks:
+class LookSchedule:
     """The schedule of one job's looks. Times are of the monotonic clock, in seconds. Not thread-safe."""
 
     def __init__(self, *, now: float, linger_s: float, horizon_s: float) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.infobip import provisioning
-from otpqueue.infobip.provisioning import Wanted
+from otpqueue.infobip.provisioning import WantedConfiguration
 from otpqueue.infobip.transport import Transport
 from otpqueue.store import provider_ids
 from otpqueue.store.engine import connection, transaction
@@ -33,7 +33,7 @@ class Provision:
 
     engine: Engine
     base_url: str
-    wanted: Wanted
+    wanted: WantedConfiguration
     given: ProviderIds | None
     """Ids from the environment: they win, and nothing is provisioned."""
 

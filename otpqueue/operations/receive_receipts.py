@@ -25,7 +25,7 @@ log = get_logger(__name__)
 _PULLS_AT_MOST = 20
 
 
-class Reports(Protocol):
+class ReportSource(Protocol):
     """A provider that gives out delivery reports, each once."""
 
     def reports(self) -> list[Receipt]:
@@ -81,7 +81,7 @@ class ReceiveReceipts:
             log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
         self.tell((one.client_id, one.status) for one in moved)
 
-    def pull(self, provider: Reports, *, now: datetime) -> int:
+    def pull(self, provider: ReportSource, *, now: datetime) -> int:
         """Take in all reports that the provider has ready; return how many were new.
 
         The provider gives each report out once: none is taken while Postgres is away (DatabaseUnavailable),

@@ -20,12 +20,12 @@ from otpqueue.domain.errors import (
     IdempotencyKeyReused,
     RequestNotFound,
 )
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest
 from otpqueue.store import idempotency, requests
 from otpqueue.store.accepting import KeyToKeep
 from otpqueue.store.engine import connection
-from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.idempotency import HeldKey, IdempotencyKey, UsedKey
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import logs
 
@@ -35,7 +35,7 @@ _ERASED = "What this Idempotency-Key was used for has been erased."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replays:
+class IdempotentResponses:
     """The answers that are kept with Idempotency-Keys."""
 
     engine: Engine
@@ -45,16 +45,22 @@ class Replays:
     lease_s: float
     """How long a call holds its key; longer than any call takes. After that another may take it over."""
 
-    def key(self, call: Call, *, client_id: UUID) -> Key:
+    def key(self, call: IdempotentCall, *, client_id: UUID) -> IdempotencyKey:
         """Return what a call's key and body are stored as."""
-        return Key(
+        return IdempotencyKey(
             client_id=client_id,
             key_hashes=self.vault.idempotency_hashes(call.name, call.key),
             fingerprints=self.vault.body_hashes(call.body),
         )
 
     def to_keep(
-        self, call: Call, answer: Answer, *, number: str | None, client_id: UUID, now: datetime
+        self,
+        call: IdempotentCall,
+        answer: StoredResponse,
+        *,
+        number: str | None,
+        client_id: UUID,
+        now: datetime,
     ) -> KeyToKeep:
         """Return what is kept of a call whose answer is known before its work is done.
 
@@ -66,7 +72,7 @@ class Replays:
             expires_at=now + self.keep,
         )
 
-    def answer(self, key: Key, used: Used, *, number: str | None) -> Answer:
+    def answer(self, key: IdempotencyKey, used: UsedKey, *, number: str | None) -> StoredResponse:
         """Return the kept answer to a call that was made before; `number` is the one in it, masked.
 
         Raises IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
@@ -87,7 +93,12 @@ class Replays:
         return used.answer.with_digits(number)
 
     def hold(
-        self, call: Call | None, *, make: Callable[[OtpRequest], Answer], client_id: UUID, now: datetime
+        self,
+        call: IdempotentCall | None,
+        *,
+        make: Callable[[OtpRequest], StoredResponse],
+        client_id: UUID,
+        now: datetime,
     ) -> HeldCall:
         """Hold the key of a call for `lease_s`, or find the answer to the first one.
 
@@ -98,7 +109,7 @@ class Replays:
         key, expires_at = self.key(call, client_id=client_id), now + self.keep
         with connection(self.engine) as conn:
             found = idempotency.take(conn, key, lease_s=self.lease_s, now=now, expires_at=expires_at)
-            if isinstance(found, Held):
+            if isinstance(found, HeldKey):
                 return HeldCall(engine=self.engine, make=make, held=found, now=now, expires_at=expires_at)
             number = requests.read_number(conn, found.request_id, self.vault) if found.request_id else None
         return HeldCall(engine=self.engine, make=make, answer=self.answer(key, found, number=number))
@@ -109,12 +120,12 @@ class HeldCall:
     """A call that may hold its Idempotency-Key; when its block fails the key is released."""
 
     engine: Engine
-    make: Callable[[OtpRequest], Answer]
-    held: Held | None = None
+    make: Callable[[OtpRequest], StoredResponse]
+    held: HeldKey | None = None
     """None for a call without key, and for a repetition."""
     now: datetime | None = None
     expires_at: datetime | None = None
-    answer: Answer | None = None
+    answer: StoredResponse | None = None
     """The answer: of the first call if this one repeats it, and of this one once it is done."""
 
     def keep(self, conn: Connection, request: OtpRequest) -> bool:

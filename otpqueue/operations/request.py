@@ -18,12 +18,12 @@ from otpqueue.domain import phone
 from otpqueue.domain.errors import DatabaseUnavailable, IdempotencyInProgress, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCodes
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest, Reason
-from otpqueue.operations.admission.admit import Admission, Attempt
+from otpqueue.operations.admission.admit import Admission, AdmissionAttempt
 from otpqueue.operations.admission.applicant import Applicant
 from otpqueue.operations.admission.limits import CallRate
-from otpqueue.operations.replay import Replays
+from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.store import accepting
 from otpqueue.store.accepting import AcceptResult, KeyToKeep, NewRequest
 from otpqueue.store.vault import Vault
@@ -36,7 +36,7 @@ _QUESTIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeWanted:
+class RequestedCode:
     """What a caller asks for."""
 
     phone_number: str
@@ -55,14 +55,14 @@ class RequestCode:
     engine: Engine
     vault: Vault
     admission: Admission
-    replays: Replays
+    replays: IdempotentResponses
     send_within: timedelta
     max_checks: int
     allow_documentation: bool
     fixed_codes: FixedCodes = field(default_factory=FixedCodes)
 
     def __call__(
-        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None = None
+        self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None = None
     ) -> OtpRequest:
         """Store a request as due and wake a worker; an older live one for the same person is cancelled.
 
@@ -77,14 +77,14 @@ class RequestCode:
 
     def once(
         self,
-        wanted: CodeWanted,
+        wanted: RequestedCode,
         *,
-        call: Call | None,
-        answer: Callable[[OtpRequest], Answer],
+        call: IdempotentCall | None,
+        answer: Callable[[OtpRequest], StoredResponse],
         client_id: UUID,
         now: datetime,
         rate: CallRate | None = None,
-    ) -> Answer:
+    ) -> StoredResponse:
         """Return the answer to `call`: the first one if it is a repetition, which costs none of the limits.
 
         None is a call without an Idempotency-Key. Only the answer of an accepted call is kept. Raises as a
@@ -101,7 +101,7 @@ class RequestCode:
 
     def _accept(
         self, applicant: Applicant, new: NewRequest, *, rate: CallRate | None, keep: KeyToKeep | None
-    ) -> Answer | None:
+    ) -> StoredResponse | None:
         """Store a request; return the answer of an earlier call instead if this one repeats it."""
         mark = f"{new.client_id.hex}/{keep.key.key_hashes[0].hex()}" if keep else None
         with self.admission.attempt(applicant, rate=rate, mark=mark) as attempt:
@@ -112,7 +112,7 @@ class RequestCode:
         self._report(new, result)
         return None
 
-    def _store(self, new: NewRequest, attempt: Attempt, keep: KeyToKeep | None) -> AcceptResult:
+    def _store(self, new: NewRequest, attempt: AdmissionAttempt, keep: KeyToKeep | None) -> AcceptResult:
         """Store a request, or find an earlier call; raise what refuses it.
 
         One call, unless the guard is in enforce mode and must be asked again.
@@ -151,7 +151,7 @@ class RequestCode:
         log.info("otp_requested", otp_id=str(new.id), client_id=client_id, country=new.phone.country)
 
     def _read(
-        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None
+        self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None
     ) -> tuple[Applicant, NewRequest]:
         number = self._number(wanted, client_id=client_id, now=now, rate=rate)
         is_test = self.fixed_codes.of(number.e164, now=now) is not None
@@ -185,7 +185,7 @@ class RequestCode:
         return applicant, new
 
     def _number(
-        self, wanted: CodeWanted, *, client_id: UUID, now: datetime, rate: CallRate | None
+        self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None
     ) -> PhoneNumber:
         try:
             return phone.parse(

@@ -21,7 +21,7 @@ from otpqueue.domain.errors import (
     ResendTooLate,
     ResendTooSoon,
 )
-from otpqueue.domain.guard import Counted
+from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.request import MAX_SENDS, RESEND_HEADROOM, Channel, OtpRequest, SendState
 from otpqueue.operations.admission.admit import Admission
 from otpqueue.operations.admission.applicant import Applicant
@@ -106,7 +106,7 @@ class ResendCode:
         *,
         client_id: UUID,
         channel: Channel | None,
-        guard: Counted | None,
+        guard: CountedSend | None,
         now: datetime,
         held: HeldCall | None,
     ) -> OtpRequest:

@@ -10,10 +10,17 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.search import SIGNATURE_BYTES, Filters, Page, Position, from_cursor, to_cursor
+from otpqueue.domain.search import (
+    SIGNATURE_BYTES,
+    SearchPage,
+    SearchFilters,
+    SearchPosition,
+    from_cursor,
+    to_cursor,
+)
 from otpqueue.store import clients, search
 from otpqueue.store.engine import connection
-from otpqueue.store.search import Sought
+from otpqueue.store.search import SearchTerms
 from otpqueue.store.vault import Vault
 
 
@@ -25,7 +32,7 @@ class SearchRequests:
     vault: Vault
     window: int = search.WINDOW
 
-    def __call__(self, filters: Filters, *, reader: UUID, cursor: str | None, limit: int) -> Page:
+    def __call__(self, filters: SearchFilters, *, reader: UUID, cursor: str | None, limit: int) -> SearchPage:
         """Return a page of what the filters let through; it may be short while there is a `next_cursor`.
 
         A cursor is good for the reader (a client) and the filters that it was given for, and for no others.
@@ -37,7 +44,7 @@ class SearchRequests:
             number_hashes = self.vault.stored_hashes(phone.stored_forms(filters.phone_number))
         after = self._read(cursor, reader, filters) if cursor else None
         with connection(self.engine) as conn:
-            sought = Sought(
+            sought = SearchTerms(
                 number_hashes=number_hashes,
                 status=filters.status,
                 created_after=filters.created_after,
@@ -48,9 +55,9 @@ class SearchRequests:
                 conn, sought, after=after, limit=limit, window=self.window, vault=self.vault
             )
         next_cursor = to_cursor(last, self._sign(last, reader, filters)) if last else None
-        return Page(found=tuple(found), next_cursor=next_cursor)
+        return SearchPage(found=tuple(found), next_cursor=next_cursor)
 
-    def _read(self, cursor: str, reader: UUID, filters: Filters) -> Position:
+    def _read(self, cursor: str, reader: UUID, filters: SearchFilters) -> SearchPosition:
         try:
             position, signature = from_cursor(cursor)
         except ValueError:
@@ -59,7 +66,7 @@ class SearchRequests:
             raise _no_cursor()
         return position
 
-    def _sign(self, position: Position, reader: UUID, filters: Filters) -> bytes:
+    def _sign(self, position: SearchPosition, reader: UUID, filters: SearchFilters) -> bytes:
         signed = f"{reader}\n{position.to_bytes().hex()}\n{filters.text()}"
         return self.vault.cursor_hash(signed)[:SIGNATURE_BYTES]
 

@@ -28,31 +28,31 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue.domain.caps import Caps
-from otpqueue.domain.circuit import Permit, Sign, sign_of
+from otpqueue.domain.circuit import CircuitSignal, ClaimPermit, sign_of
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import cool_down_s
 from otpqueue.domain.sending import (
     RETURNED,
     TEMPLATE_NOT_FOUND,
-    Evidence,
-    Message,
     Outcome,
+    OutcomeEvidence,
     OutcomeKind,
+    OutgoingMessage,
     RefusalCause,
     SendingPolicy,
-    Sms,
+    SmsProvider,
     decide,
 )
 from otpqueue.domain.templates import ProviderIds, Senders
 from otpqueue.domain.webhooks import Tell, tell_nobody
-from otpqueue.operations.nudges import Looks, NudgeListener, Nudges
+from otpqueue.operations.nudges import LookSchedule, NudgeListener, Nudges
 from otpqueue.store import claims, receipts
-from otpqueue.store.attempts import AttemptKey, Result
+from otpqueue.store.attempts import AttemptKey, AttemptResult
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import logs, metrics, traces
-from otpqueue.telemetry.traces import Attributes, Kind, Span, Tracer
+from otpqueue.telemetry.traces import Attributes, Span, SpanKind, Tracer
 
 log = logs.get_logger(__name__)
 
@@ -97,11 +97,11 @@ _ABANDONED_S = 0.2
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """What a sender thread did."""
 
-    result: Result
-    sign: Sign
+    result: AttemptResult
+    sign: CircuitSignal
     """What it says of the provider."""
     probe: bool
     """Whether it asked on behalf of all, the circuit being half open."""
@@ -116,7 +116,7 @@ class Sent:
         return self.result.request_id, self.result.attempt
 
 
-class Signal(Enum):
+class JobSignal(Enum):
     """What a job may be told besides finished sends and nudges."""
 
     STOP = "stop"
@@ -126,12 +126,12 @@ class Signal(Enum):
     """A sender thread has ended without an outcome."""
 
 
-Event = Sent | Signal | int
+Event = SendResult | JobSignal | int
 """A finished send, a signal, or how many nudges there were."""
 
 
 @dataclass(frozen=True)
-class Held:
+class HoldTimer:
     """How long something has been held, whatever the host's clock does meanwhile."""
 
     since: datetime
@@ -149,13 +149,13 @@ class Held:
         return self.since + timedelta(seconds=self.seconds)
 
 
-class Breaker(Protocol):
+class CircuitBreaker(Protocol):
     """What stops all workers from asking a provider that is not well."""
 
-    def take(self) -> tuple[Permit, float]:
+    def take(self) -> tuple[ClaimPermit, float]:
         """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
 
-    def note(self, signs: list[tuple[Sign, bool]]) -> None:
+    def note(self, signs: list[tuple[CircuitSignal, bool]]) -> None:
         """Note what attempts said of the provider, each with whether it was the probe."""
 
 
@@ -184,9 +184,9 @@ class _Job:
         self.is_hurried = False
         """Whether it is to look now."""
         self.in_flight = 0
-        self.signs: list[tuple[Sign, bool]] = []
+        self.signs: list[tuple[CircuitSignal, bool]] = []
         """What finished attempts say of the provider, not noted yet."""
-        self.finished: list[Sent] = []
+        self.finished: list[SendResult] = []
         """What is still to be recorded."""
         self.record_at = 0.0
         self.has_locked = False
@@ -221,7 +221,7 @@ class _Job:
                 event = self.events.get_nowait()
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Sent):
+        if isinstance(event, SendResult):
             self.in_flight -= 1
             self.signs.append((event.sign, event.probe))
             if not self.finished:
@@ -229,9 +229,9 @@ class _Job:
             self.finished.append(event)
         elif isinstance(event, int):
             self.nudges += event
-        elif event is Signal.CRASHED:
+        elif event is JobSignal.CRASHED:
             self.in_flight -= 1
-        elif event is Signal.LOOK:
+        elif event is JobSignal.LOOK:
             self.is_hurried = True
 
 
@@ -243,9 +243,9 @@ class Pump:
         *,
         engine: Engine,
         vault: Vault,
-        sms: Sms,
+        sms: SmsProvider,
         provider_ids: Callable[[], ProviderIds | None],
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
@@ -284,7 +284,7 @@ class Pump:
         """Claim no more: what is being sent is finished, what is claimed but not sent is given back."""
         self._stop.set()
         self._nudge.set()
-        self._tell_claimer(Signal.STOP)
+        self._tell_claimer(JobSignal.STOP)
 
     def abandon(self, *, within_s: float) -> int:
         """Stop, and wait for no send that is in flight; return how many were, once the rest is recorded.
@@ -310,7 +310,7 @@ class Pump:
 
     def _run(self) -> None:
         self._nudge.set()
-        self._tell_claimer(Signal.LOOK)
+        self._tell_claimer(JobSignal.LOOK)
         # Whoever finds the claiming taken has left its nudge, which the holder looks at after letting go.
         while self._nudge.is_set() and not self._stop.is_set() and self._claiming.acquire(blocking=False):
             job = _Job()
@@ -353,7 +353,9 @@ class Pump:
                 self._nudge.set()
 
     def _take_turns(self, job: _Job, ids: ProviderIds, end: float) -> None:
-        looks = Looks(now=time.monotonic(), linger_s=self._settings.linger_s, horizon_s=self._settings.job_s)
+        looks = LookSchedule(
+            now=time.monotonic(), linger_s=self._settings.linger_s, horizon_s=self._settings.job_s
+        )
         while not self._stop.is_set():
             self._await_turn(job, looks, end)
             if self._stop.is_set():
@@ -371,10 +373,10 @@ class Pump:
         elif self._listener:
             self._listener.hand_over()
 
-    def _is_over(self, job: _Job, looks: Looks) -> bool:
+    def _is_over(self, job: _Job, looks: LookSchedule) -> bool:
         return job.is_idle and looks.is_over(time.monotonic())
 
-    def _look_once_more(self, job: _Job, looks: Looks, ids: ProviderIds) -> bool:
+    def _look_once_more(self, job: _Job, looks: LookSchedule, ids: ProviderIds) -> bool:
         """Stop lingering; return whether a caller who saw the flag before has committed since."""
         if not self._listener:
             return False
@@ -389,7 +391,7 @@ class Pump:
         self._listener.start()
         return True
 
-    def _await_turn(self, job: _Job, looks: Looks, end: float) -> None:
+    def _await_turn(self, job: _Job, looks: LookSchedule, end: float) -> None:
         pause_s = job.turn_at - time.monotonic()
         if pause_s > 0:
             # What comes meanwhile need not wake this thread once for each.
@@ -408,7 +410,7 @@ class Pump:
                 return
             job.wait(due)
 
-    def _turn_due(self, job: _Job, looks: Looks, now: float) -> float:
+    def _turn_due(self, job: _Job, looks: LookSchedule, now: float) -> float:
         due = looks.at if self._has_room(job) else now + _AGAIN_S
         return min(due, job.record_due, job.match_at if job.unmatched else math.inf)
 
@@ -417,7 +419,7 @@ class Pump:
         free = self._settings.threads - self._busy
         return free > 0 and not (job.in_flight and free < self._settings.threads // 4)
 
-    def _take_turn(self, job: _Job, looks: Looks, ids: ProviderIds) -> None:
+    def _take_turn(self, job: _Job, looks: LookSchedule, ids: ProviderIds) -> None:
         now = time.monotonic()
         if job.unmatched and now >= job.match_at:
             self._match_early_receipts(job)
@@ -434,16 +436,16 @@ class Pump:
             claimed = self._record_and_claim(job, looks, ids, slots=slots, probe=probe)
         finally:
             if probe and not claimed:
-                self._breaker.note([(Sign.NONE, True)])
+                self._breaker.note([(CircuitSignal.NONE, True)])
 
-    def _permitted(self, looks: Looks, now: float) -> tuple[int, bool]:
+    def _permitted(self, looks: LookSchedule, now: float) -> tuple[int, bool]:
         """Return how many requests may be claimed now, and whether as the probe."""
         if now >= self._permit_until:
             permit, pause_s = self._breaker.take()
-            if permit is Permit.NOTHING:
+            if permit is ClaimPermit.NOTHING:
                 looks.put_off(now + min(pause_s, _BLOCKED_S))
                 return 0, False
-            if permit is Permit.PROBE:
+            if permit is ClaimPermit.PROBE:
                 return 1, True
             self._permit_until = now + _PERMIT_S
         return self._settings.threads - self._busy, False
@@ -452,12 +454,14 @@ class Pump:
         if job.signs:
             signs, job.signs = job.signs, []
             self._breaker.note(signs)
-            if any(sign is not Sign.ALIVE for sign, _ in signs):
+            if any(sign is not CircuitSignal.ALIVE for sign, _ in signs):
                 self._permit_until = 0.0
 
-    def _record_and_claim(self, job: _Job, looks: Looks, ids: ProviderIds, *, slots: int, probe: bool) -> int:
+    def _record_and_claim(
+        self, job: _Job, looks: LookSchedule, ids: ProviderIds, *, slots: int, probe: bool
+    ) -> int:
         self._nudge.clear()
-        held = Held(self._clock(), time.monotonic())
+        held = HoldTimer(self._clock(), time.monotonic())
         turn = self._turn(job, slots=slots, now=held.since)
         now = time.monotonic()
         found = turn.claims
@@ -496,7 +500,7 @@ class Pump:
             self._call_at = now + _CALL_PAUSES_S[min(self._calls, len(_CALL_PAUSES_S) - 1)]
             self._calls += 1
 
-    def _turn(self, job: _Job, *, slots: int, now: datetime) -> claims.Turn:
+    def _turn(self, job: _Job, *, slots: int, now: datetime) -> claims.PumpTurn:
         batch, job.finished = job.finished, []
         begun = time.monotonic()
         try:
@@ -522,7 +526,7 @@ class Pump:
             self._recorded(job, batch, turn)
         return turn
 
-    def _recorded(self, job: _Job, batch: list[Sent], turn: claims.Turn) -> None:
+    def _recorded(self, job: _Job, batch: list[SendResult], turn: claims.PumpTurn) -> None:
         locked = [one for one in batch if one.key in turn.locked] if turn.locked else []
         if locked:
             batch = [one for one in batch if one.key not in turn.locked]
@@ -568,7 +572,7 @@ class Pump:
 
     def _record_singly(self, job: _Job) -> None:
         """Record outcomes one by one, since Postgres refuses one of them for good; that one is dropped."""
-        kept: list[Sent] = []
+        kept: list[SendResult] = []
         finished, job.finished = job.finished, []
         for position, one in enumerate(finished):
             job.finished = [one]
@@ -586,7 +590,7 @@ class Pump:
         self._keep(job, kept)
         job.has_locked = bool(job.finished)
 
-    def _keep(self, job: _Job, outcomes: list[Sent]) -> None:
+    def _keep(self, job: _Job, outcomes: list[SendResult]) -> None:
         """Keep outcomes to record them later, as long as anybody can make use of them."""
         since = time.monotonic() - self._settings.code_lifetime_s
         job.finished += [one for one in outcomes if one.at > since]
@@ -606,7 +610,7 @@ class Pump:
         else:
             self._tell((one.client_id, one.status) for one in moved)
 
-    def _send(self, job: _Job, claim: Claim, ids: ProviderIds, held: Held, *, probe: bool) -> None:
+    def _send(self, job: _Job, claim: Claim, ids: ProviderIds, held: HoldTimer, *, probe: bool) -> None:
         """Make one attempt, which goes on with the trace of the call that wants the code sent."""
         attributes: Attributes = {
             "otpqueue.otp_id": str(claim.request_id),
@@ -616,7 +620,7 @@ class Pump:
             "otpqueue.country": claim.country,
         }
         span = self._tracer.begin(
-            "send_code", kind=Kind.INTERNAL, parent=claim.trace_context, attributes=attributes
+            "send_code", kind=SpanKind.INTERNAL, parent=claim.trace_context, attributes=attributes
         )
         with logs.bound(otp_id=str(claim.request_id), client_id=str(claim.client_id)), span:
             try:
@@ -624,16 +628,16 @@ class Pump:
             except Exception:
                 # Its lease expires, and the attempt is recorded as unknown: that is the truth.
                 log.exception("send_crashed", attempt=claim.attempt)
-                job.events.put(Signal.CRASHED)
+                job.events.put(JobSignal.CRASHED)
                 return
             _note(span, result)
         about = {"client_id": str(claim.client_id), **span.ids}
         if result.outcome.misconfigured:
             about |= {"template": ids.template(language=claim.language, country=claim.country)}
         sign = sign_of(result.outcome, is_retry=claim.progress.tries > 1 and not probe)
-        job.events.put(Sent(result, sign, probe, about, time.monotonic()))
+        job.events.put(SendResult(result, sign, probe, about, time.monotonic()))
 
-    def _attempt(self, claim: Claim, ids: ProviderIds, held: Held) -> Result:
+    def _attempt(self, claim: Claim, ids: ProviderIds, held: HoldTimer) -> AttemptResult:
         evidence = None
         try:
             late = held.now >= claim.progress.send_by
@@ -658,7 +662,7 @@ class Pump:
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
                 expires_at = started_at + timedelta(seconds=self._settings.code_lifetime_s)
-        return Result(
+        return AttemptResult(
             request_id=claim.request_id,
             client_id=claim.client_id,
             attempt=claim.attempt,
@@ -679,8 +683,8 @@ class Pump:
             evidence=evidence,
         )
 
-    def _message(self, claim: Claim, ids: ProviderIds) -> Message:
-        return Message(
+    def _message(self, claim: Claim, ids: ProviderIds) -> OutgoingMessage:
+        return OutgoingMessage(
             to=claim.digits,
             channel=claim.channel,
             application_id=ids.application_id,
@@ -690,7 +694,9 @@ class Pump:
             is_test=claim.is_test,
         )
 
-    def _evidence(self, claim: Claim, ids: ProviderIds, started_at: datetime, held: Held) -> Evidence | None:
+    def _evidence(
+        self, claim: Claim, ids: ProviderIds, started_at: datetime, held: HoldTimer
+    ) -> OutcomeEvidence | None:
         # It must not outlast the lease: what is known of the attempt is worth more than what is asked.
         if held.seconds > self._settings.lease_s * 0.7:
             return None
@@ -705,7 +711,7 @@ def _with_template(outcome: Outcome, claim: Claim, ids: ProviderIds) -> Outcome:
     return replace(outcome, code=f"{TEMPLATE_NOT_FOUND}:{template}"[:_CODE_LENGTH])
 
 
-def _note(span: Span, result: Result) -> None:
+def _note(span: Span, result: AttemptResult) -> None:
     outcome = result.outcome
     span.note(
         {
@@ -718,7 +724,7 @@ def _note(span: Span, result: Result) -> None:
         span.fail(outcome.kind.value)
 
 
-def _report(batch: Sequence[Sent], *, moved: Set[AttemptKey]) -> None:
+def _report(batch: Sequence[SendResult], *, moved: Set[AttemptKey]) -> None:
     attempts: Counter[tuple[str, str]] = Counter()
     for one in batch:
         outcome = one.result.outcome
@@ -729,7 +735,7 @@ def _report(batch: Sequence[Sent], *, moved: Set[AttemptKey]) -> None:
         metrics.count(metrics.ATTEMPTS, *labels, by=number)
 
 
-def _report_one(sent: Sent, *, moved: bool) -> None:
+def _report_one(sent: SendResult, *, moved: bool) -> None:
     result, outcome = sent.result, sent.result.outcome
     fields: dict[str, Any] = {
         "otp_id": str(result.request_id),

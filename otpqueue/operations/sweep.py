@@ -81,8 +81,8 @@ class Sweep:
             log.warning("swept", **asdict(swept))
         return swept
 
-    def _expire_unsent(self, now: datetime) -> list[requests.Ended]:
-        unsent: list[requests.Ended] = []
+    def _expire_unsent(self, now: datetime) -> list[requests.EndedRequest]:
+        unsent: list[requests.EndedRequest] = []
         for _ in range(UNSENT_BATCHES):
             batch = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
             unsent += batch
@@ -90,12 +90,12 @@ class Sweep:
                 break
         return unsent
 
-    def _lost(self, claim: attempts.Overdue, now: datetime) -> attempts.Result:
+    def _lost(self, claim: attempts.ExpiredLease, now: datetime) -> attempts.AttemptResult:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         # After an outage of Postgres the worker of an expired lease may know its outcome, and records it
         # within a second: it must come before the code is sent again.
         again_from = now + _LATE_OUTCOME
-        return attempts.Result(
+        return attempts.AttemptResult(
             request_id=claim.request_id,
             attempt=claim.attempt,
             outcome=LEASE_RAN_OUT,
@@ -107,7 +107,7 @@ class Sweep:
         )
 
 
-def _report(lost: Sequence[attempts.Result], moved: Set[tuple[UUID, int]]) -> None:
+def _report(lost: Sequence[attempts.AttemptResult], moved: Set[tuple[UUID, int]]) -> None:
     for result in lost:
         if (result.request_id, result.attempt) in moved:
             log.warning(

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
-from otpqueue.domain.checking import Checker, Judgement, Verdict
+from otpqueue.domain.checking import Checker, CheckVerdict, Judgement
 from otpqueue.domain.errors import (
     AlreadyVerified,
     CheckInProgress,
@@ -69,7 +69,7 @@ _RECORD_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempted:
+class TypedCode:
     """A code as somebody typed it, and what the caller says of him."""
 
     code: str
@@ -124,7 +124,7 @@ class VerifyCode:
     def __call__(
         self,
         request_id: UUID,
-        attempted: Attempted,
+        attempted: TypedCode,
         *,
         client_id: UUID,
         now: datetime,
@@ -187,7 +187,7 @@ class VerifyCode:
             try:
                 return record()
             except DatabaseUnavailable:
-                if judgement.verdict is not Verdict.CORRECT or time.monotonic() >= give_up:
+                if judgement.verdict is not CheckVerdict.CORRECT or time.monotonic() >= give_up:
                     raise
                 log.warning("right_code_not_recorded", otp_id=str(check.request_id))
                 time.sleep(_RECORD_PAUSE_S)
@@ -208,12 +208,12 @@ class VerifyCode:
             span.link(check.trace_context)
             judgement = self.checker.verify(pin_id=check.pin_id, code=code)
             span.note({"otpqueue.verdict": judgement.verdict.value, "otpqueue.code": judgement.code})
-            if judgement.verdict in {Verdict.UNJUDGED, Verdict.UNKNOWN}:
+            if judgement.verdict in {CheckVerdict.UNJUDGED, CheckVerdict.UNKNOWN}:
                 span.fail(judgement.verdict.value)
         return judgement
 
     def newest(
-        self, attempted: Attempted, *, client_id: UUID, now: datetime, held: HeldCall | None = None
+        self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
     ) -> OtpRequest:
         """Check a code against the newest request for the number and session in `attempted`.
 
@@ -229,7 +229,7 @@ class VerifyCode:
         return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
 
     def newest_of_stranger(
-        self, attempted: Attempted, *, client_id: UUID, now: datetime, held: HeldCall | None = None
+        self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
     ) -> OtpRequest:
         """Check a code as `newest` does, for a caller without an API key.
 
@@ -254,7 +254,7 @@ class VerifyCode:
     def _found(
         self,
         request_id: UUID | None,
-        attempted: Attempted,
+        attempted: TypedCode,
         *,
         client_id: UUID,
         now: datetime,
@@ -265,7 +265,7 @@ class VerifyCode:
         logs.bind(otp_id=str(request_id))
         return self(request_id, attempted, client_id=client_id, now=now, held=held)
 
-    def _begin(self, request_id: UUID, attempted: Attempted, *, client_id: UUID, now: datetime) -> OpenCheck:
+    def _begin(self, request_id: UUID, attempted: TypedCode, *, client_id: UUID, now: datetime) -> OpenCheck:
         number_hashes = self._number_hashes(attempted)
         session_hashes = self.vault.session_hashes(attempted.session_id)
         client_ip_hash = self.vault.address_hash(attempted.client_ip)
@@ -310,7 +310,7 @@ class VerifyCode:
                 if time.monotonic() >= give_up:
                     raise
 
-    def _number_hashes(self, attempted: Attempted) -> list[bytes] | None:
+    def _number_hashes(self, attempted: TypedCode) -> list[bytes] | None:
         if attempted.phone_number is None:
             return None
         # Whether such a number may be sent to was decided when it was; here it is only compared.
@@ -336,10 +336,10 @@ def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefus
     return CheckInProgress(retry_after_s=1)
 
 
-def _refusal(request: OtpRequest, verdict: Verdict) -> CheckRefused | ProviderUnavailable:
-    if verdict in {Verdict.UNJUDGED, Verdict.UNKNOWN}:
+def _refusal(request: OtpRequest, verdict: CheckVerdict) -> CheckRefused | ProviderUnavailable:
+    if verdict in {CheckVerdict.UNJUDGED, CheckVerdict.UNKNOWN}:
         return ProviderUnavailable(retry_after_s=2)
-    if verdict is Verdict.WRONG and request.status in {
+    if verdict is CheckVerdict.WRONG and request.status in {
         Status.SENT,
         Status.DELIVERED,
         Status.UNDELIVERED,

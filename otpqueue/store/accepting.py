@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from otpqueue.domain.admission import StoredFacts
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.replay import Answer
+from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.store.engine import fetch
-from otpqueue.store.guard.tallies import GuardQuestion, Taken, guard_taken
-from otpqueue.store.idempotency import Key, Used
+from otpqueue.store.guard.tallies import GuardCount, GuardQuestion, guard_taken
+from otpqueue.store.idempotency import IdempotencyKey, UsedKey
 from otpqueue.store.vault import Vault
 
 _ACCEPT = """
@@ -122,8 +122,8 @@ class NewRequest:
 class KeyToKeep:
     """An Idempotency-Key, and the answer to keep with it if the request is accepted."""
 
-    key: Key
-    answer: Answer = field(repr=False)
+    key: IdempotencyKey
+    answer: StoredResponse = field(repr=False)
     expires_at: datetime
 
 
@@ -135,9 +135,9 @@ class AcceptResult:
     facts: StoredFacts
     replaced: tuple[UUID, ...] = ()
     """The live requests of the same client, number and session that it took the place of."""
-    used: Used | None = None
+    used: UsedKey | None = None
     """The earlier call with the same Idempotency-Key; nothing else was looked at."""
-    guard: Taken | None = None
+    guard: GuardCount | None = None
     """What the pumping guard knew of the send, and whether it was counted; None where it was not asked."""
 
 
@@ -210,14 +210,14 @@ def _facts(row: Any) -> StoredFacts:
     )
 
 
-def _used(row: Any) -> Used:
-    return Used(
+def _used(row: Any) -> UsedKey:
+    return UsedKey(
         fingerprint=row.kept_fingerprint,
         in_progress=row.kept_in_progress,
-        answer=Answer(**row.kept_answer, replayed=True) if row.kept_answer else None,
+        answer=StoredResponse(**row.kept_answer, replayed=True) if row.kept_answer else None,
         request_id=row.kept_request_id,
     )
 
 
-def _stored(answer: Answer) -> dict[str, Any]:
+def _stored(answer: StoredResponse) -> dict[str, Any]:
     return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from otpqueue.domain.caps import Scope
+from otpqueue.domain.caps import CapScope
 from otpqueue.store import clients
 from otpqueue.store.clients import AccessList
 from otpqueue.store.engine import connection, fetch
@@ -58,8 +58,8 @@ def read_current(engine: Engine, *, day: date, judged_since: datetime | None) ->
     (row,) = fetch(engine, _CURRENT, {"day": day, "judged_since": judged_since})
     return CurrentAccess(
         version=row.version,
-        stops=frozenset((Scope(scope), subject) for scope, subject in row.stops),
-        taken={(Scope(scope), subject): taken for scope, subject, taken in row.taken or ()},
+        stops=frozenset((CapScope(scope), subject) for scope, subject in row.stops),
+        taken={(CapScope(scope), subject): taken for scope, subject, taken in row.taken or ()},
         judged={UUID(client_id): (checks, wrong) for client_id, checks, wrong in row.judged or ()},
     )
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, func, select
 
 from otpqueue.domain.request import Resend, SendState, Status
-from otpqueue.domain.sending import Decision, Evidence, Outcome, OutcomeKind, Progress
+from otpqueue.domain.sending import Outcome, OutcomeEvidence, OutcomeKind, SendDecision, SendProgress
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
 
@@ -30,22 +30,22 @@ AttemptKey = tuple[UUID, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overdue:
+class ExpiredLease:
     """A claim whose lease ran out: its worker was killed, or hangs."""
 
     request_id: UUID
     attempt: int
-    progress: Progress
+    progress: SendProgress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class AttemptResult:
     """What became of an attempt, and of its request."""
 
     request_id: UUID
     attempt: int
     outcome: Outcome
-    decision: Decision
+    decision: SendDecision
     started_at: datetime | None
     finished_at: datetime
     latency_ms: int | None
@@ -55,12 +55,12 @@ class Result:
     """When the code stops being good; only for an accepted fresh one."""
     resend_after: datetime | None = None
     """When the next resend may be asked for; only for an accepted attempt."""
-    evidence: Evidence | None = None
+    evidence: OutcomeEvidence | None = None
     client_id: UUID | None = None
     """Who may want to be told; None where that can wait for beat."""
 
 
-def record(on: Engine | Connection, results: Sequence[Result]) -> set[AttemptKey]:
+def record(on: Engine | Connection, results: Sequence[AttemptResult]) -> set[AttemptKey]:
     """Record what became of attempts, in one statement; return those that moved their request.
 
     One whose request is locked by another session is left out: `sweep` finds it again.
@@ -71,17 +71,17 @@ def record(on: Engine | Connection, results: Sequence[Result]) -> set[AttemptKey
     return {(row.request_id, row.attempt) for row in rows if row.became == "moved"}
 
 
-def ids_of(results: Sequence[Result]) -> list[UUID]:
+def ids_of(results: Sequence[AttemptResult]) -> list[UUID]:
     """Return the requests of these results, as the SQL functions want them."""
     return [result.request_id for result in results]
 
 
-def to_json(results: Sequence[Result]) -> str:
+def to_json(results: Sequence[AttemptResult]) -> str:
     """Return results as the SQL function `record_attempts` reads them: what is null is left out."""
     return json.dumps([_columns(result) for result in results])
 
 
-def _columns(result: Result) -> dict[str, Any]:
+def _columns(result: AttemptResult) -> dict[str, Any]:
     outcome, decision = result.outcome, result.decision
     columns = {
         "id": str(result.request_id),
@@ -111,7 +111,7 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
+def overdue(conn: Connection, *, limit: int) -> list[ExpiredLease]:
     """Return claims whose lease has run out, by Postgres's clock."""
     rows = conn.execute(
         select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by, _r.status)
@@ -120,7 +120,7 @@ def overdue(conn: Connection, *, limit: int) -> list[Overdue]:
         .limit(limit)
     )
     return [
-        Overdue(
+        ExpiredLease(
             request_id=row.id,
             attempt=row.attempt,
             progress=_progress(row),
@@ -136,13 +136,13 @@ def next_due(on: Engine | Connection, *, now: datetime) -> datetime | None:
     return earliest
 
 
-def _progress(row: Row[*tuple[Any, ...]]) -> Progress:
-    return Progress(
+def _progress(row: Row[*tuple[Any, ...]]) -> SendProgress:
+    return SendProgress(
         tries=row.tries, unknowns=row.unknowns, send_by=row.send_by, first=row.status == Status.QUEUED
     )
 
 
-def _resend(result: Result) -> str | None:
+def _resend(result: AttemptResult) -> str | None:
     if result.first or result.decision.next_attempt_at is not None:
         return None
     accepted = result.outcome.kind is OutcomeKind.ACCEPTED

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine
 from otpqueue.domain.caps import Caps, day_of
 from otpqueue.domain.phone import WORLD
 from otpqueue.domain.request import Channel, SendKind, Status
-from otpqueue.domain.sending import Progress
-from otpqueue.store.attempts import AttemptKey, Result, ids_of, to_json
+from otpqueue.domain.sending import SendProgress
+from otpqueue.store.attempts import AttemptKey, AttemptResult, ids_of, to_json
 from otpqueue.store.engine import fetch
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -45,7 +45,7 @@ class Claim:
     request_id: UUID
     client_id: UUID
     attempt: int
-    progress: Progress
+    progress: SendProgress
     sends: int
     """Which send of the request this is, the first is 1."""
     country: str | None
@@ -69,7 +69,7 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class PumpTurn:
     """What one turn of a pump did."""
 
     claims: list[Claim]
@@ -85,7 +85,7 @@ class Turn:
 
 def take_turn(
     on: Engine | Connection,
-    results: Sequence[Result] = (),
+    results: Sequence[AttemptResult] = (),
     *,
     slots: int,
     lease_s: float,
@@ -94,7 +94,7 @@ def take_turn(
     vault: Vault,
     caps: Caps | None = None,
     after: UUID | None = None,
-) -> Turn:
+) -> PumpTurn:
     """Record `results`, then claim up to `slots` requests that are due, for `lease_s` seconds.
 
     Clients take turns, beginning with the one `after` which the last claim ended; each client's oldest
@@ -120,7 +120,7 @@ def take_turn(
             "after": after,
         },
     )
-    turn = Turn(claims=[], moved=set(), locked=set(), last_served=after)
+    turn = PumpTurn(claims=[], moved=set(), locked=set(), last_served=after)
     for row in rows:
         match row.fate:
             case "send":
@@ -175,7 +175,7 @@ def _opened(row: Any, vault: Vault) -> Claim | None:
         request_id=row.request_id,
         client_id=row.client_id,
         attempt=row.attempt,
-        progress=Progress(
+        progress=SendProgress(
             tries=row.tries, unknowns=row.unknowns, send_by=row.send_by, first=row.status == Status.QUEUED
         ),
         sends=row.sends,

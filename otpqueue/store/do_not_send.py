@@ -23,7 +23,7 @@ _d = do_not_send.c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blocked:
+class BlockedNumber:
     """A number that nothing is sent to."""
 
     phone_number: str | None
@@ -76,7 +76,7 @@ def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
 
 
-def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[Blocked]:
+def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
     """Return the numbers on the list whose time is not over, newest first."""
     rows = conn.execute(
         select(do_not_send)
@@ -84,7 +84,7 @@ def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[Blocked]:
         .order_by(_d.created_at.desc(), _d.id)
     )
     return [
-        Blocked(
+        BlockedNumber(
             phone_number=_masked(row, vault), reason=row.reason, until=row.until, created_at=row.created_at
         )
         for row in rows

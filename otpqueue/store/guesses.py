@@ -46,7 +46,7 @@ _OF_NUMBER = text(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfNumber:
+class WrongCodes:
     """One client's wrong codes for a number."""
 
     client_id: UUID
@@ -55,7 +55,7 @@ class OfNumber:
     unlocked_at: datetime | None
 
 
-def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: datetime) -> Sequence[OfNumber]:
+def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: datetime) -> Sequence[WrongCodes]:
     """Return what each client has of wrong codes for a number, in a row or since then, by the clients' names.
 
     A right code ends a row, and takes nothing back of what was wrong since then.
@@ -64,7 +64,7 @@ def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: dateti
         _OF_NUMBER, {"number_hashes": list(number_hashes), "life": _LONGEST_LIFE, "since": since}
     )
     return [
-        OfNumber(client_id=row.id, client=row.name, in_a_row=row.in_a_row, unlocked_at=row.unlocked_at)
+        WrongCodes(client_id=row.id, client=row.name, in_a_row=row.in_a_row, unlocked_at=row.unlocked_at)
         for row in found
     ]
 

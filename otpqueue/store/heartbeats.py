@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from otpqueue.domain.heartbeats import Heartbeat, Kind
+from otpqueue.domain.heartbeats import Heartbeat, ProcessKind
 from otpqueue.store.schema import heartbeats
 
 _h = heartbeats.c
@@ -20,11 +20,11 @@ FORGOTTEN_AFTER_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sign:
+class ProcessReport:
     """What a process says of itself; the fields are those of `Heartbeat`."""
 
     process: str
-    kind: Kind
+    kind: ProcessKind
     queues: tuple[str, ...]
     in_touch: bool
     unheard_s: float | None
@@ -44,7 +44,7 @@ def _seconds_since(time: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.greatest(func.extract("epoch", _NOW - time), 0)
 
 
-def beat(conn: Connection, sign: Sign) -> datetime:
+def beat(conn: Connection, sign: ProcessReport) -> datetime:
     """Write a sign of life and return Postgres's time."""
     new = insert(heartbeats).values(
         process=sign.process,
@@ -76,7 +76,7 @@ def living(conn: Connection) -> list[Heartbeat]:
     return [
         Heartbeat(
             process=row.process,
-            kind=Kind(row.kind),
+            kind=ProcessKind(row.kind),
             queues=tuple(row.queues),
             in_touch=row.in_touch,
             version=row.version,

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Column, Connection, Table, select
 
-from otpqueue.domain.history import Attempt, Check, History, Move, MoveOf, Report
+from otpqueue.domain.history import CodeCheck, ReportedDelivery, History, MoveSubject, SendAttempt, StatusMove
 from otpqueue.domain.request import SendState, Status
 from otpqueue.store.requests import masked_number
 from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts
 from otpqueue.store.vault import Vault
 
-Part = TypeVar("Part", Attempt, Check, Report, Move)
+Part = TypeVar("Part", SendAttempt, CodeCheck, ReportedDelivery, StatusMove)
 
 _ROW = {
     "id",
@@ -53,10 +53,10 @@ def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
         **told | {"status": Status(row.status), "send_state": SendState(row.send_state)},
         client=row.name,
         phone_number=masked_number(row, vault),
-        attempts=_parts(conn, Attempt, send_attempts, request_id, send_attempts.c.number),
-        checks=_parts(conn, Check, checks, request_id, checks.c.number),
-        receipts=_parts(conn, Report, receipts, request_id, receipts.c.id),
-        moves=_parts(conn, Move, moves, request_id, moves.c.number),
+        attempts=_parts(conn, SendAttempt, send_attempts, request_id, send_attempts.c.number),
+        checks=_parts(conn, CodeCheck, checks, request_id, checks.c.number),
+        receipts=_parts(conn, ReportedDelivery, receipts, request_id, receipts.c.id),
+        moves=_parts(conn, StatusMove, moves, request_id, moves.c.number),
     )
 
 
@@ -66,6 +66,6 @@ def _parts(
     columns = [table.c[field.name] for field in fields(kind)]
     rows = conn.execute(select(*columns).where(table.c.request_id == request_id).order_by(order))
     made = [dict(row._mapping) for row in rows]
-    if kind is Move:
-        made = [one | {"of": MoveOf(one["of"])} for one in made]
+    if kind is StatusMove:
+        made = [one | {"of": MoveSubject(one["of"])} for one in made]
     return tuple(kind(**one) for one in made)

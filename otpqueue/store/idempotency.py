@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, and_, delete, exists, func, literal, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
-from otpqueue.domain.replay import Answer
+from otpqueue.domain.replay import StoredResponse
 from otpqueue.store.schema import idempotency_keys
 
 _k = idempotency_keys.c
@@ -28,7 +28,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
+class IdempotencyKey:
     """A key of a client, and the body that came with it."""
 
     client_id: UUID
@@ -39,27 +39,29 @@ class Key:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldKey:
     """A key that this call holds."""
 
-    key: Key
+    key: IdempotencyKey
     lease_until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class Used:
+class UsedKey:
     """A key that another call holds or has used."""
 
     fingerprint: bytes = field(repr=False)
     """Empty when what the answer speaks of has been erased."""
     in_progress: bool
-    answer: Answer | None
+    answer: StoredResponse | None
     """None while the call is in progress, and when what it speaks of has been erased."""
     request_id: UUID | None = None
     """What the answer speaks of."""
 
 
-def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_at: datetime) -> Held | Used:
+def take(
+    conn: Connection, key: IdempotencyKey, *, lease_s: float, now: datetime, expires_at: datetime
+) -> HeldKey | UsedKey:
     """Hold a key for `lease_s` seconds, or tell who has it. Call in autocommit.
 
     A key is taken over from a call with the same body whose lease ran out (its process was killed), and from
@@ -84,7 +86,7 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
             .returning(_k.lease_until)
         ).scalar_one_or_none()
         if taken:
-            return Held(key=key, lease_until=taken)
+            return HeldKey(key=key, lease_until=taken)
         found = conn.execute(
             select(
                 _k.key_hash,
@@ -109,12 +111,18 @@ def take(conn: Connection, key: Key, *, lease_s: float, now: datetime, expires_a
             .returning(_k.lease_until)
         ).scalar_one_or_none()
         if taken:
-            return Held(key=key, lease_until=taken)
-    return Used(fingerprint=key.fingerprints[0], in_progress=True, answer=None)
+            return HeldKey(key=key, lease_until=taken)
+    return UsedKey(fingerprint=key.fingerprints[0], in_progress=True, answer=None)
 
 
 def keep(
-    conn: Connection, held: Held, answer: Answer, *, request_id: UUID, now: datetime, expires_at: datetime
+    conn: Connection,
+    held: HeldKey,
+    answer: StoredResponse,
+    *,
+    request_id: UUID,
+    now: datetime,
+    expires_at: datetime,
 ) -> bool:
     """Keep the answer to the call that holds a key, as the last statement of the transaction of its work.
 
@@ -140,23 +148,23 @@ def keep(
     return kept.first() is not None
 
 
-def release(conn: Connection, held: Held) -> None:
+def release(conn: Connection, held: HeldKey) -> None:
     """Let go of a key whose call was refused, unless another call has taken it over."""
     conn.execute(delete(idempotency_keys).where(_is(held.key), _k.lease_until == held.lease_until))
 
 
-def _is(key: Key) -> ColumnElement[bool]:
+def _is(key: IdempotencyKey) -> ColumnElement[bool]:
     return and_(_k.client_id == key.client_id, _k.key_hash.in_(key.key_hashes))
 
 
-def _free(key: Key, now: datetime) -> ColumnElement[bool]:
+def _free(key: IdempotencyKey, now: datetime) -> ColumnElement[bool]:
     lapsed = func.coalesce(_k.lease_until < func.statement_timestamp(), False)
     same = and_(lapsed, _k.fingerprint.in_(key.fingerprints))
     return or_(same, and_(_k.expires_at <= now, or_(lapsed, _k.lease_until.is_(None))))
 
 
-def _used(row: Row[Any]) -> Used:
-    answer = Answer(**row.answer, replayed=True) if row.answer else None
-    return Used(
+def _used(row: Row[Any]) -> UsedKey:
+    answer = StoredResponse(**row.answer, replayed=True) if row.answer else None
+    return UsedKey(
         fingerprint=row.fingerprint, in_progress=row.in_progress, answer=answer, request_id=row.request_id
     )

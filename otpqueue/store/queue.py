@@ -27,7 +27,7 @@ _DEPTH = text("""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depth:
+class QueueDepth:
     """How many requests are to be sent, `MOST` of each at most."""
 
     due: int
@@ -38,7 +38,7 @@ class Depth:
     """Since when the oldest has been due; None if none is."""
 
 
-def depth(conn: Connection, *, now: datetime) -> Depth:
+def depth(conn: Connection, *, now: datetime) -> QueueDepth:
     """Return how the queue stands."""
     row = conn.execute(_DEPTH, {"now": now, "most": MOST}).one()
-    return Depth(due=row.due, later=row.later, claimed=row.claimed, due_since=row.due_since)
+    return QueueDepth(due=row.due, later=row.later, claimed=row.claimed, due_since=row.due_since)

@@ -93,7 +93,7 @@ _RANKS = ["delivered", "undelivered", "pending"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
+class MovedRequest:
     """A request that a report has moved, and its new status."""
 
     request_id: UUID
@@ -119,7 +119,7 @@ def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
 
 def match(
     conn: Connection, message_ids: Sequence[str], *, now: datetime, skip_locked: bool = False
-) -> list[Moved]:
+) -> list[MovedRequest]:
     """Match what is kept of these messages to their attempts and requests; return the requests that moved.
 
     May be repeated: what is matched already changes nothing. With `skip_locked`, reports on requests that
@@ -129,7 +129,9 @@ def match(
         return []
     statement = _MATCH_UNLOCKED if skip_locked else _MATCH
     rows = conn.execute(statement, {"message_ids": list(message_ids), "ranks": _RANKS, "now": now})
-    return [Moved(request_id=row.id, client_id=row.client_id, status=Status(row.status)) for row in rows]
+    return [
+        MovedRequest(request_id=row.id, client_id=row.client_id, status=Status(row.status)) for row in rows
+    ]
 
 
 def unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import CTE, Connection, Engine, and_, case, func, literal_column, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
-from otpqueue.domain.guard import Counted
+from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.phone import masked
 from otpqueue.domain.request import (
     CHECKABLE,
@@ -62,7 +62,7 @@ _ENDED = (_r.id, _r.client_id, _r.reason)
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedRequest:
     """A request that ended just now, and why."""
 
     id: UUID
@@ -99,7 +99,7 @@ def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
-def _guarded_resend(guard: Counted | None) -> dict[str, Any]:
+def _guarded_resend(guard: CountedSend | None) -> dict[str, Any]:
     """Return the columns of a resend that say how the pumping guard counts it."""
     if guard is None or guard.standing is None:
         return {"guard_block": guard.block} if guard else {}
@@ -195,7 +195,7 @@ def resend(
     channel: Channel | None,
     send_by: datetime,
     now: datetime,
-    guard: Counted | None = None,
+    guard: CountedSend | None = None,
     trace_context: str | None = None,
 ) -> bool:
     """Make a request due for the same code once more, while that is of use; return whether it is.
@@ -265,7 +265,7 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     return bool(result.rowcount)
 
 
-def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
     """End requests whose first code did not leave by `send_by` and that no worker holds; return them."""
     return _expire(
         conn,
@@ -277,7 +277,7 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[Ended]
     )
 
 
-def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[Ended]:
+def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
     """End requests whose code has outlived its time; return them.
 
     One whose check is in flight waits for that check: the code was typed in time.
@@ -301,7 +301,7 @@ def _expire(
     *,
     now: datetime,
     limit: int,
-) -> list[Ended]:
+) -> list[EndedRequest]:
     batch = _batch(conditions, deadline, limit)
     ended = conn.execute(
         update(otp_requests)
@@ -309,7 +309,7 @@ def _expire(
         .values(ending(Status.EXPIRED, reason, now))
         .returning(*_ENDED)
     )
-    return [Ended(*one) for one in ended]
+    return [EndedRequest(*one) for one in ended]
 
 
 def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[datetime], limit: int) -> CTE:

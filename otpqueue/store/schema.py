@@ -32,19 +32,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from otpqueue.domain.alerts import Channel as NoticeChannel
-from otpqueue.domain.alerts import State as AlertState
-from otpqueue.domain.alerts import Transition
-from otpqueue.domain.caps import Scope
-from otpqueue.domain.checking import Verdict
-from otpqueue.domain.guard import Mode
-from otpqueue.domain.heartbeats import Kind as ProcessKind
-from otpqueue.domain.history import MoveOf
-from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.alerts import AlertState, AlertTransition
+from otpqueue.domain.alerts import NotificationChannel as NoticeChannel
+from otpqueue.domain.caps import CapScope
+from otpqueue.domain.checking import CheckVerdict
+from otpqueue.domain.guard import GuardMode
+from otpqueue.domain.heartbeats import ProcessKind
+from otpqueue.domain.history import MoveSubject
+from otpqueue.domain.receipts import DeliveryState
 from otpqueue.domain.request import LIVE, Channel, Resend, SendKind, SendState, Status
-from otpqueue.domain.sending import Evidence, OutcomeKind
+from otpqueue.domain.sending import OutcomeEvidence, OutcomeKind
 from otpqueue.domain.stats import BEYOND, BOUNDS_MS
-from otpqueue.domain.webhooks import Disabled, Event, State
+from otpqueue.domain.webhooks import DisabledReason, WebhookEvent, WebhookState
 from otpqueue.store.functions import create_statements
 
 metadata = MetaData(
@@ -286,8 +285,8 @@ send_attempts = Table(
     Column("reported_at", Time),
     Column("price", Numeric),
     Column("currency", Text),
-    CheckConstraint(f"evidence IS NULL OR {_one_of('evidence', Evidence)}", name="evidence"),
-    CheckConstraint(f"delivery IS NULL OR {_one_of('delivery', Delivery)}", name="delivery"),
+    CheckConstraint(f"evidence IS NULL OR {_one_of('evidence', OutcomeEvidence)}", name="evidence"),
+    CheckConstraint(f"delivery IS NULL OR {_one_of('delivery', DeliveryState)}", name="delivery"),
     Index(
         "send_attempts_external_message",
         "external_message_id",
@@ -308,7 +307,7 @@ checks = Table(
     Column("code", Text),
     Column("http_status", SmallInteger),
     Column("latency_ms", Integer),
-    CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', Verdict)}", name="verdict"),
+    CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', CheckVerdict)}", name="verdict"),
     # Guesses that were wrong, or may have been: few, and looked for by address.
     Index(
         "checks_wrong_of_address",
@@ -392,7 +391,7 @@ receipts = Table(
     # Null while no attempt of this message is known: a report can overtake the answer to the send.
     Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE")),
     Column("attempt", SmallInteger),
-    CheckConstraint(_one_of("delivery", Delivery), name="delivery"),
+    CheckConstraint(_one_of("delivery", DeliveryState), name="delivery"),
     UniqueConstraint(
         "message_id", "status", "done_at", name="receipts_once", postgresql_nulls_not_distinct=True
     ),
@@ -426,7 +425,7 @@ moves = Table(
     Column("was", Text),
     Column("became", Text, nullable=False),
     Column("reason", Text),
-    CheckConstraint(_one_of("of", MoveOf), name="of"),
+    CheckConstraint(_one_of("of", MoveSubject), name="of"),
 )
 
 idempotency_keys = Table(
@@ -515,7 +514,7 @@ send_counts = Table(
     # A count is the sum of its shards. From 0 on claims add to them; below, attempts that were given back are
     # taken off.
     Column("shard", SmallInteger, primary_key=True, server_default="0"),
-    CheckConstraint(_one_of("scope", Scope), name="scope"),
+    CheckConstraint(_one_of("scope", CapScope), name="scope"),
     CheckConstraint("taken >= 0 OR shard < 0", name="taken"),
     # Every claim updates three of these few rows: room on the page keeps that in place.
     postgresql_with={"fillfactor": "50"},
@@ -533,7 +532,7 @@ sending_stops = Table(
     Column("stopped_at", Time, nullable=False),
     Column("resumed_by", Text),
     Column("resumed_at", Time, index=True),
-    CheckConstraint(_one_of("scope", Scope), name="scope"),
+    CheckConstraint(_one_of("scope", CapScope), name="scope"),
     Index(
         "sending_stops_in_force",
         "scope",
@@ -599,7 +598,7 @@ guard_decisions = Table(
     Column("tries", Integer, nullable=False),
     Column("at_risk", Integer, nullable=False),
     Column("budget", Float, nullable=False),
-    CheckConstraint(_one_of("mode", Mode), name="mode"),
+    CheckConstraint(_one_of("mode", GuardMode), name="mode"),
 )
 
 guard_exceptions = Table(
@@ -1015,7 +1014,7 @@ alert_notices = Table(
     Column("delivered_at", Time),
     # Why the last try came to nothing, one word.
     Column("problem", Text),
-    CheckConstraint(_one_of("transition", Transition), name="transition"),
+    CheckConstraint(_one_of("transition", AlertTransition), name="transition"),
     CheckConstraint(_one_of("channel", NoticeChannel), name="channel"),
     CheckConstraint("delivered_at IS NULL OR next_try_at IS NULL", name="delivered_is_done"),
     UniqueConstraint("alert_id", "transition", "channel", name="alert_notices_once"),
@@ -1069,7 +1068,7 @@ webhook_endpoints = Table(
     Column("disabled_reason", Text),
     CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"),
     CheckConstraint(
-        f"disabled_reason IS NULL OR {_one_of('disabled_reason', Disabled)}", name="disabled_reason"
+        f"disabled_reason IS NULL OR {_one_of('disabled_reason', DisabledReason)}", name="disabled_reason"
     ),
 )
 
@@ -1089,7 +1088,7 @@ webhook_deliveries = Table(
     Column("provider_code", Text),
     Column("expires_at", Time),
     # How it stands. While a worker holds it, `lease_until` says how long, by Postgres's clock.
-    Column("state", Text, nullable=False, server_default=State.PENDING.value),
+    Column("state", Text, nullable=False, server_default=WebhookState.PENDING.value),
     Column("tries", SmallInteger, nullable=False, server_default="0"),
     Column("next_try_at", Time),
     Column("lease_until", Time),
@@ -1097,8 +1096,8 @@ webhook_deliveries = Table(
     Column("tried_at", Time),
     Column("http_status", SmallInteger),
     Column("problem", Text),
-    CheckConstraint(_one_of("event", Event), name="event"),
-    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint(_one_of("event", WebhookEvent), name="event"),
+    CheckConstraint(_one_of("state", WebhookState), name="state"),
     CheckConstraint("(state = 'pending') = (next_try_at IS NOT NULL)", name="pending_has_time"),
     CheckConstraint("lease_until IS NULL OR state = 'pending'", name="held_is_pending"),
     Index("webhook_deliveries_request", "request_id", "number"),

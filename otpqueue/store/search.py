@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Subquery, select, tuple_
 
 from otpqueue.domain.request import SENDING, SendState, Status
-from otpqueue.domain.search import Found, Position
+from otpqueue.domain.search import FoundRequest, SearchPosition
 from otpqueue.store.requests import to_domain
 from otpqueue.store.schema import clients, otp_requests
 from otpqueue.store.vault import Vault
@@ -28,7 +28,7 @@ _r = otp_requests.c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sought:
+class SearchTerms:
     """Which requests are looked for; None is any."""
 
     number_hashes: Sequence[bytes] | None
@@ -40,8 +40,14 @@ class Sought:
 
 
 def newest(
-    conn: Connection, sought: Sought, *, after: Position | None, limit: int, window: int, vault: Vault
-) -> tuple[list[Found], Position | None]:
+    conn: Connection,
+    sought: SearchTerms,
+    *,
+    after: SearchPosition | None,
+    limit: int,
+    window: int,
+    vault: Vault,
+) -> tuple[list[FoundRequest], SearchPosition | None]:
     """Return up to `limit` requests that come after a position, and where to go on, None at the end."""
     scanned = _scanned(sought, after, window)
     name = select(clients.c.name).where(clients.c.id == scanned.c.client_id).scalar_subquery()
@@ -51,19 +57,19 @@ def newest(
         .order_by(scanned.c.created_at.desc(), scanned.c.id.desc())
         .limit(limit + 1)
     ).all()
-    found = [Found(request=to_domain(row, vault), client=row.client) for row in rows[:limit]]
+    found = [FoundRequest(request=to_domain(row, vault), client=row.client) for row in rows[:limit]]
     if len(rows) > limit:
-        return found, Position(rows[limit - 1].created_at, rows[limit - 1].id)
+        return found, SearchPosition(rows[limit - 1].created_at, rows[limit - 1].id)
     if not _looked_at(sought, scanned):
         return found, None
     # Requests made since the first query push the end of the window up: some are looked at twice, none never.
     ordered = select(scanned.c.created_at, scanned.c.id)
     ordered = ordered.order_by(scanned.c.created_at.desc(), scanned.c.id.desc())
     last = conn.execute(ordered.offset(window - 1).limit(1)).one_or_none()
-    return found, Position(last.created_at, last.id) if last else None
+    return found, SearchPosition(last.created_at, last.id) if last else None
 
 
-def _scanned(sought: Sought, after: Position | None, window: int) -> Subquery:
+def _scanned(sought: SearchTerms, after: SearchPosition | None, window: int) -> Subquery:
     conditions: list[ColumnElement[bool]] = []
     if sought.number_hashes is not None:
         conditions.append(_r.number_hash.in_(sought.number_hashes))
@@ -81,7 +87,7 @@ def _scanned(sought: Sought, after: Position | None, window: int) -> Subquery:
     return rows.limit(window).subquery("scanned")
 
 
-def _looked_at(sought: Sought, scanned: Subquery) -> list[ColumnElement[bool]]:
+def _looked_at(sought: SearchTerms, scanned: Subquery) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if sought.client_id:
         conditions.append(scanned.c.client_id == sought.client_id)

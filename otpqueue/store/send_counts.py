@@ -11,13 +11,13 @@ from datetime import date
 
 from sqlalchemy import Connection, func, select
 
-from otpqueue.domain.caps import Scope
+from otpqueue.domain.caps import CapScope
 from otpqueue.store.schema import send_counts
 
-Subject = tuple[Scope, str]
+Subject = tuple[CapScope, str]
 """What is counted: a scope, and which one of it."""
 
-ALL: Subject = (Scope.ALL, "")
+ALL: Subject = (CapScope.ALL, "")
 
 _c = send_counts.c
 
@@ -26,7 +26,7 @@ _c = send_counts.c
 class SendCount:
     """How many codes of a day have left, may have left, or are about to."""
 
-    scope: Scope
+    scope: CapScope
     subject: str
     taken: int
 
@@ -39,4 +39,4 @@ def of_day(conn: Connection, day: date) -> list[SendCount]:
         .group_by(_c.scope, _c.subject)
         .order_by(_c.scope, _c.subject)
     )
-    return [SendCount(scope=Scope(row.scope), subject=row.subject, taken=row.taken) for row in rows]
+    return [SendCount(scope=CapScope(row.scope), subject=row.subject, taken=row.taken) for row in rows]

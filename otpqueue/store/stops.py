@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.caps import Scope
+from otpqueue.domain.caps import CapScope
 from otpqueue.domain.phone import WORLD
 from otpqueue.store.schema import sending_stops
 
@@ -35,7 +35,7 @@ def not_stopped(requests: str) -> str:
 class Stop:
     """Sending is stopped: for all, for one client's id, or for one country."""
 
-    scope: Scope
+    scope: CapScope
     subject: str
     reason: str | None
     stopped_by: str
@@ -60,7 +60,7 @@ def stop(conn: Connection, new: Stop) -> bool:
     return made.first() is not None
 
 
-def resume(conn: Connection, *, scope: Scope, subject: str, by: str, now: datetime) -> bool:
+def resume(conn: Connection, *, scope: CapScope, subject: str, by: str, now: datetime) -> bool:
     """End a stop; return whether it was in force."""
     result = conn.execute(
         update(sending_stops)
@@ -79,7 +79,7 @@ def in_force(conn: Connection) -> list[Stop]:
     )
     return [
         Stop(
-            scope=Scope(row.scope),
+            scope=CapScope(row.scope),
             subject=row.subject,
             reason=row.reason,
             stopped_by=row.stopped_by,

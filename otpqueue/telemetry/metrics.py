@@ -412,7 +412,7 @@ def _what_runs() -> tuple[str, str]:
     return version("otpqueue"), platform.python_version()
 
 
-class _Page(Collector):
+class _MetricsPage(Collector):
     """Everything that is shown, for one answer."""
 
     def __init__(self, readings: Iterable[Reading]) -> None:
@@ -455,4 +455,4 @@ def _processes(pids: Iterable[int]) -> Iterator[Shown]:
 
 def page(readings: Iterable[Reading] = ()) -> bytes:
     """Return what is scraped, in Prometheus's text format."""
-    return generate_latest(_Page(readings))
+    return generate_latest(_MetricsPage(readings))

@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from otpqueue.telemetry import masks, traces
 from otpqueue.telemetry.logs import get_logger
-from otpqueue.telemetry.traces import Attributes, Kind, Span
+from otpqueue.telemetry.traces import Attributes, Span, SpanKind
 
 log = get_logger(__name__)
 
@@ -33,9 +33,9 @@ FLUSH_WITHIN_S = 2.0
 """So long the end of a process waits for a collector to take the last spans."""
 
 _KINDS = {
-    Kind.INTERNAL: trace.SpanKind.INTERNAL,
-    Kind.SERVER: trace.SpanKind.SERVER,
-    Kind.CLIENT: trace.SpanKind.CLIENT,
+    SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
+    SpanKind.SERVER: trace.SpanKind.SERVER,
+    SpanKind.CLIENT: trace.SpanKind.CLIENT,
 }
 _W3C = TraceContextTextMapPropagator()
 _PARENT = "traceparent"
@@ -53,11 +53,11 @@ class OpenTelemetry:
         self._provider = provider
         self._tracer = provider.get_tracer("otpqueue", version("otpqueue"))
 
-    def begin(self, name: str, /, *, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
+    def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
         """Return a span, begun, whose parent is given by its `traceparent`; what is none begins a trace."""
         return self.start(name, kind=kind, context=_context(parent), attributes=attributes)
 
-    def start(self, name: str, *, kind: Kind, context: Context, attributes: Attributes) -> Span:
+    def start(self, name: str, *, kind: SpanKind, context: Context, attributes: Attributes) -> Span:
         """Return a span, begun, in a context of OpenTelemetry's."""
         span = self._tracer.start_span(name, context, _KINDS[kind], _masked(attributes))
         return _Span(self, span)
@@ -90,7 +90,7 @@ class _Span:
     def _context(self) -> Context:
         return trace.set_span_in_context(self._span, Context())
 
-    def child(self, name: str, /, *, kind: Kind, attributes: Attributes) -> Span:
+    def child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
         return self._tracer.start(name, kind=kind, context=self._context, attributes=attributes)
 
     def name(self, name: str, /) -> None:

@@ -19,7 +19,7 @@ Attributes = Mapping[str, str | int | float | bool | None]
 """By their names in the semantic conventions of OpenTelemetry, or `otpqueue.`; None says nothing."""
 
 
-class Kind(StrEnum):
+class SpanKind(StrEnum):
     """What a span is to the other side."""
 
     INTERNAL = "internal"
@@ -38,7 +38,7 @@ class Span(Protocol):
     def ids(self) -> Mapping[str, str]:
         """Its `trace_id` and `span_id`, as log records carry them; empty where it is not recorded."""
 
-    def child(self, name: str, /, *, kind: Kind, attributes: Attributes) -> Span:
+    def child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
         """Return a span within this one, begun."""
 
     def name(self, name: str, /) -> None:
@@ -62,7 +62,7 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Begins spans whose parent, if there is one, is in another process."""
 
-    def begin(self, name: str, /, *, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
+    def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
         """Return a span, begun, whose parent is given by its `traceparent`; what is none begins a trace."""
 
     def close(self) -> None:
@@ -119,6 +119,6 @@ def leave(token: Token[Span]) -> None:
     _current.reset(token)
 
 
-def span(name: str, *, kind: Kind = Kind.INTERNAL, attributes: Attributes) -> Span:
+def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes) -> Span:
     """Return a span within the current one; NO_SPAN where there is none."""
     return _current.get().child(name, kind=kind, attributes=attributes)

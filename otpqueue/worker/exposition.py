@@ -18,7 +18,7 @@ _PATIENCE_S = 5.0
 """A connection that says nothing for so long is cut."""
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
@@ -42,7 +42,7 @@ class Exposition:
         """
         try:
             server = make_server(
-                self._host, self._port, self._answer, server_class=_Server, handler_class=_Handler
+                self._host, self._port, self._answer, server_class=_MetricsServer, handler_class=_Handler
             )
         except OSError as error:
             # No bug, so no traceback.

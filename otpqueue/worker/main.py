@@ -10,8 +10,8 @@ from celery import Celery, signals
 from celery.bin.celery import celery as celery_command
 
 from otpqueue import jobs, parent, settings
-from otpqueue.domain.heartbeats import Kind
-from otpqueue.operations.heartbeat import Heart
+from otpqueue.domain.heartbeats import ProcessKind
+from otpqueue.operations.heartbeat import HeartbeatReporter
 from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
@@ -42,8 +42,8 @@ def build(parts: Parts) -> Celery:
 
 def _receive_signals(celery: Celery, parts: Parts) -> None:
     most_often_s = min(entry["schedule"] for entry in celery.conf.beat_schedule.values())
-    worker_heart = parts.heart(Kind.WORKER, in_touch_for_s=HEARS_FOR_S)
-    beat_heart = parts.heart(Kind.BEAT, in_touch_for_s=max(MISSES * most_often_s, HEARS_FOR_S))
+    worker_heart = parts.heart(ProcessKind.WORKER, in_touch_for_s=HEARS_FOR_S)
+    beat_heart = parts.heart(ProcessKind.BEAT, in_touch_for_s=max(MISSES * most_often_s, HEARS_FOR_S))
 
     def configure_logs(process: str) -> None:
         logs.configure(process=process, style=parts.settings.log_format, level=parts.settings.log_level)
@@ -66,7 +66,7 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
         signals.after_task_publish.connect(lambda **_: beat_heart.touch(), weak=False)
         begin(beat_heart)
 
-    def begin(heart: Heart) -> None:
+    def begin(heart: HeartbeatReporter) -> None:
         parent.end_with_it()
         heart.start()
         atexit.register(heart.stop)

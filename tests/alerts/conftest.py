@@ -13,12 +13,12 @@ import pytest
 from freezegun import freeze_time
 
 from otpqueue import clock
-from otpqueue.domain.alerts import Alert, State
+from otpqueue.domain.alerts import Alert, AlertState
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
 from otpqueue.domain.request import OtpRequest
-from otpqueue.operations.alerts.lifecycle import Evaluated
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.alerts.lifecycle import EvaluationResult
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -37,7 +37,7 @@ class Deployment:
     def ask(self, number: str, **wanted: Any) -> OtpRequest:
         """Ask for a code."""
         return self.parts.request(
-            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+            RequestedCode(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
         )
 
     def try_to_ask(self, number: str) -> bool:
@@ -59,7 +59,7 @@ class Deployment:
         code = self.provider.code(number)
         typed = code if right else f"{(int(code) + 1) % 1_000_000:06}"
         try:
-            self.parts.verify(request.id, Attempted(code=typed), client_id=self.client_id, now=clock.now())
+            self.parts.verify(request.id, TypedCode(code=typed), client_id=self.client_id, now=clock.now())
         except CodeIncorrect:
             assert not right
 
@@ -74,7 +74,7 @@ class Deployment:
         answer = self.provider.call("POST", "/_simulator/receipts", json={"match": {}, **rule})
         assert answer.status_code < 300, answer.text
 
-    def evaluate(self, times: int = 1) -> list[Evaluated]:
+    def evaluate(self, times: int = 1) -> list[EvaluationResult]:
         """Add up what happened, and evaluate so many times, a minute apart."""
         self.parts.roll_up()
         found = []
@@ -96,7 +96,7 @@ class Deployment:
 
     def open(self, rule: str | None = None) -> list[Alert]:
         """Return the open alerts, of one rule or all."""
-        return list(self.parts.alert_desk.list(state=State.OPEN, rule=rule))
+        return list(self.parts.alert_desk.list(state=AlertState.OPEN, rule=rule))
 
     def rules_open(self) -> list[str]:
         """Return the rules that have open alerts."""

@@ -9,7 +9,7 @@ import pytest
 
 from otpqueue.domain.alert_notices import compose_notice
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.alerts import Alert, Transition, in_unit
+from otpqueue.domain.alerts import Alert, AlertTransition, in_unit
 
 Figures = Mapping[str, Any]
 Check = Callable[[float, int, Figures, int], bool]
@@ -90,7 +90,7 @@ def check(alert: Alert) -> None:
     series = evidence.get("series")
     if series:
         assert sum(point["sample"] for point in series["points"]) == sample
-    first, *lines = compose_notice(alert, Transition.OPENED, notice_id=alert.id, public_url=None).lines
+    first, *lines = compose_notice(alert, AlertTransition.OPENED, notice_id=alert.id, public_url=None).lines
     assert first.startswith(in_unit(value, RULES[alert.rule].unit))
     assert f"sample {sample};" in first
     figures = ", ".join(f"{name} {one}" for name, one in evidence["figures"].items())

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from otpqueue import clock
 from otpqueue.domain.alerts import tag_of
-from otpqueue.domain.circuit import State
+from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.store import locks
 from otpqueue.store.locks import Lock
@@ -99,10 +99,10 @@ def test_number_is_erased_while_rules_are_evaluated(deployment: Deployment) -> N
     deployment.parts.roll_up()
     erased = []
 
-    def erases() -> State:
+    def erases() -> CircuitState:
         """Be asked how the circuit is, which is after numbers were counted."""
         erased.append(erase(deployment))
-        return State.CLOSED
+        return CircuitState.CLOSED
 
     now = clock.now()
     replace(deployment.parts.evaluate_alerts, circuit=erases)(now=now)
@@ -119,10 +119,10 @@ def test_number_that_asks_again_after_its_erasure(deployment: Deployment) -> Non
     for _ in range(2):
         deployment.ask(NUMBER)
 
-    def erases() -> State:
+    def erases() -> CircuitState:
         erase(deployment)
         deployment.ask(NUMBER)
-        return State.CLOSED
+        return CircuitState.CLOSED
 
     replace(deployment.parts.evaluate_alerts, circuit=erases)(now=clock.now())
 

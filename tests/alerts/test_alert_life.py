@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import event, text
 
 from otpqueue import clock
-from otpqueue.domain.alerts import MOST_OPEN, State
+from otpqueue.domain.alerts import MOST_OPEN, AlertState
 from otpqueue.domain.errors import AlertNotFound, InvalidRequest
 from otpqueue.operations.alerts import lifecycle
 from otpqueue.store.engine import connection
@@ -369,7 +369,7 @@ def test_purge_takes_old_alerts(deployment: Deployment) -> None:
 
     assert deleted["alerts"] == 1
     assert execute(deployment, "SELECT count(*) FROM alert_history") == [(0,)]
-    assert deployment.parts.alert_desk.list(state=State.CLOSED) == []
+    assert deployment.parts.alert_desk.list(state=AlertState.CLOSED) == []
 
 
 def test_desk_refuses_what_cannot_be(deployment: Deployment) -> None:

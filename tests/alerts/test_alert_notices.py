@@ -14,8 +14,8 @@ import structlog
 from sqlalchemy import text
 
 from otpqueue.domain.alert_notices import KEPT_TRYING
-from otpqueue.domain.alerts import Channel, State
-from otpqueue.operations.alerts.notify import NotDelivered, NotifyAlerts, ToWebhook
+from otpqueue.domain.alerts import AlertState, NotificationChannel
+from otpqueue.operations.alerts.notify import NotificationFailed, NotifyAlerts, WebhookNotifier
 from otpqueue.store.engine import connection
 from tests.alerts import consistency
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
@@ -187,7 +187,7 @@ def test_notice_is_kept_trying_for_days(told: Deployment, inbox: Inbox, receiver
     told.now += timedelta(days=1)
     notify(told)
     notices = {one.channel: one for one in told.parts.alert_desk.get(alert_id).notices}
-    assert notices[Channel.WEBHOOK].next_try_at is not None
+    assert notices[NotificationChannel.WEBHOOK].next_try_at is not None
     told.now += KEPT_TRYING
     with structlog.testing.capture_logs() as records:
         notify(told)
@@ -216,10 +216,10 @@ def test_killed_after_delivering(told: Deployment, served: Inbox) -> None:
     """Who dies before he has recorded it leaves a notice that comes once more, recognizable by its id."""
     open_one(told)
     notifier = told.parts.notify_alerts
-    webhook = next(one for one in notifier.couriers if one.channel is Channel.WEBHOOK)
+    webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
 
     class Dying:
-        channel = Channel.WEBHOOK
+        channel = NotificationChannel.WEBHOOK
 
         def deliver(self, *args: object, **kwargs: object) -> None:
             webhook.deliver(*args, **kwargs)  # type: ignore[arg-type]
@@ -243,11 +243,11 @@ def test_notice_that_arrived_is_not_sent_again(
     """Postgres that goes away right after a delivery costs nobody a second notice."""
     open_one(told)
     notifier = told.parts.notify_alerts
-    webhook = next(one for one in notifier.couriers if one.channel is Channel.WEBHOOK)
+    webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
     outage = connections_refused(engines, database_url)
 
     class Closing:
-        channel = Channel.WEBHOOK
+        channel = NotificationChannel.WEBHOOK
 
         def deliver(self, *args: object, **kwargs: object) -> None:
             webhook.deliver(*args, **kwargs)  # type: ignore[arg-type]
@@ -410,20 +410,20 @@ def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox)
 
     found = told.parts.alert_desk.get(alert_id)
 
-    assert found.state is State.OPEN
-    assert {one.channel for one in found.notices if one.delivered_at} == set(Channel)
+    assert found.state is AlertState.OPEN
+    assert {one.channel for one in found.notices if one.delivered_at} == set(NotificationChannel)
     assert len(found.values) == 1
 
 
 def test_courier_refuses_what_is_no_answer(receivers: Receivers, told: Deployment) -> None:
     """A webhook's URL that cannot be one is a failure like any other."""
-    courier = ToWebhook(post=told.parts.alert_outbound, url="http://x y/")
+    courier = WebhookNotifier(post=told.parts.alert_outbound, url="http://x y/")
     notifier = NotifyAlerts(engine=told.parts.engine, vault=told.parts.vault, couriers=(courier,))
 
     (tried,) = notifier.test(by="anna", now=told.now)
 
     assert tried.problem == "url_not_understood"
-    assert NotDelivered("word").reason == "word"
+    assert NotificationFailed("word").reason == "word"
 
 
 def test_notice_shows_one_moment(make_deployment: MakeDeployment, receivers: Receivers) -> None:

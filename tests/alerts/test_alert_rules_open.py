@@ -11,7 +11,7 @@ import pytest
 from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.alerts import Alert, tag_of
-from otpqueue.domain.circuit import State
+from otpqueue.domain.circuit import CircuitState
 from tests.alerts import consistency
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
 from tests.alerts.receiving import Inbox, Receivers
@@ -324,7 +324,7 @@ def test_circuit_open(make_deployment: MakeDeployment) -> None:
 
     alert = opened(deployment, "circuit_open")
 
-    assert alert.evidence["figures"]["circuit"] in {State.OPEN, State.HALF_OPEN}
+    assert alert.evidence["figures"]["circuit"] in {CircuitState.OPEN, CircuitState.HALF_OPEN}
     deployment.provider.clear_faults()
     deployment.send(["+447700900124"])
     closed(deployment, "circuit_open")

@@ -16,7 +16,7 @@ import trustme
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from otpqueue.embedded.home import free_port
-from otpqueue.mail import Mailer, Server, Undeliverable
+from otpqueue.mail import Mailer, MailServer, MailUndeliverable
 from tests.alerts.receiving import Inbox, mail_server
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -53,14 +53,14 @@ def send(
 ) -> list[str]:
     """Send a mail over the server that a URL names; return who was refused."""
     mailer = Mailer(
-        server=Server.parse(url), sender="Alerts <alerts@otp.example>", timeout_s=timeout_s, tls=tls
+        server=MailServer.parse(url), sender="Alerts <alerts@otp.example>", timeout_s=timeout_s, tls=tls
     )
     return mailer.send(to, subject="[OPEN] all\nis lost", text="Gr\u00fc\u00dfe\n", message_id="0-1", at=AT)
 
 
 def why(url: str, tls: ssl.SSLContext | None = None, **more: object) -> str:
     """Return the reason for which a mail is undeliverable."""
-    with pytest.raises(Undeliverable) as raised:
+    with pytest.raises(MailUndeliverable) as raised:
         send(url, tls, **more)  # type: ignore[arg-type]
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
@@ -273,14 +273,14 @@ def test_connection_that_is_made_too_late(monkeypatch: pytest.MonkeyPatch) -> No
 def test_url_that_is_no_mail_server(url: str) -> None:
     """The complaint says how it is written, and does not repeat it."""
     with pytest.raises(ValueError, match="must") as raised:
-        Server.parse(url)
+        MailServer.parse(url)
 
     assert "hunter2" not in str(raised.value)
 
 
 def test_ports_of_old() -> None:
     """Without a port it is that of mail submission."""
-    assert Server.parse("smtp://mail.example").port == 587
-    secure = Server.parse("smtps://anna:p%40ss@mail.example")
+    assert MailServer.parse("smtp://mail.example").port == 587
+    secure = MailServer.parse("smtps://anna:p%40ss@mail.example")
     assert (secure.port, secure.tls, secure.user, secure.password) == (465, True, "anna", "p@ss")
     assert "p@ss" not in repr(secure)

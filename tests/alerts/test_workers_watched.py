@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from otpqueue import jobs
-from otpqueue.domain.heartbeats import Kind
-from otpqueue.operations.alerts.lifecycle import Evaluated
+from otpqueue.domain.heartbeats import ProcessKind
+from otpqueue.operations.alerts.lifecycle import EvaluationResult
 from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection
-from otpqueue.store.heartbeats import Sign
+from otpqueue.store.heartbeats import ProcessReport
 from otpqueue.wiring import Parts
 from tests.alerts.conftest import Deployment, MakeDeployment
 from tests.alerts.receiving import Inbox, Receivers
@@ -30,9 +30,9 @@ class Watched:
         self.parts, self.now = deployment.parts, deployment.now
         self._deployment = deployment
 
-    def beat(self, kind: Kind, *queues: str, heard: datetime | None = None) -> None:
+    def beat(self, kind: ProcessKind, *queues: str, heard: datetime | None = None) -> None:
         """Show that a process lives, and when it heard the broker: now unless given."""
-        sign = Sign(
+        sign = ProcessReport(
             process=f"{kind}|{'+'.join(queues)}",
             kind=kind,
             queues=queues,
@@ -47,9 +47,9 @@ class Watched:
 
     def all_beat(self) -> None:
         """Show that beat and a worker of every queue live."""
-        self.beat(Kind.BEAT)
-        self.beat(Kind.WORKER, "send")
-        self.beat(Kind.WORKER, "periodic", "slow")
+        self.beat(ProcessKind.BEAT)
+        self.beat(ProcessKind.WORKER, "send")
+        self.beat(ProcessKind.WORKER, "periodic", "slow")
 
     def wait(self, pause: timedelta) -> None:
         """Let time pass in which nobody shows life."""
@@ -60,7 +60,7 @@ class Watched:
                 {"pause": pause},
             )
 
-    def look(self) -> Evaluated:
+    def look(self) -> EvaluationResult:
         """Look once, some seconds after the last time."""
         self.wait(LOOK)
         found = self.parts.evaluate_workers(now=self.now)
@@ -98,8 +98,8 @@ def test_silence_is_noticed_and_its_end(watched: Watched) -> None:
 def test_one_queue_without_a_worker(watched: Watched) -> None:
     """Only what is silent has an alert, with its figures."""
     for _ in range(8):
-        watched.beat(Kind.BEAT)
-        watched.beat(Kind.WORKER, "periodic", "slow")
+        watched.beat(ProcessKind.BEAT)
+        watched.beat(ProcessKind.WORKER, "periodic", "slow")
         watched.look()
 
     assert watched.silent() == ["queue send"]
@@ -124,7 +124,7 @@ def test_worker_that_does_not_hear_the_broker(watched: Watched) -> None:
     heard = watched.now
     for _ in range(8):
         watched.all_beat()
-        watched.beat(Kind.WORKER, "send", heard=heard)
+        watched.beat(ProcessKind.WORKER, "send", heard=heard)
         watched.look()
 
     assert watched.silent() == ["queue send"]

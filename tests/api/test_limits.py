@@ -6,7 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from otpqueue import clock
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts, Result, wrong
 from tests.conftest import NO_LIMITS
 
@@ -231,7 +231,7 @@ def test_locked_number(make_caller: MakeCaller) -> None:
     assert "Retry-After" not in refused.headers
     guides = caller.post("/request-otp", json={"phoneNumber": caller.number})
     assert (guides.status_code, guides.json["errorCode"]) == (403, "NUMBER_LOCKED")
-    wanted = CodeWanted(phone_number=caller.number)
+    wanted = RequestedCode(phone_number=caller.number)
     other = caller.parts.keys.client_id("another", now=clock.now())
     assert caller.parts.request(wanted, client_id=other, now=clock.now())
     caller.parts.numbers.unlock(caller.number, client=caller.client, now=clock.now())

@@ -8,7 +8,7 @@ import falcon.testing
 import pytest
 
 from otpqueue import clock
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.infobip.receipts import parse
 from otpqueue.telemetry import metrics
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts, wrong
@@ -226,7 +226,7 @@ def test_processes_and_stops_are_read(lonely: Caller) -> None:
     show_life(lonely.parts, "a:2", "send", "slow")
     show_life(lonely.parts, "a:3", "slow", in_touch=False)
     show_life(lonely.parts, "a:4", "slow", ago_s=100)
-    show_life(lonely.parts, "a:5", kind=Kind.BEAT)
+    show_life(lonely.parts, "a:5", kind=ProcessKind.BEAT)
     lonely.execute("UPDATE heartbeats SET skew_s = -1.5 WHERE process = 'worker|a:2'")
     lonely.parts.switch.stop(country="FR", client=None, reason=None, by="ann", now=clock.now())
 

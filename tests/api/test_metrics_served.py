@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from tests.api.serving import Served, serving
 from tests.operations.looking import heartbeats, until
 from tests.scraping import Scraped, scraped
@@ -50,7 +50,7 @@ def page(served: Served) -> Scraped:
 
 def pids(served: Served) -> set[int]:
     """Return the processes that show life."""
-    found = [one for one in heartbeats(served.parts) if one.kind is Kind.API and one.lives]
+    found = [one for one in heartbeats(served.parts) if one.kind is ProcessKind.API and one.lives]
     return {int(one.process.rpartition(":")[2]) for one in found}
 
 

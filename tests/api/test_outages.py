@@ -7,7 +7,7 @@ import time
 import pytest
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.api.contract import TIME_TEXT
 from tests.conftest import NO_LIMITS, Engines
@@ -97,7 +97,7 @@ def staff(caller: Caller, *queues: str, beat: bool = True) -> None:
     for queue in queues:
         show_life(caller.parts, f"{queue}:1", *queue.split(","))
     if beat:
-        show_life(caller.parts, "beat:1", kind=Kind.BEAT)
+        show_life(caller.parts, "beat:1", kind=ProcessKind.BEAT)
 
 
 @pytest.mark.parametrize("queues", [("send,periodic,slow",), ("send", "periodic,slow")])
@@ -157,7 +157,7 @@ def test_starting_parts(caller: Caller) -> None:
     """In the first seconds of a start parts are `starting`, which does not degrade the service."""
     staff(caller, "periodic,slow", beat=False)
     show_life(caller.parts, "host:1", "send", starting_for_s=3)
-    show_life(caller.parts, "beat:1", kind=Kind.BEAT, starting_for_s=3)
+    show_life(caller.parts, "beat:1", kind=ProcessKind.BEAT, starting_for_s=3)
 
     answer = caller.get("/health")
 
@@ -170,7 +170,7 @@ def test_silent_beat(caller: Caller, dead: bool) -> None:
     """Without beat, or with one that cannot publish, nothing is swept: degraded, whatever the workers do."""
     staff(caller, "send,periodic,slow", beat=False)
     if not dead:
-        show_life(caller.parts, "beat:1", kind=Kind.BEAT, in_touch=False)
+        show_life(caller.parts, "beat:1", kind=ProcessKind.BEAT, in_touch=False)
 
     answer = caller.get("/health")
 

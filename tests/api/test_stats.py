@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otpqueue import clock
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from tests.api.conftest import Caller, MakeCaller, wrong
 
 STATS = "/v1/stats"
@@ -41,7 +41,7 @@ def deliver(caller: Caller, path: str) -> None:
     )
     report = Receipt(
         message_id=message,
-        delivery=Delivery.DELIVERED,
+        delivery=DeliveryState.DELIVERED,
         status="DELIVERED_TO_HANDSET",
         error=None,
         done_at=clock.now(),

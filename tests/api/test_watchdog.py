@@ -9,7 +9,7 @@ import structlog
 
 from otpqueue import clock
 from otpqueue.api.watchdog import Watchdog
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.wiring import Parts
 from tests.api.conftest import Caller, MakeOtherParts
 from tests.operations.looking import heartbeats, until
@@ -17,7 +17,7 @@ from tests.operations.looking import heartbeats, until
 
 def watchdog(parts: Parts, watch: Callable[[datetime], object]) -> Watchdog:
     """Return the watchdog of a process."""
-    return Watchdog(heart=parts.heart(Kind.API), watch=watch, clock=clock.now)
+    return Watchdog(heart=parts.heart(ProcessKind.API), watch=watch, clock=clock.now)
 
 
 def test_it_beats_and_watches(lonely: Caller) -> None:
@@ -28,7 +28,7 @@ def test_it_beats_and_watches(lonely: Caller) -> None:
     dog.look()
     dog.look()
 
-    assert [one.kind for one in heartbeats(lonely.parts)] == [Kind.API]
+    assert [one.kind for one in heartbeats(lonely.parts)] == [ProcessKind.API]
     assert len(looked_at) == 2
     assert looked_at[0] <= looked_at[1] <= clock.now()
 

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from benchmarks.harness.pages import PageCount, counted
 from otpqueue import clock
 from otpqueue.domain.errors import CodeIncorrect
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest
-from otpqueue.domain.search import Filters
+from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.stats import gauges
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import checks, requests
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -97,14 +97,14 @@ def grown(parts: Parts, client_id: UUID) -> Parts:
 def check(parts: Parts, request: OtpRequest, code: str) -> None:
     """Check a code, right or wrong."""
     with suppress(CodeIncorrect):
-        parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+        parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def report(parts: Parts, message_id: str) -> None:
     """Receive a delivery report."""
     one = Receipt(
         message_id=message_id,
-        delivery=Delivery.DELIVERED,
+        delivery=DeliveryState.DELIVERED,
         status="DELIVERED_TO_HANDSET",
         error=None,
         done_at=clock.now(),
@@ -150,7 +150,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         measure("read metrics", partial(gauges.of_database, parts.engine, now=now()))
         measure("send webhooks", parts.send_webhooks.run)
         measure("read the history", partial(parts.history, sent.id))
-        measure("list", partial(parts.search, Filters(), reader=client_id, cursor=None, limit=50))
+        measure("list", partial(parts.search, SearchFilters(), reader=client_id, cursor=None, limit=50))
         measure("numbers", partial(parts.numbers.status, number, now=now()))
         measure("erase", partial(parts.erase, number, country=None, client_id=None, now=now()))
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.domain.errors import NumberLocked
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
@@ -105,7 +105,7 @@ def test_locked_number(shell: Shell, parts: Parts) -> None:
     """An operator sees which clients' people were locked out, and lets one in; the number is typed."""
     lock(parts, "shop")
     lock(parts, "bank")
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     shop = parts.keys.client_id("shop", now=clock.now())
 
     code, out, err = typed(shell, "numbers", "status")

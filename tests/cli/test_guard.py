@@ -10,8 +10,8 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.errors import DestinationPaused
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.conftest import MakeParts, Provider
@@ -21,12 +21,12 @@ def attacked(parts: Parts, client_id: UUID, provider: Provider) -> None:
     """Let one number verify in a block, and four others of another block ask, three of them in vain."""
 
     def ask(number: str) -> UUID:
-        wanted = CodeWanted(phone_number=number)
+        wanted = RequestedCode(phone_number=number)
         return parts.request(wanted, client_id=client_id, now=clock.now()).id
 
     good = ask("+447700900001")
     parts.pump.run()
-    attempted = Attempted(code=provider.code("+447700900001"))
+    attempted = TypedCode(code=provider.code("+447700900001"))
     parts.verify(good, attempted, client_id=client_id, now=clock.now())
     ask("+447400100000")
     for last in range(1, 4):

@@ -13,7 +13,7 @@ from otpqueue import clock
 from otpqueue.api.resources.history import representation
 from otpqueue.cli import requests as command
 from otpqueue.domain.errors import CodeIncorrect
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.conftest import NUMBER, Ask, Provider
@@ -26,10 +26,10 @@ def test_show(shell: Shell, parts: Parts, ask: Ask, provider: Provider) -> None:
     request = ask(language="de")
     parts.pump.run()
     code = provider.code()
-    wrong = Attempted(code=f"{(int(code) + 1) % 1_000_000:06}")
+    wrong = TypedCode(code=f"{(int(code) + 1) % 1_000_000:06}")
     with pytest.raises(CodeIncorrect):
         parts.verify(request.id, wrong, client_id=request.client_id, now=clock.now())
-    parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
     result = shell.run("requests", "show", str(request.id))
 

@@ -7,8 +7,8 @@ import re
 from datetime import timedelta
 
 from otpqueue import clock
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.conftest import NUMBER, Ask, Provider
@@ -18,7 +18,7 @@ def test_table(shell: Shell, parts: Parts, ask: Ask, provider: Provider) -> None
     """One line for each group and one for all, then why things ended or were refused."""
     request = ask()
     parts.pump.run()
-    attempted = Attempted(code=provider.code(NUMBER))
+    attempted = TypedCode(code=provider.code(NUMBER))
     parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
     ask("+12025550123")
     ask("+12025550123")
@@ -55,7 +55,7 @@ def test_json(shell: Shell, parts: Parts, ask: Ask) -> None:
 
 def test_statistics_that_are_behind(shell: Shell, parts: Parts, client_id: object) -> None:
     """Where nothing is added up the reader is told, and what to look after."""
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     parts.request(wanted, client_id=client_id, now=clock.now() - timedelta(minutes=10))
 
     said = shell.invoke("stats")

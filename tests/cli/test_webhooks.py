@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from otpqueue import clock
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.cli.forking import Forking
@@ -42,7 +42,7 @@ def said(operator: Shell, *arguments: str) -> str:
 
 def moved(parts: Parts, client_id: UUID, *statuses: str) -> UUID:
     """Ask for a code, and move the request."""
-    wanted = CodeWanted(phone_number="+447700900123")
+    wanted = RequestedCode(phone_number="+447700900123")
     request = parts.request(wanted, client_id=client_id, now=clock.now())
     for status in statuses:
         Rows(parts.engine).change(request.id, status=status)

@@ -21,7 +21,7 @@ from otpqueue.api.middleware import CallMiddleware
 from otpqueue.console.authentication import console_path
 from otpqueue.console.routes import mount
 from otpqueue.domain.limits import LOG_IN_LIMITS, Quota
-from otpqueue.limiter import Window
+from otpqueue.limiter import LimitWindow
 from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.console.conftest import COOKIE, Browser, admin_key, hidden
@@ -312,7 +312,7 @@ def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
     caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_ACCESS_CACHE_S="5")
     log_in, room, key = caller.parts.aside.log_in, Room(1), admin_key(caller.parts)
     windows = [
-        Window(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
+        LimitWindow(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
         for limit in LOG_IN_LIMITS[1:]
     ]
     log_in.limiter.take(windows)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.request import Channel
-from otpqueue.domain.sending import Message, Outcome, OutcomeKind, RefusalCause
+from otpqueue.domain.sending import Outcome, OutcomeKind, OutgoingMessage, RefusalCause
 from otpqueue.infobip.client import InfobipClient
 from otpqueue.infobip.transport import Transport
 from tests.conftest import INFOBIP_KEY, NUMBER, Provider
@@ -48,9 +48,9 @@ def ids(provider: Provider) -> dict[str, str]:
     return {"application_id": application["applicationId"], "message_id": template["messageId"]}
 
 
-def sms(ids: dict[str, str]) -> Message:
+def sms(ids: dict[str, str]) -> OutgoingMessage:
     """Return a fresh code to be sent by SMS from nobody in particular."""
-    return Message(to=TO, channel=Channel.SMS, sender=None, **ids)
+    return OutgoingMessage(to=TO, channel=Channel.SMS, sender=None, **ids)
 
 
 def sent(client: InfobipClient, ids: dict[str, str]) -> str:
@@ -83,8 +83,12 @@ def test_code_is_judged(client: InfobipClient, ids: dict[str, str], provider: Pr
 
     judgements = [client.verify(pin_id=pin_id, code=one) for one in (wrong(code), code, code)]
 
-    assert [one.verdict for one in judgements] == [Verdict.WRONG, Verdict.CORRECT, Verdict.CORRECT]
-    assert judgements[0] == Judgement(verdict=Verdict.WRONG, code="WRONG_PIN", http_status=200)
+    assert [one.verdict for one in judgements] == [
+        CheckVerdict.WRONG,
+        CheckVerdict.CORRECT,
+        CheckVerdict.CORRECT,
+    ]
+    assert judgements[0] == Judgement(verdict=CheckVerdict.WRONG, code="WRONG_PIN", http_status=200)
 
 
 def test_attempts_run_out(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
@@ -94,7 +98,7 @@ def test_attempts_run_out(client: InfobipClient, ids: dict[str, str], provider: 
     for _ in range(3):
         client.verify(pin_id=pin_id, code=wrong(code))
 
-    assert client.verify(pin_id=pin_id, code=code).verdict is Verdict.EXHAUSTED
+    assert client.verify(pin_id=pin_id, code=code).verdict is CheckVerdict.EXHAUSTED
 
 
 def test_code_expires(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
@@ -102,7 +106,7 @@ def test_code_expires(client: InfobipClient, ids: dict[str, str], provider: Prov
     pin_id = sent(client, ids)
     provider.call("POST", "/_simulator/clock", json={"advance_s": 901})
 
-    assert client.verify(pin_id=pin_id, code=provider.code()).verdict is Verdict.EXPIRED
+    assert client.verify(pin_id=pin_id, code=provider.code()).verdict is CheckVerdict.EXPIRED
 
 
 @pytest.mark.parametrize("pin_id", ["unknown", "a/b", "..", "a?b#c", "%2e", "x" * 200])
@@ -110,7 +114,7 @@ def test_unknown_pin_is_expired(client: InfobipClient, pin_id: str) -> None:
     """A PIN the provider does not know is expired; whatever is in its id stays one part of the path."""
     judgement = client.verify(pin_id=pin_id, code="123456")
 
-    assert judgement == Judgement(verdict=Verdict.EXPIRED, code="NOT_FOUND", http_status=404)
+    assert judgement == Judgement(verdict=CheckVerdict.EXPIRED, code="NOT_FOUND", http_status=404)
 
 
 def test_pin_id_is_one_part_of_the_path(connect: Connect) -> None:
@@ -203,7 +207,7 @@ def test_wrong_key_is_misconfigured(connect: Connect, ids: dict[str, str], provi
     outcome, judgement = client.send(sms(ids)), client.verify(pin_id="x", code="123456")
 
     assert (outcome.code, outcome.misconfigured, outcome.retryable) == ("UNAUTHORIZED", True, True)
-    assert judgement == Judgement(verdict=Verdict.UNJUDGED, code="UNAUTHORIZED", http_status=401)
+    assert judgement == Judgement(verdict=CheckVerdict.UNJUDGED, code="UNAUTHORIZED", http_status=401)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from otpqueue.domain.templates import ProviderIds, TemplateKey
-from otpqueue.infobip.provisioning import Limits, ProvisioningFailed, Wanted, apply, plan
+from otpqueue.infobip.provisioning import (
+    ApplicationLimits,
+    ProvisioningFailed,
+    WantedConfiguration,
+    apply,
+    plan,
+)
 from otpqueue.infobip.transport import Transport
 from otpqueue.operations.provision import Provisioned
 from otpqueue.simulator.options import Options
@@ -21,10 +27,10 @@ from tests.conftest import INFOBIP_KEY, MakeParts, Provider
 from tests.infobip.conftest import API_KEY, Connect, ScriptedServer, http
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WANTED = Wanted(
+WANTED = WantedConfiguration(
     application_name="otpqueue",
     code_lifetime_s=300,
-    limits=Limits(
+    limits=ApplicationLimits(
         pin_attempts=10,
         verify_pin="20/1s",
         sends_per_application="10000000/1d",
@@ -57,7 +63,9 @@ def transport(provider: Provider) -> Iterator[Transport]:
     transport.close()
 
 
-def ensure(transport: Transport, wanted: Wanted, *, remembered: ProviderIds | None) -> Provisioned:
+def ensure(
+    transport: Transport, wanted: WantedConfiguration, *, remembered: ProviderIds | None
+) -> Provisioned:
     """Make a plan and carry it out, and return what was done."""
     planned = plan(transport, wanted, remembered=remembered)
     ids = apply(transport, planned)

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from otpqueue import clock
 from otpqueue.infobip import provisioning
 from otpqueue.infobip.provisioning import ProvisioningFailed
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
 from otpqueue.store.engine import connection
@@ -380,7 +380,7 @@ def test_running_pump_notices_a_change(parts: Parts, client_id: UUID, provider: 
     """What another process provisions is used by a pump that runs already, without a restart."""
 
     def sent() -> str:
-        parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+        parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
         parts.pump.run()
         return str(provider.messages(NUMBER)[0]["text"])
 
@@ -404,7 +404,7 @@ def test_running_pump_notices_a_change(parts: Parts, client_id: UUID, provider: 
 def test_pump_starts_when_provisioned(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
     """A worker that runs before provisioning sends as soon as it is done."""
     early = make_parts(INFOBIP_APP_NAME="later")
-    request = early.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    request = early.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
     early.pump.run()
     assert early.status(request.id, client_id=client_id).status == "queued"
 

@@ -23,12 +23,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from otpqueue.infobip.transport import MAX_BODY_BYTES, Answer, NoAnswer, NotConnected, Reply, Transport
+from otpqueue.infobip.transport import (
+    MAX_BODY_BYTES,
+    NoResponse,
+    NotConnected,
+    ProviderResponse,
+    Reply,
+    Transport,
+)
 from tests.infobip.conftest import API_KEY, Connect, Script, ScriptedServer, at_most, http
 
-TIMEOUT = NoAnswer(code="timeout")
-CUT = NoAnswer(code="connection_cut")
-TOO_LARGE = NoAnswer(code="answer_too_large")
+TIMEOUT = NoResponse(code="timeout")
+CUT = NoResponse(code="connection_cut")
+TOO_LARGE = NoResponse(code="answer_too_large")
 NOT_CONNECTED = NotConnected(code="connection_failed")
 
 
@@ -48,7 +55,7 @@ def test_call_is_sent_as_the_api_wants_it(connect: Connect) -> None:
     with ScriptedServer(http(b'{"pinId": "1"}')) as server:
         reply = post(connect(server.url + "/"))
 
-        assert reply == Answer(status=200, body={"pinId": "1"})
+        assert reply == ProviderResponse(status=200, body={"pinId": "1"})
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
         first, *headers = head.decode().split("\r\n")
         fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in headers)}
@@ -65,7 +72,7 @@ def test_call_without_a_body_has_none(connect: Connect) -> None:
     with ScriptedServer(http(b"[]")) as server:
         reply = connect(server.url).call("GET", "/2fa/2/applications")
 
-        assert reply == Answer(status=200, body=[])
+        assert reply == ProviderResponse(status=200, body=[])
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
         assert head.startswith(b"GET /2fa/2/applications HTTP/1.1")
         assert b"content-type" not in head.lower()
@@ -110,7 +117,7 @@ def test_connection_is_used_again(connect: Connect, answer: bytes) -> None:
 
         replies = [post(transport) for _ in range(5)]
 
-        assert [reply.body for reply in replies if isinstance(reply, Answer)] == [{"a": 1}] * 5
+        assert [reply.body for reply in replies if isinstance(reply, ProviderResponse)] == [{"a": 1}] * 5
         assert server.connections == 1
         assert b"cookie" not in b"".join(server.requests).lower()
 
@@ -132,7 +139,7 @@ def test_connection_that_is_closed_after_the_answer_is_replaced(connect: Connect
 
         replies = [post(transport) for _ in range(3)]
 
-        assert replies == [Answer(status=200, body={"a": 1})] * 3
+        assert replies == [ProviderResponse(status=200, body={"a": 1})] * 3
         assert server.connections == 3
 
 
@@ -143,7 +150,7 @@ def test_connection_that_died_while_idle_is_replaced(connect: Connect) -> None:
         post(transport)
         time.sleep(0.05)
 
-        assert post(transport) == Answer(status=200, body={})
+        assert post(transport) == ProviderResponse(status=200, body={})
 
 
 def test_calls_run_side_by_side(connect: Connect) -> None:
@@ -158,7 +165,7 @@ def test_calls_run_side_by_side(connect: Connect) -> None:
         with at_most(1.1), ThreadPoolExecutor(8) as threads:
             replies = list(threads.map(lambda _: post(transport), range(8)))
 
-        assert replies == [Answer(status=200, body={})] * 8
+        assert replies == [ProviderResponse(status=200, body={})] * 8
 
 
 def drip(data: bytes, pause_s: float) -> Script:
@@ -208,7 +215,9 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
         pytest.param(for_ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65536), CUT, id="header without end"),
         pytest.param(once(b""), CUT, id="cut before the answer"),
         pytest.param(once(b"HTTP/1.1 20"), CUT, id="cut within the status"),
-        pytest.param(once(b"HTTP/1.1 200"), Answer(status=200, body=None), id="cut after the status"),
+        pytest.param(
+            once(b"HTTP/1.1 200"), ProviderResponse(status=200, body=None), id="cut after the status"
+        ),
         pytest.param(once(HEAD + b'{"verified": true}'), CUT, id="truncated"),
         pytest.param(
             once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}"), CUT, id="chunk truncated"
@@ -244,7 +253,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
                     headers=["Content-Encoding: gzip"],
                 )
             ),
-            Answer(status=200, body=None),
+            ProviderResponse(status=200, body=None),
             id="gzip cut short",
         ),
         pytest.param(once(http(b"{" + b" " * MAX_BODY_BYTES + b"}")), TOO_LARGE, id="body over the limit"),
@@ -318,7 +327,7 @@ def test_body_that_is_no_json_is_none(connect: Connect, body: bytes, value: obje
     with ScriptedServer(http(body)) as server:
         reply = post(connect(server.url))
 
-        assert isinstance(reply, Answer)
+        assert isinstance(reply, ProviderResponse)
         assert reply.body == value
 
 
@@ -383,7 +392,7 @@ def test_no_bytes_make_a_call_raise(connect: Connect, seed: int) -> None:
         transport = connect(server.url)
 
         for _ in range(100):
-            assert isinstance(post(transport), Answer | NoAnswer)
+            assert isinstance(post(transport), ProviderResponse | NoResponse)
 
 
 @pytest.fixture
@@ -506,7 +515,7 @@ def test_tls_connection_is_used_again_and_bounded(connect: Connect, tls: ssl.SSL
     with ScriptedServer(http(), http(), for_ever(HEAD, b" ", 0.1), tls=tls) as server:
         transport = connect(server.url)
 
-        assert [post(transport) for _ in range(3)] == [Answer(status=200, body={})] * 2 + [TIMEOUT]
+        assert [post(transport) for _ in range(3)] == [ProviderResponse(status=200, body={})] * 2 + [TIMEOUT]
         assert server.connections == 1
 
 
@@ -536,7 +545,7 @@ def test_environment_changes_nothing(
 
         reply = post(connect(server.url))
 
-        assert reply == Answer(status=200, body={"from": "us"})
+        assert reply == ProviderResponse(status=200, body={"from": "us"})
         assert f"Authorization: App {API_KEY}".encode() in server.requests[0]
         assert proxy.connections == 0
 
@@ -549,7 +558,7 @@ def test_redirect_is_not_followed(connect: Connect, status: str) -> None:
         with ScriptedServer(redirect) as server:
             reply = post(connect(server.url))
 
-        assert isinstance(reply, Answer)
+        assert isinstance(reply, ProviderResponse)
         assert reply.status == int(status[:3])
         assert elsewhere.connections == 0
 
@@ -576,7 +585,7 @@ def test_retry_after_is_read_in_seconds(connect: Connect, header: str, seconds: 
     with ScriptedServer(http(status="429 Too Many Requests", headers=[header])) as server:
         reply = post(connect(server.url))
 
-        assert reply == Answer(status=429, body={}, retry_after_s=seconds)
+        assert reply == ProviderResponse(status=429, body={}, retry_after_s=seconds)
 
 
 def test_nothing_prints_the_body_or_the_key(connect: Connect, closed_port: int) -> None:
@@ -600,5 +609,5 @@ def test_closed_transport_connects_again(connect: Connect) -> None:
         post(transport)
         transport.close()
 
-        assert post(transport) == Answer(status=200, body={})
+        assert post(transport) == ProviderResponse(status=200, body={})
         assert server.connections == 2

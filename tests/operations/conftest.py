@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.domain.sending import Sms
+from otpqueue.domain.sending import SmsProvider
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.nudges import Nudges
 from otpqueue.operations.send import Pump, PumpSettings
@@ -85,7 +85,7 @@ def make_pump(patient_parts: Parts) -> MakePump:
         *,
         wake: Callable[[], bool] = lambda: True,
         clock: Callable[[], datetime] = clock.now,
-        sms: Sms | None = None,
+        sms: SmsProvider | None = None,
         nudges: Nudges | None = None,
         **differing: Any,
     ) -> Pump:

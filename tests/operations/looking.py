@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue import clock
 from otpqueue.domain.errors import OtpqueueError
-from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of_queues
+from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, life_of_queues
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
 from otpqueue.jobs import QUEUES
@@ -27,7 +27,7 @@ from otpqueue.store import heartbeats as store_heartbeats
 from otpqueue.store.accepting import NewRequest
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.engine import connection, make_engine
-from otpqueue.store.heartbeats import Sign
+from otpqueue.store.heartbeats import ProcessReport
 from otpqueue.store.schema import checks, otp_requests, refusals, send_attempts
 from otpqueue.wiring import Parts
 from tests.conftest import Engines
@@ -129,7 +129,7 @@ def show_life(
     parts: Parts,
     process: str,
     *queues: str,
-    kind: Kind = Kind.WORKER,
+    kind: ProcessKind = ProcessKind.WORKER,
     in_touch: bool = True,
     starting_for_s: float | None = None,
     ago_s: float = 0,
@@ -140,7 +140,7 @@ def show_life(
     """
     started = starting_for_s is not None
 
-    sign = Sign(
+    sign = ProcessReport(
         process=f"{kind.value}|{process}",
         kind=kind,
         queues=queues,
@@ -168,7 +168,7 @@ def heartbeats(parts: Parts) -> list[Heartbeat]:
 def served(parts: Parts) -> set[str]:
     """Return the queues that some worker serves."""
     lives = life_of_queues(heartbeats(parts), QUEUES)
-    return {queue for queue, life in lives.items() if life is Life.RUNNING}
+    return {queue for queue, life in lives.items() if life is Liveness.RUNNING}
 
 
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event, text
 
 from otpqueue import clock
-from otpqueue.domain.caps import Scope
+from otpqueue.domain.caps import CapScope
 from otpqueue.domain.errors import DatabaseUnavailable, SendingStopped, Unauthenticated
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, MakeParts
@@ -116,7 +116,7 @@ def test_keys_are_read_again_only_when_they_change(parts: Parts, caching: Parts)
 
 def test_stop_refuses_within_the_cache_time(parts: Parts, caching: Parts, client_id: UUID) -> None:
     """A stop refuses new requests after a second at most; the claim heeds it at once."""
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     caching.request(wanted, client_id=client_id, now=clock.now())
     parts.switch.stop(country=None, client=None, reason=None, by="test", now=clock.now())
     time.sleep(CACHE_S + 0.05)
@@ -130,12 +130,12 @@ def test_stop_refuses_within_the_cache_time(parts: Parts, caching: Parts, client
 
 def test_counts_of_the_day_are_cached(parts: Parts, caching: Parts, client_id: UUID) -> None:
     """What is taken of the caps is read with the rest, for this day alone."""
-    parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
     parts.pump.run()
 
     snapshot = caching.access.current()
 
-    assert snapshot.taken_on(clock.now().date())[Scope.ALL, ""] == 1
+    assert snapshot.taken_on(clock.now().date())[CapScope.ALL, ""] == 1
     assert snapshot.taken_on(clock.now().date().replace(year=2000)) == {}
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import insert, text
 
 from otpqueue import clock
 from otpqueue.domain.admission import AdmissionFacts, AdmissionRules, StoredFacts
-from otpqueue.domain.caps import Caps, Scope
+from otpqueue.domain.caps import Caps, CapScope
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded
 from otpqueue.domain.limits import GuessPolicy, Quota, WrongShare
@@ -182,7 +182,7 @@ REFUSING: dict[str, dict[str, object]] = {
     "number_not_allowed": {"stored": StoredFacts(blocked=True)},
     "number_locked": {"stored": StoredFacts(wrong_in_a_row=96)},
     "too_many_wrong_codes": {"judged": (10, 9)},
-    "daily_cap_reached": {"taken": {(Scope.ALL, ""): 5}},
+    "daily_cap_reached": {"taken": {(CapScope.ALL, ""): 5}},
     "limit_exceeded": {"limit": LIMIT},
 }
 

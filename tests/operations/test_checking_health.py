@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.domain.heartbeats import Kind, Life
-from otpqueue.operations.health import MOST_SKEW_S, Provider
+from otpqueue.domain.heartbeats import Liveness, ProcessKind
+from otpqueue.operations.health import MOST_SKEW_S, ProviderHealth
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts
@@ -21,7 +21,7 @@ from tests.operations.looking import show_life
 def staff(parts: Parts) -> None:
     """Let all processes live that are needed."""
     show_life(parts, "host:1", "periodic", "send", "slow")
-    show_life(parts, "host:2", kind=Kind.BEAT)
+    show_life(parts, "host:2", kind=ProcessKind.BEAT)
 
 
 def test_everything_works(parts: Parts) -> None:
@@ -30,9 +30,13 @@ def test_everything_works(parts: Parts) -> None:
 
     healthy = parts.health(now=clock.now())
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (True, True, Provider.QUIET)
-    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.RUNNING, "slow": Life.RUNNING}
-    assert healthy.beat is Life.RUNNING
+    assert (healthy.database, healthy.redis, healthy.infobip) == (True, True, ProviderHealth.QUIET)
+    assert healthy.queues == {
+        "send": Liveness.RUNNING,
+        "periodic": Liveness.RUNNING,
+        "slow": Liveness.RUNNING,
+    }
+    assert healthy.beat is Liveness.RUNNING
     assert healthy.serves
     assert healthy.whole
 
@@ -41,11 +45,11 @@ def test_missing_workers_are_named(parts: Parts) -> None:
     """Queues that nobody serves are named: calls are answered, but codes would not leave."""
     nobody = parts.health(now=clock.now())
     show_life(parts, "host:1", "send")
-    show_life(parts, "host:2", kind=Kind.BEAT)
+    show_life(parts, "host:2", kind=ProcessKind.BEAT)
     some = parts.health(now=clock.now())
 
-    assert nobody.queues == {"send": Life.SILENT, "periodic": Life.SILENT, "slow": Life.SILENT}
-    assert some.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.SILENT}
+    assert nobody.queues == {"send": Liveness.SILENT, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
+    assert some.queues == {"send": Liveness.RUNNING, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
     assert some.serves
     assert not some.whole
 
@@ -56,7 +60,7 @@ def test_worker_is_no_beat(parts: Parts) -> None:
 
     healthy = parts.health(now=clock.now())
 
-    assert healthy.beat is Life.SILENT
+    assert healthy.beat is Liveness.SILENT
     assert not healthy.whole
 
 
@@ -65,12 +69,12 @@ def test_silent_and_cut_off_processes_do_not_count(parts: Parts) -> None:
     show_life(parts, "host:1", "send", ago_s=10)
     show_life(parts, "host:2", "periodic", ago_s=20)
     show_life(parts, "host:3", "slow", in_touch=False)
-    show_life(parts, "host:4", kind=Kind.BEAT, in_touch=False)
+    show_life(parts, "host:4", kind=ProcessKind.BEAT, in_touch=False)
 
     healthy = parts.health(now=clock.now())
 
-    assert healthy.queues == {"send": Life.RUNNING, "periodic": Life.SILENT, "slow": Life.CUT_OFF}
-    assert healthy.beat is Life.CUT_OFF
+    assert healthy.queues == {"send": Liveness.RUNNING, "periodic": Liveness.SILENT, "slow": Liveness.CUT_OFF}
+    assert healthy.beat is Liveness.CUT_OFF
     assert not healthy.whole
 
 
@@ -96,7 +100,7 @@ def test_not_provisioned(parts: Parts, make_parts: MakeParts) -> None:
 
     healthy = make_parts(INFOBIP_APP_NAME="other").health(now=clock.now())
 
-    assert healthy.infobip is Provider.NOT_CONFIGURED
+    assert healthy.infobip is ProviderHealth.NOT_CONFIGURED
     assert healthy.serves
     assert not healthy.whole
 
@@ -107,8 +111,8 @@ def test_redis_down(parts: Parts, make_parts: MakeParts, closed_port: int) -> No
 
     healthy = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0").health(now=clock.now())
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (True, False, Provider.QUIET)
-    assert healthy.beat is Life.RUNNING
+    assert (healthy.database, healthy.redis, healthy.infobip) == (True, False, ProviderHealth.QUIET)
+    assert healthy.beat is Liveness.RUNNING
     assert healthy.serves
     assert not healthy.whole
 
@@ -117,7 +121,7 @@ def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
     """Without Postgres nothing can be answered, and nobody can tell about the workers."""
     healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health(now=clock.now())
 
-    assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, Provider.UNKNOWN)
+    assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, ProviderHealth.UNKNOWN)
     assert (healthy.queues, healthy.beat, healthy.skew_s) == (None, None, None)
     assert not healthy.serves
     assert not healthy.whole
@@ -139,16 +143,18 @@ def test_database_without_tables_does_not_serve(parts: Parts) -> None:
     assert not healthy.serves
 
 
-@pytest.mark.parametrize(("age_s", "beat"), [(1, Life.STARTING), (19, Life.STARTING), (21, Life.CUT_OFF)])
-def test_new_processes_are_starting(parts: Parts, age_s: float, beat: Life) -> None:
+@pytest.mark.parametrize(
+    ("age_s", "beat"), [(1, Liveness.STARTING), (19, Liveness.STARTING), (21, Liveness.CUT_OFF)]
+)
+def test_new_processes_are_starting(parts: Parts, age_s: float, beat: Liveness) -> None:
     """A process that has not reached the broker yet is starting for 20 s, and cut off after that."""
     show_life(parts, "host:1", "periodic", "send", "slow")
-    show_life(parts, "host:2", kind=Kind.BEAT, starting_for_s=age_s)
+    show_life(parts, "host:2", kind=ProcessKind.BEAT, starting_for_s=age_s)
 
     healthy = parts.health(now=clock.now())
 
     assert healthy.beat is beat
-    assert healthy.whole == (beat is Life.STARTING)
+    assert healthy.whole == (beat is Liveness.STARTING)
 
 
 def test_process_that_lost_the_broker_is_not_starting(parts: Parts) -> None:
@@ -158,21 +164,26 @@ def test_process_that_lost_the_broker_is_not_starting(parts: Parts) -> None:
 
     healthy = parts.health(now=clock.now())
 
-    assert healthy.queues == {"send": Life.CUT_OFF, "periodic": Life.SILENT, "slow": Life.SILENT}
+    assert healthy.queues == {"send": Liveness.CUT_OFF, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
 
 
 @pytest.mark.parametrize(
     ("fault", "state", "said"),
     [
-        ({"latency_ms": 0}, Provider.CONNECTED, "connected"),
-        ({"status": 400}, Provider.CONNECTED, "connected"),
-        ({"status": 500}, Provider.FAILING, "failing: answers 5xx"),
-        ({"drop": "after"}, Provider.FAILING, "failing: no answer"),
-        ({"status": 401}, Provider.PAUSED, "paused: answers 401 or 403"),
+        ({"latency_ms": 0}, ProviderHealth.CONNECTED, "connected"),
+        ({"status": 400}, ProviderHealth.CONNECTED, "connected"),
+        ({"status": 500}, ProviderHealth.FAILING, "failing: answers 5xx"),
+        ({"drop": "after"}, ProviderHealth.FAILING, "failing: no answer"),
+        ({"status": 401}, ProviderHealth.PAUSED, "paused: answers 401 or 403"),
     ],
 )
 def test_provider_shows_in_traffic(
-    make_parts: MakeParts, ask: Ask, provider: Simulator, fault: dict[str, Any], state: Provider, said: str
+    make_parts: MakeParts,
+    ask: Ask,
+    provider: Simulator,
+    fault: dict[str, Any],
+    state: ProviderHealth,
+    said: str,
 ) -> None:
     """The state of Infobip and its cause follow from what was sent; health makes no call of its own."""
     parts = make_parts(OTPQUEUE_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_MAX_ATTEMPTS="3")
@@ -187,7 +198,7 @@ def test_provider_shows_in_traffic(
 
     assert healthy.infobip is state
     assert healthy.infobip_status == said
-    assert healthy.whole == (state is Provider.CONNECTED)
+    assert healthy.whole == (state is ProviderHealth.CONNECTED)
 
 
 def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: Simulator) -> None:
@@ -208,5 +219,9 @@ def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: S
         conn.execute(text("UPDATE stats_minutes SET at = at - interval '10 minutes'"))
         long_ago = parts.health(now=clock.now()).infobip
 
-    assert [failing, minutes_ago, since] == [Provider.FAILING, Provider.FAILING, Provider.CONNECTED]
-    assert long_ago is Provider.QUIET
+    assert [failing, minutes_ago, since] == [
+        ProviderHealth.FAILING,
+        ProviderHealth.FAILING,
+        ProviderHealth.CONNECTED,
+    ]
+    assert long_ago is ProviderHealth.QUIET

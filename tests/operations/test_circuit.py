@@ -13,15 +13,15 @@ import pytest
 import structlog
 
 from otpqueue import clock
-from otpqueue.domain.circuit import Permit, Sign, State
+from otpqueue.domain.circuit import CircuitSignal, CircuitState, ClaimPermit
 from otpqueue.embedded import EngineHome, Valkey
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.operations.conftest import MakePump
 from tests.operations.looking import Rows, at_once, numbers, until
 
-FAILURES = [(Sign.FAILED, False)] * 10
+FAILURES = [(CircuitSignal.FAILED, False)] * 10
 LONG_PAUSE = {"OTPQUEUE_CIRCUIT_PAUSE_S": "60", "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "60"}
 DEAD: dict[str, Any] = {"match": {"path": "/2fa/2/pin"}, "status": 503}
 
@@ -42,22 +42,26 @@ def test_every_process_sees_it(make_parts: MakeParts) -> None:
     workers = [make_parts(**slow).circuit for _ in range(3)]
     workers[0].note(FAILURES)
 
-    assert [worker.take()[0] for worker in workers] == [Permit.NOTHING] * 3
-    assert workers[1].state() is State.OPEN
-    until(lambda: workers[0].state() is State.HALF_OPEN)
+    assert [worker.take()[0] for worker in workers] == [ClaimPermit.NOTHING] * 3
+    assert workers[1].state() is CircuitState.OPEN
+    until(lambda: workers[0].state() is CircuitState.HALF_OPEN)
     permits = at_once([worker.take for worker in workers])
-    assert sorted(permit for permit, _ in permits) == [Permit.NOTHING, Permit.NOTHING, Permit.PROBE]
+    assert sorted(permit for permit, _ in permits) == [
+        ClaimPermit.NOTHING,
+        ClaimPermit.NOTHING,
+        ClaimPermit.PROBE,
+    ]
 
-    workers[2].note([(Sign.ALIVE, True)])
-    assert [worker.take()[0] for worker in workers] == [Permit.ALL] * 3
+    workers[2].note([(CircuitSignal.ALIVE, True)])
+    assert [worker.take()[0] for worker in workers] == [ClaimPermit.ALL] * 3
 
 
 def test_closed_circuit_leaves_nothing_in_redis(parts: Parts) -> None:
     """While all is well there is no key to read wrong."""
-    parts.circuit.note([(Sign.FAILED, False)])
+    parts.circuit.note([(CircuitSignal.FAILED, False)])
     assert parts.redis.exists("otpqueue:circuit")
 
-    parts.circuit.note([(Sign.ALIVE, False)])
+    parts.circuit.note([(CircuitSignal.ALIVE, False)])
 
     assert not parts.redis.exists("otpqueue:circuit")
 
@@ -66,11 +70,11 @@ def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
     """A value that cannot be read is replaced when there is something to write."""
     for left in ("not json", '{"colour": "red"}', "[]", "7"):
         parts.redis.set("otpqueue:circuit", left)
-        assert parts.circuit.take()[0] is Permit.ALL
+        assert parts.circuit.take()[0] is ClaimPermit.ALL
 
     parts.circuit.note(FAILURES)
 
-    assert parts.circuit.state() is State.OPEN
+    assert parts.circuit.state() is CircuitState.OPEN
 
 
 def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey: Valkey) -> None:
@@ -80,9 +84,9 @@ def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey
     other.state()
     own_valkey.stop()
 
-    assert one.state() is other.state() is State.OPEN
-    one.note([(Sign.ALIVE, False)])
-    assert (one.state(), other.state()) == (State.CLOSED, State.OPEN)
+    assert one.state() is other.state() is CircuitState.OPEN
+    one.note([(CircuitSignal.ALIVE, False)])
+    assert (one.state(), other.state()) == (CircuitState.CLOSED, CircuitState.OPEN)
 
     with structlog.testing.capture_logs() as logged:
         for _ in range(100):
@@ -90,17 +94,17 @@ def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey
     assert len(logged) <= 1  # not a record each, nor a connection each
 
     own_valkey.start()
-    until(lambda: other.state() is State.CLOSED)  # Redis forgot, and all agree
+    until(lambda: other.state() is CircuitState.CLOSED)  # Redis forgot, and all agree
 
 
 def test_many_writers_at_once(make_parts: MakeParts) -> None:
     """Failures noted at the same moment by many threads of many processes are all counted."""
     circuits = [make_parts(OTPQUEUE_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
 
-    at_once([lambda one=one: one.note([(Sign.FAILED, False)]) for one in circuits for _ in range(4)])
+    at_once([lambda one=one: one.note([(CircuitSignal.FAILED, False)]) for one in circuits for _ in range(4)])
 
-    circuits[0].note([(Sign.FAILED, False)])
-    assert circuits[0].state() is State.CLOSED
+    circuits[0].note([(CircuitSignal.FAILED, False)])
+    assert circuits[0].state() is CircuitState.CLOSED
     assert circuits[0]._own.failures == 17
 
 
@@ -117,7 +121,7 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
     parts.provision(parts.transport, now=clock.now())
     provider.fault(**DEAD)
     for number in numbers(60):
-        parts.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+        parts.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
 
     begun = time.monotonic()
     with structlog.testing.capture_logs() as logged:
@@ -136,7 +140,7 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
         parts.pump.run()
     assert {row["status"] for row in rows.requests()} == {"sent"}
     assert len(provider.messages()) == 60
-    assert parts.circuit.state() is State.CLOSED
+    assert parts.circuit.state() is CircuitState.CLOSED
 
 
 def test_one_probe_for_all_processes(
@@ -152,7 +156,7 @@ def test_one_probe_for_all_processes(
     processes[0].circuit.note(FAILURES)
     provider.fault(**DEAD)
     for number in numbers(20):
-        parts.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+        parts.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
 
     at_once([process.pump.run for process in processes])
 
@@ -172,17 +176,17 @@ def test_refusals_of_single_numbers_do_not_open_it(
 
     assert {row["outcome"] for row in rows.attempts()} == {"refused", "accepted"}
     assert sorted(row["status"] for row in rows.requests()) == ["failed"] * 30 + ["sent"] * 10
-    assert parts.circuit.state() is State.CLOSED
+    assert parts.circuit.state() is CircuitState.CLOSED
 
 
 def test_probe_without_work_is_left_to_others(parts: Parts, make_parts: MakeParts) -> None:
     """A worker that finds nothing due gives the probe back at once."""
     parts.circuit.note(FAILURES)
-    until(lambda: parts.circuit.state() is State.HALF_OPEN)
+    until(lambda: parts.circuit.state() is CircuitState.HALF_OPEN)
 
     parts.pump.run()
 
-    assert make_parts().circuit.take()[0] is Permit.PROBE
+    assert make_parts().circuit.take()[0] is ClaimPermit.PROBE
 
 
 def test_stop_ends_the_pause(

@@ -11,7 +11,7 @@ import pytest
 from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.operations.privacy.count_seals import CountSeals
 from otpqueue.store.engine import connection
 from otpqueue.store.privacy import seal_counts
@@ -29,7 +29,7 @@ def counted(parts: Parts) -> dict[str, int]:
 
 def test_requests_are_counted_with_the_heartbeat(parts: Parts, ask: Ask) -> None:
     """A request is one seal; its count is stored with the next heartbeat, and added to by other processes."""
-    heart = parts.heart(Kind.API)
+    heart = parts.heart(ProcessKind.API)
     for number in numbers(3):
         ask(number)
     assert counted(parts) == {}

@@ -18,9 +18,9 @@ from sqlalchemy import RowMapping, select
 
 from otpqueue import clock
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import Channel, OtpRequest, Status
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import receipts as store
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.schema import otp_requests
@@ -32,14 +32,14 @@ from tests.operations.looking import Rows, at_once, connections_refused, numbers
 
 DONE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMES = {
-    Delivery.PENDING: "PENDING_ENROUTE",
-    Delivery.DELIVERED: "DELIVERED_TO_HANDSET",
-    Delivery.UNDELIVERED: "UNDELIVERABLE_NOT_DELIVERED",
+    DeliveryState.PENDING: "PENDING_ENROUTE",
+    DeliveryState.DELIVERED: "DELIVERED_TO_HANDSET",
+    DeliveryState.UNDELIVERED: "UNDELIVERABLE_NOT_DELIVERED",
 }
 TRACKED = {"pinId": "P", "to": "44", "smsStatus": "MESSAGE_SENT", "externalMessageId": "early"}
 
 
-def report(message_id: str, delivery: Delivery = Delivery.DELIVERED, **differing: Any) -> Receipt:
+def report(message_id: str, delivery: DeliveryState = DeliveryState.DELIVERED, **differing: Any) -> Receipt:
     """Return a report."""
     usual = Receipt(
         message_id=message_id,
@@ -70,7 +70,7 @@ class Reports:
         """Take these in as one batch; return how many were new."""
         return self.parts.receipts(reports, now=clock.now())
 
-    def on(self, request: OtpRequest, *deliveries: Delivery, attempt: int = -1) -> RowMapping:
+    def on(self, request: OtpRequest, *deliveries: DeliveryState, attempt: int = -1) -> RowMapping:
         """Take in one report after the other on a message of a request; return the request's row."""
         for delivery in deliveries:
             self.take(report(self.id_of(request, attempt), delivery))
@@ -94,7 +94,7 @@ def reports(parts: Parts, rows: Rows) -> Reports:
     return Reports(parts, rows)
 
 
-D, U, P = Delivery.DELIVERED, Delivery.UNDELIVERED, Delivery.PENDING
+D, U, P = DeliveryState.DELIVERED, DeliveryState.UNDELIVERED, DeliveryState.PENDING
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ D, U, P = Delivery.DELIVERED, Delivery.UNDELIVERED, Delivery.PENDING
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_status_follows_the_best_report(
-    reports: Reports, ask_sent: AskSent, deliveries: list[Delivery], status: str
+    reports: Reports, ask_sent: AskSent, deliveries: list[DeliveryState], status: str
 ) -> None:
     """`undelivered` may become `delivered`, `delivered` is never taken back, what is pending says nothing."""
     request = ask_sent()
@@ -375,7 +375,9 @@ def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) ->
 
 @pytest.mark.parametrize("status", ["verified", "failed", "expired", "locked", "cancelled"])
 @pytest.mark.parametrize("delivery", [D, U])
-def test_final_requests_stay(reports: Reports, ask_sent: AskSent, status: str, delivery: Delivery) -> None:
+def test_final_requests_stay(
+    reports: Reports, ask_sent: AskSent, status: str, delivery: DeliveryState
+) -> None:
     """What has ended does not move; the attempt keeps what the report says."""
     request = ask_sent()
     reports.rows.change(request.id, status=status, finished_at=clock.now())
@@ -421,7 +423,7 @@ def test_undelivered_code_still_verifies(reports: Reports, ask_sent: AskSent, pr
     reports.on(request, U)
 
     verified = reports.parts.verify(
-        request.id, Attempted(code=provider.code()), client_id=request.client_id, now=clock.now()
+        request.id, TypedCode(code=provider.code()), client_id=request.client_id, now=clock.now()
     )
 
     assert verified.status is Status.VERIFIED
@@ -518,7 +520,10 @@ report_on = st.builds(
 )
 @given(data=st.data(), said=st.lists(report_on, min_size=2, max_size=5, unique_by=lambda one: one[:3]))
 def test_order_does_not_matter(
-    reports: Reports, ask: Ask, data: st.DataObject, said: list[tuple[int, Delivery, int | None, Decimal]]
+    reports: Reports,
+    ask: Ask,
+    data: st.DataObject,
+    said: list[tuple[int, DeliveryState, int | None, Decimal]],
 ) -> None:
     """Any order, any batches, any repetition of the same reports end in the same state."""
     orders = [said, data.draw(st.permutations(said + said[:2]))]

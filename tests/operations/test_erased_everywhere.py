@@ -25,10 +25,10 @@ from otpqueue import clock
 from otpqueue.domain.alerts import tag_of
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
 from otpqueue.domain.limits import REQUEST_LIMITS
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.privacy.holdings import HOLDINGS, OnErase
@@ -117,7 +117,7 @@ class Life:
         """Ask for a code and have it sent."""
         wanted = {"client_ip": ADDRESS, "session_id": SESSION} | wanted
         request = parts.request(
-            CodeWanted(phone_number=number, **wanted), client_id=by or self.shop, now=clock.now()
+            RequestedCode(phone_number=number, **wanted), client_id=by or self.shop, now=clock.now()
         )
         parts.pump.run()
         if number == PHONE:
@@ -130,7 +130,7 @@ class Life:
         with pytest.raises(CodeIncorrect):
             self.parts.verify(
                 request.id,
-                Attempted(code=code, session_id=SESSION),
+                TypedCode(code=code, session_id=SESSION),
                 client_id=request.client_id,
                 now=clock.now(),
             )
@@ -138,9 +138,9 @@ class Life:
     def once(self, body: str) -> None:
         """Ask by a call that may be repeated."""
         self.parts.request.once(
-            CodeWanted(phone_number=PHONE),
-            call=Call(name="POST /v1/otp-requests", key="order 5", body=body),
-            answer=lambda made: Answer(
+            RequestedCode(phone_number=PHONE),
+            call=IdempotentCall(name="POST /v1/otp-requests", key="order 5", body=body),
+            answer=lambda made: StoredResponse(
                 status=202, body=f'{{"id": "{made.id}", "to": "{made.phone_number}"}}'
             ),
             client_id=self.shop,
@@ -162,7 +162,7 @@ class Life:
         self.guess(second)
         self.parts.verify(
             second.id,
-            Attempted(code=self.provider.code(PHONE), session_id=SESSION),
+            TypedCode(code=self.provider.code(PHONE), session_id=SESSION),
             client_id=self.shop,
             now=clock.now(),
         )

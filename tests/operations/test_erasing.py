@@ -24,11 +24,11 @@ from otpqueue.domain.errors import (
     RequestNotFound,
     TooManyWrongCodes,
 )
-from otpqueue.domain.receipts import Delivery, Receipt
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.receipts import DeliveryState, Receipt
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients, refusals
 from otpqueue.store.engine import connection
 from otpqueue.store.privacy import erasing
@@ -73,7 +73,7 @@ def delivered(message_id: str) -> Receipt:
     """Return a report that a message has arrived."""
     return Receipt(
         message_id=message_id,
-        delivery=Delivery.DELIVERED,
+        delivery=DeliveryState.DELIVERED,
         status="DELIVERED_TO_HANDSET",
         error=None,
         done_at=clock.now(),
@@ -91,7 +91,7 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
     with pytest.raises(Exception, match="not the one"):
         parts.verify(
             request.id,
-            Attempted(code="000000", session_id=session),
+            TypedCode(code="000000", session_id=session),
             client_id=request.client_id,
             now=clock.now(),
         )
@@ -125,7 +125,7 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
     kept_id = fill(parts, ask_sent, OTHER, "two")
     with connection(parts.engine) as conn:
         elsewhere = clients.ensure_client(conn, "elsewhere", now=clock.now())
-    parts.request(CodeWanted(phone_number=NUMBER), client_id=elsewhere, now=clock.now())
+    parts.request(RequestedCode(phone_number=NUMBER), client_id=elsewhere, now=clock.now())
     before = stored(parts)
 
     counts = erase(parts, "07700 900123", country="GB", client_id=elsewhere)
@@ -190,7 +190,7 @@ def test_number_that_may_not_be_sent_to_is_erased(parts: Parts, client_id: UUID)
     """A premium-rate number was refused, and the refusal is of a person all the same."""
     premium = "+449012345678"
     with pytest.raises(NumberNotAllowed):
-        parts.request(CodeWanted(phone_number=premium), client_id=client_id, now=clock.now())
+        parts.request(RequestedCode(phone_number=premium), client_id=client_id, now=clock.now())
 
     assert erase(parts, premium) == NOTHING | {"refusals": 1}
 
@@ -253,7 +253,7 @@ def test_check_in_flight_finds_nothing(
     """A code whose number is erased while it is being checked is not accepted."""
     request = ask_sent()
     provider.fault(match={"path": "/2fa/2/pin/*/verify"}, latency_ms=600, times=1)
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
     checking = background.submit(
         parts.verify, request.id, attempted, client_id=request.client_id, now=clock.now()
     )
@@ -271,7 +271,7 @@ def test_erasures_requests_and_workers_at_once(parts: Parts, make_parts: MakePar
     unlimited = make_parts(**NO_LIMITS)
 
     def ask() -> None:
-        unlimited.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+        unlimited.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     calls = [lambda: erase(parts), ask, parts.pump.run, lambda: erase(parts), ask, parts.pump.run] * 3
 
@@ -295,7 +295,7 @@ def guess(parts: Parts, request: OtpRequest, provider: Provider, times: int, num
     code = f"{(int(provider.code(number)) + 1) % 1_000_000:06}"
     for _ in range(times):
         with pytest.raises(CodeIncorrect):
-            parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+            parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def wrong_codes(parts: Parts) -> list[timedelta]:
@@ -312,7 +312,7 @@ def test_wrong_codes_of_an_erased_number_count_on(
     erase(guarded)
 
     def ask_again() -> OtpRequest:
-        return guarded.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+        return guarded.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     again = ask_again()
     guarded.pump.run()
@@ -342,7 +342,7 @@ def test_wrong_codes_of_an_address_count_on(
     erase(guarded)
 
     def ask(address: str) -> OtpRequest:
-        wanted = CodeWanted(phone_number="+447700900125", client_ip=address)
+        wanted = RequestedCode(phone_number="+447700900125", client_ip=address)
         return guarded.request(wanted, client_id=client_id, now=clock.now())
 
     with pytest.raises(TooManyWrongCodes) as refused:
@@ -379,7 +379,7 @@ def test_wrong_codes_of_requests_whose_key_is_lost_count_on(
     assert bereft.rotate_seal.drop("k1") == 1
 
     with pytest.raises(TooManyWrongCodes):
-        bereft.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+        bereft.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
 
 def windows(url: str) -> list[str]:
@@ -400,7 +400,7 @@ def test_limits_of_an_erased_number_are_forgotten(
     parts.clients.set("other", "limits.number_15m", "7/20m")
     for number in (NUMBER, OTHER):
         for client in (client_id, other):
-            counting.request(CodeWanted(phone_number=number), client_id=client, now=clock.now())
+            counting.request(RequestedCode(phone_number=number), client_id=client, now=clock.now())
     # Of a number under one key: two clients' windows of 15 minutes and of a day, and one of all clients.
     of_one = ["number_15m"] * 2 + ["number_day"] * 2 + ["number_day_all"]
     before = windows(redis_url)
@@ -427,12 +427,12 @@ def test_redis_that_is_away_keeps_nobody_from_an_erasure(
     assert left == ["ConnectionError"]
 
 
-def call(parts: Parts, client_id: UUID, body: str, *, number: str = NUMBER) -> Answer:
+def call(parts: Parts, client_id: UUID, body: str, *, number: str = NUMBER) -> StoredResponse:
     """Ask by a call that may be repeated."""
     return parts.request.once(
-        CodeWanted(phone_number=number),
-        call=Call(name="POST /v1/otp-requests", key="k", body=body),
-        answer=lambda made: Answer(status=202, body=f"{made.id} {made.phone_number}"),
+        RequestedCode(phone_number=number),
+        call=IdempotentCall(name="POST /v1/otp-requests", key="k", body=body),
+        answer=lambda made: StoredResponse(status=202, body=f"{made.id} {made.phone_number}"),
         client_id=client_id,
         now=clock.now(),
     )
@@ -477,10 +477,10 @@ def test_taking_over_a_key_keeps_the_new_fingerprint(parts: Parts, client_id: UU
     """A key whose time is over may be held by another call, which is not the one whose request went."""
     call(parts, client_id, "one")
     let_keys_expire(parts)
-    check = Call(name="POST /v1/otp-requests", key="k", body="two")
+    check = IdempotentCall(name="POST /v1/otp-requests", key="k", body="two")
 
     held = parts.replays.hold(
-        check, make=lambda _: Answer(status=200, body=""), client_id=client_id, now=clock.now()
+        check, make=lambda _: StoredResponse(status=200, body=""), client_id=client_id, now=clock.now()
     )
 
     assert held.held is not None

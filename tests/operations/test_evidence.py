@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from otpqueue import clock
-from otpqueue.domain.sending import Evidence
-from otpqueue.operations.request import CodeWanted
+from otpqueue.domain.sending import OutcomeEvidence
+from otpqueue.operations.request import RequestedCode
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
 from otpqueue.wiring import Parts
@@ -100,10 +100,10 @@ def test_an_older_code_is_no_evidence(
     question = {"to": NUMBER[1:], "application_id": ids.application_id}
     long_ago, just_now = clock.now() - timedelta(seconds=60), clock.now() + timedelta(seconds=30)
 
-    assert parts.infobip.sent_since(**question, since=long_ago) is Evidence.LEFT
-    assert parts.infobip.sent_since(**question, since=just_now) is Evidence.NOT_SEEN
+    assert parts.infobip.sent_since(**question, since=long_ago) is OutcomeEvidence.LEFT
+    assert parts.infobip.sent_since(**question, since=just_now) is OutcomeEvidence.NOT_SEEN
     stranger = question | {"to": "447700900999"}
-    assert parts.infobip.sent_since(**stranger, since=long_ago) is Evidence.NOT_SEEN
+    assert parts.infobip.sent_since(**stranger, since=long_ago) is OutcomeEvidence.NOT_SEEN
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_times_in_seconds(
     parts = make_parts(INFOBIP_BASE_URL=seconds_url)
     parts.provision(parts.transport, now=clock.now())
     provider.fault(match={"path": SEND, "method": "POST"}, drop=drop, times=1)
-    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    request = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     parts.pump.run()
     provider.close()
@@ -140,7 +140,7 @@ def test_policy_is_unchanged(
     """Whether something left or not, an unknown outcome is repeated as often as the setting says."""
     parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS=str(allowed))
     provider.fault(match={"path": SEND, "method": "POST"}, drop=drop)
-    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    request = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     parts.pump.run()
 

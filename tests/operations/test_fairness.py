@@ -13,7 +13,7 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.errors import DailyCapReached
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts, Provider
@@ -22,7 +22,9 @@ from tests.operations.looking import Rows
 
 def ask_of(parts: Parts, client: UUID, place: int) -> OtpRequest:
     """Ask for a code for one of a thousand numbers."""
-    return parts.request(CodeWanted(phone_number=f"+447700900{place:03}"), client_id=client, now=clock.now())
+    return parts.request(
+        RequestedCode(phone_number=f"+447700900{place:03}"), client_id=client, now=clock.now()
+    )
 
 
 def client_of(parts: Parts, name: str) -> UUID:

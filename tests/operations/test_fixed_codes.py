@@ -12,8 +12,8 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.errors import CodeExpired, CodeIncorrect, NumberNotAllowed, RequestLocked, SendingStopped
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.settings import SettingsError
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -42,12 +42,12 @@ def testing(parts: Parts, make_parts: MakeParts) -> Parts:
 
 def ask(parts: Parts, client_id: UUID, number: str = REVIEWER) -> OtpRequest:
     """Ask for a code."""
-    return parts.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+    return parts.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
 
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
     """Check a code."""
-    return parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def test_life_of_a_test_request(testing: Parts, client_id: UUID, provider: Provider, rows: Rows) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.errors import RequestNotFound
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows
@@ -28,10 +28,10 @@ ACTS: dict[str, Act] = {
         request_id, client_id=client_id, channel=None, now=clock.now()
     ),
     "verify": lambda parts, request_id, client_id: parts.verify(
-        request_id, Attempted(code="123456"), client_id=client_id, now=clock.now()
+        request_id, TypedCode(code="123456"), client_id=client_id, now=clock.now()
     ),
     "verify from a session": lambda parts, request_id, client_id: parts.verify(
-        request_id, Attempted(code="123456", session_id="a"), client_id=client_id, now=clock.now()
+        request_id, TypedCode(code="123456", session_id="a"), client_id=client_id, now=clock.now()
     ),
 }
 

@@ -11,7 +11,7 @@ from otpqueue import clock
 from otpqueue.domain import phone
 from otpqueue.domain.errors import InvalidPhoneNumber
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.domain.search import Filters
+from otpqueue.domain.search import SearchFilters
 from otpqueue.store import accepting, do_not_send
 from otpqueue.store.accepting import NumberLookup
 from otpqueue.store.engine import connection, transaction
@@ -59,7 +59,7 @@ def test_plan_has_changed() -> None:
 @pytest.mark.parametrize("typed", TYPED)
 def test_its_requests_are_found(parts: Parts, client_id: UUID, request_id: UUID, typed: str) -> None:
     """A search by number finds them."""
-    page = parts.search(Filters(phone_number=typed), reader=client_id, cursor=None, limit=10)
+    page = parts.search(SearchFilters(phone_number=typed), reader=client_id, cursor=None, limit=10)
 
     assert [one.request.id for one in page.found] == [request_id]
     assert page.found[0].request.phone_number == "+229******67"
@@ -92,7 +92,9 @@ def test_it_is_erased(parts: Parts, request_id: UUID, typed: str) -> None:
     counts = parts.erase(typed, country=None, client_id=None, now=clock.now())
 
     assert counts["requests"] == 1
-    assert parts.search(Filters(phone_number=typed), reader=request_id, cursor=None, limit=10).found == ()
+    assert (
+        parts.search(SearchFilters(phone_number=typed), reader=request_id, cursor=None, limit=10).found == ()
+    )
 
 
 @pytest.mark.parametrize("typed", ["", "nonsense", "+229", "+44770090012x"])
@@ -100,7 +102,7 @@ def test_what_never_was_a_number_is_refused(parts: Parts, client_id: UUID, typed
     """What cannot be looked up is said, instead of nothing found."""
     now = clock.now()
     calls = (
-        lambda: parts.search(Filters(phone_number=typed), reader=client_id, cursor=None, limit=10),
+        lambda: parts.search(SearchFilters(phone_number=typed), reader=client_id, cursor=None, limit=10),
         lambda: parts.numbers.status(typed, now=now),
         lambda: parts.numbers.unlock(typed, client=None, now=now),
         lambda: parts.blocklist.unblock(typed),

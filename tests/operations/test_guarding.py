@@ -19,8 +19,8 @@ from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
 from otpqueue.domain.guard import hour_of
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.admission.admit import Applicant
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.privacy import purging
 from otpqueue.store.schema import guard_tallies
@@ -41,7 +41,7 @@ class Door:
     def ask(self, number: str = "+447700900001", **wanted: Any) -> OtpRequest:
         """Ask for a code."""
         return self.parts.request(
-            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+            RequestedCode(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
         )
 
     def applicant(self, number: str) -> Applicant:
@@ -59,7 +59,7 @@ class Door:
 
     def verify(self, request: OtpRequest, code: str) -> OtpRequest:
         """Check a code."""
-        return self.parts.verify(request.id, Attempted(code=code), client_id=self.client_id, now=clock.now())
+        return self.parts.verify(request.id, TypedCode(code=code), client_id=self.client_id, now=clock.now())
 
     def counted(self, subject: str = BLOCK) -> tuple[int, int, int]:
         """Return what is sent, verified and refused of a subject."""

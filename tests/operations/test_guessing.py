@@ -20,8 +20,8 @@ from otpqueue.domain.errors import (
     TooManyWrongCodes,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import checks as check_queries
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import check_counts, checks, number_guesses
@@ -46,7 +46,7 @@ class House:
 
     def ask(self, number: str = NUMBER, *, by: UUID | None = None, **wanted: str | None) -> OtpRequest:
         """Ask for a code."""
-        wish = CodeWanted(phone_number=number, **wanted)  # type: ignore[arg-type]
+        wish = RequestedCode(phone_number=number, **wanted)  # type: ignore[arg-type]
         return self.parts.request(wish, client_id=by or self.client_id, now=clock.now())
 
     def sent(self, number: str = NUMBER, *, by: UUID | None = None, **wanted: str | None) -> OtpRequest:
@@ -57,7 +57,7 @@ class House:
 
     def verify(self, request: OtpRequest, code: str, **says: str | None) -> OtpRequest:
         """Check a code."""
-        attempted = Attempted(code=code, **says)  # type: ignore[arg-type]
+        attempted = TypedCode(code=code, **says)  # type: ignore[arg-type]
         return self.parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
     def right(self, number: str = NUMBER) -> str:

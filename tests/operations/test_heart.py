@@ -10,8 +10,8 @@ from freezegun import freeze_time
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.domain.heartbeats import Heartbeat, Kind
-from otpqueue.operations.heartbeat import Heart
+from otpqueue.domain.heartbeats import Heartbeat, ProcessKind
+from otpqueue.operations.heartbeat import HeartbeatReporter
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts
@@ -20,11 +20,11 @@ from tests.operations.looking import heartbeats, show_life, until
 
 def make(
     parts: Parts, *, in_touch_for_s: float | None = None, clock: Callable[[], datetime] = clock.now
-) -> Heart:
+) -> HeartbeatReporter:
     """Return the heart of a worker."""
-    return Heart(
+    return HeartbeatReporter(
         engine=parts.health_engine,
-        kind=Kind.WORKER,
+        kind=ProcessKind.WORKER,
         name="host:1",
         version="1.2",
         clock=clock,
@@ -48,7 +48,7 @@ def test_beat_is_written(parts: Parts) -> None:
     assert heart.beat()
     second = only(parts)
 
-    assert (first.process, first.kind, first.version) == ("worker|host:1", Kind.WORKER, "1.2")
+    assert (first.process, first.kind, first.version) == ("worker|host:1", ProcessKind.WORKER, "1.2")
     assert first.queues == ("periodic", "slow")
     assert first.lives
     assert first.works

@@ -12,7 +12,7 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.request import Channel
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.settings import SettingsError, load
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, MakeParts, Provider
@@ -34,7 +34,7 @@ class House:
     def send(self, number: str, **wanted: Any) -> dict[str, Any]:
         """Have a code sent and return the message."""
         self.parts.request(
-            CodeWanted(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
+            RequestedCode(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
         )
         self.parts.pump.run()
         return self.provider.messages(number)[0]

@@ -17,7 +17,7 @@ from redis import Redis
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Quota
-from otpqueue.limiter import CountedCall, Limiter, Window
+from otpqueue.limiter import CountedCall, Limiter, LimitWindow
 
 THREE = Quota(3, 900)
 FIRST, SECOND = REQUEST_LIMITS[0], REQUEST_LIMITS[1]
@@ -35,9 +35,9 @@ def limiter(redis: Redis) -> Limiter:
     return Limiter(redis)
 
 
-def window(quota: Quota = THREE, whom: str = "ann", limit: object = FIRST) -> Window:
+def window(quota: Quota = THREE, whom: str = "ann", limit: object = FIRST) -> LimitWindow:
     """Return a window."""
-    return Window(limit=limit, quota=quota, whom=whom)  # type: ignore[arg-type]
+    return LimitWindow(limit=limit, quota=quota, whom=whom)  # type: ignore[arg-type]
 
 
 def grow_older(redis: Redis, seconds: float) -> None:

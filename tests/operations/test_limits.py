@@ -18,7 +18,7 @@ from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import DatabaseUnavailable, LimitExceeded, LimitsUnavailable, OtpqueueError
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.embedded import Valkey
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -39,7 +39,7 @@ def other_client(parts: Parts) -> UUID:
 
 def ask_of(parts: Parts, client_id: UUID, number: str = NUMBER, **wanted: object) -> OtpRequest:
     """Ask for a code."""
-    wish = CodeWanted(phone_number=number, **wanted)  # type: ignore[arg-type]
+    wish = RequestedCode(phone_number=number, **wanted)  # type: ignore[arg-type]
     return parts.request(wish, client_id=client_id, now=clock.now())
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from otpqueue import clock, jobs
 from otpqueue.operations import nudges
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.send import Pump
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
@@ -30,7 +30,7 @@ def commit(parts: Parts, client_id: UUID) -> Commit:
     elsewhere = replace(jobs.SEND_CODES, name="elsewhere", queue="elsewhere")
     waker = jobs.Waker(redis=parts.redis, celery=parts.publisher, job=elsewhere)
     request = replace(parts.request, admission=replace(parts.admission, waker=waker))
-    return lambda number: request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now()).id
+    return lambda number: request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now()).id
 
 
 @pytest.fixture

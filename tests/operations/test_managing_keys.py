@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from otpqueue import clock
 from otpqueue.domain.errors import InvalidRequest, Unauthenticated
 from otpqueue.domain.keys import KeyState
-from otpqueue.operations.access.keys import Rotated, prefix_of
+from otpqueue.operations.access.keys import RotatedKey, prefix_of
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import api_keys
@@ -191,8 +191,8 @@ def test_key_is_rotated_once(parts: Parts) -> None:
 
     results = at_once([partial(parts.keys.rotate, prefix_of(old), overlap=DAY, now=clock.now())] * 6)
 
-    assert sum(isinstance(one, Rotated) for one in results) == 1
-    assert all(isinstance(one, Rotated | InvalidRequest) for one in results)
+    assert sum(isinstance(one, RotatedKey) for one in results) == 1
+    assert all(isinstance(one, RotatedKey | InvalidRequest) for one in results)
     assert len(parts.keys.list()) == 2
 
 

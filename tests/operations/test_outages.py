@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, Ask, Engines, MakeParts, Provider
@@ -58,7 +58,7 @@ def test_known_outcome_outlives_an_outage_longer_than_the_lease(
     """Each person gets one message, also when the worker is told to stop meanwhile."""
     worker, beat = (make_parts(**NO_LIMITS, **LEASE, OTPQUEUE_GUARD="off") for _ in range(2))
     asked = [
-        worker.request(CodeWanted(phone_number=number), client_id=client_id, now=clock.now())
+        worker.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
         for number in numbers(6)
     ]
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=500)

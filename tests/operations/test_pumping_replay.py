@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.pumping import Replay
 from benchmarks.pumping_traffic import Attack, World
-from otpqueue.domain.guard import Mode
+from otpqueue.domain.guard import GuardMode
 from otpqueue.store.engine import make_engine
 
 # A fifth of the benchmark's day: people, their blocks, and the attack.
@@ -26,7 +26,7 @@ def replay(database_url: str) -> Iterator[Replay]:
 def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
     """Hidden in the largest country, the attack gets at most 1 % of its tries; 0.5 % of people are lost."""
     limited = replay.limits_only(ATTACK)
-    held = replay.guarded(ATTACK, Mode.ENFORCE)
+    held = replay.guarded(ATTACK, GuardMode.ENFORCE)
 
     assert limited.sent[True] == held.tries[True] == 2000
     assert held.tries[False] == 4000
@@ -37,7 +37,7 @@ def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
 @pytest.mark.full
 def test_shadow_mode_says_so_before(replay: Replay) -> None:
     """In shadow mode all is sent, and nearly the same is found after the claims as enforce mode refuses."""
-    seen = replay.guarded(ATTACK, Mode.SHADOW)
+    seen = replay.guarded(ATTACK, GuardMode.SHADOW)
 
     assert seen.sent[True] == seen.tries[True] - seen.limited[True]
     assert seen.attack_share(seen.sent[True] - seen.flagged[True]) <= 0.01

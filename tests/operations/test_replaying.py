@@ -22,11 +22,11 @@ from otpqueue.domain.errors import (
     LimitExceeded,
     RequestNotFound,
 )
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.replay import HeldCall
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import idempotency_keys, otp_requests
@@ -35,18 +35,18 @@ from tests.conftest import NUMBER, MakeParts, Provider
 from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows, at_once
 
-Repeat = Callable[..., Answer]
+Repeat = Callable[..., StoredResponse]
 DAY_S = 86_400
 
 
-def answer_of(request: OtpRequest) -> Answer:
+def answer_of(request: OtpRequest) -> StoredResponse:
     """Return an answer that tells requests and states apart."""
-    return Answer(status=202, body=f"{request.id} {request.status.value}")
+    return StoredResponse(status=202, body=f"{request.id} {request.status.value}")
 
 
-def a_call(key: str = "key", body: str = NUMBER, name: str = "POST /v1/otp-requests") -> Call:
+def a_call(key: str = "key", body: str = NUMBER, name: str = "POST /v1/otp-requests") -> IdempotentCall:
     """Return a call."""
-    return Call(name=name, key=key, body=body)
+    return IdempotentCall(name=name, key=key, body=body)
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def ask_once(parts: Parts, client_id: UUID) -> Repeat:
     """Return a function that asks for a code by a call that may be repeated."""
 
     def ask_once(
-        call: Call | None = None, *, number: str = NUMBER, by: UUID | None = None, **more: Any
-    ) -> Answer:
+        call: IdempotentCall | None = None, *, number: str = NUMBER, by: UUID | None = None, **more: Any
+    ) -> StoredResponse:
         request = more.pop("parts", parts).request
         given = {"call": call or a_call(), "client_id": by or client_id, "now": clock.now()} | more
-        return request.once(CodeWanted(phone_number=number), answer=answer_of, **given)
+        return request.once(RequestedCode(phone_number=number), answer=answer_of, **given)
 
     return ask_once
 
@@ -70,7 +70,7 @@ Hold = Callable[..., HeldCall]
 def hold(parts: Parts, client_id: UUID) -> Hold:
     """Return a function that holds the key of a call, for `lease_s` if given."""
 
-    def hold(call: Call | None = None, **leased: float) -> HeldCall:
+    def hold(call: IdempotentCall | None = None, **leased: float) -> HeldCall:
         replays = replace(parts.replays, **leased)  # type: ignore[arg-type]
         return replays.hold(call or a_call(), make=answer_of, client_id=client_id, now=clock.now())
 
@@ -85,7 +85,7 @@ def test_repetition_gets_the_first_answer(parts: Parts, ask_once: Repeat, rows: 
 
     (request,) = rows.requests()
     assert request["status"] == "sent"
-    assert first == Answer(status=202, body=f"{request['id']} queued")
+    assert first == StoredResponse(status=202, body=f"{request['id']} queued")
     assert again == [replace(first, replayed=True)] * 3
 
 
@@ -94,8 +94,8 @@ def test_two_hundred_calls_with_one_key(ask_once: Repeat, rows: Rows) -> None:
     answers = at_once([ask_once] * 200)
 
     (request,) = rows.requests()
-    given = [one for one in answers if isinstance(one, Answer)]
-    refused = [one for one in answers if not isinstance(one, Answer)]
+    given = [one for one in answers if isinstance(one, StoredResponse)]
+    refused = [one for one in answers if not isinstance(one, StoredResponse)]
     assert {one.body for one in given} == {f"{request['id']} queued"}
     assert sum(not one.replayed for one in given) == 1
     assert {one.code for one in refused} <= {"idempotency_in_progress", "database_unavailable"}
@@ -270,7 +270,7 @@ def test_lost_answer_to_a_right_code(
 ) -> None:
     """The 200 that got lost is there again, and without its key the code stays used."""
     request = ask_sent()
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
 
     def check(held: HeldCall | None = None) -> OtpRequest:
         return parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now(), held=held)
@@ -279,7 +279,7 @@ def test_lost_answer_to_a_right_code(
         check(held)
     again = hold(a_call(name="verify"))
 
-    assert held.answer == Answer(status=202, body=f"{request.id} verified")
+    assert held.answer == StoredResponse(status=202, body=f"{request.id} verified")
     assert again.answer == replace(held.answer, replayed=True)
     assert len(rows.checks(request.id)) == 1
     with pytest.raises(AlreadyVerified):
@@ -291,7 +291,7 @@ def test_wrong_code_is_not_remembered(
 ) -> None:
     """Each repetition of a wrong code costs a check: a refused call releases its key."""
     request = ask_sent()
-    wrong = Attempted(code=f"{(int(provider.code()) + 1) % 1_000_000:06}")
+    wrong = TypedCode(code=f"{(int(provider.code()) + 1) % 1_000_000:06}")
 
     for _ in range(2):
         with pytest.raises(CodeIncorrect), hold() as held:
@@ -308,7 +308,7 @@ def test_right_code_stays_right_when_the_lease_expired(
     with hold(lease_s=0.0) as held:
         with pytest.raises(RequestNotFound), hold(lease_s=0.0):
             raise RequestNotFound
-        attempted = Attempted(code=provider.code())
+        attempted = TypedCode(code=provider.code())
         parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now(), held=held)
 
     assert rows.request(request.id)["status"] == Status.VERIFIED

@@ -11,7 +11,7 @@ import pytest
 from otpqueue import clock
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
 from otpqueue.domain.request import OtpRequest, SendState, Status
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -76,13 +76,13 @@ def test_others_are_not_replaced(make_parts: MakeParts, client_id: UUID, rows: R
     parts = make_parts(**NO_LIMITS)
 
     def ask(number: str = NUMBER, session_id: str | None = None) -> OtpRequest:
-        wanted = CodeWanted(phone_number=number, session_id=session_id)
+        wanted = RequestedCode(phone_number=number, session_id=session_id)
         return parts.request(wanted, client_id=client_id, now=clock.now())
 
     with connection(parts.engine) as conn:
         other_client = clients.ensure_client(conn, "other", now=clock.now())
     kept = [ask(session_id="a"), ask(session_id="b"), ask(), ask(numbers(1)[0], session_id="a")]
-    wanted = CodeWanted(phone_number=NUMBER, session_id="a")
+    wanted = RequestedCode(phone_number=NUMBER, session_id="a")
     kept.append(parts.request(wanted, client_id=other_client, now=clock.now()))
 
     newer = ask(session_id="a")
@@ -111,7 +111,7 @@ def test_refused_number_leaves_a_refusal(
 ) -> None:
     """A number that is not sent to is refused, and a small row remembers it without the number."""
     parts = make_parts(OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
-    wanted = CodeWanted(phone_number=number, client_ip="203.0.113.77")
+    wanted = RequestedCode(phone_number=number, client_ip="203.0.113.77")
 
     with pytest.raises(NumberNotAllowed) as refused:
         parts.request(wanted, client_id=client_id, now=clock.now())
@@ -151,7 +151,7 @@ def test_redis_down_holds_up_nobody(
     parts = make_parts(**NO_LIMITS, REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
     start = time.monotonic()
 
-    accepted = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    accepted = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     assert time.monotonic() - start < 2
     assert rows.request(accepted.id)["send_state"] == SendState.DUE
@@ -165,7 +165,7 @@ def test_hung_redis_holds_up_nobody(
     parts = make_parts(**NO_LIMITS, **{setting: f"redis://127.0.0.1:{hung_port}/0"})
     start = time.monotonic()
 
-    accepted = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    accepted = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     assert time.monotonic() - start < 2
     assert rows.request(accepted.id)["send_state"] == SendState.DUE
@@ -178,7 +178,7 @@ def test_dead_broker_holds_up_nobody(
     parts = make_parts(OTPQUEUE_BROKER_URL=f"redis://127.0.0.1:{closed_port}/0")
     start = time.monotonic()
 
-    accepted = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    accepted = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
 
     assert time.monotonic() - start < 2
     assert rows.request(accepted.id)["send_state"] == SendState.DUE
@@ -191,7 +191,7 @@ def test_concurrent_requests_leave_one_live(
     """Of concurrent requests for one number and session exactly one stays live; the others are replaced."""
     request = make_parts(**NO_LIMITS).request
     for number in numbers(rounds):
-        wanted = CodeWanted(phone_number=number, session_id="s")
+        wanted = RequestedCode(phone_number=number, session_id="s")
         ask = partial(request, wanted, client_id=client_id, now=clock.now())
         accepted = at_once([ask] * at_a_time)
 

@@ -31,8 +31,8 @@ from otpqueue.domain.errors import (
     ResendTooSoon,
 )
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.simulator.options import Options
 from otpqueue.simulator.server import running
 from otpqueue.store import clients
@@ -70,7 +70,7 @@ class Resends:
     def verify(self, request: OtpRequest, code: str) -> Status:
         """Check a code."""
         return self.parts.verify(
-            request.id, Attempted(code=code), client_id=request.client_id, now=clock.now()
+            request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now()
         ).status
 
     def status(self, request: OtpRequest) -> OtpRequest:
@@ -565,7 +565,7 @@ def test_pin_id_that_changes_is_the_one_checked(
     parts = make_parts(INFOBIP_BASE_URL=renaming_url)
     parts.provision(parts.transport, now=clock.now())
     provider, resends = Provider(renaming_url), Resends(parts, rows)
-    request = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=clock.now())
+    request = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
     parts.pump.run()
     before = rows.request(request.id)
 

@@ -21,12 +21,12 @@ from otpqueue.domain.errors import (
     NumberNotAllowed,
     SendingStopped,
 )
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.stats import Dimension, Metric
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.stats.roll_up import RollUp
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import do_not_send
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import stats_hours, stats_minutes
@@ -54,7 +54,7 @@ def live(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
     request = ask()
     parts.pump.run()
     message = rows.attempts(request.id)[-1]["external_message_id"]
-    for delivery, price in ((Delivery.UNDELIVERED, None), (Delivery.DELIVERED, Decimal("0.0123"))):
+    for delivery, price in ((DeliveryState.UNDELIVERED, None), (DeliveryState.DELIVERED, Decimal("0.0123"))):
         report = Receipt(
             message_id=message,
             delivery=delivery,
@@ -78,7 +78,7 @@ def live(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
 
 def check(parts: Parts, request: OtpRequest, code: str) -> None:
     """Check a code."""
-    parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def test_life_is_counted_and_stays_counted(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
@@ -150,7 +150,7 @@ def put(parts: Parts, *, at: datetime, country: str = "GB") -> None:
 def test_test_numbers_are_left_out(parts: Parts, make_parts: MakeParts, client_id: UUID) -> None:
     """Neither a test number's request nor its refused tries are counted."""
     testing = make_parts(OTPQUEUE_TEST_NUMBERS=listed(), OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
-    wanted = CodeWanted(phone_number=REVIEWER)
+    wanted = RequestedCode(phone_number=REVIEWER)
     request = testing.request(wanted, client_id=client_id, now=clock.now())
     testing.pump.run()
     check(testing, request, CODE)
@@ -167,7 +167,7 @@ def test_refusals_of_documentation_numbers_have_their_country(
     """A number that nobody has is refused before anything else, and counted for its country."""
     strict = make_parts(OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
     with pytest.raises(NumberNotAllowed):
-        strict.request(CodeWanted(phone_number="+12025550123"), client_id=client_id, now=clock.now())
+        strict.request(RequestedCode(phone_number="+12025550123"), client_id=client_id, now=clock.now())
 
     (((_, client, country, channel, metric, label), (n, _)),) = sums(strict).items()
     assert (client, country, channel) == (str(client_id), "US", "none")

@@ -24,17 +24,17 @@ from otpqueue.domain.errors import (
     LimitExceeded,
     Unauthenticated,
 )
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import Status
 from otpqueue.operations.access.keys import prefix_of
 from otpqueue.operations.admission import limits
-from otpqueue.operations.privacy.rotate_hash import KeyUse
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.privacy.rotate_hash import OldKeyUse
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.settings import SettingsError
 from otpqueue.store import idempotency, refusals
 from otpqueue.store.engine import connection
-from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.idempotency import HeldKey, IdempotencyKey, UsedKey
 from otpqueue.store.privacy import rehashing
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.schema import api_keys, idempotency_keys
@@ -71,14 +71,14 @@ def after(make_parts: MakeParts) -> Parts:
     return make_parts(OTPQUEUE_HASH_KEY=NEW)
 
 
-def wanted(number: str = NUMBER, **more: Any) -> CodeWanted:
+def wanted(number: str = NUMBER, **more: Any) -> RequestedCode:
     """Return what a caller asks for."""
-    return CodeWanted(phone_number=number, **more)
+    return RequestedCode(phone_number=number, **more)
 
 
 def verify(parts: Parts, request_id: UUID, client_id: UUID, code: str, **more: Any) -> Status:
     """Check a code and return the request's status."""
-    attempted = Attempted(code=code, **more)
+    attempted = TypedCode(code=code, **more)
     return parts.verify(request_id, attempted, client_id=client_id, now=clock.now()).status
 
 
@@ -151,7 +151,7 @@ def test_guides_calls_find_the_number_across_the_change(
     """Who names a number and no id is understood under both keys."""
     request = ask_sent()
 
-    attempted = Attempted(code=provider.code(), phone_number=NUMBER)
+    attempted = TypedCode(code=provider.code(), phone_number=NUMBER)
     verified = switched.verify.newest(attempted, client_id=request.client_id, now=clock.now())
 
     assert (verified.id, verified.status) == (request.id, Status.VERIFIED)
@@ -277,7 +277,7 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
     }
 
 
-def uses(parts: Parts) -> dict[str, KeyUse]:
+def uses(parts: Parts) -> dict[str, OldKeyUse]:
     """Return what the old key is needed for."""
     return {use.what: use for use in parts.rotate_hash.look().uses}
 
@@ -309,8 +309,8 @@ def test_idempotency_keys_need_the_old_key_until_they_expire(
     now = clock.now()
     parts.request.once(
         wanted(),
-        call=Call(name="POST /v1/otp-requests", key="k", body="{}"),
-        answer=lambda made: Answer(status=202, body=str(made.id)),
+        call=IdempotentCall(name="POST /v1/otp-requests", key="k", body="{}"),
+        answer=lambda made: StoredResponse(status=202, body=str(made.id)),
         client_id=client_id,
         now=now,
     )
@@ -595,11 +595,11 @@ def test_repeated_call_is_known_across_the_change(
 ) -> None:
     """A call that is repeated under another key is answered as the first time; another body is refused."""
 
-    def make(step: Parts, key: str, body: str = "{}") -> Answer:
+    def make(step: Parts, key: str, body: str = "{}") -> StoredResponse:
         return step.request.once(
             wanted(),
-            call=Call(name="POST /v1/otp-requests", key=key, body=body),
-            answer=lambda made: Answer(status=202, body=str(made.id)),
+            call=IdempotentCall(name="POST /v1/otp-requests", key=key, body=body),
+            answer=lambda made: StoredResponse(status=202, body=str(made.id)),
             client_id=client_id,
             now=clock.now(),
         )
@@ -619,7 +619,7 @@ def test_lapsed_call_is_taken_over_across_the_change(
 ) -> None:
     """What a process that was killed held under the old key is made again under the new one, once."""
     key = [
-        Key(
+        IdempotencyKey(
             client_id=client_id,
             key_hashes=step.vault.idempotency_hashes("POST /x", "k"),
             fingerprints=step.vault.body_hashes("{}"),
@@ -630,9 +630,9 @@ def test_lapsed_call_is_taken_over_across_the_change(
 
     with connection(switched.engine) as conn:
         take = partial(idempotency.take, conn, now=now, expires_at=now + timedelta(days=1))
-        assert isinstance(take(key[0], lease_s=-1), Held)
-        assert isinstance(take(key[1], lease_s=60), Held)
-        assert isinstance(take(key[0], lease_s=60), Used)
-        assert isinstance(take(key[1], lease_s=60), Used)
+        assert isinstance(take(key[0], lease_s=-1), HeldKey)
+        assert isinstance(take(key[1], lease_s=60), HeldKey)
+        assert isinstance(take(key[0], lease_s=60), UsedKey)
+        assert isinstance(take(key[1], lease_s=60), UsedKey)
         stored = conn.execute(select(idempotency_keys.c.key_hash)).scalars().all()
     assert stored == [key[1].key_hashes[0]]

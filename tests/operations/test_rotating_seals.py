@@ -12,7 +12,7 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.request import Status
 from otpqueue.operations.privacy.rotate_seal import refusal_to_start
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store.engine import connection
 from otpqueue.store.privacy.resealing import look_for_keys
 from otpqueue.store.schema import otp_requests
@@ -113,7 +113,7 @@ def test_traffic_goes_on_beside_it(
     number = rotated.vault.unseal(request["number_sealed"], key_id="k2", row_id=request["id"])
     verified = rotated.verify(
         request["id"],
-        Attempted(code=provider.code(number)),
+        TypedCode(code=provider.code(number)),
         client_id=request["client_id"],
         now=clock.now(),
     )

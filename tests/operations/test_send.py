@@ -19,11 +19,11 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.errors import RequestCancelled
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.domain.sending import Evidence, Message, Outcome
+from otpqueue.domain.sending import Outcome, OutcomeEvidence, OutgoingMessage
 from otpqueue.embedded import Postgres
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
-from otpqueue.store.claims import Turn, take_turn
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
+from otpqueue.store.claims import PumpTurn, take_turn
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Engines, MakeParts, Provider
@@ -39,7 +39,7 @@ def ask_ago(parts: Parts, client_id: UUID) -> Ages:
 
     def ask_ago(seconds: float) -> OtpRequest:
         then = clock.now() - timedelta(seconds=seconds)
-        return parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+        return parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=then)
 
     return ask_ago
 
@@ -135,7 +135,7 @@ def test_row_committed_between_last_look_and_end_is_sent(
     pump = make_pump()
     late: list[OtpRequest] = []
 
-    def commit_after_the_last_look(*args: Any, **kwargs: Any) -> Turn:
+    def commit_after_the_last_look(*args: Any, **kwargs: Any) -> PumpTurn:
         turn = take_turn(*args, **kwargs)
         if not turn.claims and not turn.next_due and kwargs["slots"] and not late:
             late.append(ask(numbers(1)[0]))
@@ -365,7 +365,7 @@ def test_replaced_while_sending(
 
     assert rows.request(older.id)["reason"] == "replaced"
     assert rows.outcomes(older.id) == ["accepted"]
-    code = Attempted(code=provider.code())
+    code = TypedCode(code=provider.code())
     with pytest.raises(RequestCancelled):
         patient_parts.verify(older.id, code, client_id=older.client_id, now=clock.now())
     verified = patient_parts.verify(newer.id, code, client_id=newer.client_id, now=clock.now())
@@ -403,7 +403,7 @@ def test_logs_hold_no_secret(parts: Parts, ask: Ask, provider: Provider, rows: R
         parts.pump.run()
         code = provider.code()
         parts.sweep(now=clock.now())
-        attempted = Attempted(code=code, session_id="session-of-ann", phone_number=NUMBER)
+        attempted = TypedCode(code=code, session_id="session-of-ann", phone_number=NUMBER)
         parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
     events = [entry["event"] for entry in logs]
@@ -451,11 +451,11 @@ def test_attempt_that_crashes_says_whose_it_was(make_pump: MakePump, ask: Ask, r
     """What nobody thought of is logged with the request it was about; the sweep finds it by its lease."""
 
     class Broken:
-        def send(self, _: Message) -> Outcome:
+        def send(self, _: OutgoingMessage) -> Outcome:
             raise RuntimeError("nobody thought of that")
 
-        def sent_since(self, **_: object) -> Evidence:
-            return Evidence.NO_ANSWER
+        def sent_since(self, **_: object) -> OutcomeEvidence:
+            return OutcomeEvidence.NO_ANSWER
 
     request = ask()
     pump = make_pump(sms=Broken(), job_s=0.2)

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from otpqueue import clock
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.looking import Rows, numbers
@@ -213,7 +213,7 @@ def test_our_misconfiguration_fails_no_request(
     """While the provider refuses us, not the number, requests stay due, however often they were tried."""
     parts = make_parts(OTPQUEUE_MAX_ATTEMPTS="2")
     provider.fault(match={"path": SEND}, status=status, times=4)
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
 
     with structlog.testing.capture_logs() as logs:
@@ -232,7 +232,7 @@ def test_misconfiguration_ends_at_the_deadline(
     """A wrong key that nobody mends lets requests expire, not fail; nothing is tried after `send_by`."""
     parts = make_parts(OTPQUEUE_SEND_WITHIN_S="1.5", OTPQUEUE_MAX_ATTEMPTS="1")
     provider.fault(match={"path": SEND}, status=401)
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
 
     parts.pump.run()
@@ -250,7 +250,7 @@ def test_attempts_are_bounded(make_parts: MakeParts, client_id: UUID, provider: 
     """A provider that stays unavailable is asked `OTPQUEUE_MAX_ATTEMPTS` times, then the request fails."""
     parts = make_parts(OTPQUEUE_MAX_ATTEMPTS="3")
     provider.fault(match={"path": SEND}, **UNAVAILABLE)
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
 
     parts.pump.run()
@@ -271,7 +271,7 @@ def test_unreachable_provider_is_a_retryable_refusal(
         INFOBIP_MESSAGE_ID="m",
         OTPQUEUE_MAX_ATTEMPTS="3",
     )
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
 
     parts.pump.run()
@@ -288,7 +288,7 @@ def test_unknown_is_resent_as_often_as_the_policy_says(
     """`OTPQUEUE_UNKNOWN_RESENDS` bounds the extra codes a person can get; 0 means none."""
     parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS=str(resends))
     provider.fault(match={"path": SEND}, drop="after")
-    wanted = CodeWanted(phone_number=NUMBER)
+    wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
 
     parts.pump.run()

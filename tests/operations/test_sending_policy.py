@@ -26,8 +26,8 @@ from otpqueue.domain.errors import (
     SendingStopped,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.settings import SettingsError
 from otpqueue.store import send_counts
 from otpqueue.store.engine import connection
@@ -45,7 +45,7 @@ def ask_of(
 ) -> OtpRequest:
     """Ask these parts for a code."""
     return parts.request(
-        CodeWanted(phone_number=number, **wanted), client_id=client_id, now=now or clock.now()
+        RequestedCode(phone_number=number, **wanted), client_id=client_id, now=now or clock.now()
     )
 
 
@@ -195,7 +195,7 @@ def test_stop_holds_at_the_door_and_at_the_claim(
         ask()
     with pytest.raises(SendingStopped):
         parts.resend(sent.id, client_id=client_id, channel=None, now=clock.now())
-    verified = parts.verify(sent.id, Attempted(code=provider.code()), client_id=client_id, now=clock.now())
+    verified = parts.verify(sent.id, TypedCode(code=provider.code()), client_id=client_id, now=clock.now())
 
     assert caught.value.retry_after_s == 60
     assert reasons(rows) == ["sending_stopped", "sending_stopped"]
@@ -320,7 +320,7 @@ def test_blocked_number(parts: Parts, ask: Ask, rows: Rows, provider: Provider) 
     assert (listed.phone_number, listed.reason) == ("+44********23", "asked us to")
     assert parts.blocklist.list(now=now + timedelta(hours=1)) == []
     later = parts.request(
-        CodeWanted(phone_number=NUMBER),
+        RequestedCode(phone_number=NUMBER),
         client_id=rows.refusals()[0]["client_id"],
         now=now + timedelta(hours=1),
     )

@@ -12,11 +12,11 @@ import pytest
 from otpqueue import clock
 from otpqueue.domain.errors import CheckInProgress, RequestLocked
 from otpqueue.domain.request import Status
-from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.domain.sending import Outcome, OutcomeKind, SendDecision
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import attempts, claims
-from otpqueue.store.attempts import Result
+from otpqueue.store.attempts import AttemptResult
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -42,14 +42,14 @@ def take_and_die(parts: Parts) -> TakeAndDie:
     return take_and_die
 
 
-def accepted(claim: Claim, *, pin_id: str = "LATE") -> Result:
+def accepted(claim: Claim, *, pin_id: str = "LATE") -> AttemptResult:
     """Return the result of a worker that was thought dead, and was only slow."""
     now = clock.now()
-    return Result(
+    return AttemptResult(
         request_id=claim.request_id,
         attempt=claim.attempt,
         outcome=Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200, pin_id=pin_id),
-        decision=Decision(status=Status.SENT),
+        decision=SendDecision(status=Status.SENT),
         started_at=now,
         finished_at=now,
         latency_ms=1,
@@ -228,7 +228,7 @@ def test_idle_sweep_wakes_nobody(parts: Parts, ask_sent: AskSent, rows: Rows) ->
 def test_unsent_code_expires_at_its_deadline(parts: Parts, client_id: UUID, ask: Ask, rows: Rows) -> None:
     """A first code that did not leave by `send_by` ends its request; others are left alone."""
     then = clock.now() - timedelta(seconds=91)
-    late = parts.request(CodeWanted(phone_number=NUMBER), client_id=client_id, now=then)
+    late = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=then)
     fresh = ask(numbers(1)[0])
 
     swept = parts.sweep(now=clock.now())
@@ -309,7 +309,7 @@ def test_abandoned_last_check_locks(parts: Parts, ask_sent: AskSent, provider: P
     request = ask_sent()
     rows.change(request.id, checks_used=4)
     begin_and_die(parts, request.id, request.client_id)
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
 
     with pytest.raises(CheckInProgress):
         parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
@@ -344,7 +344,7 @@ def test_sweep_after_a_late_judgement(
     begin_and_die(parts, request.id, request.client_id)
     parts.sweep(now=clock.now())
 
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
     verified = parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
     assert verified.status is Status.VERIFIED

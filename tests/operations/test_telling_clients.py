@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from otpqueue.domain.request import Status
-from otpqueue.operations.webhooks.wake import TellClients
+from otpqueue.operations.webhooks.wake import WakeWebhooks
 from otpqueue.store.engine import make_engine
 from tests.operations.webhooking import CLIENT, Hooks
 
@@ -24,7 +24,7 @@ class Woken:
         self.statements = 0
         engine = hooks.parts.engine
         event.listen(engine, "before_cursor_execute", self._count_statement)
-        self.tell = TellClients(engine=engine, wake=self._wake, **differing)
+        self.tell = WakeWebhooks(engine=engine, wake=self._wake, **differing)
 
     def _wake(self) -> bool:
         self.count += 1

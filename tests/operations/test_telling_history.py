@@ -15,10 +15,10 @@ from otpqueue import clock
 from otpqueue.api.resources.history import representation
 from otpqueue.domain.errors import CodeIncorrect, DatabaseUnavailable, RequestNotFound
 from otpqueue.domain.history import EventKind
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import Channel
 from otpqueue.operations import expire
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import moves, receipts, send_attempts
 from otpqueue.wiring import Parts
@@ -31,7 +31,7 @@ def report(message_id: str) -> Receipt:
     """Return a report that a message was delivered."""
     return Receipt(
         message_id=message_id,
-        delivery=Delivery.DELIVERED,
+        delivery=DeliveryState.DELIVERED,
         status="DELIVERED_TO_HANDSET",
         error=None,
         done_at=None,
@@ -48,13 +48,13 @@ def test_whole_life(parts: Parts, ask: Ask, rows: Rows, provider: Provider) -> N
     message_id = rows.attempts(request.id)[1]["external_message_id"]
     parts.receipts([report(message_id)], now=clock.now())
     code = provider.code()
-    wrong = Attempted(code=f"{(int(code) + 1) % 1_000_000:06}")
+    wrong = TypedCode(code=f"{(int(code) + 1) % 1_000_000:06}")
     with pytest.raises(CodeIncorrect):
         parts.verify(request.id, wrong, client_id=request.client_id, now=clock.now())
     rows.change(request.id, resend_after=clock.now())
     parts.resend(request.id, client_id=request.client_id, channel=Channel.VOICE, now=clock.now())
     parts.pump.run()
-    parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
     history = parts.history(request.id)
 
@@ -91,7 +91,7 @@ def test_nothing_secret_is_told(parts: Parts, ask_sent: AskSent, rows: Rows, pro
     parts.receipts([report(rows.attempts(request.id)[0]["external_message_id"])], now=clock.now())
     parts.verify(
         request.id,
-        Attempted(code=code, session_id="the-session"),
+        TypedCode(code=code, session_id="the-session"),
         client_id=request.client_id,
         now=clock.now(),
     )

@@ -25,7 +25,7 @@ from otpqueue.domain.errors import (
     RequestNotFound,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
@@ -42,7 +42,7 @@ def verify(parts: Parts) -> Verify:
     """Return a function that checks a code of a request as its own client does."""
 
     def verify(request: OtpRequest, code: str, **says: Any) -> OtpRequest:
-        attempted = Attempted(code=code, **says)
+        attempted = TypedCode(code=code, **says)
         return parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
     return verify
@@ -137,7 +137,7 @@ def test_code_past_its_time_is_refused(
 ) -> None:
     """A code is not accepted from `expires_at` on, even before anybody has marked it as expired."""
     request = ask_sent()
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
     assert request.expires_at is not None
 
     with pytest.raises(CodeExpired):
@@ -166,7 +166,7 @@ def test_foreign_request_is_not_found(
     request = ask_sent()
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
 
     for request_id, client_id in ((request.id, stranger), (uuid4(), request.client_id)):
         with pytest.raises(RequestNotFound):
@@ -275,7 +275,7 @@ def test_unreachable_provider_gives_the_check_back(
     """When no connection is made no guess was spent."""
     request = ask_sent()
     cut_off = make_parts(INFOBIP_BASE_URL=f"http://127.0.0.1:{closed_port}")
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
 
     with pytest.raises(ProviderUnavailable):
         cut_off.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
@@ -424,7 +424,7 @@ def test_verifying_needs_no_redis(
     request = ask_sent()
     parts = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
     verified = parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
     assert verified.status is Status.VERIFIED
@@ -448,7 +448,7 @@ def test_newest_request_of_number_and_session(
     other = ask_sent(session_id="b")
     older = ask_sent(session_id="a")
     newer = ask_sent(session_id="a")
-    attempted = Attempted(code=provider.code(), session_id="a", phone_number=NUMBER)
+    attempted = TypedCode(code=provider.code(), session_id="a", phone_number=NUMBER)
 
     verified = parts.verify.newest(attempted, client_id=client_id, now=clock.now())
 
@@ -463,7 +463,7 @@ def test_newest_ended_request_says_how_it_ended(
 ) -> None:
     """When nothing is live the newest request answers, so that a code used twice is told as that."""
     ask_sent()
-    attempted = Attempted(code=provider.code(), phone_number=NUMBER)
+    attempted = TypedCode(code=provider.code(), phone_number=NUMBER)
     parts.verify.newest(attempted, client_id=client_id, now=clock.now())
 
     with pytest.raises(AlreadyVerified):
@@ -483,7 +483,7 @@ def test_no_newest_request(
 ) -> None:
     """Nothing is found for a number that no code was asked for."""
     ask_sent(session_id="a")
-    attempted = Attempted(code=provider.code(), **says)
+    attempted = TypedCode(code=provider.code(), **says)
 
     with pytest.raises(RequestNotFound):
         parts.verify.newest(attempted, client_id=client_id, now=clock.now())
@@ -495,7 +495,7 @@ def test_newest_request_of_another_session(
 ) -> None:
     """The right code from another session than the live request's is a wrong one, at no cost."""
     request = ask_sent(session_id="a")
-    attempted = Attempted(code=provider.code(), phone_number=NUMBER, session_id=session)
+    attempted = TypedCode(code=provider.code(), phone_number=NUMBER, session_id=session)
 
     with pytest.raises(CodeIncorrect):
         parts.verify.newest(attempted, client_id=client_id, now=clock.now())
@@ -509,7 +509,7 @@ def test_newest_of_another_client_is_not_found(parts: Parts, ask_sent: AskSent, 
     ask_sent(session_id="a")
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())
-    attempted = Attempted(code=provider.code(), phone_number=NUMBER, session_id="a")
+    attempted = TypedCode(code=provider.code(), phone_number=NUMBER, session_id="a")
 
     with pytest.raises(RequestNotFound):
         parts.verify.newest(attempted, client_id=stranger, now=clock.now())

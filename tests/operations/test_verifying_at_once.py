@@ -20,7 +20,7 @@ from otpqueue.domain.errors import (
     RequestLocked,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.verify import Attempted, CheckWaiters
+from otpqueue.operations.verify import CheckWaiters, TypedCode
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -36,7 +36,7 @@ def processes(parts: Parts, make_parts: MakeParts) -> list[Parts]:
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
     """Check a code once."""
-    return parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def check_patiently(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
@@ -99,7 +99,7 @@ def test_one_call_waits_for_a_check(parts: Parts, ask_sent: AskSent, provider: P
     def timed() -> OtpRequest:
         began = time.monotonic()
         try:
-            return patient(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+            return patient(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
         except CheckInProgress:
             took_s.append(time.monotonic() - began)
             raise

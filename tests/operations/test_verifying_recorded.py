@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from otpqueue import clock
 from otpqueue.domain.errors import AlreadyVerified, DatabaseUnavailable
-from otpqueue.domain.replay import Answer, Call
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts, Provider
 from tests.operations.conftest import AskSent
@@ -91,7 +91,7 @@ def behind(make_parts: MakeParts, deaf: DeafProxy) -> Parts:
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
     """Check a code."""
-    return parts.verify(request.id, Attempted(code=code), client_id=request.client_id, now=clock.now())
+    return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -122,19 +122,19 @@ def test_answer_of_postgres_is_lost_with_an_idempotency_key(
     # The first connection has transactions of its own.
     behind.status(request.id, client_id=request.client_id)
     deaf.statement, deaf.swallow = statement, 1
-    now, call = clock.now(), Call(name="verify", key="k", body="b")
+    now, call = clock.now(), IdempotentCall(name="verify", key="k", body="b")
 
-    def make(_: OtpRequest) -> Answer:
-        return Answer(status=200, body="verified")
+    def make(_: OtpRequest) -> StoredResponse:
+        return StoredResponse(status=200, body="verified")
 
     with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as held:
         verified = behind.verify(
-            request.id, Attempted(code=code), client_id=request.client_id, now=now, held=held
+            request.id, TypedCode(code=code), client_id=request.client_id, now=now, held=held
         )
 
     assert (verified.status, deaf.swallow) == (Status.VERIFIED, 0)
     with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as again:
-        assert again.answer == Answer(status=200, body="verified", replayed=True)
+        assert again.answer == StoredResponse(status=200, body="verified", replayed=True)
 
 
 def test_wrong_code_whose_record_is_lost(
@@ -161,7 +161,7 @@ def test_notification_that_breaks(parts: Parts, ask_sent: AskSent, provider: Pro
     verify = replace(parts.verify, tell=tell)
     with capture_logs() as logs:
         verified = verify(
-            request.id, Attempted(code=provider.code()), client_id=request.client_id, now=clock.now()
+            request.id, TypedCode(code=provider.code()), client_id=request.client_id, now=clock.now()
         )
 
     assert verified.status is Status.VERIFIED

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import InvalidRequest
-from otpqueue.domain.webhooks import State
+from otpqueue.domain.webhooks import WebhookState
 from tests.conftest import MakeParts
 from tests.operations.receiver import Receiver, never
 from tests.operations.webhooking import CLIENT, Hooks
@@ -100,7 +100,7 @@ def test_show_counts_what_is_left(hooks: Hooks, receiver: Receiver) -> None:
 
     endpoint, left = hooks.parts.webhooks.show(CLIENT, now=hooks.now())
 
-    assert left == {State.PENDING: 3, State.GIVEN_UP: 0}
+    assert left == {WebhookState.PENDING: 3, WebhookState.GIVEN_UP: 0}
     assert endpoint.failing_since is not None
     assert (endpoint.client, endpoint.url, endpoint.secrets) == (CLIENT, receiver.url, (secret,))
     assert secret not in repr(endpoint)

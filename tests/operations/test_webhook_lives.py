@@ -13,8 +13,8 @@ from otpqueue import clock, jobs
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.webhooks import moment
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from tests import leaks
 from tests.conftest import NUMBER, Provider
 from tests.operations.looking import until
@@ -36,7 +36,7 @@ class Life:
         self.waker_taken()
 
     def _ask(self) -> OtpRequest:
-        wanted = CodeWanted(phone_number=self.number, session_id="s3ss10n", client_reference="order-1")
+        wanted = RequestedCode(phone_number=self.number, session_id="s3ss10n", client_reference="order-1")
         return self.hooks.parts.request(wanted, client_id=self.hooks.client(), now=clock.now())
 
     def waker_taken(self) -> None:
@@ -50,7 +50,7 @@ class Life:
 
     def check(self, code: str) -> None:
         """Check a code."""
-        attempted = Attempted(code=code, session_id="s3ss10n")
+        attempted = TypedCode(code=code, session_id="s3ss10n")
         self.hooks.parts.verify(self.request.id, attempted, client_id=self.request.client_id, now=clock.now())
 
     def code(self) -> str:

@@ -21,8 +21,8 @@ from sqlalchemy import select
 
 from otpqueue import clock
 from otpqueue.domain.errors import OtpqueueError
-from otpqueue.domain.replay import Answer, Call
-from otpqueue.operations.request import CodeWanted
+from otpqueue.domain.replay import IdempotentCall, StoredResponse
+from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import guard_decisions, guard_tallies, metadata, otp_requests, refusals
 from otpqueue.wiring import Parts
@@ -117,18 +117,18 @@ def test_no_number_is_narrowed_down_below_a_block(watched: Parts, client_id: UUI
     for place, number in enumerate(NUMBERS):
         now = start + timedelta(hours=place)
         watched.request.once(
-            CodeWanted(phone_number=number),
-            call=Call(name="POST /v1/otp-requests", key=number, body=number),
-            answer=lambda made: Answer(status=202, body=json.dumps({"to": made.phone_number})),
+            RequestedCode(phone_number=number),
+            call=IdempotentCall(name="POST /v1/otp-requests", key=number, body=number),
+            answer=lambda made: StoredResponse(status=202, body=json.dumps({"to": made.phone_number})),
             client_id=client_id,
             now=now,
         )
         for _ in range(5):
             with suppress(OtpqueueError):
-                watched.request(CodeWanted(phone_number=number), client_id=client_id, now=now)
+                watched.request(RequestedCode(phone_number=number), client_id=client_id, now=now)
         # A second number of a new block is refused by the guard.
         with suppress(OtpqueueError):
-            watched.request(CodeWanted(phone_number=f"{number[:-2]}99"), client_id=client_id, now=now)
+            watched.request(RequestedCode(phone_number=f"{number[:-2]}99"), client_id=client_id, now=now)
         watched.evaluate_alerts(now=now)
     desk, soon = watched.alert_desk, clock.now() + timedelta(hours=1)
     for alert in desk.list(rule="number_requests"):

@@ -12,8 +12,8 @@ from sqlalchemy import RowMapping, select, text
 
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.webhooks.send import Post, SendWebhooks, SendWebhooksSettings
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.webhooks.send import PostFunction, SendWebhooks, SendWebhooksSettings
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import webhook_deliveries, webhook_endpoints
@@ -58,7 +58,7 @@ class Hooks:
         self._numbers += 1
         number = f"+447700900{self._numbers:03d}"
         return self.parts.request(
-            CodeWanted(phone_number=number, **wanted), client_id=self.client(client), now=clock.now()
+            RequestedCode(phone_number=number, **wanted), client_id=self.client(client), now=clock.now()
         )
 
     def moved(self, *statuses: str, client: str = CLIENT, **columns: Any) -> OtpRequest:
@@ -73,7 +73,11 @@ class Hooks:
         self.rows.change(request.id, status=status, updated_at=self.now(), **columns)
 
     def sender(
-        self, *, wake: Callable[[], bool] = lambda: True, outbound: Post | None = None, **differing: Any
+        self,
+        *,
+        wake: Callable[[], bool] = lambda: True,
+        outbound: PostFunction | None = None,
+        **differing: Any,
     ) -> SendWebhooks:
         """Return a sender as a worker has one, but for `differing` settings."""
         settings = SendWebhooksSettings(lease_s=60, job_s=30, disable_after=timedelta(days=1))

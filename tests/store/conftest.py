@@ -13,14 +13,14 @@ from sqlalchemy import Connection, Engine, RowMapping, select, update
 
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps
-from otpqueue.domain.checking import Judgement, Verdict
-from otpqueue.domain.guard import Counted
+from otpqueue.domain.checking import CheckVerdict, Judgement
+from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.limits import GuessPolicy, WrongShare
 from otpqueue.domain.request import Channel, OtpRequest, Status
-from otpqueue.domain.sending import Decision, Outcome, OutcomeKind
+from otpqueue.domain.sending import Outcome, OutcomeKind, SendDecision
 from otpqueue.store import attempts, checks, claims, clients, requests
 from otpqueue.store.accepting import AcceptResult, NewRequest, NumberLookup, accept
-from otpqueue.store.attempts import Overdue, Result
+from otpqueue.store.attempts import AttemptResult, ExpiredLease
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, make_engine
@@ -57,12 +57,12 @@ def accepted(pin_id: str = "pin-1") -> Outcome:
 
 
 REFUSED = Outcome(kind=OutcomeKind.REFUSED, code="SERVICE_UNAVAILABLE", http_status=503, retryable=True)
-SENT = Decision(status=Status.SENT)
+SENT = SendDecision(status=Status.SENT)
 
 
-def again(after_s: float = 0) -> Decision:
+def again(after_s: float = 0) -> SendDecision:
     """Return the decision to try again."""
-    return Decision(status=Status.QUEUED, next_attempt_at=later(after_s))
+    return SendDecision(status=Status.QUEUED, next_attempt_at=later(after_s))
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +135,7 @@ class Store:
 
     def insert(self, number: str = NUMBER, **fields: Any) -> OtpRequest:
         """Store a request that is due."""
-        guard: Counted | None = fields.pop("guard", None)
+        guard: CountedSend | None = fields.pop("guard", None)
         new = self.new(number, guard_block=guard.block if guard else None, **fields)
         assert self.accept(new).accepted
         if guard and guard.standing:
@@ -189,9 +189,9 @@ class Store:
 
     def record(
         self,
-        claim: Claim | Overdue,
+        claim: Claim | ExpiredLease,
         outcome: Outcome,
-        decision: Decision,
+        decision: SendDecision,
         *,
         now: datetime = NOW,
         expires_at: datetime | None = None,
@@ -244,13 +244,13 @@ class Store:
         begun = checks.begin(self.engine, now=now, vault=self.vault, **(values | differing))
         return begun if isinstance(begun, OpenCheck) else None
 
-    def judge(self, check: OpenCheck, verdict: Verdict, *, now: datetime = NOW) -> Status | None:
+    def judge(self, check: OpenCheck, verdict: CheckVerdict, *, now: datetime = NOW) -> Status | None:
         """Record a judgement."""
         judgement = Judgement(verdict=verdict, code=verdict.upper(), http_status=200)
         recorded = checks.record(self.engine, check, judgement, latency_ms=12, now=now, vault=self.vault)
         return recorded.moved_to if recorded else None
 
-    def check(self, request: OtpRequest, verdict: Verdict) -> Status | None:
+    def check(self, request: OtpRequest, verdict: CheckVerdict) -> Status | None:
         """Check a code from begin to end."""
         check = self.begin(request)
         assert check
@@ -258,15 +258,15 @@ class Store:
 
 
 def a_result(
-    claim: Claim | Overdue,
+    claim: Claim | ExpiredLease,
     outcome: Outcome,
-    decision: Decision,
+    decision: SendDecision,
     *,
     now: datetime = NOW,
     expires_at: datetime | None = None,
-) -> Result:
+) -> AttemptResult:
     """Return what became of a claim."""
-    return Result(
+    return AttemptResult(
         request_id=claim.request_id,
         attempt=claim.attempt,
         outcome=outcome,

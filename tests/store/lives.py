@@ -9,12 +9,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from otpqueue.domain.checking import Verdict
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.checking import CheckVerdict
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest, Reason, Status
-from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome
+from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, SendDecision
 from otpqueue.store import attempts, checks, receipts, requests
-from otpqueue.store.attempts import Overdue
+from otpqueue.store.attempts import ExpiredLease
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted
@@ -32,7 +32,7 @@ def ask_again(store: Store, request: OtpRequest, *, now: datetime) -> bool:
     )
 
 
-def a_report(message_id: str, delivery: Delivery) -> Receipt:
+def a_report(message_id: str, delivery: DeliveryState) -> Receipt:
     """Return a report."""
     return Receipt(
         message_id=message_id,
@@ -52,7 +52,7 @@ class Life:
         self.store, self.random = store, random
         self.now = NOW + timedelta(hours=number)
         self.phone_number = f"+447700900{number % 1000:03}"
-        self.claims: list[Claim | Overdue] = []
+        self.claims: list[Claim | ExpiredLease] = []
         self.checks: list[OpenCheck] = []
         self.messages: list[str] = []
         self.ids: list[UUID] = []
@@ -102,14 +102,14 @@ class Life:
             return
         claim = self.random.choice([*self.claims, self.claims[-1], self.claims[-1]])
         soon = self.now + timedelta(seconds=1)
-        retry = Decision(status=Status.QUEUED, next_attempt_at=soon)
+        retry = SendDecision(status=Status.QUEUED, next_attempt_at=soon)
         outcome, decision = self.random.choice(
             [
                 *[(self.accepted(), SENT)] * 8,
                 (REFUSED, retry),
                 (RETURNED, retry),
-                (REFUSED, Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)),
-                (REFUSED, Decision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)),
+                (REFUSED, SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)),
+                (REFUSED, SendDecision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)),
             ]
         )
         expires_at = self.now + timedelta(seconds=60) if decision is SENT else None
@@ -133,7 +133,7 @@ class Life:
     def judge(self) -> None:
         """Record the judgement of any check, each once."""
         if self.checks:
-            verdict = self.random.choice([*Verdict, Verdict.CORRECT, Verdict.EXHAUSTED])
+            verdict = self.random.choice([*CheckVerdict, CheckVerdict.CORRECT, CheckVerdict.EXHAUSTED])
             check = self.checks.pop(self.random.randrange(len(self.checks)))
             self.store.judge(check, verdict, now=self.now)
 
@@ -146,7 +146,7 @@ class Life:
 
     def a_report(self, message_id: str) -> Receipt:
         """Return a report that says anything."""
-        return a_report(message_id, self.random.choice(list(Delivery)))
+        return a_report(message_id, self.random.choice(list(DeliveryState)))
 
     def resend(self) -> None:
         """Ask for resends; most are taken up."""
@@ -158,7 +158,7 @@ class Life:
 
     def sweep(self) -> None:
         """Pick up what was dropped."""
-        conn, retry = self.store.conn, Decision(status=Status.QUEUED, next_attempt_at=self.now)
+        conn, retry = self.store.conn, SendDecision(status=Status.QUEUED, next_attempt_at=self.now)
         lost = [
             replace(a_result(one, LEASE_RAN_OUT, retry, now=self.now), started_at=None)
             for one in attempts.overdue(conn, limit=100)

@@ -16,14 +16,14 @@ from otpqueue.domain.request import FINAL, Channel, Reason, SendState, Status
 from otpqueue.domain.sending import (
     LEASE_RAN_OUT,
     RETURNED,
-    Decision,
     Outcome,
     OutcomeKind,
-    Progress,
+    SendDecision,
+    SendProgress,
 )
 from otpqueue.store import attempts, requests
-from otpqueue.store.attempts import Result
-from otpqueue.store.claims import Claim, Turn, take_turn
+from otpqueue.store.attempts import AttemptResult
+from otpqueue.store.claims import Claim, PumpTurn, take_turn
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import otp_requests, send_attempts
 from tests.store.conftest import (
@@ -59,7 +59,7 @@ def test_claim_says_what_to_send(store: Store) -> None:
         request_id=request.id,
         client_id=request.client_id,
         attempt=1,
-        progress=Progress(tries=1, unknowns=0, send_by=later(90)),
+        progress=SendProgress(tries=1, unknowns=0, send_by=later(90)),
         sends=1,
         country="GB",
         language="pt-BR",
@@ -229,7 +229,7 @@ def test_last_attempt_ends_the_request(
     request = store.insert()
     (claim,) = store.claim()
 
-    assert store.record(claim, outcome, Decision(status=status, reason=reason), now=later(2))
+    assert store.record(claim, outcome, SendDecision(status=status, reason=reason), now=later(2))
 
     found = store.find(request.id)
     assert (found.status, found.reason, found.provider_code) == (
@@ -306,7 +306,7 @@ def test_any_other_late_word_is_only_noted(store: Store, outcome: Outcome) -> No
     store.record(claim, LEASE_RAN_OUT, again(7))
     before = store.row(request.id)
 
-    moved = store.record(claim, outcome, Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED))
+    moved = store.record(claim, outcome, SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED))
 
     assert not moved
     assert store.row(request.id) == before
@@ -317,7 +317,7 @@ def test_late_accepted_does_not_raise_the_dead(store: Store) -> None:
     """A request that ended when its lease ran out stays ended; the send is noted on the attempt."""
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
-    store.record(claim, LEASE_RAN_OUT, Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN))
+    store.record(claim, LEASE_RAN_OUT, SendDecision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN))
 
     assert not store.record(claim, accepted(), SENT)
 
@@ -402,7 +402,9 @@ def test_several_are_recorded_in_one_statement(store: Store) -> None:
             a_result(claims[2], UNKNOWN, again(1)),
             a_result(claims[0], accepted("pin-a"), SENT),
             a_result(claims[3], REFUSED, again()),
-            a_result(claims[1], PERMANENT, Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)),
+            a_result(
+                claims[1], PERMANENT, SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+            ),
         ],
     )
 
@@ -452,7 +454,7 @@ def test_records_at_once_do_not_deadlock(store: Store, store_url: str, other_eng
     assert [row.status for row in store.conn.execute(select(otp_requests.c.status))] == ["sent"] * 150
 
 
-def turn_of(store: Store, results: Sequence[Result], *, on: Engine, slots: int = 0) -> Turn:
+def turn_of(store: Store, results: Sequence[AttemptResult], *, on: Engine, slots: int = 0) -> PumpTurn:
     """Record results and claim, as one turn."""
     return take_turn(on, results, slots=slots, lease_s=30, worker="w", now=NOW, vault=store.vault)
 
@@ -481,7 +483,7 @@ def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
 
     store.claim(now=later(8))
 
-    assert turn_of(store, [], on=store.engine, slots=5) == Turn(claims=[], moved=set(), locked=set())
+    assert turn_of(store, [], on=store.engine, slots=5) == PumpTurn(claims=[], moved=set(), locked=set())
 
 
 def test_locked_request_holds_up_no_other(store: Store) -> None:

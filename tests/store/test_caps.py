@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from otpqueue.domain.caps import Caps, Scope, day_of
+from otpqueue.domain.caps import Caps, CapScope, day_of
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Status
-from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Decision, Outcome, OutcomeKind
+from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind, SendDecision
 from otpqueue.store import attempts, clients, send_counts
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, run
@@ -36,9 +36,9 @@ def counts(store: Store, day: datetime = NOW) -> dict[tuple[str, str], int]:
     """Return a day's counts by scope and subject, those of clients by `client`."""
     found = send_counts.of_day(store.conn, day_of(day))
     return {
-        (one.scope.value, "" if one.scope is Scope.CLIENT else one.subject): one.taken
+        (one.scope.value, "" if one.scope is CapScope.CLIENT else one.subject): one.taken
         for one in found
-        if one.scope is not Scope.CLIENT or one.subject == str(store.client_id)
+        if one.scope is not CapScope.CLIENT or one.subject == str(store.client_id)
     }
 
 
@@ -154,8 +154,8 @@ def test_each_claim_brings_something_forward(store: Store) -> None:
     for client, country in over:
         assert (
             taken[ALL] == 60
-            or taken[Scope.CLIENT, str(client)] == 25
-            or taken[Scope.COUNTRY, country or "001"] == caps.of_country(country)
+            or taken[CapScope.CLIENT, str(client)] == 25
+            or taken[CapScope.COUNTRY, country or "001"] == caps.of_country(country)
         )
 
 
@@ -183,7 +183,7 @@ def test_resend_over_the_cap_fails_beside_its_request(store: Store) -> None:
     ],
 )
 def test_what_did_not_leave_is_given_back(
-    store: Store, outcome: Outcome, decision: Decision, taken: int
+    store: Store, outcome: Outcome, decision: SendDecision, taken: int
 ) -> None:
     """What was refused or given back has cost nothing; what is unknown may have left."""
     store.insert()
@@ -218,7 +218,7 @@ def test_midnight_begins_a_new_count(store: Store) -> None:
     (first,) = store.claim(1, caps=caps, now=before)
     (second,) = store.claim(1, caps=caps, now=after)
     assert (counts(store, before)["all", ""], counts(store, after)["all", ""]) == (1, 1)
-    store.record(first, REFUSED, Decision(status=Status.FAILED), now=after)
+    store.record(first, REFUSED, SendDecision(status=Status.FAILED), now=after)
 
     assert (counts(store, before)["all", ""], counts(store, after)["all", ""]) == (0, 1)
     assert second.request_id != first.request_id
@@ -325,8 +325,8 @@ def test_caps_are_exact_under_concurrency(
     )
     taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
     assert len(left) == taken[ALL] == 90
-    assert {name: taken[Scope.CLIENT, name] for name in by_client} == by_client
-    assert {name: taken[Scope.COUNTRY, name] for name in by_country} == by_country
+    assert {name: taken[CapScope.CLIENT, name] for name in by_client} == by_client
+    assert {name: taken[CapScope.COUNTRY, name] for name in by_country} == by_country
     assert max(by_client.values()) <= 40
     assert by_country["GB"] <= 50
     assert by_country["DE"] <= 30

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.request import CHECKABLE, OtpRequest, Reason, Status
 from otpqueue.domain.sending import LEASE_RAN_OUT
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import GIVEN_BACK_AT_MOST, OpenCheck
 from tests.store.conftest import NOW, NUMBER, RUN_OUT_S, SENT, Store, accepted, again, later
 
-WRONG = Judgement(verdict=Verdict.WRONG, code="WRONG_PIN", http_status=200)
+WRONG = Judgement(verdict=CheckVerdict.WRONG, code="WRONG_PIN", http_status=200)
 
 
 def begun(store: Store, request: OtpRequest, **differing: Any) -> OpenCheck:
@@ -47,7 +47,7 @@ def test_one_check_at_a_time(store: Store) -> None:
 
     assert store.begin(request) is None
     assert store.find(request.id).checks_used == 1
-    store.judge(first, Verdict.WRONG)
+    store.judge(first, CheckVerdict.WRONG)
     assert begun(store, request).number == 2
 
 
@@ -143,16 +143,16 @@ def test_expired_code_is_not_checked(store: Store, at_s: float, possible: bool) 
 @pytest.mark.parametrize(
     ("verdict", "status", "reason"),
     [
-        (Verdict.CORRECT, Status.VERIFIED, Reason.CODE_CORRECT),
-        (Verdict.WRONG, Status.SENT, None),
-        (Verdict.UNKNOWN, Status.SENT, None),
-        (Verdict.UNJUDGED, Status.SENT, None),
-        (Verdict.EXPIRED, Status.EXPIRED, Reason.PROVIDER_EXPIRED),
-        (Verdict.EXHAUSTED, Status.LOCKED, Reason.PROVIDER_LOCKED),
+        (CheckVerdict.CORRECT, Status.VERIFIED, Reason.CODE_CORRECT),
+        (CheckVerdict.WRONG, Status.SENT, None),
+        (CheckVerdict.UNKNOWN, Status.SENT, None),
+        (CheckVerdict.UNJUDGED, Status.SENT, None),
+        (CheckVerdict.EXPIRED, Status.EXPIRED, Reason.PROVIDER_EXPIRED),
+        (CheckVerdict.EXHAUSTED, Status.LOCKED, Reason.PROVIDER_LOCKED),
     ],
 )
 def test_verdict_moves_the_request(
-    store: Store, verdict: Verdict, status: Status, reason: Reason | None
+    store: Store, verdict: CheckVerdict, status: Status, reason: Reason | None
 ) -> None:
     """Each verdict has one consequence; the check's row says what was said and how long it took."""
     request = store.insert_sent()
@@ -163,7 +163,7 @@ def test_verdict_moves_the_request(
     found = store.find(request.id)
     assert (found.status, found.reason, found.check_in_flight) == (status, reason, False)
     assert found.updated_at == later(2)
-    assert found.verified_at == (later(2) if verdict is Verdict.CORRECT else None)
+    assert found.verified_at == (later(2) if verdict is CheckVerdict.CORRECT else None)
     assert store.row(request.id)["finished_at"] == (later(2) if found.is_final else None)
     (row,) = store.checks(request.id)
     assert (row["verdict"], row["code"], row["http_status"]) == (verdict, verdict.upper(), 200)
@@ -175,8 +175,8 @@ def test_code_is_accepted_once(store: Store) -> None:
     request = store.insert_sent()
     check = begun(store, request)
 
-    assert store.judge(check, Verdict.CORRECT) is Status.VERIFIED
-    assert store.judge(check, Verdict.CORRECT, now=later(5)) is None
+    assert store.judge(check, CheckVerdict.CORRECT) is Status.VERIFIED
+    assert store.judge(check, CheckVerdict.CORRECT, now=later(5)) is None
     assert store.find(request.id).verified_at == NOW
     assert store.begin(request) is None
 
@@ -194,11 +194,11 @@ def test_last_wrong_code_locks(store: Store) -> None:
     """The request locks when the last wrong result is recorded, not before."""
     request = store.insert_sent(checks_allowed=3)
     for _ in range(2):
-        assert store.check(request, Verdict.WRONG) is Status.SENT
+        assert store.check(request, CheckVerdict.WRONG) is Status.SENT
     last = begun(store, request)
     assert store.find(request.id).status is Status.SENT
 
-    assert store.judge(last, Verdict.WRONG, now=later(3)) is Status.LOCKED
+    assert store.judge(last, CheckVerdict.WRONG, now=later(3)) is Status.LOCKED
 
     found = store.find(request.id)
     assert (found.reason, found.checks_left, found.check_in_flight) == (Reason.CHECKS_EXHAUSTED, 0, False)
@@ -209,14 +209,14 @@ def test_last_check_can_be_the_right_one(store: Store) -> None:
     """What is allowed is allowed: the last check is a check like any other."""
     request = store.insert_sent(checks_allowed=1)
 
-    assert store.check(request, Verdict.CORRECT) is Status.VERIFIED
+    assert store.check(request, CheckVerdict.CORRECT) is Status.VERIFIED
 
 
 def test_last_check_of_unknown_outcome_locks(store: Store) -> None:
     """A guess that may have been looked at is spent."""
     request = store.insert_sent(checks_allowed=1)
 
-    assert store.check(request, Verdict.UNKNOWN) is Status.LOCKED
+    assert store.check(request, CheckVerdict.UNKNOWN) is Status.LOCKED
 
 
 def test_unjudged_check_is_given_back_so_many_times(store: Store) -> None:
@@ -225,12 +225,12 @@ def test_unjudged_check_is_given_back_so_many_times(store: Store) -> None:
 
     left = []
     for _ in range(GIVEN_BACK_AT_MOST + 1):
-        store.check(request, Verdict.UNJUDGED)
+        store.check(request, CheckVerdict.UNJUDGED)
         left.append(store.find(request.id).checks_left)
 
     assert GIVEN_BACK_AT_MOST == 3
     assert left == [2, 2, 2, 1]
-    assert store.check(request, Verdict.UNJUDGED) is Status.LOCKED
+    assert store.check(request, CheckVerdict.UNJUDGED) is Status.LOCKED
     assert [one["number"] for one in store.checks(request.id)] == [1, 2, 3, 4, 5]
 
 
@@ -238,8 +238,8 @@ def test_last_check_that_is_given_back_does_not_lock(store: Store) -> None:
     """The provider's outage does not end the request."""
     request = store.insert_sent(checks_allowed=1)
 
-    assert store.check(request, Verdict.UNJUDGED) is Status.SENT
-    assert store.check(request, Verdict.CORRECT) is Status.VERIFIED
+    assert store.check(request, CheckVerdict.UNJUDGED) is Status.SENT
+    assert store.check(request, CheckVerdict.CORRECT) is Status.VERIFIED
 
 
 def test_abandoned_check_is_taken_over(store: Store) -> None:
@@ -266,16 +266,18 @@ def test_late_correct_answer_still_verifies(store: Store) -> None:
     slow = begun(store, request, lease_s=RUN_OUT_S)
     other = begun(store, request)
 
-    assert store.judge(slow, Verdict.CORRECT) is Status.VERIFIED
+    assert store.judge(slow, CheckVerdict.CORRECT) is Status.VERIFIED
 
     assert [row["verdict"] for row in store.checks(request.id)] == ["correct", None]
-    assert store.judge(other, Verdict.WRONG) is None
+    assert store.judge(other, CheckVerdict.WRONG) is None
     assert store.find(request.id).status is Status.VERIFIED
     assert [row["verdict"] for row in store.checks(request.id)] == ["correct", "wrong"]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.WRONG, Verdict.EXPIRED, Verdict.EXHAUSTED, Verdict.UNJUDGED])
-def test_any_other_late_answer_is_only_noted(store: Store, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    "verdict", [CheckVerdict.WRONG, CheckVerdict.EXPIRED, CheckVerdict.EXHAUSTED, CheckVerdict.UNJUDGED]
+)
+def test_any_other_late_answer_is_only_noted(store: Store, verdict: CheckVerdict) -> None:
     """It neither lets a third check in beside the one in flight, nor ends the request, nor gives back."""
     request = store.insert_sent()
     slow = begun(store, request, lease_s=RUN_OUT_S)
@@ -293,18 +295,18 @@ def test_repeated_answer_changes_nothing(store: Store) -> None:
     """A result recorded twice, or another after it, does not rewrite the trail."""
     request = store.insert_sent()
     check = begun(store, request)
-    store.judge(check, Verdict.WRONG)
+    store.judge(check, CheckVerdict.WRONG)
     trail = store.checks(request.id)
 
-    store.judge(check, Verdict.UNKNOWN, now=later(9))
+    store.judge(check, CheckVerdict.UNKNOWN, now=later(9))
 
     assert store.checks(request.id) == trail
     assert store.find(request.id).checks_used == 1
 
 
 @pytest.mark.parametrize("status", ["verified", "failed", "expired", "locked", "cancelled"])
-@pytest.mark.parametrize("verdict", [Verdict.CORRECT, Verdict.WRONG, Verdict.EXHAUSTED])
-def test_answer_after_the_end_changes_nothing(store: Store, status: str, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [CheckVerdict.CORRECT, CheckVerdict.WRONG, CheckVerdict.EXHAUSTED])
+def test_answer_after_the_end_changes_nothing(store: Store, status: str, verdict: CheckVerdict) -> None:
     """A request that ended while its check was in flight stays as it ended; the answer is noted."""
     request = store.insert_sent()
     check = begun(store, request)
@@ -322,7 +324,7 @@ def test_replaced_request_cannot_be_verified(store: Store) -> None:
     check = begun(store, old)
     store.insert()
 
-    assert store.judge(check, Verdict.CORRECT) is None
+    assert store.judge(check, CheckVerdict.CORRECT) is None
     assert store.find(old.id).reason is Reason.REPLACED
 
 
@@ -345,7 +347,7 @@ def test_sweep_frees_abandoned_checks(store: Store) -> None:
 def test_sweep_locks_when_the_abandoned_check_was_the_last(store: Store) -> None:
     """A guess whose outcome nobody knows is spent; if it was the last the request locks."""
     request = store.insert_sent(checks_allowed=2)
-    store.check(request, Verdict.WRONG)
+    store.check(request, CheckVerdict.WRONG)
     begun(store, request, lease_s=RUN_OUT_S)
 
     checks.sweep(store.conn, now=later(1), limit=10)
@@ -361,8 +363,8 @@ def test_late_correct_answer_after_the_sweep_verifies(store: Store) -> None:
     slow = [begun(store, request, lease_s=RUN_OUT_S) for request in (first, last)]
     checks.sweep(store.conn, now=later(1), limit=10)
 
-    assert store.judge(slow[0], Verdict.CORRECT) is Status.VERIFIED
-    assert store.judge(slow[1], Verdict.CORRECT) is None
+    assert store.judge(slow[0], CheckVerdict.CORRECT) is Status.VERIFIED
+    assert store.judge(slow[1], CheckVerdict.CORRECT) is None
 
     assert store.checks(first.id)[0]["verdict"] == "correct"
     assert store.find(last.id).status is Status.LOCKED

@@ -16,42 +16,42 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, text
 
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.guard import (
     EMPTY,
     TOTAL,
-    Counted,
-    Facts,
-    Number,
-    Policy,
-    Standing,
-    Tally,
-    Window,
+    BlockTally,
+    CountedAs,
+    CountedSend,
+    GuardFacts,
+    GuardPolicy,
+    NumberFacts,
+    SendWindow,
     block_of,
     decide,
     hour_of,
 )
 from otpqueue.domain.request import Reason, Status
-from otpqueue.domain.sending import RETURNED, Decision
+from otpqueue.domain.sending import RETURNED, SendDecision
 from otpqueue.operations.guard.pumping_guard import GuardClaims
 from otpqueue.store import requests
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, fetch
 from otpqueue.store.guard import tallies as store_guard
-from otpqueue.store.guard.tallies import Subject, policy_as_json
+from otpqueue.store.guard.tallies import GuardSubject, policy_as_json
 from otpqueue.store.schema import guard_addresses, guard_exceptions, guard_tallies
 from tests.store.conftest import NOW, NUMBER, REFUSED, SENT, Store, accepted, again, later
 from tests.store.lives import Life, ask_again
 
-POLICY = Policy()
+POLICY = GuardPolicy()
 BLOCK = block_of(NUMBER.removeprefix("+"))
-GUARDED: dict[str, Any] = {"guard": Counted(block=BLOCK)}
+GUARDED: dict[str, Any] = {"guard": CountedSend(block=BLOCK)}
 
 Counts = dict[tuple[str, datetime], tuple[int, ...]]
 """By subject and hour: sent, verified, shadowed, shadowed and verified."""
 
 
-def make_guard(store: Store, policy: Policy = POLICY) -> GuardClaims:
+def make_guard(store: Store, policy: GuardPolicy = POLICY) -> GuardClaims:
     """Return what decides on claims."""
     return GuardClaims(engine=store.engine, vault=store.vault, policy=policy)
 
@@ -76,10 +76,10 @@ def learn(store: Store, block: str, *, verified: int) -> None:
     store.conn.execute(insert(guard_tallies).values(**row, sent=verified, verified=verified))
 
 
-def as_json(facts: Facts) -> str:
+def as_json(facts: GuardFacts) -> str:
     """Return facts as SQL has them."""
 
-    def tally(one: Tally) -> dict[str, int] | None:
+    def tally(one: BlockTally) -> dict[str, int] | None:
         windows = {"now": one.now, "hour": one.hour, "day": one.day}
         found = {f"{name}_sent": window.sent for name, window in windows.items()}
         found |= {f"{name}_verified": window.verified for name, window in windows.items()}
@@ -101,22 +101,24 @@ def as_json(facts: Facts) -> str:
 
 
 few = st.integers(0, 12)
-windows = st.builds(lambda verified, more: Window(sent=verified + more, verified=verified), few, few)
+windows = st.builds(lambda verified, more: SendWindow(sent=verified + more, verified=verified), few, few)
 some_tallies = st.one_of(
     st.just(EMPTY),
-    st.builds(Tally, hour=windows, day=windows, best_hour=few, best_day=few, refused=st.integers(0, 2)),
+    st.builds(BlockTally, hour=windows, day=windows, best_hour=few, best_day=few, refused=st.integers(0, 2)),
 )
 some_facts = st.builds(
-    Facts,
-    number=st.builds(Number, verified=st.sampled_from([False] * 9 + [True]), own=st.integers(0, 4)),
-    block=st.one_of(st.just(EMPTY), st.builds(Tally, day=windows, refused=st.integers(0, 1)), some_tallies),
+    GuardFacts,
+    number=st.builds(NumberFacts, verified=st.sampled_from([False] * 9 + [True]), own=st.integers(0, 4)),
+    block=st.one_of(
+        st.just(EMPTY), st.builds(BlockTally, day=windows, refused=st.integers(0, 1)), some_tallies
+    ),
     excepted=st.sampled_from([False] * 9 + [True]),
     country=some_tallies,
     total=some_tallies,
     address=st.none() | windows,
 )
 some_policies = st.builds(
-    Policy,
+    GuardPolicy,
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     **{name: few for name in vars(POLICY) if name != "share"},
 )
@@ -124,7 +126,7 @@ some_policies = st.builds(
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(facts=some_facts, policy=some_policies)
-def test_sql_allows_what_the_rule_allows(store: Store, facts: Facts, policy: Policy) -> None:
+def test_sql_allows_what_the_rule_allows(store: Store, facts: GuardFacts, policy: GuardPolicy) -> None:
     """SQL's "allowed" is exactly the rule's, whatever the facts and budgets."""
     (row,) = fetch(
         store.engine,
@@ -155,20 +157,22 @@ def test_facts_are_what_was_counted(store: Store) -> None:
     )
     found = store.conn.execute(text("SELECT * FROM guard_tallies")).all()
 
-    def tally(subject: str) -> Tally:
+    def tally(subject: str) -> BlockTally:
         ours = [
             row for row in found if row.subject == subject and row.hour > hour_of(now) - timedelta(days=14)
         ]
 
-        def window(hours: int) -> Window:
+        def window(hours: int) -> SendWindow:
             since = hour_of(now) - timedelta(hours=hours - 1)
             these = [row for row in ours if row.hour >= since]
-            return Window(sent=sum(row.sent for row in these), verified=sum(row.verified for row in these))
+            return SendWindow(
+                sent=sum(row.sent for row in these), verified=sum(row.verified for row in these)
+            )
 
         days: Counter[Any] = Counter()
         for row in ours:
             days[row.hour.date()] += row.verified
-        return Tally(
+        return BlockTally(
             now=window(1),
             hour=window(2),
             day=window(24),
@@ -177,13 +181,13 @@ def test_facts_are_what_was_counted(store: Store) -> None:
             refused=sum(row.refused for row in ours if row.hour > hour_of(now) - timedelta(days=1)),
         )
 
-    def facts(block: str, *, exception: str | None = None) -> Facts:
+    def facts(block: str, *, exception: str | None = None) -> GuardFacts:
         with connection(store.engine) as conn:
             conn.execute(guard_exceptions.delete())
             if exception:
                 row = {"subject": exception, "until": now + timedelta(hours=1), "created_at": now}
                 conn.execute(insert(guard_exceptions).values(row))
-        subject = Subject(
+        subject = GuardSubject(
             block=block,
             country="GB",
             digits=f"{block}0001",
@@ -198,7 +202,7 @@ def test_facts_are_what_was_counted(store: Store) -> None:
     # All that is asked of a new block, and no more is read of a known one.
     new = facts("44740010")
     assert (new.block, new.country, new.total) == (EMPTY, tally("GB"), tally(TOTAL))
-    assert new.address == Window(sent=9, verified=3)
+    assert new.address == SendWindow(sent=9, verified=3)
     assert facts(BLOCK).country == EMPTY
     assert [facts(BLOCK, exception=one).excepted for one in ("GB", "4477", "FR", "4478")] == [
         *(True, True, False, False)
@@ -237,7 +241,7 @@ class GuardedLife(Life):
 
     def wanted(self) -> dict[str, Any]:
         """Return what is stored in shadow mode."""
-        return {"guard": Counted(block=block_of(self.phone_number.removeprefix("+")))}
+        return {"guard": CountedSend(block=block_of(self.phone_number.removeprefix("+")))}
 
     def claim(self) -> None:
         """Claim, and decide now or later."""
@@ -285,7 +289,7 @@ def recounted(rows: list[Any], blocks: dict[UUID, str]) -> Counts:
 def test_counts_are_exact_whatever_happens(store: Store, seed: int) -> None:
     """Whenever decisions come, and whatever becomes of requests, tallies are what their rows add up to."""
     random = Random(seed)
-    guard = make_guard(store, Policy(share=0.1, block_floor=1, country_floor_hour=4))
+    guard = make_guard(store, GuardPolicy(share=0.1, block_floor=1, country_floor_hour=4))
     learn(store, "44740001", verified=4)
     lives = [GuardedLife(store, random, number, guard) for number in range(60)]
     for life in lives:
@@ -296,7 +300,7 @@ def test_counts_are_exact_whatever_happens(store: Store, seed: int) -> None:
     blocks = {one: block_of(life.phone_number.removeprefix("+")) for life in lives for one in life.ids}
     learnt = ("44740001", hour_of(NOW) - timedelta(days=1))
     assert tallies(store.conn) == recounted(rows, blocks) | {learnt: (4, 4, 0, 0)}
-    assert {row.guard_as for row in rows} == {None, *Standing}
+    assert {row.guard_as for row in rows} == {None, *CountedAs}
     for row in rows:
         held = row.guard_known + row.guard_new + row.guard_refused
         outcomes = {one["outcome"] for one in store.attempts(row.id)}
@@ -314,7 +318,7 @@ def claimed(store: Store, count: int = 1, *, number: str = "+4474000{:05}", **fi
     """Store requests for as many numbers of a block, and claim them."""
     for index in range(count):
         each = number.format(index)
-        store.insert(each, **{"guard": Counted(block=block_of(each.removeprefix("+"))), **fields})
+        store.insert(each, **{"guard": CountedSend(block=block_of(each.removeprefix("+"))), **fields})
     found = sorted(store.claim(), key=lambda claim: claim.digits)
     assert len(found) == count
     return found
@@ -400,9 +404,9 @@ def test_send_that_never_was_claimed_is_not_counted(store: Store) -> None:
     """What ends before its claim takes nothing from others of its block, and gives nothing back."""
     guard = make_guard(store)
     guard.decide(claimed(store), NOW)
-    cancelled = store.insert("+447400009001", guard=Counted(block="44740000"))
+    cancelled = store.insert("+447400009001", guard=CountedSend(block="44740000"))
     requests.cancel(store.conn, cancelled.id, client_id=store.client_id, now=NOW)
-    store.insert("+447400009002", guard=Counted(block="44740000"))
+    store.insert("+447400009002", guard=CountedSend(block="44740000"))
     requests.expire_unsent(store.conn, now=later(100), limit=10)
 
     assert counted(store, "44740000") == counted(store, "GB") == (1, 0, 0, 0)
@@ -423,10 +427,10 @@ def test_resend_that_is_not_claimed_gives_nothing_back(store: Store) -> None:
     assert ask_again(store, request, now=NOW)
     guard.decide([second := store.claim()[0]], NOW)
     assert counted(store) == (2, 0, 0, 0)
-    store.record(second, REFUSED, Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED))
+    store.record(second, REFUSED, SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED))
 
     assert counted(store) == counted(store, "GB") == (1, 0, 0, 0)
-    assert store.check(request, Verdict.CORRECT) is Status.VERIFIED
+    assert store.check(request, CheckVerdict.CORRECT) is Status.VERIFIED
     assert counted(store) == counted(store, "GB") == (1, 1, 0, 0)
 
 
@@ -438,11 +442,11 @@ def test_sends_of_a_request_may_be_counted_apart(store: Store) -> None:
     store.record(claim, accepted(), SENT)
     store.change(request.id, resend_after=NOW)
     assert ask_again(store, request, now=NOW)
-    make_guard(store, Policy(country_floor_hour=1)).decide(store.claim(), NOW)
+    make_guard(store, GuardPolicy(country_floor_hour=1)).decide(store.claim(), NOW)
     assert counted(store) == (1, 0, 1, 0)
     assert counted(store, "GB") == (1, 0, 0, 0)
 
-    store.check(request, Verdict.CORRECT)
+    store.check(request, CheckVerdict.CORRECT)
 
     assert counted(store) == (2, 2, 1, 1)
     assert counted(store, "GB") == counted(store, TOTAL) == (1, 1, 0, 0)
@@ -453,8 +457,8 @@ def test_decision_may_come_after_the_end(store: Store) -> None:
     guard = make_guard(store)
     verified, failed, cancelled, resent = claimed(store, 4, number="+447400{}00001")
     store.record(verified, accepted(), SENT)
-    assert store.check(store.find(verified.request_id), Verdict.CORRECT) is Status.VERIFIED
-    store.record(failed, REFUSED, Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED))
+    assert store.check(store.find(verified.request_id), CheckVerdict.CORRECT) is Status.VERIFIED
+    store.record(failed, REFUSED, SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED))
     requests.cancel(store.conn, cancelled.request_id, client_id=store.client_id, now=NOW)
     store.record(resent, RETURNED, again())
 
@@ -497,7 +501,7 @@ def test_address_is_counted_for_first_tries_of_new_blocks(store: Store) -> None:
     batch = claimed(store, 3, number="+447400{}00001", client_ip="203.0.113.7")
     guard.decide(batch, NOW)
     store.record(batch[0], accepted(), SENT)
-    store.check(store.find(batch[0].request_id), Verdict.CORRECT)
+    store.check(store.find(batch[0].request_id), CheckVerdict.CORRECT)
 
     address = store.conn.execute(text("SELECT tries, verified FROM guard_addresses")).one()
     assert tuple(address) == (3, 1)
@@ -508,12 +512,12 @@ def test_address_is_counted_for_first_tries_of_new_blocks(store: Store) -> None:
 def test_rows_of_the_version_before_are_counted_already(store: Store) -> None:
     """What a process of the version before has counted at acceptance is not counted again, but credited."""
     guard = make_guard(store)
-    for index, standing in enumerate(Standing):
+    for index, standing in enumerate(CountedAs):
         number = f"+447400{index}00001"
-        request = store.insert(number, guard=Counted(block=block_of(number[1:])))
+        request = store.insert(number, guard=CountedSend(block=block_of(number[1:])))
         store.change(request.id, guard_as=standing.value)
-        subjects = [f"447400{index}0", *(["GB", TOTAL] if standing is Standing.NEW else [])]
-        counts = {"shadowed": 1} if standing is Standing.REFUSED else {"sent": 1}
+        subjects = [f"447400{index}0", *(["GB", TOTAL] if standing is CountedAs.NEW else [])]
+        counts = {"shadowed": 1} if standing is CountedAs.REFUSED else {"sent": 1}
         rows = [{"subject": one, "hour": hour_of(NOW), "country": "GB", **counts} for one in subjects]
         store.conn.execute(insert(guard_tallies), rows)
     before = tallies(store.conn)
@@ -530,7 +534,7 @@ def test_rows_of_the_version_before_are_counted_already(store: Store) -> None:
         )
         assert row.own == own
         store.record(claim, accepted(), SENT)
-        store.check(store.find(claim.request_id), Verdict.CORRECT)
+        store.check(store.find(claim.request_id), CheckVerdict.CORRECT)
 
     assert [counted(store, f"447400{index}0") for index in range(3)] == [
         *((1, 1, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1))

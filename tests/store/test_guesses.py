@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import RowMapping, select, text
 
 from otpqueue.domain.admission import StoredFacts
-from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.limits import Quota
 from otpqueue.domain.request import Status
 from otpqueue.operations.access.clients import Clients
@@ -58,16 +58,16 @@ def recent(store: Store, *, number: int = 1, address: int = 1, ip: bytes | None 
 @pytest.mark.parametrize(
     ("verdict", "row", "counts"),
     [
-        (Verdict.WRONG, 1, (1, 1)),
-        (Verdict.UNKNOWN, 1, (1, 1)),
-        (Verdict.CORRECT, None, (1, 0)),
-        (Verdict.UNJUDGED, 0, (0, 0)),
-        (Verdict.EXPIRED, 0, (0, 0)),
-        (Verdict.EXHAUSTED, 0, (0, 0)),
+        (CheckVerdict.WRONG, 1, (1, 1)),
+        (CheckVerdict.UNKNOWN, 1, (1, 1)),
+        (CheckVerdict.CORRECT, None, (1, 0)),
+        (CheckVerdict.UNJUDGED, 0, (0, 0)),
+        (CheckVerdict.EXPIRED, 0, (0, 0)),
+        (CheckVerdict.EXHAUSTED, 0, (0, 0)),
     ],
 )
 def test_what_each_verdict_counts(
-    store: Store, verdict: Verdict, row: int | None, counts: tuple[int, int]
+    store: Store, verdict: CheckVerdict, row: int | None, counts: tuple[int, int]
 ) -> None:
     """A check counts as a wrong code from its beginning, until its verdict says otherwise."""
     request = store.insert_sent()
@@ -88,7 +88,7 @@ def test_a_lost_check_stays_a_wrong_code(store: Store) -> None:
     checks.sweep(store.conn, now=NOW, limit=10)
     assert in_a_row(store) == 1
 
-    store.judge(lost, Verdict.UNJUDGED)
+    store.judge(lost, CheckVerdict.UNJUDGED)
 
     assert in_a_row(store) == 0
 
@@ -100,19 +100,19 @@ def test_a_right_code_of_a_request_that_has_ended_resets_nothing(store: Store) -
     assert check
     store.change(request.id, status=Status.CANCELLED, finished_at=NOW)
 
-    assert store.judge(check, Verdict.CORRECT) is None
+    assert store.judge(check, CheckVerdict.CORRECT) is None
     assert in_a_row(store) == 1
 
 
 def test_a_right_code_keeps_what_was_forgiven(store: Store) -> None:
     """The hour before an unlock stays forgiven when a right code has come since."""
     for _ in range(3):
-        store.check(store.insert_sent(session_id=None), Verdict.WRONG)
+        store.check(store.insert_sent(session_id=None), CheckVerdict.WRONG)
     number_hash = store.vault.number_hash(NUMBER)
     guesses.unlock(store.conn, client_id=store.client_id, number_hashes=[number_hash], now=later(1))
     assert recent(store) == StoredFacts()
 
-    store.check(store.insert_sent(), Verdict.CORRECT)
+    store.check(store.insert_sent(), CheckVerdict.CORRECT)
 
     assert recent(store).number_nth is None
     assert in_a_row(store) == 0
@@ -129,7 +129,7 @@ def test_checks_at_once_are_all_counted(store: Store) -> None:
         for _ in range(4):
             check = store.begin(requests[index], session_hashes=sessions)
             assert check
-            wrong = Judgement(verdict=Verdict.WRONG, code="WRONG", http_status=200)
+            wrong = Judgement(verdict=CheckVerdict.WRONG, code="WRONG", http_status=200)
             checks.record(store.engine, check, wrong, latency_ms=1, now=NOW, vault=store.vault)
 
     with ThreadPoolExecutor(12) as threads:
@@ -142,13 +142,17 @@ def test_checks_at_once_are_all_counted(store: Store) -> None:
 
 def test_the_nth_newest_wrong_code(store: Store) -> None:
     """It is told when the n-th newest wrong code was tried; unjudged and old ones are passed over."""
-    for seconds, verdict in ((-4000, Verdict.WRONG), (-50, Verdict.WRONG), (-40, Verdict.UNKNOWN)):
+    for seconds, verdict in (
+        (-4000, CheckVerdict.WRONG),
+        (-50, CheckVerdict.WRONG),
+        (-40, CheckVerdict.UNKNOWN),
+    ):
         request = store.insert_sent(created_at=later(seconds - 10))
         check = store.begin(request, now=later(seconds), client_ip_hash=b"ip")
         assert check
         store.judge(check, verdict, now=later(seconds))
     request = store.insert_sent(created_at=later(-20))
-    for verdict in (Verdict.UNJUDGED, Verdict.WRONG):
+    for verdict in (CheckVerdict.UNJUDGED, CheckVerdict.WRONG):
         check = store.begin(request, now=later(-10), client_ip_hash=b"ip")
         assert check
         store.judge(check, verdict, now=later(-9))
@@ -178,7 +182,7 @@ def test_other_clients_are_passed_over(store: Store) -> None:
         vault=store.vault,
     )
     assert isinstance(check, OpenCheck)
-    store.judge(check, Verdict.WRONG)
+    store.judge(check, CheckVerdict.WRONG)
 
     assert recent(store, ip=b"ip") == StoredFacts()
     (one,) = guesses.of_number(store.conn, store.vault.number_hashes(NUMBER), since=NOW)

@@ -10,36 +10,36 @@ import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
-from otpqueue.domain.replay import Answer
+from otpqueue.domain.replay import StoredResponse
 from otpqueue.store import idempotency
 from otpqueue.store.engine import connection
-from otpqueue.store.idempotency import Held, Key, Used
+from otpqueue.store.idempotency import HeldKey, IdempotencyKey, UsedKey
 from otpqueue.store.schema import idempotency_keys, otp_requests
 from tests.store.conftest import NOW, RUN_OUT_S, Store, later
 
-ANSWER = Answer(status=202, headers={"Location": "/x"}, body='{"b": 1, "a": 2}')
+ANSWER = StoredResponse(status=202, headers={"Location": "/x"}, body='{"b": 1, "a": 2}')
 DAY_S = 86_400
 
 
-def key_of(store: Store, name: bytes = b"key", body: bytes = b"body") -> Key:
+def key_of(store: Store, name: bytes = b"key", body: bytes = b"body") -> IdempotencyKey:
     """Return a key of the store's client."""
-    return Key(client_id=store.client_id, key_hashes=(name,), fingerprints=(body,))
+    return IdempotencyKey(client_id=store.client_id, key_hashes=(name,), fingerprints=(body,))
 
 
-def take(store: Store, key: Key, *, lease_s: float = 20, at_s: float = 0) -> Held | Used:
+def take(store: Store, key: IdempotencyKey, *, lease_s: float = 20, at_s: float = 0) -> HeldKey | UsedKey:
     """Take a key on a connection of its own."""
     with connection(store.engine) as conn:
         return idempotency.take(conn, key, lease_s=lease_s, now=later(at_s), expires_at=later(at_s + DAY_S))
 
 
-def held(store: Store, key: Key, *, lease_s: float = 20) -> Held:
+def held(store: Store, key: IdempotencyKey, *, lease_s: float = 20) -> HeldKey:
     """Take a key that nobody has."""
     taken = take(store, key, lease_s=lease_s)
-    assert isinstance(taken, Held)
+    assert isinstance(taken, HeldKey)
     return taken
 
 
-def keep(store: Store, held: Held, request_id: UUID, answer: Answer = ANSWER) -> bool:
+def keep(store: Store, held: HeldKey, request_id: UUID, answer: StoredResponse = ANSWER) -> bool:
     """Keep an answer."""
     return idempotency.keep(store.conn, held, answer, request_id=request_id, now=NOW, expires_at=later(DAY_S))
 
@@ -54,12 +54,12 @@ def test_first_call_holds_the_key(store: Store) -> None:
     key = key_of(store)
     first = take(store, key)
 
-    assert isinstance(first, Held)
-    assert take(store, key) == Used(fingerprint=b"body", in_progress=True, answer=None)
-    assert take(store, key_of(store, body=b"other")) == Used(
+    assert isinstance(first, HeldKey)
+    assert take(store, key) == UsedKey(fingerprint=b"body", in_progress=True, answer=None)
+    assert take(store, key_of(store, body=b"other")) == UsedKey(
         fingerprint=b"body", in_progress=True, answer=None
     )
-    assert isinstance(take(store, key_of(store, b"another")), Held)
+    assert isinstance(take(store, key_of(store, b"another")), HeldKey)
 
 
 def test_of_many_at_once_one_holds(store: Store) -> None:
@@ -67,7 +67,7 @@ def test_of_many_at_once_one_holds(store: Store) -> None:
     with ThreadPoolExecutor(12) as threads:
         taken = list(threads.map(lambda _: take(store, key_of(store)), range(60)))
 
-    assert sum(isinstance(one, Held) for one in taken) == 1
+    assert sum(isinstance(one, HeldKey) for one in taken) == 1
     assert len(rows(store)) == 1
 
 
@@ -79,9 +79,11 @@ def test_answer_stays(store: Store) -> None:
     assert keep(store, held(store, key), request.id)
 
     again = take(store, key, at_s=DAY_S - 1)
-    assert isinstance(again, Used)
+    assert isinstance(again, UsedKey)
     assert (again.in_progress, again.fingerprint) == (False, b"body")
-    assert again.answer == Answer(status=202, headers={"Location": "/x"}, body=ANSWER.body, replayed=True)
+    assert again.answer == StoredResponse(
+        status=202, headers={"Location": "/x"}, body=ANSWER.body, replayed=True
+    )
 
 
 def test_taking_waits_for_no_twin(store: Store) -> None:
@@ -93,7 +95,7 @@ def test_taking_waits_for_no_twin(store: Store) -> None:
         assert idempotency.keep(own, first, ANSWER, request_id=request.id, now=NOW, expires_at=later(DAY_S))
         with connection(store.engine) as conn:
             conn.exec_driver_sql("SET lock_timeout = '100ms'")
-            assert idempotency.take(conn, key, lease_s=20, now=NOW, expires_at=later(DAY_S)) == Used(
+            assert idempotency.take(conn, key, lease_s=20, now=NOW, expires_at=later(DAY_S)) == UsedKey(
                 fingerprint=b"body", in_progress=True, answer=None
             )
             conn.exec_driver_sql("RESET lock_timeout")
@@ -104,7 +106,7 @@ def test_released_key_is_free(store: Store) -> None:
     idempotency.release(store.conn, held(store, key_of(store)))
 
     assert rows(store) == []
-    assert isinstance(take(store, key_of(store, body=b"other")), Held)
+    assert isinstance(take(store, key_of(store, body=b"other")), HeldKey)
 
 
 def test_lease_that_ran_out_is_taken_over_by_the_same_call(store: Store) -> None:
@@ -115,10 +117,10 @@ def test_lease_that_ran_out_is_taken_over_by_the_same_call(store: Store) -> None
     other = take(store, key_of(store, body=b"other"))
     second = take(store, key)
 
-    assert isinstance(other, Used)
-    assert isinstance(second, Held)
+    assert isinstance(other, UsedKey)
+    assert isinstance(second, HeldKey)
     assert second.lease_until > first.lease_until
-    assert isinstance(take(store, key), Used)
+    assert isinstance(take(store, key), UsedKey)
 
 
 def test_late_refusal_does_not_release_the_successors_key(store: Store) -> None:
@@ -128,7 +130,7 @@ def test_late_refusal_does_not_release_the_successors_key(store: Store) -> None:
     second = held(store, key)
 
     idempotency.release(store.conn, first)
-    assert isinstance(take(store, key), Used)
+    assert isinstance(take(store, key), UsedKey)
     idempotency.release(store.conn, second)
     assert rows(store) == []
 
@@ -167,7 +169,7 @@ def test_key_is_free_after_its_time(store: Store, at_s: float) -> None:
 
     taken = take(store, key_of(store, body=b"other"), at_s=at_s)
 
-    assert isinstance(taken, Held)
+    assert isinstance(taken, HeldKey)
     (row,) = rows(store)
     assert (row.request_id, row.answer, row.fingerprint) == (None, None, b"other")
     assert row.expires_at == later(at_s + DAY_S)
@@ -182,7 +184,7 @@ def test_deleted_request_takes_its_answer_along(store: Store) -> None:
 
     (row,) = rows(store)
     assert (row.request_id, row.answer) == (None, None)
-    assert take(store, key_of(store)) == Used(fingerprint=b"", in_progress=False, answer=None)
+    assert take(store, key_of(store)) == UsedKey(fingerprint=b"", in_progress=False, answer=None)
 
 
 def test_answer_under_a_lease_is_impossible(store: Store) -> None:

@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import RowMapping, select, text
 
-from otpqueue.domain.checking import Verdict
-from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.checking import CheckVerdict
+from otpqueue.domain.receipts import DeliveryState
 from otpqueue.domain.request import FINAL, MOVES, OtpRequest, Reason, Status
-from otpqueue.domain.sending import Decision, Outcome
+from otpqueue.domain.sending import Outcome, SendDecision
 from otpqueue.store import attempts, receipts, requests
 from otpqueue.store.schema import moves
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
@@ -38,7 +38,7 @@ def told(store: Store, request: OtpRequest) -> list[Told]:
     ]
 
 
-def send(store: Store, outcome: Outcome, decision: Decision, *, now: datetime) -> None:
+def send(store: Store, outcome: Outcome, decision: SendDecision, *, now: datetime) -> None:
     """Claim the one that is due, and record what became of it."""
     (claim,) = store.claim(now=now)
     result = a_result(claim, outcome, decision, now=now)
@@ -52,7 +52,7 @@ def test_what_moves_nothing_is_not_told(store: Store) -> None:
     assert told(store, request) == []
 
     send(store, accepted(), SENT, now=later(2))
-    store.check(request, Verdict.WRONG)
+    store.check(request, CheckVerdict.WRONG)
 
     assert told(store, request) == [("status", "queued", "sent", None, later(2))]
 
@@ -61,12 +61,12 @@ def test_life_that_ends_well(store: Store) -> None:
     """Each status is told with what came before it, the time that the row got, and the reason of the end."""
     request = store.insert()
     send(store, replace(accepted(), external_message_id="m"), SENT, now=later(1))
-    for delivery, second in ((Delivery.UNDELIVERED, 2), (Delivery.DELIVERED, 3)):
+    for delivery, second in ((DeliveryState.UNDELIVERED, 2), (DeliveryState.DELIVERED, 3)):
         receipts.add(store.conn, [a_report("m", delivery)], now=later(second))
         receipts.match(store.conn, ["m"], now=later(second))
     check = store.begin(request, now=later(4))
     assert check
-    store.judge(check, Verdict.CORRECT, now=later(5))
+    store.judge(check, CheckVerdict.CORRECT, now=later(5))
 
     assert told(store, request) == [
         ("status", "queued", "sent", None, later(1)),
@@ -84,7 +84,7 @@ def test_resends(store: Store) -> None:
     assert ask_again(store, request, now=later(2))
     send(store, accepted(), SENT, now=later(3))
     assert ask_again(store, request, now=later(4))
-    refused = Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+    refused = SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
     send(store, replace(REFUSED, retryable=False), refused, now=later(5))
     assert not ask_again(store, request, now=NOW)
 

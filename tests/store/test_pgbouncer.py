@@ -19,11 +19,11 @@ from sqlalchemy import Connection, Engine, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest, Resend, Status
 from otpqueue.embedded import EngineHome
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import migrate
 from otpqueue.store.engine import connection, run, transaction
 from otpqueue.wiring import Parts
@@ -80,7 +80,9 @@ class Lives:
 
     def ask(self, number: str) -> OtpRequest:
         """Ask for a code."""
-        return self.parts.request(CodeWanted(phone_number=number), client_id=self.client_id, now=clock.now())
+        return self.parts.request(
+            RequestedCode(phone_number=number), client_id=self.client_id, now=clock.now()
+        )
 
     def stands(self, request_id: UUID) -> OtpRequest:
         """Return how a request stands."""
@@ -100,7 +102,7 @@ class Lives:
         until(lambda: self.stands(request_id).resend is Resend.SENT)
         self.parts.receipts([self._report(request_id)], now=clock.now())
         assert self.stands(request_id).status is Status.DELIVERED
-        attempted = Attempted(code=self.provider.code(number))
+        attempted = TypedCode(code=self.provider.code(number))
         self.parts.verify(request_id, attempted, client_id=self.client_id, now=clock.now())
         return request_id
 
@@ -113,7 +115,7 @@ class Lives:
     def _report(self, request_id: UUID) -> Receipt:
         return Receipt(
             message_id=self.rows.attempts(request_id)[-1]["external_message_id"],
-            delivery=Delivery.DELIVERED,
+            delivery=DeliveryState.DELIVERED,
             status="DELIVERED_TO_HANDSET",
             error=None,
             done_at=clock.now(),

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from otpqueue.domain.caps import Caps
 from otpqueue.store import attempts, receipts
-from otpqueue.store.claims import Turn, take_turn
+from otpqueue.store.claims import PumpTurn, take_turn
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
 
 ENDED = 16_000
@@ -43,7 +43,9 @@ FILL = (
 )
 
 
-def turn(store: Store, results: list[attempts.Result] | None = None, *, slots: int = SLOTS) -> Turn:
+def turn(
+    store: Store, results: list[attempts.AttemptResult] | None = None, *, slots: int = SLOTS
+) -> PumpTurn:
     """Take a turn, in the session whose plans are looked at."""
     return take_turn(
         store.conn,

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, RowMapping, select
 
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest
 from otpqueue.store import receipts
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.schema import receipts as rows
 from tests.store.conftest import NOW, SENT, Store, accepted, later
 
-D, U, P = Delivery.DELIVERED, Delivery.UNDELIVERED, Delivery.PENDING
+D, U, P = DeliveryState.DELIVERED, DeliveryState.UNDELIVERED, DeliveryState.PENDING
 
 
-def report(message_id: str = "m", delivery: Delivery = D, **differing: Any) -> Receipt:
+def report(message_id: str = "m", delivery: DeliveryState = D, **differing: Any) -> Receipt:
     """Return a report."""
     usual = Receipt(
         message_id=message_id,
@@ -136,7 +136,7 @@ def test_only_what_is_named_is_matched(store: Store) -> None:
     ],
     ids=str,
 )
-def test_two_sends(store: Store, said: dict[str, Delivery], status: str) -> None:
+def test_two_sends(store: Store, said: dict[str, DeliveryState], status: str) -> None:
     """Of two sends the newest alone can say undelivered, either can say delivered."""
     request = sent(store, "old", "new")
 

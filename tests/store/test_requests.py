@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.request import FINAL, LIVE, Channel, OtpRequest, Reason, SendState, Status
 from otpqueue.store import checks, clients, refusals, requests
 from otpqueue.store.checks import NotBegun
@@ -77,7 +77,7 @@ def test_sent_code_is_replaced_too(store: Store) -> None:
 def test_ended_request_is_not_replaced(store: Store) -> None:
     """How a request ended stays, whatever comes after."""
     old = store.insert_sent()
-    store.check(old, Verdict.CORRECT)
+    store.check(old, CheckVerdict.CORRECT)
 
     store.insert()
 
@@ -322,7 +322,7 @@ def test_code_that_is_being_checked_does_not_expire(store: Store) -> None:
 
     assert len(requests.expire_codes(store.conn, now=later(301), limit=10)) == 1
     assert store.find(other.id).status is Status.EXPIRED
-    assert store.judge(check, Verdict.WRONG, now=later(302)) is Status.SENT
+    assert store.judge(check, CheckVerdict.WRONG, now=later(302)) is Status.SENT
     assert len(requests.expire_codes(store.conn, now=later(303), limit=10)) == 1
     assert store.find(request.id).status is Status.EXPIRED
 
@@ -334,7 +334,7 @@ def test_code_typed_in_time_verifies_after_its_life(store: Store) -> None:
     assert check
     requests.expire_codes(store.conn, now=later(301), limit=10)
 
-    assert store.judge(check, Verdict.CORRECT, now=later(302)) is Status.VERIFIED
+    assert store.judge(check, CheckVerdict.CORRECT, now=later(302)) is Status.VERIFIED
 
 
 def test_expiry_is_bounded_and_passes_over_locked_rows(store: Store) -> None:

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event, text
 
-from otpqueue.domain.search import Position
+from otpqueue.domain.search import SearchPosition
 from otpqueue.store import clients, search
-from otpqueue.store.search import Sought
+from otpqueue.store.search import SearchTerms
 from tests.store.conftest import NOW, NUMBER, Store, later
 
 MANY = 30_000
@@ -30,17 +30,17 @@ FILL = text(
 )
 
 
-def sought(**given: Any) -> Sought:
+def sought(**given: Any) -> SearchTerms:
     """Return what is looked for: everything but for what is given."""
     anything: dict[str, Any] = dict.fromkeys(
         ("number_hashes", "status", "created_after", "created_before", "client_id")
     )
-    return Sought(**(anything | given))
+    return SearchTerms(**(anything | given))
 
 
 def page(
-    store: Store, *, after: Position | None = None, limit: int = 20, window: int = 10_000, **given: Any
-) -> tuple[list[UUID], Position | None]:
+    store: Store, *, after: SearchPosition | None = None, limit: int = 20, window: int = 10_000, **given: Any
+) -> tuple[list[UUID], SearchPosition | None]:
     """Return the ids on a page, and where to go on."""
     found, last = search.newest(
         store.conn, sought(**given), after=after, limit=limit, window=window, vault=store.vault
@@ -165,7 +165,7 @@ def test_cost_of_a_page(store: Store, given: dict[str, Any], index: str, deep: b
             cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", parameters)
             plans.append("\n".join(line for (line,) in cursor.fetchall()))
 
-    after = Position(later(-1000), uuid4()) if deep else None
+    after = SearchPosition(later(-1000), uuid4()) if deep else None
     event.listen(store.engine, "before_cursor_execute", explain)
     try:
         page(store, after=after, window=window, **given)

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 from otpqueue import clock
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.domain.request import Status
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store import migrate, placement
 from otpqueue.store.engine import connection, fetch, run
 from otpqueue.store.sessions import RELIED_ON
@@ -77,14 +77,14 @@ def lived(make_parts: MakeParts, provider: Provider, url: str, **settings: str) 
     key = parts.keys.create(client="shop", scopes=frozenset({"send"}), now=clock.now())
     assert parts.keys.authenticate(key, now=clock.now()).client_name == "shop"
     client_id = parts.keys.client_id("shop", now=clock.now())
-    wanted = CodeWanted(phone_number=NUMBER, session_id="\\s'\u20ac", client_reference="\\'\U0001f600")
+    wanted = RequestedCode(phone_number=NUMBER, session_id="\\s'\u20ac", client_reference="\\'\U0001f600")
     asked = parts.request(wanted, client_id=client_id, now=clock.now())
     parts.pump.run()
     stands = parts.status(asked.id, client_id=client_id)
     assert stands.status is Status.SENT
     assert stands.client_reference == "\\'\U0001f600"
     assert abs(stands.created_at - asked.created_at) < timedelta(milliseconds=1)
-    attempted = Attempted(code=provider.code(), session_id="\\s'\u20ac")
+    attempted = TypedCode(code=provider.code(), session_id="\\s'\u20ac")
     assert parts.verify(asked.id, attempted, client_id=client_id, now=clock.now()).status is Status.VERIFIED
     parts.sweep(now=clock.now())
     parts.expire(now=clock.now())

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, text
 
-from otpqueue.domain.stats import Dimension, Metric, Point, Sum
+from otpqueue.domain.stats import Dimension, Metric, MetricPoint, MetricSum
 from otpqueue.store import clients
 from otpqueue.store.schema import stat_events, stats_hours, stats_minutes
 from otpqueue.store.stats import reports
@@ -56,7 +56,7 @@ def expected(
     metrics: Collection[Metric] | None = None,
     client: str | None = None,
     country: str | None = None,
-) -> list[Sum]:
+) -> list[MetricSum]:
     """Return what should be said of a window."""
     n, total = Counter[tuple[tuple[str, ...], str, str]](), Counter[tuple[tuple[str, ...], str, str]]()
     for (at, name, code, channel, metric, label), (times, measured) in counts.items():
@@ -67,7 +67,8 @@ def expected(
             n[key] += times
             total[key] += measured
     return [
-        Sum(key=key[0], metric=Metric(key[1]), label=key[2], n=n[key], total=total[key]) for key in sorted(n)
+        MetricSum(key=key[0], metric=Metric(key[1]), label=key[2], n=n[key], total=total[key])
+        for key in sorted(n)
     ]
 
 
@@ -94,7 +95,7 @@ def test_sums_of_any_window(store: Store, counts: dict[Row, tuple[int, Decimal]]
         assert sorted(found, key=_order) == expected(by_step, since=since, until=until, **asked)
 
 
-def _order(one: Sum) -> tuple[tuple[str, ...], str, str]:
+def _order(one: MetricSum) -> tuple[tuple[str, ...], str, str]:
     return one.key, one.metric.value, one.label
 
 
@@ -126,7 +127,7 @@ def test_series(store: Store, counts: dict[Row, tuple[int, Decimal]], step: time
         until = min(begins + step, NOW)
         sums = expected(by_step, since=begins, until=until, by=[Dimension.COUNTRY], client="shop")
         wanted += [
-            Point(at=begins, key=one.key, metric=one.metric, label=one.label, n=one.n, total=one.total)
+            MetricPoint(at=begins, key=one.key, metric=one.metric, label=one.label, n=one.n, total=one.total)
             for one in sums
         ]
         begins += step

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, select, text
 
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.receipts import Delivery, Receipt
+from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import Channel, Reason
 from otpqueue.domain.sending import LEASE_RAN_OUT, OutcomeKind
-from otpqueue.domain.stats import BOUNDS_MS, Expired, Metric, bucket
+from otpqueue.domain.stats import BOUNDS_MS, ExpiredStage, Metric, bucket
 from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.store import attempts, checks, clients, receipts, refusals, requests
 from otpqueue.store.engine import transaction
@@ -40,7 +40,7 @@ NUMBERS: tuple[Callable[[int], str], ...] = (
 
 WORDS = {
     *("", "inf", "none", "EUR", "USD", "number_15m", "premium_rate_number"),
-    *(word.value for words in (OutcomeKind, Verdict, Reason, Expired) for word in words),
+    *(word.value for words in (OutcomeKind, CheckVerdict, Reason, ExpiredStage) for word in words),
 }
 """The labels that are no figures."""
 
@@ -104,7 +104,7 @@ class CountedLife(Life):
         """Return a report, early or late, often with a price."""
         done_at = self.now - timedelta(seconds=self.random.choice([-1, 0, 5, 90, 4000]))
         return replace(
-            a_report(message_id, self.random.choice(list(Delivery))),
+            a_report(message_id, self.random.choice(list(DeliveryState))),
             status=self.random.choice(["A", "B", "C"]),
             done_at=self.random.choice([None, done_at]),
             price=self.random.choice([None, Decimal("0.05"), Decimal("0.0123")]),
@@ -276,7 +276,7 @@ def test_erasing_and_purging_change_nothing(store: Store) -> None:
     """What was counted stays, and what is not added up yet still is, when the rows are gone."""
     for number in range(3):
         request = store.insert_sent(NUMBERS[0](number))
-        store.check(request, Verdict.WRONG)
+        store.check(request, CheckVerdict.WRONG)
     expected = recount(store.conn)
     add_up(store, batch=2, budget=timedelta(0))
     store.conn.execute(text("DELETE FROM otp_requests"))
@@ -290,9 +290,9 @@ def test_test_numbers_are_not_counted(store: Store) -> None:
     request = store.insert(is_test=True)
     (claim,) = store.claim()
     assert store.record(claim, replace(accepted(), external_message_id="m"), SENT)
-    receipts.add(store.conn, [a_report("m", Delivery.DELIVERED)], now=NOW)
+    receipts.add(store.conn, [a_report("m", DeliveryState.DELIVERED)], now=NOW)
     receipts.match(store.conn, ["m"], now=NOW)
-    store.check(request, Verdict.CORRECT)
+    store.check(request, CheckVerdict.CORRECT)
     refuse(store, is_test=True)
 
     assert waiting(store) == 0
@@ -351,7 +351,7 @@ def test_late_judgement_is_counted_in_place_of_the_lease(store: Store) -> None:
     assert check
     checks.sweep(store.conn, now=later(20), limit=10)
     assert said(store)[("checks", "unknown")] == 1
-    store.judge(check, Verdict.CORRECT, now=later(70))
+    store.judge(check, CheckVerdict.CORRECT, now=later(70))
 
     found = {key: n for key, n in said(store).items() if "check" in key[0]}
     assert found == {("checks", "correct"): 1, ("provider_checks", "200"): 1}
@@ -364,11 +364,11 @@ def test_code_that_arrives_after_all_is_counted_as_delivered(store: Store) -> No
     (claim,) = store.claim()
     assert store.record(claim, replace(accepted(), external_message_id="m"), SENT)
     for minute, delivery, price in (
-        (1, Delivery.PENDING, None),
-        (2, Delivery.UNDELIVERED, Decimal("0.05")),
-        (3, Delivery.DELIVERED, Decimal("0.06")),
-        (4, Delivery.DELIVERED, Decimal("0.06")),
-        (5, Delivery.UNDELIVERED, None),
+        (1, DeliveryState.PENDING, None),
+        (2, DeliveryState.UNDELIVERED, Decimal("0.05")),
+        (3, DeliveryState.DELIVERED, Decimal("0.06")),
+        (4, DeliveryState.DELIVERED, Decimal("0.06")),
+        (5, DeliveryState.UNDELIVERED, None),
     ):
         report = replace(a_report("m", delivery), done_at=later(7), price=price, currency="EUR")
         receipts.add(store.conn, [report], now=later(60 * minute))
@@ -393,7 +393,7 @@ def test_late_report_is_added_to_what_was_added_up_long_ago(store: Store) -> Non
     (claim,) = store.claim()
     assert store.record(claim, replace(accepted(), external_message_id="m"), SENT)
     add_up(store)
-    report = replace(a_report("m", Delivery.DELIVERED), price=Decimal("0.04"), currency="EUR")
+    report = replace(a_report("m", DeliveryState.DELIVERED), price=Decimal("0.04"), currency="EUR")
     receipts.add(store.conn, [report], now=later(9 * 3600))
     receipts.match(store.conn, ["m"], now=later(9 * 3600))
     add_up(store)
@@ -421,7 +421,7 @@ def test_ends_are_told_apart(store: Store) -> None:
     store.insert()
     requests.expire_unsent(store.conn, now=later(90), limit=10)
     store.insert_sent("+447700900124")
-    store.check(store.insert_sent("+447700900125"), Verdict.WRONG)
+    store.check(store.insert_sent("+447700900125"), CheckVerdict.WRONG)
     requests.expire_codes(store.conn, now=later(300), limit=10)
 
     found = said(store)

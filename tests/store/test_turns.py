@@ -15,10 +15,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from otpqueue.domain.caps import Caps, Scope
+from otpqueue.domain.caps import Caps, CapScope
 from otpqueue.settings import Settings
 from otpqueue.store import attempts, clients, send_counts, stops
-from otpqueue.store.claims import Turn, take_turn
+from otpqueue.store.claims import PumpTurn, take_turn
 from otpqueue.store.engine import transaction
 from otpqueue.store.schema import clients as client_rows
 from otpqueue.store.schema import otp_requests
@@ -54,14 +54,14 @@ def take(
     after: UUID | None = None,
     caps: Caps | None = None,
     now: datetime = NOW,
-) -> Turn:
+) -> PumpTurn:
     """Claim as a worker process does whose last claim ended with the client `after`."""
     return take_turn(
         store.conn, slots=slots, lease_s=30, worker="w", now=now, vault=store.vault, caps=caps, after=after
     )
 
 
-def of_clients(turn: Turn) -> Counter[UUID]:
+def of_clients(turn: PumpTurn) -> Counter[UUID]:
     """Return how many requests of each client were claimed."""
     return Counter(claim.client_id for claim in turn.claims)
 
@@ -207,26 +207,28 @@ def test_retries_take_their_place_by_when_they_are_due(store: Store) -> None:
     assert take(store, 1, now=later(4)).claims[0].attempt == 2
 
 
-@pytest.mark.parametrize("scope", [Scope.CLIENT, Scope.COUNTRY])
-def test_stopped_ones_are_neither_claimed_nor_in_the_way(store: Store, scope: Scope) -> None:
+@pytest.mark.parametrize("scope", [CapScope.CLIENT, CapScope.COUNTRY])
+def test_stopped_ones_are_neither_claimed_nor_in_the_way(store: Store, scope: CapScope) -> None:
     """Held requests of a stopped client or country stay due; the other requests go out, in their order."""
     flood, other = add_clients(store, 2)
     fill(store, flood, 300, country="ID")
     behind = fill(store, flood, 6, since=-2, step=0.3, country="GB")
     store.change(behind[1], country=None)
     mine = fill(store, other, 2, country="DE")
-    stop(store, scope, str(flood) if scope is Scope.CLIENT else "ID")
+    stop(store, scope, str(flood) if scope is CapScope.CLIENT else "ID")
 
     turn = take(store, 6)
 
-    expected = set(mine) if scope is Scope.CLIENT else {*mine, *behind[:4]}
+    expected = set(mine) if scope is CapScope.CLIENT else {*mine, *behind[:4]}
     assert {claim.request_id for claim in turn.claims} == expected
     rest = take(store, 6)
-    assert {claim.request_id for claim in rest.claims} == (set() if scope is Scope.CLIENT else {*behind[4:]})
+    assert {claim.request_id for claim in rest.claims} == (
+        set() if scope is CapScope.CLIENT else {*behind[4:]}
+    )
     assert attempts.next_due(store.conn, now=NOW) is None
 
 
-def stop(store: Store, scope: Scope, subject: str) -> None:
+def stop(store: Store, scope: CapScope, subject: str) -> None:
     """Stop sending for a client or a country."""
     new = Stop(scope=scope, subject=subject, reason=None, stopped_by="me", stopped_at=NOW)
     transaction(store.engine, lambda conn: stops.stop(conn, new))
@@ -278,7 +280,7 @@ def test_share_of_the_overall_cap_is_exact(
 
     assert found == claimed
     taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
-    assert taken[Scope.CLIENT, str(first)] == claimed
+    assert taken[CapScope.CLIENT, str(first)] == claimed
     assert take(store, 4, caps=caps).claims == []
     assert (
         store.conn.execute(select(otp_requests.c.reason).distinct()).scalars().all().count("daily_cap") == 1
@@ -312,7 +314,7 @@ def test_cap_that_cannot_be_read_counts_as_not_set(store: Store, settings: str) 
 def test_a_stop_that_names_no_client_stops_nobody(store: Store) -> None:
     """A row that is no client's id does not break the claim of all."""
     fill(store, store.client_id, 1)
-    stop(store, Scope.CLIENT, "shop")
+    stop(store, CapScope.CLIENT, "shop")
 
     assert len(take(store, 1).claims) == 1
 
@@ -328,9 +330,9 @@ def test_cost_of_a_claim_does_not_grow_with_a_backlog(store: Store, obstacle: st
     for other in others:
         fill(store, other, 40, since=-1, country="GB")
     if obstacle == "stopped client":
-        stop(store, Scope.CLIENT, str(flood))
+        stop(store, CapScope.CLIENT, str(flood))
     if obstacle == "stopped country":
-        stop(store, Scope.COUNTRY, "ID")
+        stop(store, CapScope.COUNTRY, "ID")
     take(store, 10)
     before = read_rows(store)
 

@@ -13,13 +13,13 @@ from sqlalchemy import RowMapping, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from otpqueue.domain.request import OtpRequest
-from otpqueue.domain.webhooks import Answer, Event
+from otpqueue.domain.webhooks import WebhookEvent, WebhookResponse
 from otpqueue.store import clients
 from otpqueue.store.engine import transaction
 from otpqueue.store.schema import otp_requests, webhook_endpoints
 from otpqueue.store.schema import webhook_deliveries as rows
 from otpqueue.store.webhooks import deliveries, endpoints
-from otpqueue.store.webhooks.deliveries import Delivery, Ended, Result
+from otpqueue.store.webhooks.deliveries import DeliveryResult, EndedEndpoint, WebhookDelivery
 from tests.store.conftest import NOW, Store, later
 
 COPY = """
@@ -38,11 +38,13 @@ MANY = text(
 )
 URL = "https://shop.example/hook"
 DAY = timedelta(days=1)
-OK = Answer(status=204)
-BUSY = Answer(status=503)
+OK = WebhookResponse(status=204)
+BUSY = WebhookResponse(status=503)
 
 
-def listen(store: Store, client_id: UUID | None = None, *, events: Sequence[str] = tuple(Event)) -> UUID:
+def listen(
+    store: Store, client_id: UUID | None = None, *, events: Sequence[str] = tuple(WebhookEvent)
+) -> UUID:
     """Give a client an endpoint; return the client."""
     client_id = client_id or store.client_id
     endpoints.add(
@@ -87,7 +89,7 @@ def claim(
     busy: dict[UUID, int] | None = None,
     lease_s: float = 30,
     after_s: float = 0,
-) -> list[Delivery]:
+) -> list[WebhookDelivery]:
     """Claim what is due."""
     return deliveries.claim(
         store.conn,
@@ -101,11 +103,16 @@ def claim(
 
 
 def record(
-    store: Store, delivery: Delivery, answer: Answer | None, *, again_s: float | None = 60, at_s: float = 0
-) -> list[Ended]:
+    store: Store,
+    delivery: WebhookDelivery,
+    answer: WebhookResponse | None,
+    *,
+    again_s: float | None = 60,
+    at_s: float = 0,
+) -> list[EndedEndpoint]:
     """Record what became of a try."""
     failed = answer is not None and not answer.is_success and again_s is not None
-    result = Result(
+    result = DeliveryResult(
         delivery=delivery,
         answer=answer,
         tried_at=later(at_s),
@@ -272,7 +279,7 @@ def test_endpoint_is_disabled_after_its_time(store: Store) -> None:
     ended = []
     for at_s in (0, 86_399, 86_400):
         (delivery,) = claim(store, slots=1, after_s=at_s)
-        ended.append(record(store, delivery, Answer(reason="timeout"), at_s=at_s, again_s=90_000))
+        ended.append(record(store, delivery, WebhookResponse(reason="timeout"), at_s=at_s, again_s=90_000))
 
     assert [len(one) for one in ended] == [0, 0, 1]
     assert ended[-1][0].failing_since == NOW

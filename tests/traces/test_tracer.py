@@ -16,7 +16,7 @@ from otpqueue.embedded.home import free_port
 from otpqueue.settings import SettingsError, load
 from otpqueue.telemetry import traces
 from otpqueue.telemetry.otel import OpenTelemetry
-from otpqueue.telemetry.traces import NO_SPAN, Kind
+from otpqueue.telemetry.traces import NO_SPAN, SpanKind
 from otpqueue.wiring import Parts
 from tests.operations.looking import until
 from tests.traces.collector import Collector, collecting
@@ -52,7 +52,7 @@ def hung(nothing_left: None) -> Iterator[Hung]:
 
 def begin(tracer: traces.Tracer, parent: str | None = None, **attributes: str | int) -> traces.Span:
     """Begin a span."""
-    return tracer.begin("call", kind=Kind.SERVER, parent=parent, attributes=attributes)
+    return tracer.begin("call", kind=SpanKind.SERVER, parent=parent, attributes=attributes)
 
 
 def test_spans_within_one_another(collector: Collector) -> None:

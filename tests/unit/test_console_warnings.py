@@ -8,20 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from otpqueue.console.warnings import ConsoleWarning, ServiceSummary, Severity, summarize
-from otpqueue.domain.heartbeats import Heartbeat, Kind
+from otpqueue.domain.heartbeats import Heartbeat, ProcessKind
 from otpqueue.domain.provider_calls import CallFailure
-from otpqueue.domain.stats import RECENT_WINDOW, Tally
+from otpqueue.domain.stats import RECENT_WINDOW, MetricTally
 from otpqueue.jobs import QUEUES
-from otpqueue.operations.admission.stop_sending import Line, SendingStatus, StopShown
-from otpqueue.operations.health import Healthy, Provider
-from otpqueue.operations.stats.overview import COMPARED_RULES, Comparison, Overview, Span
-from otpqueue.store.queue import Depth
+from otpqueue.operations.admission.stop_sending import CapUsage, SendingStatus, StopDetails
+from otpqueue.operations.health import HealthStatus, ProviderHealth
+from otpqueue.operations.stats.overview import COMPARED_RULES, ChartSpan, Comparison, Overview
+from otpqueue.store.queue import QueueDepth
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 
 
 def heartbeat(
-    kind: Kind, *queues: str, age_s: float = 1, in_touch: bool = True, skew_s: float = 0
+    kind: ProcessKind, *queues: str, age_s: float = 1, in_touch: bool = True, skew_s: float = 0
 ) -> Heartbeat:
     """Return a sign of life."""
     return Heartbeat(
@@ -38,13 +38,17 @@ def heartbeat(
     )
 
 
-ALIVE = (heartbeat(Kind.WORKER, *QUEUES), heartbeat(Kind.BEAT))
-HEALTHY = Healthy(database=True, migrated=True, redis=True, infobip=Provider.CONNECTED, heartbeats=ALIVE)
-NOTHING = Comparison(window=RECENT_WINDOW, now=Tally(()), minutes=15.5, before=Tally(()), minutes_before=15)
+ALIVE = (heartbeat(ProcessKind.WORKER, *QUEUES), heartbeat(ProcessKind.BEAT))
+HEALTHY = HealthStatus(
+    database=True, migrated=True, redis=True, infobip=ProviderHealth.CONNECTED, heartbeats=ALIVE
+)
+NOTHING = Comparison(
+    window=RECENT_WINDOW, now=MetricTally(()), minutes=15.5, before=MetricTally(()), minutes_before=15
+)
 WELL = Overview(
     healthy=HEALTHY,
-    queue=Depth(due=0, later=0, claimed=0, due_since=None),
-    sending=SendingStatus(stops=(), lines=(Line(what="everything", taken=5, cap=100),)),
+    queue=QueueDepth(due=0, later=0, claimed=0, due_since=None),
+    sending=SendingStatus(stops=(), lines=(CapUsage(what="everything", taken=5, cap=100),)),
     recent=NOTHING,
     of_rules=dict.fromkeys(COMPARED_RULES, NOTHING),
     points=(),
@@ -70,65 +74,65 @@ def of(**changed: object) -> Overview:
 
 def waiting(seconds: float) -> Overview:
     """Return an overview in which codes have waited."""
-    depth = Depth(due=7, later=0, claimed=0, due_since=NOW - timedelta(seconds=seconds))
+    depth = QueueDepth(due=7, later=0, claimed=0, due_since=NOW - timedelta(seconds=seconds))
     return replace(WELL, queue=depth)
 
 
 def stopped(what: str) -> Overview:
     """Return an overview in which something is stopped."""
-    stop = StopShown(what=what, reason=None, stopped_by="ann", stopped_at=NOW)
+    stop = StopDetails(what=what, reason=None, stopped_by="ann", stopped_at=NOW)
     return replace(WELL, sending=replace(WELL.sending, stops=(stop,)))
 
 
 def capped(taken: int) -> Overview:
     """Return an overview with a cap of 100."""
     return replace(
-        WELL, sending=replace(WELL.sending, lines=(Line(what="country FR", taken=taken, cap=100),))
+        WELL, sending=replace(WELL.sending, lines=(CapUsage(what="country FR", taken=taken, cap=100),))
     )
 
 
-SEND = heartbeat(Kind.WORKER, "send")
-PERIODIC = heartbeat(Kind.WORKER, "periodic", "slow")
-BEAT = heartbeat(Kind.BEAT)
+SEND = heartbeat(ProcessKind.WORKER, "send")
+PERIODIC = heartbeat(ProcessKind.WORKER, "periodic", "slow")
+BEAT = heartbeat(ProcessKind.BEAT)
 
 
 @pytest.mark.parametrize(
     ("overview", "level", "headline"),
     [
         (of(redis=False), Severity.BAD, "Redis does not answer"),
-        (of(infobip=Provider.NOT_CONFIGURED), Severity.BAD, "Infobip is not set up"),
-        (of(infobip=Provider.FAILING), Severity.WARN, "Calls to Infobip fail"),
+        (of(infobip=ProviderHealth.NOT_CONFIGURED), Severity.BAD, "Infobip is not set up"),
+        (of(infobip=ProviderHealth.FAILING), Severity.WARN, "Calls to Infobip fail"),
         (
-            of(infobip=Provider.FAILING, call_failure=CallFailure.SERVER_ERRORS),
+            of(infobip=ProviderHealth.FAILING, call_failure=CallFailure.SERVER_ERRORS),
             Severity.WARN,
             "Calls to Infobip fail: it answers with 5xx",
         ),
         (
-            of(infobip=Provider.PAUSED, call_failure=CallFailure.NO_ANSWER),
+            of(infobip=ProviderHealth.PAUSED, call_failure=CallFailure.NO_ANSWER),
             Severity.BAD,
             "Sending is paused: calls to Infobip fail: no connection or no answer",
         ),
         (
-            of(infobip=Provider.PAUSED, call_failure=CallFailure.SERVER_ERRORS),
+            of(infobip=ProviderHealth.PAUSED, call_failure=CallFailure.SERVER_ERRORS),
             Severity.BAD,
             "Sending is paused: calls to Infobip fail: it answers with 5xx",
         ),
         (
-            of(infobip=Provider.PAUSED, call_failure=CallFailure.REFUSALS),
+            of(infobip=ProviderHealth.PAUSED, call_failure=CallFailure.REFUSALS),
             Severity.BAD,
             "Sending is paused: calls to Infobip fail: it refuses the API key",
         ),
-        (of(infobip=Provider.PAUSED), Severity.BAD, "Sending is paused: calls to Infobip fail"),
-        (of(infobip=Provider.QUIET), Severity.GOOD, "All systems operational"),
+        (of(infobip=ProviderHealth.PAUSED), Severity.BAD, "Sending is paused: calls to Infobip fail"),
+        (of(infobip=ProviderHealth.QUIET), Severity.GOOD, "All systems operational"),
         (of(heartbeats=(PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
         (of(heartbeats=(replace(SEND, age_s=600), PERIODIC, BEAT)), Severity.BAD, "No worker sends codes"),
         (
-            of(heartbeats=(SEND, heartbeat(Kind.WORKER, "slow"), BEAT)),
+            of(heartbeats=(SEND, heartbeat(ProcessKind.WORKER, "slow"), BEAT)),
             Severity.BAD,
             "No worker serves the queue periodic",
         ),
         (
-            of(heartbeats=(SEND, heartbeat(Kind.WORKER, "periodic"), BEAT)),
+            of(heartbeats=(SEND, heartbeat(ProcessKind.WORKER, "periodic"), BEAT)),
             Severity.WARN,
             "No worker serves the queue slow",
         ),
@@ -182,7 +186,7 @@ def test_starting_parts_are_no_warning() -> None:
 def test_worst_first() -> None:
     """A stop comes before all that follows from it, what is bad before what is not, alerts among them."""
     alert = ConsoleWarning(level=Severity.BAD, what="Codes are not being sent", means="x", todo="y")
-    everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=Provider.FAILING))
+    everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=ProviderHealth.FAILING))
 
     verdict = said(everything, alert)
 
@@ -196,7 +200,7 @@ def test_worst_first() -> None:
 def test_spans_end_with_what_is_running() -> None:
     """An hour is sixty minutes, a day 24 hours, each with the running one as the last."""
     now = datetime(2026, 11, 26, 3, 7, 42, tzinfo=UTC)
-    hour, day = Span.HOUR.times(now), Span.DAY.times(now)
+    hour, day = ChartSpan.HOUR.times(now), ChartSpan.DAY.times(now)
 
     assert (len(hour), hour[-1]) == (60, datetime(2026, 11, 26, 3, 7, tzinfo=UTC))
     assert (len(day), day[-1]) == (24, datetime(2026, 11, 26, 3, 0, tzinfo=UTC))

@@ -20,21 +20,21 @@ from otpqueue.domain.alert_rules import (
     OF_NUMBERS,
     RULES,
     WATCHES,
-    OfNumber,
+    NumberCounts,
     as_set,
     from_counts,
     from_numbers,
 )
 from otpqueue.domain.alerts import (
     Alert,
-    Bad,
-    Measure,
-    Rule,
-    Run,
-    State,
-    Transition,
-    Unit,
-    Verdict,
+    AlertRule,
+    AlertState,
+    AlertTransition,
+    AlertUnit,
+    RuleVerdict,
+    SubjectMeasure,
+    ThresholdSide,
+    TransitionProgress,
     bound,
     breaks,
     duration,
@@ -47,18 +47,26 @@ from otpqueue.domain.alerts import (
     worst_first,
 )
 from otpqueue.domain.limits import WrongShare
-from otpqueue.domain.stats import HISTOGRAMS, Metric, Sum, Tally
+from otpqueue.domain.stats import HISTOGRAMS, Metric, MetricSum, MetricTally
 from otpqueue.operations.alerts.evaluate import ELSEWHERE
 from otpqueue.telemetry import masks
 from tests.alerts.consistency import CHECKS, agree
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-RULE = Rule(name="r", title="t", bad=Bad.BELOW, unit=Unit.SHARE, threshold=0.95, window_s=900, min_sample=20)
+RULE = AlertRule(
+    name="r",
+    title="t",
+    bad=ThresholdSide.BELOW,
+    unit=AlertUnit.SHARE,
+    threshold=0.95,
+    window_s=900,
+    min_sample=20,
+)
 ALERT = Alert(
     id=UUID(int=1),
     rule="success_rate",
     subject="all",
-    state=State.OPEN,
+    state=AlertState.OPEN,
     value=0.8,
     threshold=0.95,
     window_s=900,
@@ -79,31 +87,33 @@ ALERT = Alert(
 )
 
 
-def measure(value: float | None, sample: int = 100, subject: str = "all") -> Measure:
+def measure(value: float | None, sample: int = 100, subject: str = "all") -> SubjectMeasure:
     """Return a measure."""
-    return Measure(subject=subject, value=value, sample=sample)
+    return SubjectMeasure(subject=subject, value=value, sample=sample)
 
 
-def tally(**counts: int | tuple[str, int, float]) -> Tally:
+def tally(**counts: int | tuple[str, int, float]) -> MetricTally:
     """Return counts by metric: a number, or a label, a number and a total."""
     sums = []
     for name, one in counts.items():
         label, n, total = one if isinstance(one, tuple) else ("", one, 0)
         metric = Metric(name.rstrip("_"))
-        sums.append(Sum(key=(), metric=metric, label=label, n=n, total=Decimal(str(total))))
-    return Tally(sums)
+        sums.append(MetricSum(key=(), metric=metric, label=label, n=n, total=Decimal(str(total))))
+    return MetricTally(sums)
 
 
-def value_of(rule: str, now: Tally, past: Sequence[Tally] = (), **differing: float) -> float | None:
+def value_of(
+    rule: str, now: MetricTally, past: Sequence[MetricTally] = (), **differing: float
+) -> float | None:
     """Return what a rule makes of these counts."""
     changed = replace(RULES[rule], **differing)  # type: ignore[arg-type]
     (found,) = from_counts(changed, WATCHES[rule], {"all": (now, past)})
     return found.value
 
 
-def after(verdicts: Sequence[Verdict], rule: Rule) -> list[Transition | None]:
+def after(verdicts: Sequence[RuleVerdict], rule: AlertRule) -> list[AlertTransition | None]:
     """Return what each of these evaluations, one after the other, brings."""
-    run, brought = Run(), []
+    run, brought = TransitionProgress(), []
     for verdict in verdicts:
         run, transition = run.after(verdict, rule)
         brought.append(transition)
@@ -111,50 +121,50 @@ def after(verdicts: Sequence[Verdict], rule: Rule) -> list[Transition | None]:
 
 
 rules = st.builds(replace, st.just(RULE), opens_after=st.integers(1, 5), closes_after=st.integers(1, 5))
-verdicts = st.lists(st.sampled_from(Verdict), max_size=60)
+verdicts = st.lists(st.sampled_from(RuleVerdict), max_size=60)
 
 
 @given(rules, verdicts)
-def test_transitions_alternate(rule: Rule, seen: list[Verdict]) -> None:
+def test_transitions_alternate(rule: AlertRule, seen: list[RuleVerdict]) -> None:
     """An alert opens before it closes, and closes before it opens again."""
     brought = [one for one in after(seen, rule) if one]
 
-    expected = [Transition.OPENED, Transition.CLOSED] * len(brought)
+    expected = [AlertTransition.OPENED, AlertTransition.CLOSED] * len(brought)
     assert brought == expected[: len(brought)]
 
 
 @given(rules, verdicts)
-def test_transition_has_its_run(rule: Rule, seen: list[Verdict]) -> None:
+def test_transition_has_its_run(rule: AlertRule, seen: list[RuleVerdict]) -> None:
     """Every opening has so many bad evaluations in a row right before it, every closing so many good ones."""
     for place, transition in enumerate(after(seen, rule), 1):
-        if transition is Transition.OPENED:
-            assert seen[place - rule.opens_after : place] == [Verdict.BAD] * rule.opens_after
-        if transition is Transition.CLOSED:
-            assert seen[place - rule.closes_after : place] == [Verdict.GOOD] * rule.closes_after
+        if transition is AlertTransition.OPENED:
+            assert seen[place - rule.opens_after : place] == [RuleVerdict.BAD] * rule.opens_after
+        if transition is AlertTransition.CLOSED:
+            assert seen[place - rule.closes_after : place] == [RuleVerdict.GOOD] * rule.closes_after
 
 
 @given(rules, verdicts)
-def test_run_brings_its_transition(rule: Rule, seen: list[Verdict]) -> None:
+def test_run_brings_its_transition(rule: AlertRule, seen: list[RuleVerdict]) -> None:
     """So many bad ones in a row leave an open alert, so many good ones a closed one; fewer change nothing."""
-    run = Run()
+    run = TransitionProgress()
     for verdict, group in groupby(seen):
         length, was_open = len(list(group)), run.is_open
         for _ in range(length):
             run, _ = run.after(verdict, rule)
-        if verdict is Verdict.BAD:
+        if verdict is RuleVerdict.BAD:
             assert run.is_open == (was_open or length >= rule.opens_after)
-        elif verdict is Verdict.GOOD:
+        elif verdict is RuleVerdict.GOOD:
             assert run.is_open == (was_open and length < rule.closes_after)
         else:
             assert run.is_open == was_open
 
 
 @given(rules, st.integers(0, 40))
-def test_value_that_hovers_wakes_nobody_twice(rule: Rule, times: int) -> None:
+def test_value_that_hovers_wakes_nobody_twice(rule: AlertRule, times: int) -> None:
     """A value that is bad and good by turns opens an alert at most once, unless one evaluation is enough."""
     steady = replace(rule, opens_after=max(rule.opens_after, 2))
 
-    assert after([Verdict.BAD, Verdict.GOOD] * times, steady) == [None] * 2 * times
+    assert after([RuleVerdict.BAD, RuleVerdict.GOOD] * times, steady) == [None] * 2 * times
 
 
 @given(st.sampled_from(sorted(RULES)), st.floats(0, 100), st.integers(0, 10**6))
@@ -163,26 +173,26 @@ def test_too_few_conclude_nothing(name: str, value: float, sample: int) -> None:
     rule = RULES[name]
     closed, opened = (judge(rule, measure(value, sample), is_open=is_open) for is_open in (False, True))
 
-    assert (closed is Verdict.TOO_FEW) == (sample < rule.min_sample)
-    assert opened is (Verdict.BAD if breaks(rule, value) else Verdict.GOOD)
+    assert (closed is RuleVerdict.TOO_FEW) == (sample < rule.min_sample)
+    assert opened is (RuleVerdict.BAD if breaks(rule, value) else RuleVerdict.GOOD)
 
 
 def test_nothing_to_judge_by() -> None:
     """An idle system opens no alert, and closes one."""
-    assert judge(RULE, measure(None, 0), is_open=False) is Verdict.TOO_FEW
-    assert judge(RULE, measure(None, 0), is_open=True) is Verdict.GOOD
+    assert judge(RULE, measure(None, 0), is_open=False) is RuleVerdict.TOO_FEW
+    assert judge(RULE, measure(None, 0), is_open=True) is RuleVerdict.GOOD
 
 
 @pytest.mark.parametrize(
     ("bad", "threshold", "broken", "whole"),
     [
-        (Bad.BELOW, 0.95, [0, 0.9499], [0.95, 1]),
-        (Bad.ABOVE, 10, [10.1, 11], [0, 10]),
-        (Bad.FROM, 1, [1, 2], [0]),
-        (Bad.AWAY, 3, [0, 0.3, 3.1], [0.34, 1, 3]),
+        (ThresholdSide.BELOW, 0.95, [0, 0.9499], [0.95, 1]),
+        (ThresholdSide.ABOVE, 10, [10.1, 11], [0, 10]),
+        (ThresholdSide.FROM, 1, [1, 2], [0]),
+        (ThresholdSide.AWAY, 3, [0, 0.3, 3.1], [0.34, 1, 3]),
     ],
 )
-def test_sides(bad: Bad, threshold: float, broken: list[float], whole: list[float]) -> None:
+def test_sides(bad: ThresholdSide, threshold: float, broken: list[float], whole: list[float]) -> None:
     """The threshold itself is good but where it says from."""
     rule = replace(RULE, bad=bad, threshold=threshold)
 
@@ -195,7 +205,7 @@ def test_worst_first() -> None:
     ones = [measure(0.9, subject="b"), measure(0.1, subject="a"), measure(None, subject="c")]
 
     assert [one.subject for one in worst_first(RULE, ones)] == ["a", "b", "c"]
-    above = replace(RULE, bad=Bad.ABOVE)
+    above = replace(RULE, bad=ThresholdSide.ABOVE)
     assert [one.subject for one in worst_first(above, ones)] == ["b", "a", "c"]
 
 
@@ -334,7 +344,7 @@ def test_text_that_names_a_number_is_noticed(text: str, names: bool) -> None:
 
 def test_number_is_known_by_its_tag_alone() -> None:
     """What a rule finds of a number holds none of its digits."""
-    counted = OfNumber(number_hash=b"h" * 32, figures={"wrong": 6}, count=6)
+    counted = NumberCounts(number_hash=b"h" * 32, figures={"wrong": 6}, count=6)
 
     (measure,) = from_numbers([counted])
 
@@ -346,20 +356,20 @@ def test_measure_does_not_print_its_hash() -> None:
     """A measure may stand in a log."""
     tag = tag_of(b"h" * 32)
 
-    assert "hhhh" not in repr(Measure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
+    assert "hhhh" not in repr(SubjectMeasure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [
-        (0.9449, Unit.SHARE, "94.5 %"),
-        (11, Unit.COUNT, "11"),
-        (31.24, Unit.SECONDS, "31.2 s"),
-        (600, Unit.SECONDS, "10.0 min"),
-        (3.52, Unit.TIMES, "3.52 x usual"),
+        (0.9449, AlertUnit.SHARE, "94.5 %"),
+        (11, AlertUnit.COUNT, "11"),
+        (31.24, AlertUnit.SECONDS, "31.2 s"),
+        (600, AlertUnit.SECONDS, "10.0 min"),
+        (3.52, AlertUnit.TIMES, "3.52 x usual"),
     ],
 )
-def test_values_are_readable(value: float, unit: Unit, shown: str) -> None:
+def test_values_are_readable(value: float, unit: AlertUnit, shown: str) -> None:
     """People read a value in its unit."""
     assert in_unit(value, unit) == shown
 
@@ -380,7 +390,9 @@ def test_durations_are_readable() -> None:
 
 def test_notice_of_an_opening() -> None:
     """It says what, how bad, of how many, why, and where to read on."""
-    said = compose_notice(ALERT, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
+    said = compose_notice(
+        ALERT, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example"
+    )
 
     assert said.text.splitlines() == [
         "[OPEN] success_rate - codes are not being sent",
@@ -397,10 +409,15 @@ def test_notice_of_an_opening() -> None:
 def test_notice_of_an_end() -> None:
     """It says how long it lasted; an erased number is nobody, and a rule of another version has its name."""
     over = replace(
-        ALERT, state=State.CLOSED, closed_at=NOW + timedelta(minutes=90), subject=None, rule="r2", evidence={}
+        ALERT,
+        state=AlertState.CLOSED,
+        closed_at=NOW + timedelta(minutes=90),
+        subject=None,
+        rule="r2",
+        evidence={},
     )
 
-    said = compose_notice(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None)
+    said = compose_notice(over, AlertTransition.CLOSED, notice_id=UUID(int=2), public_url=None)
 
     assert said.title == "[closed] r2: (an erased number)"
     assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
@@ -414,7 +431,7 @@ def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
     of_old_version = replace(later, evidence={"figures": {"sent": 96}, "reasons": {"provider_refused": 24}})
 
     said, old = (
-        compose_notice(alert, Transition.OPENED, notice_id=UUID(int=2), public_url=None).text
+        compose_notice(alert, AlertTransition.OPENED, notice_id=UUID(int=2), public_url=None).text
         for alert in (later, of_old_version)
     )
 
@@ -427,9 +444,11 @@ def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
 @pytest.mark.parametrize("had_data", [True, False])
 def test_notice_of_an_end_without_data(had_data: bool) -> None:
     """It does not pass an old value off as the last one."""
-    over = replace(ALERT, state=State.CLOSED, closed_at=NOW)
+    over = replace(ALERT, state=AlertState.CLOSED, closed_at=NOW)
 
-    said = compose_notice(over, Transition.CLOSED, notice_id=UUID(int=2), public_url=None, had_data=had_data)
+    said = compose_notice(
+        over, AlertTransition.CLOSED, notice_id=UUID(int=2), public_url=None, had_data=had_data
+    )
 
     assert said.lines[0] == (
         "Last value 80.0 % over 15 min, sample 120; bad under 95.0 %."
@@ -451,19 +470,19 @@ _LABELS = {
 
 
 @st.composite
-def tallies(draw: st.DrawFn) -> Tally:
+def tallies(draw: st.DrawFn) -> MetricTally:
     """Draw the counts of a window."""
     sums = []
     for metric in Metric:
         for label in _LABELS.get(metric, ("",)):
             n = draw(st.integers(0, 400))
             total = Decimal(n * draw(st.integers(0, 90_000))) if metric in {*HISTOGRAMS, Metric.COST} else 0
-            sums.append(Sum(key=(), metric=metric, label=label, n=n, total=Decimal(total)))
-    return Tally(sums)
+            sums.append(MetricSum(key=(), metric=metric, label=label, n=n, total=Decimal(total)))
+    return MetricTally(sums)
 
 
 @given(now=tallies(), past=st.lists(tallies(), min_size=1, max_size=6))
-def test_numbers_of_a_measure_agree(now: Tally, past: list[Tally]) -> None:
+def test_numbers_of_a_measure_agree(now: MetricTally, past: list[MetricTally]) -> None:
     """Whatever was counted, value, sample, figures and reasons of each rule can be true together."""
     for name, watch in WATCHES.items():
         (measure,) = from_counts(RULES[name], watch, {"all": (now, past)})
@@ -486,7 +505,7 @@ def test_slack_reads_no_names() -> None:
     named = replace(ALERT, rule="webhook_disabled", subject="<!channel> & <https://evil.example|us>")
 
     body = slack(
-        compose_notice(named, Transition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
+        compose_notice(named, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
     )
 
     assert "&lt;!channel&gt; &amp; &lt;https://evil.example|us&gt;" in body["text"]
@@ -500,7 +519,7 @@ def test_slack_takes_no_more() -> None:
     long = replace(ALERT, subject="s" * 500, evidence={"figures": {f"figure_{i}": i for i in range(1000)}})
 
     header, section = slack(
-        compose_notice(long, Transition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
+        compose_notice(long, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
     )["blocks"]
 
     assert len(header["text"]["text"]) <= 150

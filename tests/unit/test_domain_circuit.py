@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.circuit import Circuit, CircuitPolicy, Permit, Sign, State, sign_of
+from otpqueue.domain.circuit import Circuit, CircuitPolicy, CircuitSignal, CircuitState, ClaimPermit, sign_of
 from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind, RefusalCause
 
 POLICY = CircuitPolicy(failures=3, pause_s=1, pause_max_s=8, probe_s=5)
-FAILED, ALIVE = (Sign.FAILED, False), (Sign.ALIVE, False)
-PROBE_FAILED, PROBE_ALIVE, PROBE_UNUSED = (Sign.FAILED, True), (Sign.ALIVE, True), (Sign.NONE, True)
+FAILED, ALIVE = (CircuitSignal.FAILED, False), (CircuitSignal.ALIVE, False)
+PROBE_FAILED, PROBE_ALIVE, PROBE_UNUSED = (
+    (CircuitSignal.FAILED, True),
+    (CircuitSignal.ALIVE, True),
+    (CircuitSignal.NONE, True),
+)
 
 
 def opened(now: float = 0.0) -> Circuit:
@@ -22,25 +26,25 @@ def opened(now: float = 0.0) -> Circuit:
 def probing(now: float = 1.0) -> Circuit:
     """Return a circuit whose first probe left at `now`."""
     circuit, permit = opened(now - 1).take(now, POLICY)
-    assert permit is Permit.PROBE
+    assert permit is ClaimPermit.PROBE
     return circuit
 
 
 def test_closed_circuit_lets_everything_through() -> None:
     """A new circuit permits all, and taking changes nothing."""
-    assert Circuit().take(0.0, POLICY) == (Circuit(), Permit.ALL)
-    assert Circuit().state(0.0) is State.CLOSED
+    assert Circuit().take(0.0, POLICY) == (Circuit(), ClaimPermit.ALL)
+    assert Circuit().state(0.0) is CircuitState.CLOSED
 
 
 def test_opens_after_failures_in_a_row() -> None:
     """Two failures do not open it, the third does; nothing is permitted during the pause."""
     almost = Circuit().noted([FAILED, FAILED], 0.0, POLICY)
-    assert almost.take(0.0, POLICY)[1] is Permit.ALL
+    assert almost.take(0.0, POLICY)[1] is ClaimPermit.ALL
 
     circuit = almost.noted([FAILED], 0.0, POLICY)
 
-    assert circuit.state(0.5) is State.OPEN
-    assert circuit.take(0.5, POLICY) == (circuit, Permit.NOTHING)
+    assert circuit.state(0.5) is CircuitState.OPEN
+    assert circuit.take(0.5, POLICY) == (circuit, ClaimPermit.NOTHING)
     assert circuit.pause_left_s(0.25) == 0.75
 
 
@@ -48,25 +52,25 @@ def test_sign_of_life_starts_the_count_anew() -> None:
     """Failures with an answer between them are no row."""
     circuit = Circuit().noted([FAILED, FAILED, ALIVE, FAILED, FAILED], 0.0, POLICY)
 
-    assert circuit.state(0.0) is State.CLOSED
+    assert circuit.state(0.0) is CircuitState.CLOSED
     assert circuit.failures == 2
 
 
 def test_misconfiguration_opens_at_once() -> None:
     """An answer that refuses everybody need not come three times."""
-    circuit = Circuit().noted([(Sign.MISCONFIGURED, False)], 0.0, POLICY)
+    circuit = Circuit().noted([(CircuitSignal.MISCONFIGURED, False)], 0.0, POLICY)
 
-    assert circuit.state(0.0) is State.OPEN
+    assert circuit.state(0.0) is CircuitState.OPEN
 
 
 def test_refusals_that_may_concern_everybody_open_when_there_are_several() -> None:
     """One of them may be about one number; as many in a row as failures would have to be are about all."""
-    suspected = (Sign.SUSPECTED, False)
+    suspected = (CircuitSignal.SUSPECTED, False)
     circuit = Circuit().noted([suspected] * (POLICY.failures - 1), 0.0, POLICY)
-    assert circuit.state(0.0) is State.CLOSED
-    assert circuit.noted([ALIVE, suspected], 0.0, POLICY).state(0.0) is State.CLOSED
+    assert circuit.state(0.0) is CircuitState.CLOSED
+    assert circuit.noted([ALIVE, suspected], 0.0, POLICY).state(0.0) is CircuitState.CLOSED
 
-    assert circuit.noted([suspected], 0.0, POLICY).state(0.0) is State.OPEN
+    assert circuit.noted([suspected], 0.0, POLICY).state(0.0) is CircuitState.OPEN
 
 
 def refused(cause: RefusalCause) -> Outcome:
@@ -77,14 +81,14 @@ def refused(cause: RefusalCause) -> Outcome:
 @pytest.mark.parametrize(
     ("cause", "first", "again"),
     [
-        (RefusalCause.KEY, Sign.MISCONFIGURED, Sign.MISCONFIGURED),
-        (RefusalCause.APPLICATION, Sign.MISCONFIGURED, Sign.MISCONFIGURED),
-        (RefusalCause.TEMPLATE, Sign.ALIVE, Sign.ALIVE),
-        (RefusalCause.NUMBER, Sign.ALIVE, Sign.ALIVE),
-        (RefusalCause.UNCLEAR, Sign.SUSPECTED, Sign.NONE),
+        (RefusalCause.KEY, CircuitSignal.MISCONFIGURED, CircuitSignal.MISCONFIGURED),
+        (RefusalCause.APPLICATION, CircuitSignal.MISCONFIGURED, CircuitSignal.MISCONFIGURED),
+        (RefusalCause.TEMPLATE, CircuitSignal.ALIVE, CircuitSignal.ALIVE),
+        (RefusalCause.NUMBER, CircuitSignal.ALIVE, CircuitSignal.ALIVE),
+        (RefusalCause.UNCLEAR, CircuitSignal.SUSPECTED, CircuitSignal.NONE),
     ],
 )
-def test_whom_a_refusal_concerns(cause: RefusalCause, first: Sign, again: Sign) -> None:
+def test_whom_a_refusal_concerns(cause: RefusalCause, first: CircuitSignal, again: CircuitSignal) -> None:
     """A bad key or application concerns everybody; an unclear refusal counts once per request."""
     assert sign_of(refused(cause)) is first
     assert sign_of(refused(cause), is_retry=True) is again
@@ -94,17 +98,17 @@ def test_one_probe_at_a_time() -> None:
     """After the pause one request goes; a second must wait until the first has said something or is lost."""
     circuit = probing(1.0)
 
-    assert circuit.state(1.0) is State.HALF_OPEN
-    assert circuit.take(1.0, POLICY) == (circuit, Permit.NOTHING)
+    assert circuit.state(1.0) is CircuitState.HALF_OPEN
+    assert circuit.take(1.0, POLICY) == (circuit, ClaimPermit.NOTHING)
     assert circuit.pause_left_s(2.0) == 4.0
-    assert circuit.take(6.0, POLICY)[1] is Permit.PROBE
+    assert circuit.take(6.0, POLICY)[1] is ClaimPermit.PROBE
 
 
 def test_probe_that_found_nothing_to_send_is_free_again() -> None:
     """A worker that has nothing to probe with leaves the probe to others."""
     circuit = probing(1.0).noted([PROBE_UNUSED], 1.1, POLICY)
 
-    assert circuit.take(1.1, POLICY)[1] is Permit.PROBE
+    assert circuit.take(1.1, POLICY)[1] is ClaimPermit.PROBE
 
 
 def test_pause_doubles_up_to_its_ceiling() -> None:
@@ -114,7 +118,7 @@ def test_pause_doubles_up_to_its_ceiling() -> None:
         pauses.append(circuit.pause_left_s(now))
         now += pauses[-1]
         circuit, permit = circuit.take(now, POLICY)
-        assert permit is Permit.PROBE
+        assert permit is ClaimPermit.PROBE
         circuit = circuit.noted([PROBE_FAILED], now, POLICY)
 
     assert pauses == [1, 2, 4, 8, 8]
@@ -143,38 +147,53 @@ def test_another_clock() -> None:
 @pytest.mark.parametrize(
     ("outcome", "sign"),
     [
-        (Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200), Sign.ALIVE),
-        (Outcome(kind=OutcomeKind.REFUSED, code="MESSAGE_NOT_SENT", http_status=200), Sign.ALIVE),
-        (Outcome(kind=OutcomeKind.REFUSED, code="BAD_REQUEST", http_status=400), Sign.ALIVE),
-        (Outcome(kind=OutcomeKind.REFUSED, code="TOO_MANY", http_status=429, retryable=True), Sign.ALIVE),
-        (Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=200), Sign.ALIVE),
-        (Outcome(kind=OutcomeKind.REFUSED, code="http_503", http_status=503, retryable=True), Sign.FAILED),
-        (Outcome(kind=OutcomeKind.UNKNOWN, code="http_502", http_status=502), Sign.FAILED),
-        (Outcome(kind=OutcomeKind.REFUSED, code="connection_failed", retryable=True), Sign.FAILED),
-        (Outcome(kind=OutcomeKind.UNKNOWN, code="timeout"), Sign.FAILED),
+        (Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200), CircuitSignal.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="MESSAGE_NOT_SENT", http_status=200), CircuitSignal.ALIVE),
+        (Outcome(kind=OutcomeKind.REFUSED, code="BAD_REQUEST", http_status=400), CircuitSignal.ALIVE),
+        (
+            Outcome(kind=OutcomeKind.REFUSED, code="TOO_MANY", http_status=429, retryable=True),
+            CircuitSignal.ALIVE,
+        ),
+        (
+            Outcome(kind=OutcomeKind.UNKNOWN, code="answer_not_understood", http_status=200),
+            CircuitSignal.ALIVE,
+        ),
+        (
+            Outcome(kind=OutcomeKind.REFUSED, code="http_503", http_status=503, retryable=True),
+            CircuitSignal.FAILED,
+        ),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="http_502", http_status=502), CircuitSignal.FAILED),
+        (Outcome(kind=OutcomeKind.REFUSED, code="connection_failed", retryable=True), CircuitSignal.FAILED),
+        (Outcome(kind=OutcomeKind.UNKNOWN, code="timeout"), CircuitSignal.FAILED),
         (
             Outcome(kind=OutcomeKind.REFUSED, code="UNAUTHORIZED", http_status=401, cause=RefusalCause.KEY),
-            Sign.MISCONFIGURED,
+            CircuitSignal.MISCONFIGURED,
         ),
-        (Outcome(kind=OutcomeKind.REFUSED, code="http_404", http_status=404, by_provider=False), Sign.FAILED),
-        (Outcome(kind=OutcomeKind.UNKNOWN, code="x", http_status=200, by_provider=False), Sign.FAILED),
-        (RETURNED, Sign.NONE),
-        (LEASE_RAN_OUT, Sign.FAILED),
+        (
+            Outcome(kind=OutcomeKind.REFUSED, code="http_404", http_status=404, by_provider=False),
+            CircuitSignal.FAILED,
+        ),
+        (
+            Outcome(kind=OutcomeKind.UNKNOWN, code="x", http_status=200, by_provider=False),
+            CircuitSignal.FAILED,
+        ),
+        (RETURNED, CircuitSignal.NONE),
+        (LEASE_RAN_OUT, CircuitSignal.FAILED),
     ],
 )
-def test_what_an_outcome_says(outcome: Outcome, sign: Sign) -> None:
+def test_what_an_outcome_says(outcome: Outcome, sign: CircuitSignal) -> None:
     """Any answer of the provider about one number is a sign of life."""
     assert sign_of(outcome) is sign
 
 
-@given(st.lists(st.tuples(st.sampled_from(list(Sign)), st.booleans(), st.floats(0, 20))))
-def test_never_two_probes_and_never_stuck(steps: list[tuple[Sign, bool, float]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(list(CircuitSignal)), st.booleans(), st.floats(0, 20))))
+def test_never_two_probes_and_never_stuck(steps: list[tuple[CircuitSignal, bool, float]]) -> None:
     """Whatever happens, probes go one at a time, and a permit comes in bounded time."""
     circuit, now, probe_over = Circuit(), 0.0, 0.0
     for sign, probe, pause in steps:
         now += pause
         circuit, permit = circuit.take(now, POLICY)
-        if permit is Permit.PROBE:
+        if permit is ClaimPermit.PROBE:
             assert now >= probe_over
             probe_over = now + POLICY.probe_s
         assert circuit.pause_left_s(now) <= max(POLICY.pause_max_s, POLICY.probe_s) + 1e-9  # of rounding

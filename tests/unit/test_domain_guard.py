@@ -15,16 +15,16 @@ from otpqueue.domain.guard import (
     EMPTY,
     OWN_SENDS,
     TOTAL,
-    Batch,
-    Decision,
-    Facts,
-    Number,
-    Policy,
-    Send,
-    Standing,
-    Tally,
-    Why,
-    Window,
+    BatchSend,
+    BlockTally,
+    CountedAs,
+    GuardBatch,
+    GuardDecision,
+    GuardFacts,
+    GuardPolicy,
+    GuardReason,
+    NumberFacts,
+    SendWindow,
     block_of,
     budget,
     decide,
@@ -32,24 +32,24 @@ from otpqueue.domain.guard import (
     decide_new,
 )
 
-POLICY = Policy()
-STRANGER = Number()
-KNOWN = Tally(best_day=4)
+POLICY = GuardPolicy()
+STRANGER = NumberFacts()
+KNOWN = BlockTally(best_day=4)
 
 
-def sends(at_risk: int, verified: int = 0) -> Window:
+def sends(at_risk: int, verified: int = 0) -> SendWindow:
     """Return sends, so many of them unverified."""
-    return Window(sent=at_risk + verified, verified=verified)
+    return SendWindow(sent=at_risk + verified, verified=verified)
 
 
 def chance(
-    number: Number = STRANGER,
-    block: Tally = EMPTY,
+    number: NumberFacts = STRANGER,
+    block: BlockTally = EMPTY,
     *,
-    country: Tally = EMPTY,
-    total: Tally = EMPTY,
-    address: Window | None = None,
-) -> Decision:
+    country: BlockTally = EMPTY,
+    total: BlockTally = EMPTY,
+    address: SendWindow | None = None,
+) -> GuardDecision:
     """Decide on a new block where nothing is counted but what is given."""
     return decide_new(POLICY, number, block, country=country, total=total, address=address)
 
@@ -68,99 +68,103 @@ def test_known_block_has_a_budget(at_risk: int, allowed: bool) -> None:
     assert decision
     assert decision.budget == 5
     assert decision.allowed is allowed
-    assert decision.why is (Why.KNOWN_BLOCK if allowed else Why.BLOCK_BUDGET)
-    assert decision.standing is (Standing.KNOWN if allowed else Standing.REFUSED)
+    assert decision.why is (GuardReason.KNOWN_BLOCK if allowed else GuardReason.BLOCK_BUDGET)
+    assert decision.standing is (CountedAs.KNOWN if allowed else CountedAs.REFUSED)
 
 
 def test_verified_number_goes_on() -> None:
     """Who has verified lately is sent to, whatever is done to his block."""
-    decision = decide_known(POLICY, Number(verified=True), Tally(day=sends(10_000)), allowed=False)
+    decision = decide_known(POLICY, NumberFacts(verified=True), BlockTally(day=sends(10_000)), allowed=False)
 
     assert decision
-    assert (decision.allowed, decision.why, decision.room) == (True, Why.NUMBER_VERIFIED, math.inf)
+    assert (decision.allowed, decision.why, decision.room) == (True, GuardReason.NUMBER_VERIFIED, math.inf)
 
 
 def test_operator_wins() -> None:
     """What an operator lets through is let through."""
-    decision = decide_known(POLICY, STRANGER, Tally(day=sends(10_000)), allowed=True)
+    decision = decide_known(POLICY, STRANGER, BlockTally(day=sends(10_000)), allowed=True)
 
     assert decision
-    assert (decision.allowed, decision.why) == (True, Why.OPERATOR)
+    assert (decision.allowed, decision.why) == (True, GuardReason.OPERATOR)
 
 
 def test_new_block_is_looked_at_more_closely() -> None:
     """A block where nobody verified is not decided on by itself."""
-    assert decide_known(POLICY, STRANGER, Tally(day=sends(0)), allowed=False) is None
+    assert decide_known(POLICY, STRANGER, BlockTally(day=sends(0)), allowed=False) is None
 
 
 def test_new_block_gets_one_chance() -> None:
     """The first send to a new block is allowed, the second is not while the first is not verified."""
-    assert chance().standing is Standing.NEW
-    assert chance(block=Tally(day=sends(1))).why is Why.CHANCE_USED
+    assert chance().standing is CountedAs.NEW
+    assert chance(block=BlockTally(day=sends(1))).why is GuardReason.CHANCE_USED
 
 
 @pytest.mark.parametrize(("own", "allowed"), [(1, True), (OWN_SENDS - 1, True), (OWN_SENDS, False)])
 def test_own_sends_do_not_stand_in_the_way(own: int, allowed: bool) -> None:
     """Who asks again, or for a resend, is not refused for his own first code, a few times."""
-    assert chance(Number(own=own), Tally(day=sends(own))).allowed is allowed
+    assert chance(NumberFacts(own=own), BlockTally(day=sends(own))).allowed is allowed
 
 
 @pytest.mark.parametrize(
     ("country", "total", "why"),
     [
-        (Tally(hour=sends(4)), EMPTY, None),
-        (Tally(hour=sends(5)), EMPTY, Why.COUNTRY_HOUR),
-        (Tally(hour=sends(5), best_hour=4), EMPTY, None),
-        (Tally(hour=sends(5, verified=2)), EMPTY, None),
-        (Tally(day=sends(10)), EMPTY, Why.COUNTRY_DAY),
-        (Tally(day=sends(10), best_day=10), EMPTY, None),
-        (EMPTY, Tally(hour=sends(15)), Why.TOTAL_HOUR),
-        (EMPTY, Tally(hour=sends(15), best_hour=80), None),
-        (EMPTY, Tally(day=sends(40)), Why.TOTAL_DAY),
+        (BlockTally(hour=sends(4)), EMPTY, None),
+        (BlockTally(hour=sends(5)), EMPTY, GuardReason.COUNTRY_HOUR),
+        (BlockTally(hour=sends(5), best_hour=4), EMPTY, None),
+        (BlockTally(hour=sends(5, verified=2)), EMPTY, None),
+        (BlockTally(day=sends(10)), EMPTY, GuardReason.COUNTRY_DAY),
+        (BlockTally(day=sends(10), best_day=10), EMPTY, None),
+        (EMPTY, BlockTally(hour=sends(15)), GuardReason.TOTAL_HOUR),
+        (EMPTY, BlockTally(hour=sends(15), best_hour=80), None),
+        (EMPTY, BlockTally(day=sends(40)), GuardReason.TOTAL_DAY),
     ],
 )
-def test_all_chances_together_are_bounded(country: Tally, total: Tally, why: Why | None) -> None:
+def test_all_chances_together_are_bounded(
+    country: BlockTally, total: BlockTally, why: GuardReason | None
+) -> None:
     """Chances are bounded by floors and by what was verified, in the country and over all."""
     decision = chance(country=country, total=total)
 
-    assert decision.why is (why or Why.CHANCE)
+    assert decision.why is (why or GuardReason.CHANCE)
     assert decision.allowed is (why is None)
 
 
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        (None, Why.CHANCE),
-        (sends(1), Why.CHANCE),
-        (sends(2), Why.ADDRESS_BUDGET),
-        (sends(20), Why.ADDRESS_BUDGET),
-        (sends(20, verified=80), Why.CHANCE),
+        (None, GuardReason.CHANCE),
+        (sends(1), GuardReason.CHANCE),
+        (sends(2), GuardReason.ADDRESS_BUDGET),
+        (sends(20), GuardReason.ADDRESS_BUDGET),
+        (sends(20, verified=80), GuardReason.CHANCE),
     ],
 )
-def test_address_has_a_budget(address: Window | None, why: Why) -> None:
+def test_address_has_a_budget(address: SendWindow | None, why: GuardReason) -> None:
     """An address that tried two new blocks in vain gets no other; one that many people share goes on."""
     assert chance(address=address).why is why
 
 
 def test_refused_block_waits_for_a_launch() -> None:
     """A block that was refused gets its chance only while chances in its country are verified."""
-    refused = Tally(refused=3)
+    refused = BlockTally(refused=3)
 
-    assert chance(block=refused).why is Why.REFUSED_BEFORE
-    assert chance(block=refused, country=Tally(hour=sends(1, verified=8))).why is Why.CHANCE
-    assert chance(block=refused, country=Tally(hour=sends(4, verified=8))).why is Why.REFUSED_BEFORE
+    assert chance(block=refused).why is GuardReason.REFUSED_BEFORE
+    assert chance(block=refused, country=BlockTally(hour=sends(1, verified=8))).why is GuardReason.CHANCE
+    assert (
+        chance(block=refused, country=BlockTally(hour=sends(4, verified=8))).why is GuardReason.REFUSED_BEFORE
+    )
 
 
 small = st.integers(0, 60)
-windows = st.builds(lambda verified, more: Window(sent=verified + more, verified=verified), small, small)
+windows = st.builds(lambda verified, more: SendWindow(sent=verified + more, verified=verified), small, small)
 all_tallies = st.builds(
-    Tally, hour=windows, day=windows, best_hour=small, best_day=small, refused=st.integers(0, 3)
+    BlockTally, hour=windows, day=windows, best_hour=small, best_day=small, refused=st.integers(0, 3)
 )
-numbers = st.builds(Number, verified=st.just(value=False), own=st.integers(0, 5))
+numbers = st.builds(NumberFacts, verified=st.just(value=False), own=st.integers(0, 5))
 
 
 @given(numbers, all_tallies)
-def test_known_block_never_passes_its_budget(number: Number, block: Tally) -> None:
+def test_known_block_never_passes_its_budget(number: NumberFacts, block: BlockTally) -> None:
     """What is allowed leaves room for itself; more at risk never makes an allowance of a refusal."""
     decision = decide_known(POLICY, number, block, allowed=False)
     if decision is None:
@@ -168,7 +172,7 @@ def test_known_block_never_passes_its_budget(number: Number, block: Tally) -> No
         return
     assert decision.budget == budget(POLICY.block_floor, POLICY.share, block.best_day)
     assert decision.allowed is (decision.room > 0)
-    worse = replace(block, day=Window(sent=block.day.sent + 1, verified=block.day.verified))
+    worse = replace(block, day=SendWindow(sent=block.day.sent + 1, verified=block.day.verified))
     after = decide_known(POLICY, number, worse, allowed=False)
     assert after
     assert decision.allowed or not after.allowed
@@ -176,13 +180,13 @@ def test_known_block_never_passes_its_budget(number: Number, block: Tally) -> No
 
 @given(numbers, all_tallies, all_tallies, all_tallies, windows)
 def test_chance_needs_every_budget(
-    number: Number, block: Tally, country: Tally, total: Tally, address: Window
+    number: NumberFacts, block: BlockTally, country: BlockTally, total: BlockTally, address: SendWindow
 ) -> None:
     """A chance is given only where block, country, all countries and address have room."""
     decision = chance(number, block, country=country, total=total, address=address)
 
     if not decision.allowed:
-        assert decision.standing is Standing.REFUSED
+        assert decision.standing is CountedAs.REFUSED
         return
     assert max(block.day.at_risk - number.own, 0) == 0
     for window, floor, best in (
@@ -196,14 +200,16 @@ def test_chance_needs_every_budget(
 
 
 @given(all_tallies, all_tallies, all_tallies, st.sampled_from(["country", "total", "block"]))
-def test_unverified_sends_buy_nothing(block: Tally, country: Tally, total: Tally, where: str) -> None:
+def test_unverified_sends_buy_nothing(
+    block: BlockTally, country: BlockTally, total: BlockTally, where: str
+) -> None:
     """However long somebody sends without verifying, nothing that was refused is allowed for it."""
     before = {"block": block, "country": country, "total": total}
     tally = before[where]
     worse = replace(
         tally,
-        hour=Window(sent=tally.hour.sent + 3, verified=tally.hour.verified),
-        day=Window(sent=tally.day.sent + 3, verified=tally.day.verified),
+        hour=SendWindow(sent=tally.hour.sent + 3, verified=tally.hour.verified),
+        day=SendWindow(sent=tally.day.sent + 3, verified=tally.day.verified),
     )
     after = before | {where: worse}
 
@@ -237,7 +243,7 @@ def test_send_is_counted_in_the_hour_of_its_request(ago: timedelta, now: int, ho
 
 
 class OneByOne:
-    """Decides on each send by what is counted before it, kept in another way than `Batch` does."""
+    """Decides on each send by what is counted before it, kept in another way than `GuardBatch` does."""
 
     def __init__(self, known: int, excepted: tuple[str, ...]) -> None:
         self.known, self.excepted = known, excepted
@@ -246,19 +252,19 @@ class OneByOne:
         self.own: dict[str, int] = defaultdict(int)
         self.tries: dict[bytes, int] = defaultdict(int)
 
-    def tally(self, subject: str) -> Tally:
+    def tally(self, subject: str) -> BlockTally:
         """Return what is counted of a subject in this hour."""
         window = sends(self.at_risk[subject])
         best = self.known if subject == "4470" else 0
-        return Tally(now=window, hour=window, day=window, best_day=best, refused=self.refused[subject])
+        return BlockTally(now=window, hour=window, day=window, best_day=best, refused=self.refused[subject])
 
-    def decide(self, send: Send) -> Decision:
+    def decide(self, send: BatchSend) -> GuardDecision:
         """Decide on a send, and count it."""
         own = self.own[send.digits]
         decision = decide(
             POLICY,
-            Facts(
-                number=Number(own=own),
+            GuardFacts(
+                number=NumberFacts(own=own),
                 block=self.tally(send.block),
                 excepted=send.country in self.excepted or send.digits.startswith(self.excepted),
                 country=self.tally(send.country),
@@ -266,7 +272,7 @@ class OneByOne:
                 address=None if send.address is None else sends(self.tries[send.address]),
             ),
         )
-        new = decision.why not in {Why.OPERATOR, Why.KNOWN_BLOCK, Why.BLOCK_BUDGET}
+        new = decision.why not in {GuardReason.OPERATOR, GuardReason.KNOWN_BLOCK, GuardReason.BLOCK_BUDGET}
         if send.address and new and not own:
             self.tries[send.address] += 1
         if decision.allowed:
@@ -280,7 +286,7 @@ class OneByOne:
 
 
 batched = st.builds(
-    lambda block, last, country, address: Send(
+    lambda block, last, country, address: BatchSend(
         digits=f"{block}{last}", block=block, country=country, address=address, at=NOW
     ),
     st.sampled_from(["4470", "4471", "4472", "4473", "3361"]),
@@ -291,13 +297,15 @@ batched = st.builds(
 
 
 @given(st.lists(batched, max_size=40), st.integers(0, 6), st.sampled_from([(), ("GB",), ("336", "4471")]))
-def test_batch_decides_as_if_one_by_one(batch: list[Send], known: int, excepted: tuple[str, ...]) -> None:
+def test_batch_decides_as_if_one_by_one(
+    batch: list[BatchSend], known: int, excepted: tuple[str, ...]
+) -> None:
     """Each send of a batch is decided on as if those before it had been counted already."""
     one_by_one = OneByOne(known, excepted)
-    together = Batch(
+    together = GuardBatch(
         POLICY,
         numbers={},
-        tallies={"4470": Tally(best_day=known)},
+        tallies={"4470": BlockTally(best_day=known)},
         addresses={},
         excepted=excepted,
         now=NOW,

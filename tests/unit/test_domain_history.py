@@ -10,7 +10,15 @@ from uuid import UUID
 
 import pytest
 
-from otpqueue.domain.history import Attempt, Check, EventKind, History, Move, MoveOf, Report
+from otpqueue.domain.history import (
+    CodeCheck,
+    ReportedDelivery,
+    EventKind,
+    History,
+    MoveSubject,
+    SendAttempt,
+    StatusMove,
+)
 from otpqueue.domain.request import SendState, Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -21,10 +29,10 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def attempt(number: int, claimed: float, finished: float | None = None, **differing: Any) -> Attempt:
+def attempt(number: int, claimed: float, finished: float | None = None, **differing: Any) -> SendAttempt:
     """Return an attempt that was taken, if it has finished."""
     done = finished is not None
-    usual = Attempt(
+    usual = SendAttempt(
         number=number,
         kind="fresh",
         channel="sms",
@@ -48,10 +56,10 @@ def attempt(number: int, claimed: float, finished: float | None = None, **differ
     return replace(usual, **differing)
 
 
-def check(number: int, started: float, finished: float | None = None, verdict: str = "wrong") -> Check:
+def check(number: int, started: float, finished: float | None = None, verdict: str = "wrong") -> CodeCheck:
     """Return a check."""
     done = finished is not None
-    return Check(
+    return CodeCheck(
         number=number,
         started_at=at(started),
         finished_at=at(finished) if finished is not None else None,
@@ -62,18 +70,22 @@ def check(number: int, started: float, finished: float | None = None, verdict: s
     )
 
 
-def move(number: int, seconds: float, was: str | None, became: str, **differing: Any) -> Move:
+def move(number: int, seconds: float, was: str | None, became: str, **differing: Any) -> StatusMove:
     """Return a move of the status."""
-    usual = Move(number=number, at=at(seconds), of=MoveOf.STATUS, was=was, became=became, reason=None)
+    usual = StatusMove(
+        number=number, at=at(seconds), of=MoveSubject.STATUS, was=was, became=became, reason=None
+    )
     return replace(usual, **differing)
 
 
-def resend(number: int, seconds: float, was: str | None, became: str, reason: str | None = None) -> Move:
+def resend(
+    number: int, seconds: float, was: str | None, became: str, reason: str | None = None
+) -> StatusMove:
     """Return a move of a resend."""
-    return move(number, seconds, was, became, of=MoveOf.RESEND, reason=reason)
+    return move(number, seconds, was, became, of=MoveSubject.RESEND, reason=reason)
 
 
-REPORT = Report(
+REPORT = ReportedDelivery(
     attempt=1,
     received_at=at(4),
     done_at=at(3),

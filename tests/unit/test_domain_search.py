@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.search import CURSOR_BYTES, SIGNATURE_BYTES, Filters, Position, from_cursor, to_cursor
+from otpqueue.domain.search import (
+    CURSOR_BYTES,
+    SIGNATURE_BYTES,
+    SearchFilters,
+    SearchPosition,
+    from_cursor,
+    to_cursor,
+)
 
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
@@ -18,10 +25,10 @@ MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.
 @given(MOMENTS, st.uuids(), st.binary(min_size=SIGNATURE_BYTES, max_size=SIGNATURE_BYTES))
 def test_cursor_comes_back(at: datetime, request_id: UUID, signature: bytes) -> None:
     """A position and its signature survive, to the microsecond, in one word that a URL may hold."""
-    cursor = to_cursor(Position(at, request_id), signature)
+    cursor = to_cursor(SearchPosition(at, request_id), signature)
 
     assert re.fullmatch(rf"[A-Za-z0-9_-]{{{CURSOR_BYTES * 4 // 3}}}", cursor)
-    assert from_cursor(cursor) == (Position(at, request_id), signature)
+    assert from_cursor(cursor) == (SearchPosition(at, request_id), signature)
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "?" * 56, "A" * 55, "A" * 57, "A" * 60, "+" * 56, "é" * 56])
@@ -44,14 +51,14 @@ def test_any_text(cursor: str) -> None:
 def test_other_filters_are_another_text() -> None:
     """No two searches sign alike, and a number does not show in the filters' repr."""
     searches = [
-        Filters(),
-        Filters(status="sent"),
-        Filters(client="sent"),
-        Filters(phone_number="sent"),
-        Filters(created_after=datetime(2026, 1, 1, tzinfo=UTC)),
-        Filters(created_before=datetime(2026, 1, 1, tzinfo=UTC)),
-        Filters(status="', None, '"),
+        SearchFilters(),
+        SearchFilters(status="sent"),
+        SearchFilters(client="sent"),
+        SearchFilters(phone_number="sent"),
+        SearchFilters(created_after=datetime(2026, 1, 1, tzinfo=UTC)),
+        SearchFilters(created_before=datetime(2026, 1, 1, tzinfo=UTC)),
+        SearchFilters(status="', None, '"),
     ]
 
     assert len({one.text() for one in searches}) == len(searches)
-    assert "+447700900123" not in repr(Filters(phone_number="+447700900123"))
+    assert "+447700900123" not in repr(SearchFilters(phone_number="+447700900123"))

@@ -13,18 +13,18 @@ from otpqueue.domain.request import Reason, Status
 from otpqueue.domain.sending import (
     LEASE_RAN_OUT,
     RETURNED,
-    Decision,
     Outcome,
     OutcomeKind,
-    Progress,
     RefusalCause,
+    SendDecision,
     SendingPolicy,
+    SendProgress,
     decide,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = SendingPolicy(max_attempts=6, unknown_resends=1, backoff_base_s=0.5, backoff_max_s=15)
-FAR = Progress(tries=1, unknowns=0, send_by=NOW + timedelta(days=30))
+FAR = SendProgress(tries=1, unknowns=0, send_by=NOW + timedelta(days=30))
 
 ACCEPTED = Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", pin_id="p", http_status=200)
 PERMANENT = Outcome(kind=OutcomeKind.REFUSED, code="BAD_REQUEST", http_status=400)
@@ -41,21 +41,21 @@ BAD_NUMBER = Outcome(
 )
 UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
-SENT = Decision(status=Status.SENT)
-FAILED_UNKNOWN = Decision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
-FAILED_REFUSED = Decision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
-EXHAUSTED = Decision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
-TOO_LATE = Decision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
+SENT = SendDecision(status=Status.SENT)
+FAILED_UNKNOWN = SendDecision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
+FAILED_REFUSED = SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
+EXHAUSTED = SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
+TOO_LATE = SendDecision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
 
 
-def again(after_s: float) -> Decision:
+def again(after_s: float) -> SendDecision:
     """Return the decision to send again in `after_s` seconds."""
-    return Decision(status=Status.QUEUED, next_attempt_at=NOW + timedelta(seconds=after_s))
+    return SendDecision(status=Status.QUEUED, next_attempt_at=NOW + timedelta(seconds=after_s))
 
 
-def progress(tries: int = 1, unknowns: int = 0, send_within_s: float = 3600) -> Progress:
+def progress(tries: int = 1, unknowns: int = 0, send_within_s: float = 3600) -> SendProgress:
     """Return how far sending has come."""
-    return Progress(tries=tries, unknowns=unknowns, send_by=NOW + timedelta(seconds=send_within_s))
+    return SendProgress(tries=tries, unknowns=unknowns, send_by=NOW + timedelta(seconds=send_within_s))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def progress(tries: int = 1, unknowns: int = 0, send_within_s: float = 3600) -> 
         ),
     ],
 )
-def test_what_follows_from_an_outcome(outcome: Outcome, so_far: Progress, expected: Decision) -> None:
+def test_what_follows_from_an_outcome(outcome: Outcome, so_far: SendProgress, expected: SendDecision) -> None:
     """Each outcome has one consequence, given how far sending has come (half the jitter, for exact times)."""
     assert decide(outcome, so_far, policy=POLICY, now=NOW, jitter=0.5) == expected
 

@@ -10,7 +10,7 @@ import pytest
 
 from otpqueue.domain import phone
 from otpqueue.domain.caps import Caps, day_of, seconds_to_midnight
-from otpqueue.domain.circuit import Sign, sign_of
+from otpqueue.domain.circuit import CircuitSignal, sign_of
 from otpqueue.domain.client_settings import ClientSettings, with_setting
 from otpqueue.domain.errors import CountryNotAllowed, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCode, FixedCodes
@@ -146,7 +146,7 @@ def test_fixed_code_ends_with_its_day() -> None:
 @pytest.mark.parametrize("kind", [OutcomeKind.ACCEPTED, OutcomeKind.REFUSED])
 def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> None:
     """An attempt for a test number neither opens nor closes the circuit."""
-    assert sign_of(Outcome(kind=kind, code="test_number", asked=False)) is Sign.NONE
+    assert sign_of(Outcome(kind=kind, code="test_number", asked=False)) is CircuitSignal.NONE
 
 
 def test_client_settings_survive_json() -> None:

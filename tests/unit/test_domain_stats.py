@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.stats import BEYOND, BOUNDS_MS, Metric, Sum, Tally, bucket, quantile, share
+from otpqueue.domain.stats import BEYOND, BOUNDS_MS, Metric, MetricSum, MetricTally, bucket, quantile, share
 
 
-def tally(*counted: tuple[Metric, str, int] | tuple[Metric, str, int, str]) -> Tally:
+def tally(*counted: tuple[Metric, str, int] | tuple[Metric, str, int, str]) -> MetricTally:
     """Return a tally of metrics, labels, counts and totals."""
-    return Tally(
-        Sum(key=(), metric=metric, label=label, n=n, total=Decimal(total[0]) if total else Decimal(0))
+    return MetricTally(
+        MetricSum(key=(), metric=metric, label=label, n=n, total=Decimal(total[0]) if total else Decimal(0))
         for metric, label, n, *total in counted
     )
 

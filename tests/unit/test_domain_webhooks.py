@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from otpqueue.domain import webhooks
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.domain.request import Status
-from otpqueue.domain.webhooks import RETRIES, Answer, Event
+from otpqueue.domain.webhooks import RETRIES, WebhookEvent, WebhookResponse
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 jitters = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -56,12 +56,12 @@ def test_every_status_but_the_first_is_told(status: Status) -> None:
 @pytest.mark.parametrize(
     ("names", "chosen"),
     [
-        ([], list(Event)),
-        (["sent"], [Event.SENT]),
-        (["verified", "otp_request.sent", "sent"], [Event.SENT, Event.VERIFIED]),
+        ([], list(WebhookEvent)),
+        (["sent"], [WebhookEvent.SENT]),
+        (["verified", "otp_request.sent", "sent"], [WebhookEvent.SENT, WebhookEvent.VERIFIED]),
     ],
 )
-def test_events_are_named(names: list[str], chosen: list[Event]) -> None:
+def test_events_are_named(names: list[str], chosen: list[WebhookEvent]) -> None:
     """Events are named in full or by their status; none stands for all."""
     assert list(webhooks.events(names)) == chosen
 
@@ -79,7 +79,7 @@ def test_body_is_that_of_the_standard() -> None:
     """Type, timestamp and data, times in UTC, nothing else; letters of any language survive."""
     at = datetime(2026, 3, 1, 13, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
 
-    text = webhooks.body(Event.SENT, at, {"client_reference": "Grüße 你好"})
+    text = webhooks.body(WebhookEvent.SENT, at, {"client_reference": "Grüße 你好"})
 
     assert json.loads(text) == {
         "type": "otp_request.sent",
@@ -154,15 +154,15 @@ def test_both_secrets_sign_while_one_replaces_the_other() -> None:
 @pytest.mark.parametrize(
     ("answer", "success", "gone", "text"),
     [
-        (Answer(status=200), True, False, "HTTP 200"),
-        (Answer(status=204), True, False, "HTTP 204"),
-        (Answer(status=199), False, False, "HTTP 199"),
-        (Answer(status=302), False, False, "HTTP 302"),
-        (Answer(status=410), False, True, "HTTP 410"),
-        (Answer(status=500), False, False, "HTTP 500"),
-        (Answer(reason="timeout"), False, False, "timeout"),
+        (WebhookResponse(status=200), True, False, "HTTP 200"),
+        (WebhookResponse(status=204), True, False, "HTTP 204"),
+        (WebhookResponse(status=199), False, False, "HTTP 199"),
+        (WebhookResponse(status=302), False, False, "HTTP 302"),
+        (WebhookResponse(status=410), False, True, "HTTP 410"),
+        (WebhookResponse(status=500), False, False, "HTTP 500"),
+        (WebhookResponse(reason="timeout"), False, False, "timeout"),
     ],
 )
-def test_only_2xx_is_a_success(answer: Answer, success: bool, gone: bool, text: str) -> None:
+def test_only_2xx_is_a_success(answer: WebhookResponse, success: bool, gone: bool, text: str) -> None:
     """Anything but 2xx is tried again; 410 is taken at its word."""
     assert (answer.is_success, answer.is_gone, str(answer)) == (success, gone, text)

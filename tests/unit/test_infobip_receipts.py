@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.receipts import DeliveryState
 from otpqueue.infobip.receipts import is_batch, parse
 
 # Infobip's OpenAPI document for SMS, `receive-outbound-sms-message-reports-v3`.
@@ -53,7 +53,7 @@ def one(**fields: Any) -> dict[str, Any]:
     return {"results": [{"messageId": "m", "status": {"groupName": "DELIVERED"}} | fields]}
 
 
-def delivery(**status: Any) -> Delivery:
+def delivery(**status: Any) -> DeliveryState:
     """Return what a report with this status says."""
     (receipt,) = parse(one(status=status))
     return receipt.delivery
@@ -64,7 +64,7 @@ def test_current_shape() -> None:
     (receipt,) = parse({"results": [V3]})
 
     assert receipt.message_id == "c9823180-94d4-4ea0-9bf3-ec907e7534a6"
-    assert (receipt.delivery, receipt.status) == (Delivery.DELIVERED, "DELIVERED_TO_HANDSET")
+    assert (receipt.delivery, receipt.status) == (DeliveryState.DELIVERED, "DELIVERED_TO_HANDSET")
     assert receipt.error is None
     assert receipt.done_at == datetime(2021, 6, 4, 11, 2, 0, 134000, UTC)
     assert (receipt.price, receipt.currency) == (Decimal("0.0123"), "EUR")
@@ -74,7 +74,7 @@ def test_legacy_shape() -> None:
     """The legacy shape says the same in other fields."""
     (receipt,) = parse({"results": [LEGACY]})
 
-    assert (receipt.message_id, receipt.delivery) == ("legacy-1", Delivery.UNDELIVERED)
+    assert (receipt.message_id, receipt.delivery) == ("legacy-1", DeliveryState.UNDELIVERED)
     assert (receipt.status, receipt.error) == ("UNDELIVERABLE_NOT_DELIVERED", "EC_ABSENT_SUBSCRIBER")
     assert receipt.done_at == datetime(2015, 2, 12, 8, 50, 22, 232000, UTC)
     assert (receipt.price, receipt.currency) == (Decimal("0.01"), "USD")
@@ -83,40 +83,40 @@ def test_legacy_shape() -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ({"groupId": 0, "groupName": "ACCEPTED", "name": "MESSAGE_ACCEPTED"}, Delivery.PENDING),
-        ({"groupId": 1, "groupName": "PENDING", "name": "PENDING_ENROUTE"}, Delivery.PENDING),
-        ({"groupId": 3, "groupName": "DELIVERED", "name": "DELIVERED_TO_OPERATOR"}, Delivery.PENDING),
-        ({"groupId": 3, "name": "DELIVERED_TO_OPERATOR"}, Delivery.PENDING),
-        ({"groupId": 3, "groupName": "DELIVERED", "name": "DELIVERED_TO_HANDSET"}, Delivery.DELIVERED),
-        ({"groupId": 3, "groupName": "DELIVERED", "name": "OF_TOMORROW"}, Delivery.DELIVERED),
-        ({"groupName": "delivered", "name": "X"}, Delivery.DELIVERED),
-        ({"groupId": 3}, Delivery.DELIVERED),
-        ({"groupId": 2, "groupName": "UNDELIVERABLE", "name": "U"}, Delivery.UNDELIVERED),
-        ({"groupId": 4, "groupName": "EXPIRED", "name": "EXPIRED_EXPIRED"}, Delivery.UNDELIVERED),
-        ({"groupId": 5, "groupName": "REJECTED", "name": "REJECTED_DND"}, Delivery.UNDELIVERED),
-        ({"groupId": 2}, Delivery.UNDELIVERED),
-        ({"groupId": 4}, Delivery.UNDELIVERED),
-        ({"groupId": 5}, Delivery.UNDELIVERED),
-        ({"groupId": 99}, Delivery.PENDING),
-        ({"groupName": "OF_TOMORROW", "name": "X"}, Delivery.PENDING),
-        ({"name": "DELIVERED_TO_HANDSET"}, Delivery.DELIVERED),
-        ({"name": "delivered_to_handset"}, Delivery.DELIVERED),
-        ({"name": "DELIVERED_TO_OPERATOR"}, Delivery.PENDING),
-        ({"name": "PENDING_ENROUTE"}, Delivery.PENDING),
-        ({"name": "UNDELIVERABLE_NOT_DELIVERED"}, Delivery.UNDELIVERED),
-        ({"name": "UNDELIVERABLE_REJECTED_OPERATOR", "groupId": None}, Delivery.UNDELIVERED),
-        ({"name": "EXPIRED_DLR_UNKNOWN", "groupName": ""}, Delivery.UNDELIVERED),
-        ({"name": "REJECTED_NETWORK"}, Delivery.UNDELIVERED),
-        ({"name": "REJECTED"}, Delivery.UNDELIVERED),
-        ({"name": "SIGNALS_BLOCKED"}, Delivery.UNDELIVERED),
-        ({"name": "NO_ANSWER"}, Delivery.UNDELIVERED),
-        ({"name": "OF_TOMORROW"}, Delivery.PENDING),
-        ({"name": "UNDELIVERABLED"}, Delivery.PENDING),
-        ({"groupName": "PENDING", "name": "DELIVERED_TO_HANDSET"}, Delivery.PENDING),
+        ({"groupId": 0, "groupName": "ACCEPTED", "name": "MESSAGE_ACCEPTED"}, DeliveryState.PENDING),
+        ({"groupId": 1, "groupName": "PENDING", "name": "PENDING_ENROUTE"}, DeliveryState.PENDING),
+        ({"groupId": 3, "groupName": "DELIVERED", "name": "DELIVERED_TO_OPERATOR"}, DeliveryState.PENDING),
+        ({"groupId": 3, "name": "DELIVERED_TO_OPERATOR"}, DeliveryState.PENDING),
+        ({"groupId": 3, "groupName": "DELIVERED", "name": "DELIVERED_TO_HANDSET"}, DeliveryState.DELIVERED),
+        ({"groupId": 3, "groupName": "DELIVERED", "name": "OF_TOMORROW"}, DeliveryState.DELIVERED),
+        ({"groupName": "delivered", "name": "X"}, DeliveryState.DELIVERED),
+        ({"groupId": 3}, DeliveryState.DELIVERED),
+        ({"groupId": 2, "groupName": "UNDELIVERABLE", "name": "U"}, DeliveryState.UNDELIVERED),
+        ({"groupId": 4, "groupName": "EXPIRED", "name": "EXPIRED_EXPIRED"}, DeliveryState.UNDELIVERED),
+        ({"groupId": 5, "groupName": "REJECTED", "name": "REJECTED_DND"}, DeliveryState.UNDELIVERED),
+        ({"groupId": 2}, DeliveryState.UNDELIVERED),
+        ({"groupId": 4}, DeliveryState.UNDELIVERED),
+        ({"groupId": 5}, DeliveryState.UNDELIVERED),
+        ({"groupId": 99}, DeliveryState.PENDING),
+        ({"groupName": "OF_TOMORROW", "name": "X"}, DeliveryState.PENDING),
+        ({"name": "DELIVERED_TO_HANDSET"}, DeliveryState.DELIVERED),
+        ({"name": "delivered_to_handset"}, DeliveryState.DELIVERED),
+        ({"name": "DELIVERED_TO_OPERATOR"}, DeliveryState.PENDING),
+        ({"name": "PENDING_ENROUTE"}, DeliveryState.PENDING),
+        ({"name": "UNDELIVERABLE_NOT_DELIVERED"}, DeliveryState.UNDELIVERED),
+        ({"name": "UNDELIVERABLE_REJECTED_OPERATOR", "groupId": None}, DeliveryState.UNDELIVERED),
+        ({"name": "EXPIRED_DLR_UNKNOWN", "groupName": ""}, DeliveryState.UNDELIVERED),
+        ({"name": "REJECTED_NETWORK"}, DeliveryState.UNDELIVERED),
+        ({"name": "REJECTED"}, DeliveryState.UNDELIVERED),
+        ({"name": "SIGNALS_BLOCKED"}, DeliveryState.UNDELIVERED),
+        ({"name": "NO_ANSWER"}, DeliveryState.UNDELIVERED),
+        ({"name": "OF_TOMORROW"}, DeliveryState.PENDING),
+        ({"name": "UNDELIVERABLED"}, DeliveryState.PENDING),
+        ({"groupName": "PENDING", "name": "DELIVERED_TO_HANDSET"}, DeliveryState.PENDING),
     ],
     ids=str,
 )
-def test_what_a_status_means(status: dict[str, Any], expected: Delivery) -> None:
+def test_what_a_status_means(status: dict[str, Any], expected: DeliveryState) -> None:
     """The group decides, or the name; the operator is not the handset; what nobody knows is not final."""
     assert delivery(**status) is expected
 
@@ -297,4 +297,7 @@ def test_both_shapes_in_one_batch() -> None:
     """Shapes may be mixed, and unknown fields are passed over, after a way through JSON."""
     body = json.loads(json.dumps({"results": [V3, LEGACY | {"unknown": {"a": [1]}}], "more": 1}))
 
-    assert [receipt.delivery for receipt in parse(body)] == [Delivery.DELIVERED, Delivery.UNDELIVERED]
+    assert [receipt.delivery for receipt in parse(body)] == [
+        DeliveryState.DELIVERED,
+        DeliveryState.UNDELIVERED,
+    ]

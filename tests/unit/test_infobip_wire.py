@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpqueue.domain.checking import Judgement, Verdict
+from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.sending import Outcome, OutcomeKind, RefusalCause
-from otpqueue.infobip.transport import Answer, NoAnswer, NotConnected, Reply
+from otpqueue.infobip.transport import NoResponse, NotConnected, ProviderResponse, Reply
 from otpqueue.infobip.wire import error_code, error_text, judgement, send_outcome, word
 
 PIN_ID = "9C817C6F8AF3D48F9FE553282AFA2B67"
 
 
-def answer(status: int, body: Any = None, retry_after_s: float | None = None) -> Answer:
+def answer(status: int, body: Any = None, retry_after_s: float | None = None) -> ProviderResponse:
     """Return an answer."""
-    return Answer(status=status, body=body, retry_after_s=retry_after_s)
+    return ProviderResponse(status=status, body=body, retry_after_s=retry_after_s)
 
 
 def old(message_id: str, text: str = "words") -> dict[str, Any]:
@@ -155,9 +155,9 @@ SENDS: list[tuple[Reply, Outcome]] = [
     # Silence.
     (NotConnected(code="connection_failed"), refused("connection_failed", None, **AGAIN)),
     (NotConnected(code="connect_timeout"), refused("connect_timeout", None, **AGAIN)),
-    (NoAnswer(code="timeout"), unknown("timeout")),
-    (NoAnswer(code="connection_cut"), unknown("connection_cut")),
-    (NoAnswer(code="answer_too_large"), unknown("answer_too_large")),
+    (NoResponse(code="timeout"), unknown("timeout")),
+    (NoResponse(code="connection_cut"), unknown("connection_cut")),
+    (NoResponse(code="answer_too_large"), unknown("answer_too_large")),
 ]
 
 
@@ -172,83 +172,83 @@ def verified(verified: Any = True, **fields: Any) -> dict[str, Any]:
     return {"pinId": PIN_ID, "msisdn": "41793026727", "verified": verified} | fields
 
 
-def judged(verdict: Verdict, code: str, http_status: int | None = 200) -> Judgement:
+def judged(verdict: CheckVerdict, code: str, http_status: int | None = 200) -> Judgement:
     """Return a judgement."""
     return Judgement(verdict=verdict, code=code, http_status=http_status)
 
 
 CHECKS: list[tuple[Reply, Judgement]] = [
     # `verified: true` is the only success; the official sample has no attempts remaining.
-    (answer(200, verified(attemptsRemaining=0)), judged(Verdict.CORRECT, "VERIFIED")),
-    (answer(200, verified(attemptsRemaining=2)), judged(Verdict.CORRECT, "VERIFIED")),
-    (answer(200, {"verified": True}), judged(Verdict.CORRECT, "VERIFIED")),
-    (answer(200, verified(pinError="NO_ERROR")), judged(Verdict.CORRECT, "NO_ERROR")),
-    (answer(200, verified(pinError="", verificationTimeout=5)), judged(Verdict.CORRECT, "VERIFIED")),
+    (answer(200, verified(attemptsRemaining=0)), judged(CheckVerdict.CORRECT, "VERIFIED")),
+    (answer(200, verified(attemptsRemaining=2)), judged(CheckVerdict.CORRECT, "VERIFIED")),
+    (answer(200, {"verified": True}), judged(CheckVerdict.CORRECT, "VERIFIED")),
+    (answer(200, verified(pinError="NO_ERROR")), judged(CheckVerdict.CORRECT, "NO_ERROR")),
+    (answer(200, verified(pinError="", verificationTimeout=5)), judged(CheckVerdict.CORRECT, "VERIFIED")),
     # Wrong, in every word for it.
     (
         answer(200, verified(False, attemptsRemaining=2, pinError="WRONG_PIN")),
-        judged(Verdict.WRONG, "WRONG_PIN"),
+        judged(CheckVerdict.WRONG, "WRONG_PIN"),
     ),
-    (answer(200, verified(False)), judged(Verdict.WRONG, "WRONG_PIN")),
-    (answer(200, verified(False, pinError="")), judged(Verdict.WRONG, "WRONG_PIN")),
-    (answer(200, verified(False, pinError=None)), judged(Verdict.WRONG, "WRONG_PIN")),
-    (answer(200, verified(False, pinError="NO_ERROR")), judged(Verdict.WRONG, "WRONG_PIN")),
-    (answer(200, verified(False, pinError="SOMETHING_NEW")), judged(Verdict.WRONG, "SOMETHING_NEW")),
-    (answer(200, verified(False, pinError=["x"])), judged(Verdict.WRONG, "WRONG_PIN")),
+    (answer(200, verified(False)), judged(CheckVerdict.WRONG, "WRONG_PIN")),
+    (answer(200, verified(False, pinError="")), judged(CheckVerdict.WRONG, "WRONG_PIN")),
+    (answer(200, verified(False, pinError=None)), judged(CheckVerdict.WRONG, "WRONG_PIN")),
+    (answer(200, verified(False, pinError="NO_ERROR")), judged(CheckVerdict.WRONG, "WRONG_PIN")),
+    (answer(200, verified(False, pinError="SOMETHING_NEW")), judged(CheckVerdict.WRONG, "SOMETHING_NEW")),
+    (answer(200, verified(False, pinError=["x"])), judged(CheckVerdict.WRONG, "WRONG_PIN")),
     # Expired.
-    (answer(200, verified(False, pinError="TTL_EXPIRED")), judged(Verdict.EXPIRED, "TTL_EXPIRED")),
-    (answer(200, verified(False, pinError="PIN_EXPIRED")), judged(Verdict.EXPIRED, "PIN_EXPIRED")),
-    (answer(404, old("NOT_FOUND")), judged(Verdict.EXPIRED, "NOT_FOUND", 404)),
-    (answer(404, old("RESOURCE_NOT_FOUND")), judged(Verdict.EXPIRED, "RESOURCE_NOT_FOUND", 404)),
-    (answer(404, new("E404")), judged(Verdict.EXPIRED, "E404", 404)),
+    (answer(200, verified(False, pinError="TTL_EXPIRED")), judged(CheckVerdict.EXPIRED, "TTL_EXPIRED")),
+    (answer(200, verified(False, pinError="PIN_EXPIRED")), judged(CheckVerdict.EXPIRED, "PIN_EXPIRED")),
+    (answer(404, old("NOT_FOUND")), judged(CheckVerdict.EXPIRED, "NOT_FOUND", 404)),
+    (answer(404, old("RESOURCE_NOT_FOUND")), judged(CheckVerdict.EXPIRED, "RESOURCE_NOT_FOUND", 404)),
+    (answer(404, new("E404")), judged(CheckVerdict.EXPIRED, "E404", 404)),
     # Exhausted.
     # The try that uses the last attempt may still be called wrong; nothing can follow it.
     (
         answer(200, verified(False, attemptsRemaining=0, pinError="WRONG_PIN")),
-        judged(Verdict.EXHAUSTED, "WRONG_PIN"),
+        judged(CheckVerdict.EXHAUSTED, "WRONG_PIN"),
     ),
     (
         answer(200, verified(False, attemptsRemaining=0, pinError="NO_MORE_PIN_ATTEMPTS")),
-        judged(Verdict.EXHAUSTED, "NO_MORE_PIN_ATTEMPTS"),
+        judged(CheckVerdict.EXHAUSTED, "NO_MORE_PIN_ATTEMPTS"),
     ),
     (
         answer(200, verified(False, pinError="ATTEMPTS_EXCEEDED")),
-        judged(Verdict.EXHAUSTED, "ATTEMPTS_EXCEEDED"),
+        judged(CheckVerdict.EXHAUSTED, "ATTEMPTS_EXCEEDED"),
     ),
-    (answer(200, verified(False, pinError="NO_ATTEMPTS")), judged(Verdict.EXHAUSTED, "NO_ATTEMPTS")),
+    (answer(200, verified(False, pinError="NO_ATTEMPTS")), judged(CheckVerdict.EXHAUSTED, "NO_ATTEMPTS")),
     # A 2xx that does not say.
-    (answer(200, verified("true")), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, verified(1)), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, verified(None)), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, {}), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, [verified()]), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, True), judged(Verdict.UNKNOWN, "answer_not_understood")),
-    (answer(200, None), judged(Verdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, verified("true")), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, verified(1)), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, verified(None)), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, {}), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, [verified()]), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, True), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
+    (answer(200, None), judged(CheckVerdict.UNKNOWN, "answer_not_understood")),
     # Not looked at.
-    (answer(400, old("BAD_REQUEST")), judged(Verdict.UNJUDGED, "BAD_REQUEST", 400)),
-    (answer(404, None), judged(Verdict.UNJUDGED, "http_404", 404)),
-    (answer(404, "<html>no such host</html>"), judged(Verdict.UNJUDGED, "http_404", 404)),
-    (answer(404, {"errorCode": "NOT_FOUND"}), judged(Verdict.UNJUDGED, "NOT_FOUND", 404)),
-    (answer(404, {"message": "no Route matched"}), judged(Verdict.UNJUDGED, "http_404", 404)),
-    (answer(404, verified(False, pinError="TTL_EXPIRED")), judged(Verdict.UNJUDGED, "http_404", 404)),
-    (answer(410, old("NOT_FOUND")), judged(Verdict.UNJUDGED, "NOT_FOUND", 410)),
-    (answer(401, old("UNAUTHORIZED")), judged(Verdict.UNJUDGED, "UNAUTHORIZED", 401)),
-    (answer(403, old("UNAUTHORIZED")), judged(Verdict.UNJUDGED, "UNAUTHORIZED", 403)),
-    (answer(429, old("TOO_MANY_REQUESTS")), judged(Verdict.UNJUDGED, "TOO_MANY_REQUESTS", 429)),
-    (answer(429, old("THROTTLE_EXCEPTION")), judged(Verdict.UNJUDGED, "THROTTLE_EXCEPTION", 429)),
-    (answer(429, new("E429")), judged(Verdict.UNJUDGED, "E429", 429)),
-    (answer(500, old("GENERAL_ERROR")), judged(Verdict.UNJUDGED, "GENERAL_ERROR", 500)),
-    (answer(500, None), judged(Verdict.UNJUDGED, "http_500", 500)),
-    (answer(502, "<html>"), judged(Verdict.UNJUDGED, "http_502", 502)),
-    (answer(503, None), judged(Verdict.UNJUDGED, "http_503", 503)),
-    (answer(302, verified()), judged(Verdict.UNJUDGED, "http_302", 302)),
-    (answer(400, verified()), judged(Verdict.UNJUDGED, "http_400", 400)),
-    (answer(503, verified()), judged(Verdict.UNJUDGED, "http_503", 503)),
-    (NotConnected(code="connect_timeout"), judged(Verdict.UNJUDGED, "connect_timeout", None)),
+    (answer(400, old("BAD_REQUEST")), judged(CheckVerdict.UNJUDGED, "BAD_REQUEST", 400)),
+    (answer(404, None), judged(CheckVerdict.UNJUDGED, "http_404", 404)),
+    (answer(404, "<html>no such host</html>"), judged(CheckVerdict.UNJUDGED, "http_404", 404)),
+    (answer(404, {"errorCode": "NOT_FOUND"}), judged(CheckVerdict.UNJUDGED, "NOT_FOUND", 404)),
+    (answer(404, {"message": "no Route matched"}), judged(CheckVerdict.UNJUDGED, "http_404", 404)),
+    (answer(404, verified(False, pinError="TTL_EXPIRED")), judged(CheckVerdict.UNJUDGED, "http_404", 404)),
+    (answer(410, old("NOT_FOUND")), judged(CheckVerdict.UNJUDGED, "NOT_FOUND", 410)),
+    (answer(401, old("UNAUTHORIZED")), judged(CheckVerdict.UNJUDGED, "UNAUTHORIZED", 401)),
+    (answer(403, old("UNAUTHORIZED")), judged(CheckVerdict.UNJUDGED, "UNAUTHORIZED", 403)),
+    (answer(429, old("TOO_MANY_REQUESTS")), judged(CheckVerdict.UNJUDGED, "TOO_MANY_REQUESTS", 429)),
+    (answer(429, old("THROTTLE_EXCEPTION")), judged(CheckVerdict.UNJUDGED, "THROTTLE_EXCEPTION", 429)),
+    (answer(429, new("E429")), judged(CheckVerdict.UNJUDGED, "E429", 429)),
+    (answer(500, old("GENERAL_ERROR")), judged(CheckVerdict.UNJUDGED, "GENERAL_ERROR", 500)),
+    (answer(500, None), judged(CheckVerdict.UNJUDGED, "http_500", 500)),
+    (answer(502, "<html>"), judged(CheckVerdict.UNJUDGED, "http_502", 502)),
+    (answer(503, None), judged(CheckVerdict.UNJUDGED, "http_503", 503)),
+    (answer(302, verified()), judged(CheckVerdict.UNJUDGED, "http_302", 302)),
+    (answer(400, verified()), judged(CheckVerdict.UNJUDGED, "http_400", 400)),
+    (answer(503, verified()), judged(CheckVerdict.UNJUDGED, "http_503", 503)),
+    (NotConnected(code="connect_timeout"), judged(CheckVerdict.UNJUDGED, "connect_timeout", None)),
     # It may have been looked at.
-    (NoAnswer(code="timeout"), judged(Verdict.UNKNOWN, "timeout", None)),
-    (NoAnswer(code="connection_cut"), judged(Verdict.UNKNOWN, "connection_cut", None)),
-    (NoAnswer(code="answer_too_large"), judged(Verdict.UNKNOWN, "answer_too_large", None)),
+    (NoResponse(code="timeout"), judged(CheckVerdict.UNKNOWN, "timeout", None)),
+    (NoResponse(code="connection_cut"), judged(CheckVerdict.UNKNOWN, "connection_cut", None)),
+    (NoResponse(code="answer_too_large"), judged(CheckVerdict.UNKNOWN, "answer_too_large", None)),
 ]
 
 
@@ -319,7 +319,7 @@ absurd = st.recursive(
     max_leaves=12,
 )
 replies = st.builds(
-    Answer,
+    ProviderResponse,
     status=st.sampled_from([200, 201, 299]) | st.integers(100, 999),
     body=absurd,
     retry_after_s=st.none(),
@@ -328,7 +328,7 @@ replies = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(replies)
-def test_no_answer_is_mistaken_for_a_success(reply: Answer) -> None:
+def test_no_answer_is_mistaken_for_a_success(reply: ProviderResponse) -> None:
     """Whatever JSON comes, nothing raises, and nobody is let in unless `verified` is true in a 2xx."""
     expected = (
         200 <= reply.status < 300 and isinstance(reply.body, dict) and reply.body.get("verified") is True
@@ -336,13 +336,13 @@ def test_no_answer_is_mistaken_for_a_success(reply: Answer) -> None:
 
     said = judgement(reply)
 
-    assert (said.verdict is Verdict.CORRECT) == expected
+    assert (said.verdict is CheckVerdict.CORRECT) == expected
     assert_storable(said.code)
 
 
 @settings(max_examples=300, deadline=None)
 @given(replies)
-def test_no_answer_is_mistaken_for_a_sent_code(reply: Answer) -> None:
+def test_no_answer_is_mistaken_for_a_sent_code(reply: ProviderResponse) -> None:
     """Whatever JSON comes, nothing raises, and a send is accepted only with a status and a pinId."""
     outcome = send_outcome(reply)
 

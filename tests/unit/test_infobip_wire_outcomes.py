@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.sending import OutcomeKind
-from otpqueue.infobip.transport import Answer, NotConnected
+from otpqueue.infobip.transport import NotConnected, ProviderResponse
 from otpqueue.infobip.wire import judgement, resend_outcome, send_outcome, sent_times
 
 
@@ -18,36 +18,36 @@ def old(message_id: str) -> dict[str, Any]:
     return {"requestError": {"serviceException": {"messageId": message_id, "text": "t"}}}
 
 
-def reply(status: int, body: Any = None) -> Answer:
+def reply(status: int, body: Any = None) -> ProviderResponse:
     """Return an answer."""
-    return Answer(status=status, body=body, retry_after_s=None)
+    return ProviderResponse(status=status, body=body, retry_after_s=None)
 
 
 @pytest.mark.parametrize(
     ("message_id", "verdict"),
     [
-        ("PIN_EXPIRED", Verdict.EXPIRED),
-        ("PIN_NOT_FOUND", Verdict.EXPIRED),
-        ("MAX_ATTEMPTS_EXCEEDED", Verdict.EXHAUSTED),
-        ("TOO_MANY_REQUESTS", Verdict.UNJUDGED),
-        ("THROTTLE_EXCEPTION", Verdict.UNJUDGED),
-        ("BAD_REQUEST", Verdict.UNJUDGED),
-        ("OF_TOMORROW", Verdict.UNJUDGED),
+        ("PIN_EXPIRED", CheckVerdict.EXPIRED),
+        ("PIN_NOT_FOUND", CheckVerdict.EXPIRED),
+        ("MAX_ATTEMPTS_EXCEEDED", CheckVerdict.EXHAUSTED),
+        ("TOO_MANY_REQUESTS", CheckVerdict.UNJUDGED),
+        ("THROTTLE_EXCEPTION", CheckVerdict.UNJUDGED),
+        ("BAD_REQUEST", CheckVerdict.UNJUDGED),
+        ("OF_TOMORROW", CheckVerdict.UNJUDGED),
     ],
 )
 @pytest.mark.parametrize("status", [400, 404, 429])
-def test_guides_words_on_a_check(message_id: str, verdict: Verdict, status: int) -> None:
+def test_guides_words_on_a_check(message_id: str, verdict: CheckVerdict, status: int) -> None:
     """The guide's ids are understood if Infobip says them; none is ever a right code."""
     judged = judgement(reply(status, old(message_id)))
 
     assert (judged.verdict, judged.code, judged.http_status) == (verdict, message_id, status)
-    assert judgement(reply(status, {"errorCode": message_id})).verdict is Verdict.UNJUDGED
+    assert judgement(reply(status, {"errorCode": message_id})).verdict is CheckVerdict.UNJUDGED
 
 
 @pytest.mark.parametrize("message_id", ["PIN_EXPIRED", "MAX_ATTEMPTS_EXCEEDED"])
 def test_guides_words_with_a_server_error(message_id: str) -> None:
     """A server that is broken has judged nothing, whatever words it finds."""
-    assert judgement(reply(500, old(message_id))).verdict is Verdict.UNJUDGED
+    assert judgement(reply(500, old(message_id))).verdict is CheckVerdict.UNJUDGED
 
 
 @pytest.mark.parametrize(

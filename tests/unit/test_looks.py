@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from otpqueue.operations.nudges import DEAF_LOOK_S, QUIET_LOOK_S, TAKEN_LOOK_S, WAIT_FOR_ROW_S, Looks
+from otpqueue.operations.nudges import DEAF_LOOK_S, QUIET_LOOK_S, TAKEN_LOOK_S, WAIT_FOR_ROW_S, LookSchedule
 
 
-def look(looks: Looks, now: float, found: int = 0, **differing: Any) -> float:
+def look(looks: LookSchedule, now: float, found: int = 0, **differing: Any) -> float:
     """Look, and return in how many seconds the next look is due."""
     what: dict[str, Any] = {"expected": found, "more": False, "next_due_in_s": None, "is_heard": True}
     looks.looked(now, found=found, **(what | differing))
@@ -18,9 +18,9 @@ def look(looks: Looks, now: float, found: int = 0, **differing: Any) -> float:
 
 
 @pytest.fixture
-def looks() -> Looks:
+def looks() -> LookSchedule:
     """Return a schedule that has looked at the start of its job and a second later, and has not found any."""
-    looks = Looks(now=-2, linger_s=1, horizon_s=10)
+    looks = LookSchedule(now=-2, linger_s=1, horizon_s=10)
     look(looks, -2)
     look(looks, -1)
     return looks
@@ -28,13 +28,13 @@ def looks() -> Looks:
 
 def test_first_look_is_at_once() -> None:
     """A job begins with a look, and looks again soon: callers may be about to commit."""
-    looks = Looks(now=5, linger_s=1, horizon_s=10)
+    looks = LookSchedule(now=5, linger_s=1, horizon_s=10)
 
     assert looks.at == 5
     assert look(looks, 5) < 0.01
 
 
-def test_pauses_after_a_nudge_grow(looks: Looks) -> None:
+def test_pauses_after_a_nudge_grow(looks: LookSchedule) -> None:
     """It looks at once, and less and less often, as long as the row may still come."""
     looks.put_off(100)
     looks.nudged(1, 1)
@@ -48,7 +48,7 @@ def test_pauses_after_a_nudge_grow(looks: Looks) -> None:
     assert sum(pauses[:-1]) == pytest.approx(WAIT_FOR_ROW_S, abs=0.031)
 
 
-def test_row_that_was_found_is_not_looked_for(looks: Looks) -> None:
+def test_row_that_was_found_is_not_looked_for(looks: LookSchedule) -> None:
     """One nudge, one row: what follows is quiet. Two nudges, one row: it looks on."""
     looks.nudged(1, 1)
     assert look(looks, 1.002, found=1) == pytest.approx(QUIET_LOOK_S)
@@ -58,14 +58,14 @@ def test_row_that_was_found_is_not_looked_for(looks: Looks) -> None:
     assert look(looks, 2.004, found=1) == pytest.approx(QUIET_LOOK_S)
 
 
-def test_row_that_nobody_nudged_for_settles_no_nudge(looks: Looks) -> None:
+def test_row_that_nobody_nudged_for_settles_no_nudge(looks: LookSchedule) -> None:
     """A retry that falls due in the same moment is not the row that is waited for."""
     looks.nudged(1, 1)
 
     assert look(looks, 1.002, found=1, expected=0) < 0.01
 
 
-def test_nudge_that_came_to_nothing_is_forgotten(looks: Looks) -> None:
+def test_nudge_that_came_to_nothing_is_forgotten(looks: LookSchedule) -> None:
     """A caller who was refused costs some looks; a newer nudge is still looked for."""
     looks.nudged(1, 1)
     looks.nudged(1.2, 1)
@@ -74,13 +74,13 @@ def test_nudge_that_came_to_nothing_is_forgotten(looks: Looks) -> None:
     assert look(looks, 1.3 + WAIT_FOR_ROW_S) == pytest.approx(QUIET_LOOK_S)
 
 
-def test_crowd_is_followed(looks: Looks) -> None:
+def test_crowd_is_followed(looks: LookSchedule) -> None:
     """Where several rows are found, or more than there was room for, the next look waits for nothing."""
     assert look(looks, 1, found=3) == 0
     assert look(looks, 1.1, found=1, more=True) == 0
 
 
-def test_deaf_pump_looks_often(looks: Looks) -> None:
+def test_deaf_pump_looks_often(looks: LookSchedule) -> None:
     """Where nudges cannot be heard the table is polled."""
     assert look(looks, 1, is_heard=False) == pytest.approx(DEAF_LOOK_S)
 
@@ -88,12 +88,12 @@ def test_deaf_pump_looks_often(looks: Looks) -> None:
 @pytest.mark.parametrize(
     ("in_s", "pause_s"), [(0.2, 0.201), (9, QUIET_LOOK_S), (100, QUIET_LOOK_S), (-3, TAKEN_LOOK_S)]
 )
-def test_what_falls_due_is_looked_at(looks: Looks, in_s: float, pause_s: float) -> None:
+def test_what_falls_due_is_looked_at(looks: LookSchedule, in_s: float, pause_s: float) -> None:
     """A retry is looked for when it is due; what is due and held by others, after a moment."""
     assert look(looks, 1, next_due_in_s=in_s) == pytest.approx(pause_s)
 
 
-def test_job_is_over_a_while_after_its_last_row(looks: Looks) -> None:
+def test_job_is_over_a_while_after_its_last_row(looks: LookSchedule) -> None:
     """It lingers from its last row on, and while a nudge or a retry is waited for."""
     look(looks, 3, found=1)
     assert not looks.is_over(9)  # nobody has looked since
@@ -113,7 +113,7 @@ def test_job_is_over_a_while_after_its_last_row(looks: Looks) -> None:
     assert looks.is_over(4.6)
 
 
-def test_job_is_not_over_while_it_may_not_look(looks: Looks) -> None:
+def test_job_is_not_over_while_it_may_not_look(looks: LookSchedule) -> None:
     """While the circuit is open nobody knows whether there is work."""
     look(looks, 2)
     looks.put_off(3)
@@ -124,7 +124,7 @@ def test_job_is_not_over_while_it_may_not_look(looks: Looks) -> None:
 
 def test_job_that_does_not_linger_ends_when_nothing_is_due() -> None:
     """It expects nobody who commits late: those publish a job."""
-    looks = Looks(now=0, linger_s=0, horizon_s=10)
+    looks = LookSchedule(now=0, linger_s=0, horizon_s=10)
     assert not looks.is_over(0)
 
     look(looks, 0)

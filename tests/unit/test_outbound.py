@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otpqueue.outbound import Outbound, Undeliverable, ask_system, is_public
+from otpqueue.outbound import Outbound, PostUndeliverable, ask_system, is_public
 from tests.infobip.conftest import Script, ScriptedServer, http
 
 SECRET_PATH = "/services/T0/s3cret?token=s3cret"
@@ -57,7 +57,7 @@ def connect(usual_authorities: ssl.SSLContext) -> Iterator[Connect]:
 
 def why(outbound: Outbound, url: str) -> str:
     """Return the reason for which a POST is undeliverable."""
-    with pytest.raises(Undeliverable) as raised:
+    with pytest.raises(PostUndeliverable) as raised:
         outbound.post(url, body=b"{}", headers={})
     return raised.value.reason
 
@@ -296,7 +296,7 @@ def test_url_is_refused(connect: Connect, url: str, reason: str) -> None:
     outbound = connect(allow_private=False, resolves_to=["8.8.8.8"])
 
     assert why(outbound, url) == reason
-    with pytest.raises(Undeliverable) as raised:
+    with pytest.raises(PostUndeliverable) as raised:
         outbound.check(url)
     assert not raised.value.retryable
 
@@ -349,7 +349,7 @@ def test_receiver_without_an_answer_is_given_up(connect: Connect, script: Script
     with ScriptedServer(script) as server:
         outbound = connect(timeout_s=0.4 if reason == "timeout" else 30)
 
-        with pytest.raises(Undeliverable) as raised:
+        with pytest.raises(PostUndeliverable) as raised:
             outbound.post(server.url, body=b"{}", headers={})
 
         assert (raised.value.reason, raised.value.retryable) == (reason, True)
@@ -492,7 +492,7 @@ def test_environment_is_not_listened_to(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://name.invalid", "https://user@hook.example"])
 def test_error_tells_nothing_of_the_url(connect: Connect, url: str) -> None:
     """A URL may hold a secret: neither the error nor its trace shows it."""
-    with pytest.raises(Undeliverable) as raised:
+    with pytest.raises(PostUndeliverable) as raised:
         connect().post(url + SECRET_PATH, body=b"{}", headers={})
 
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from otpqueue.domain import webhooks
-from otpqueue.domain.webhooks import RETRIES, Event
+from otpqueue.domain.webhooks import RETRIES, WebhookEvent
 
 UNITS = {"s": "seconds", "min": "minutes", "h": "hours"}
 
@@ -36,7 +36,7 @@ def examples(document: str) -> dict[str, Any]:
 def test_examples_verify(examples: dict[str, Any]) -> None:
     """Both ways to verify take what is genuine and nothing else."""
     secret, other = webhooks.new_secret(), webhooks.new_secret()
-    text = webhooks.body(Event.SENT, datetime.now(UTC), {"id": "1"})
+    text = webhooks.body(WebhookEvent.SENT, datetime.now(UTC), {"id": "1"})
     handled: list[dict[str, Any]] = []
     examples["handle"] = handled.append
 
@@ -83,7 +83,7 @@ def test_events_are_those_of_the_code(document: str) -> None:
     """Each event has a row, and no other."""
     rows = re.findall(r"^\| `(otp\w+\.\w+)` \|", document, re.MULTILINE)
 
-    assert rows == [*(event.value for event in Event), webhooks.TEST]
+    assert rows == [*(event.value for event in WebhookEvent), webhooks.TEST]
 
 
 def test_pauses_are_those_of_the_code(document: str) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from otpqueue.domain.heartbeats import Kind
+from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.embedded import Valkey
 from otpqueue.embedded.home import free_port
 from otpqueue.wiring import Parts
@@ -22,26 +22,32 @@ def test_processes_show_life(start: Start, parts_of: Callable[[Valkey], Parts], 
     beat = start("beat", **redis)
     api = start("api", f"--port={free_port()}", **redis)
 
-    def at_work() -> set[Kind]:
+    def at_work() -> set[ProcessKind]:
         return {one.kind for one in heartbeats(parts) if one.works}
 
-    until(lambda: at_work() == {Kind.API, Kind.BEAT, Kind.WORKER}, within_s=60)
+    until(lambda: at_work() == {ProcessKind.API, ProcessKind.BEAT, ProcessKind.WORKER}, within_s=60)
     shown = {one.kind: one for one in heartbeats(parts)}
-    assert shown[Kind.WORKER].queues == ("periodic", "slow")
-    assert {kind: one.process.rpartition(":")[2] for kind, one in shown.items() if kind is not Kind.API} == {
-        Kind.WORKER: str(worker.pid),
-        Kind.BEAT: str(beat.pid),
+    assert shown[ProcessKind.WORKER].queues == ("periodic", "slow")
+    assert {
+        kind: one.process.rpartition(":")[2] for kind, one in shown.items() if kind is not ProcessKind.API
+    } == {
+        ProcessKind.WORKER: str(worker.pid),
+        ProcessKind.BEAT: str(beat.pid),
     }
 
     # Without the broker they live on, and say that they do not hear it.
     own_valkey.stop()
-    until(lambda: at_work() == {Kind.API}, within_s=60)
-    assert {one.kind for one in heartbeats(parts) if one.lives} == {Kind.API, Kind.BEAT, Kind.WORKER}
+    until(lambda: at_work() == {ProcessKind.API}, within_s=60)
+    assert {one.kind for one in heartbeats(parts) if one.lives} == {
+        ProcessKind.API,
+        ProcessKind.BEAT,
+        ProcessKind.WORKER,
+    }
     own_valkey.start()
-    until(lambda: at_work() == {Kind.API, Kind.BEAT, Kind.WORKER}, within_s=60)
+    until(lambda: at_work() == {ProcessKind.API, ProcessKind.BEAT, ProcessKind.WORKER}, within_s=60)
 
     os.kill(worker.pid, signal.SIGKILL)
     for child in (beat, api):
         os.kill(child.pid, signal.SIGTERM)
         child.wait(20)
-    until(lambda: [one.kind for one in heartbeats(parts)] == [Kind.WORKER])
+    until(lambda: [one.kind for one in heartbeats(parts)] == [ProcessKind.WORKER])

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from otpqueue import clock
-from otpqueue.domain.heartbeats import Life
+from otpqueue.domain.heartbeats import Liveness
 from otpqueue.embedded import Valkey
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, Provider
 from tests.operations.looking import Rows, numbers, until
@@ -67,14 +67,14 @@ def test_redis_that_refuses(
     left = iter(numbers(10))
 
     def ask() -> UUID:
-        wanted = CodeWanted(phone_number=next(left))
+        wanted = RequestedCode(phone_number=next(left))
         return parts.request(wanted, client_id=client_id, now=clock.now()).id
 
     def broken() -> bool:
         health = parts.health(now=clock.now())
         # Without memory Redis hands out what it has: workers do hear it.
-        hears = Life.RUNNING in (health.queues or {}).values() and refusal != "out of memory"
-        return health.redis_refuses and health.beat is Life.CUT_OFF and not hears
+        hears = Liveness.RUNNING in (health.queues or {}).values() and refusal != "out of memory"
+        return health.redis_refuses and health.beat is Liveness.CUT_OFF and not hears
 
     begin, end = REFUSALS[refusal]
     with redis.Redis.from_url(own_valkey.url) as admin:
@@ -93,7 +93,7 @@ def test_redis_that_refuses(
     until(lambda: rows.request(meanwhile)["status"] == "sent", within_s=10)
     until(lambda: parts.health(now=clock.now()).redis)
     until_served(parts, "send", "periodic")
-    until(lambda: parts.health(now=clock.now()).beat is Life.RUNNING, within_s=20)
+    until(lambda: parts.health(now=clock.now()).beat is Liveness.RUNNING, within_s=20)
     after = ask()
     until(lambda: rows.request(after)["status"] == "sent", within_s=5)
 

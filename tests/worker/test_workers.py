@@ -15,8 +15,8 @@ from sqlalchemy import text
 from otpqueue import clock
 from otpqueue.domain.request import Status
 from otpqueue.embedded import Valkey
-from otpqueue.operations.request import CodeWanted
-from otpqueue.operations.verify import Attempted
+from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verify import TypedCode
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Provider
@@ -68,7 +68,7 @@ def test_woken_workers_send_everything_once(
     until(lambda: parts.redis.llen("send") == 0)
 
     assert len(provider.messages()) == len(rows.attempts()) == 101
-    attempted = Attempted(code=provider.code(NUMBER))
+    attempted = TypedCode(code=provider.code(NUMBER))
     verified = parts.verify(alone.id, attempted, client_id=alone.client_id, now=clock.now())
     assert verified.status is Status.VERIFIED
     # Run as root, Celery warns in plain text that it would rather not be.
@@ -106,7 +106,7 @@ def test_killed_worker_loses_nothing(
     assert second["worker"].endswith(f":{successor.pid}")
     # The killed worker's code had left; the newest one counts.
     assert len(provider.messages()) == 2
-    attempted = Attempted(code=provider.code())
+    attempted = TypedCode(code=provider.code())
     verified = parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
     assert verified.status is Status.VERIFIED
 
@@ -236,7 +236,7 @@ def test_workers_survive_redis(
     left = iter(numbers(10))
 
     def ask() -> UUID:
-        wanted = CodeWanted(phone_number=next(left))
+        wanted = RequestedCode(phone_number=next(left))
         return parts.request(wanted, client_id=client_id, now=clock.now()).id
 
     until_served(parts, "send", "periodic")
@@ -270,7 +270,7 @@ def test_beat_starts_what_is_periodic(
     ended_early = rows.request(old.id)["finished_at"]
 
     rows.change(old.id, expires_at=clock.now() - timedelta(seconds=1))
-    wanted = CodeWanted(phone_number=numbers(3)[1])
+    wanted = RequestedCode(phone_number=numbers(3)[1])
     long_ago = clock.now() - timedelta(seconds=100)
     unsent = parts.request(wanted, client_id=client_id, now=long_ago)
     silent = ask(numbers(3)[2])

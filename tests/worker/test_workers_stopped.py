@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from otpqueue import clock
-from otpqueue.operations.request import CodeWanted
+from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
 from tests.operations.looking import Rows, served, until
@@ -30,7 +30,7 @@ def test_stop_and_resume_under_workers(
     caching = make_parts(OTPQUEUE_ACCESS_CACHE_S="5")
     caching.access.current()
     parts.switch.stop(country="FR", client=None, reason=None, by="ann", now=clock.now())
-    held = caching.request(CodeWanted(phone_number=PARIS), client_id=client_id, now=clock.now())
+    held = caching.request(RequestedCode(phone_number=PARIS), client_id=client_id, now=clock.now())
     other = ask(NUMBER)
     until(lambda: rows.request(other.id)["status"] == "sent")
 

@@ -13,9 +13,9 @@ import falcon
 from otpqueue import clock
 from otpqueue.api import bodies
 from otpqueue.api.auth import Door
-from otpqueue.domain.alerts import Alert, State
+from otpqueue.domain.alerts import Alert, AlertState
 from otpqueue.domain.errors import AlertNotFound
-from otpqueue.operations.alerts.admin import AlertDesk
+from otpqueue.operations.alerts.admin import AlertAdmin
 
 
 def representation(alert: Alert) -> dict[str, Any]:
@@ -55,13 +55,13 @@ class Alerts:
     """`/v1/alerts`."""
 
     door: Door
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer alerts, the newest first."""
         self.door.enter(req, "admin")
         query = bodies.read_query(req, bodies.AlertsQuery)
-        state = State(query.state) if query.state else None
+        state = AlertState(query.state) if query.state else None
         found = self.desk.list(state=state, rule=query.rule, limit=query.limit)
         resp.text = json.dumps({"alerts": [representation(alert) for alert in found]})
 
@@ -71,7 +71,7 @@ class Acknowledgement:
     """`/v1/alerts/{id}/acknowledge`."""
 
     door: Door
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
         """Acknowledge an alert; the first acknowledgement stays."""
@@ -85,7 +85,7 @@ class Silencing:
     """`/v1/alerts/{id}/silence`."""
 
     door: Door
-    desk: AlertDesk
+    desk: AlertAdmin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
         """Send no notices about an alert's subject, or its rule, for a time; the body may be left out."""
@@ -122,7 +122,7 @@ def schema() -> dict[str, Any]:
             **maybe_word,
             "description": "`all`, a country, a client, a queue, or a number, masked; null once erased",
         },
-        "state": {"type": "string", "enum": [state.value for state in State]},
+        "state": {"type": "string", "enum": [state.value for state in AlertState]},
         "value": {**number, "description": "of the last evaluation that had data"},
         "threshold": number,
         "window_s": {"type": "integer", "description": "0 for rules that look at the moment"},

@@ -9,15 +9,15 @@ import falcon
 
 from otpqueue import clock
 from otpqueue.api.sharing import Shared
-from otpqueue.domain.caps import Scope
-from otpqueue.domain.heartbeats import Life
-from otpqueue.operations.health import CheckHealth, Healthy
+from otpqueue.domain.caps import CapScope
+from otpqueue.domain.heartbeats import Liveness
+from otpqueue.operations.health import CheckHealth, HealthStatus
 
 _WORDS = {
-    Life.RUNNING: "running",
-    Life.STARTING: "starting",
-    Life.CUT_OFF: "cut off from the broker",
-    Life.SILENT: "silent",
+    Liveness.RUNNING: "running",
+    Liveness.STARTING: "starting",
+    Liveness.CUT_OFF: "cut off from the broker",
+    Liveness.SILENT: "silent",
 }
 
 
@@ -43,12 +43,12 @@ class Health:
     on_head_live = on_get_live
 
 
-def _representation(healthy: Healthy) -> dict[str, str | float | None]:
+def _representation(healthy: HealthStatus) -> dict[str, str | float | None]:
     def word(works: bool) -> str:
         return "connected" if works else "unreachable"
 
     sending = "stopped in part" if healthy.stopped else "on"
-    if Scope.ALL in healthy.stopped:
+    if CapScope.ALL in healthy.stopped:
         sending = "stopped"
     status = "healthy" if healthy.whole else "degraded" if healthy.serves else "unhealthy"
     return {
@@ -64,10 +64,10 @@ def _representation(healthy: Healthy) -> dict[str, str | float | None]:
     }
 
 
-def _workers(queues: Mapping[str, Life] | None) -> str:
+def _workers(queues: Mapping[str, Liveness] | None) -> str:
     if queues is None:
         return "unknown"
-    by_life = {life: [queue for queue, how in queues.items() if how is life] for life in Life}
-    others = (Life.SILENT, Life.CUT_OFF, Life.STARTING)
+    by_life = {life: [queue for queue, how in queues.items() if how is life] for life in Liveness}
+    others = (Liveness.SILENT, Liveness.CUT_OFF, Liveness.STARTING)
     troubles = [f"{_WORDS[life]}: {', '.join(by_life[life])}" for life in others if by_life[life]]
-    return "; ".join(troubles) or _WORDS[Life.RUNNING]
+    return "; ".join(troubles) or _WORDS[Liveness.RUNNING]

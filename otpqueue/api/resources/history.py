@@ -12,9 +12,9 @@ import falcon
 
 from otpqueue.api.auth import Door
 from otpqueue.api.resources.requests import parse_id
-from otpqueue.domain.history import Event, EventKind, History, Value
+from otpqueue.domain.history import EventKind, History, HistoryEvent, Value
 from otpqueue.domain.request import Status
-from otpqueue.operations.history import TellHistory
+from otpqueue.operations.history import ReadHistory
 
 
 def representation(history: History) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def representation(history: History) -> dict[str, Any]:
     return plain | {"events": [_event(event, history.created_at) for event in history.events]}
 
 
-def _event(event: Event, accepted_at: datetime) -> dict[str, Any]:
+def _event(event: HistoryEvent, accepted_at: datetime) -> dict[str, Any]:
     return {
         "at": _plain(event.at),
         "after_ms": (event.at - accepted_at) // timedelta(milliseconds=1),
@@ -65,7 +65,7 @@ class RequestHistory:
     """`/v1/otp-requests/{id}/history`."""
 
     door: Door
-    history: TellHistory
+    history: ReadHistory
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Answer all that happened to a request of any client."""

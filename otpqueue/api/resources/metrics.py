@@ -8,7 +8,7 @@ import falcon
 
 from otpqueue.api.auth import Door
 from otpqueue.domain.errors import Unauthenticated
-from otpqueue.operations.stats.gauges import TakeReadings
+from otpqueue.operations.stats.gauges import ReadGauges
 from otpqueue.telemetry import metrics
 
 
@@ -21,7 +21,7 @@ class Metrics:
 
     door: Door
     token: str | None
-    readings: TakeReadings
+    readings: ReadGauges
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with all metrics, whatever is down."""

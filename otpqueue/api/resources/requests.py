@@ -17,15 +17,15 @@ from otpqueue.api.representations import path_of, representation, retry_after_s
 from otpqueue.api.resources.search import found_by_query
 from otpqueue.api.waiting import Waiters
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
-from otpqueue.domain.replay import Answer
+from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.operations.cancel import CancelRequest
-from otpqueue.operations.replay import Replays
-from otpqueue.operations.request import CodeWanted, RequestCode
+from otpqueue.operations.replay import IdempotentResponses
+from otpqueue.operations.request import RequestCode, RequestedCode
 from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.status import ReadStatus
-from otpqueue.operations.verify import Attempted, VerifyCode
+from otpqueue.operations.verify import TypedCode, VerifyCode
 from otpqueue.telemetry import logs
 
 MAX_WAIT_S = 30
@@ -48,16 +48,16 @@ def _etag(request: OtpRequest) -> str:
     return f"{request.shown_status}-{int(request.updated_at.timestamp() * 1_000_000):x}"
 
 
-def _accepted(request: OtpRequest) -> Answer:
-    return Answer(
+def _accepted(request: OtpRequest) -> StoredResponse:
+    return StoredResponse(
         status=202,
         headers={"Location": path_of(request), "Retry-After": str(retry_after_s(request))},
         body=json.dumps(representation(request)),
     )
 
 
-def _verified(request: OtpRequest) -> Answer:
-    return Answer(status=200, body=json.dumps({"verified": True, **representation(request)}))
+def _verified(request: OtpRequest) -> StoredResponse:
+    return StoredResponse(status=200, body=json.dumps({"verified": True, **representation(request)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class OtpRequests:
         with self.door.entering(req, "send") as caller:
             body = bodies.read(req, bodies.NewOtpRequest)
             answer = self.request.once(
-                CodeWanted(**body.model_dump() | {"channel": Channel(body.channel)}),
+                RequestedCode(**body.model_dump() | {"channel": Channel(body.channel)}),
                 call=idempotency.call_of(req, "POST /v1/otp-requests", body),
                 answer=_accepted,
                 client_id=caller.client_id,
@@ -127,14 +127,14 @@ class Verification:
     door: Door
     verify: VerifyCode
     room: Room
-    replays: Replays
+    replays: IdempotentResponses
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Check a code; 200 only if it is the right one."""
         client_id = self.door.enter(req, "verify")
         body = bodies.read(req, bodies.CodeToVerify)
         known, now = parse_id(request_id), clock.now()
-        attempted = Attempted(**body.model_dump())
+        attempted = TypedCode(**body.model_dump())
         call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/verify", body)
         with self.replays.hold(call, make=_verified, client_id=client_id, now=now) as held:
             if held.answer is None:
@@ -150,7 +150,7 @@ class Resending:
 
     door: Door
     resend: ResendCode
-    replays: Replays
+    replays: IdempotentResponses
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Accept the wish to send the same code once more; the body may be left out."""

@@ -11,7 +11,7 @@ import falcon
 from otpqueue.api import bodies
 from otpqueue.api.auth import Door
 from otpqueue.api.representations import representation
-from otpqueue.domain.search import Filters, Page
+from otpqueue.domain.search import SearchPage, SearchFilters
 from otpqueue.operations.search import SearchRequests
 
 
@@ -19,7 +19,7 @@ def found_by_query(req: falcon.Request, *, door: Door, search: SearchRequests) -
     """Return the requests that a query asks for, of every client, in JSON."""
     reader = door.enter(req, "admin")
     query = bodies.read_query(req, bodies.SearchQuery)
-    filters = Filters(
+    filters = SearchFilters(
         status=query.status,
         created_after=query.created_after,
         created_before=query.created_before,
@@ -39,7 +39,7 @@ class SearchByNumber:
         """Answer the requests for a number, of every client."""
         reader = self.door.enter(req, "admin")
         body = bodies.read(req, bodies.SearchWanted)
-        filters = Filters(
+        filters = SearchFilters(
             phone_number=body.phone_number,
             status=body.status,
             created_after=body.created_after,
@@ -49,7 +49,7 @@ class SearchByNumber:
         resp.text = _in_json(self.search(filters, reader=reader, cursor=body.cursor, limit=body.limit))
 
 
-def _in_json(page: Page) -> str:
+def _in_json(page: SearchPage) -> str:
     shown: list[dict[str, Any]] = [
         {**representation(one.request), "client": one.client} for one in page.found
     ]

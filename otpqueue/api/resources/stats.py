@@ -13,8 +13,8 @@ import falcon
 from otpqueue import clock
 from otpqueue.api import bodies
 from otpqueue.api.auth import Door
-from otpqueue.domain.stats import HISTOGRAMS, Dimension, Metric, Tally
-from otpqueue.operations.stats.report import Report, TellStatistics
+from otpqueue.domain.stats import HISTOGRAMS, Dimension, Metric, MetricTally
+from otpqueue.operations.stats.report import ReadStatistics, StatisticsReport
 
 _PLAIN = (Metric.REQUESTED, Metric.SENT, Metric.DELIVERED, Metric.UNDELIVERED, Metric.VERIFIED)
 """Metrics without labels."""
@@ -27,7 +27,7 @@ class Statistics:
     """`/v1/stats`."""
 
     door: Door
-    tell: TellStatistics
+    tell: ReadStatistics
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the counts of a window and what follows from them."""
@@ -43,7 +43,7 @@ class Statistics:
         resp.text = json.dumps(representation(report))
 
 
-def representation(report: Report) -> dict[str, Any]:
+def representation(report: StatisticsReport) -> dict[str, Any]:
     """Return a report in plain JSON values."""
     return {
         "since": _moment(report.since),
@@ -61,14 +61,14 @@ def representation(report: Report) -> dict[str, Any]:
     }
 
 
-def _told(tally: Tally) -> dict[str, Any]:
+def _told(tally: MetricTally) -> dict[str, Any]:
     counts = {
         metric.value: tally.n(metric) if metric in _PLAIN else tally.by_label(metric) for metric in Metric
     }
     return {"counts": counts, "figures": _figures(tally)}
 
 
-def _figures(tally: Tally) -> dict[str, Any]:
+def _figures(tally: MetricTally) -> dict[str, Any]:
     return {
         "success_share": _rounded(tally.success_share),
         "finished_sends": tally.finished_sends,
@@ -84,7 +84,7 @@ def _figures(tally: Tally) -> dict[str, Any]:
     } | {metric.value: _durations(tally, metric) for metric in HISTOGRAMS}
 
 
-def _durations(tally: Tally, metric: Metric) -> dict[str, Any]:
+def _durations(tally: MetricTally, metric: Metric) -> dict[str, Any]:
     quantiles = {
         f"p{percent}_ms": _rounded(tally.quantile_ms(metric, percent / 100), 0) for percent in _QUANTILES
     }

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue import clock
-from otpqueue.domain.caps import Scope, day_of
+from otpqueue.domain.caps import CapScope, day_of
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.phone import WORLD
@@ -58,7 +58,7 @@ class AccessSnapshot:
         """Return whether sending is stopped for this client or country, or for all."""
         stops = self.current.stops
         return bool(stops) and not stops.isdisjoint(
-            ((Scope.ALL, ""), (Scope.CLIENT, str(client_id)), (Scope.COUNTRY, country or WORLD))
+            ((CapScope.ALL, ""), (CapScope.CLIENT, str(client_id)), (CapScope.COUNTRY, country or WORLD))
         )
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from otpqueue.domain.errors import LimitsUnavailable, MissingScope, Unauthenticated
-from otpqueue.domain.limits import LOG_IN_LIMITS, Counted, Quota
-from otpqueue.limiter import Limiter, Window
+from otpqueue.domain.limits import LOG_IN_LIMITS, CountedBy, Quota
+from otpqueue.limiter import Limiter, LimitWindow
 from otpqueue.operations.access.cache import AccessCache
-from otpqueue.operations.access.keys import Keys
+from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.limits import refusal
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.vault import Vault
@@ -22,10 +22,10 @@ SCOPE = "admin"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogIn:
+class ConsoleLogin:
     """Looks up the keys of operators: when one logs in, and again with every page."""
 
-    keys: Keys
+    keys: ApiKeys
     access: AccessCache
     limiter: Limiter
     vault: Vault
@@ -68,11 +68,11 @@ class LogIn:
         if not counted.admitted:
             raise refusal(counted.standings)
 
-    def _windows(self, address: str | None) -> list[Window]:
+    def _windows(self, address: str | None) -> list[LimitWindow]:
         peer = self.vault.address_hash(address)
-        whom = {Counted.PEER: None if peer is None else (b"log_in", peer), Counted.ALL: (b"log_in",)}
+        whom = {CountedBy.PEER: None if peer is None else (b"log_in", peer), CountedBy.ALL: (b"log_in",)}
         return [
-            Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts))
+            LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts))
             for limit in LOG_IN_LIMITS
             if (quota := Quota.parse(limit.default)) and (parts := whom[limit.counted])
         ]

@@ -46,7 +46,7 @@ def check_client_name(name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotated:
+class RotatedKey:
     """A key, shown this once, and the one whose place it takes."""
 
     key: str
@@ -55,7 +55,7 @@ class Rotated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
+class ApiKeys:
     """Manages API keys."""
 
     engine: Engine
@@ -108,7 +108,7 @@ class Keys:
 
     def rotate(
         self, prefix: str, *, overlap: timedelta, now: datetime, expires_in: timedelta | None = None
-    ) -> Rotated:
+    ) -> RotatedKey:
         """Make a key in the place of another, with its client, scopes and note; both work for `overlap`.
 
         The new key lives as long as the old one was made for, unless `expires_in` is given. `prefix` may be
@@ -141,7 +141,7 @@ class Keys:
             (changed,) = clients.keys_named(conn, str(old.id))
             return changed
 
-        return Rotated(old=transaction(self.engine, work), key=key)
+        return RotatedKey(old=transaction(self.engine, work), key=key)
 
     def revoke(self, prefix: str, *, now: datetime) -> ApiKey:
         """Revoke the key with this prefix or id, at once, and return it as it was.

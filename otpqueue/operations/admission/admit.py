@@ -30,7 +30,7 @@ from otpqueue.operations.guard.pumping_guard import PumpingGuard
 from otpqueue.store import refusals
 from otpqueue.store.accepting import NumberLookup
 from otpqueue.store.engine import connection
-from otpqueue.store.guard.tallies import GuardQuestion, Taken
+from otpqueue.store.guard.tallies import GuardCount, GuardQuestion
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -38,7 +38,7 @@ log = get_logger(__name__)
 
 
 @dataclass(kw_only=True)
-class Attempt:
+class AdmissionAttempt:
     """A try whose facts in memory and in Redis are known."""
 
     applicant: Applicant
@@ -69,7 +69,7 @@ class Admission:
     @contextmanager
     def attempt(
         self, applicant: Applicant, *, rate: CallRate | None = None, mark: str | None = None
-    ) -> Iterator[Attempt]:
+    ) -> Iterator[AdmissionAttempt]:
         """Count a try; when the block ends, wake a worker if it was stored, give it back if it was not.
 
         Raises LimitExceeded for the rate of the API key, DatabaseUnavailable.
@@ -87,7 +87,7 @@ class Admission:
             elif attempt.stored:
                 self.waker.wake()
 
-    def _begin(self, applicant: Applicant, rate: CallRate | None, mark: str | None) -> Attempt:
+    def _begin(self, applicant: Applicant, rate: CallRate | None, mark: str | None) -> AdmissionAttempt:
         snapshot = self.access.current()
         client_id = applicant.client_id
         settings = self.access.client_settings(client_id)
@@ -108,7 +108,7 @@ class Admission:
             # The script below would count it: here nothing else may come first that costs more.
             if rate is not None:
                 rate.count()
-            return Attempt(applicant=applicant, facts=facts, refused=True)
+            return AdmissionAttempt(applicant=applicant, facts=facts, refused=True)
         limited = self.limits.take(
             client_id=client_id,
             settings=settings,
@@ -120,7 +120,7 @@ class Admission:
             wake=(self.waker.flag_key, self.waker.nudge_key),
             mark=mark,
         )
-        return Attempt(
+        return AdmissionAttempt(
             applicant=applicant,
             facts=replace(facts, limit=limited.refusal),
             refused=limited.refusal is not None or limited.is_running,
@@ -129,18 +129,20 @@ class Admission:
             wake_up=limited.wake_up,
         )
 
-    def ask_guard(self, attempt: Attempt) -> None:
+    def ask_guard(self, attempt: AdmissionAttempt) -> None:
         """Have the guard count a resend. Raises DestinationPaused, noted, DatabaseUnavailable."""
         with self._noting(attempt):
             attempt.undo.append(self.guard.take(attempt.applicant))
 
-    def ask_guard_again(self, attempt: Attempt, question: GuardQuestion, taken: Taken) -> GuardQuestion:
+    def ask_guard_again(
+        self, attempt: AdmissionAttempt, question: GuardQuestion, taken: GuardCount
+    ) -> GuardQuestion:
         """Return the next question about a request that the guard has not counted. Raises as `ask_guard`."""
         with self._noting(attempt):
             return self.guard.ask_again(attempt.applicant, question, taken)
 
     @contextmanager
-    def _noting(self, attempt: Attempt) -> Iterator[None]:
+    def _noting(self, attempt: AdmissionAttempt) -> Iterator[None]:
         try:
             yield
         except NotAdmitted as refusal:
@@ -157,7 +159,7 @@ class Admission:
             now=applicant.now,
         )
 
-    def judge(self, attempt: Attempt, stored: StoredFacts) -> None:
+    def judge(self, attempt: AdmissionAttempt, stored: StoredFacts) -> None:
         """Raise the refusal of an attempt, noted, once what Postgres has is known; return if there is none.
 
         Raises NotAdmitted, InvalidRequest for the language, LimitsUnavailable, DatabaseUnavailable.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from otpqueue.domain.guard import Counted
+from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.phone import PhoneNumber
 
 Undo = Callable[[], None]
@@ -18,7 +18,7 @@ Undo = Callable[[], None]
 class Notes:
     """What the pumping guard notes of an applicant, to be stored with the request."""
 
-    guard: Counted | None = None
+    guard: CountedSend | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.operations.admission.reasons import check_reason
 from otpqueue.store import do_not_send
-from otpqueue.store.do_not_send import Blocked
+from otpqueue.store.do_not_send import BlockedNumber
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -60,7 +60,7 @@ class Blocklist:
             log.info("number_unblocked", country=phone.country_of(forms[0]))
         return phone.masked(forms[0]), removed
 
-    def list(self, *, now: datetime) -> list[Blocked]:
+    def list(self, *, now: datetime) -> list[BlockedNumber]:
         """Return the list, newest first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return do_not_send.blocked(conn, now=now, vault=self.vault)

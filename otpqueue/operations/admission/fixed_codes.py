@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from otpqueue.domain.checking import Checker, Judgement, Verdict
+from otpqueue.domain.checking import Checker, CheckVerdict, Judgement
 from otpqueue.domain.fixed_codes import FixedCode, FixedCodes
-from otpqueue.domain.sending import Evidence, Message, Outcome, OutcomeKind, Sms
+from otpqueue.domain.sending import Outcome, OutcomeEvidence, OutcomeKind, OutgoingMessage, SmsProvider
 from otpqueue.store.vault import Vault
 
 SENT = "test_number"
@@ -27,13 +27,13 @@ class WithTestNumbers:
     not sent either. Its local pin id holds the keyed hash of the number, so that no code need be stored.
     """
 
-    provider: Sms
+    provider: SmsProvider
     checker: Checker
     codes: FixedCodes
     vault: Vault
     clock: Callable[[], datetime]
 
-    def send(self, message: Message) -> Outcome:
+    def send(self, message: OutgoingMessage) -> Outcome:
         """Send a code, or only say so."""
         if not message.is_test:
             return self.provider.send(message)
@@ -43,7 +43,7 @@ class WithTestNumbers:
         pin_id = message.pin_id or _PIN + self.vault.number_hash(e164).hex()
         return Outcome(kind=OutcomeKind.ACCEPTED, code=SENT, pin_id=pin_id, asked=False)
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> Evidence:
+    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Ask the provider: what is sent here is never unknown."""
         return self.provider.sent_since(to=to, application_id=application_id, since=since)
 
@@ -53,8 +53,10 @@ class WithTestNumbers:
             return self.checker.verify(pin_id=pin_id, code=code)
         fixed = self._behind(pin_id)
         if fixed is None:
-            return Judgement(verdict=Verdict.EXPIRED, code=ENDED)
-        return Judgement(verdict=Verdict.CORRECT if fixed.matches(code) else Verdict.WRONG, code=SENT)
+            return Judgement(verdict=CheckVerdict.EXPIRED, code=ENDED)
+        return Judgement(
+            verdict=CheckVerdict.CORRECT if fixed.matches(code) else CheckVerdict.WRONG, code=SENT
+        )
 
     def _behind(self, pin_id: str) -> FixedCode | None:
         wanted, now = bytes.fromhex(pin_id.removeprefix(_PIN)), self.clock()

@@ -16,13 +16,13 @@ from otpqueue.domain.limits import (
     KEYLESS_LIMITS,
     KEYLESS_PEER,
     REQUEST_LIMITS,
-    Counted,
+    CountedBy,
     Limit,
+    LimitStatus,
     Quota,
     Quotas,
-    Standing,
 )
-from otpqueue.limiter import CountedCall, Limiter, Window
+from otpqueue.limiter import CountedCall, Limiter, LimitWindow
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
@@ -32,7 +32,7 @@ log = get_logger(__name__)
 _WITHOUT_REDIS_S = 2.0
 """How long the rate of calls is not counted after Redis failed: else each call would wait for it."""
 
-_standings: ContextVar[tuple[Standing, ...] | None] = ContextVar("standings", default=None)
+_standings: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("standings", default=None)
 """None outside the API, where no answer shows them."""
 
 
@@ -41,7 +41,7 @@ def forget_standings() -> None:
     _standings.set(())
 
 
-def standings() -> tuple[Standing, ...]:
+def standings() -> tuple[LimitStatus, ...]:
     """Return how the limits stand that were counted in this call, as far as its caller may see them."""
     return _standings.get() or ()
 
@@ -53,16 +53,16 @@ def _note(counted: CountedCall, *, keyless: bool = False) -> None:
         _standings.set((*before, *(one for one in strictest if one.limit.is_shown(keyless=keyless))))
 
 
-def _strictest(standings: Iterable[Standing]) -> Iterable[Standing]:
+def _strictest(standings: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
     """Return how each limit stands, once: while a key is being replaced it is counted twice."""
-    found: dict[str, Standing] = {}
+    found: dict[str, LimitStatus] = {}
     for one in standings:
         other = found.get(one.limit.name, one)
         found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
     return found.values()
 
 
-def refusal(standings: Sequence[Standing]) -> LimitExceeded:
+def refusal(standings: Sequence[LimitStatus]) -> LimitExceeded:
     """Return the refusal of a try that was not admitted: of the full windows the one full for longest."""
     for full in standings:
         if full.left <= 0:
@@ -101,7 +101,7 @@ class KeyRate:
         """Return the rate of a call by the holder: an API key, or the client of a call without one."""
         quota = in_force(KEY_RATE, self._quotas, own.limits)
         whom = self._vault.limit_hash(holder.bytes)
-        windows = () if quota is None else (Window(limit=KEY_RATE, quota=quota, whom=whom),)
+        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, whom=whom),)
         return CallRate(limits=self, windows=windows)
 
     def of_keyless(
@@ -113,11 +113,11 @@ class KeyRate:
         unknown share one count.
         """
         whom = {
-            Counted.KEYLESS_PEER: self._vault.address_hash(address) or b"",
-            Counted.KEYLESS_NETWORK: (network or "").encode(),
+            CountedBy.KEYLESS_PEER: self._vault.address_hash(address) or b"",
+            CountedBy.KEYLESS_NETWORK: (network or "").encode(),
         }
         windows = [
-            Window(
+            LimitWindow(
                 limit=limit, quota=quota, whom=self._vault.limit_hash(client_id.bytes, whom[limit.counted])
             )
             for limit in KEYLESS_LIMITS
@@ -129,7 +129,7 @@ class KeyRate:
         """Count a call by the holder. Raises LimitExceeded."""
         self.of(holder, own).count()
 
-    def count(self, windows: Sequence[Window], *, keyless: bool = False) -> None:
+    def count(self, windows: Sequence[LimitWindow], *, keyless: bool = False) -> None:
         """Count a call in its windows. Raises LimitExceeded."""
         if not windows or time.monotonic() < self._redis_again_at:
             return
@@ -149,7 +149,7 @@ class CallRate:
     """The rate of one call: counted once, with the limits of what the call asks for or by itself."""
 
     limits: KeyRate
-    windows: tuple[Window, ...]
+    windows: tuple[LimitWindow, ...]
     counted: bool = False
     keyless: bool = False
     """Whether the caller has no API key."""
@@ -169,7 +169,7 @@ class LimitedTry:
     wake_up: int | None = None
     """What the script found when it woke a worker; None if it did not."""
     limiter: Limiter | None = field(default=None, repr=False)
-    windows: tuple[Window, ...] = ()
+    windows: tuple[LimitWindow, ...] = ()
     """Those in which the try was counted."""
     call: CountedCall | None = None
     mark: str | None = None
@@ -256,7 +256,7 @@ class RequestLimits:
         """
         self.limiter.delete(
             [
-                Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*whose, number, nth=nth))
+                LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*whose, number, nth=nth))
                 for nth, number in enumerate(number_hashes)
                 for limit in REQUEST_LIMITS
                 for whose, quotas in self._counted_by(limit, own)
@@ -288,9 +288,9 @@ class RequestLimits:
     ) -> Iterable[tuple[tuple[bytes, ...], set[Quota]]]:
         """Yield whose windows of a number a limit has, and the quotas that these may have begun with."""
         usual = self.quotas[limit.name]
-        if limit.counted is Counted.NUMBER:
+        if limit.counted is CountedBy.NUMBER:
             yield (), _set(usual)
-        elif limit.counted is Counted.NUMBER_OF_CLIENT:
+        elif limit.counted is CountedBy.NUMBER_OF_CLIENT:
             for client_id, quotas in own.items():
                 yield (client_id.bytes,), _set(usual, quotas.get(limit.name))
 
@@ -302,16 +302,16 @@ class RequestLimits:
         client_ip_hashes: Sequence[bytes],
         *,
         is_resend: bool,
-    ) -> Iterable[Window]:
+    ) -> Iterable[LimitWindow]:
         client = client_id.bytes
-        whom: dict[Counted, list[tuple[bytes, ...]]] = {
-            Counted.NUMBER_OF_CLIENT: [(client, number) for number in number_hashes],
-            Counted.NUMBER: [(number,) for number in number_hashes],
-            Counted.ADDRESS_OF_CLIENT: [(client, address) for address in client_ip_hashes],
+        whom: dict[CountedBy, list[tuple[bytes, ...]]] = {
+            CountedBy.NUMBER_OF_CLIENT: [(client, number) for number in number_hashes],
+            CountedBy.NUMBER: [(number,) for number in number_hashes],
+            CountedBy.ADDRESS_OF_CLIENT: [(client, address) for address in client_ip_hashes],
         }
         for limit in REQUEST_LIMITS:
             quota = in_force(limit, self.quotas, settings.limits)
             if quota and (limit.resends or not is_resend):
                 # Under each look-up key, so that replacing it gives no caller a fresh window.
                 for nth, parts in enumerate(whom[limit.counted]):
-                    yield Window(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts, nth=nth))
+                    yield LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts, nth=nth))

@@ -14,7 +14,7 @@ from otpqueue.domain.limits import GuessPolicy
 from otpqueue.store import guesses
 from otpqueue.store.accepting import NumberLookup, read_facts
 from otpqueue.store.engine import connection
-from otpqueue.store.guesses import OfNumber
+from otpqueue.store.guesses import WrongCodes
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
 
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumberStanding:
+class NumberStatus:
     """How one client's wrong codes for a number stand."""
 
     client: str
@@ -45,7 +45,7 @@ class Numbers:
     vault: Vault
     policy: GuessPolicy
 
-    def status(self, number: str, *, now: datetime) -> list[NumberStanding]:
+    def status(self, number: str, *, now: datetime) -> list[NumberStatus]:
         """Return how the number stands with each client that has wrong codes for it.
 
         Raises InvalidPhoneNumber, DatabaseUnavailable.
@@ -71,7 +71,7 @@ class Numbers:
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
         return [one.client for one in found]
 
-    def _standing(self, one: OfNumber, number_hashes: Sequence[bytes], now: datetime) -> NumberStanding:
+    def _standing(self, one: WrongCodes, number_hashes: Sequence[bytes], now: datetime) -> NumberStatus:
         quota = self.policy.number
         refused_until = None
         if quota:
@@ -85,7 +85,7 @@ class Numbers:
             )
             nth = read_facts(self.engine, lookup).number_nth
             refused_until = nth and nth + window
-        return NumberStanding(
+        return NumberStatus(
             client=one.client,
             in_a_row=one.in_a_row,
             locked=self.policy.locks(one.in_a_row),

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
-from otpqueue.domain.caps import Caps, Scope, day_of
+from otpqueue.domain.caps import Caps, CapScope, day_of
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.operations.admission.reasons import check_reason
 from otpqueue.store import clients, send_counts, stops
@@ -25,7 +25,7 @@ EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StopShown:
+class StopDetails:
     """A stop as people read it."""
 
     what: str
@@ -35,7 +35,7 @@ class StopShown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class CapUsage:
     """What a day's count stands at, and what it may come to."""
 
     what: str
@@ -48,8 +48,8 @@ class Line:
 class SendingStatus:
     """For what sending is stopped, and how many codes the day has had."""
 
-    stops: tuple[StopShown, ...]
-    lines: tuple[Line, ...]
+    stops: tuple[StopDetails, ...]
+    lines: tuple[CapUsage, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class SendingSwitch:
             self.wake()
         return resumed
 
-    def stops(self) -> tuple[StopShown, ...]:
+    def stops(self) -> tuple[StopDetails, ...]:
         """Return what is stopped. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             found = stops.in_force(conn)
@@ -112,12 +112,12 @@ class SendingSwitch:
             str(client_id): self.caps.of_client(own, clients=len(known))
             for client_id, (_, own) in known.items()
         }
-        if not any(count.scope is Scope.ALL for count in counts):
-            counts = [SendCount(scope=Scope.ALL, subject="", taken=0), *counts]
+        if not any(count.scope is CapScope.ALL for count in counts):
+            counts = [SendCount(scope=CapScope.ALL, subject="", taken=0), *counts]
         return SendingStatus(
             stops=_shown(found, names),
             lines=tuple(
-                Line(
+                CapUsage(
                     what=_what(count.scope, count.subject, names),
                     taken=count.taken,
                     cap=self._cap(count, caps),
@@ -127,9 +127,9 @@ class SendingSwitch:
         )
 
     def _cap(self, count: SendCount, of_clients: dict[str, int | None]) -> int | None:
-        if count.scope is Scope.ALL:
+        if count.scope is CapScope.ALL:
             return self.caps.overall
-        if count.scope is Scope.CLIENT:
+        if count.scope is CapScope.CLIENT:
             return of_clients.get(count.subject, self.caps.per_client)
         return self.caps.of_country(count.subject)
 
@@ -139,18 +139,18 @@ class SendingSwitch:
         if country is not None:
             if country not in phone.COUNTRIES:
                 raise InvalidRequest([FieldError("country", "must be ISO 3166 alpha-2, e.g. GB, or 001")])
-            return Scope.COUNTRY, country
+            return CapScope.COUNTRY, country
         if client is not None:
             client_id = clients.find_client(conn, client)
             if client_id is None:
                 raise InvalidRequest([FieldError("client", "is not the name of a client")])
-            return Scope.CLIENT, str(client_id)
+            return CapScope.CLIENT, str(client_id)
         return send_counts.ALL
 
 
-def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopShown, ...]:
+def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopDetails, ...]:
     return tuple(
-        StopShown(
+        StopDetails(
             what=_what(one.scope, one.subject, names),
             reason=one.reason,
             stopped_by=one.stopped_by,
@@ -160,9 +160,9 @@ def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopShown, ...
     )
 
 
-def _what(scope: Scope, subject: str, names: dict[str, str]) -> str:
-    if scope is Scope.ALL:
+def _what(scope: CapScope, subject: str, names: dict[str, str]) -> str:
+    if scope is CapScope.ALL:
         return EVERYTHING
-    if scope is Scope.CLIENT:
+    if scope is CapScope.CLIENT:
         return f"client {names.get(subject, subject)}"
     return f"country {subject}"

@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alert_rules import OF_NUMBERS
-from otpqueue.domain.alerts import Alert, Rule, State, names_number, tag_in
+from otpqueue.domain.alerts import Alert, AlertRule, AlertState, names_number, tag_in
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.store.alerts import notices as alert_notices
 from otpqueue.store.alerts import records
 from otpqueue.store.alerts.notices import Notice
-from otpqueue.store.alerts.records import Happened, Silence, Value
+from otpqueue.store.alerts.records import AlertEvent, AlertValue, Silence
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import masks
@@ -30,27 +30,27 @@ _MOST_VALUES = 1440
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertInFull(Alert):
+class AlertDetails(Alert):
     """An alert with all that is known of it."""
 
-    history: Sequence[Happened]
+    history: Sequence[AlertEvent]
     notices: Sequence[Notice]
-    values: Sequence[Value]
+    values: Sequence[AlertValue]
     """What each evaluation found while it was open, of the last day at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertDesk:
+class AlertAdmin:
     """Shows alerts, and takes down what operators say of them."""
 
     engine: Engine
     vault: Vault
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, AlertRule]
     """As they are set."""
     clock: Callable[[], datetime]
 
     def list(
-        self, *, state: State | None = None, rule: str | None = None, limit: int = 100
+        self, *, state: AlertState | None = None, rule: str | None = None, limit: int = 100
     ) -> Sequence[Alert]:
         """Return alerts, the newest first, at most 500. Raises InvalidRequest, DatabaseUnavailable."""
         self._check_rule(rule)
@@ -58,11 +58,11 @@ class AlertDesk:
         with connection(self.engine) as conn:
             return records.newest(conn, state=state, rule=rule, limit=limit, now=now, vault=self.vault)
 
-    def get(self, alert_id: UUID) -> AlertInFull:
+    def get(self, alert_id: UUID) -> AlertDetails:
         """Return an alert with its history. Raises AlertNotFound, DatabaseUnavailable."""
         with connection(self.engine) as conn:
             alert = self._find(conn, alert_id, self.clock())
-            return AlertInFull(
+            return AlertDetails(
                 **{field.name: getattr(alert, field.name) for field in fields(Alert)},
                 history=records.history(conn, alert_id),
                 notices=alert_notices.of_alert(conn, alert_id),

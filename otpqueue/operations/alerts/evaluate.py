@@ -16,15 +16,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.alert_rules import WATCHES, Watch, from_counts, from_numbers, top_reasons
-from otpqueue.domain.alerts import ALL, Measure, Rule, Verdict, judge, worst_first
-from otpqueue.domain.circuit import State
+from otpqueue.domain.alert_rules import WATCHES, RuleQuery, from_counts, from_numbers, top_reasons
+from otpqueue.domain.alerts import ALL, AlertRule, RuleVerdict, SubjectMeasure, judge, worst_first
+from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.provider_calls import CallFailure
-from otpqueue.domain.stats import Tally
-from otpqueue.operations.alerts.lifecycle import AlertBook, Evaluated, RuleMeasures
+from otpqueue.domain.stats import MetricTally
+from otpqueue.operations.alerts.lifecycle import AlertStore, EvaluationResult, RuleMeasures
 from otpqueue.store.alerts import facts, records
-from otpqueue.store.alerts.facts import DisabledEndpoint, Queue, WaitingEvent
+from otpqueue.store.alerts.facts import DisabledEndpoint, QueueFacts, WaitingEvent
 from otpqueue.store.alerts.records import Evaluation
 from otpqueue.store.engine import allow_time, connection, snapshot
 from otpqueue.store.privacy import seal_counts
@@ -51,17 +51,17 @@ class EvaluateAlerts:
     """Evaluates. Of two at once one works, the other leaves it to that one."""
 
     engine: Engine
-    rules: Mapping[str, Rule]
-    circuit: Callable[[], State]
-    book: AlertBook
+    rules: Mapping[str, AlertRule]
+    circuit: Callable[[], CircuitState]
+    book: AlertStore
     seal_key_id: str
     """The id of the key that seals."""
 
-    def __call__(self, *, now: datetime) -> Evaluated:
+    def __call__(self, *, now: datetime) -> EvaluationResult:
         """Evaluate every rule that is on. Raises DatabaseUnavailable."""
         began, last = time.monotonic(), self.book.last()
         if self.book.is_soon(last, now):
-            return Evaluated(skipped=True)
+            return EvaluationResult(skipped=True)
         here = [rule for name, rule in self.rules.items() if name not in ELSEWHERE]
         with connection(self.engine) as conn:
             waiting = facts.oldest_event(conn)
@@ -84,11 +84,11 @@ class EvaluateAlerts:
             waiting=waiting.id if waiting else None,
         )
 
-    def look(self, rule: Rule, last: datetime | None, now: datetime) -> RuleMeasures | None:
+    def look(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
         watch = WATCHES.get(rule.name)
 
-        def measure(conn: Connection) -> list[Measure]:
+        def measure(conn: Connection) -> list[SubjectMeasure]:
             if watch and watch.habit:
                 allow_time(conn, _HABIT_S)
             measures = self._measures(conn, rule, last, now)
@@ -104,7 +104,9 @@ class EvaluateAlerts:
             log.exception("alert_rule_failed", rule=rule.name)
         return None
 
-    def _measures(self, conn: Connection, rule: Rule, last: datetime | None, now: datetime) -> list[Measure]:
+    def _measures(
+        self, conn: Connection, rule: AlertRule, last: datetime | None, now: datetime
+    ) -> list[SubjectMeasure]:
         if rule.name in WATCHES:
             watch = WATCHES[rule.name]
             return from_counts(rule, watch, facts.windows(conn, rule, watch, now=now))
@@ -136,15 +138,15 @@ def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: 
     return False
 
 
-def _of_queue(queue: Queue, now: datetime) -> Measure:
+def _of_queue(queue: QueueFacts, now: datetime) -> SubjectMeasure:
     waited = 0.0 if queue.oldest is None else max((now - queue.oldest).total_seconds(), 0)
-    return Measure(subject=ALL, value=waited, sample=queue.due, figures={"due": queue.due})
+    return SubjectMeasure(subject=ALL, value=waited, sample=queue.due, figures={"due": queue.due})
 
 
-def _of_circuit(state: State, failures: Mapping[CallFailure, int]) -> Measure:
-    value = 0 if state is State.CLOSED else 1
+def _of_circuit(state: CircuitState, failures: Mapping[CallFailure, int]) -> SubjectMeasure:
+    value = 0 if state is CircuitState.CLOSED else 1
     reasons = {failure.value: n for failure, n in failures.items()}
-    return Measure(
+    return SubjectMeasure(
         subject=ALL,
         value=value,
         sample=1,
@@ -153,27 +155,27 @@ def _of_circuit(state: State, failures: Mapping[CallFailure, int]) -> Measure:
     )
 
 
-def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> Measure:
+def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> SubjectMeasure:
     # Only the key that seals: one that was replaced is used up no further.
     sealed = seals.get(key_id, 0)
     figures: dict[str, float | int | str] = {"key_id": key_id, "seals": sealed, "most_seals": MOST_SEALS}
-    return Measure(subject=ALL, value=sealed / MOST_SEALS, sample=sealed, figures=figures)
+    return SubjectMeasure(subject=ALL, value=sealed / MOST_SEALS, sample=sealed, figures=figures)
 
 
-def _of_endpoint(one: DisabledEndpoint) -> Measure:
+def _of_endpoint(one: DisabledEndpoint) -> SubjectMeasure:
     figures = {"reason": one.reason, "since": f"{one.disabled_at:%Y-%m-%d %H:%M:%S} UTC"}
-    return Measure(subject=one.client, value=1, sample=1, figures=figures)
+    return SubjectMeasure(subject=one.client, value=1, sample=1, figures=figures)
 
 
 def _with_series(
-    conn: Connection, rule: Rule, watch: Watch, measures: Sequence[Measure], now: datetime
-) -> list[Measure]:
+    conn: Connection, rule: AlertRule, watch: RuleQuery, measures: Sequence[SubjectMeasure], now: datetime
+) -> list[SubjectMeasure]:
     """Return the measures, with a chart of the window for those that an alert may open for."""
     open_subjects = records.open_subjects(conn, rule.name)
     wanted = {
         one.subject
         for one in worst_first(rule, measures)
-        if judge(rule, one, is_open=False) is Verdict.BAD and one.subject not in open_subjects
+        if judge(rule, one, is_open=False) is RuleVerdict.BAD and one.subject not in open_subjects
     }
     shown = [
         replace(one, series=_series(conn, rule, watch, one.subject, now)) if one.subject in wanted else one
@@ -186,7 +188,9 @@ def _with_series(
     return shown
 
 
-def _series(conn: Connection, rule: Rule, watch: Watch, subject: str, now: datetime) -> dict[str, Any]:
+def _series(
+    conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, now: datetime
+) -> dict[str, Any]:
     step, steps = facts.series(conn, rule, watch, subject, now=now)
     return {
         "unit": watch.chart_unit.value,
@@ -195,7 +199,9 @@ def _series(conn: Connection, rule: Rule, watch: Watch, subject: str, now: datet
     }
 
 
-def _examples(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) -> list[str] | None:
+def _examples(
+    conn: Connection, rule: AlertRule, measure: SubjectMeasure, *, now: datetime
+) -> list[str] | None:
     """Return the ids of some requests that show what an alert is about; None if they cannot be read.
 
     They are read when the alert opens, and not with the measure: no request that has been erased meanwhile
@@ -211,7 +217,9 @@ def _examples(conn: Connection, rule: Rule, measure: Measure, *, now: datetime) 
     return None
 
 
-def _find_examples(conn: Connection, rule: Rule, measure: Measure, now: datetime) -> Sequence[UUID] | None:
+def _find_examples(
+    conn: Connection, rule: AlertRule, measure: SubjectMeasure, now: datetime
+) -> Sequence[UUID] | None:
     if measure.number_hash is not None:
         return facts.newest_of_number(conn, measure, since=now - rule.window)
     if rule.name == "queue_age":
@@ -220,7 +228,7 @@ def _find_examples(conn: Connection, rule: Rule, measure: Measure, now: datetime
     return facts.examples(conn, rule, watch, measure.subject, now=now) if watch else None
 
 
-def _point(at: datetime, watch: Watch, tally: Tally) -> dict[str, Any]:
+def _point(at: datetime, watch: RuleQuery, tally: MetricTally) -> dict[str, Any]:
     value, sample = watch.chart(tally)
     shown = None if value is None else round(value, 4)
     return {"at": at.isoformat().replace("+00:00", "Z"), "value": shown, "sample": sample}

@@ -18,18 +18,18 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alerts import (
     MOST_OPEN,
-    Channel,
-    Measure,
-    Rule,
-    Run,
-    Transition,
-    Verdict,
+    AlertRule,
+    AlertTransition,
+    NotificationChannel,
+    RuleVerdict,
+    SubjectMeasure,
+    TransitionProgress,
     judge,
     worst_first,
 )
 from otpqueue.store import locks
 from otpqueue.store.alerts import facts, notices, records
-from otpqueue.store.alerts.records import Evaluation, OpenAlert, Pending
+from otpqueue.store.alerts.records import Evaluation, OpenAlert, PendingAlert
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.locks import Lock
 from otpqueue.telemetry.logs import get_logger
@@ -38,7 +38,7 @@ log = get_logger(__name__)
 
 _ALLOWED_S = 20
 
-FindExamples = Callable[[Connection, Rule, Measure], Sequence[str] | None]
+FindExamples = Callable[[Connection, AlertRule, SubjectMeasure], Sequence[str] | None]
 """Takes what has just become an alert; returns ids of requests that show it, None for none to name."""
 
 
@@ -46,12 +46,12 @@ FindExamples = Callable[[Connection, Rule, Measure], Sequence[str] | None]
 class RuleMeasures:
     """The measures of one rule. A subject without a measure is good."""
 
-    rule: Rule
-    measures: Sequence[Measure]
+    rule: AlertRule
+    measures: Sequence[SubjectMeasure]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class EvaluationResult:
     """What an evaluation changed."""
 
     opened: tuple[UUID, ...] = ()
@@ -61,7 +61,7 @@ class Evaluated:
 
 
 @dataclass(kw_only=True)
-class _Page:
+class _EvaluationRun:
     """What one evaluation does, as it goes."""
 
     conn: Connection
@@ -78,7 +78,7 @@ class _Page:
         """
         return locks.try_take(self.conn, Lock.ERASE)
 
-    def is_erased(self, measure: Measure) -> bool:
+    def is_erased(self, measure: SubjectMeasure) -> bool:
         """Return whether a measure is about a number that has been erased since it was counted."""
         if measure.number_hash is None or not self.may_name:
             return False
@@ -86,7 +86,7 @@ class _Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlertBook:
+class AlertStore:
     """Keeps the alerts of one watch: rules that are evaluated together, by one process at a time."""
 
     engine: Engine
@@ -95,7 +95,7 @@ class AlertBook:
     """The one of the watch."""
     apart: timedelta
     """Evaluations are at least so far apart: a second beat must not count what is bad twice."""
-    channels: tuple[Channel, ...]
+    channels: tuple[NotificationChannel, ...]
 
     def last(self) -> Evaluation | None:
         """Return the last evaluation of this watch. Raises DatabaseUnavailable."""
@@ -115,19 +115,19 @@ class AlertBook:
         now: datetime,
         took_ms: int,
         waiting: int | None = None,
-    ) -> Evaluated:
+    ) -> EvaluationResult:
         """Enter what was found, in one transaction. Alerts of `retired` rules are closed.
 
         `waiting` is the event that has waited longest to be added up. Raises DatabaseUnavailable.
         """
 
-        def work(conn: Connection) -> Evaluated:
+        def work(conn: Connection) -> EvaluationResult:
             allow_time(conn, _ALLOWED_S)
             if not locks.try_take(conn, self.lock) or self.is_soon(
                 records.last_evaluation(conn, self.watch), now
             ):
-                return Evaluated(skipped=True)
-            page = _Page(conn=conn, now=now, examples=examples)
+                return EvaluationResult(skipped=True)
+            page = _EvaluationRun(conn=conn, now=now, examples=examples)
             self._enter_all(page, looked, retired)
             records.note_evaluation(
                 conn,
@@ -139,11 +139,13 @@ class AlertBook:
                 closed=len(page.closed),
                 waiting=waiting,
             )
-            return Evaluated(opened=tuple(page.opened), closed=tuple(page.closed))
+            return EvaluationResult(opened=tuple(page.opened), closed=tuple(page.closed))
 
         return transaction(self.engine, work)
 
-    def _enter_all(self, page: _Page, looked: Sequence[RuleMeasures], retired: Sequence[str]) -> None:
+    def _enter_all(
+        self, page: _EvaluationRun, looked: Sequence[RuleMeasures], retired: Sequence[str]
+    ) -> None:
         names = [*(one.rule.name for one in looked), *retired]
         opening = notices.of_opening()
         open_ones = records.open_ones(page.conn, names, noticed=opening, now=page.now)
@@ -161,7 +163,11 @@ class AlertBook:
         records.forget_pending(page.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
-        self, page: _Page, looked: RuleMeasures, open_ones: Sequence[OpenAlert], pending: Sequence[Pending]
+        self,
+        page: _EvaluationRun,
+        looked: RuleMeasures,
+        open_ones: Sequence[OpenAlert],
+        pending: Sequence[PendingAlert],
     ) -> None:
         found = {measure.key: measure for measure in looked.measures}
         still_open = 0
@@ -173,7 +179,7 @@ class AlertBook:
         kept: set[str] = set()
         held_back = 0
         for measure in worst_first(looked.rule, found.values()):
-            run = Run(count=before.get(measure.key, 0))
+            run = TransitionProgress(count=before.get(measure.key, 0))
             run, transition = run.after(judge(looked.rule, measure, is_open=False), looked.rule)
             if not (run.count or transition) or page.is_erased(measure):
                 continue
@@ -192,10 +198,12 @@ class AlertBook:
         if held_back:
             log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
 
-    def _go_on(self, page: _Page, rule: Rule, alert: OpenAlert, measure: Measure | None) -> bool:
+    def _go_on(
+        self, page: _EvaluationRun, rule: AlertRule, alert: OpenAlert, measure: SubjectMeasure | None
+    ) -> bool:
         """Enter what was found of an open alert; return whether it stays open."""
-        verdict = Verdict.GOOD if measure is None else judge(rule, measure, is_open=True)
-        run, transition = Run(is_open=True, count=alert.good).after(verdict, rule)
+        verdict = RuleVerdict.GOOD if measure is None else judge(rule, measure, is_open=True)
+        run, transition = TransitionProgress(is_open=True, count=alert.good).after(verdict, rule)
         records.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
         # The number was erased: the alert has no subject any more.
         if transition or alert.key is None:
@@ -203,10 +211,10 @@ class AlertBook:
             return False
         if not alert.noticed and not alert.silenced:
             # It opened in silence, which is over.
-            notices.add(page.conn, alert.id, Transition.OPENED, self.channels, now=page.now)
+            notices.add(page.conn, alert.id, AlertTransition.OPENED, self.channels, now=page.now)
         return True
 
-    def _open(self, page: _Page, rule: Rule, measure: Measure) -> None:
+    def _open(self, page: _EvaluationRun, rule: AlertRule, measure: SubjectMeasure) -> None:
         evidence = _evidence(measure)
         named = page.examples(page.conn, rule, measure) if page.may_name else None
         if named is not None:
@@ -215,28 +223,28 @@ class AlertBook:
         records.note_value(page.conn, alert.id, measure, good=0, now=page.now)
         records.note(page.conn, alert.id, "opened", now=page.now)
         if alert.silenced:
-            self._note_silence(page, alert, Transition.OPENED)
+            self._note_silence(page, alert, AlertTransition.OPENED)
         else:
-            notices.add(page.conn, alert.id, Transition.OPENED, self.channels, now=page.now)
+            notices.add(page.conn, alert.id, AlertTransition.OPENED, self.channels, now=page.now)
         page.opened.append(alert.id)
 
-    def _close(self, page: _Page, alert: OpenAlert, why: str | None) -> None:
+    def _close(self, page: _EvaluationRun, alert: OpenAlert, why: str | None) -> None:
         records.close(page.conn, alert.id, now=page.now)
         records.note(page.conn, alert.id, "closed", now=page.now, detail=why)
         if alert.silenced:
             # A closing is notified only where the opening was, and the other way round.
             notices.drop_undelivered(page.conn, alert.id)
-            self._note_silence(page, alert, Transition.CLOSED)
+            self._note_silence(page, alert, AlertTransition.CLOSED)
         else:
             notified = notices.notified_channels(page.conn, alert.id)
-            notices.add(page.conn, alert.id, Transition.CLOSED, notified, now=page.now)
+            notices.add(page.conn, alert.id, AlertTransition.CLOSED, notified, now=page.now)
         page.closed.append(alert.id)
 
-    def _note_silence(self, page: _Page, alert: OpenAlert, transition: Transition) -> None:
+    def _note_silence(self, page: _EvaluationRun, alert: OpenAlert, transition: AlertTransition) -> None:
         records.note(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)
 
 
-def _evidence(measure: Measure) -> dict[str, Any]:
+def _evidence(measure: SubjectMeasure) -> dict[str, Any]:
     """Return what an alert opened for: all of one measure, so that its numbers agree with each other."""
     evidence: dict[str, Any] = {
         "value": measure.value,

@@ -19,10 +19,10 @@ from uuid_utils.compat import uuid7
 
 from otpqueue import mail, outbound
 from otpqueue.domain.alert_notices import NoticeText, compose_notice, compose_test_notice, next_try, slack
-from otpqueue.domain.alerts import Alert, Channel
+from otpqueue.domain.alerts import Alert, NotificationChannel
 from otpqueue.operations.recording import record_when_possible
 from otpqueue.store.alerts import notices, records
-from otpqueue.store.alerts.notices import Claimed
+from otpqueue.store.alerts.notices import ClaimedNotice
 from otpqueue.store.engine import connection, run, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import metrics
@@ -38,7 +38,7 @@ _LEASE_S = 120.0
 _BUDGET_S = 30.0
 
 
-class NotDelivered(Exception):
+class NotificationFailed(Exception):
     """A notice did not arrive; `reason` is one word."""
 
     def __init__(self, reason: str) -> None:
@@ -46,22 +46,22 @@ class NotDelivered(Exception):
         super().__init__(reason)
 
 
-class Courier(Protocol):
+class Notifier(Protocol):
     """Delivers notices on one channel."""
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> NotificationChannel:
         """Which."""
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:
-        """Deliver a notice; without an alert it is a test. Raises NotDelivered."""
+        """Deliver a notice; without an alert it is a test. Raises NotificationFailed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToLog:
+class LogNotifier:
     """Writes notices into the log."""
 
-    channel: Channel = Channel.LOG
+    channel: NotificationChannel = NotificationChannel.LOG
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
         """Write one record."""
@@ -85,34 +85,34 @@ class ToLog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToWebhook:
+class WebhookNotifier:
     """Posts notices as Slack takes them."""
 
     post: outbound.Outbound
     url: str
-    channel: Channel = Channel.WEBHOOK
+    channel: NotificationChannel = NotificationChannel.WEBHOOK
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
-        """Post one. Raises NotDelivered."""
+        """Post one. Raises NotificationFailed."""
         headers = {"Content-Type": "application/json", ID_HEADER: str(notice.id)}
         try:
             status = self.post.post(self.url, body=json.dumps(slack(notice)).encode(), headers=headers)
-        except outbound.Undeliverable as error:
-            raise NotDelivered(error.reason) from None
+        except outbound.PostUndeliverable as error:
+            raise NotificationFailed(error.reason) from None
         if not 200 <= status < 300:
-            raise NotDelivered(f"http_{status}")
+            raise NotificationFailed(f"http_{status}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToMail:
+class MailNotifier:
     """Sends notices by e-mail."""
 
     mailer: mail.Mailer
     to: Sequence[str]
-    channel: Channel = Channel.EMAIL
+    channel: NotificationChannel = NotificationChannel.EMAIL
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
-        """Send one. Raises NotDelivered."""
+        """Send one. Raises NotificationFailed."""
         try:
             refused = self.mailer.send(
                 self.to,
@@ -121,17 +121,17 @@ class ToMail:
                 message_id=str(notice.id),
                 at=now,
             )
-        except mail.Undeliverable as error:
-            raise NotDelivered(error.reason) from None
+        except mail.MailUndeliverable as error:
+            raise NotificationFailed(error.reason) from None
         if refused:
             log.warning("alert_mail_refused_for_some", notice_id=str(notice.id), refused=len(refused))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class NotifierTest:
     """What came of a test notice."""
 
-    channel: Channel
+    channel: NotificationChannel
     problem: str | None
     """None if it arrived."""
 
@@ -142,11 +142,11 @@ class NotifyAlerts:
 
     engine: Engine
     vault: Vault
-    couriers: Sequence[Courier]
+    couriers: Sequence[Notifier]
     public_url: str | None = None
 
     @property
-    def channels(self) -> tuple[Channel, ...]:
+    def channels(self) -> tuple[NotificationChannel, ...]:
         """The channels that are set."""
         return tuple(courier.channel for courier in self.couriers)
 
@@ -164,22 +164,22 @@ class NotifyAlerts:
                 arrived += 1
         return arrived
 
-    def test(self, *, by: str, now: datetime) -> list[Tried]:
+    def test(self, *, by: str, now: datetime) -> list[NotifierTest]:
         """Send a test notice on every channel, and say what came of each."""
         tried = []
         for courier in self.couriers:
             problem = None
             try:
                 courier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
-            except NotDelivered as error:
+            except NotificationFailed as error:
                 problem = error.reason
-            tried.append(Tried(channel=courier.channel, problem=problem))
+            tried.append(NotifierTest(channel=courier.channel, problem=problem))
         return tried
 
-    def _claim(self, channel: Channel, now: datetime) -> Claimed | None:
+    def _claim(self, channel: NotificationChannel, now: datetime) -> ClaimedNotice | None:
         return run(self.engine, lambda conn: notices.claim(conn, channel, now=now, lease_s=_LEASE_S))
 
-    def _deliver(self, courier: Courier, claimed: Claimed, now: datetime) -> bool:
+    def _deliver(self, courier: Notifier, claimed: ClaimedNotice, now: datetime) -> bool:
         with connection(self.engine) as conn:
             alert = records.find(conn, claimed.alert_id, now=now, vault=self.vault)
             last = records.values(conn, claimed.alert_id, limit=1)
@@ -194,13 +194,13 @@ class NotifyAlerts:
         )
         try:
             courier.deliver(notice, alert, now=now)
-        except NotDelivered as error:
+        except NotificationFailed as error:
             self._failed(claimed, error.reason, now)
             return False
         self._arrived(claimed, now)
         return True
 
-    def _arrived(self, claimed: Claimed, now: datetime) -> None:
+    def _arrived(self, claimed: ClaimedNotice, now: datetime) -> None:
         def work(conn: Connection) -> None:
             if notices.delivered(conn, claimed, now=now):
                 records.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
@@ -209,7 +209,7 @@ class NotifyAlerts:
         record_when_possible(lambda: transaction(self.engine, work), what="alert_notice", results=1)
         metrics.count(metrics.NOTICES, claimed.channel.value, "delivered")
 
-    def _failed(self, claimed: Claimed, problem: str, now: datetime) -> None:
+    def _failed(self, claimed: ClaimedNotice, problem: str, now: datetime) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         again = next_try(created_at=claimed.created_at, tries=claimed.tries, now=now, jitter=jitter)
 
@@ -234,5 +234,5 @@ class NotifyAlerts:
             log.warning("alert_notice_failed", **record)
 
 
-def _of(claimed: Claimed) -> str:
+def _of(claimed: ClaimedNotice) -> str:
     return f"{claimed.transition} by {claimed.channel}"

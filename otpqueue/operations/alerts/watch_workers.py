@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from otpqueue.domain.alerts import Measure, Rule, breaks
-from otpqueue.domain.heartbeats import Heartbeat, Kind
-from otpqueue.operations.alerts.lifecycle import AlertBook, Evaluated, RuleMeasures
+from otpqueue.domain.alerts import AlertRule, SubjectMeasure, breaks
+from otpqueue.domain.heartbeats import Heartbeat, ProcessKind
+from otpqueue.operations.alerts.lifecycle import AlertStore, EvaluationResult, RuleMeasures
 from otpqueue.operations.alerts.notify import NotifyAlerts
 from otpqueue.store import heartbeats
 from otpqueue.store.engine import connection
@@ -28,8 +28,8 @@ class EvaluateWorkers:
     """Evaluates `workers_silent`: for beat, and for each queue that some worker must serve."""
 
     engine: Engine
-    rules: Mapping[str, Rule]
-    book: AlertBook
+    rules: Mapping[str, AlertRule]
+    book: AlertStore
     queues: Sequence[str]
     notify: NotifyAlerts
     began: datetime
@@ -37,11 +37,11 @@ class EvaluateWorkers:
     worked: dict[str, datetime] = field(default_factory=dict)
     """When this process last saw a working process, by subject. Without one, `began` counts."""
 
-    def __call__(self, *, now: datetime) -> Evaluated:
+    def __call__(self, *, now: datetime) -> EvaluationResult:
         """Evaluate, and deliver notices while something is silent. Raises DatabaseUnavailable."""
         began, rule = time.monotonic(), self.rules[RULE]
         if self.book.is_soon(self.book.last(), now):
-            return Evaluated(skipped=True)
+            return EvaluationResult(skipped=True)
         measures = [] if rule.off else self._measures(now)
         evaluated = self.book.enter(
             [] if rule.off else [RuleMeasures(rule=rule, measures=measures)],
@@ -54,26 +54,26 @@ class EvaluateWorkers:
             self.notify(now=now)
         return evaluated
 
-    def _measures(self, now: datetime) -> list[Measure]:
+    def _measures(self, now: datetime) -> list[SubjectMeasure]:
         with connection(self.engine) as conn:
             signs = heartbeats.living(conn)
-        workers = [one for one in signs if one.kind is Kind.WORKER]
+        workers = [one for one in signs if one.kind is ProcessKind.WORKER]
         return [
-            self._measure(BEAT, [one for one in signs if one.kind is Kind.BEAT], now),
+            self._measure(BEAT, [one for one in signs if one.kind is ProcessKind.BEAT], now),
             *(
                 self._measure(f"queue {queue}", [one for one in workers if queue in one.queues], now)
                 for queue in self.queues
             ),
         ]
 
-    def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> Measure:
+    def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> SubjectMeasure:
         """Return how long no process has worked; one that cannot reach the broker does not work."""
         for one in signs:
             worked_at = now - timedelta(seconds=one.idle_s)
             self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))
         silent_s = (now - self.worked.get(subject, self.began)).total_seconds()
         living = [one for one in signs if one.lives]
-        return Measure(
+        return SubjectMeasure(
             subject=subject,
             value=max(silent_s, 0),
             sample=len(living),

@@ -11,18 +11,18 @@ import phonenumbers
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.guard import Policy, budget
+from otpqueue.domain.guard import GuardPolicy, budget
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.guard import reports
-from otpqueue.store.guard.reports import BlockSums, Excepted, Refusals
+from otpqueue.store.guard.reports import BlockSums, GuardException, RefusalCount
 
 LONGEST = timedelta(days=90)
 _PATIENCE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class GuardReportLine:
     """A country or a block in the report."""
 
     subject: str
@@ -41,33 +41,33 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class GuardReport:
     """How countries and blocks did, those with the most refused tries and unverified sends first."""
 
     since: datetime
-    countries: list[Line]
-    blocks: list[Line]
+    countries: list[GuardReportLine]
+    blocks: list[GuardReportLine]
     reasons: dict[tuple[str, str], int]
     """Refused tries by mode and reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardDesk:
+class GuardAdmin:
     """Reports on the guard and keeps its exceptions."""
 
     engine: Engine
-    policy: Policy
+    policy: GuardPolicy
 
-    def report(self, *, since: datetime, now: datetime, country: str | None = None) -> Report:
+    def report(self, *, since: datetime, now: datetime, country: str | None = None) -> GuardReport:
         """Return what happened since then (whole hours), of one country or all.
 
         Raises DatabaseUnavailable.
         """
 
-        def read(conn: Connection) -> Report:
+        def read(conn: Connection) -> GuardReport:
             allow_time(conn, _PATIENCE_S)  # it may read 14 days of a busy deployment
             sums = reports.blocks(conn, since=since, now=now, country=country)
-            return Report(
+            return GuardReport(
                 since=since,
                 countries=self._countries(sums),
                 blocks=_worst_first([self._line(one) for one in sums]),
@@ -76,7 +76,7 @@ class GuardDesk:
 
         return transaction(self.engine, read)
 
-    def decisions(self, *, since: datetime, limit: int) -> list[Refusals]:
+    def decisions(self, *, since: datetime, limit: int) -> list[RefusalCount]:
         """Return the newest refusals, real ones and those of shadow mode. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return reports.refusals(conn, since=since, limit=limit)
@@ -98,14 +98,14 @@ class GuardDesk:
         with connection(self.engine) as conn:
             return reports.disallow(conn, _checked(subject))
 
-    def exceptions(self, *, now: datetime) -> list[Excepted]:
+    def exceptions(self, *, now: datetime) -> list[GuardException]:
         """Return the exceptions in force. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return reports.exceptions(conn, now=now)
 
-    def _line(self, one: BlockSums) -> Line:
+    def _line(self, one: BlockSums) -> GuardReportLine:
         may = budget(self.policy.block_floor, self.policy.share, one.best_day) if one.best_day else 1
-        return Line(
+        return GuardReportLine(
             subject=one.block,
             blocks=1,
             sent=one.sent,
@@ -115,13 +115,13 @@ class GuardDesk:
             budget=may,
         )
 
-    def _countries(self, sums: list[BlockSums]) -> list[Line]:
+    def _countries(self, sums: list[BlockSums]) -> list[GuardReportLine]:
         by_country: dict[str, list[BlockSums]] = defaultdict(list)
         for one in sums:
             by_country[one.country].append(one)
         return _worst_first(
             [
-                Line(
+                GuardReportLine(
                     subject=country,
                     blocks=len(ones),
                     sent=sum(one.sent for one in ones),
@@ -135,7 +135,7 @@ class GuardDesk:
         )
 
 
-def _worst_first(lines: list[Line]) -> list[Line]:
+def _worst_first(lines: list[GuardReportLine]) -> list[GuardReportLine]:
     return sorted(lines, key=lambda line: (-line.refused, line.verified - line.sent, line.subject))
 
 

@@ -15,13 +15,22 @@ from sqlalchemy import Engine
 
 from otpqueue.domain import guard as rules
 from otpqueue.domain.errors import DatabaseUnavailable, DestinationPaused
-from otpqueue.domain.guard import Batch, Counted, Decision, Mode, Policy, Send, Standing, Why
+from otpqueue.domain.guard import (
+    BatchSend,
+    CountedAs,
+    CountedSend,
+    GuardBatch,
+    GuardDecision,
+    GuardMode,
+    GuardPolicy,
+    GuardReason,
+)
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.operations.admission.applicant import Applicant, Undo
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection
 from otpqueue.store.guard import tallies
-from otpqueue.store.guard.tallies import ClaimedSend, GuardQuestion, Subject, Taken
+from otpqueue.store.guard.tallies import ClaimedSend, GuardCount, GuardQuestion, GuardSubject
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
@@ -46,27 +55,27 @@ class PumpingGuard:
     """
 
     engine: Engine
-    mode: Mode
-    policy: Policy
+    mode: GuardMode
+    policy: GuardPolicy
 
     def block(self, applicant: Applicant) -> str | None:
         """Return the block to store with a request; None where the guard does not count it."""
-        if self.mode is Mode.OFF or applicant.is_test:
+        if self.mode is GuardMode.OFF or applicant.is_test:
             return None
         return rules.block_of(applicant.number.digits)
 
     def question(self, applicant: Applicant) -> GuardQuestion | None:
         """Return what a request must ask the guard when it is stored; None where that is nothing."""
-        if self.mode is not Mode.ENFORCE or applicant.is_test:
+        if self.mode is not GuardMode.ENFORCE or applicant.is_test:
             return None
         subject = _subject(applicant)
         return GuardQuestion(country=subject.country, digits=subject.digits, policy=self._policy_json)
 
-    def count_allowed(self, taken: Taken) -> None:
+    def count_allowed(self, taken: GuardCount) -> None:
         """Count a decision that let a request be stored."""
         _count_decisions(self.mode, allowed=True, why=rules.decide(self.policy, taken.facts).why)
 
-    def ask_again(self, applicant: Applicant, question: GuardQuestion, taken: Taken) -> GuardQuestion:
+    def ask_again(self, applicant: Applicant, question: GuardQuestion, taken: GuardCount) -> GuardQuestion:
         """Return the next question about a request that the first one did not count.
 
         It is the chance of a new block, or others were quicker. Raises DestinationPaused for a send that is
@@ -76,23 +85,25 @@ class PumpingGuard:
         if not decision.allowed:
             _count_decisions(self.mode, allowed=False, why=decision.why)
             self._refuse(applicant, _subject(applicant), taken, decision)
-        return replace(question, chances=decision.standing is Standing.NEW)
+        return replace(question, chances=decision.standing is CountedAs.NEW)
 
     def take(self, applicant: Applicant) -> Undo:
         """Count the send of a resend in enforce mode. Raises DestinationPaused, DatabaseUnavailable."""
         subject = _subject(applicant)
-        if self.mode is not Mode.ENFORCE:
-            applicant.notes.guard = None if self.mode is Mode.OFF else Counted(block=subject.block)
+        if self.mode is not GuardMode.ENFORCE:
+            applicant.notes.guard = None if self.mode is GuardMode.OFF else CountedSend(block=subject.block)
             return _nothing
         taken, decision = self._decide(applicant, subject)
         _count_decisions(self.mode, allowed=decision.allowed, why=decision.why)
         if not decision.allowed:
             self._refuse(applicant, subject, taken, decision)
-        counted = Counted(block=subject.block, standing=decision.standing, at=taken.counted_at)
+        counted = CountedSend(block=subject.block, standing=decision.standing, at=taken.counted_at)
         applicant.notes.guard = counted
-        return partial(self._give_back, subject, chance=counted.standing is Standing.NEW, at=taken.counted_at)
+        return partial(
+            self._give_back, subject, chance=counted.standing is CountedAs.NEW, at=taken.counted_at
+        )
 
-    def _decide(self, applicant: Applicant, subject: Subject) -> tuple[Taken, Decision]:
+    def _decide(self, applicant: Applicant, subject: GuardSubject) -> tuple[GuardCount, GuardDecision]:
         """Return the decision, counted if it allows the send.
 
         One statement, unless the send is the chance of a new block or others are quicker. A flood of refused
@@ -111,14 +122,16 @@ class PumpingGuard:
             decision = rules.decide(self.policy, taken.facts)
             if taken.counted or not decision.allowed:
                 return taken, decision
-            chances = decision.standing is Standing.NEW
-        return taken, replace(decision, allowed=False, why=Why.BLOCK_BUDGET, standing=Standing.REFUSED)
+            chances = decision.standing is CountedAs.NEW
+        return taken, replace(
+            decision, allowed=False, why=GuardReason.BLOCK_BUDGET, standing=CountedAs.REFUSED
+        )
 
     @cached_property
     def _policy_json(self) -> str:
         return tallies.policy_as_json(self.policy)
 
-    def _give_back(self, subject: Subject, *, chance: bool, at: datetime) -> None:
+    def _give_back(self, subject: GuardSubject, *, chance: bool, at: datetime) -> None:
         # What stays counted is so for a day.
         try:
             with connection(self.engine) as conn:
@@ -126,7 +139,9 @@ class PumpingGuard:
         except DatabaseUnavailable:
             log.warning("guard_not_given_back", country=subject.country)
 
-    def _refuse(self, applicant: Applicant, subject: Subject, taken: Taken, decision: Decision) -> None:
+    def _refuse(
+        self, applicant: Applicant, subject: GuardSubject, taken: GuardCount, decision: GuardDecision
+    ) -> None:
         """Store a refusal and raise it."""
         tallies.note_refusal(
             self.engine,
@@ -148,7 +163,7 @@ class GuardClaims:
     are left alone.
     """
 
-    def __init__(self, *, engine: Engine, vault: Vault, policy: Policy) -> None:
+    def __init__(self, *, engine: Engine, vault: Vault, policy: GuardPolicy) -> None:
         self._engine, self._vault, self._policy = engine, vault, policy
         self._missed: deque[Claim] = deque()
 
@@ -180,7 +195,7 @@ class GuardClaims:
     def _decide(self, claims: Sequence[Claim], now: datetime) -> None:
         claimed = [self._claimed(claim) for claim in claims]
         facts = tallies.claim_facts(self._engine, claimed, now=now)
-        batch = Batch(
+        batch = GuardBatch(
             self._policy,
             numbers=facts.numbers,
             tallies=facts.tallies,
@@ -189,7 +204,7 @@ class GuardClaims:
             now=now,
         )
         decided = [(one, batch.decide(one.send)) for one in claimed]
-        counted = tallies.count_claims(self._engine, decided, mode=Mode.SHADOW, now=now)
+        counted = tallies.count_claims(self._engine, decided, mode=GuardMode.SHADOW, now=now)
         made = [
             (str(claim.client_id), claim.country or NO_COUNTRY, decision)
             for claim, (_, decision) in zip(claims, decided, strict=True)
@@ -197,10 +212,10 @@ class GuardClaims:
         ]
         verdicts = Counter((decision.allowed, decision.why) for _, _, decision in made)
         for (allowed, why), sends in verdicts.items():
-            _count_decisions(Mode.SHADOW, allowed=allowed, why=why, by=sends)
+            _count_decisions(GuardMode.SHADOW, allowed=allowed, why=why, by=sends)
         refused = Counter((client, country, one.why) for client, country, one in made if not one.allowed)
         for (client, country, why), sends in refused.items():
-            _log_refused(client, country, why, mode=Mode.SHADOW, sends=sends)
+            _log_refused(client, country, why, mode=GuardMode.SHADOW, sends=sends)
 
     def _claimed(self, claim: Claim) -> ClaimedSend:
         # While the look-up key is being replaced, rows of the number may have either hash.
@@ -211,7 +226,7 @@ class GuardClaims:
             number_hashes=(
                 self._vault.number_hashes(f"+{claim.digits}") if replacing else [claim.number_hash]
             ),
-            send=Send(
+            send=BatchSend(
                 digits=claim.digits,
                 block=claim.guard_block or rules.block_of(claim.digits),
                 country=claim.country or NO_COUNTRY,
@@ -225,9 +240,9 @@ def _is_uncounted(claim: Claim) -> bool:
     return claim.guard_block is not None and claim.guard_counted < claim.sends and not claim.is_test
 
 
-def _subject(applicant: Applicant) -> Subject:
+def _subject(applicant: Applicant) -> GuardSubject:
     digits = applicant.number.digits
-    return Subject(
+    return GuardSubject(
         block=rules.block_of(digits),
         country=applicant.number.country or NO_COUNTRY,
         digits=digits,
@@ -236,12 +251,12 @@ def _subject(applicant: Applicant) -> Subject:
     )
 
 
-def _count_decisions(mode: Mode, *, allowed: bool, why: Why, by: int = 1) -> None:
+def _count_decisions(mode: GuardMode, *, allowed: bool, why: GuardReason, by: int = 1) -> None:
     verdict = "allowed" if allowed else "refused"
     metrics.count(metrics.GUARD_DECISIONS, mode.value, verdict, why.value, by=by)
 
 
-def _log_refused(client_id: str, country: str, why: Why, *, mode: Mode, sends: int) -> None:
+def _log_refused(client_id: str, country: str, why: GuardReason, *, mode: GuardMode, sends: int) -> None:
     log.info(
         "guard_refused", client_id=client_id, mode=mode.value, why=why.value, country=country, sends=sends
     )

@@ -21,7 +21,7 @@ from otpqueue.store import clients
 from otpqueue.store.engine import allow_time, transaction
 from otpqueue.store.privacy import rehashing
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.privacy.rehashing import Step
+from otpqueue.store.privacy.rehashing import RehashStep
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
 
@@ -38,7 +38,7 @@ _PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyUse:
+class OldKeyUse:
     """Something that the old look-up key is still needed for."""
 
     what: str
@@ -51,7 +51,7 @@ class KeyUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashed:
+class HashKeyReport:
     """What the old look-up key is still needed for."""
 
     numbers: Mapping[str, int]
@@ -60,7 +60,7 @@ class Hashed:
     """Live requests bound to a session by such a hash: they end within minutes."""
     api_keys: tuple[str, ...]
     """Prefixes of API keys in force that have not been used since."""
-    uses: tuple[KeyUse, ...]
+    uses: tuple[OldKeyUse, ...]
     """All of that and what else there is, with until when, and what to do."""
 
     @property
@@ -91,7 +91,9 @@ class RotateHash:
         """Whether there is an old key beside the new one."""
         return len(self.vault.marks) > 1
 
-    def __call__(self, *, progress: Progress, batch: int = BATCH, drop_unknown: bool = False) -> Hashed:
+    def __call__(
+        self, *, progress: Progress, batch: int = BATCH, drop_unknown: bool = False
+    ) -> HashKeyReport:
         """Hash every number anew that is under the old key, in every table; return what needs that key yet.
 
         In steps of `batch` rows, a transaction each; traffic goes on beside it. A number that stands
@@ -109,36 +111,38 @@ class RotateHash:
         log.info("numbers_rehashed", left=dict(left.numbers), needed=left.needed)
         return left
 
-    def look(self) -> Hashed:
+    def look(self) -> HashKeyReport:
         """Return what the old key is needed for, and change nothing. Raises DatabaseUnavailable."""
         return self._look(note=False)
 
-    def _look(self, *, note: bool) -> Hashed:
-        def work(conn: Connection) -> tuple[Hashed, dict[UUID, Quotas]]:
+    def _look(self, *, note: bool) -> HashKeyReport:
+        def work(conn: Connection) -> tuple[HashKeyReport, dict[UUID, Quotas]]:
             return self._stored(conn), clients.own_quotas(conn)
 
         stored, own = self._long(work)
         return replace(stored, uses=(*stored.uses, *self._in_redis(own, note=note)))
 
-    def _stored(self, conn: Connection) -> Hashed:
+    def _stored(self, conn: Connection) -> HashKeyReport:
         old = self.vault.marks[1:]
         if not old:
-            return Hashed(numbers=self._count(conn), live_sessions=0, api_keys=(), uses=())
+            return HashKeyReport(numbers=self._count(conn), live_sessions=0, api_keys=(), uses=())
         numbers, sessions = self._count(conn), rehashing.live_sessions(conn, old)
         keys = rehashing.keys_in_force(conn, old)
         repeated = rehashing.idempotency_keys_in_force(conn, old)
         addresses = rehashing.addresses_in_force(conn, old, guesses=self.guesses)
         uses = [
             *(self._of_table(conn, holding) for holding in _HASHED if numbers[holding.table.name]),
-            KeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait some minutes"),
-            KeyUse(what="idempotency keys", rows=repeated.rows, until=repeated.until, todo=_WAIT),
-            KeyUse(what="counts of addresses", rows=addresses.rows, until=addresses.until, todo=_WAIT),
+            OldKeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait some minutes"),
+            OldKeyUse(what="idempotency keys", rows=repeated.rows, until=repeated.until, todo=_WAIT),
+            OldKeyUse(what="counts of addresses", rows=addresses.rows, until=addresses.until, todo=_WAIT),
             *(
-                KeyUse(what=f"API key {prefix}", rows=1, until=expires, todo="use it once, or make another")
+                OldKeyUse(
+                    what=f"API key {prefix}", rows=1, until=expires, todo="use it once, or make another"
+                )
                 for prefix, expires in keys.items()
             ),
         ]
-        return Hashed(
+        return HashKeyReport(
             numbers=numbers,
             live_sessions=sessions,
             api_keys=tuple(keys),
@@ -149,25 +153,27 @@ class RotateHash:
         old = self.vault.marks[1:]
         return {holding.table.name: rehashing.count(conn, holding, old) for holding in _HASHED}
 
-    def _of_table(self, conn: Connection, holding: Holding) -> KeyUse:
+    def _of_table(self, conn: Connection, holding: Holding) -> OldKeyUse:
         old = self.vault.marks[1:]
         todo = _OF_KEPT if holding.on_erase is OnErase.KEPT else _OF_OTHERS
-        return KeyUse(
+        return OldKeyUse(
             what=holding.table.name,
             rows=rehashing.count(conn, holding, old),
             until=rehashing.last_of(conn, holding, old, retention=self.retention),
             todo=_OF_SEALED if holding.sealed else todo,
         )
 
-    def _in_redis(self, own: Mapping[UUID, Quotas], *, note: bool) -> Iterator[KeyUse]:
+    def _in_redis(self, own: Mapping[UUID, Quotas], *, note: bool) -> Iterator[OldKeyUse]:
         for nth in range(1, len(self.vault.marks)):
             try:
                 left = self.limits.under(nth, own, now=clock.now(), note=note)
             except LimitsUnavailable:
-                yield KeyUse(what="limit windows", rows=None, until=None, todo="ask again once Redis answers")
+                yield OldKeyUse(
+                    what="limit windows", rows=None, until=None, todo="ask again once Redis answers"
+                )
                 continue
             if left.windows:
-                yield KeyUse(what="limit windows", rows=left.windows, until=left.until, todo=_WAIT)
+                yield OldKeyUse(what="limit windows", rows=left.windows, until=left.until, todo=_WAIT)
 
     def _rehash(self, mark: bytes, batch: int, progress: Progress) -> None:
         """Pass over what is sealed until none is left but those whose number cannot be read."""
@@ -181,7 +187,7 @@ class RotateHash:
                 return
             time.sleep(_PAUSE_S)
 
-    def _steps(self, mark: bytes, batch: int) -> Iterator[Step]:
+    def _steps(self, mark: bytes, batch: int) -> Iterator[RehashStep]:
         for holding in rehashing.SEALED:
             work = partial(rehashing.rehash, holding=holding, mark=mark, limit=batch, vault=self.vault)
             step = transaction(self.engine, partial(work, after=None))

@@ -15,7 +15,7 @@ from otpqueue.domain.limits import GuessPolicy
 from otpqueue.operations.privacy.count_seals import CountSeals
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.privacy import resealing, seal_counts
-from otpqueue.store.privacy.resealing import Step
+from otpqueue.store.privacy.resealing import ResealStep
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
 
@@ -29,7 +29,7 @@ _PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sealed:
+class SealKeyReport:
     """How the stored numbers are sealed."""
 
     counts: Mapping[str, int]
@@ -54,7 +54,7 @@ class RotateSeal:
     vault: Vault
     guesses: GuessPolicy
 
-    def __call__(self, *, progress: Progress, batch: int = BATCH) -> Sealed:
+    def __call__(self, *, progress: Progress, batch: int = BATCH) -> SealKeyReport:
         """Seal every number anew that is not sealed with the first key; return how they are sealed now.
 
         In steps of `batch` rows, a transaction each; claims and checks go on beside it. Numbers whose key is
@@ -70,20 +70,20 @@ class RotateSeal:
         sealed = self.look()
         if any(before.get(key_id) for key_id in older):
             log.info("numbers_resealed", key_id=current, before=before, after=dict(sealed.counts))
-        return Sealed(
+        return SealKeyReport(
             counts=sealed.counts,
             unopened={key_id: count for key_id, count in unopened.items() if count},
             removable=sealed.removable,
             seals=sealed.seals,
         )
 
-    def look(self) -> Sealed:
+    def look(self) -> SealKeyReport:
         """Return how the numbers are sealed, and change nothing. Raises DatabaseUnavailable."""
         counts = self._counts()
         removable = tuple(key_id for key_id in self.vault.seal_key_ids[1:] if not counts.get(key_id))
         with connection(self.engine) as conn:
             seals = seal_counts.counts(conn)
-        return Sealed(counts=counts, unopened={}, removable=removable, seals=seals)
+        return SealKeyReport(counts=counts, unopened={}, removable=removable, seals=seals)
 
     def missing(self) -> Mapping[str, int]:
         """Return how many numbers are sealed with each key that OTPQUEUE_SEAL_KEYS lacks.
@@ -131,7 +131,7 @@ class RotateSeal:
             time.sleep(_PAUSE_S)
         return unopened
 
-    def _steps(self, key_id: str, batch: int) -> Iterator[Step]:
+    def _steps(self, key_id: str, batch: int) -> Iterator[ResealStep]:
         for holding in resealing.SEALED:
             work = partial(resealing.reseal, holding=holding, key_id=key_id, limit=batch, vault=self.vault)
             step = transaction(self.engine, partial(work, after=None))

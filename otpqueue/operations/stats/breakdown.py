@@ -10,8 +10,8 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from otpqueue.domain.guard import Mode
-from otpqueue.domain.stats import Dimension, Metric, Sum, Tally
+from otpqueue.domain.guard import GuardMode
+from otpqueue.domain.stats import Dimension, Metric, MetricSum, MetricTally
 from otpqueue.operations.admission.stop_sending import SendingStatus, SendingSwitch
 from otpqueue.store.engine import connection
 from otpqueue.store.guard import reports
@@ -24,11 +24,11 @@ _METRICS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class BreakdownRow:
     """A country or a client."""
 
     name: str
-    tally: Tally
+    tally: MetricTally
     guard_refused: int
     """Tries that the pumping guard refused, or would have refused in shadow mode."""
     let_through_until: datetime | None
@@ -50,14 +50,14 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TellGroups:
+class ReadBreakdown:
     """Tells how countries or clients do."""
 
     engine: Engine
     switch: SendingSwitch
-    guard: Mode
+    guard: GuardMode
 
-    def __call__(self, by: Dimension, *, lasting: timedelta, now: datetime) -> list[Group]:
+    def __call__(self, by: Dimension, *, lasting: timedelta, now: datetime) -> list[BreakdownRow]:
         """Return every group of which anything was counted in the time before now.
 
         Raises DatabaseUnavailable.
@@ -75,20 +75,20 @@ class TellGroups:
 
 def _grouped(
     by: Dimension,
-    sums: list[Sum],
+    sums: list[MetricSum],
     refused: Mapping[str, int],
     excepted: Mapping[str, datetime],
     sending: SendingStatus,
-) -> list[Group]:
-    of_each: dict[str, list[Sum]] = defaultdict(list)
+) -> list[BreakdownRow]:
+    of_each: dict[str, list[MetricSum]] = defaultdict(list)
     for one in sums:
         of_each[one.key[0]].append(one)
     stopped = {stop.what for stop in sending.stops}
     lines = {line.what: line for line in sending.lines}
     return [
-        Group(
+        BreakdownRow(
             name=name,
-            tally=Tally(of_each.get(name, ())),
+            tally=MetricTally(of_each.get(name, ())),
             guard_refused=refused.get(name, 0),
             let_through_until=excepted.get(name),
             stopped=f"{by.value} {name}" in stopped,

@@ -15,10 +15,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.caps import Scope
-from otpqueue.domain.circuit import State
-from otpqueue.domain.heartbeats import Heartbeat, Kind, Life, life_of, widest_skew_s
-from otpqueue.domain.stats import HISTOGRAMS, RECENT_WINDOW, Metric, Tally
+from otpqueue.domain.caps import CapScope
+from otpqueue.domain.circuit import CircuitState
+from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, life_of, widest_skew_s
+from otpqueue.domain.stats import HISTOGRAMS, RECENT_WINDOW, Metric, MetricTally
 from otpqueue.jobs import QUEUES
 from otpqueue.store import heartbeats, queue, stops
 from otpqueue.store.alerts import records
@@ -46,7 +46,7 @@ _EVENTS = (
 )
 
 
-class Recent(Generic[T]):
+class CachedReading(Generic[T]):
     """What a look at something has found, taken at most every `kept_s` seconds. Thread-safe.
 
     The look is taken in a thread, and not waited for longer than `wait_s`: there is one at a time, so one
@@ -85,11 +85,11 @@ class Recent(Generic[T]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakeReadings:
+class ReadGauges:
     """Takes readings. Never raises for what is down, nor waits for it."""
 
-    from_database: Recent[Sequence[Reading]]
-    circuit: Callable[[], State]
+    from_database: CachedReading[Sequence[Reading]]
+    circuit: Callable[[], CircuitState]
     """Raises RedisError."""
 
     def __call__(self) -> list[Reading]:
@@ -103,7 +103,7 @@ class TakeReadings:
             now = self.circuit()
         except RedisError:
             return [(metrics.REDIS_UP, {(): 0.0})]
-        states = {(state.value,): float(state is now) for state in State}
+        states = {(state.value,): float(state is now) for state in CircuitState}
         return [(metrics.REDIS_UP, {(): 1.0}), (metrics.CIRCUIT, states)]
 
 
@@ -129,8 +129,8 @@ def _of_processes(conn: Connection) -> list[Reading]:
     found = Counter((one.kind, life_of(one)) for one in living)
     lives = {
         (kind.value, life.name.lower()): float(found[kind, life])
-        for kind in Kind
-        for life in (Life.RUNNING, Life.STARTING, Life.CUT_OFF)
+        for kind in ProcessKind
+        for life in (Liveness.RUNNING, Liveness.STARTING, Liveness.CUT_OFF)
     }
     workers = {(queue,): float(_workers_of(queue, living)) for queue in QUEUES}
     skew_s = widest_skew_s(living)
@@ -142,12 +142,12 @@ def _of_processes(conn: Connection) -> list[Reading]:
 
 
 def _workers_of(queue: str, living: Sequence[Heartbeat]) -> int:
-    return sum(one.kind is Kind.WORKER and one.works and queue in one.queues for one in living)
+    return sum(one.kind is ProcessKind.WORKER and one.works and queue in one.queues for one in living)
 
 
 def _of_stops(conn: Connection) -> Reading:
     scopes = Counter(one.scope for one in stops.in_force(conn))
-    return metrics.STOPPED, {(scope.value,): float(scopes[scope]) for scope in Scope}
+    return metrics.STOPPED, {(scope.value,): float(scopes[scope]) for scope in CapScope}
 
 
 def _of_alerts(conn: Connection) -> Reading:
@@ -157,7 +157,7 @@ def _of_alerts(conn: Connection) -> Reading:
 
 def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
     since = reports.start_of_window(now, RECENT_WINDOW)
-    tally = Tally(reports.sums(conn, since=since, until=now))
+    tally = MetricTally(reports.sums(conn, since=since, until=now))
     waiting_since = reports.waiting_since(conn)
     waiting_s = (now - waiting_since).total_seconds() if waiting_since else 0.0
     latencies = {

@@ -9,13 +9,13 @@ from enum import Enum
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.alerts import Rule
-from otpqueue.domain.stats import RECENT_WINDOW, Metric, Point, Tally
+from otpqueue.domain.alerts import AlertRule
+from otpqueue.domain.stats import RECENT_WINDOW, Metric, MetricPoint, MetricTally
 from otpqueue.operations.admission.stop_sending import SendingStatus, SendingSwitch
-from otpqueue.operations.health import CheckHealth, Healthy
+from otpqueue.operations.health import CheckHealth, HealthStatus
 from otpqueue.store import queue
 from otpqueue.store.engine import connection
-from otpqueue.store.queue import Depth
+from otpqueue.store.queue import QueueDepth
 from otpqueue.store.stats import reports
 
 AN_HOUR = timedelta(hours=1)
@@ -32,7 +32,7 @@ COMPARED_RULES = ("success_rate", "delivery_rate", "check_failures")
 window would contradict an open alert."""
 
 
-class Span(Enum):
+class ChartSpan(Enum):
     """The length and the steps of the dashboard's charts."""
 
     HOUR = ("1h", timedelta(minutes=60), timedelta(minutes=1))
@@ -55,10 +55,10 @@ class Comparison:
     """Counts of a window that ends now, and of the same window an hour ago."""
 
     window: timedelta
-    now: Tally
+    now: MetricTally
     minutes: float
     """The length of the window with its running minute."""
-    before: Tally
+    before: MetricTally
     minutes_before: float
 
 
@@ -66,14 +66,14 @@ class Comparison:
 class Overview:
     """The state of the service at one moment."""
 
-    healthy: Healthy
-    queue: Depth
+    healthy: HealthStatus
+    queue: QueueDepth
     sending: SendingStatus
     recent: Comparison
     """Of RECENT_WINDOW."""
     of_rules: Mapping[str, Comparison]
     """Of the windows of the alert rules in `COMPARED_RULES`, by rule."""
-    points: tuple[Point, ...]
+    points: tuple[MetricPoint, ...]
     """What was counted in each step of the span."""
     counted_until: datetime | None
     """Events since this minute are not all counted yet; None if they are."""
@@ -87,15 +87,15 @@ class Overview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TellOverview:
+class ReadOverview:
     """Reads the overview."""
 
     engine: Engine
     switch: SendingSwitch
     health: CheckHealth
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, AlertRule]
 
-    def __call__(self, span: Span, *, now: datetime) -> Overview:
+    def __call__(self, span: ChartSpan, *, now: datetime) -> Overview:
         """Return the overview. Raises DatabaseUnavailable."""
         times = span.times(now)
         windows = {rule: self.rules[rule].window for rule in COMPARED_RULES}
@@ -123,7 +123,7 @@ def _compare(conn: Connection, window: timedelta, now: datetime) -> Comparison:
     # Without its running minute, of which the whole is counted an hour later.
     until_before = now.replace(second=0, microsecond=0) - AN_HOUR
     tally, before = (
-        Tally(reports.sums(conn, since=begin, until=end, metrics=_COMPARED))
+        MetricTally(reports.sums(conn, since=begin, until=end, metrics=_COMPARED))
         for begin, end in ((since, now), (since - AN_HOUR, until_before))
     )
     return Comparison(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.stats import Dimension, Metric, Sum, Tally
+from otpqueue.domain.stats import Dimension, Metric, MetricSum, MetricTally
 from otpqueue.store import clients
 from otpqueue.store.engine import allow_time, transaction
 from otpqueue.store.stats import reports
@@ -21,16 +21,16 @@ _PATIENCE_S = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class StatisticsGroup:
     """What was counted of one group."""
 
     key: tuple[str, ...]
     """Its values of the dimensions asked for."""
-    tally: Tally
+    tally: MetricTally
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StatisticsReport:
     """What was counted in a window."""
 
     since: datetime
@@ -38,17 +38,17 @@ class Report:
     """The end of the running step, which is not over."""
     step: timedelta
     by: tuple[Dimension, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[StatisticsGroup, ...]
     """Those that asked for most first, a bounded number; none where no dimension was asked for."""
     left_out: int
     """How many groups there are besides."""
-    all: Tally
+    all: MetricTally
     waiting_since: datetime | None
     """The minute of the oldest event that is not added up yet; None if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TellStatistics:
+class ReadStatistics:
     """Tells statistics."""
 
     engine: Engine
@@ -64,7 +64,7 @@ class TellStatistics:
         client: str | None = None,
         country: str | None = None,
         now: datetime,
-    ) -> Report:
+    ) -> StatisticsReport:
         """Return what was counted in the whole steps of a window and in the running one after them.
 
         Steps are minutes in a window of up to six hours, hours in a longer one.
@@ -77,7 +77,7 @@ class TellStatistics:
         until = reports.floor_to_step(now, step) + step
         since = reports.start_of_window(now, window)
 
-        def read(conn: Connection) -> tuple[list[Sum], datetime | None]:
+        def read(conn: Connection) -> tuple[list[MetricSum], datetime | None]:
             allow_time(conn, _PATIENCE_S)
             reports.give_room(conn)
             if client is not None and clients.find_client(conn, client) is None:
@@ -88,21 +88,21 @@ class TellStatistics:
 
         sums, waiting_since = transaction(self.engine, read)
         groups = _groups(sums) if by else []
-        return Report(
+        return StatisticsReport(
             since=since,
             until=until,
             step=step,
             by=tuple(by),
             groups=tuple(groups[: self.groups_at_most]),
             left_out=max(len(groups) - self.groups_at_most, 0),
-            all=Tally(sums),
+            all=MetricTally(sums),
             waiting_since=waiting_since,
         )
 
 
-def _groups(sums: Sequence[Sum]) -> list[Group]:
-    by_key: dict[tuple[str, ...], list[Sum]] = defaultdict(list)
+def _groups(sums: Sequence[MetricSum]) -> list[StatisticsGroup]:
+    by_key: dict[tuple[str, ...], list[MetricSum]] = defaultdict(list)
     for one in sums:
         by_key[one.key].append(one)
-    groups = [Group(key=key, tally=Tally(ones)) for key, ones in by_key.items()]
+    groups = [StatisticsGroup(key=key, tally=MetricTally(ones)) for key, ones in by_key.items()]
     return sorted(groups, key=lambda group: (-group.tally.n(Metric.REQUESTED), group.key))

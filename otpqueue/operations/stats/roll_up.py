@@ -47,10 +47,10 @@ class RollUp:
                 return events
             after = batch.last
 
-    def _batch_after(self, after: int) -> roll_up.Batch:
-        def work(conn: Connection) -> roll_up.Batch:
+    def _batch_after(self, after: int) -> roll_up.RollUpBatch:
+        def work(conn: Connection) -> roll_up.RollUpBatch:
             if not roll_up.take_turn(conn):
-                return roll_up.Batch(events=0, last=None)
+                return roll_up.RollUpBatch(events=0, last=None)
             allow_time(conn, _PATIENCE_S)
             return roll_up.roll_up(conn, after=after, limit=self.batch)
 

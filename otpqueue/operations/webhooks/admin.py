@@ -15,16 +15,16 @@ from uuid_utils.compat import uuid7
 
 from otpqueue.domain import webhooks as domain
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.webhooks import Answer, State
-from otpqueue.operations.webhooks.send import Post, deliver
-from otpqueue.outbound import Undeliverable
+from otpqueue.domain.webhooks import WebhookResponse, WebhookState
+from otpqueue.operations.webhooks.send import PostFunction, deliver
+from otpqueue.outbound import PostUndeliverable
 from otpqueue.store import clients
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.store.webhooks import deliveries as webhook_deliveries
 from otpqueue.store.webhooks import endpoints
-from otpqueue.store.webhooks.deliveries import Stored
-from otpqueue.store.webhooks.endpoints import Endpoint
+from otpqueue.store.webhooks.deliveries import StoredDelivery
+from otpqueue.store.webhooks.endpoints import WebhookEndpoint
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -38,7 +38,7 @@ _WHY_REFUSED = {
 }
 
 
-class Outbound(Post, Protocol):
+class WebhookPoster(PostFunction, Protocol):
     """What posts to a receiver, and says what it would not post to."""
 
     def check(self, url: str) -> None:
@@ -46,10 +46,10 @@ class Outbound(Post, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class WebhookTest:
     """What came of a test."""
 
-    answer: Answer
+    answer: WebhookResponse
     seconds: float
 
 
@@ -59,7 +59,7 @@ class Webhooks:
 
     engine: Engine
     vault: Vault
-    outbound: Outbound
+    outbound: WebhookPoster
     wake: Callable[[], bool]
 
     def set(self, client: str, url: str, *, events: Sequence[str], now: datetime) -> str | None:
@@ -69,7 +69,7 @@ class Webhooks:
         """
         try:
             self.outbound.check(url)
-        except Undeliverable as problem:
+        except PostUndeliverable as problem:
             raise InvalidRequest([FieldError("url", _WHY_REFUSED[problem.reason])]) from None
         wanted = domain.events(events)
         client_id = self._client_id(client)
@@ -90,18 +90,18 @@ class Webhooks:
         log.info("webhook_set", client_id=str(client_id))
         return secret
 
-    def every(self, *, now: datetime) -> list[Endpoint]:
+    def every(self, *, now: datetime) -> list[WebhookEndpoint]:
         """Return all endpoints by the names of their clients."""
         with connection(self.engine) as conn:
             return endpoints.every(conn, vault=self.vault, now=now)
 
-    def show(self, client: str, *, now: datetime) -> tuple[Endpoint, Mapping[State, int]]:
+    def show(self, client: str, *, now: datetime) -> tuple[WebhookEndpoint, Mapping[WebhookState, int]]:
         """Return a client's endpoint, and how many deliveries wait or were given up."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
             return endpoint, webhook_deliveries.left(conn, endpoint.client_id)
 
-    def test(self, client: str, *, now: datetime) -> Tested:
+    def test(self, client: str, *, now: datetime) -> WebhookTest:
         """Post a `otpqueue.test` to a client's endpoint, a disabled one too; return what came of it."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
@@ -114,7 +114,7 @@ class Webhooks:
             text=domain.body(domain.TEST, now, {"client": endpoint.client}),
             now=now,
         )
-        return Tested(answer=answer, seconds=time.monotonic() - start)
+        return WebhookTest(answer=answer, seconds=time.monotonic() - start)
 
     def rotate_secret(self, client: str, *, overlap: timedelta, now: datetime) -> str:
         """Make a secret in the place of a client's, which signs too for `overlap`, and return it."""
@@ -150,7 +150,7 @@ class Webhooks:
 
         client_id = transaction(self.engine, work)
         log.info("webhook_enabled", client_id=str(client_id))
-        return self._make_due(client_id, ids=None, states=(State.PENDING,), now=now)
+        return self._make_due(client_id, ids=None, states=(WebhookState.PENDING,), now=now)
 
     def remove(self, client: str, *, now: datetime) -> int:
         """Tell a client nothing any more; return how many deliveries are given up by that."""
@@ -164,7 +164,9 @@ class Webhooks:
         log.info("webhook_removed", client_id=str(client_id))
         return self._give_up_leftovers(client_id, now)
 
-    def deliveries(self, client: str, *, failed: bool, request_id: UUID | None, limit: int) -> list[Stored]:
+    def deliveries(
+        self, client: str, *, failed: bool, request_id: UUID | None, limit: int
+    ) -> list[StoredDelivery]:
         """Return a client's deliveries, newest first: those whose newest try `failed`, those of a request."""
         client_id = self._client_id(client)
         with connection(self.engine) as conn:
@@ -182,11 +184,11 @@ class Webhooks:
         if endpoint.disabled_at:
             raise InvalidRequest([FieldError("client", "is told nothing now; `otpqueue webhooks enable`")])
         return self._make_due(
-            endpoint.client_id, ids=ids or None, states=(State.PENDING, State.GIVEN_UP), now=now
+            endpoint.client_id, ids=ids or None, states=(WebhookState.PENDING, WebhookState.GIVEN_UP), now=now
         )
 
     def _make_due(
-        self, client_id: UUID, *, ids: Sequence[UUID] | None, states: Sequence[State], now: datetime
+        self, client_id: UUID, *, ids: Sequence[UUID] | None, states: Sequence[WebhookState], now: datetime
     ) -> int:
         total, after = 0, 0
         while True:
@@ -224,7 +226,9 @@ class Webhooks:
         with connection(self.engine) as conn:
             return _client_id(conn, client)
 
-    def _endpoint(self, conn: Connection, client: str, now: datetime, *, lock: bool = False) -> Endpoint:
+    def _endpoint(
+        self, conn: Connection, client: str, now: datetime, *, lock: bool = False
+    ) -> WebhookEndpoint:
         endpoint = endpoints.read(conn, _client_id(conn, client), vault=self.vault, now=now, lock=lock)
         if endpoint is None:
             raise InvalidRequest([FieldError("client", "has no webhook; `otpqueue webhooks set` makes one")])

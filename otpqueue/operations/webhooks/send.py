@@ -22,13 +22,13 @@ from sqlalchemy import Engine
 
 from otpqueue.domain import webhooks
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.webhooks import Answer
+from otpqueue.domain.webhooks import WebhookResponse
 from otpqueue.operations.recording import KEPT_S
-from otpqueue.outbound import Undeliverable
+from otpqueue.outbound import PostUndeliverable
 from otpqueue.store.engine import run, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.store.webhooks import deliveries
-from otpqueue.store.webhooks.deliveries import Delivery, Result
+from otpqueue.store.webhooks.deliveries import DeliveryResult, WebhookDelivery
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -53,24 +53,24 @@ _ABANDONED_S = 0.2
 """So often a job that waits for what it has in flight looks whether to give up on it."""
 
 
-class Post(Protocol):
+class PostFunction(Protocol):
     """What posts to a receiver."""
 
     def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> int:
-        """Return the answer's HTTP status. Raises Undeliverable."""
+        """Return the answer's HTTP status. Raises PostUndeliverable."""
 
 
 def deliver(
-    outbound: Post, url: str, *, secrets: Sequence[str], webhook_id: str, text: str, now: datetime
-) -> Answer:
+    outbound: PostFunction, url: str, *, secrets: Sequence[str], webhook_id: str, text: str, now: datetime
+) -> WebhookResponse:
     """Post one signed body and return what came of it; nothing is posted that cannot be signed."""
     if not secrets:
-        return Answer(reason="secret_not_opened")
+        return WebhookResponse(reason="secret_not_opened")
     headers = webhooks.headers(secrets, webhook_id=webhook_id, now=now, text=text)
     try:
-        return Answer(status=outbound.post(url, body=text.encode(), headers=headers))
-    except Undeliverable as problem:
-        return Answer(reason=problem.reason)
+        return WebhookResponse(status=outbound.post(url, body=text.encode(), headers=headers))
+    except PostUndeliverable as problem:
+        return WebhookResponse(reason=problem.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ class SendWebhooksSettings:
 class _WebhookJob:
     """What one job has in flight, and what it knows and could not record yet."""
 
-    in_flight: set[Future[Result]] = field(default_factory=set)
-    unrecorded: list[tuple[float, Result]] = field(default_factory=list)
+    in_flight: set[Future[DeliveryResult]] = field(default_factory=set)
+    unrecorded: list[tuple[float, DeliveryResult]] = field(default_factory=list)
     """Each with when it was known, on the monotonic clock."""
 
 
@@ -104,7 +104,7 @@ class SendWebhooks:
         *,
         engine: Engine,
         vault: Vault,
-        outbound: Post,
+        outbound: PostFunction,
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: SendWebhooksSettings,
@@ -176,7 +176,7 @@ class SendWebhooks:
             elif not claimed:
                 return
 
-    def _claim(self, in_flight: set[Future[Result]]) -> int:
+    def _claim(self, in_flight: set[Future[DeliveryResult]]) -> int:
         with self._busy_lock:
             busy = dict(self._busy)
         free = self._settings.threads - sum(busy.values())
@@ -201,7 +201,7 @@ class SendWebhooks:
         in_flight.update(self._senders.submit(self._deliver, one, held_since) for one in claimed)
         return len(claimed)
 
-    def _deliver(self, delivery: Delivery, held_since: float) -> Result:
+    def _deliver(self, delivery: WebhookDelivery, held_since: float) -> DeliveryResult:
         try:
             late = time.monotonic() - held_since > self._settings.lease_s / 2
             answer = None if late or self._stop.is_set() else self._post(delivery)
@@ -211,14 +211,14 @@ class SendWebhooks:
         now = self._clock()
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         again = answer is not None and not answer.is_success
-        return Result(
+        return DeliveryResult(
             delivery=delivery,
             answer=answer,
             tried_at=now,
             next_try_at=webhooks.retry_at(delivery.tries, now=now, jitter=jitter) if again else None,
         )
 
-    def _post(self, delivery: Delivery) -> Answer:
+    def _post(self, delivery: WebhookDelivery) -> WebhookResponse:
         return deliver(
             self._outbound,
             delivery.url,
@@ -285,7 +285,7 @@ class SendWebhooks:
             )
 
 
-def _report(result: Result) -> None:
+def _report(result: DeliveryResult) -> None:
     delivery, answer = result.delivery, result.answer
     fields = {
         "webhook_id": str(delivery.id),

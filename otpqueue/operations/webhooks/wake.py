@@ -23,7 +23,7 @@ _LOOK_AGAIN_S = 10.0
 log = get_logger(__name__)
 
 
-class TellClients:
+class WakeWebhooks:
     """Wakes a worker that sends webhooks, where one of these moves has written any. Thread-safe."""
 
     def __init__(

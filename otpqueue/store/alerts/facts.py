@@ -16,14 +16,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select, text
 
 from otpqueue.domain import phone
-from otpqueue.domain.alert_rules import HABIT_DAYS, Examples, Habit, OfNumber, Watch
-from otpqueue.domain.alerts import ALL, MOST_OPEN, Measure, Rule
-from otpqueue.domain.checking import Verdict
+from otpqueue.domain.alert_rules import HABIT_DAYS, Baseline, ExampleQuery, NumberCounts, RuleQuery
+from otpqueue.domain.alerts import ALL, MOST_OPEN, AlertRule, SubjectMeasure
+from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, count_failures
-from otpqueue.domain.receipts import Delivery
+from otpqueue.domain.receipts import DeliveryState
 from otpqueue.domain.request import SendState, Status
 from otpqueue.domain.sending import NUMBER_NOT_FOUND
-from otpqueue.domain.stats import Dimension, Point, Sum, Tally
+from otpqueue.domain.stats import Dimension, MetricPoint, MetricSum, MetricTally
 from otpqueue.store.schema import (
     checks,
     clients,
@@ -53,11 +53,11 @@ _LONGEST_LIFE = timedelta(minutes=30)
 
 _r = otp_requests.c
 
-Windows = Mapping[str, tuple[Tally, Sequence[Tally]]]
+Windows = Mapping[str, tuple[MetricTally, Sequence[MetricTally]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queue:
+class QueueFacts:
     """What waits to be sent."""
 
     due: int
@@ -84,38 +84,38 @@ class WaitingEvent:
     """The minute it belongs to."""
 
 
-def start_of(rule: Rule, now: datetime) -> datetime:
+def start_of(rule: AlertRule, now: datetime) -> datetime:
     """Return where a rule's window begins, with a whole step of the roll-ups."""
     return reports.start_of_window(now, rule.window)
 
 
-def windows(conn: Connection, rule: Rule, watch: Watch, *, now: datetime) -> Windows:
+def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetime) -> Windows:
     """Return the counts of a rule's window and those of its habit, by subject."""
     since = start_of(rule, now)
     found = _tallies(conn, watch, since, now)
-    past: list[Mapping[str, Tally]] = []
-    if watch.habit is Habit.PAST_DAYS:
+    past: list[Mapping[str, MetricTally]] = []
+    if watch.habit is Baseline.PAST_DAYS:
         past = [_tallies(conn, watch, since - HABIT_DAYS * _DAY, since)]
-    elif watch.habit is Habit.SAME_HOURS:
+    elif watch.habit is Baseline.SAME_HOURS:
         began = conn.execute(select(func.min(stats_hours.c.at))).scalar_one()
         known = [day * _DAY for day in _DAYS if began is not None and began <= since - day * _DAY]
         past = [_tallies(conn, watch, since - back, now - back) for back in known]
-    nothing = Tally([])
+    nothing = MetricTally([])
     subjects = [ALL] if watch.by is None else sorted(found)
     return {one: (found.get(one, nothing), [day.get(one, nothing) for day in past]) for one in subjects}
 
 
-def _tallies(conn: Connection, watch: Watch, since: datetime, until: datetime) -> dict[str, Tally]:
+def _tallies(conn: Connection, watch: RuleQuery, since: datetime, until: datetime) -> dict[str, MetricTally]:
     by = () if watch.by is None else (watch.by,)
-    grouped: dict[str, list[Sum]] = defaultdict(list)
+    grouped: dict[str, list[MetricSum]] = defaultdict(list)
     for one in reports.sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
         grouped[one.key[0] if one.key else ALL].append(one)
-    return {subject: Tally(ones) for subject, ones in grouped.items()}
+    return {subject: MetricTally(ones) for subject, ones in grouped.items()}
 
 
 def series(
-    conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: datetime
-) -> tuple[timedelta, list[tuple[datetime, Tally]]]:
+    conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
+) -> tuple[timedelta, list[tuple[datetime, MetricTally]]]:
     """Return the counts of a rule's window step by step, oldest first, and how long a step is."""
     step = step_of(rule)
     points = reports.series(
@@ -127,19 +127,21 @@ def series(
         client=subject if watch.by is Dimension.CLIENT else None,
         country=subject if watch.by is Dimension.COUNTRY else None,
     )
-    grouped: dict[datetime, list[Point]] = defaultdict(list)
+    grouped: dict[datetime, list[MetricPoint]] = defaultdict(list)
     for point in points:
         grouped[point.at].append(point)
-    return step, [(at, Tally(ones)) for at, ones in sorted(grouped.items())]
+    return step, [(at, MetricTally(ones)) for at, ones in sorted(grouped.items())]
 
 
-def step_of(rule: Rule) -> timedelta:
+def step_of(rule: AlertRule) -> timedelta:
     """Return the step of a chart of a rule's window: whole minutes or hours, sixty at most."""
     whole = _MINUTE if rule.window <= reports.BY_MINUTE_UP_TO else _HOUR
     return max(1, -(-rule.window // (_MOST_POINTS * whole))) * whole
 
 
-def examples(conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: datetime) -> list[UUID]:
+def examples(
+    conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
+) -> list[UUID]:
     """Return the ids of a few requests that show what is the matter, the newest first."""
     since = start_of(rule, now)
     conditions: list[ColumnElement[bool]] = [~_r.is_test]
@@ -147,9 +149,9 @@ def examples(conn: Connection, rule: Rule, watch: Watch, subject: str, *, now: d
         conditions.append(func.coalesce(_r.country, phone.NO_COUNTRY) == subject)
     if watch.by is Dimension.CLIENT:
         conditions.append(_r.client_id == _client_id(subject))
-    if watch.examples is Examples.WRONG:
+    if watch.examples is ExampleQuery.WRONG:
         return _unique(conn.execute(_wrong(since, conditions)).scalars())
-    ended = watch.examples is Examples.UNSENT
+    ended = watch.examples is ExampleQuery.UNSENT
     scanned = _scanned(_r.finished_at if ended else _r.created_at, since, conditions)
     shown = select(scanned.c.id).where(_shows(watch.examples, scanned))
     return list(conn.execute(shown.order_by(scanned.c.at.desc()).limit(_MOST_EXAMPLES)).scalars())
@@ -163,7 +165,7 @@ def _wrong(since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Select
     return (
         select(checks.c.request_id)
         .join(otp_requests, _r.id == checks.c.request_id)
-        .where(checks.c.verdict == Verdict.WRONG, checks.c.started_at >= since, *conditions)
+        .where(checks.c.verdict == CheckVerdict.WRONG, checks.c.started_at >= since, *conditions)
         .order_by(checks.c.started_at.desc())
         .limit(_MOST_EXAMPLES * 5)
     )
@@ -180,19 +182,19 @@ def _scanned(at: ColumnElement[Any], since: datetime, conditions: Sequence[Colum
     )
 
 
-def _shows(wanted: Examples, scanned: Subquery) -> ColumnElement[bool]:
+def _shows(wanted: ExampleQuery, scanned: Subquery) -> ColumnElement[bool]:
     one, attempt = scanned.c, send_attempts.c
     of_it = attempt.request_id == one.id
     match wanted:
-        case Examples.UNSENT:
+        case ExampleQuery.UNSENT:
             return or_(one.status == Status.FAILED, and_(one.status == Status.EXPIRED, one.sent_at.is_(None)))
-        case Examples.UNUSED:
+        case ExampleQuery.UNUSED:
             return and_(one.sent_at.is_not(None), one.verified_at.is_(None))
-        case Examples.UNDELIVERED:
-            return exists().where(of_it, attempt.delivery == Delivery.UNDELIVERED)
-        case Examples.MISCONFIGURED:
+        case ExampleQuery.UNDELIVERED:
+            return exists().where(of_it, attempt.delivery == DeliveryState.UNDELIVERED)
+        case ExampleQuery.MISCONFIGURED:
             return exists().where(of_it, _for_configuration())
-        case Examples.SERVER_ERROR:
+        case ExampleQuery.SERVER_ERROR:
             check = checks.c
             return or_(
                 exists().where(of_it, attempt.http_status >= 500),
@@ -206,7 +208,7 @@ def _for_configuration() -> ColumnElement[bool]:
     return and_(attempt.http_status.in_((401, 403, 404)), attempt.retryable, attempt.code != NUMBER_NOT_FOUND)
 
 
-def refused_for_configuration(conn: Connection, rule: Rule, *, now: datetime) -> dict[str, int]:
+def refused_for_configuration(conn: Connection, rule: AlertRule, *, now: datetime) -> dict[str, int]:
     """Return the codes of sends that were refused for our configuration, and how often each came.
 
     The most frequent first. That of a missing template names its language. Only the newest requests of the
@@ -292,15 +294,15 @@ _GUESSING = text(
 
 
 def asking(
-    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
-) -> list[OfNumber]:
+    conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+) -> list[NumberCounts]:
     """Return the numbers that ask too often, refused tries included, and how the `known` ones stand.
 
     `fresh` is since when a number must have done something to be looked at.
     """
     rows = _numbers(conn, _ASKING, rule, known=known, fresh=fresh, now=now)
     return [
-        OfNumber(
+        NumberCounts(
             number_hash=row.number_hash,
             count=int(row.count),
             figures={"accepted": row.accepted, "refused": int(row.refused), "numbers_over": row.over},
@@ -311,12 +313,12 @@ def asking(
 
 
 def guessing(
-    conn: Connection, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
-) -> list[OfNumber]:
+    conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+) -> list[NumberCounts]:
     """Return the numbers that have too many wrong codes, and how the `known` ones stand."""
     rows = _numbers(conn, _GUESSING, rule, known=known, fresh=fresh, now=now)
     return [
-        OfNumber(
+        NumberCounts(
             number_hash=row.number_hash,
             count=row.count,
             figures={"wrong": row.wrong, "numbers_over": row.over},
@@ -326,7 +328,13 @@ def guessing(
 
 
 def _numbers(
-    conn: Connection, statement: Any, rule: Rule, *, known: Sequence[bytes], fresh: datetime, now: datetime
+    conn: Connection,
+    statement: Any,
+    rule: AlertRule,
+    *,
+    known: Sequence[bytes],
+    fresh: datetime,
+    now: datetime,
 ) -> Sequence[Any]:
     parameters = {
         "known": list(known),
@@ -348,7 +356,7 @@ def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
     return bool(conn.execute(select(found)).scalar_one())
 
 
-def newest_of_number(conn: Connection, measure: Measure, *, since: datetime) -> list[UUID]:
+def newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
     """Return the ids of a number's newest requests."""
     ids = conn.execute(
         select(_r.id)
@@ -366,7 +374,7 @@ def oldest_event(conn: Connection) -> WaitingEvent | None:
     return WaitingEvent(id=row.id, at=row.at) if row else None
 
 
-def queue(conn: Connection, *, now: datetime) -> Queue:
+def queue(conn: Connection, *, now: datetime) -> QueueFacts:
     """Return what was to be sent by now and has not been claimed."""
     due = (
         select(_r.next_attempt_at)
@@ -376,7 +384,7 @@ def queue(conn: Connection, *, now: datetime) -> Queue:
         .subquery()
     )
     row = conn.execute(select(func.count(), func.min(due.c.next_attempt_at)).select_from(due)).one()
-    return Queue(due=row[0], oldest=row[1])
+    return QueueFacts(due=row[0], oldest=row[1])
 
 
 def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
@@ -393,7 +401,7 @@ def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
 def failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
     """Return the number of failed calls of the provider in the last five minutes, by cause."""
     since = now.replace(second=0, microsecond=0) - _FAILED_CALLS_OF
-    return count_failures(Tally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
+    return count_failures(MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
 
 
 def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.alerts import Channel, Transition
+from otpqueue.domain.alerts import AlertTransition, NotificationChannel
 from otpqueue.store.alerts.records import silenced
 from otpqueue.store.schema import alert_notices, alerts
 
@@ -22,13 +22,13 @@ _n = alert_notices.c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claimed:
+class ClaimedNotice:
     """A notice that is to be delivered now, by who has claimed it."""
 
     id: UUID
     alert_id: UUID
-    transition: Transition
-    channel: Channel
+    transition: AlertTransition
+    channel: NotificationChannel
     created_at: datetime
     tries: int
     """This one included."""
@@ -39,8 +39,8 @@ class Notice:
     """How a notice stands."""
 
     id: UUID
-    transition: Transition
-    channel: Channel
+    transition: AlertTransition
+    channel: NotificationChannel
     created_at: datetime
     tries: int
     delivered_at: datetime | None
@@ -51,12 +51,17 @@ class Notice:
 
 def of_opening() -> ColumnElement[bool]:
     """Return the condition that there is a notice of an alert's opening."""
-    found = exists().where(_n.alert_id == alerts.c.id, _n.transition == Transition.OPENED)
+    found = exists().where(_n.alert_id == alerts.c.id, _n.transition == AlertTransition.OPENED)
     return found.correlate(alerts)
 
 
 def add(
-    conn: Connection, alert_id: UUID, transition: Transition, channels: Collection[Channel], *, now: datetime
+    conn: Connection,
+    alert_id: UUID,
+    transition: AlertTransition,
+    channels: Collection[NotificationChannel],
+    *,
+    now: datetime,
 ) -> None:
     """Put a notice for each channel into the outbox; one that is there stays as it is."""
     rows = [
@@ -74,16 +79,16 @@ def add(
         conn.execute(insert(alert_notices).values(rows).on_conflict_do_nothing())
 
 
-def notified_channels(conn: Connection, alert_id: UUID) -> list[Channel]:
+def notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChannel]:
     """Return the channels with a notice of the alert's opening, delivered or still to be."""
     rows = conn.execute(
         select(_n.channel).where(
             _n.alert_id == alert_id,
-            _n.transition == Transition.OPENED,
+            _n.transition == AlertTransition.OPENED,
             or_(_n.delivered_at.is_not(None), _n.next_try_at.is_not(None)),
         )
     )
-    return [Channel(channel) for channel in rows.scalars()]
+    return [NotificationChannel(channel) for channel in rows.scalars()]
 
 
 def drop_undelivered(conn: Connection, alert_id: UUID) -> None:
@@ -99,7 +104,9 @@ def _free() -> ColumnElement[bool]:
     return or_(_n.lease_until.is_(None), _n.lease_until <= func.statement_timestamp())
 
 
-def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) -> Claimed | None:
+def claim(
+    conn: Connection, channel: NotificationChannel, *, now: datetime, lease_s: float
+) -> ClaimedNotice | None:
     """Claim the notice of a channel that has been due for longest; None if nothing is.
 
     Of an alert the opening goes first. What is silenced waits.
@@ -108,7 +115,7 @@ def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) 
     opening_first = exists().where(
         opening.c.alert_id == _n.alert_id,
         opening.c.channel == _n.channel,
-        opening.c.transition == Transition.OPENED,
+        opening.c.transition == AlertTransition.OPENED,
         opening.c.next_try_at.is_not(None),
     )
     due = (
@@ -118,7 +125,7 @@ def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) 
             _n.next_try_at <= now,
             _n.channel == channel,
             _free(),
-            or_(_n.transition == Transition.OPENED, ~opening_first.correlate(alert_notices)),
+            or_(_n.transition == AlertTransition.OPENED, ~opening_first.correlate(alert_notices)),
             ~silenced(now),
         )
         .order_by(_n.next_try_at, _n.id)
@@ -134,17 +141,17 @@ def claim(conn: Connection, channel: Channel, *, now: datetime, lease_s: float) 
     ).one_or_none()
     if row is None:
         return None
-    return Claimed(
+    return ClaimedNotice(
         id=row.id,
         alert_id=row.alert_id,
-        transition=Transition(row.transition),
-        channel=Channel(row.channel),
+        transition=AlertTransition(row.transition),
+        channel=NotificationChannel(row.channel),
         created_at=row.created_at,
         tries=row.tries,
     )
 
 
-def delivered(conn: Connection, claimed: Claimed, *, now: datetime) -> bool:
+def delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> bool:
     """Store that a notice arrived, whoever has claimed it meanwhile; return False if it is stored."""
     result = conn.execute(
         update(alert_notices)
@@ -154,7 +161,7 @@ def delivered(conn: Connection, claimed: Claimed, *, now: datetime) -> bool:
     return result.rowcount > 0
 
 
-def failed(conn: Connection, claimed: Claimed, *, problem: str, next_try_at: datetime | None) -> None:
+def failed(conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_at: datetime | None) -> None:
     """Store that a try came to nothing, and when the next one is; None to give it up."""
     conn.execute(
         update(alert_notices)
@@ -172,6 +179,12 @@ def of_alert(conn: Connection, alert_id: UUID) -> list[Notice]:
         .order_by(_n.created_at, _n.id)
     )
     return [
-        Notice(**{**row, "transition": Transition(row["transition"]), "channel": Channel(row["channel"])})
+        Notice(
+            **{
+                **row,
+                "transition": AlertTransition(row["transition"]),
+                "channel": NotificationChannel(row["channel"]),
+            }
+        )
         for row in rows.mappings()
     ]

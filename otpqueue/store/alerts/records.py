@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
-from otpqueue.domain.alerts import Alert, Measure, Rule, State, shown_number
+from otpqueue.domain.alerts import Alert, AlertRule, AlertState, SubjectMeasure, shown_number
 from otpqueue.store.schema import (
     alert_evaluations,
     alert_history,
@@ -66,7 +66,7 @@ class OpenAlert:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pending:
+class PendingAlert:
     """What was bad at the last evaluation."""
 
     rule: str
@@ -81,7 +81,7 @@ class Pending:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Happened:
+class AlertEvent:
     """What happened to an alert."""
 
     at: datetime
@@ -91,7 +91,7 @@ class Happened:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Value:
+class AlertValue:
     """What one evaluation of an open alert found."""
 
     at: datetime
@@ -180,7 +180,7 @@ def open_ones(
             silenced(now).label("silenced"),
             noticed.label("noticed"),
         )
-        .where(_a.state == State.OPEN, _a.rule.in_(rules))
+        .where(_a.state == AlertState.OPEN, _a.rule.in_(rules))
         .order_by(_a.id)
         .with_for_update(of=alerts)
     )
@@ -190,7 +190,9 @@ def open_ones(
 def count_open(conn: Connection) -> dict[str, int]:
     """Return how many alerts are open, by rule."""
     rows = conn.execute(
-        select(_a.rule, func.count().label("number")).where(_a.state == State.OPEN.value).group_by(_a.rule)
+        select(_a.rule, func.count().label("number"))
+        .where(_a.state == AlertState.OPEN.value)
+        .group_by(_a.rule)
     )
     return {row.rule: row.number for row in rows}
 
@@ -198,28 +200,30 @@ def count_open(conn: Connection) -> dict[str, int]:
 def open_subjects(conn: Connection, rule: str) -> set[str]:
     """Return the subjects that a rule has open alerts about, but for numbers."""
     rows = conn.execute(
-        select(_a.subject).where(_a.state == State.OPEN, _a.rule == rule, _a.number_hash.is_(None))
+        select(_a.subject).where(_a.state == AlertState.OPEN, _a.rule == rule, _a.number_hash.is_(None))
     )
     return {subject for subject in rows.scalars() if subject is not None}
 
 
-def pending_ones(conn: Connection, rules: Collection[str]) -> list[Pending]:
+def pending_ones(conn: Connection, rules: Collection[str]) -> list[PendingAlert]:
     """Return what was bad at the last evaluation of these rules."""
     p = alert_pending.c
     rows = conn.execute(select(p.rule, p.subject, p.number_hash, p.bad).where(p.rule.in_(rules)))
-    return [Pending(**row) for row in rows.mappings()]
+    return [PendingAlert(**row) for row in rows.mappings()]
 
 
 def known_numbers(conn: Connection, rule: str) -> list[bytes]:
     """Return the hashes of the numbers that a rule has an open alert about, or is about to."""
     p = alert_pending.c
-    of_open = select(_a.number_hash).where(_a.state == State.OPEN, _a.rule == rule)
+    of_open = select(_a.number_hash).where(_a.state == AlertState.OPEN, _a.rule == rule)
     of_pending = select(p.number_hash).where(p.rule == rule)
     found = conn.execute(of_open.union(of_pending)).scalars()
     return [number_hash for number_hash in found if number_hash is not None]
 
 
-def keep_pending(conn: Connection, rule: Rule, measure: Measure, *, bad: int, now: datetime) -> None:
+def keep_pending(
+    conn: Connection, rule: AlertRule, measure: SubjectMeasure, *, bad: int, now: datetime
+) -> None:
     """Store that a subject was bad for the `bad`-th time in a row."""
     row = {"number_hash": measure.number_hash, "bad": bad, "evaluated_at": now}
     conn.execute(
@@ -229,7 +233,7 @@ def keep_pending(conn: Connection, rule: Rule, measure: Measure, *, bad: int, no
     )
 
 
-def forget_pending(conn: Connection, ones: Sequence[Pending]) -> None:
+def forget_pending(conn: Connection, ones: Sequence[PendingAlert]) -> None:
     """Forget what is not bad any more, or has become an alert."""
     for one in ones:
         conn.execute(
@@ -240,7 +244,7 @@ def forget_pending(conn: Connection, ones: Sequence[Pending]) -> None:
 
 
 def add(
-    conn: Connection, rule: Rule, measure: Measure, *, evidence: Mapping[str, Any], now: datetime
+    conn: Connection, rule: AlertRule, measure: SubjectMeasure, *, evidence: Mapping[str, Any], now: datetime
 ) -> OpenAlert:
     """Open an alert."""
     alert_id = uuid7()
@@ -250,7 +254,7 @@ def add(
             rule=rule.name,
             subject=measure.subject,
             number_hash=measure.number_hash,
-            state=State.OPEN,
+            state=AlertState.OPEN,
             value=measure.value,
             threshold=rule.threshold,
             window_s=rule.window_s,
@@ -273,7 +277,7 @@ def add(
 
 
 def note_value(
-    conn: Connection, alert_id: UUID, measure: Measure | None, *, good: int, now: datetime
+    conn: Connection, alert_id: UUID, measure: SubjectMeasure | None, *, good: int, now: datetime
 ) -> None:
     """Store what an evaluation found of an open alert; None for nothing at all."""
     value, sample = (measure.value, measure.sample) if measure else (None, 0)
@@ -288,7 +292,7 @@ def note_value(
 
 def close(conn: Connection, alert_id: UUID, *, now: datetime) -> None:
     """Close an alert."""
-    conn.execute(update(alerts).where(_a.id == alert_id).values(state=State.CLOSED, closed_at=now))
+    conn.execute(update(alerts).where(_a.id == alert_id).values(state=AlertState.CLOSED, closed_at=now))
 
 
 def note(
@@ -355,7 +359,7 @@ def _alert(row: Row[Any], subject: str | None) -> Alert:
         id=row.id,
         rule=row.rule,
         subject=subject,
-        state=State(row.state),
+        state=AlertState(row.state),
         value=row.value,
         threshold=row.threshold,
         window_s=row.window_s,
@@ -371,7 +375,7 @@ def _alert(row: Row[Any], subject: str | None) -> Alert:
 
 
 def newest(
-    conn: Connection, *, state: State | None, rule: str | None, limit: int, now: datetime, vault: Vault
+    conn: Connection, *, state: AlertState | None, rule: str | None, limit: int, now: datetime, vault: Vault
 ) -> list[Alert]:
     """Return alerts, the newest first."""
     conditions = [*([_a.state == state] if state else []), *([_a.rule == rule] if rule else [])]
@@ -394,22 +398,22 @@ def find(conn: Connection, alert_id: UUID, *, now: datetime, vault: Vault) -> Al
     return _to_domain(conn, rows, vault)[0] if rows else None
 
 
-def history(conn: Connection, alert_id: UUID) -> list[Happened]:
+def history(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
     """Return what happened to an alert, in order."""
     h = alert_history.c
     rows = conn.execute(
         select(h.at, h.what, h.actor, h.detail).where(h.alert_id == alert_id).order_by(h.number)
     )
-    return [Happened(**row) for row in rows.mappings()]
+    return [AlertEvent(**row) for row in rows.mappings()]
 
 
-def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[Value]:
+def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
     """Return what the newest evaluations of an alert found, oldest first."""
     v = alert_values.c
     rows = conn.execute(
         select(v.at, v.value, v.sample).where(v.alert_id == alert_id).order_by(v.at.desc()).limit(limit)
     )
-    return [Value(**row) for row in rows.mappings()][::-1]
+    return [AlertValue(**row) for row in rows.mappings()][::-1]
 
 
 def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> bool:
@@ -484,7 +488,7 @@ def silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
 def concerned(conn: Connection, silence_id: UUID) -> list[UUID]:
     """Return the ids of the open alerts that a silence is about, whether or not it is in force."""
     rows = conn.execute(
-        select(_a.id).where(_a.state == State.OPEN, _s.id == silence_id, _s.rule == _a.rule, _is_about())
+        select(_a.id).where(_a.state == AlertState.OPEN, _s.id == silence_id, _s.rule == _a.rule, _is_about())
     )
     return list(rows.scalars())
 

@@ -51,7 +51,7 @@ class BlockSums:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusals:
+class RefusalCount:
     """Refusals of a minute, of one client, country, mode and reason.
 
     Block and figures are the first one's.
@@ -69,7 +69,7 @@ class Refusals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excepted:
+class GuardException:
     """What an operator lets through."""
 
     subject: str
@@ -85,7 +85,7 @@ def blocks(conn: Connection, *, since: datetime, now: datetime, country: str | N
     ]
 
 
-def refusals(conn: Connection, *, since: datetime, limit: int) -> list[Refusals]:
+def refusals(conn: Connection, *, since: datetime, limit: int) -> list[RefusalCount]:
     """Return the newest refusals since then, newest first."""
     d = guard_decisions.c
     rows = conn.execute(
@@ -95,7 +95,9 @@ def refusals(conn: Connection, *, since: datetime, limit: int) -> list[Refusals]
         .order_by(d.minute.desc(), d.country, d.reason)
         .limit(limit)
     ).mappings()
-    return [Refusals(**{name: value for name, value in row.items() if name != "client_id"}) for row in rows]
+    return [
+        RefusalCount(**{name: value for name, value in row.items() if name != "client_id"}) for row in rows
+    ]
 
 
 def reasons(conn: Connection, *, since: datetime) -> dict[tuple[str, str], int]:
@@ -121,11 +123,11 @@ def disallow(conn: Connection, subject: str) -> bool:
     return bool(conn.execute(delete(guard_exceptions).where(guard_exceptions.c.subject == subject)).rowcount)
 
 
-def exceptions(conn: Connection, *, now: datetime) -> list[Excepted]:
+def exceptions(conn: Connection, *, now: datetime) -> list[GuardException]:
     """Return the exceptions in force."""
     e = guard_exceptions.c
     rows = conn.execute(select(e.subject, e.until).where(e.until > now).order_by(e.subject))
-    return [Excepted(subject=row.subject, until=row.until) for row in rows]
+    return [GuardException(subject=row.subject, until=row.until) for row in rows]
 
 
 def _learnt_since(now: datetime, since: datetime) -> datetime:

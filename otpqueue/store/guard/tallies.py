@@ -20,15 +20,15 @@ from otpqueue.domain.guard import (
     EMPTY,
     OWN_SENDS,
     TOTAL,
-    Decision,
-    Facts,
-    Mode,
-    Number,
-    Policy,
-    Send,
-    Standing,
-    Tally,
-    Window,
+    BatchSend,
+    BlockTally,
+    CountedAs,
+    GuardDecision,
+    GuardFacts,
+    GuardMode,
+    GuardPolicy,
+    NumberFacts,
+    SendWindow,
     hour_of,
 )
 from otpqueue.store.engine import fetch
@@ -60,7 +60,7 @@ _COUNT_CLAIMS = """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class GuardSubject:
     """Whom a decision is about."""
 
     block: str
@@ -72,11 +72,11 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class GuardCount:
     """What was known of a send, and whether it was counted."""
 
-    facts: Facts
-    counted: Standing | None
+    facts: GuardFacts
+    counted: CountedAs | None
     """None where nothing was counted."""
     counted_at: datetime
     """The moment in whose hour it is counted."""
@@ -91,17 +91,17 @@ class ClaimedSend:
     """Which send of its request it is, the first is 1."""
     number_hashes: Sequence[bytes]
     """One, or two while the look-up key is being replaced."""
-    send: Send
+    send: BatchSend
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimFacts:
     """What the guard must know to decide on a batch of sends."""
 
-    numbers: Mapping[str, Number]
+    numbers: Mapping[str, NumberFacts]
     """By their digits."""
-    tallies: Mapping[str, Tally]
-    addresses: Mapping[bytes, Window]
+    tallies: Mapping[str, BlockTally]
+    addresses: Mapping[bytes, SendWindow]
     excepted: tuple[str, ...]
 
 
@@ -122,14 +122,14 @@ class GuardQuestion:
         return json.dumps(question | {"policy": json.loads(self.policy)})
 
 
-def policy_as_json(policy: Policy) -> str:
+def policy_as_json(policy: GuardPolicy) -> str:
     """Return the budgets as the SQL functions take them."""
     return json.dumps(asdict(policy) | {"own_sends": OWN_SENDS})
 
 
 def take(
-    engine: Engine, subject: Subject, *, policy: str, resend: bool, chances: bool, now: datetime
-) -> Taken:
+    engine: Engine, subject: GuardSubject, *, policy: str, resend: bool, chances: bool, now: datetime
+) -> GuardCount:
     """Count a send if it is allowed, in one statement; `policy` as `policy_as_json` has it.
 
     The chance of a new block is counted only with `chances`, which lets one transaction at a time do so.
@@ -153,12 +153,14 @@ def take(
     return guard_taken(row.facts, row.counted, row.counted_at)
 
 
-def guard_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> Taken:
+def guard_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> GuardCount:
     """Return what `guard_take` has returned."""
-    return Taken(facts=facts_of(facts), counted=Standing(counted) if counted else None, counted_at=counted_at)
+    return GuardCount(
+        facts=facts_of(facts), counted=CountedAs(counted) if counted else None, counted_at=counted_at
+    )
 
 
-def give_back(conn: Connection, subject: Subject, *, chance: bool, at: datetime) -> None:
+def give_back(conn: Connection, subject: GuardSubject, *, chance: bool, at: datetime) -> None:
     """Count a send no more: no request came of it."""
     t = guard_tallies.c
     for name in [TOTAL, subject.country, subject.block] if chance else [subject.block]:
@@ -171,11 +173,11 @@ def give_back(conn: Connection, subject: Subject, *, chance: bool, at: datetime)
 
 def note_refusal(
     engine: Engine,
-    subject: Subject,
-    decision: Decision,
+    subject: GuardSubject,
+    decision: GuardDecision,
     *,
     client_id: UUID,
-    mode: Mode,
+    mode: GuardMode,
     counted_at: datetime,
     now: datetime,
 ) -> None:
@@ -215,13 +217,13 @@ def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime
     facts = row.facts
     return ClaimFacts(
         numbers={
-            one.send.digits: Number(verified=verified, own=own)
+            one.send.digits: NumberFacts(verified=verified, own=own)
             for one, (verified, own) in zip(claimed, facts["numbers"], strict=True)
         },
         tallies={subject: _tally(found) for subject, found in facts["tallies"].items()},
         # Left out where no block of the batch is new.
         addresses={
-            one.send.address: Window(sent=tries, verified=verified)
+            one.send.address: SendWindow(sent=tries, verified=verified)
             for one, (tries, verified) in zip(claimed, facts["addresses"], strict=False)
             if one.send.address
         },
@@ -230,7 +232,7 @@ def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime
 
 
 def count_claims(
-    engine: Engine, decided: Sequence[tuple[ClaimedSend, Decision]], *, mode: Mode, now: datetime
+    engine: Engine, decided: Sequence[tuple[ClaimedSend, GuardDecision]], *, mode: GuardMode, now: datetime
 ) -> set[UUID]:
     """Count a batch of sends as they were decided on, in one statement; refusals are stored as of `mode`.
 
@@ -256,26 +258,26 @@ def count_claims(
     return set(row.counted)
 
 
-def facts_of(found: Mapping[str, Any]) -> Facts:
+def facts_of(found: Mapping[str, Any]) -> GuardFacts:
     """Return the facts that the SQL function `guard_facts` has gathered."""
     address = found.get("address")
-    return Facts(
-        number=Number(verified=found["verified"], own=found["own"]),
+    return GuardFacts(
+        number=NumberFacts(verified=found["verified"], own=found["own"]),
         block=_tally(found["block"]),
         excepted=found["excepted"],
         country=_tally(found.get("country")),
         total=_tally(found.get("total")),
-        address=Window(**address) if address else None,
+        address=SendWindow(**address) if address else None,
     )
 
 
-def _tally(found: Mapping[str, Any] | None) -> Tally:
+def _tally(found: Mapping[str, Any] | None) -> BlockTally:
     if not found:
         return EMPTY
-    return Tally(
-        now=Window(sent=found["now_sent"], verified=found["now_verified"]),
-        hour=Window(sent=found["hour_sent"], verified=found["hour_verified"]),
-        day=Window(sent=found["day_sent"], verified=found["day_verified"]),
+    return BlockTally(
+        now=SendWindow(sent=found["now_sent"], verified=found["now_verified"]),
+        hour=SendWindow(sent=found["hour_sent"], verified=found["hour_verified"]),
+        day=SendWindow(sent=found["day_sent"], verified=found["day_verified"]),
         best_hour=found["best_hour"],
         best_day=found["best_day"],
         refused=found["refused"],

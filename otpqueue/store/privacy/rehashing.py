@@ -51,7 +51,7 @@ OTHERS: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.ta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RehashStep:
     """What one step did."""
 
     rehashed: int
@@ -85,7 +85,7 @@ def last_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counting:
+class KeyedCounts:
     """What counts under a key for a time, and is not hashed anew."""
 
     rows: int
@@ -93,31 +93,31 @@ class Counting:
     """When the last of them has ended; None if there is none."""
 
 
-def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> Counting:
+def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
     """Return the idempotency keys under these keys whose time is not over."""
     k = idempotency_keys.c
     return _counting(conn, k.key_hash, marks, k.expires_at)
 
 
-def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> Counting:
+def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
     """Return the rows under these keys by which addresses are counted: by the guard, and for wrong codes."""
     found = [_counting(conn, guard_addresses.c.address_hash, marks, guard_addresses.c.hour + _GUARD_COUNTS)]
     if guesses.client_ip:
         window = timedelta(seconds=guesses.client_ip.window_s)
         found.append(_counting(conn, checks.c.client_ip_hash, marks, checks.c.started_at + window))
     ends = [one.until for one in found if one.until]
-    return Counting(rows=sum(one.rows for one in found), until=max(ends, default=None))
+    return KeyedCounts(rows=sum(one.rows for one in found), until=max(ends, default=None))
 
 
 def _counting(
     conn: Connection, hashes: Column[Any], marks: Sequence[bytes], ends_at: ColumnElement[datetime]
-) -> Counting:
+) -> KeyedCounts:
     row = conn.execute(
         select(func.count().label("rows"), func.max(ends_at).label("until")).where(
             or_(*(_marked(hashes, mark) for mark in marks)), ends_at > func.statement_timestamp()
         )
     ).one()
-    return Counting(rows=row.rows, until=row.until)
+    return KeyedCounts(rows=row.rows, until=row.until)
 
 
 def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
@@ -142,7 +142,7 @@ def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetim
 
 def rehash(
     conn: Connection, holding: Holding, *, mark: bytes, after: bytes | None, limit: int, vault: Vault
-) -> Step:
+) -> RehashStep:
     """Replace the hash of up to `limit` sealed numbers by that of the first key, and so in the other tables.
 
     Call in a transaction. Rows that somebody else has locked are passed over.
@@ -175,7 +175,9 @@ def rehash(
                 .where(of.id.in_(ids), of.number_hash == known.c.old)
                 .values(number_hash=known.c.new)
             )
-    return Step(rehashed=len(ids), unopened=len(rows) - len(ids), last=rows[-1].number_hash if rows else None)
+    return RehashStep(
+        rehashed=len(ids), unopened=len(rows) - len(ids), last=rows[-1].number_hash if rows else None
+    )
 
 
 def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) -> None:

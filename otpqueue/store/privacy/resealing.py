@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Table, TextClause, delete, func, select, text, update
 
 from otpqueue.domain.limits import GuessPolicy
-from otpqueue.domain.webhooks import Disabled
+from otpqueue.domain.webhooks import DisabledReason
 from otpqueue.store.privacy import erasing
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding
 from otpqueue.store.schema import do_not_send, otp_requests, webhook_endpoints
@@ -55,7 +55,7 @@ def _store(holding: Holding) -> TextClause:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ResealStep:
     """What one step of re-sealing did."""
 
     resealed: int
@@ -84,7 +84,7 @@ def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str
 
 def reseal(
     conn: Connection, holding: Holding, *, key_id: str, after: UUID | None, limit: int, vault: Vault
-) -> Step:
+) -> ResealStep:
     """Seal up to `limit` rows of a table and a key anew with the first one, in the order of ids.
 
     Call in a transaction. Rows that somebody else has locked, a claim or a check, are passed over.
@@ -109,7 +109,9 @@ def reseal(
         conn.execute(
             _store(holding), {"key_id": current, "ids": list(sealed), "sealed": list(sealed.values())}
         )
-    return Step(resealed=len(sealed), unopened=len(rows) - len(sealed), last=rows[-1].id if rows else None)
+    return ResealStep(
+        resealed=len(sealed), unopened=len(rows) - len(sealed), last=rows[-1].id if rows else None
+    )
 
 
 def drop(conn: Connection, *, key_id: str, limit: int, guesses: GuessPolicy) -> int:
@@ -139,7 +141,7 @@ def disable_webhooks(conn: Connection, *, key_id: str) -> int:
         secrets_sealed=b"",
         seal_key_id=_NO_KEY,
         disabled_at=func.statement_timestamp(),
-        disabled_reason=Disabled.SECRET_LOST.value,
+        disabled_reason=DisabledReason.SECRET_LOST.value,
     )
     return conn.execute(disabled).rowcount
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from otpqueue.domain.stats import Dimension, Metric, Point, Sum
+from otpqueue.domain.stats import Dimension, Metric, MetricPoint, MetricSum
 from otpqueue.store.schema import clients, stat_events, stats_hours, stats_minutes
 
 MINUTE = timedelta(minutes=1)
@@ -58,7 +58,7 @@ def sums(
     metrics: Collection[Metric] | None = None,
     client: str | None = None,
     country: str | None = None,
-) -> list[Sum]:
+) -> list[MetricSum]:
     """Return what was counted in the steps that begin in a window, apart by the dimensions given.
 
     Steps are minutes in a window of up to six hours, hours in a longer one. `client` is a name.
@@ -66,7 +66,7 @@ def sums(
     parts = _parts(since, until) if until - since <= BY_MINUTE_UP_TO else [(stats_hours, since, until)]
     counted = _counted(parts, by=by, metrics=metrics, client=client, country=country)
     return [
-        Sum(key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
+        MetricSum(key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
         for metric, label, n, total, *key in conn.execute(_named(counted, by)).all()
     ]
 
@@ -81,7 +81,7 @@ def series(
     metrics: Collection[Metric] | None = None,
     client: str | None = None,
     country: str | None = None,
-) -> list[Point]:
+) -> list[MetricPoint]:
     """Return what was counted in each step of a window, oldest first; a step without anything has no points.
 
     `step` is whole minutes, or whole hours. The first step begins with the minute, or hour, of `since`.
@@ -96,7 +96,7 @@ def series(
         [(table, origin, until)], by=by, metrics=metrics, client=client, country=country, step=(step, origin)
     )
     return [
-        Point(at=at, key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
+        MetricPoint(at=at, key=tuple(key), metric=Metric(metric), label=label, n=n, total=total)
         for at, metric, label, n, total, *key in conn.execute(_named(counted, by, counted.c.step)).all()
     ]
 

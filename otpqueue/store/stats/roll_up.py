@@ -46,7 +46,7 @@ _ROLL_UP = text(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class RollUpBatch:
     """What a step took."""
 
     events: int
@@ -59,10 +59,10 @@ def take_turn(conn: Connection) -> bool:
     return locks.try_take(conn, Lock.ROLL_UP)
 
 
-def roll_up(conn: Connection, *, after: int, limit: int) -> Batch:
+def roll_up(conn: Connection, *, after: int, limit: int) -> RollUpBatch:
     """Add up to `limit` events up, the oldest first of those after a given one, and return which.
 
     Call in a transaction that has the turn.
     """
     row = conn.execute(_ROLL_UP, {"after": after, "limit": limit}).one()
-    return Batch(events=row.events, last=row.last)
+    return RollUpBatch(events=row.events, last=row.last)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, null, or_, select, text, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.phone import masked
-from otpqueue.domain.webhooks import Answer, Disabled, State, moment
+from otpqueue.domain.webhooks import DisabledReason, WebhookResponse, WebhookState, moment
 from otpqueue.store.schema import webhook_deliveries
 from otpqueue.store.vault import Vault
 from otpqueue.store.webhooks.endpoints import open_secrets
@@ -129,7 +129,7 @@ _NOTE_FAILURE = text(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivery:
+class WebhookDelivery:
     """What this worker may tell a client now, and the number of the try."""
 
     id: UUID
@@ -147,50 +147,54 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class DeliveryResult:
     """What became of a try."""
 
-    delivery: Delivery
-    answer: Answer | None
+    delivery: WebhookDelivery
+    answer: WebhookResponse | None
     """None when it was not tried after all."""
     tried_at: datetime
     next_try_at: datetime | None
     """When to try again; None for never."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> WebhookState:
         """How the delivery stands after it."""
         if self.answer is not None and self.answer.is_success:
-            return State.DELIVERED
-        return State.PENDING if self.answer is None or self.next_try_at is not None else State.GIVEN_UP
+            return WebhookState.DELIVERED
+        return (
+            WebhookState.PENDING
+            if self.answer is None or self.next_try_at is not None
+            else WebhookState.GIVEN_UP
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedEndpoint:
     """An endpoint that is told nothing any more."""
 
     client_id: UUID
-    reason: Disabled
+    reason: DisabledReason
     failing_since: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredDelivery:
     """A delivery as it is stored."""
 
     id: UUID
     request_id: UUID
     event: str
     at: datetime
-    state: State
+    state: WebhookState
     tries: int
     tried_at: datetime | None
     next_try_at: datetime | None
-    answer: Answer | None
+    answer: WebhookResponse | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class DeliveryBatch:
     """How many deliveries one step was about, and the number where the next one begins after."""
 
     count: int
@@ -206,7 +210,7 @@ def claim(
     lease_s: float,
     now: datetime,
     vault: Vault,
-) -> list[Delivery]:
+) -> list[WebhookDelivery]:
     """Claim up to `slots` deliveries that are due, each for `lease_s` seconds; in one statement.
 
     Of one client at most `share`, less what is `busy` for it already; of one that fails, one.
@@ -226,8 +230,8 @@ def claim(
 
 
 def record(
-    conn: Connection, results: Sequence[Result], *, disable_after: timedelta, now: datetime
-) -> tuple[list[Ended], set[UUID]]:
+    conn: Connection, results: Sequence[DeliveryResult], *, disable_after: timedelta, now: datetime
+) -> tuple[list[EndedEndpoint], set[UUID]]:
     """Record what became of tries; return the endpoints that are disabled by it, and what was not recorded.
 
     An endpoint is disabled when it answered 410, or when there was nothing but failures for `disable_after`.
@@ -267,9 +271,9 @@ def _locked(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 
 def _note_endpoints(
-    conn: Connection, results: Sequence[Result], *, disable_after: timedelta, now: datetime
-) -> list[Ended]:
-    answers: dict[tuple[UUID, str], list[Answer]] = {}
+    conn: Connection, results: Sequence[DeliveryResult], *, disable_after: timedelta, now: datetime
+) -> list[EndedEndpoint]:
+    answers: dict[tuple[UUID, str], list[WebhookResponse]] = {}
     for one in results:
         if one.answer is not None:
             answers.setdefault((one.delivery.client_id, one.delivery.url), []).append(one.answer)
@@ -286,14 +290,18 @@ def _note_endpoints(
             "clients": [key[0] for key in ill],
             "urls": [key[1] for key in ill],
             "gone": [gone[key] for key in ill],
-            "gone_word": Disabled.GONE.value,
-            "failing": Disabled.FAILING.value,
+            "gone_word": DisabledReason.GONE.value,
+            "failing": DisabledReason.FAILING.value,
             "too_long_ago": now - disable_after,
             "now": now,
         },
     )
     return [
-        Ended(client_id=row.client_id, reason=Disabled(row.disabled_reason), failing_since=row.failing_since)
+        EndedEndpoint(
+            client_id=row.client_id,
+            reason=DisabledReason(row.disabled_reason),
+            failing_since=row.failing_since,
+        )
         for row in rows
         if row.disabled_reason
     ]
@@ -301,27 +309,27 @@ def _note_endpoints(
 
 def newest(
     conn: Connection, client_id: UUID, *, failed: bool, request_id: UUID | None, limit: int
-) -> list[Stored]:
+) -> list[StoredDelivery]:
     """Return a client's deliveries, newest first: all, or those whose newest try failed; of one request."""
     conditions = [_d.client_id == client_id]
     if failed:
         # The first condition is that of an index.
-        conditions += [_d.state != State.DELIVERED, _d.tried_at.is_not(None)]
+        conditions += [_d.state != WebhookState.DELIVERED, _d.tried_at.is_not(None)]
     if request_id is not None:
         conditions.append(_d.request_id == request_id)
     rows = conn.execute(select(webhook_deliveries).where(*conditions).order_by(_d.number.desc()).limit(limit))
     return [_to_stored(row) for row in rows]
 
 
-def left(conn: Connection, client_id: UUID) -> dict[State, int]:
+def left(conn: Connection, client_id: UUID) -> dict[WebhookState, int]:
     """Return how many of a client's deliveries are pending, and how many were given up."""
     rows = conn.execute(
         select(_d.state, func.count().label("n"))
-        .where(_d.client_id == client_id, _d.state != State.DELIVERED)
+        .where(_d.client_id == client_id, _d.state != WebhookState.DELIVERED)
         .group_by(_d.state)
     )
-    counts = {State(row.state): int(row.n) for row in rows}
-    return {state: counts.get(state, 0) for state in (State.PENDING, State.GIVEN_UP)}
+    counts = {WebhookState(row.state): int(row.n) for row in rows}
+    return {state: counts.get(state, 0) for state in (WebhookState.PENDING, WebhookState.GIVEN_UP)}
 
 
 def make_due(
@@ -329,11 +337,11 @@ def make_due(
     client_id: UUID,
     *,
     ids: Sequence[UUID] | None,
-    states: Collection[State],
+    states: Collection[WebhookState],
     after: int,
     now: datetime,
     limit: int,
-) -> Batch:
+) -> DeliveryBatch:
     """Have up to `limit` deliveries in some states tried now, as if for the first time.
 
     These `ids`, or all, in the order of their numbers after `after`. What a worker holds at this moment is
@@ -341,7 +349,7 @@ def make_due(
     """
     conditions: list[ColumnElement[bool]] = [
         _d.client_id == client_id,
-        _d.state != State.DELIVERED,
+        _d.state != WebhookState.DELIVERED,
         _d.state.in_(sorted(state.value for state in states)),
         _d.number > after,
         or_(_d.lease_until.is_(None), _d.lease_until < func.statement_timestamp()),
@@ -352,26 +360,26 @@ def make_due(
     rows = conn.execute(
         update(webhook_deliveries)
         .where(_d.id == batch.c.id)
-        .values(state=State.PENDING.value, tries=0, next_try_at=now, lease_until=null())
+        .values(state=WebhookState.PENDING.value, tries=0, next_try_at=now, lease_until=null())
         .returning(_d.number)
     )
     numbers = list(rows.scalars())
-    return Batch(count=len(numbers), number=max(numbers, default=after))
+    return DeliveryBatch(count=len(numbers), number=max(numbers, default=after))
 
 
 def give_up(conn: Connection, client_id: UUID, *, limit: int) -> int:
     """Give up to `limit` pending deliveries of a client up; return how many."""
-    pending = select(_d.id).where(_d.client_id == client_id, _d.state == State.PENDING)
+    pending = select(_d.id).where(_d.client_id == client_id, _d.state == WebhookState.PENDING)
     batch = pending.limit(limit).with_for_update().cte("batch")
     result = conn.execute(
         update(webhook_deliveries)
         .where(_d.id == batch.c.id)
-        .values(state=State.GIVEN_UP.value, next_try_at=null(), lease_until=null())
+        .values(state=WebhookState.GIVEN_UP.value, next_try_at=null(), lease_until=null())
     )
     return result.rowcount
 
 
-def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> Delivery:
+def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> WebhookDelivery:
     data = {
         "id": str(row.request_id),
         "status": row.event.partition(".")[2],
@@ -384,7 +392,7 @@ def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> Delivery:
         "sent_at": moment(row.sent_at),
         "expires_at": moment(row.expires_at),
     }
-    return Delivery(
+    return WebhookDelivery(
         id=row.id,
         request_id=row.request_id,
         client_id=row.client_id,
@@ -404,14 +412,14 @@ def _masked_number(row: Row[Any], vault: Vault) -> str | None:
         return None
 
 
-def _to_stored(row: Row[Any]) -> Stored:
-    answer = Answer(status=row.http_status, reason=row.problem) if row.tried_at else None
-    return Stored(
+def _to_stored(row: Row[Any]) -> StoredDelivery:
+    answer = WebhookResponse(status=row.http_status, reason=row.problem) if row.tried_at else None
+    return StoredDelivery(
         id=row.id,
         request_id=row.request_id,
         event=row.event,
         at=row.at,
-        state=State(row.state),
+        state=WebhookState(row.state),
         tries=row.tries,
         tried_at=row.tried_at,
         next_try_at=row.next_try_at,

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, delete, func, insert, null, select, update
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.webhooks import Disabled
+from otpqueue.domain.webhooks import DisabledReason
 from otpqueue.store.schema import clients, webhook_endpoints
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -25,7 +25,7 @@ _SELECT = select(webhook_endpoints, clients.c.name.label("client")).join(clients
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class WebhookEndpoint:
     """Where a client wants to be told, and of what."""
 
     id: UUID
@@ -40,21 +40,21 @@ class Endpoint:
     failing_since: datetime | None
     """Since then there was nothing but failures."""
     disabled_at: datetime | None
-    disabled_reason: Disabled | None
+    disabled_reason: DisabledReason | None
     secrets: tuple[str, ...] = field(repr=False)
     """What is signed with now, the newest first; none when the key that opens them is not there."""
 
 
 def read(
     conn: Connection, client_id: UUID, *, vault: Vault, now: datetime, lock: bool = False
-) -> Endpoint | None:
+) -> WebhookEndpoint | None:
     """Return a client's endpoint, None if it has none; `lock` it until the transaction ends."""
     query = _SELECT.where(_e.client_id == client_id)
     row = conn.execute(query.with_for_update(of=webhook_endpoints) if lock else query).one_or_none()
     return _to_endpoint(row, vault, now) if row else None
 
 
-def every(conn: Connection, *, vault: Vault, now: datetime) -> list[Endpoint]:
+def every(conn: Connection, *, vault: Vault, now: datetime) -> list[WebhookEndpoint]:
     """Return all endpoints by the names of their clients."""
     rows = conn.execute(_SELECT.order_by(clients.c.name))
     return [_to_endpoint(row, vault, now) for row in rows]
@@ -146,8 +146,8 @@ def open_secrets(row: Row[Any], *, row_id: UUID, vault: Vault, now: datetime) ->
     return (newest, *previous) if still else (newest,)
 
 
-def _to_endpoint(row: Row[Any], vault: Vault, now: datetime) -> Endpoint:
-    return Endpoint(
+def _to_endpoint(row: Row[Any], vault: Vault, now: datetime) -> WebhookEndpoint:
+    return WebhookEndpoint(
         id=row.id,
         client_id=row.client_id,
         client=row.client,
@@ -157,6 +157,6 @@ def _to_endpoint(row: Row[Any], vault: Vault, now: datetime) -> Endpoint:
         previous_until=row.previous_until,
         failing_since=row.failing_since,
         disabled_at=row.disabled_at,
-        disabled_reason=Disabled(row.disabled_reason) if row.disabled_reason else None,
+        disabled_reason=DisabledReason(row.disabled_reason) if row.disabled_reason else None,
         secrets=open_secrets(row, row_id=row.id, vault=vault, now=now),
     )
