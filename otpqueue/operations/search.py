@@ -12,8 +12,8 @@ from otpqueue.domain import phone
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.search import (
     SIGNATURE_BYTES,
-    SearchPage,
     SearchFilters,
+    SearchPage,
     SearchPosition,
     from_cursor,
     to_cursor,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Column, Connection, Table, select
 
-from otpqueue.domain.history import CodeCheck, ReportedDelivery, History, MoveSubject, SendAttempt, StatusMove
+from otpqueue.domain.history import CodeCheck, History, MoveSubject, ReportedDelivery, SendAttempt, StatusMove
 from otpqueue.domain.request import SendState, Status
 from otpqueue.store.requests import masked_number
 from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts

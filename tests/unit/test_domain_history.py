@@ -12,10 +12,10 @@ import pytest
 
 from otpqueue.domain.history import (
     CodeCheck,
-    ReportedDelivery,
     EventKind,
     History,
     MoveSubject,
+    ReportedDelivery,
     SendAttempt,
     StatusMove,
 )

@@ -11,7 +11,7 @@ import falcon
 from otpqueue.api import bodies
 from otpqueue.api.auth import Door
 from otpqueue.api.representations import representation
-from otpqueue.domain.search import SearchPage, SearchFilters
+from otpqueue.domain.search import SearchFilters, SearchPage
 from otpqueue.operations.search import SearchRequests
 
 
