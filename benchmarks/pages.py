@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def measure(on: Stage, given: argparse.Namespace) -> report.Found:
     """Fill the databases and count."""
-    ours = Otpqueue(name="otpqueue", settings=dict(given.set) | {"OTPQUEUE_JOB_LINGER_S": "0"})
+    ours = Otpqueue(name="otpqueue", settings=dict(given.set) | {"OTPQUEUE_TUNING_JOB_LINGER_S": "0"})
     sizes = sorted({_BASE, min(given.rows, 1_000_000), given.rows})
     found: report.Found = {}
     # Records would stand between the results.

@@ -1,4 +1,4 @@
-"""What the settings say, in the domain's words. What no setting may say is a SettingsError."""
+"""Builds the domain's policies from the settings. A value that the domain rejects is a SettingsError."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _NO_COUNTRY = "is not a country (ISO 3166 alpha-2)"
 
 
 def check(settings: Settings, *, today: date) -> None:
-    """Build every policy, whichever of them this process needs.
+    """Build every policy, also those that this process does not need.
 
-    A setting that only some processes read is refused by all of them, in the same words. Raises SettingsError
-    with every problem.
+    Every process thus rejects an invalid setting with the same message. Raises SettingsError with every
+    problem.
     """
     builders: tuple[Callable[[], object], ...] = (
         lambda: senders(settings),
@@ -47,7 +47,7 @@ def check(settings: Settings, *, today: date) -> None:
 
 
 def sending(settings: Settings) -> SendingPolicy:
-    """Return how stubbornly a code is sent."""
+    """Return how often, and how soon, a send is retried."""
     return SendingPolicy(
         max_attempts=settings.max_attempts,
         unknown_resends=settings.unknown_resends,
@@ -57,18 +57,18 @@ def sending(settings: Settings) -> SendingPolicy:
 
 
 def circuit(settings: Settings) -> CircuitPolicy:
-    """Return when all workers pause."""
+    """Return when the circuit breaker opens."""
     return CircuitPolicy(
         failures=settings.circuit_failures,
         pause_s=settings.circuit_pause_s,
         pause_max_s=settings.circuit_pause_max_s,
-        # As long as the claim of the request that probes may be held.
+        # The probe is a request, which a worker holds for its lease.
         probe_s=settings.send_lease_s,
     )
 
 
 def senders(settings: Settings) -> Senders:
-    """Return whom messages come from. Raises SettingsError."""
+    """Return the senders by country. Raises SettingsError."""
     common = {"*": settings.infobip_sender_id} if settings.infobip_sender_id else {}
     named = (("INFOBIP_SENDER_ID", common), ("OTPQUEUE_SENDERS", settings.senders))
     _refuse(
@@ -94,7 +94,7 @@ def caps(settings: Settings) -> Caps:
 
 
 def numbers(settings: Settings) -> NumberPolicy:
-    """Return which numbers codes are sent to. Raises SettingsError."""
+    """Return the countries and number types that codes are sent to. Raises SettingsError."""
     allowed, blocked = set(settings.countries_allowed), set(settings.countries_blocked)
     lines = set(settings.refused_lines) - {"none"}
     _refuse(
@@ -112,7 +112,7 @@ def numbers(settings: Settings) -> NumberPolicy:
 def fixed_codes(settings: Settings, *, today: date) -> FixedCodes:
     """Return the test numbers. Raises SettingsError.
 
-    Those that have ended are let be: a restart must not fail over them.
+    Expired test numbers are accepted: a restart must not fail because of them.
     """
     last, codes, problems = today + timedelta(days=LONGEST_DAYS), {}, []
     for place, (number, one) in enumerate(settings.test_numbers.items(), 1):
@@ -129,13 +129,13 @@ def fixed_codes(settings: Settings, *, today: date) -> FixedCodes:
 
 
 def quotas(settings: Settings) -> Quotas:
-    """Return what the deployment admits, by limit. Raises SettingsError for a quota that cannot be."""
+    """Return the deployment's quotas by limit. Raises SettingsError for an invalid quota."""
     found = _quotas(settings, *(f"limit_{name}" for name in LIMITS))
     return {name: found[f"limit_{name}"] for name in LIMITS}
 
 
 def guesses(settings: Settings) -> GuessPolicy:
-    """Return how many wrong codes there may be. Raises SettingsError for a quota that cannot be."""
+    """Return the limits of wrong codes. Raises SettingsError for an invalid quota."""
     found = _quotas(settings, "wrong_codes_number", "wrong_codes_client_ip")
     return GuessPolicy(
         number=found["wrong_codes_number"],

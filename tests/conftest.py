@@ -219,20 +219,20 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
         "OTPQUEUE_SEAL_KEYS": "k1:" + base64.b64encode(b"s" * 32).decode(),
         "OTPQUEUE_HASH_KEY": base64.b64encode(b"h" * 32).decode(),
         "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS": "true",
-        "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S": "1",
-        "OTPQUEUE_PROVIDER_TIMEOUT_S": "1",
-        "OTPQUEUE_SEND_LEASE_S": "2",
-        "OTPQUEUE_CHECK_LEASE_S": "2",
-        "OTPQUEUE_BACKOFF_BASE_S": "0.05",
-        "OTPQUEUE_BACKOFF_MAX_S": "0.2",
-        "OTPQUEUE_CIRCUIT_PAUSE_S": "0.05",
-        "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.1",
+        "OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S": "1",
+        "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "1",
+        "OTPQUEUE_TUNING_SEND_LEASE_S": "2",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S": "2",
+        "OTPQUEUE_TUNING_BACKOFF_BASE_S": "0.05",
+        "OTPQUEUE_TUNING_BACKOFF_MAX_S": "0.2",
+        "OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "0.05",
+        "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "0.1",
         "OTPQUEUE_SENDER_THREADS": "8",
         # A change is seen by the next call; tests of the cache set it.
-        "OTPQUEUE_ACCESS_CACHE_S": "0",
+        "OTPQUEUE_TUNING_ACCESS_CACHE_S": "0",
         "OTPQUEUE_API_PROCESSES": "1",
         # Tests that call a pump want it to return when all is sent.
-        "OTPQUEUE_JOB_LINGER_S": "0",
+        "OTPQUEUE_TUNING_JOB_LINGER_S": "0",
     }
 
 
@@ -258,10 +258,10 @@ def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
 def parts(make_parts: MakeParts) -> Parts:
     """Return wired and provisioned parts; provisioning has more time than what tests look at."""
     patient = make_parts(
-        OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S="15",
-        OTPQUEUE_PROVIDER_TIMEOUT_S="15",
-        OTPQUEUE_SEND_LEASE_S="60",
-        OTPQUEUE_CHECK_LEASE_S="60",
+        OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S="15",
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="15",
+        OTPQUEUE_TUNING_SEND_LEASE_S="60",
+        OTPQUEUE_TUNING_CHECK_LEASE_S="60",
     )
     patient.provision(patient.transport, now=clock.now())
     return make_parts()

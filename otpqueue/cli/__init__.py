@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "beat": "services",
     "migrate": "services",
     "provision": "services",
+    "settings": "configuration",
     "clients": "clients",
     "keys": "keys",
     "numbers": "numbers",

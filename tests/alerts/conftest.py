@@ -121,10 +121,10 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
         **environment,
         **NO_LIMITS,
         "OTPQUEUE_GUARD": "off",
-        "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S": "5",
-        "OTPQUEUE_PROVIDER_TIMEOUT_S": "10",
-        "OTPQUEUE_SEND_LEASE_S": "20",
-        "OTPQUEUE_CHECK_LEASE_S": "12",
+        "OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S": "5",
+        "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "10",
+        "OTPQUEUE_TUNING_SEND_LEASE_S": "20",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S": "12",
     }
 
 

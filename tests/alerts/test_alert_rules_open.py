@@ -158,7 +158,9 @@ def test_number_wrong_codes(deployment: Deployment) -> None:
 def test_client_wrong_codes(make_deployment: MakeDeployment) -> None:
     """A client's share of wrong codes opens an alert about that client, at the ceiling that is set for it."""
     deployment = make_deployment(
-        OTPQUEUE_WRONG_SHARE="0.4", OTPQUEUE_WRONG_SHARE_MIN_CHECKS="4", OTPQUEUE_WRONG_SHARE_WINDOW_S="1800"
+        OTPQUEUE_WRONG_SHARE="0.4",
+        OTPQUEUE_TUNING_WRONG_SHARE_MIN_CHECKS="4",
+        OTPQUEUE_TUNING_WRONG_SHARE_WINDOW_S="1800",
     )
     tried = numbers(4)
     for place, (request, number) in enumerate(zip(deployment.send(tried), tried, strict=True)):
@@ -318,7 +320,7 @@ def test_cost_per_verified(make_deployment: MakeDeployment) -> None:
 
 def test_circuit_open(make_deployment: MakeDeployment) -> None:
     """A circuit that opens raises an alert, and closes it with itself."""
-    deployment = make_deployment(OTPQUEUE_CIRCUIT_FAILURES="1", OTPQUEUE_SEND_WITHIN_S="0.5")
+    deployment = make_deployment(OTPQUEUE_TUNING_CIRCUIT_FAILURES="1", OTPQUEUE_SEND_WITHIN_S="0.5")
     deployment.provider.fault(status=503, match=SENDS)
     deployment.send(["+447700900123"])
 
@@ -366,7 +368,7 @@ def test_missing_template(make_deployment: MakeDeployment) -> None:
 
 def test_404_of_one_number_is_no_misconfiguration(make_deployment: MakeDeployment) -> None:
     """A number that Infobip does not find opens no alert about our configuration, and no circuit."""
-    deployment = make_deployment(OTPQUEUE_MAX_ATTEMPTS="3")
+    deployment = make_deployment(OTPQUEUE_TUNING_MAX_ATTEMPTS="3")
     deployment.provider.fault(status=404, match={"to": "447700900123"})
     deployment.send(["+447700900123", "+447700900124"])
 

@@ -82,11 +82,11 @@ def settings_over_a_database(engines: Engines, *, provider_url: str) -> Iterator
         # Tests call as quickly as they can, many at once, and the machine may be busy.
         "OTPQUEUE_LIMIT_KEY_RATE": "off",
         # A change is seen by the next call; tests of the cache set it.
-        "OTPQUEUE_ACCESS_CACHE_S": "0",
+        "OTPQUEUE_TUNING_ACCESS_CACHE_S": "0",
         "OTPQUEUE_API_PROCESSES": "1",
-        "OTPQUEUE_API_QUEUE_MS": "10000",
+        "OTPQUEUE_TUNING_API_QUEUE_MS": "10000",
         # A pump that a test calls returns when all is sent.
-        "OTPQUEUE_JOB_LINGER_S": "0",
+        "OTPQUEUE_TUNING_JOB_LINGER_S": "0",
     }
     found = leaks.in_clear(leaks.every_row(url) + leaks.every_key(engines.valkey.url))
     engines.postgres.drop_database(name)

@@ -236,9 +236,9 @@ def patient(make_caller: MakeCaller) -> Caller:
     """Return a caller of an API with a place for each of two hundred, and time for all of them."""
     return make_caller(
         OTPQUEUE_API_THREADS="256",
-        OTPQUEUE_DATABASE_WAIT_S="30",
-        OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="15",
-        OTPQUEUE_DATABASE_STATEMENT_TIMEOUT_S="15",
+        OTPQUEUE_TUNING_DATABASE_WAIT_S="30",
+        OTPQUEUE_TUNING_DATABASE_LOCK_TIMEOUT_S="15",
+        OTPQUEUE_TUNING_DATABASE_STATEMENT_TIMEOUT_S="15",
     )
 
 

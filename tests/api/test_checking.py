@@ -335,7 +335,9 @@ def test_provider_does_not_judge(caller: Caller, fault: dict[str, object]) -> No
 )
 def test_nobody_knows_what_the_provider_judged(make_caller: MakeCaller, fault: dict[str, object]) -> None:
     """When the provider may have looked at the code, the answer is 503, and the check counts."""
-    caller = make_caller(OTPQUEUE_PROVIDER_TIMEOUT_S="0.5", OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S="0.5")
+    caller = make_caller(
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="0.5", OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S="0.5"
+    )
     path, code = caller.sent()
     caller.provider.fault(match={"path": "/verify"}, times=1, **fault)
 

@@ -62,7 +62,7 @@ def test_every_reason_looks_the_same(guarded: Caller) -> None:
 
 def test_refused_resend(make_caller: MakeCaller) -> None:
     """A resend is refused in the same way, and the code in hand stays good."""
-    caller = make_caller(OTPQUEUE_GUARD="enforce", OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="1")
+    caller = make_caller(OTPQUEUE_GUARD="enforce", OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="1")
     caller.execute("TRUNCATE guard_tallies, guard_addresses")
     path, code = caller.sent()
     caller.become(path, "resend_after = now()")

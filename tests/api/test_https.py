@@ -227,9 +227,9 @@ def test_tls_files_that_cannot_be_served(
         (tls(cert, other), "OTPQUEUE_TLS_KEY_FILE is not the key of OTPQUEUE_TLS_CERT_FILE"),
         (tls(cert, sealed), "openssl pkcs8 -topk8 -nocrypt"),
         ({"OTPQUEUE_TLS_CERT_FILE": str(cert)}, "must be given together"),
-        ({"OTPQUEUE_REQUIRE_HTTPS": "true"}, "would refuse every call"),
+        ({"OTPQUEUE_REQUIRE_HTTPS": "true"}, "would reject every call"),
         ({"OTPQUEUE_TRUSTED_PROXIES": "10.0.0.1/8"}, "must be a number of proxies, or their networks"),
-        ({"OTPQUEUE_TRUSTED_PROXIES": "0.0.0.0/0"}, "must not be everybody"),
+        ({"OTPQUEUE_TRUSTED_PROXIES": "0.0.0.0/0"}, "must not include every address"),
         ({"OTPQUEUE_TRUSTED_PROXIES": "-1"}, "must be a number of proxies, or their networks"),
     ]
     with settings_over_a_database(engines, provider_url=module_provider.url) as settings:

@@ -62,7 +62,7 @@ def refusals(stranger: Caller) -> list[tuple[str, int, bool]]:
 
 def test_first_call_makes_the_client(make_stranger: MakeCaller) -> None:
     """The client that keyless calls count as need not exist, also where access is cached."""
-    assert ask(make_stranger(OTPQUEUE_ACCESS_CACHE_S="1")).status_code == 202
+    assert ask(make_stranger(OTPQUEUE_TUNING_ACCESS_CACHE_S="1")).status_code == 202
 
 
 def test_requests_of_one_address(make_stranger: MakeCaller) -> None:

@@ -34,12 +34,12 @@ def small(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFa
     with settings_over_a_database(engines, provider_url=_simulator) as settings:
         few = {
             "OTPQUEUE_API_THREADS": str(PLACES),
-            "OTPQUEUE_API_QUEUE_MS": "250",
+            "OTPQUEUE_TUNING_API_QUEUE_MS": "250",
             "OTPQUEUE_METRICS_TOKEN": TOKEN,
             "OTPQUEUE_DATABASE_POOL": str(POOL),
-            "OTPQUEUE_DATABASE_WAIT_S": "1",
-            "OTPQUEUE_DATABASE_LOCK_TIMEOUT_S": "10",
-            "OTPQUEUE_DATABASE_STATEMENT_TIMEOUT_S": "15",
+            "OTPQUEUE_TUNING_DATABASE_WAIT_S": "1",
+            "OTPQUEUE_TUNING_DATABASE_LOCK_TIMEOUT_S": "10",
+            "OTPQUEUE_TUNING_DATABASE_STATEMENT_TIMEOUT_S": "15",
         }
         with serving(settings | few | NO_LIMITS, tmp_path_factory.mktemp("small")) as served:
             yield served

@@ -29,7 +29,7 @@ def hasty(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFa
     with settings_over_a_database(engines, provider_url=_simulator) as settings:
         little = {
             "OTPQUEUE_HEADER_TIMEOUT_S": "1",
-            "OTPQUEUE_BODY_TIMEOUT_S": "1",
+            "OTPQUEUE_TUNING_BODY_TIMEOUT_S": "1",
             "OTPQUEUE_API_THREADS": "8",
         }
         with serving(settings | little, tmp_path_factory.mktemp("hasty")) as served:

@@ -196,7 +196,7 @@ def test_settings_that_only_others_read(cut_off_shell: Shell, arguments: tuple[s
     said = message(cut_off_shell.invoke(*arguments, **_CANNOT_BE))
 
     first, *lines = said.strip().splitlines()
-    assert first == "Error: settings are not usable:"
+    assert first == "Error: settings cannot be used:"
     assert sorted({re.split("[ :]", line.removeprefix("  - "))[0] for line in lines}) == sorted(_CANNOT_BE)
     assert "  - OTPQUEUE_COUNTRIES_ALLOWED: 'UK' is not a country (ISO 3166 alpha-2)" in lines
 
@@ -212,7 +212,7 @@ def test_settings_that_celery_cannot_take(cut_off_shell: Shell) -> None:
     )
 
     assert result.returncode == 1
-    assert "Error: settings are not usable:" in result.stderr
+    assert "Error: settings cannot be used:" in result.stderr
     assert "'UK' is not a country" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -282,7 +282,7 @@ def test_database_down(cut_off_shell: Shell, arguments: tuple[str, ...]) -> None
     """A database that cannot be reached is a message."""
     said = message(cut_off_shell.invoke(*arguments))
 
-    assert "database cannot be reached" in said
+    assert "database is unavailable" in said
     assert "hunter2" not in said
 
 

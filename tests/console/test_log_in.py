@@ -309,7 +309,7 @@ def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None
 
 def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
     """When strangers have used up what all of them have, and hold all places, a right key is let in."""
-    caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_ACCESS_CACHE_S="5")
+    caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_TUNING_ACCESS_CACHE_S="5")
     log_in, room, key = caller.parts.aside.log_in, Room(1), admin_key(caller.parts)
     windows = [
         LimitWindow(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
@@ -328,7 +328,7 @@ def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
 
 def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeOtherParts) -> None:
     """Of many log-ins with unknown keys few ask Postgres."""
-    other = caller.over(make_other_parts(OTPQUEUE_ACCESS_CACHE_S="5"))
+    other = caller.over(make_other_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S="5"))
     lent: list[object] = []
     event.listen(other.parts.aside.engine, "checkout", lambda *_: lent.append(None))
 
@@ -405,7 +405,7 @@ def test_redis_down(caller: Caller, make_other_parts: MakeOtherParts, nowhere: s
 
 def test_api_without_connections(caller: Caller, make_other_parts: MakeOtherParts) -> None:
     """The console has connections of its own: it answers when those of the API are all lent out."""
-    parts = make_other_parts(OTPQUEUE_DATABASE_POOL="2", OTPQUEUE_DATABASE_WAIT_S="0.1")
+    parts = make_other_parts(OTPQUEUE_DATABASE_POOL="2", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.1")
     busy = caller.over(parts)
     browser = Browser(busy.app)
     browser.log_in(busy.new_key("admin"))

@@ -20,6 +20,9 @@ COVERED = (
     "docs",
     "deploy",
     "docker-compose.yml",
+    "otpqueue/cli/configuration.py",
+    "otpqueue/policies.py",
+    "otpqueue/settings",
 )
 """Files, and folders with all files below them, relative to the project."""
 

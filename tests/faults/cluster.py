@@ -1,6 +1,6 @@
 """The whole system as real processes that can be killed, paused and started again, on ports that stay.
 
-    with Cluster(folder, apis=2, senders=2, settings={"OTPQUEUE_SWEEP_EVERY_S": "1"}) as cluster:
+    with Cluster(folder, apis=2, senders=2, settings={"OTPQUEUE_TUNING_SWEEP_EVERY_S": "1"}) as cluster:
         answer = cluster.call("POST", "/v1/otp-requests", {"phone_number": "+447400000001"})
         cluster.kill("send-1")
         cluster.start("send-1")
@@ -70,26 +70,26 @@ LIMITED: Mapping[str, str] = {
     "OTPQUEUE_DAILY_CAP": "100000",
     "OTPQUEUE_DAILY_CAP_PER_CLIENT": "50000",
     "OTPQUEUE_GUARD": "enforce",
-    "OTPQUEUE_GUARD_BLOCK_FLOOR": "100000",
+    "OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR": "100000",
 }
 """Limits, caps and the guard, but with wide values: only callers that are greedy on purpose reach a limit."""
 
 SETTINGS: Mapping[str, str] = {
     # As in production, but for the times: short enough to be waited for, and in the same proportions.
-    "OTPQUEUE_PROVIDER_CONNECT_TIMEOUT_S": "1",
-    "OTPQUEUE_PROVIDER_TIMEOUT_S": "2",
-    "OTPQUEUE_SEND_LEASE_S": "6",
-    "OTPQUEUE_CHECK_LEASE_S": "5",
+    "OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S": "1",
+    "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "2",
+    "OTPQUEUE_TUNING_SEND_LEASE_S": "6",
+    "OTPQUEUE_TUNING_CHECK_LEASE_S": "5",
     "OTPQUEUE_SEND_WITHIN_S": "60",
     "OTPQUEUE_CODE_LIFETIME_S": "120",
-    "OTPQUEUE_SWEEP_EVERY_S": "1",
-    "OTPQUEUE_EXPIRE_EVERY_S": "2",
-    "OTPQUEUE_ROLL_UP_EVERY_S": "1",
-    "OTPQUEUE_JOB_S": "3",
-    "OTPQUEUE_BACKOFF_BASE_S": "0.2",
-    "OTPQUEUE_BACKOFF_MAX_S": "2",
-    "OTPQUEUE_CIRCUIT_PAUSE_S": "0.3",
-    "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "2",
+    "OTPQUEUE_TUNING_SWEEP_EVERY_S": "1",
+    "OTPQUEUE_TUNING_EXPIRE_EVERY_S": "2",
+    "OTPQUEUE_TUNING_ROLL_UP_EVERY_S": "1",
+    "OTPQUEUE_TUNING_JOB_S": "3",
+    "OTPQUEUE_TUNING_BACKOFF_BASE_S": "0.2",
+    "OTPQUEUE_TUNING_BACKOFF_MAX_S": "2",
+    "OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "0.3",
+    "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "2",
     "OTPQUEUE_STOP_WITHIN_S": "4",
     "OTPQUEUE_SENDER_THREADS": "16",
     "OTPQUEUE_API_PROCESSES": "1",

@@ -70,7 +70,7 @@ _PAUSES = (
     "--kills=9",
     "--kinds=pause-send,slow",
     # Long enough for another to take over, and too short for that one to be done.
-    "--set=OTPQUEUE_SEND_LEASE_S=4",
+    "--set=OTPQUEUE_TUNING_SEND_LEASE_S=4",
     "--pause-s",
     "4.5",
     "6",

@@ -273,10 +273,10 @@ def _gather(
         misbehaved=tuple(cluster.misbehaved),
         miscapped=_miscapped(cluster),
         policy=Policy(
-            send_lease_s=float(settings["OTPQUEUE_SEND_LEASE_S"] or 0),
+            send_lease_s=float(settings["OTPQUEUE_TUNING_SEND_LEASE_S"] or 0),
             unknown_resends=int(settings.get("OTPQUEUE_UNKNOWN_RESENDS") or 1),
-            provider_timeout_s=float(settings["OTPQUEUE_PROVIDER_TIMEOUT_S"] or 0),
-            expire_every_s=float(settings["OTPQUEUE_EXPIRE_EVERY_S"] or 0),
+            provider_timeout_s=float(settings["OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S"] or 0),
+            expire_every_s=float(settings["OTPQUEUE_TUNING_EXPIRE_EVERY_S"] or 0),
             senders=len(cluster.names("send")),
             number_quota=NUMBER_QUOTA,
         ),

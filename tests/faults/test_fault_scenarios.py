@@ -14,7 +14,7 @@ def test_killed_worker_with_fifty_sends_in_flight(tmp_path: Path) -> None:
     """Each of them is recorded as unknown and sent once more; no row is stuck."""
     figures = scenarios.killed(
         tmp_path,
-        settings={"OTPQUEUE_PROVIDER_TIMEOUT_S": "3", "OTPQUEUE_SENDER_THREADS": "64"},
+        settings={"OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "3", "OTPQUEUE_SENDER_THREADS": "64"},
         within_s=90,
     )
 

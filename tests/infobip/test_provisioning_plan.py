@@ -260,8 +260,8 @@ def test_limits_of_the_settings(make_parts: MakeParts, provider: Provider) -> No
     (usual,) = there(provider)
     provision(
         make_parts(
-            OTPQUEUE_PROVIDER_PIN_ATTEMPTS="7",
-            OTPQUEUE_PROVIDER_VERIFY_LIMIT="5/2s",
+            OTPQUEUE_TUNING_PROVIDER_PIN_ATTEMPTS="7",
+            OTPQUEUE_TUNING_PROVIDER_VERIFY_LIMIT="5/2s",
             OTPQUEUE_PROVIDER_SENDS_PER_NUMBER="50/1d",
             OTPQUEUE_PROVIDER_SENDS="999/1h",
             OTPQUEUE_CODE_LIFETIME_S="120",

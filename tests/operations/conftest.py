@@ -73,7 +73,11 @@ MakePump = Callable[..., Pump]
 @pytest.fixture
 def patient_parts(parts: Parts, make_parts: MakeParts) -> Parts:
     """Return parts that wait longer for the provider than any test delays it."""
-    return make_parts(OTPQUEUE_PROVIDER_TIMEOUT_S="5", OTPQUEUE_SEND_LEASE_S="10", OTPQUEUE_CHECK_LEASE_S="6")
+    return make_parts(
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="5",
+        OTPQUEUE_TUNING_SEND_LEASE_S="10",
+        OTPQUEUE_TUNING_CHECK_LEASE_S="6",
+    )
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ CACHE_S = 1
 @pytest.fixture
 def caching(parts: Parts, make_parts: MakeParts) -> Parts:
     """Return the parts of a process that caches for the time that is the default."""
-    return make_parts(OTPQUEUE_ACCESS_CACHE_S=str(CACHE_S))
+    return make_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S=str(CACHE_S))
 
 
 def a_key(parts: Parts, client: str = "test") -> str:
@@ -145,8 +145,8 @@ def test_nothing_older_is_used_when_postgres_is_away(
     """When the cache cannot be refreshed its calls fail, together and once, however many wait."""
     away = make_parts(
         DATABASE_URL=f"postgresql://otpqueue@127.0.0.1:{closed_port}/none",
-        OTPQUEUE_ACCESS_CACHE_S=str(CACHE_S),
-        OTPQUEUE_DATABASE_WAIT_S="0.2",
+        OTPQUEUE_TUNING_ACCESS_CACHE_S=str(CACHE_S),
+        OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2",
     )
 
     def fails(_: int) -> bool:

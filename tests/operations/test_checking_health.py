@@ -186,7 +186,9 @@ def test_provider_shows_in_traffic(
     said: str,
 ) -> None:
     """The state of Infobip and its cause follow from what was sent; health makes no call of its own."""
-    parts = make_parts(OTPQUEUE_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_MAX_ATTEMPTS="3")
+    parts = make_parts(
+        OTPQUEUE_TUNING_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_TUNING_MAX_ATTEMPTS="3"
+    )
     staff(parts)
     provider.fault(**fault)
     ask()

@@ -22,7 +22,7 @@ from tests.operations.conftest import MakePump
 from tests.operations.looking import Rows, at_once, numbers, until
 
 FAILURES = [(CircuitSignal.FAILED, False)] * 10
-LONG_PAUSE = {"OTPQUEUE_CIRCUIT_PAUSE_S": "60", "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "60"}
+LONG_PAUSE = {"OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "60", "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "60"}
 DEAD: dict[str, Any] = {"match": {"path": "/2fa/2/pin"}, "status": 503}
 
 
@@ -38,7 +38,7 @@ def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 def test_every_process_sees_it(make_parts: MakeParts) -> None:
     """What one worker learns, the others know; one of them probes, and its success lets all go on."""
-    slow = {"OTPQUEUE_CIRCUIT_PAUSE_S": "0.3", "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "0.3"}
+    slow = {"OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "0.3", "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "0.3"}
     workers = [make_parts(**slow).circuit for _ in range(3)]
     workers[0].note(FAILURES)
 
@@ -99,7 +99,7 @@ def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey
 
 def test_many_writers_at_once(make_parts: MakeParts) -> None:
     """Failures noted at the same moment by many threads of many processes are all counted."""
-    circuits = [make_parts(OTPQUEUE_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
+    circuits = [make_parts(OTPQUEUE_TUNING_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
 
     at_once([lambda one=one: one.note([(CircuitSignal.FAILED, False)]) for one in circuits for _ in range(4)])
 
@@ -113,10 +113,10 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
 ) -> None:
     """While nothing gets through only probes go out; requests keep their tries and all leave afterwards."""
     parts = make_parts(
-        OTPQUEUE_CIRCUIT_FAILURES="4",
-        OTPQUEUE_CIRCUIT_PAUSE_S="0.2",
-        OTPQUEUE_CIRCUIT_PAUSE_MAX_S="0.4",
-        OTPQUEUE_JOB_S="1",
+        OTPQUEUE_TUNING_CIRCUIT_FAILURES="4",
+        OTPQUEUE_TUNING_CIRCUIT_PAUSE_S="0.2",
+        OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S="0.4",
+        OTPQUEUE_TUNING_JOB_S="1",
     )
     parts.provision(parts.transport, now=clock.now())
     provider.fault(**DEAD)
@@ -148,9 +148,9 @@ def test_one_probe_for_all_processes(
 ) -> None:
     """Of four processes that pump while the circuit is half open, one asks the provider, once."""
     settings = {
-        "OTPQUEUE_CIRCUIT_PAUSE_S": "2",
-        "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "30",
-        "OTPQUEUE_JOB_S": "3",
+        "OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "2",
+        "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "30",
+        "OTPQUEUE_TUNING_JOB_S": "3",
     }
     processes = [make_parts(**settings) for _ in range(4)]
     processes[0].circuit.note(FAILURES)

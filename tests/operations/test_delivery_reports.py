@@ -201,7 +201,9 @@ def test_nothing_is_pulled_while_postgres_is_away(
     """Infobip gives each report once: it keeps those that could not be stored."""
     request = ask_sent()
     provider = GivenOnce(report(reports.id_of(request)))
-    away = make_parts(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_DATABASE_WAIT_S="0.2")
+    away = make_parts(
+        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
+    )
 
     with pytest.raises(DatabaseUnavailable):
         away.receipts.pull(provider, now=clock.now())
@@ -241,7 +243,7 @@ def test_locked_request_holds_up_no_report_of_others(
 ) -> None:
     """What is matched later is the report on the locked request alone."""
     held, other = ask_sent(), ask_sent("+447700900124")
-    impatient = make_parts(OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="0.2")
+    impatient = make_parts(OTPQUEUE_TUNING_DATABASE_LOCK_TIMEOUT_S="0.2")
     with connection(reports.parts.engine.execution_options(isolation_level="READ COMMITTED")) as conn:
         lock = select(otp_requests.c.id).where(otp_requests.c.id == held.id).with_for_update()
         conn.execute(lock)

@@ -50,10 +50,10 @@ def test_a_backlog_of_one_client_does_not_end_the_codes_of_another(
         OTPQUEUE_GUARD="off",
         OTPQUEUE_SENDER_THREADS="4",
         OTPQUEUE_SEND_WITHIN_S="4",
-        OTPQUEUE_PROVIDER_TIMEOUT_S="3",
-        OTPQUEUE_SEND_LEASE_S="10",
-        OTPQUEUE_CHECK_LEASE_S="8",
-        OTPQUEUE_JOB_S="20",
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="3",
+        OTPQUEUE_TUNING_SEND_LEASE_S="10",
+        OTPQUEUE_TUNING_CHECK_LEASE_S="8",
+        OTPQUEUE_TUNING_JOB_S="20",
     )
     provider.fault(latency_ms=500, times=10_000)
     flood, other = client_of(slow, "flood"), client_of(slow, "other")

@@ -146,7 +146,7 @@ def test_block_is_known_once_verified(make_door: MakeDoor, provider: Provider) -
 
 def test_verified_number_goes_on_while_its_block_is_refused(make_door: MakeDoor, provider: Provider) -> None:
     """Who has verified is sent to, while strangers in his block are not."""
-    door = make_door(OTPQUEUE_GUARD_BLOCK_FLOOR="1", OTPQUEUE_GUARD_SHARE="0")
+    door = make_door(OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR="1", OTPQUEUE_GUARD_SHARE="0")
     request = door.ask()
     door.parts.pump.run()
     door.verify(request, provider.code("+447700900001"))
@@ -317,7 +317,7 @@ def test_guard_never_holds_up_a_send(make_door: MakeDoor, provider: Provider) ->
 
 def test_missed_claims_are_counted_with_the_next(make_door: MakeDoor, provider: Provider) -> None:
     """While the database is away from the guard codes are sent; their sends are counted once it is back."""
-    door = make_door("shadow", OTPQUEUE_GUARD_BLOCK_FLOOR="9")
+    door = make_door("shadow", OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR="9")
     guard = door.parts.guard_claims
     away = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
     door.learn(verified=1)
@@ -414,7 +414,7 @@ def test_resends_count_and_are_verified_together(make_door: MakeDoor, provider: 
 
 def test_resend_is_refused_too(make_door: MakeDoor, rows: Rows) -> None:
     """A code in hand is not sent again when no budget covers it, and it stays good."""
-    door = make_door(OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="1")
+    door = make_door(OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="1")
     request = door.ask()
     door.parts.pump.run()
     rows.change(request.id, resend_after=clock.now())
@@ -441,7 +441,7 @@ def test_address_of_vain_tries_gets_no_chance(make_door: MakeDoor) -> None:
 
 def test_refused_block_waits(make_door: MakeDoor) -> None:
     """A block that was refused does not get the place that comes free, a block that asks first does."""
-    door = make_door(OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="1")
+    door = make_door(OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="1")
     first, second, third = door.spread(3)
     door.ask(first)
     with pytest.raises(DestinationPaused):

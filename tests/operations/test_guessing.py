@@ -113,7 +113,7 @@ def make_house(make_parts: MakeParts, provider: Provider) -> Callable[..., House
 
     def make(**differing: str) -> House:
         # So that the provider's own limit is not what these tests meet.
-        parts = make_parts(**NO_LIMITS, OTPQUEUE_PROVIDER_VERIFY_LIMIT="1000/1s", **differing)
+        parts = make_parts(**NO_LIMITS, OTPQUEUE_TUNING_PROVIDER_VERIFY_LIMIT="1000/1s", **differing)
         parts.provision(parts.transport, now=clock.now())
         return House(parts, provider)
 
@@ -391,7 +391,7 @@ def test_share_of_wrong_codes(
     make_house: Callable[..., House], wrong: int, right: int, refuses: bool
 ) -> None:
     """A client above the ceiling is refused where that is set, from the smallest sample on."""
-    house = make_house(OTPQUEUE_WRONG_SHARE_REFUSES="true", OTPQUEUE_WRONG_SHARE_MIN_CHECKS="8")
+    house = make_house(OTPQUEUE_WRONG_SHARE_REFUSES="true", OTPQUEUE_TUNING_WRONG_SHARE_MIN_CHECKS="8")
     share_of(house, wrong=wrong, right=right)
 
     if not refuses:
@@ -405,7 +405,7 @@ def test_share_of_wrong_codes(
 
 def test_share_refuses_nobody_unless_set(make_house: Callable[..., House]) -> None:
     """By default the share is only counted."""
-    house = make_house(OTPQUEUE_WRONG_SHARE_MIN_CHECKS="1")
+    house = make_house(OTPQUEUE_TUNING_WRONG_SHARE_MIN_CHECKS="1")
     share_of(house, wrong=5, right=0)
 
     house.ask()

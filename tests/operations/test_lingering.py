@@ -183,7 +183,7 @@ def test_two_pumps_linger_side_by_side(
     background: ThreadPoolExecutor,
 ) -> None:
     """Each code is sent once; where one pump stops, the other is nudged soon again and nobody is missed."""
-    lasting = {"OTPQUEUE_JOB_LINGER_S": "20", "OTPQUEUE_JOB_S": "60"}
+    lasting = {"OTPQUEUE_TUNING_JOB_LINGER_S": "20", "OTPQUEUE_TUNING_JOB_S": "60"}
     one, other = (make_parts(**lasting) for _ in range(2))
     left = iter(numbers(30))
 
@@ -214,8 +214,8 @@ def test_without_redis_the_table_is_polled(
     """A pump that cannot hear nudges looks often, and its codes leave all the same."""
     deaf = make_parts(
         REDIS_URL=f"redis://127.0.0.1:{closed_port}/0",
-        OTPQUEUE_JOB_LINGER_S="20",
-        OTPQUEUE_JOB_S="60",
+        OTPQUEUE_TUNING_JOB_LINGER_S="20",
+        OTPQUEUE_TUNING_JOB_S="60",
     )
     job = background.submit(deaf.pump.run)
     time.sleep(nudges.WAIT_FOR_ROW_S + 0.2)

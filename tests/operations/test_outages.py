@@ -24,7 +24,11 @@ from tests.operations.receiver import Call, Receiver
 from tests.operations.webhooking import Hooks
 
 OUTAGE_S = 3.0
-LEASE = {"OTPQUEUE_SEND_LEASE_S": "2", "OTPQUEUE_PROVIDER_TIMEOUT_S": "1", "OTPQUEUE_DATABASE_WAIT_S": "0.2"}
+LEASE = {
+    "OTPQUEUE_TUNING_SEND_LEASE_S": "2",
+    "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "1",
+    "OTPQUEUE_TUNING_DATABASE_WAIT_S": "0.2",
+}
 
 
 @contextmanager

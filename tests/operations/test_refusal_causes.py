@@ -18,11 +18,11 @@ from tests.operations.looking import Rows, numbers
 
 SEND = "/2fa/2/pin"
 LONG_PAUSE = {
-    "OTPQUEUE_CIRCUIT_PAUSE_S": "60",
-    "OTPQUEUE_CIRCUIT_PAUSE_MAX_S": "60",
-    "OTPQUEUE_CIRCUIT_FAILURES": "4",
+    "OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "60",
+    "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "60",
+    "OTPQUEUE_TUNING_CIRCUIT_FAILURES": "4",
 }
-SHORT_JOB = {"OTPQUEUE_JOB_S": "1"}
+SHORT_JOB = {"OTPQUEUE_TUNING_JOB_S": "1"}
 """A job that finds the circuit open would wait for its end."""
 
 FRENCH = {"OTPQUEUE_TEMPLATES": '{"fr": "Votre code : {{pin}}"}'}
@@ -76,7 +76,7 @@ def test_404_of_one_number_stops_nobody_else(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """It is retried like any refusal, and fails with a code that says what is the matter."""
-    parts = make_paused_long(OTPQUEUE_MAX_ATTEMPTS="5")
+    parts = make_paused_long(OTPQUEUE_TUNING_MAX_ATTEMPTS="5")
     provider.fault(match={"path": SEND, "to": NUMBER.removeprefix("+")}, status=404)
     refused = ask(parts, client_id, NUMBER)
     others = [ask(parts, client_id, one) for one in OTHERS]

@@ -434,7 +434,7 @@ def test_resend_until_attempts_run_out(
     make_resends: MakeResends, ask_sent: AskSent, provider: Provider
 ) -> None:
     """A resend is tried as often as a first send is, then failed; the status is what it was."""
-    resends = make_resends(OTPQUEUE_MAX_ATTEMPTS="3")
+    resends = make_resends(OTPQUEUE_TUNING_MAX_ATTEMPTS="3")
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=503)
@@ -718,7 +718,7 @@ def test_ended_while_a_resend_is_claimed(
     how: str,
 ) -> None:
     """A request that ends while its resend is at the provider stays ended; the attempt is noted."""
-    resends, request = make_resends(OTPQUEUE_SEND_LEASE_S="30"), ask_sent()
+    resends, request = make_resends(OTPQUEUE_TUNING_SEND_LEASE_S="30"), ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, latency_ms=500)
     resends.ask(request)

@@ -542,7 +542,7 @@ def test_guard_counts_an_address_under_both_keys(
     make_parts: MakeParts, parts: Parts, client_id: UUID
 ) -> None:
     """An address that has had its chances at new blocks gets no others by a change of the key."""
-    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS, "OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR": "20"}
+    enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS, "OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR": "20"}
 
     def ask(parts: Parts, block: int) -> None:
         number = wanted(f"+4474001{block}0001", client_ip="198.51.100.7")

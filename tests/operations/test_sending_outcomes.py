@@ -211,7 +211,7 @@ def test_our_misconfiguration_fails_no_request(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, status: int
 ) -> None:
     """While the provider refuses us, not the number, requests stay due, however often they were tried."""
-    parts = make_parts(OTPQUEUE_MAX_ATTEMPTS="2")
+    parts = make_parts(OTPQUEUE_TUNING_MAX_ATTEMPTS="2")
     provider.fault(match={"path": SEND}, status=status, times=4)
     wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
@@ -230,7 +230,7 @@ def test_misconfiguration_ends_at_the_deadline(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """A wrong key that nobody mends lets requests expire, not fail; nothing is tried after `send_by`."""
-    parts = make_parts(OTPQUEUE_SEND_WITHIN_S="1.5", OTPQUEUE_MAX_ATTEMPTS="1")
+    parts = make_parts(OTPQUEUE_SEND_WITHIN_S="1.5", OTPQUEUE_TUNING_MAX_ATTEMPTS="1")
     provider.fault(match={"path": SEND}, status=401)
     wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
@@ -247,8 +247,8 @@ def test_misconfiguration_ends_at_the_deadline(
 
 
 def test_attempts_are_bounded(make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows) -> None:
-    """A provider that stays unavailable is asked `OTPQUEUE_MAX_ATTEMPTS` times, then the request fails."""
-    parts = make_parts(OTPQUEUE_MAX_ATTEMPTS="3")
+    """A provider that stays unavailable is asked up to the maximum of attempts, then the request fails."""
+    parts = make_parts(OTPQUEUE_TUNING_MAX_ATTEMPTS="3")
     provider.fault(match={"path": SEND}, **UNAVAILABLE)
     wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())
@@ -269,7 +269,7 @@ def test_unreachable_provider_is_a_retryable_refusal(
         INFOBIP_BASE_URL=f"http://127.0.0.1:{closed_port}",
         INFOBIP_APPLICATION_ID="a",
         INFOBIP_MESSAGE_ID="m",
-        OTPQUEUE_MAX_ATTEMPTS="3",
+        OTPQUEUE_TUNING_MAX_ATTEMPTS="3",
     )
     wanted = RequestedCode(phone_number=NUMBER)
     request = parts.request(wanted, client_id=client_id, now=clock.now())

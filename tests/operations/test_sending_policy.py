@@ -135,7 +135,8 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
 ) -> None:
     """Never a code more than the cap, whoever asks and whoever sends at once; and not one fewer."""
     capped = [
-        make_parts(OTPQUEUE_DAILY_CAP="37", OTPQUEUE_DATABASE_WAIT_S="30", **NO_LIMITS) for _ in range(4)
+        make_parts(OTPQUEUE_DAILY_CAP="37", OTPQUEUE_TUNING_DATABASE_WAIT_S="30", **NO_LIMITS)
+        for _ in range(4)
     ]
     done = threading.Event()
 
@@ -167,7 +168,7 @@ def test_refused_sends_do_not_use_the_cap_up(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """While the provider takes nothing, attempts cost nothing: the cap is there when it is back."""
-    capped = make_parts(OTPQUEUE_DAILY_CAP="1", OTPQUEUE_CIRCUIT_FAILURES="100")
+    capped = make_parts(OTPQUEUE_DAILY_CAP="1", OTPQUEUE_TUNING_CIRCUIT_FAILURES="100")
     provider.fault(status=503, times=3)
 
     request = ask_of(capped, client_id)

@@ -159,7 +159,7 @@ def test_body_and_id_are_the_same_at_each_try(hooks: Hooks, receiver: Receiver) 
 
 def test_timeout_then_retry_keeps_the_order(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
     """An event that was not answered in time holds back the later ones of its request, and no other's."""
-    parts = make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_WEBHOOK_TIMEOUT_S="0.5")
+    parts = make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_TUNING_WEBHOOK_TIMEOUT_S="0.5")
     hooks = Hooks(parts, hooks.rows)
     hooks.set(receiver.url)
     slow = hooks.moved(*ALL)
@@ -364,7 +364,9 @@ def test_outcome_that_postgres_does_not_take_is_recorded_later(
     """What was answered while nothing can be recorded is recorded afterwards, and not posted again."""
     hooks.set(receiver.url)
     hooks.moved("sent")
-    impatient = make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_DATABASE_LOCK_TIMEOUT_S="0.2")
+    impatient = make_parts(
+        OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_TUNING_DATABASE_LOCK_TIMEOUT_S="0.2"
+    )
     engine = hooks.parts.engine.execution_options(isolation_level="READ COMMITTED")
     with connection(engine) as other, ThreadPoolExecutor(1) as job:
 

@@ -105,8 +105,8 @@ def watched(make_parts: MakeParts, parts: Parts) -> Parts:
     """Return parts with limits, an enforcing guard, and alerts about numbers that ask three times."""
     return make_parts(
         OTPQUEUE_GUARD="enforce",
-        OTPQUEUE_GUARD_COUNTRY_FLOOR_HOUR="100",
-        OTPQUEUE_GUARD_COUNTRY_FLOOR_DAY="1000",
+        OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="100",
+        OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_DAY="1000",
         OTPQUEUE_ALERT_RULES=json.dumps(RULES),
     )
 

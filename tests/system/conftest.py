@@ -178,10 +178,10 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """Yield an instance that the tests of a module share; each uses numbers of its own."""
     dev = Dev(
         tmp_path_factory.mktemp("a folder with spaces"),
-        OTPQUEUE_PROVIDER_TIMEOUT_S="2",
-        OTPQUEUE_SEND_LEASE_S="4",
-        OTPQUEUE_SWEEP_EVERY_S="1",
-        OTPQUEUE_BACKOFF_BASE_S="0.1",
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="2",
+        OTPQUEUE_TUNING_SEND_LEASE_S="4",
+        OTPQUEUE_TUNING_SWEEP_EVERY_S="1",
+        OTPQUEUE_TUNING_BACKOFF_BASE_S="0.1",
     ).start()
     yield dev
     dev.stop()

@@ -123,8 +123,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     dev = Dev(
         tmp_path_factory.mktemp("dev"),
         OTPQUEUE_LIMIT_NUMBER_15M="off",
-        OTPQUEUE_SWEEP_EVERY_S="1",
-        OTPQUEUE_CIRCUIT_PAUSE_MAX_S="2",
+        OTPQUEUE_TUNING_SWEEP_EVERY_S="1",
+        OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S="2",
     ).start()
     yield dev
     dev.stop()

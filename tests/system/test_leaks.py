@@ -33,7 +33,7 @@ KEYS = {
 SETTINGS = {
     **KEYS,
     "OTPQUEUE_LOG_LEVEL": "DEBUG",
-    "OTPQUEUE_SWEEP_EVERY_S": "1",
+    "OTPQUEUE_TUNING_SWEEP_EVERY_S": "1",
     "OTPQUEUE_TEST_NUMBERS": json.dumps(
         {TEST_NUMBER: {"code": TEST_CODE, "until": f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"}}
     ),

@@ -247,13 +247,13 @@ def test_nothing_of_it_is_loaded_unless_wanted(clean_import: Callable[[str], lis
     """Where traces are off, the code for them is not even imported, and a span is nothing."""
     loaded = clean_import(
         """
-from otpqueue import traces
+from otpqueue.telemetry import traces
 from otpqueue.settings import load
 from otpqueue.wiring import Parts
 import otpqueue.api.app
 parts = Parts(load({}, dotenv=None))
 assert parts.tracer is traces.OFF
-with parts.tracer.begin("x", kind=traces.Kind.SERVER, parent=None, attributes={}) as span:
+with parts.tracer.begin("x", kind=traces.SpanKind.SERVER, parent=None, attributes={}) as span:
     assert span is traces.current() is traces.NO_SPAN
     assert traces.span("y", attributes={}) is span
     assert (span.context, dict(span.ids)) == (None, {})

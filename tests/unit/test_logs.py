@@ -12,7 +12,7 @@ import pytest
 PREAMBLE = """
 import logging
 import structlog
-from otpqueue.logs import configure, get_logger
+from otpqueue.telemetry.logs import configure, get_logger
 log = get_logger("otpqueue.test")
 """
 
@@ -186,7 +186,7 @@ def test_records_can_be_captured_after_they_were_written() -> None:
     """Tests capture records of loggers that have been used, and undo a configuration."""
     lines = run(
         """
-from otpqueue import logs
+from otpqueue.telemetry import logs
 configure(process="api")
 log.info("written")
 with structlog.testing.capture_logs() as captured:

@@ -232,7 +232,7 @@ def test_everything_that_logs_is_masked(style: str) -> None:
     """Our records, libraries', tracebacks, causes, warnings, threads, the process's end: no number."""
     script = f"""
 import logging, threading, warnings
-from otpqueue.logs import configure, get_logger
+from otpqueue.telemetry.logs import configure, get_logger
 configure(process="test", style={style!r}, level="DEBUG")
 number = "+447700" + "900123"
 def fails():

@@ -181,7 +181,7 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
     """A new process takes the gauges of dead ones away and keeps their counts, but not of ever so many."""
 
     def process(statements: str) -> str:
-        begin = "from otpqueue import metrics; metrics.share_processes(); "
+        begin = "from otpqueue.telemetry import metrics; metrics.share_processes(); "
         done = subprocess.run(
             [sys.executable, "-c", begin + statements],
             env={**os.environ, metrics.FOLDER: str(tmp_path)},

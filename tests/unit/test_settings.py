@@ -86,8 +86,8 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_CODE_LIFETIME_S", "601", "less than or equal to 600"),
         ("OTPQUEUE_CODE_LIFETIME_S", "nan", "finite"),
         ("OTPQUEUE_SEND_WITHIN_S", "0", "greater than 0"),
-        ("OTPQUEUE_SEND_LEASE_S", "inf", "finite"),
-        ("OTPQUEUE_BACKOFF_MAX_S", "-1", "greater than 0"),
+        ("OTPQUEUE_TUNING_SEND_LEASE_S", "inf", "finite"),
+        ("OTPQUEUE_TUNING_BACKOFF_MAX_S", "-1", "greater than 0"),
         ("OTPQUEUE_MAX_CHECKS", "8", "less than or equal to 7"),
         ("OTPQUEUE_UNKNOWN_RESENDS", "-1", "greater than or equal to 0"),
         ("OTPQUEUE_TRY_PAGE", "perhaps", "valid boolean"),
@@ -105,7 +105,7 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_HASH_KEY", "no base64!", "base64"),
         ("OTPQUEUE_SEAL_KEYS", KEY_A, "id:base64"),
         ("OTPQUEUE_SEAL_KEYS", f":{KEY_A}", "id:base64"),
-        ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},k1:{KEY_B}", "ids of their own"),
+        ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},k1:{KEY_B}", "different ids"),
         ("OTPQUEUE_SEAL_KEYS", "k1:c2hvcnQ=", "32 bytes"),
         ("OTPQUEUE_SEAL_KEYS", f"k1:{KEY_A},", "id:base64"),
         ("INFOBIP_API_KEY", "with space", "printable ASCII"),
@@ -123,7 +123,7 @@ def test_settings_cannot_be_changed() -> None:
         ("OTPQUEUE_ALERT_WEBHOOK_URL", "hooks.slack.com/services", "must be a URL"),
         ("OTPQUEUE_ALERT_WEBHOOK_URL", "https://user:word@hooks.example", "without a user in it"),
         ("OTPQUEUE_PUBLIC_URL", "otp.example", "must be an address like"),
-        ("OTPQUEUE_EVALUATE_ALERTS_EVERY_S", "0", "greater than 0"),
+        ("OTPQUEUE_TUNING_EVALUATE_ALERTS_EVERY_S", "0", "greater than 0"),
         ("INFOBIP_BASE_URL", "https://x.api.infobip.com:70000", "must be an address like"),
         ("OTPQUEUE_PROVIDER_SENDS", "many", "like `100/1d`"),
         ("OTPQUEUE_LIMIT_NUMBER_15M", "3 in 15m", "like `3/15m`"),
@@ -135,7 +135,7 @@ def test_settings_cannot_be_changed() -> None:
     ],
 )
 def test_unusable_value_is_named(name: str, value: str, problem: str) -> None:
-    """The problem names the variable and says how to mend it."""
+    """The problem names the variable and the values that it accepts."""
     (line,) = problems_of({name: value})
 
     assert line.startswith(name)
@@ -163,9 +163,9 @@ def test_base_url_is_https_or_local(url: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "problem"),
     [
-        ({"OTPQUEUE_SEND_LEASE_S": "29"}, "OTPQUEUE_SEND_LEASE_S must be at least twice"),
-        ({"OTPQUEUE_CHECK_LEASE_S": "15"}, "OTPQUEUE_CHECK_LEASE_S must be longer"),
-        ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must hold {{pin}}"),
+        ({"OTPQUEUE_TUNING_SEND_LEASE_S": "29"}, "OTPQUEUE_TUNING_SEND_LEASE_S must be at least twice"),
+        ({"OTPQUEUE_TUNING_CHECK_LEASE_S": "15"}, "OTPQUEUE_TUNING_CHECK_LEASE_S must be longer"),
+        ({"INFOBIP_MESSAGE_TEMPLATE": "Hello"}, "INFOBIP_MESSAGE_TEMPLATE must contain {{pin}}"),
         ({"INFOBIP_APPLICATION_ID": "A"}, "must be given together"),
         ({"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com"}, "OTPQUEUE_SMTP_URL must be given together"),
         ({**MAILED, "OTPQUEUE_SMTP_URL": "mail.example:587"}, "OTPQUEUE_SMTP_URL must be `smtp://"),
@@ -191,12 +191,12 @@ def test_combination_that_cannot_work_is_named(environment: dict[str, str], prob
 
 
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
-    """Nobody mends one setting only to learn of the next: values, combinations, files, unknown names."""
+    """One error has all problems of values, combinations, files and unknown names."""
     problems = problems_of(
         {
             "PORT": "many",
             "OTPQUEUE_MAX_CHECKS": "0",
-            "OTPQUEUE_CHECK_LEASE_S": "1",
+            "OTPQUEUE_TUNING_CHECK_LEASE_S": "1",
             "INFOBIP_MESSAGE_TEMPLATE": "Hello",
             "OTPQUEUE_HASH_KEY": "!",
             "OTPQUEUE_SEAL_KEYS": "!",
@@ -208,7 +208,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     for name in (
         "PORT: ",
         "OTPQUEUE_MAX_CHECKS: ",
-        "OTPQUEUE_CHECK_LEASE_S must",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S must",
         "INFOBIP_MESSAGE_TEMPLATE must",
         "OTPQUEUE_HASH_KEY must",
         "OTPQUEUE_SEAL_KEYS must",
@@ -221,17 +221,34 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 def test_combination_with_an_unreadable_value_is_not_guessed_at() -> None:
     """What depends on a value that cannot be read is not judged by that setting's default."""
-    problems = problems_of({"OTPQUEUE_PROVIDER_TIMEOUT_S": "two", "OTPQUEUE_SEND_LEASE_S": "4"})
+    problems = problems_of({"OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "two", "OTPQUEUE_TUNING_SEND_LEASE_S": "4"})
 
-    assert [problem.partition(":")[0] for problem in problems] == ["OTPQUEUE_PROVIDER_TIMEOUT_S"]
+    assert [problem.partition(":")[0] for problem in problems] == ["OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S"]
 
 
 @pytest.mark.parametrize(
     "name", ["OTPQUEUE_MAX_CHEKS", "OTPQUEUE_", "OTPQUEUE_PORT", "OTPQUEUE_HASHKEY_FILE"]
 )
 def test_unknown_name_of_ours_is_refused(name: str) -> None:
-    """A setting that is misspelt is told, not ignored."""
+    """A misspelt setting is an error, and not ignored."""
     assert problems_of({name: "5"}) == [f"{name} is not a setting"]
+
+
+def test_setting_that_became_a_constant_is_refused() -> None:
+    """An operator who set it learns that it has no effect, from the environment, a file and `.env`."""
+    assert problems_of({"OTPQUEUE_SWEEP_EVERY_S": "9", "OTPQUEUE_PROVIDER_VERIFY_LIMIT_FILE": "/x"}) == [
+        "OTPQUEUE_PROVIDER_VERIFY_LIMIT_FILE is no longer a setting: its value is always 20/1s; remove it",
+        "OTPQUEUE_SWEEP_EVERY_S is no longer a setting: its value is always 5; remove it",
+    ]
+
+
+def test_constant_can_be_overridden_for_tests() -> None:
+    """The variable of a constant is checked like that of a setting, and an unknown one is refused."""
+    assert load({"OTPQUEUE_TUNING_SWEEP_EVERY_S": "0.5"}, dotenv=None).sweep_every_s == 0.5
+    assert problems_of({"OTPQUEUE_TUNING_SWEEP_S": "1", "OTPQUEUE_TUNING_JOB_S": "0"}) == [
+        "OTPQUEUE_TUNING_SWEEP_S is not a setting",
+        "OTPQUEUE_TUNING_JOB_S: Input should be greater than 0",
+    ]
 
 
 def test_names_of_others_are_let_be() -> None:
@@ -306,7 +323,7 @@ def test_secrets_can_be_unwrapped() -> None:
 
 
 def test_missing_setting_is_asked_for_by_name() -> None:
-    """A part whose setting is missing says which variable it wants."""
+    """A part with a missing setting names the variable."""
     settings = load({}, dotenv=None)
 
     with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
@@ -395,7 +412,7 @@ def test_file_and_value_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    """A file that is missing, a folder or no text is told like any other problem."""
+    """A file that is missing, a folder, or not text is a problem."""
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
 
@@ -425,7 +442,7 @@ def test_environment_wins_over_dotenv(tmp_path: Path) -> None:
 
 
 def test_dotenv_problems_are_problems(tmp_path: Path) -> None:
-    """A misspelt line of `.env` is told as well."""
+    """A misspelt name in `.env` is a problem as well."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("OTPQUEUE_TYPO=1\n")
 
@@ -471,7 +488,7 @@ def test_json_in_dotenv_has_escapes_of_its_own(tmp_path: Path) -> None:
     [
         (b"INFOBIP_MESSAGE_TEMPLATE=Code {{pin}} @shop.example #{{pin}}", "may begin a comment"),
         (b"PORT=9000 # the port", "may begin a comment"),
-        (b"OTPQUEUE_GUIDE_CLIENT= # nobody", "may begin a comment"),
+        (b"OTPQUEUE_GUIDE_CLIENT= # none", "may begin a comment"),
         (b"DATABASE_URL=postgresql://${SECRET}@h/d", "variables are not expanded"),
         (b'DATABASE_URL="postgresql://${SECRET}@h/d"', "variables are not expanded"),
         (rb"INFOBIP_MESSAGE_TEMPLATE={{pin}}\n@shop.example", "double quotes"),
@@ -507,7 +524,7 @@ def test_lines_of_others_in_dotenv_are_theirs(tmp_path: Path) -> None:
 
 
 def test_dotenv_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The refusal says why; a folder of that name is somebody's virtual environment."""
+    """The problem has the reason. A folder of that name, such as a virtual environment, is ignored."""
 
     def deny(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -577,7 +594,7 @@ def test_variables_of_an_orchestrator_are_no_settings(name: str) -> None:
 
 
 def test_alerts_are_mailed_to_several() -> None:
-    """Who gets mails, from whom and over which server; the server's password is not shown."""
+    """Recipients are a list, and the password of the mail server is not shown."""
     settings = load(MAILED | {"OTPQUEUE_ALERT_RULES": '{"success_rate": {"off": true}}'}, dotenv=None)
 
     assert settings.alert_email_to == ("ops@example.com", "boss@example.com")

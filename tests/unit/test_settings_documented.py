@@ -1,46 +1,79 @@
-"""The documented settings: docs/settings.md and `.env.example` name every setting, and no other."""
+"""The documented settings: docs/settings.md, `.env.example` and the constants are generated from the code."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from otpqueue.settings import Settings, load
+import pytest
 
-NAMES = {str(field.alias) for field in Settings.model_fields.values()}
+from otpqueue.settings import SUBJECTS, Settings, document, load
+from otpqueue.settings.fields import TUNING, get_facts
+
+FIELDS = Settings.model_fields
+CONSTANTS = {str(field.alias) for field in FIELDS.values() if get_facts(field).constant}
+SETTINGS = {str(field.alias) for field in FIELDS.values()} - CONSTANTS
 
 
-def _rows(document: Path) -> list[str]:
-    return re.findall(r"^\| `([A-Z0-9_]+)` \|", document.read_text(encoding="utf-8"), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("path", "option", "write"),
+    [
+        ("docs/settings.md", "--markdown", document.write_page),
+        (".env.example", "--env", document.write_example),
+    ],
+)
+def test_generated_file_is_current(project: Path, path: str, option: str, write: Callable[[], str]) -> None:
+    """The file has the text that `otpqueue settings` generates."""
+    text = (project / path).read_text(encoding="utf-8")
+
+    assert text == write(), f"run `otpqueue settings {option} > {path}`"
 
 
-def test_settings_page_has_every_setting(project: Path) -> None:
-    """docs/settings.md has one row for each setting, and no other row."""
-    rows = _rows(project / "docs" / "settings.md")
+def test_contributing_lists_the_constants(project: Path) -> None:
+    """docs/contributing.md has the table that `otpqueue settings --constants` generates."""
+    page = (project / "docs" / "contributing.md").read_text(encoding="utf-8")
 
-    assert sorted(rows) == sorted(NAMES)
+    assert document.write_constants() in page
 
 
 def test_readme_names_only_settings(project: Path) -> None:
     """The README's short table has only names of settings."""
-    rows = _rows(project / "README.md")
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \|", readme, re.MULTILINE)
 
     assert rows
-    assert sorted(set(rows) - NAMES) == []
+    assert sorted(set(rows) - SETTINGS) == []
 
 
-def test_example_environment_has_every_setting(project: Path) -> None:
-    """`.env.example` has a line for each setting, and none for one that does not exist."""
-    example = (project / ".env.example").read_text(encoding="utf-8")
+def test_every_setting_is_in_one_subject_and_one_row() -> None:
+    """No subject is missing from SUBJECTS, and neither file leaves a setting out."""
+    in_subjects = [name for subject in SUBJECTS for name in subject.model_fields]
+    assert sorted(in_subjects) == sorted(FIELDS)
 
-    lines = re.findall(r"^(?:# ?)?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE)
-    assert sorted(NAMES - set(lines)) == []
-    assert sorted(set(lines) - NAMES) == []
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \|", document.write_page(), re.MULTILINE)
+    assert sorted(rows) == sorted(SETTINGS)
+    lines = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", document.write_example(), re.MULTILINE)
+    assert sorted(lines) == sorted(SETTINGS)
+
+
+def test_constants_have_variables_of_their_own() -> None:
+    """The prefix of a variable shows whether it is a constant."""
+    assert {str(field.alias) for field in FIELDS.values() if str(field.alias).startswith(TUNING)} == CONSTANTS
 
 
 def test_example_environment_can_be_used_as_it_stands(project: Path) -> None:
-    """A copy of `.env.example` is read without a complaint."""
+    """A copy of `.env.example` is valid, and so are the defaults that it has in comments."""
     example = project / ".env.example"
 
     assert example.is_file()
     load({}, dotenv=example)
+
+
+def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
+    """A copy of `.env.example` with every comment sign removed changes no optional setting."""
+    dotenv = tmp_path / ".env"
+    lines = re.findall(r"^# ([A-Z][A-Z0-9_]+=.*)$", document.write_example(), re.MULTILINE)
+    dotenv.write_text("\n".join(lines), encoding="utf-8")
+
+    assert load({}, dotenv=dotenv) == load({}, dotenv=None)

@@ -19,7 +19,7 @@ from tests.preloaded import otpqueue_process
 
 Start = Callable[..., ChildProcess]
 
-LINGERING = {"OTPQUEUE_JOB_LINGER_S": "1"}
+LINGERING = {"OTPQUEUE_TUNING_JOB_LINGER_S": "1"}
 """As workers do unless told otherwise."""
 
 

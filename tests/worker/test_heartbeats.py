@@ -17,7 +17,7 @@ from tests.worker.conftest import Start
 def test_processes_show_life(start: Start, parts_of: Callable[[Valkey], Parts], own_valkey: Valkey) -> None:
     """Each process shows that it lives and whether it hears the broker, and takes that away unless killed."""
     parts = parts_of(own_valkey)
-    redis = {"REDIS_URL": own_valkey.url, "OTPQUEUE_SWEEP_EVERY_S": "1"}
+    redis = {"REDIS_URL": own_valkey.url, "OTPQUEUE_TUNING_SWEEP_EVERY_S": "1"}
     worker = start("worker", "--queues=periodic,slow", **redis)
     beat = start("beat", **redis)
     api = start("api", f"--port={free_port()}", **redis)

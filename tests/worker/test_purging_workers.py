@@ -18,7 +18,7 @@ from tests.worker.conftest import Start
 from tests.worker.test_workers import BEAT, until_served
 
 SLOW = ("worker", "--queues=slow")
-OFTEN = {"OTPQUEUE_PURGE_EVERY_S": "1"}
+OFTEN = {"OTPQUEUE_TUNING_PURGE_EVERY_S": "1"}
 
 MANY = text(
     """

@@ -121,9 +121,9 @@ def test_stopped_worker_finishes_what_it_is_sending(
     worker = begin(
         *SEND,
         OTPQUEUE_SENDER_THREADS="4",
-        OTPQUEUE_PROVIDER_TIMEOUT_S="5",
-        OTPQUEUE_SEND_LEASE_S="10",
-        OTPQUEUE_CHECK_LEASE_S="6",
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="5",
+        OTPQUEUE_TUNING_SEND_LEASE_S="10",
+        OTPQUEUE_TUNING_CHECK_LEASE_S="6",
     )
     for number in numbers(12):
         ask(number)

@@ -26,7 +26,7 @@ PRIVATE = {"OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
 def test_beat_looks_for_webhooks() -> None:
     """Beat has what is due sent every ten seconds, or as it is set."""
     usual, often = (
-        beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_WEBHOOKS_EVERY_S": "2"})
+        beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
     )
 
     assert (usual["send_webhooks"]["schedule"], often["send_webhooks"]["schedule"]) == (10, 2)

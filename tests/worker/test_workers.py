@@ -27,9 +27,9 @@ SEND = ("worker", "--queues=send")
 PERIODIC = ("worker", "--queues=periodic")
 BEAT = ("beat",)
 OFTEN = {
-    "OTPQUEUE_SWEEP_EVERY_S": "1",
-    "OTPQUEUE_EXPIRE_EVERY_S": "1",
-    "OTPQUEUE_ROLL_UP_EVERY_S": "1",
+    "OTPQUEUE_TUNING_SWEEP_EVERY_S": "1",
+    "OTPQUEUE_TUNING_EXPIRE_EVERY_S": "1",
+    "OTPQUEUE_TUNING_ROLL_UP_EVERY_S": "1",
 }
 
 
@@ -88,7 +88,7 @@ def test_killed_worker_loses_nothing(
     start(*PERIODIC, **OFTEN)
     start(*BEAT, **OFTEN)
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=5000, times=1)
-    worker = start(*SEND, OTPQUEUE_PROVIDER_TIMEOUT_S="1.5", OTPQUEUE_SEND_LEASE_S="3")
+    worker = start(*SEND, OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="1.5", OTPQUEUE_TUNING_SEND_LEASE_S="3")
     request = ask()
     until(lambda: rows.attempts(request.id) and provider.messages())
 
@@ -119,9 +119,9 @@ def test_stopped_worker_finishes_what_it_is_sending(
     worker = start(
         *SEND,
         OTPQUEUE_SENDER_THREADS="4",
-        OTPQUEUE_PROVIDER_TIMEOUT_S="5",
-        OTPQUEUE_SEND_LEASE_S="10",
-        OTPQUEUE_CHECK_LEASE_S="6",
+        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="5",
+        OTPQUEUE_TUNING_SEND_LEASE_S="10",
+        OTPQUEUE_TUNING_CHECK_LEASE_S="6",
     )
     for number in numbers(12):
         ask(number)
@@ -159,9 +159,9 @@ def test_workers_share_a_backlog(
     # Patient, so that a slow machine makes no attempt unknown.
     settings = {
         "OTPQUEUE_SENDER_THREADS": "4",
-        "OTPQUEUE_PROVIDER_TIMEOUT_S": "15",
-        "OTPQUEUE_SEND_LEASE_S": "30",
-        "OTPQUEUE_CHECK_LEASE_S": "20",
+        "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "15",
+        "OTPQUEUE_TUNING_SEND_LEASE_S": "30",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S": "20",
     }
 
     workers = [start(*SEND, **settings), start(*SEND, **settings)]
@@ -183,9 +183,9 @@ def test_second_sigterm_ends_a_worker_at_once(
     slow, quick = numbers(2)
     provider.fault(match={"path": "/2fa/2/pin", "to": slow.removeprefix("+")}, latency_ms=60_000)
     patient = {
-        "OTPQUEUE_PROVIDER_TIMEOUT_S": "50",
-        "OTPQUEUE_SEND_LEASE_S": "100",
-        "OTPQUEUE_CHECK_LEASE_S": "60",
+        "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "50",
+        "OTPQUEUE_TUNING_SEND_LEASE_S": "100",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S": "60",
     }
     worker = start(*SEND, **patient, OTPQUEUE_STOP_WITHIN_S="100")
     held, sent = ask(slow), ask(quick)
@@ -207,9 +207,9 @@ def test_worker_stops_within_its_time(
     """Told once, it does not wait for an answer longer than it was given."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=60_000)
     patient = {
-        "OTPQUEUE_PROVIDER_TIMEOUT_S": "50",
-        "OTPQUEUE_SEND_LEASE_S": "100",
-        "OTPQUEUE_CHECK_LEASE_S": "60",
+        "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "50",
+        "OTPQUEUE_TUNING_SEND_LEASE_S": "100",
+        "OTPQUEUE_TUNING_CHECK_LEASE_S": "60",
     }
     worker = start(*SEND, **patient, OTPQUEUE_STOP_WITHIN_S="1")
     ask()

@@ -27,7 +27,7 @@ def test_stop_and_resume_under_workers(
     start("worker", "--queues=send")
     until(lambda: "send" in served(parts), within_s=60)
     # A process of the API that has not learnt of the stop yet.
-    caching = make_parts(OTPQUEUE_ACCESS_CACHE_S="5")
+    caching = make_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S="5")
     caching.access.current()
     parts.switch.stop(country="FR", client=None, reason=None, by="ann", now=clock.now())
     held = caching.request(RequestedCode(phone_number=PARIS), client_id=client_id, now=clock.now())

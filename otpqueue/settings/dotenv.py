@@ -1,7 +1,7 @@
 """Reads `.env`: each value exactly as written, or a problem that names its line.
 
-The syntax is python-dotenv's, and python-dotenv parses it. Refused is what it would change without a word: a
-value that a comment cuts short, a variable that is expanded, a quote that is not closed.
+python-dotenv parses the file. This module rejects values that python-dotenv would change without an error: a
+value that a comment truncates, a variable that is expanded, a quote that is not closed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ _ESCAPE = re.compile(r"\\[nrt]")
 def read(
     path: Path, *, is_ours: Callable[[str], bool], escaped: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the values of the file by name, and what is wrong with it, one problem a line.
+    """Return the values of the file by name, and one problem for each invalid line.
 
-    Only values of names that `is_ours` accepts are judged: others may mean something to other programs. In
-    the `escaped` ones a backslash has a meaning of its own, as in JSON. No problem repeats a value.
+    is_ours   whether to check the value of a name; other programs may read the other values
+    escaped   names with values that may contain backslashes, such as JSON
+
+    No problem contains a value.
     """
     try:
-        # A byte that is not UTF-8 becomes a surrogate, which is found below.
+        # A byte that is not UTF-8 becomes a surrogate, which _is_text rejects.
         text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         return {}, [f"{path.name} cannot be read: {error.strerror}"]
@@ -44,7 +46,7 @@ def read(
 
 
 def _line(binding: Binding) -> int:
-    # A binding begins with the blank lines before it.
+    # A binding starts with the blank lines before it.
     string = binding.original.string
     blank = string[: len(string) - len(string.lstrip())]
     return binding.original.line + len(re.findall(r"\r\n|\n|\r", blank))
@@ -78,7 +80,7 @@ def _problem_of_ours(binding: Binding, *, may_escape: bool) -> str | None:
         )
     if _ESCAPE.search(raw) and not may_escape:
         return (
-            f"{name} has a backslash; write the value in double quotes if it stands for a line break or tab, "
+            f"{name} has a backslash; write the value in double quotes if it means a line break or tab, "
             "else in single quotes"
         )
     return None

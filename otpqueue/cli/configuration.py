@@ -1,0 +1,31 @@
+"""The settings in force, and the files that are generated from the settings."""
+
+from __future__ import annotations
+
+import click
+
+from otpqueue import clock, policies
+from otpqueue.cli.errors import explain_errors
+from otpqueue.settings import document, load
+
+
+@click.command()
+@click.option("--markdown", "form", flag_value="markdown", help="Print docs/settings.md instead.")
+@click.option("--env", "form", flag_value="env", help="Print .env.example instead.")
+@click.option(
+    "--constants", "form", flag_value="constants", help="Print the constants of docs/contributing.md instead."
+)
+@explain_errors
+def settings(form: str | None) -> None:
+    """Check the settings and print the values in force. Secrets are hidden."""
+    writers = {
+        "markdown": document.write_page,
+        "env": document.write_example,
+        "constants": document.write_constants,
+    }
+    if form is not None:
+        click.echo(writers[form](), nl=False)
+        return
+    current = load()
+    policies.check(current, today=clock.now().date())
+    click.echo(document.write_text(current), nl=False)
