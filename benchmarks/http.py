@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import os
 import selectors
 import signal
@@ -28,17 +27,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-import falcon
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
 from otpqueue.api import bodies
 from otpqueue.api.app import App, create_app
+from otpqueue.api.endpoints import OPEN, ApiCall, ApiEndpoint, Success, add_routes, serves
 from otpqueue.api.http.bridge import Bridge
 from otpqueue.api.http.pools import CallPools
+from otpqueue.api.responses import OtpRequestResponse
+from otpqueue.domain.replay import StoredResponse
+from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.embedded.home import free_port
 from otpqueue.settings import load
 from otpqueue.telemetry import logs
@@ -47,16 +51,32 @@ from otpqueue.wiring import Parts
 log = logs.get_logger("benchmarks.http")
 
 ID = "01a219a6-8d8c-7654-8f8d-d0d07a4a36e7"
-ANSWER = {
-    "id": ID,
-    "status": "queued",
-    "phone_number": "+44********23",
-    "channel": "sms",
-    "created_at": "2026-11-26T20:57:55.359Z",
-    "send_by": "2026-11-26T20:59:25.359Z",
-    "expires_at": None,
-    "checks_left": 5,
-}
+NOW = datetime.now(UTC)
+REQUEST = OtpRequest(
+    id=UUID(ID),
+    client_id=UUID(ID),
+    phone_number="+44********23",
+    channel=Channel.SMS,
+    status=Status.QUEUED,
+    send_state=SendState.IDLE,
+    reason=None,
+    provider_code=None,
+    client_reference=None,
+    created_at=NOW,
+    send_by=NOW,
+    sent_at=None,
+    expires_at=None,
+    verified_at=None,
+    checks_allowed=5,
+    checks_used=0,
+    check_in_flight=False,
+    sends=1,
+    resend=None,
+    resend_channel=None,
+    resend_reason=None,
+    resend_after=None,
+    updated_at=NOW,
+)
 BODY = b'{"phone_number": "+447700900123", "session_id": "a-session", "client_ip": "198.51.100.7"}'
 HEAD = (
     "Host: localhost\r\nAuthorization: Bearer oq_aaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"
@@ -72,24 +92,48 @@ CALLS = {
 SERVERS = ("wsgi-8", "bridge-4", "bridge-8", "bridge-16", "bridge-32")
 
 
-class Resource:
+class BenchmarkResource:
     """Reads and answers, and does nothing between."""
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/benchmark",
+            summary="Poll",
+            description="",
+            successes={200: Success(description="", model=OtpRequestResponse)},
+            access=OPEN,
+            query=bodies.StatusQuery,
+        )
+    )
+    def on_get(self, _call: ApiCall, query: bodies.StatusQuery) -> OtpRequestResponse:  # noqa: ARG002
         """Answer as a poll does."""
         logs.bind(client="shop")
         logs.bind(otp_id=ID)
-        resp.text = json.dumps(ANSWER)
+        return OtpRequestResponse.of(REQUEST)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/benchmark",
+            summary="Accept",
+            description="",
+            successes={202: Success(description="", model=OtpRequestResponse)},
+            access=OPEN,
+            body=bodies.NewOtpRequest,
+            accepts_idempotency_key=True,
+        )
+    )
+    def on_post(self, _call: ApiCall, body: bodies.NewOtpRequest) -> StoredResponse:  # noqa: ARG002
         """Answer as a request for a code does."""
         logs.bind(client="shop")
-        bodies.read(req, bodies.NewOtpRequest)
         logs.bind(otp_id=ID)
         log.info("otp_requested", otp_id=ID, client_id=ID, country="GB")
-        resp.status = falcon.HTTP_202
-        resp.set_header("Location", f"/v1/otp-requests/{ID}")
-        resp.text = json.dumps(ANSWER)
+        return StoredResponse(
+            status=202,
+            headers={"Location": f"/v1/otp-requests/{ID}"},
+            body=OtpRequestResponse.of(REQUEST).model_dump_json(),
+        )
 
 
 def application() -> App:
@@ -108,7 +152,7 @@ def application() -> App:
     )
     logs.configure(process="api", level="INFO")
     app = create_app(Parts(settings))
-    app.add_route("/benchmark", Resource())
+    add_routes(app, BenchmarkResource())
     return app
 
 

@@ -15,7 +15,6 @@ measures what counting costs each code.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -28,7 +27,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from otpqueue import clock
-from otpqueue.api.resources.stats import representation
+from otpqueue.api.resources.stats import StatisticsResponse
 from otpqueue.domain.stats import Dimension
 from otpqueue.embedded import EngineHome, Postgres
 from otpqueue.operations.stats.report import ReadStatistics
@@ -197,7 +196,7 @@ def answers(engine: Engine, now: datetime, *, days: int) -> dict[str, Callable[[
     tell = ReadStatistics(engine=engine, kept=timedelta(days=days))
 
     def answer(window: timedelta, *by: Dimension) -> Callable[[Connection], object]:
-        return lambda _: json.dumps(representation(tell(window=window, by=by, now=now)))
+        return lambda _: StatisticsResponse.of(tell(window=window, by=by, now=now)).model_dump_json()
 
     hour, day = timedelta(hours=1), timedelta(days=1)
     return {

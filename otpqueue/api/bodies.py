@@ -1,12 +1,14 @@
-"""What callers send: JSON bodies with their rules. Unknown fields are refused, types are not guessed."""
+"""Request bodies and queries, and how they are read. Unknown fields are rejected, types are not converted."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from ipaddress import ip_address
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
 import falcon
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -21,59 +23,62 @@ from otpqueue.domain.typed import control_character, named
 from otpqueue.durations import parse_duration
 
 MAX_DEPTH = 16
-"""So deep may objects and lists stand in one another."""
+"""Maximum nesting of objects and lists."""
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
-"""In any time zone a moment that can be reckoned with."""
+"""Times in these years can be converted to every time zone."""
 
 _WINDOW_UNITS = ("m", "h", "d", "w")
 """Statistics have a resolution of one minute."""
 
+MAX_WAIT_S = 30
+"""Longest `wait` of a poll."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _printable(text: str) -> str:
+def _check_printable(text: str) -> str:
     character = control_character(text)
     if character is not None:
-        raise ValueError(f"must not hold control characters, as {named(character)} is")
+        raise ValueError(f"must not contain control characters such as {named(character)}")
     return text
 
 
-def _address(text: str) -> str:
+def _read_address(text: str) -> str:
     try:
-        # A zone ("%eth0") means something only on one machine, and may hold any character.
+        # A zone ("%eth0") has a meaning on one machine only, and may contain any character.
         return str(ip_address("" if "%" in text else text))
     except ValueError:
         raise ValueError("must be an IPv4 or IPv6 address") from None
 
 
-def _code(text: str) -> str:
-    code = read_code(_printable(text))
+def _read_code(text: str) -> str:
+    code = read_code(_check_printable(text))
     if code is None:
         raise ValueError("must be six digits, 0 to 9")
     return code
 
 
-def _country(text: str) -> str:
+def _read_country(text: str) -> str:
     if not (len(text) == 2 and text.isascii() and text.isalpha()):
-        raise ValueError("must be two letters, ISO 3166 alpha-2, e.g. GB")
+        raise ValueError("must be an ISO 3166 alpha-2 code, for example GB")
     return text.upper()
 
 
-def _status(text: str) -> str:
+def _check_status(text: str) -> str:
     if text not in SHOWN:
         raise ValueError(f"must be one of {', '.join(sorted(SHOWN))}")
     return text
 
 
-def _moment(text: object) -> datetime:
+def _read_moment(text: object) -> datetime:
     try:
-        # In a query a plus that was not encoded reads as a space.
+        # In a query, an unencoded plus is a space.
         moment = datetime.fromisoformat(text.replace(" ", "+")) if isinstance(text, str) else None
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or not _EARLIEST_YEAR <= moment.year <= _LATEST_YEAR:
-        raise ValueError("must be ISO 8601 with a time zone, e.g. 2026-03-01T12:00:00Z")
+        raise ValueError("must be ISO 8601 with a time zone, for example 2026-03-01T12:00:00Z")
     return moment.astimezone(UTC)
 
 
@@ -82,109 +87,128 @@ def parse_window(text: str) -> timedelta:
     return parse_duration(text, units=_WINDOW_UNITS)
 
 
-def dimensions(text: str | None) -> tuple[Dimension, ...]:
-    """Return the dimensions that a text names, with commas between. Raises ValueError."""
+def parse_dimensions(text: str | None) -> tuple[Dimension, ...]:
+    """Return the dimensions in a comma-separated text. Raises ValueError."""
     names = text.split(",") if text is not None else []
     known = [dimension.value for dimension in Dimension]
     if not set(names) <= set(known) or len(set(names)) < len(names):
-        raise ValueError(f"must be some of {', '.join(known)}, each once, with commas between")
+        raise ValueError(f"must be a comma-separated list of {', '.join(known)}, each at most once")
     return tuple(Dimension(name) for name in names)
 
 
-def _window(text: str) -> str:
+def _check_window(text: str) -> str:
     parse_window(text)
     return text
 
 
-def _dimensions(text: str) -> str:
-    dimensions(text)
+def _check_dimensions(text: str) -> str:
+    parse_dimensions(text)
     return text
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
-Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-# Longer than a number is, for marks that nobody sees.
-Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
-Code = Annotated[str, AfterValidator(_code)]
-Country = Annotated[str, AfterValidator(_country)]
-Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+def _read_wait(text: object) -> float:
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", text):
+        raise ValueError(f"must be seconds, 0 to {MAX_WAIT_S}")
+    return float(text)
 
 
-class Body(BaseModel):
-    """A JSON object."""
+Moment = Annotated[datetime, BeforeValidator(_read_moment)]
+Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_printable)]
+# Longer than any number: a pasted one may contain invisible marks.
+Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
+Code = Annotated[str, AfterValidator(_read_code)]
+Country = Annotated[str, AfterValidator(_read_country)]
+Address = Annotated[str, Field(max_length=45), AfterValidator(_read_address)]
+
+
+class JsonBody(BaseModel):
+    """A JSON object with these fields and no others."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class NewOtpRequest(Body):
-    """Ask for a code to be sent."""
+class NewOtpRequest(JsonBody):
+    """A request for a code."""
 
     phone_number: Number = Field(
-        description="E.164, e.g. `+447911123456`, as people write it; national if `country` is given",
+        description="E.164, for example `+447911123456`; a national number if `country` is given",
         examples=["+447700900123"],
     )
     country: Country | None = Field(
-        None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
+        None, description="country of a national number, ISO 3166 alpha-2", examples=["GB"]
     )
-    channel: Literal["sms", "voice"] = Field("sms", description="`sms`, or `voice`: a call that reads it out")
+    channel: Literal["sms", "voice"] = Field(
+        "sms", description="`sms`, or `voice`: a call that reads out the code"
+    )
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] | None = Field(
-        None, description="language of the message, e.g. `de`; `en` where there is no text in it"
+        None,
+        description="language of the message, for example `de`; else `en`",
     )
     session_id: Text | None = Field(
-        None, description="binds the code to a login session: the same must come with `verify`"
+        None, description="binds the code to a login session; `verify` needs the same value"
     )
-    client_ip: Address | None = Field(None, description="address of the end user")
-    client_reference: Text | None = Field(None, description="a text of yours that comes back in answers")
+    client_ip: Address | None = Field(None, description="IP address of the end user")
+    client_reference: Text | None = Field(None, description="your own reference, returned with the request")
 
 
-class CodeToVerify(Body):
-    """A code as the end user typed it."""
+class CodeToVerify(JsonBody):
+    """A code that the end user entered."""
 
-    code: Code = Field(
-        description="six digits; blanks and hyphens between them are ignored", examples=["123456"]
-    )
-    session_id: Text | None = Field(None, description="as given when the code was asked for")
+    code: Code = Field(description="six digits; spaces and hyphens are ignored", examples=["123456"])
+    session_id: Text | None = Field(None, description="the value sent with the request for the code")
     phone_number: Number | None = Field(
-        None, description="E.164; if given, it must be the number the code went to"
+        None, description="E.164; if given, it must be the number of the request"
     )
-    client_ip: Address | None = Field(None, description="address of the end user")
+    client_ip: Address | None = Field(None, description="IP address of the end user")
 
 
-class ResendWanted(Body):
-    """Ask for the same code once more."""
+class ResendWanted(JsonBody):
+    """A request to resend the code."""
 
-    channel: Literal["sms", "voice"] | None = Field(None, description="as the first time unless given")
+    channel: Literal["sms", "voice"] | None = Field(None, description="the request's channel unless given")
 
 
-class Filtered(BaseModel):
-    """What both searches take."""
+class StatusQuery(BaseModel):
+    """The query of `GET /v1/otp-requests/{request_id}`."""
 
-    status: Annotated[str, AfterValidator(_status)] | None = Field(
-        None, description="as it is shown, `sending` included", examples=["failed"]
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wait: Annotated[float, BeforeValidator(_read_wait)] = Field(
+        0, ge=0, le=MAX_WAIT_S, description="seconds to wait for a change of the status"
+    )
+
+
+class SearchFilters(BaseModel):
+    """The filters of both searches."""
+
+    status: Annotated[str, AfterValidator(_check_status)] | None = Field(
+        None, description="status of the request, including `sending`", examples=["failed"]
     )
     created_after: Moment | None = Field(
-        None, description="this moment or later, ISO 8601 with a time zone", examples=["2026-03-01T12:00:00Z"]
+        None,
+        description="at or after this time; ISO 8601, with a zone",
+        examples=["2026-03-01T12:00:00Z"],
     )
-    created_before: Moment | None = Field(None, description="before this moment")
-    client: Text | None = Field(None, description="name of a client; of every one unless given")
+    created_before: Moment | None = Field(None, description="before this time")
+    client: Text | None = Field(None, description="name of a client; all clients unless given")
     cursor: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
-        None, description="`next_cursor` of the page before, with the same filters"
+        None, description="`next_cursor` of the previous page; needs the same filters"
     )
 
 
-class SearchQuery(Filtered):
+class SearchQuery(SearchFilters):
     """The query of `GET /v1/otp-requests`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+    limit: int = Field(20, ge=1, le=100, description="maximum number of requests on a page")
 
 
-class SearchWanted(Filtered, Body):
-    """Find the requests for a number."""
+class SearchWanted(SearchFilters, JsonBody):
+    """A search for the requests of a number."""
 
     phone_number: Number = Field(description="E.164", examples=["+447700900123"])
-    limit: int = Field(20, ge=1, le=100, description="requests of a page, at most")
+    limit: int = Field(20, ge=1, le=100, description="maximum number of requests on a page")
 
 
 class StatsQuery(BaseModel):
@@ -192,32 +216,34 @@ class StatsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    window: Annotated[str, AfterValidator(_window)] = Field(
+    window: Annotated[str, AfterValidator(_check_window)] = Field(
         "1h",
-        description="how far back, in minutes, hours, days or weeks",
+        description="length of the time window, in minutes, hours, days or weeks",
         json_schema_extra={"pattern": f"^0*[1-9][0-9]{{0,4}}[{''.join(_WINDOW_UNITS)}]$"},
         examples=["15m", "24h", "7d"],
     )
-    by: Annotated[str, AfterValidator(_dimensions)] | None = Field(
+    by: Annotated[str, AfterValidator(_check_dimensions)] | None = Field(
         None,
-        description="apart by `client`, `country`, `channel`, or several with commas between",
+        description="break down by `client`, `country` or `channel`; several are separated by commas",
         examples=["country", "client,country"],
     )
-    client: Text | None = Field(None, description="name of a client; all of them unless given")
+    client: Text | None = Field(None, description="name of a client; all clients unless given")
     country: Country | None = Field(
-        None, description="ISO 3166 alpha-2, or ZZ for numbers of no one country; all unless given"
+        None,
+        description="ISO 3166 alpha-2, or ZZ for numbers that belong to no single country; all countries "
+        "unless given",
     )
 
 
-class NumberToErase(Body):
-    """Erase all that concerns a phone number."""
+class NumberToErase(JsonBody):
+    """A phone number to erase."""
 
     phone_number: Number = Field(
-        description="E.164, e.g. `+447911123456`, as people write it; national if `country` is given",
+        description="E.164, for example `+447911123456`; a national number if `country` is given",
         examples=["+447700900123"],
     )
     country: Country | None = Field(
-        None, description="ISO 3166 alpha-2 country of a national number", examples=["GB"]
+        None, description="country of a national number, ISO 3166 alpha-2", examples=["GB"]
     )
 
 
@@ -226,68 +252,52 @@ class AlertsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state: Literal["open", "closed"] | None = Field(None, description="both unless given")
+    state: Literal["open", "closed"] | None = Field(None, description="state of the alerts; all unless given")
     rule: Text | None = Field(None, description="name of a rule", examples=["success_rate"])
-    limit: int = Field(100, ge=1, le=500, description="alerts, at most; the newest")
+    limit: int = Field(100, ge=1, le=500, description="maximum number of alerts; the newest are returned")
 
 
-class SilenceWanted(Body):
-    """Send no notices about an alert for a time."""
+class SilenceWanted(JsonBody):
+    """How to silence an alert."""
 
-    for_s: int = Field(3600, ge=60, le=7_776_000, description="seconds, up to 90 days")
-    reason: Text | None = Field(None, description="why; it is kept and shown")
-    every_subject: bool = Field(False, description="silence the alert's whole rule, not its subject alone")
-
-
-class GuideRequest(Body):
-    """The guide's `POST /request-otp`."""
-
-    phone_number: Number = Field(alias="phoneNumber", description="E.164", examples=["+447700900123"])
-    session_id: Text | None = Field(None, alias="sessionId")
+    for_s: int = Field(3600, ge=60, le=7_776_000, description="how long, in seconds; up to 90 days")
+    reason: Text | None = Field(None, description="the reason, which is stored and shown")
+    every_subject: bool = Field(False, description="silence every subject of the alert's rule")
 
 
-class GuideVerify(Body):
-    """The guide's `POST /verify-otp`."""
+def read(req: falcon.Request, model: type[Model], *, limit: int = MAX_BODY_BYTES) -> Model:
+    """Return the request's body, of up to `limit` bytes, as a model.
 
-    phone_number: Number = Field(alias="phoneNumber", description="E.164", examples=["+447700900123"])
-    otp: Code = Field(
-        description="six digits; blanks and hyphens between them are ignored", examples=["123456"]
-    )
-    session_id: Text | None = Field(None, alias="sessionId")
-
-
-def read(req: falcon.Request, model: type[Model]) -> Model:
-    """Return the request's body as `model`.
-
-    Raises UnsupportedMediaType, BodyTooLarge, MalformedJson, and InvalidRequest for fields that are wrong.
+    Raises UnsupportedMediaType, BodyTooLarge, MalformedJson, and InvalidRequest for invalid fields.
     """
-    text = _text(req, limit=MAX_BODY_BYTES)
-    value = _parse(text)
-    if "\\u" in text and not _is_unicode(value):
+    text = _read_text(req, limit=limit)
+    value = _parse_json(text)
+    # Bodies that others define may hold any text: only the parts that are used matter.
+    if "\\u" in text and issubclass(model, JsonBody) and not _is_unicode(value):
         raise MalformedJson()
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _to_error(error) from None
 
 
 def read_query(req: falcon.Request, model: type[Model]) -> Model:
-    """Return the request's query as `model`. Raises InvalidRequest."""
+    """Return the request's query as a model. Raises InvalidRequest."""
+    if not req.params:
+        return cast("Model", _make_default(model))
     try:
         return model.model_validate(req.params)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _to_error(error) from None
 
 
-def read_json(req: falcon.Request, *, limit: int) -> object:
-    """Return the value of a JSON body of at most `limit` bytes.
-
-    Raises UnsupportedMediaType, BodyTooLarge, MalformedJson.
-    """
-    return _parse(_text(req, limit=limit))
+@cache
+def _make_default(model: type[BaseModel]) -> BaseModel:
+    """Return the model of an empty query, which is frozen and has only defaults."""
+    return model()
 
 
-def _text(req: falcon.Request, *, limit: int) -> str:
+def _read_text(req: falcon.Request, *, limit: int) -> str:
     _check_media_type(req)
     if (req.content_length or 0) > limit:
         raise BodyTooLarge()
@@ -297,7 +307,7 @@ def _text(req: falcon.Request, *, limit: int) -> str:
     try:
         return bytes(body).decode("utf-8")
     except UnicodeDecodeError:
-        raise MalformedJson("The body is not in UTF-8.") from None
+        raise MalformedJson("The body is not UTF-8.") from None
 
 
 def _check_media_type(req: falcon.Request) -> None:
@@ -307,25 +317,25 @@ def _check_media_type(req: falcon.Request) -> None:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in {"utf-8", "utf8"}:
-            raise UnsupportedMediaType("JSON is in UTF-8 and in no other charset.")
+            raise UnsupportedMediaType("Send the body in UTF-8.")
     if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("A body that is compressed is not taken.")
+        raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
 
 
-def _parse(text: str) -> object:
-    """Return the value of a JSON text that every reader of JSON reads alike: no field twice, no NaN."""
+def _parse_json(text: str) -> object:
+    """Return the value of a JSON text that all parsers read alike: no duplicate field, no NaN."""
     try:
         value = _decode(text)
     except (ValueError, RecursionError):
         raise MalformedJson() from None
-    # With so few brackets there is no need to look.
+    # Few brackets cannot be nested deeply.
     if text.count("{") + text.count("[") > MAX_DEPTH and not _is_shallow(value):
-        raise MalformedJson(f"The body is nested more than {MAX_DEPTH} deep.")
+        raise MalformedJson(f"The body is nested more than {MAX_DEPTH} levels deep.")
     return value
 
 
 def _is_unicode(value: object) -> bool:
-    """Return whether no text in `value` has half a surrogate pair: JSON can spell one, UTF-8 cannot."""
+    """Return whether no text has an unpaired surrogate: JSON can escape one, UTF-8 cannot encode it."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -333,24 +343,24 @@ def _is_unicode(value: object) -> bool:
     return True
 
 
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise MalformedJson("A field of the body is given twice.")
+        raise MalformedJson("The body contains a field twice.")
     return fields
 
 
-def _no_number(_name: str) -> float:
-    raise MalformedJson("NaN and Infinity are no numbers of JSON.")
+def _reject_constant(_name: str) -> float:
+    raise MalformedJson("NaN and Infinity are not valid JSON.")
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     number = float(digits)
-    return number if math.isfinite(number) else _no_number(digits)
+    return number if math.isfinite(number) else _reject_constant(digits)
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite
+    object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant, parse_float=_parse_float
 ).decode
 
 
@@ -367,26 +377,26 @@ def _is_shallow(value: object) -> bool:
     return not level
 
 
-def _refusal(error: ValidationError) -> Exception:
-    # Without the input: it may hold a number or a code.
+def _to_error(error: ValidationError) -> Exception:
+    # Without the input: it may contain a number or a code.
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    if not found[0]["loc"]:  # no object
+    if not found[0]["loc"]:  # not an object
         return MalformedJson()
     return InvalidRequest(
-        [FieldError(shown_name(str(one["loc"][0])), _message(one["type"], one["msg"])) for one in found]
+        [FieldError(mask_name(str(one["loc"][0])), _format_message(one["type"], one["msg"])) for one in found]
     )
 
 
-def shown_name(name: str) -> str:
-    """Return the name of a field or parameter as an answer may repeat it: it could be a number or a code."""
+def mask_name(name: str) -> str:
+    """Return the name of a field or parameter for an answer, hidden if it could be a number or a code."""
     hidden = len(name) > 64 or any(character.isnumeric() for character in name)
-    return "(a name with digits, or too long to show)" if hidden else name
+    return "(a name with digits, or too long)" if hidden else name
 
 
-def _message(kind: str, text: str) -> str:
+def _format_message(kind: str, text: str) -> str:
     known = {
         "missing": "is required",
         "extra_forbidden": "is not a field of this call",
         "string_type": "must be a string",
     }
-    return known.get(kind) or text.removeprefix("Value error, ").replace("String should", "should")
+    return known.get(kind) or re.sub(r"^\w+ should ", "must ", text.removeprefix("Value error, "))

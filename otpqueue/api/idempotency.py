@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` header: a call that may be repeated, and its answer."""
+"""The `Idempotency-Key` header: calls that may be repeated, and their answers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ LONGEST = 255
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{LONGEST}}}")
 
 
-def call_of(req: falcon.Request, name: str, body: BaseModel) -> IdempotentCall | None:
-    """Return the call that this request makes, None unless it has an idempotency key.
+def has_key(req: falcon.Request) -> bool:
+    """Return whether a request has an Idempotency-Key."""
+    return "HTTP_IDEMPOTENCY_KEY" in req.env
 
-    `name` is its method and path. The body counts by what it means: not by white space, the order of its
-    fields, or a default that is given. Raises InvalidRequest.
+
+def read_key(req: falcon.Request, name: str, body: BaseModel) -> IdempotentCall | None:
+    """Return the call that a request makes, None if it has no Idempotency-Key.
+
+    `name` is its method and path. Bodies with the same meaning are the same: white space, the order of the
+    fields and explicit defaults do not matter. Raises InvalidRequest.
     """
     key = req.get_header(HEADER)
     if key is None:
@@ -29,8 +34,8 @@ def call_of(req: falcon.Request, name: str, body: BaseModel) -> IdempotentCall |
     return IdempotentCall(name=name, key=key, body=body.model_dump_json())
 
 
-def send(resp: falcon.Response, answer: StoredResponse) -> None:
-    """Make `answer` the response."""
+def write_answer(resp: falcon.Response, answer: StoredResponse) -> None:
+    """Make an answer the response."""
     resp.status = answer.status
     resp.text = answer.body
     for name, value in answer.headers.items():

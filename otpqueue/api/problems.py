@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import falcon
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from otpqueue.api.http import errors as http
 from otpqueue.domain.errors import OtpqueueError, Unavailable
+from otpqueue.domain.limits import LIMITS
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -24,60 +26,116 @@ _FALCON = {
 }
 
 
-def _with_code(error: type[OtpqueueError]) -> Iterator[type[OtpqueueError]]:
+def expand_errors(error: type[OtpqueueError]) -> Iterator[type[OtpqueueError]]:
+    """Yield the errors of a branch of the error tree that have a code of their own."""
     if "code" in vars(error):
         yield error
     for kind in error.__subclasses__():
-        yield from _with_code(kind)
+        yield from expand_errors(kind)
 
 
 PROBLEMS: dict[str, type[OtpqueueError]] = {
     error.code: error
     for parent in OtpqueueError.__subclasses__()
-    for error in _with_code(parent)
+    for error in expand_errors(parent)
     if error.__module__ in {OtpqueueError.__module__, http.__name__}
 }
 """Every problem of the API by its code."""
 
 
+_ProblemCode = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEMS)})]
+_LimitName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})]
+
+
+def _omit_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+class InvalidField(BaseModel):
+    """A field of the input that is not valid."""
+
+    field: str
+    message: str
+
+
+class ProblemResponse(BaseModel):
+    """Problem details: RFC 9457."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="the problem's section in the documentation")
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong, and what to do")
+    code: _ProblemCode = Field(description="stable name of the problem, for programs")
+    errors: list[InvalidField] | SkipJsonSchema[None] = Field(
+        None, description="the fields that are not valid", json_schema_extra=_omit_default
+    )
+    checks_left: int | SkipJsonSchema[None] = Field(
+        None, description="with `code_incorrect`: how many checks are left", json_schema_extra=_omit_default
+    )
+    limit: (
+        Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})] | SkipJsonSchema[None]
+    ) = Field(None, description="with `limit_exceeded`: name of the limit", json_schema_extra=_omit_default)
+
+
+class ProblemFormat:
+    """Writes the errors of a call as problem details. A subclass may add members and change statuses."""
+
+    model: ClassVar[type[BaseModel]] = ProblemResponse
+
+    def status_of(self, error: type[OtpqueueError]) -> int:
+        """Return the HTTP status of an error."""
+        return error.status
+
+    def describe(self, error: OtpqueueError) -> BaseModel:
+        """Return the problem details of an error."""
+        return self.make(error, **error.members())
+
+    def make(self, error: OtpqueueError, /, **members: Any) -> BaseModel:
+        """Return the problem details with these further members. `type` is a section of `/docs`."""
+        return self.model(
+            type=f"/docs#{error.code}",
+            title=error.title,
+            status=self.status_of(type(error)),
+            detail=error.detail,
+            code=error.code,
+            **members,
+        )
+
+    def write(self, resp: falcon.Response, error: OtpqueueError) -> None:
+        """Make an error the response."""
+        if isinstance(error, Unavailable):
+            cause = type(error.__cause__).__name__ if error.__cause__ else None
+            log.warning("unavailable", code=error.code, cause=cause)
+        status = self.status_of(type(error))
+        resp.context.problem = error.code
+        resp.status = status
+        resp.content_type = CONTENT_TYPE
+        resp.text = self.describe(error).model_dump_json(exclude_unset=True)
+        if status == 401 and resp.get_header("WWW-Authenticate") is None:
+            resp.set_header("WWW-Authenticate", "Bearer")
+        if error.retry_after_s is not None:
+            resp.set_header("Retry-After", str(error.retry_after_s))
+
+
+PROBLEM_DETAILS = ProblemFormat()
+
+
 @runtime_checkable
 class RefusalFormatter(Protocol):
-    """A resource that formats refusals itself."""
+    """A resource that writes errors itself, as a page for example."""
 
     def refuse(self, resp: falcon.Response, error: OtpqueueError) -> None:
-        """Make the refusal the response."""
+        """Make an error the response."""
 
 
-def refuse(resource: object, resp: falcon.Response, error: OtpqueueError) -> None:
-    """Reject a call before it reaches its resource: raise `error`, unless the resource formats it."""
+def reject_call(resource: object, resp: falcon.Response, error: OtpqueueError) -> None:
+    """Reject a call before its resource: raise the error, unless the resource writes errors itself."""
     if not isinstance(resource, RefusalFormatter):
         raise error
     resource.refuse(resp, error)
     resp.complete = True
-
-
-def as_problem(error: OtpqueueError) -> dict[str, Any]:
-    """Return the problem details of an error. `type` is its section in this server's docs."""
-    return {
-        "type": f"/docs#{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        **error.members(),
-    }
-
-
-def send(resp: falcon.Response, problem: dict[str, Any], *, retry_after_s: int | None = None) -> None:
-    """Make `problem` the response."""
-    resp.context.problem = problem["code"]
-    resp.status = problem["status"]
-    resp.content_type = CONTENT_TYPE
-    resp.text = json.dumps(problem)
-    if problem["status"] == 401 and resp.get_header("WWW-Authenticate") is None:
-        resp.set_header("WWW-Authenticate", "Bearer")
-    if retry_after_s is not None:
-        resp.set_header("Retry-After", str(retry_after_s))
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -89,12 +147,10 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
 
 
 def _on_error(
-    _req: falcon.Request, resp: falcon.Response, error: OtpqueueError, _params: dict[str, Any]
+    req: falcon.Request, resp: falcon.Response, error: OtpqueueError, _params: dict[str, Any]
 ) -> None:
-    if isinstance(error, Unavailable):
-        cause = type(error.__cause__).__name__ if error.__cause__ else None
-        log.warning("unavailable", code=error.code, cause=cause)
-    send(resp, as_problem(error), retry_after_s=error.retry_after_s)
+    endpoint = getattr(req.context, "endpoint", None)
+    (endpoint.problem_format if endpoint else PROBLEM_DETAILS).write(resp, error)
 
 
 def _on_http_error(
@@ -102,9 +158,9 @@ def _on_http_error(
 ) -> None:
     for name, value in (error.headers or {}).items() if isinstance(error.headers, dict) else ():
         resp.set_header(name, value)
-    send(resp, as_problem(_FALCON.get(error.status_code, http.BadHttp)(error.description)))
+    PROBLEM_DETAILS.write(resp, _FALCON.get(error.status_code, http.BadHttp)(error.description))
 
 
 def _on_bug(_req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("internal_error", exc_info=error)
-    send(resp, as_problem(http.InternalError()))
+    PROBLEM_DETAILS.write(resp, http.InternalError())

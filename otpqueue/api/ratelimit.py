@@ -1,7 +1,7 @@
-"""`RateLimit-Policy` and `RateLimit`: how the limits stand, on accepted and on refused answers.
+"""The headers `RateLimit-Policy` and `RateLimit`: quotas and what remains of them, on every answer.
 
-As draft-ietf-httpapi-ratelimit-headers-11 writes them: lists of strings, the name of a limit each, with the
-quota `q` and window `w` in seconds, and with what is left, `r`, and the seconds `t` until there is more.
+Format: draft-ietf-httpapi-ratelimit-headers-11. Both are lists of names of limits, with the quota `q` and the
+window `w` in seconds, or with the remaining calls `r` and the seconds `t` until the reset.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import falcon
 
 from otpqueue.domain.limits import LimitStatus
 
-POLICY, STANDING = "RateLimit-Policy", "RateLimit"
+POLICY, REMAINING = "RateLimit-Policy", "RateLimit"
 
 
 def set_headers(resp: falcon.Response, standings: Sequence[LimitStatus]) -> None:
-    """Tell the caller of the limits that its call was counted against, if there are any."""
+    """Set the headers for the limits that the call was counted against, if there are any."""
     if not standings:
         return
     policies = (f'"{one.limit.name}";q={one.quota.amount};w={one.quota.window_s}' for one in standings)
     resp.set_header(POLICY, ", ".join(policies))
-    left = (f'"{one.limit.name}";r={max(0, one.left)};t={one.retry_after_s}' for one in standings)
-    resp.set_header(STANDING, ", ".join(left))
+    remaining = (f'"{one.limit.name}";r={max(0, one.left)};t={one.retry_after_s}' for one in standings)
+    resp.set_header(REMAINING, ", ".join(remaining))

@@ -26,15 +26,15 @@ from otpqueue.telemetry import logs, metrics
 from otpqueue.wiring import Parts
 
 ORPHANED_S = 5.0
-"""How long a process whose main process was killed may finish what it is answering."""
+"""How long a process may finish its calls after its main process was killed."""
 
 _CONNECTIONS_AT_MOST = 4096
 _HEAD_BYTES_AT_MOST = 64 * 1024
-"""What granian refuses by itself, with an empty answer; `bridge` refuses less, in our words."""
+"""granian's own limit, with an empty answer. The bridge has a lower limit, with problem details."""
 
 
 def create_from_environment() -> Bridge:
-    """Return the application as the environment says: what granian loads in each of its processes."""
+    """Return the application for the settings in the environment. Each of granian's processes calls this."""
     metrics.share_processes()
     current = load()
     logs.configure(process="api", style=current.log_format, level=current.log_level)
@@ -61,24 +61,24 @@ def create_from_environment() -> Bridge:
         ),
         body_timeout_s=current.body_timeout_s,
         large_bodies={receipts.PATH: receipts.MAX_BODY_BYTES},
-        refusals={receipts.PATH: receipts.Credentials.of(current).refusal},
+        refusals={receipts.PATH: receipts.ReceiptsCredentials.of(current).refusal},
         at_end=end,
     )
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. A process that dies is replaced.
+    """Serve until SIGTERM or SIGINT. A process that exits is replaced.
 
-    The TLS files and the address must be checked.
+    The TLS files and the address must have been checked.
     """
     parent.end_with_it()
-    with _shared_metrics(settings.api_processes):
-        _server(settings).serve()
+    with _share_metrics(settings.api_processes):
+        _create_server(settings).serve()
 
 
 @contextmanager
-def _shared_metrics(processes: int) -> Iterator[None]:
-    """Give several processes a folder to count in, so that any of them can answer for all."""
+def _share_metrics(processes: int) -> Iterator[None]:
+    """Give several processes a shared folder for their metrics, so that each can answer for all."""
     if processes == 1:
         yield
         return
@@ -90,13 +90,13 @@ def _shared_metrics(processes: int) -> Iterator[None]:
             del os.environ[metrics.FOLDER]
 
 
-def _server(settings: Settings) -> AbstractServer[Any]:
+def _create_server(settings: Settings) -> AbstractServer[Any]:
     return Server(
         "otpqueue.api.server:create_from_environment",
         factory=True,
         interface=Interfaces.RSGI,
-        # HTTP/2 has bounds of its own to get right, and no timeout for a head; services that call have no use
-        # for it, and a proxy speaks it for those who want it.
+        # HTTP/2 needs limits of its own, and has no timeout for a head. Services do not need it, and a proxy
+        # can offer it to other callers.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
             header_read_timeout=int(settings.header_timeout_s * 1000), max_buffer_size=_HEAD_BYTES_AT_MOST
@@ -108,20 +108,20 @@ def _server(settings: Settings) -> AbstractServer[Any]:
         address=settings.host,
         port=settings.port,
         workers=settings.api_processes,
-        # Of connections, idle ones that are kept alive among them: so many more than threads, or the idle
-        # ones of a load balancer keep everybody else out. `pools` bounds what is in flight.
-        backpressure=_connections(settings.api_threads),
+        # The number of connections, idle ones included: many more than threads, or the idle connections of a
+        # load balancer would block all others. `pools` limits the calls in progress.
+        backpressure=_count_connections(settings.api_threads),
         respawn_failed_workers=True,
         respawn_interval=1,
         workers_kill_timeout=20,
         log_access=False,
-        # Its own records go where all others go.
+        # Its log records go to the root logger.
         log_dictconfig={"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}},
     )
 
 
-def _connections(threads: int) -> int:
-    # Half of the files that may be open: the rest is for Postgres, Redis and the provider.
+def _count_connections(threads: int) -> int:
+    # Half of the open files allowed. The rest is for Postgres, Redis and the provider.
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     half = _CONNECTIONS_AT_MOST if files == resource.RLIM_INFINITY else files // 2
     return max(2 * threads, min(half, _CONNECTIONS_AT_MOST))

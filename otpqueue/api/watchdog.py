@@ -1,6 +1,6 @@
-"""The thread of each API process that shows its life and watches that of the others.
+"""A dead-man's switch: a thread of each API process that reports heartbeats and watches the workers.
 
-Beat and the workers watch everything else, but who says that they are gone? Whoever still answers callers.
+Beat and the workers evaluate all other alert rules. The API processes detect that beat or workers are gone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 Watch = Callable[[datetime], object]
-"""Looks after the workers. May raise."""
+"""Checks the heartbeats of the workers. May raise."""
 
 
 class Watchdog:
-    """Beats for this process, then watches, every quarter of a minute. Nothing it meets ends it."""
+    """Reports a heartbeat, then checks the workers, every quarter of a minute. No error ends it."""
 
     def __init__(self, *, heart: HeartbeatReporter, watch: Watch, clock: Callable[[], datetime]) -> None:
         self._heart, self._watch, self._clock = heart, watch, clock
@@ -29,27 +29,27 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Show life at once, and watch from now on, in a thread that ends with the process."""
+        """Start the thread, which ends with the process."""
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and take this process's sign of life away."""
+        """End the thread and delete this process's heartbeat."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
         self._heart.stop()
 
-    def look(self) -> None:
-        """Do one round."""
+    def run_once(self) -> None:
+        """Report a heartbeat and check the workers."""
         self._heart.beat()
         try:
             self._watch(self._clock())
-        except Exception as error:  # noqa: BLE001 - the next round is seconds away, and must come
+        except Exception as error:  # noqa: BLE001 - the next round must run
             log.warning("watchdog_failed", error=type(error).__name__)
 
     def _run(self) -> None:
         self._heart.beat()
-        # Spread, so that the processes of a deployment look one after another.
+        # Random, so that the processes of a deployment do not all check at the same time.
         while not self._stop.wait(EVERY_S[ProcessKind.API] * random.uniform(0.8, 1.2)):  # noqa: S311 - guards nothing
-            self.look()
+            self.run_once()

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from otpqueue import clock
-from otpqueue.api.resources.alerts import representation
+from otpqueue.api.resources.alerts import AlertResponse, AlertsResponse
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import json_option, open_parts, operator_option
@@ -38,7 +38,8 @@ def list_alerts(state: str, rule: str | None, limit: int, as_json: bool) -> None
         found = desk.list(state=_STATES[state], rule=rule, limit=limit)
         silences, evaluated_at = desk.silences(), desk.evaluated_at()
     if as_json:
-        click.echo(json.dumps({"alerts": [representation(alert) for alert in found]}))
+        answer = AlertsResponse(alerts=[AlertResponse.of(alert) for alert in found])
+        click.echo(json.dumps(answer.model_dump(mode="json")))
         return
     for alert in found:
         click.echo(_format_alert(alert))
@@ -95,7 +96,7 @@ def show_alert(alert_id: UUID, as_json: bool) -> None:
     with open_parts() as parts:
         found = parts.alert_desk.get(alert_id)
     if as_json:
-        click.echo(json.dumps(representation(found)))
+        click.echo(json.dumps(AlertResponse.of(found).model_dump(mode="json")))
         return
     click.echo(_format_alert(found))
     click.echo(f"{rule_of(found).title}; see docs/alerts.md#{found.rule}")

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from otpqueue import settings
-from otpqueue.api.resources.history import representation
+from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.history import History, HistoryEvent
 from otpqueue.wiring import Parts
@@ -31,7 +31,7 @@ def show_history(request_id: UUID, as_json: bool) -> None:
     """
     history = Parts(settings.load()).history(request_id)
     if as_json:
-        click.echo(json.dumps(representation(history), indent=2))
+        click.echo(json.dumps(HistoryResponse.of(history).model_dump(mode="json"), indent=2))
         return
     for line in [*_format_header(history), "", *_format_events(history)]:
         click.echo(_remove_control_characters(line))

@@ -9,7 +9,7 @@ from datetime import timedelta
 import click
 
 from otpqueue import clock
-from otpqueue.api.resources.stats import representation
+from otpqueue.api.resources.stats import StatisticsResponse
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
@@ -66,7 +66,7 @@ def stats(
             now=now,
         )
     if as_json:
-        click.echo(json.dumps(representation(report), indent=2))
+        click.echo(json.dumps(StatisticsResponse.of(report).model_dump(mode="json"), indent=2))
         return
     for line in _format_report(report):
         click.echo(line)

@@ -174,7 +174,7 @@ ShowPage = Callable[[PageContext], None]
 class RequestSlots(Protocol):
     """A concurrency limit."""
 
-    def place(self) -> AbstractContextManager[None]:
+    def slot(self) -> AbstractContextManager[None]:
         """Occupy a slot for the duration of the block. Raises TooBusy when none is free."""
 
 
@@ -201,7 +201,7 @@ class PageLayout:
         now = clock.now()
         try:
             session = self.authentication.session(req, now=now)
-            with self.places.place():
+            with self.places.slot():
                 operator = self.authentication.authenticate(req, resp, session, now=now)
                 page = PageContext(req=req, resp=resp, now=now, operator=operator, layout=self)
                 if req.method == "POST":
@@ -246,11 +246,11 @@ class PageLayout:
 
     def refuse(self, resp: falcon.Response, error: Exception) -> None:
         """Answer a call that the server rejects before it reaches a page."""
-        if isinstance(error, OtpqueueError):
-            self.show_error(resp, error)
-        elif getattr(error, "code", None) == "https_required":
+        if getattr(error, "code", None) == "https_required":
             said = "Use https://. Replace any API key that was entered over plain HTTP."
             self.render(resp, "error.html", status=403, title="HTTPS required", said=said, errors=())
+        elif isinstance(error, OtpqueueError):
+            self.show_error(resp, error)
         else:
             said = str(getattr(error, "detail", None) or "The HTTP request is not valid.")
             self.render(resp, "error.html", status=400, title="Invalid request", said=said, errors=())

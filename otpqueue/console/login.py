@@ -33,7 +33,7 @@ class LoginPage(ConsolePage):
                 req, authentication.pending_session(req, now=now), form.get("token", "")
             )
             # Unknown keys may occupy all login slots; a known key needs none.
-            with nullcontext() if authentication.is_known_key(key) else self.layout.log_in_places.place():
+            with nullcontext() if authentication.is_known_key(key) else self.layout.log_in_places.slot():
                 authentication.open(req, resp, key, now=now)
         except (Unauthenticated, MissingScope):
             said = (

@@ -11,6 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from otpqueue.api import openapi
+from otpqueue.api.catalog import ENDPOINTS
 from otpqueue.api.problems import PROBLEMS
 
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -31,7 +32,7 @@ PAGES = re.compile(r"/(docs|try|openapi\.json|assets/.*)?")
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document."""
-    return openapi.build()
+    return openapi.build(ENDPOINTS)
 
 
 @cache

@@ -329,7 +329,7 @@ def test_strangers_take_no_places(hooked: Served) -> None:
 
     assert {one.split(b"\r\n")[0] for one in said} == {b"HTTP/1.1 401 Unauthorized"}
     assert b'www-authenticate: basic realm="delivery reports"' in said[0].lower()
-    assert b'"code": "unauthenticated"' in said[0]
+    assert b'"code":"unauthenticated"' in said[0]
     assert (reported.status_code, reported.json()) == (200, {"received": 0, "new": 0})
 
 

@@ -25,8 +25,8 @@ def test_it_beats_and_watches(lonely: Caller) -> None:
     looked_at: list[datetime] = []
     dog = watchdog(lonely.parts, looked_at.append)
 
-    dog.look()
-    dog.look()
+    dog.run_once()
+    dog.run_once()
 
     assert [one.kind for one in heartbeats(lonely.parts)] == [ProcessKind.API]
     assert len(looked_at) == 2
@@ -45,8 +45,8 @@ def test_what_fails_does_not_end_it(caller: Caller, make_other_parts: MakeOtherP
     dog = watchdog(make_other_parts(DATABASE_URL=f"postgresql://x@{nowhere}/x"), fail)
 
     with structlog.testing.capture_logs() as logged:
-        dog.look()
-        dog.look()
+        dog.run_once()
+        dog.run_once()
 
     assert looks == 2
     assert [record["event"] for record in logged] == [

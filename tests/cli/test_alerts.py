@@ -123,7 +123,7 @@ def test_rules(bare_shell: Shell) -> None:
     [
         (("list", "--rule", "no_rule"), "rule must be one of check_failures, "),
         (("list", "--state", "ajar"), "'ajar' is not one of"),
-        (("show", "01234567-89ab-7def-8123-456789abcdef"), "There is no alert with this id"),
+        (("show", "01234567-89ab-7def-8123-456789abcdef"), "No alert has this id"),
         (("ack", "nonsense"), "is not a valid UUID"),
         (("silence", "no_rule"), "rule must be one of"),
         (("silence", "success_rate", "--for", "91d"), "until must be within the next 90 days"),

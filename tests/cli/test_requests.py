@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from otpqueue import clock
-from otpqueue.api.resources.history import representation
+from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli import requests as command
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.operations.verify import TypedCode
@@ -73,7 +73,7 @@ def test_show_json(shell: Shell, parts: Parts, ask: Ask) -> None:
     result = shell.run("requests", "show", "--json", str(request.id))
 
     assert result.returncode == 0
-    assert json.loads(result.stdout) == representation(parts.history(request.id))
+    assert json.loads(result.stdout) == HistoryResponse.of(parts.history(request.id)).model_dump(mode="json")
 
 
 def test_words_of_others_cannot_command_a_terminal(parts: Parts, ask: Ask) -> None:
@@ -109,7 +109,7 @@ def test_database_down(cut_off_shell: Shell) -> None:
     result = cut_off_shell.invoke("requests", "show", str(uuid4()))
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: The database cannot be reached; try again.\n"
+    assert result.stderr == "Error: The database is unavailable. Retry.\n"
 
 
 def test_no_settings(bare_shell: Shell) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from otpqueue import clock
+from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.api.http.peers import Peers
-from otpqueue.api.http.room import Room
 from otpqueue.api.middleware import CallMiddleware
 from otpqueue.console.authentication import console_path
 from otpqueue.console.routes import mount
@@ -28,14 +28,14 @@ from tests.console.conftest import COOKIE, Browser, admin_key, hidden
 
 
 def console_of(
-    caller: Caller, *, places: Room | None = None, log_in_places: Room | None = None
+    caller: Caller, *, places: ConcurrencyLimit | None = None, log_in_places: ConcurrencyLimit | None = None
 ) -> falcon.App[falcon.Request, falcon.Response]:
     """Return a console with places of its own."""
-    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
-        middleware=[CallMiddleware(Peers(()), parameters={})]
-    )
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=[CallMiddleware(Peers(()))])
     parts = caller.parts.aside
-    mount(app, parts, places=places or Room(4), log_in_places=log_in_places or Room(2))
+    mount(
+        app, parts, places=places or ConcurrencyLimit(4), log_in_places=log_in_places or ConcurrencyLimit(2)
+    )
     return app
 
 
@@ -310,7 +310,7 @@ def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None
 def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
     """When strangers have used up what all of them have, and hold all places, a right key is let in."""
     caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_TUNING_ACCESS_CACHE_S="5")
-    log_in, room, key = caller.parts.aside.log_in, Room(1), admin_key(caller.parts)
+    log_in, room, key = caller.parts.aside.log_in, ConcurrencyLimit(1), admin_key(caller.parts)
     windows = [
         LimitWindow(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
         for limit in LOG_IN_LIMITS[1:]
@@ -319,7 +319,7 @@ def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
     app = console_of(caller, log_in_places=room)
 
     assert Browser(app).log_in(key).status_code == 303
-    with room.place():
+    with room.slot():
         stranger, operator = Browser(app).log_in("oq_x"), Browser(app).log_in(key)
         no_admin = Browser(app).log_in(caller.new_key("send"))
 
@@ -342,10 +342,10 @@ def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeO
 
 def test_log_ins_take_no_place_of_a_page(caller: Caller, operator: Browser) -> None:
     """Strangers who hold all places for logging in hold up no page."""
-    room = Room(1)
+    room = ConcurrencyLimit(1)
     browser = Browser(console_of(caller, log_in_places=room), cookies=dict(operator.cookies))
 
-    with room.place():
+    with room.slot():
         assert browser.get("/console/settings").status_code == 200
 
 
@@ -420,11 +420,11 @@ def test_api_without_connections(caller: Caller, make_other_parts: MakeOtherPart
 
 def test_console_without_places(caller: Caller, operator: Browser) -> None:
     """When all places of the console are taken it says so; the API has others."""
-    room = Room(1)
+    room = ConcurrencyLimit(1)
     app = console_of(caller, places=room)
     browser = Browser(app, cookies=dict(operator.cookies))
 
-    with room.place():
+    with room.slot():
         answer, stranger = browser.get("/console"), Browser(app).get("/console")
     after = browser.get("/console/settings")
 

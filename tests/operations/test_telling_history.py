@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -12,7 +11,7 @@ import structlog
 from sqlalchemy import select, update
 
 from otpqueue import clock
-from otpqueue.api.resources.history import representation
+from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.domain.errors import CodeIncorrect, DatabaseUnavailable, RequestNotFound
 from otpqueue.domain.history import EventKind
 from otpqueue.domain.receipts import DeliveryState, Receipt
@@ -98,11 +97,11 @@ def test_nothing_secret_is_told(parts: Parts, ask_sent: AskSent, rows: Rows, pro
     attempt = rows.attempts(request.id)[0]
     history = parts.history(request.id)
 
-    for told in (repr(history), json.dumps(representation(history))):
+    for told in (repr(history), HistoryResponse.of(history).model_dump_json()):
         for secret in (NUMBER[1:], attempt["pin_id"], attempt["external_message_id"], "the-session"):
             assert secret not in told
         assert "192.0.2.7" not in told
-    assert f'"{code}"' not in json.dumps(representation(history))
+    assert f'"{code}"' not in HistoryResponse.of(history).model_dump_json()
 
 
 def test_unknown_id(parts: Parts) -> None:

@@ -61,7 +61,7 @@ def test_printed_commands_work_when_pasted(dev: Dev) -> None:
         ["bash", "-c", "\n".join(commands)], capture_output=True, text=True, timeout=60, check=True
     )
 
-    assert '"verified": true' in pasted.stdout
+    assert '"verified":true' in pasted.stdout
 
 
 def test_guides_front_end_needs_no_key(dev: Dev) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from otpqueue.api import bodies
+from otpqueue.api.guide.bodies import GuideRequest, GuideVerify
 from otpqueue.api.http.errors import MalformedJson
 from otpqueue.domain.errors import InvalidRequest
 
@@ -25,8 +26,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     bodies.SearchWanted,
     bodies.SilenceWanted,
     bodies.NumberToErase,
-    bodies.GuideRequest,
-    bodies.GuideVerify,
+    GuideRequest,
+    GuideVerify,
 )
 NAMES = sorted({field.alias or name for model in MODELS for name, field in model.model_fields.items()})
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(
@@ -67,13 +68,13 @@ def reference(text: str, model: type[BaseModel]) -> object:
     """Return what pydantic makes of a text that is well-formed, by its own parser."""
 
     def parse() -> BaseModel:
-        bodies._parse(text)
+        bodies._parse_json(text)
         try:
             return model.model_validate_json(text)
         except ValidationError as error:
             if error.errors()[0]["type"] == "json_invalid":
                 raise MalformedJson from None
-            raise bodies._refusal(error) from None
+            raise bodies._to_error(error) from None
 
     return said(parse)
 
@@ -116,7 +117,7 @@ def test_depth(depth: int, brackets: str) -> None:
 
     found = read(text, bodies.NewOtpRequest)
 
-    is_too_deep = found == ("malformed_json", f"The body is nested more than {bodies.MAX_DEPTH} deep.")
+    is_too_deep = found == ("malformed_json", f"The body is nested more than {bodies.MAX_DEPTH} levels deep.")
     assert is_too_deep == (depth > bodies.MAX_DEPTH)
 
 
@@ -125,7 +126,7 @@ def test_control_characters() -> None:
     refused = set()
     for number in range(sys.maxunicode + 1):
         try:
-            bodies._printable(chr(number))
+            bodies._check_printable(chr(number))
         except ValueError:
             refused.add(number)
 

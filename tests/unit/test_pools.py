@@ -186,7 +186,7 @@ def test_pool_of_a_call(path: str, query: str, name: str) -> None:
     """Checks, waiting callers and what must always answer have threads of their own."""
     pools = CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=1)
 
-    found = pools.pool_of(path, query)
+    found = pools.choose_pool(path, query)
 
     assert found is not None
     assert found._name == name
@@ -194,4 +194,4 @@ def test_pool_of_a_call(path: str, query: str, name: str) -> None:
 
 def test_liveness_needs_no_thread() -> None:
     """The loop itself says that the process lives, while all else waits for a database that hangs."""
-    assert CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=1).pool_of("/health/live", "") is None
+    assert CallPools(calls=1, checks=1, waiters=1, queue_timeout_s=1).choose_pool("/health/live", "") is None

@@ -78,7 +78,7 @@ function show(messages) {
 }
 
 let shown = "";
-async function look() {
+async function poll() {
   try {
     const number = digits();
     const response = await fetch(`${simulator}/_simulator/messages?to=${number}`);
@@ -89,8 +89,8 @@ async function look() {
       show(messages);
     }
   } catch {
-    // The simulator is restarting: look again.
+    // The simulator may be restarting: poll again.
   }
-  setTimeout(look, 700);
+  setTimeout(poll, 700);
 }
-look();
+poll();

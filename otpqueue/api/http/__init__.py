@@ -1,1 +1,4 @@
-"""How calls come in: heads, bodies, threads and sockets, with bounds on each. Knows nothing of passcodes."""
+"""HTTP server parts: heads, bodies, threads, sockets and proxies, with a limit on each.
+
+They exist because granian's WSGI interface has no such limits. They know nothing of one-time passcodes.
+"""

@@ -1,13 +1,13 @@
-"""Between granian and the application: what is decided about a call before it may have a thread.
+"""The bridge between granian and the WSGI application: checks heads and reads bodies before a thread is used.
 
-granian's own WSGI interface reads a body in the thread of its call, for as long as the caller likes to take,
-joins headers that came twice, and takes `X_Forwarded_Proto` for `X-Forwarded-Proto`. Its RSGI interface
-hands over what came. So the head is judged and the body is read here, on the event loop, within bounds; then
-the application gets a WSGI environment and a thread. What must be refused is put into that environment: the
-application answers it like every other refusal, with an id, safe headers and a record.
+granian's own WSGI interface reads a body in the thread of its call without a time limit, joins duplicate
+headers, and treats `X_Forwarded_Proto` as `X-Forwarded-Proto`. Its RSGI interface passes requests unchanged.
+So the head is checked and the body is read here, on the event loop, within limits. Then the application gets
+a WSGI environment and a thread. An error is put into that environment: the application answers it like every
+other error, with an id, security headers and a log record.
 
-Waking the event loop costs more than what it does for a call. So a thread hands its answer to granian by
-itself, and the coroutine of the call ends when the loop is awake for another reason.
+Waking the event loop costs more than its work for a call. So a thread passes its answer to granian directly,
+and the coroutine of the call ends when the loop next wakes for another reason.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ MAX_BODY_BYTES = 16 * 1024
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 16 * 1024
 LARGE_BODIES = 16
-"""How many bodies over 16 KiB are read at a time: unread reports must not fill the memory."""
+"""How many bodies over 16 KiB are read at a time, to bound the memory."""
 
 UNREAD_ANSWER_S = 30
-"""A connection is cut when its peer takes nothing of an answer for this long."""
+"""A connection is closed when its peer reads nothing of an answer for this long."""
 
 _ONCE = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
 _BYTES_TO_DROP = 1024 * 1024
 _SECONDS_TO_DROP = 2.0
-_CUT_AFTER_S = 1.0
+_CLOSE_AFTER_S = 1.0
 _SECONDS_TO_END = 1.0
 
 Environ = dict[str, Any]
@@ -71,30 +71,30 @@ _KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"} | {
         *("user-agent", "x-forwarded-for", "x-forwarded-proto", "x-request-id"),
     )
 }
-"""Names of usual headers as the environment has them."""
+"""Names of common headers in the environment."""
 
 
 class HttpProtocol(Protocol):
-    """What granian hands over beside the head: the body as it comes, and where the answer goes."""
+    """What granian passes beside the head: the incoming body, and a way to answer."""
 
     def __call__(self) -> asyncio.Future[bytes]:
         """Read the whole body."""
 
     def __aiter__(self) -> HttpProtocol:
-        """Begin to read it in pieces."""
+        """Start to read the body in pieces."""
 
     def __anext__(self) -> asyncio.Future[bytes]:
-        """Read a piece; an empty one is the last. Raises StopAsyncIteration after that."""
+        """Read a piece; an empty one is the last. Raises StopAsyncIteration after it."""
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer. Any thread may call it."""
+        """Answer the call. Thread-safe."""
 
 
 class Bridge:
-    """An RSGI application over a WSGI one. `large_bodies` are bounds of single paths, in bytes.
+    """An RSGI application that runs a WSGI application. `large_bodies` are body limits by path, in bytes.
 
-    `refusals` judge the `Authorization` of single paths before anything of the body is read: each returns why
-    the call is not authenticated, None if it is.
+    `refusals` check the `Authorization` header, by path, before the body is read. Each returns why the call
+    is not authenticated, None if it is.
     """
 
     def __init__(
@@ -112,45 +112,45 @@ class Bridge:
         self._timeouts = _Timeouts(body_timeout_s)
         self._large_now = 0
         self._has_served = False
-        self._to_cut: set[str] = set()
+        self._to_close: set[str] = set()
         self._answered: deque[_Call] = deque()
-        """Calls that threads have answered, whose coroutines have not ended."""
+        """Calls that threads have answered while their coroutines still wait."""
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the threads end; granian calls this last, when the loop has stopped."""
+        """End the threads. granian calls this last, when the loop has stopped."""
         self._pools.end(within_s=_SECONDS_TO_END)
         self._at_end()
         self._end_coroutines(loop)
         loop.run_until_complete(asyncio.sleep(0))
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
-        """Answer one call."""
+        """Answer a call."""
         loop = asyncio.get_running_loop()
         if not self._has_served:
             self._has_served = True
             sockets.limit_unread_answers(UNREAD_ANSWER_S)
         self._end_coroutines(loop)
-        environ, headers = _environ(scope), scope.headers.items()
+        environ, headers = _build_environ(scope), scope.headers.items()
         _add_headers(environ, headers)
         coding = environ.pop("HTTP_TRANSFER_ENCODING", None)
         has_body = coding is not None or "CONTENT_LENGTH" in environ
         incoming, body = _Incoming(protocol, loop), b""
-        # After a body without a length the next bytes may be meant as something else: RFC 9112, 6.1.
+        # After a body without a length, the next bytes could be misread as a request: RFC 9112, 6.1.
         call = _Call(environ, protocol, self._answer, closes=coding is not None)
         try:
-            _judge_head(scope, headers, coding)
-            self._judge_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
+            _check_head(scope, headers, coding)
+            self._check_caller(scope.path, environ.get("HTTP_AUTHORIZATION"))
             if has_body:
                 body = await self._body(scope.path, incoming, environ.get("CONTENT_LENGTH"))
         except OtpqueueError as error:
             environ[REFUSED], call.closes = error, True
         environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(len(body)), io.BytesIO(body)
         if REFUSED in environ:
-            # A refusal takes no time, so it needs no thread.
+            # An error takes no time to answer, so it needs no thread.
             call.answer()
             if has_body and not await incoming.end():
-                self._cut(scope.client)
-        elif pool := self._pools.pool_of(scope.path, scope.query_string):
+                self._close_later(scope.client)
+        elif pool := self._pools.choose_pool(scope.path, scope.query_string):
             call.pool, call.suspension = pool, _Suspension(loop)
             pool.put(call)
             await call.suspension
@@ -164,21 +164,21 @@ class Bridge:
                 call.pool.finish()
                 loop.call_soon(call.suspension.resume)
 
-    def _judge_caller(self, path: str, authorization: str | None) -> None:
+    def _check_caller(self, path: str, authorization: str | None) -> None:
         refusal = self._refusals[path](authorization) if path in self._refusals else None
         if refusal is not None:
             raise Unauthenticated(refusal)
 
-    def _cut(self, peer: str) -> None:
-        # One look at all sockets serves all that are to be cut.
-        if not self._to_cut:
+    def _close_later(self, peer: str) -> None:
+        # One pass over all sockets closes several connections.
+        if not self._to_close:
             loop = asyncio.get_running_loop()
-            loop.call_later(_CUT_AFTER_S, loop.run_in_executor, None, self._cut_all)
-        self._to_cut.add(peer)
+            loop.call_later(_CLOSE_AFTER_S, loop.run_in_executor, None, self._close_all)
+        self._to_close.add(peer)
 
-    def _cut_all(self) -> None:
-        peers, self._to_cut = self._to_cut, set()
-        sockets.cut(peers)
+    def _close_all(self) -> None:
+        peers, self._to_close = self._to_close, set()
+        sockets.close_connections(peers)
 
     def _answer(self, call: _Call) -> None:
         status, answered = 500, Headers()
@@ -187,20 +187,20 @@ class Bridge:
             nonlocal status, answered
             status, answered = int(line[:3]), list(headers)
 
-        # granian names itself unless something else stands there.
+        # granian sets its own name unless the header is set.
         ending = [("Connection", "close"), ("Server", "")] if call.closes else [("Server", "")]
         try:
             text = b"".join(self._app(call.environ, start))
             call.protocol.response_bytes(status, answered + ending, text)
         except Exception:
-            # The application answers its own errors; whatever this is, the caller must not wait for nothing.
+            # The application answers its own errors. After any other error the caller still needs an answer.
             log.exception("internal_error")
             call.protocol.response_bytes(500, ending, b"")
         if call.suspension:
             self._answered.append(call)
 
     async def _body(self, path: str, incoming: _Incoming, given_length: str | None) -> bytes:
-        most, length = self._large_bodies.get(path, MAX_BODY_BYTES), _length(given_length)
+        most, length = self._large_bodies.get(path, MAX_BODY_BYTES), _parse_length(given_length)
         if length is not None and length > most:
             raise BodyTooLarge()
         is_large = most > MAX_BODY_BYTES and (length is None or length > MAX_BODY_BYTES)
@@ -216,7 +216,7 @@ class Bridge:
 
 
 class _Call:
-    """A call whose body is in, or that is refused."""
+    """A call with its whole body, or with an error."""
 
     __slots__ = ("_answer", "_unclaimed", "closes", "environ", "pool", "protocol", "suspension")
 
@@ -225,10 +225,10 @@ class _Call:
     ) -> None:
         self.environ, self.protocol, self._answer = environ, protocol, answer
         self.closes = closes
-        """Whether the connection ends with the answer."""
+        """Whether the connection is closed after the answer."""
         self.pool: CallPool | None = None
         self.suspension: _Suspension | None = None
-        """Of the coroutine, while a pool has the call."""
+        """Suspension of the coroutine while a pool has the call."""
         self._unclaimed = [True]
 
     def claim(self) -> bool:
@@ -239,16 +239,16 @@ class _Call:
             return False
 
     def answer(self, *, timed_out: bool = False) -> None:
-        """Answer, or refuse what was queued for too long."""
+        """Answer the call, with an error if it was queued for too long."""
         if timed_out:
             self.environ[REFUSED] = TooBusy(retry_after_s=1)
         self._answer(self)
 
 
 class _Suspension:
-    """What a coroutine awaits until `resume` is called: a future, as far as the tasks of asyncio need one.
+    """An awaitable that ends when `resume` is called: a future, as far as asyncio's tasks need one.
 
-    asyncio's own futures cost another iteration of the event loop.
+    asyncio's own futures cost an additional iteration of the event loop.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_loop")
@@ -262,44 +262,44 @@ class _Suspension:
         yield self
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, for the task that awaits this."""
+        """Return the event loop, for the awaiting task."""
         return self._loop
 
     def add_done_callback(self, callback: Callable[[_Suspension], object], **_context: Context) -> None:
-        """Note what lets the task go on."""
+        """Store the callback that resumes the task."""
         self._callback = callback
 
     def result(self) -> None:
-        """Return what the task gets."""
+        """Return the result for the task, which is None."""
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - asyncio's name
-        """Return False: what is waited for goes on."""
+        """Return False: it cannot be cancelled."""
         return False
 
     def resume(self) -> None:
-        """Let the coroutine go on, once. The event loop calls this, never another coroutine."""
+        """Resume the coroutine, once. Must be called by the event loop, not by another coroutine."""
         callback, self._callback = self._callback, None
         if callback:
             callback(self)
 
 
 class _Timeouts:
-    """Ends the reading of bodies that take too long. All have the same time: one timer does for all."""
+    """Ends the reading of bodies that take too long. All have the same timeout, so one timer is enough."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until: dict[_Incoming, float] = {}
-        """The first has the least time left."""
+        """The first has the earliest deadline."""
         self._is_timed = False
 
     def add(self, incoming: _Incoming) -> None:
-        """Give a body its time from now on."""
+        """Start the timeout of a body."""
         self._until[incoming] = time.monotonic() + self._seconds
         if not self._is_timed:
             self._time(self._seconds)
 
     def remove(self, incoming: _Incoming) -> None:
-        """Forget a body that has been read, or is not any more."""
+        """Stop the timeout of a body."""
         del self._until[incoming]
 
     def _time(self, seconds: float) -> None:
@@ -317,10 +317,10 @@ class _Timeouts:
 
 
 class _Incoming:
-    """The body of one call as it comes in.
+    """The incoming body of a call.
 
-    A read that takes too long is left to itself, and its connection is cut in the end: whether granian ends a
-    read that is cancelled, and hyper a connection whose body nobody wants, is not certain.
+    A read that takes too long is abandoned, and its connection is closed. It is not certain that granian ends
+    a cancelled read, or that hyper closes a connection with an unread body.
     """
 
     def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
@@ -330,7 +330,7 @@ class _Incoming:
         self._expired = self._ended = False
 
     async def read(self, length: int | None, *, most: int) -> bytes:
-        """Return the body. Raises BodyTooLarge over `most` bytes, BadHttp if it is cut off, BodyTimeout."""
+        """Return the body. Raises BodyTooLarge over `most` bytes, BadHttp if incomplete, BodyTimeout."""
         if length is None:
             return await self._collect(most)
         try:
@@ -344,9 +344,9 @@ class _Incoming:
         return body
 
     async def end(self) -> bool:
-        """Take what still comes, within bounds, after the answer: return whether that was all.
+        """Drop the rest of the body, within limits, after the answer. Return whether it was complete.
 
-        A connection that is closed with bytes unread takes the answer with it on its way to the caller.
+        A connection that is closed with unread bytes is reset, and the caller may lose the answer.
         """
         dropped = 0
         timer = self._loop.call_later(_SECONDS_TO_DROP, self.expire)
@@ -356,7 +356,7 @@ class _Incoming:
         return self._ended
 
     def expire(self) -> None:
-        """End the wait for it."""
+        """End the wait for the body."""
         self._expired = True
         self._resume()
 
@@ -382,7 +382,7 @@ class _Incoming:
         return piece
 
     async def _done(self, reading: asyncio.Future[bytes]) -> bytes | None:
-        """Return what is read; None when the time is over."""
+        """Return what was read, None after the timeout."""
         if not (reading.done() or self._expired):
             self._suspension = _Suspension(self._loop)
             reading.add_done_callback(self._resume)
@@ -398,39 +398,39 @@ class _Incoming:
             suspension.resume()
 
 
-def _judge_head(scope: Scope, headers: Headers, coding: str | None) -> None:
+def _check_head(scope: Scope, headers: Headers, coding: str | None) -> None:
     if len(scope.path) + len(scope.query_string) > MAX_URL_BYTES:
         raise UriTooLong()
     if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEADER_BYTES:
         raise HeadersTooLarge()
     names = {name for name, _ in headers}
     if len(names) < len(headers):
-        _refuse_doubles(headers)
-    # granian leaves a value that is no ASCII out, but counts its name.
+        _reject_duplicates(headers)
+    # granian omits a header with a value that is not ASCII, but counts its name.
     if len(names) < len(scope.headers):  # type: ignore[arg-type]
-        raise BadHttp("A header holds characters that are not ASCII.")
+        raise BadHttp("A header contains characters that are not ASCII.")
     if "host" not in names and scope.http_version == "1.1":
         raise BadHttp("The header Host is missing.")
     if coding is not None and coding.strip().lower() != "chunked":
-        raise BadHttp("Of transfer codings only `chunked` is understood.")
+        raise BadHttp("`chunked` is the only supported transfer coding.")
 
 
-def _refuse_doubles(headers: Headers) -> None:
+def _reject_duplicates(headers: Headers) -> None:
     names = [name for name, _ in headers]
     for name in _ONCE:
         if names.count(name) > 1:
-            raise BadHttp(f"The header {name} came more than once.")
+            raise BadHttp(f"The header {name} was sent more than once.")
 
 
-def _length(text: str | None) -> int | None:
+def _parse_length(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise BadHttp("The Content-Length is not a length.")
+        raise BadHttp("The Content-Length is not a number.")
     return int(text)
 
 
-def _environ(scope: Scope) -> Environ:
+def _build_environ(scope: Scope) -> Environ:
     address, _, port = scope.server.rpartition(":")
     return {
         **_BASE,
@@ -449,7 +449,7 @@ def _add_headers(environ: Environ, headers: Headers) -> None:
     for name, value in headers:
         key = _KEYS.get(name)
         if key is None:
-            # In an environment `X_Forwarded_Proto` and `X-Forwarded-Proto` are one: proxies drop the former.
+            # An environment cannot tell `X_Forwarded_Proto` from `X-Forwarded-Proto`. Proxies drop it.
             if "_" in name:
                 continue
             key = f"HTTP_{name.upper().replace('-', '_')}"

@@ -1,8 +1,8 @@
-"""Who is at the other end, and whether by HTTPS: what trusted proxies say counts, nobody else's word.
+"""Peers: the address of a caller, and whether it uses HTTPS, as trusted proxies report them.
 
-`X-Forwarded-For` is read from its right end, where the nearest proxy writes. It serves the log, the limits of
-calls without an API key, and those of log-ins to the console; `X-Forwarded-Proto` serves the rule that plain
-HTTP is refused. `Forwarded` (RFC 7239) is not read.
+`X-Forwarded-For` is read from its right end, where the nearest proxy writes. The address is used for the log,
+for the limits of calls without an API key, and for the limits of console log-ins. `X-Forwarded-Proto` decides
+whether a call used HTTPS. `Forwarded` (RFC 7239) is ignored.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class Peer:
-    """The other end of a call."""
+    """The caller's end of a connection."""
 
     address: Address | None
     https: bool
 
     @property
     def network(self) -> str | None:
-        """The network the address is in, which is what may be logged: /24, or /48 of IPv6."""
-        return None if self.address is None else _network(self.address)
+        """The network of the address, which may be logged: /24, or /48 for IPv6."""
+        return None if self.address is None else _find_network(self.address)
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Tells who calls. `trusted` is how many proxies stand before us, or in which networks they are."""
+    """Finds the peer of a call. `trusted` is the number of proxies in front of the API, or their networks."""
 
     trusted: TrustedProxies
 
-    def of(self, req: falcon.Request) -> Peer:
+    def find_peer(self, req: falcon.Request) -> Peer:
         """Return the peer of a call."""
-        nearest = _address(req.remote_addr or "")
+        nearest = _parse_address(req.remote_addr or "")
         if not self._trusts(nearest, hops=0):
             return Peer(nearest, req.scheme == "https")
         given = [word.strip().lower() for word in (req.get_header("X-Forwarded-Proto") or "").split(",")]
-        # Of several words each must say it: one that did not come by HTTPS has been read on its way.
+        # Each of several hops must have used HTTPS: otherwise the call was readable on its way.
         https = set(given) == {"https"} if any(given) else req.scheme == "https"
         return Peer(self._farthest(nearest, req.get_header("X-Forwarded-For") or ""), https)
 
@@ -52,7 +52,7 @@ class Peers:
         for text in reversed(forwarded_for.split(",")):
             if not self._trusts(address, hops=hops):
                 break
-            before = _address(text)
+            before = _parse_address(text)
             if before is None:
                 break
             address, hops = before, hops + 1
@@ -65,13 +65,13 @@ class Peers:
 
 
 @lru_cache(maxsize=1024)
-def _network(address: Address) -> str:
+def _find_network(address: Address) -> str:
     bits = 24 if address.version == 4 else 48
     return str(ip_network((address, bits), strict=False))
 
 
 @lru_cache(maxsize=1024)
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     """Return the address in `203.0.113.7`, `203.0.113.7:4711`, `2001:db8::1` or `[2001:db8::1]:4711`."""
     text = text.strip().strip('"')
     if text.startswith("["):

@@ -1,8 +1,8 @@
-"""Thread pools that answer calls, one for each kind of call: what one kind waits for must not stop another.
+"""Thread pools that answer calls, one for each kind of call, so that a slow kind cannot block the others.
 
-A check waits for the provider and a call with `wait` for a change, up to seconds in which neither needs the
-interpreter. All other calls wait for Postgres and Redis alone, so few threads keep a process busy; more would
-only queue for the interpreter.
+A check waits for the provider, and a call with `wait` for a change of status, up to seconds without use of
+the interpreter. Other calls wait only for Postgres and Redis, so a few threads keep a process busy; more
+threads would only queue for the interpreter.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Protocol
 
-_REFUSED_IN_A_ROW = 32
-"""How many calls the event loop refuses before it turns to others."""
+_REJECTED_IN_A_ROW = 32
+"""How many overdue calls the event loop rejects before it continues with other work."""
 
 
 class PooledCall(Protocol):
     """A call that a pool answers."""
 
     def claim(self) -> bool:
-        """Return True once: to a thread, or to the event loop, which refuses calls that wait too long."""
+        """Return True once: to a thread, or to the event loop, which rejects overdue calls."""
 
     def answer(self, *, timed_out: bool) -> None:
-        """Answer, or refuse a call that has waited too long. Must not raise."""
+        """Answer the call, with an error if it was queued for too long. Must not raise."""
 
 
 class CallPool:
-    """A bounded pool of threads, each started when it is first needed, and the queue before it.
+    """A bounded pool of threads, started when they are first needed, and its queue.
 
-    A call that has been queued for `queue_timeout_s` is refused: the caller may find another process free.
-    With None it waits as long as it takes. The methods must be called on the event loop.
+    A call that was queued for `queue_timeout_s` is rejected: a retry may reach a free process. None is no
+    timeout. The methods must be called on the event loop.
     """
 
     def __init__(self, name: str, *, threads: int, queue_timeout_s: float | None) -> None:
@@ -41,7 +41,7 @@ class CallPool:
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
         self._recent: deque[tuple[float, PooledCall]] = deque()
-        """The calls queued within the timeout, those included that a thread has claimed."""
+        """The calls queued within the timeout, including claimed ones."""
         self._has_timer = False
 
     def put(self, call: PooledCall) -> None:
@@ -57,11 +57,11 @@ class CallPool:
                 self._set_timer(self._queue_timeout_s)
 
     def finish(self) -> None:
-        """Note that a call has been answered."""
+        """Count a call as answered."""
         self._unfinished -= 1
 
     def end(self) -> None:
-        """End the threads once they have answered what is queued."""
+        """End the threads when they have answered the queued calls."""
         for _ in self._threads:
             self._queue.put(None)
 
@@ -71,7 +71,7 @@ class CallPool:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _start_thread(self) -> None:
-        # Not a daemon: what is being answered when the process is told to end is still answered.
+        # Not a daemon: calls in progress at shutdown are still answered.
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads) + 1}")
         self._threads.append(thread)
         thread.start()
@@ -81,23 +81,23 @@ class CallPool:
             since, call = queued
             if call.claim():
                 call.answer(timed_out=self._has_timed_out(since))
-            del queued, call  # the next one may be long in coming
+            del queued, call  # frees them while the thread waits
 
     def _has_timed_out(self, since: float) -> bool:
         return self._queue_timeout_s is not None and time.monotonic() - since > self._queue_timeout_s
 
     def _set_timer(self, seconds: float) -> None:
         self._has_timer = True
-        asyncio.get_running_loop().call_later(seconds, self._refuse_overdue)
+        asyncio.get_running_loop().call_later(seconds, self._reject_overdue)
 
-    def _refuse_overdue(self) -> None:
-        """Refuse what no thread has claimed in time: all of them may be held up."""
+    def _reject_overdue(self) -> None:
+        """Reject calls that no thread has claimed in time: all threads may be blocked."""
         self._has_timer = False
         refused = 0
         while self._recent and self._queue_timeout_s is not None:
             since, call = self._recent[0]
             left_s = since + self._queue_timeout_s - time.monotonic()
-            if left_s > 0 or refused == _REFUSED_IN_A_ROW:
+            if left_s > 0 or refused == _REJECTED_IN_A_ROW:
                 self._set_timer(max(left_s, 0))
                 return
             self._recent.popleft()
@@ -107,15 +107,15 @@ class CallPool:
 
 
 _SPARE_WAITERS = 8
-"""Threads for calls with `wait` that find no place to wait; they are answered at once."""
+"""Threads for calls with `wait` that get no slot; they are answered at once."""
 _WAITER_QUEUE_S = 5.0
-"""How long a call with `wait` may be queued: its caller has time."""
+"""How long a call with `wait` may be queued: its caller waits anyway."""
 _RESERVED_THREADS = 8
 _RESERVED = ("/health", "/metrics", "/console")
 
 
 class CallPools:
-    """The pools of an API process, with a thread for each call, check and waiting caller at a time."""
+    """The thread pools of an API process."""
 
     def __init__(self, *, calls: int, checks: int, waiters: int, queue_timeout_s: float) -> None:
         self._calls = CallPool("call", threads=calls, queue_timeout_s=queue_timeout_s)
@@ -123,12 +123,12 @@ class CallPools:
         self._waiters = CallPool(
             "waiter", threads=waiters + _SPARE_WAITERS, queue_timeout_s=max(queue_timeout_s, _WAITER_QUEUE_S)
         )
-        # Health and the console are needed most when all else is busy.
+        # Health checks and the console are needed most when all else is busy.
         self._reserved = CallPool("reserved", threads=_RESERVED_THREADS, queue_timeout_s=None)
         self._all = (self._calls, self._checks, self._waiters, self._reserved)
 
-    def pool_of(self, path: str, query: str) -> CallPool | None:
-        """Return the pool of a call; None for what the event loop answers, since it takes no time."""
+    def choose_pool(self, path: str, query: str) -> CallPool | None:
+        """Return the pool of a call, None for a call that the event loop answers since it takes no time."""
         if path == "/health/live":
             return None
         if path.startswith(_RESERVED):
@@ -140,7 +140,7 @@ class CallPools:
         return self._calls
 
     def end(self, *, within_s: float) -> None:
-        """End the threads once they have answered what is queued, and wait for that within a time."""
+        """End the threads when they have answered the queued calls, and wait up to `within_s` for that."""
         for pool in self._all:
             pool.end()
         until = time.monotonic() + within_s

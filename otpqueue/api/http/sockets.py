@@ -1,4 +1,4 @@
-"""The sockets of this process, found by their descriptors: granian opens them and lets nobody near them."""
+"""The sockets of this process, found by their descriptors, since granian has no access to them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NOT_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def check_address(host: str, port: int) -> None:
-    """Raise OSError unless an address can be listened on, and nobody does.
+    """Raise OSError unless an address is free and can be listened on.
 
-    The server shares its port with its own processes, and would share it with any other of the same user.
+    The server shares its port among its processes, and would share it with other processes of the same user.
     """
     listens, missing = False, None
     for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -26,14 +26,14 @@ def check_address(host: str, port: int) -> None:
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
-            missing = error  # of a name's several addresses one may be of a kind that this machine has not
+            missing = error  # a name may have an address of a family that this machine lacks
     if missing is not None and not listens:
         raise missing
 
 
 def _try_to_listen(family: int, address: Any) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Of connections that have ended; a listener is in the way all the same.
+        # Ignores closed connections, but not listeners.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -41,13 +41,13 @@ def _try_to_listen(family: int, address: Any) -> None:
 
 
 def limit_unread_answers(seconds: int) -> None:
-    """Have the kernel cut connections of this process's servers whose peers take nothing for `seconds`.
+    """Make the kernel close connections of this process's servers if the peer reads nothing for `seconds`.
 
-    Connections inherit it from the listener. Linux alone has it: tcp(7), TCP_USER_TIMEOUT.
+    Connections inherit the option from the listener. Linux only: tcp(7), TCP_USER_TIMEOUT.
     """
     if sys.platform != "linux":
         return
-    with _open() as found:
+    with _open_sockets() as found:
         ports = {
             sock.getsockname()[1]
             for sock in found
@@ -58,9 +58,9 @@ def limit_unread_answers(seconds: int) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
 
 
-def cut(peers: Collection[str]) -> None:
-    """Shut the connections to these down, each `address:port`; what is closed already is let be."""
-    with _open() as found:
+def close_connections(peers: Collection[str]) -> None:
+    """Shut down the connections to these peers, each `address:port`. Closed connections are ignored."""
+    with _open_sockets() as found:
         for sock in found:
             try:
                 address, port = sock.getpeername()[:2]
@@ -71,8 +71,8 @@ def cut(peers: Collection[str]) -> None:
 
 
 @contextmanager
-def _open() -> Iterator[list[socket.socket]]:
-    """Yield duplicates of this process's TCP sockets: what is done to them is done to the originals."""
+def _open_sockets() -> Iterator[list[socket.socket]]:
+    """Yield duplicates of this process's TCP sockets. Operations on them apply to the originals."""
     every = [sock for sock in map(_duplicate, os.listdir("/dev/fd")) if sock is not None]  # noqa: PTH208
     internet = {socket.AF_INET, socket.AF_INET6}
     try:
@@ -89,6 +89,6 @@ def _duplicate(descriptor: str) -> socket.socket | None:
         return None
     try:
         return socket.socket(fileno=copy)
-    except OSError:  # no socket
+    except OSError:  # not a socket
         os.close(copy)
         return None

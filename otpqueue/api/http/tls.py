@@ -1,4 +1,4 @@
-"""The certificate and key that the API serves HTTPS with, looked at before anything is started with them."""
+"""The certificate and key for HTTPS, checked before the server starts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = get_logger(__name__)
 
 
 def check(settings: Settings, *, now: datetime) -> None:
-    """Raise SettingsError, which says how to mend it, unless the TLS files can be served with.
+    """Raise SettingsError, which says how to fix it, unless the TLS files can be used.
 
-    A certificate that is not valid at `now` is logged: callers refuse it, but a restart must not make an
-    outage of that for those who do not.
+    A certificate that is not valid at `now` is only logged: some callers accept it, and a restart must not
+    become an outage for them.
     """
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return
-    certificate = _certificate(settings.tls_cert_file)
+    certificate = _read_certificate(settings.tls_cert_file)
     _check_key(settings.tls_key_file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -34,27 +34,27 @@ def check(settings: Settings, *, now: datetime) -> None:
         log.error("tls_certificate_not_valid", not_after=certificate.not_valid_after_utc.isoformat())
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificates(_read("OTPQUEUE_TLS_CERT_FILE", path))[0]
+        return x509.load_pem_x509_certificates(_read_file("OTPQUEUE_TLS_CERT_FILE", path))[0]
     except ValueError:
-        raise SettingsError(["OTPQUEUE_TLS_CERT_FILE holds no certificate in PEM"]) from None
+        raise SettingsError(["OTPQUEUE_TLS_CERT_FILE contains no PEM certificate"]) from None
 
 
 def _check_key(path: Path) -> None:
     try:
-        load_pem_private_key(_read("OTPQUEUE_TLS_KEY_FILE", path), None)
+        load_pem_private_key(_read_file("OTPQUEUE_TLS_KEY_FILE", path), None)
     except TypeError:
-        # granian has an option for a password, but reads no key of OpenSSL's that has one.
-        way_out = "`openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW_KEY` takes it off"
+        # granian has an option for a password, but cannot read OpenSSL's encrypted keys.
+        way_out = "remove it with `openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW_KEY`"
         raise SettingsError(
-            [f"OTPQUEUE_TLS_KEY_FILE has a password, which is of no use: {way_out}"]
+            [f"OTPQUEUE_TLS_KEY_FILE has a password, which is not supported: {way_out}"]
         ) from None
     except ValueError:
-        raise SettingsError(["OTPQUEUE_TLS_KEY_FILE holds no private key in PEM"]) from None
+        raise SettingsError(["OTPQUEUE_TLS_KEY_FILE contains no PEM private key"]) from None
 
 
-def _read(name: str, path: Path) -> bytes:
+def _read_file(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,147 +1,135 @@
-"""`/v1/alerts`: what is wrong now, what was, and what operators say about it."""
+"""`/v1/alerts`: alerts, and their acknowledgement and silencing by operators."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, Self
 from uuid import UUID
 
-import falcon
+from pydantic import Field
 
 from otpqueue import clock
-from otpqueue.api import bodies
-from otpqueue.api.auth import Door
+from otpqueue.api.auth import ApiKeyAuthentication
+from otpqueue.api.bodies import AlertsQuery, SilenceWanted
+from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
+from otpqueue.api.responses import ClosedModel, ResponseModel, Timestamp
 from otpqueue.domain.alerts import Alert, AlertState
-from otpqueue.domain.errors import AlertNotFound
 from otpqueue.operations.alerts.admin import AlertAdmin
 
 
-def representation(alert: Alert) -> dict[str, Any]:
-    """Return an alert as operators see it, in plain JSON values."""
-    return {
-        "id": str(alert.id),
-        "rule": alert.rule,
-        "subject": alert.subject,
-        "state": alert.state.value,
-        "value": alert.value,
-        "threshold": alert.threshold,
-        "window_s": alert.window_s,
-        "sample": alert.sample,
-        "opened_at": _time(alert.opened_at),
-        "closed_at": _time(alert.closed_at),
-        "evaluated_at": _time(alert.evaluated_at),
-        "acknowledged_at": _time(alert.acknowledged_at),
-        "acknowledged_by": alert.acknowledged_by,
-        "silenced_until": _time(alert.silenced_until),
-        "evidence": dict(alert.evidence),
-    }
+class AlertResponse(ClosedModel):
+    """An alert, as operators see it."""
+
+    id: UUID
+    rule: str = Field(description="name of the rule; docs/alerts.md has a section on each")
+    subject: str | None = Field(
+        description="`all`, a country, a client, a queue or a masked number; null once the number is erased"
+    )
+    state: AlertState
+    value: float = Field(description="value of the last evaluation")
+    threshold: float
+    window_s: int = Field(description="time window in seconds; 0 for rules about the present moment")
+    sample: int = Field(description="number of events that the value is based on")
+    opened_at: Timestamp
+    closed_at: Timestamp | None
+    evaluated_at: Timestamp
+    acknowledged_at: Timestamp | None
+    acknowledged_by: str | None
+    silenced_until: Timestamp | None
+    evidence: dict[str, Any] = Field(
+        description="data from when the alert opened: `figures`, `reasons`, ids of `requests`, and `series`, "
+        "the values of the window"
+    )
+
+    @classmethod
+    def of(cls, alert: Alert) -> Self:
+        """Return the response for an alert."""
+        return cls.model_validate(alert, from_attributes=True)
 
 
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+class AlertsResponse(ResponseModel):
+    """A list of alerts."""
 
-
-def _parse_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise AlertNotFound("The id in the path is not a UUID; use the `id` of an alert.") from None
+    alerts: list[AlertResponse]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alerts:
     """`/v1/alerts`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     desk: AlertAdmin
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer alerts, the newest first."""
-        self.door.enter(req, "admin")
-        query = bodies.read_query(req, bodies.AlertsQuery)
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/v1/alerts",
+            summary="List alerts (for operators)",
+            description="Open and closed alerts, newest first. docs/alerts.md explains each rule, and what "
+            "to do.",
+            successes={200: Success(description="Alerts", model=AlertsResponse)},
+            scopes=("admin",),
+            query=AlertsQuery,
+        )
+    )
+    def on_get(self, _call: ApiCall, query: AlertsQuery) -> AlertsResponse:
+        """List alerts."""
         state = AlertState(query.state) if query.state else None
         found = self.desk.list(state=state, rule=query.rule, limit=query.limit)
-        resp.text = json.dumps({"alerts": [representation(alert) for alert in found]})
+        return AlertsResponse(alerts=[AlertResponse.of(alert) for alert in found])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgement:
-    """`/v1/alerts/{id}/acknowledge`."""
+    """`/v1/alerts/{alert_id}/acknowledge`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     desk: AlertAdmin
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Acknowledge an alert; the first acknowledgement stays."""
-        key = self.door.admit(req, "admin")
-        alert = self.desk.ack(_parse_id(alert_id), by=_named(key.client_name))
-        resp.text = json.dumps(representation(alert))
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/alerts/{alert_id}/acknowledge",
+            summary="Acknowledge an alert (for operators)",
+            description="Stores that an operator has seen the alert. The first acknowledgement stays. A "
+            "notification is still sent when the alert closes.",
+            successes={200: Success(description="The alert", model=AlertResponse)},
+            scopes=("admin",),
+        )
+    )
+    def on_post(self, call: ApiCall, alert_id: UUID) -> AlertResponse:
+        """Acknowledge an alert."""
+        return AlertResponse.of(self.desk.ack(alert_id, by=f"client {call.caller.client}"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Silencing:
-    """`/v1/alerts/{id}/silence`."""
+    """`/v1/alerts/{alert_id}/silence`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     desk: AlertAdmin
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, alert_id: str) -> None:
-        """Send no notices about an alert's subject, or its rule, for a time; the body may be left out."""
-        key = self.door.admit(req, "admin")
-        given = req.content_length or req.get_header("Transfer-Encoding")
-        body = bodies.read(req, bodies.SilenceWanted) if given else bodies.SilenceWanted()
-        known = _parse_id(alert_id)
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/alerts/{alert_id}/silence",
+            summary="Silence an alert (for operators)",
+            description="Sends no notifications about the alert's subject, or its whole rule, for a time: "
+            "one hour unless given. `otpqueue alerts unsilence` ends it earlier.",
+            successes={200: Success(description="The alert", model=AlertResponse)},
+            scopes=("admin",),
+            body=SilenceWanted,
+            body_optional=True,
+        )
+    )
+    def on_post(self, call: ApiCall, alert_id: UUID, body: SilenceWanted) -> AlertResponse:
+        """Silence an alert."""
         self.desk.silence_alert(
-            known,
+            alert_id,
             until=clock.now() + timedelta(seconds=body.for_s),
-            by=_named(key.client_name),
+            by=f"client {call.caller.client}",
             reason=body.reason,
             every_subject=body.every_subject,
         )
-        resp.text = json.dumps(representation(self.desk.get(known)))
-
-
-def _named(client: str) -> str:
-    return f"client {client}"
-
-
-def schema() -> dict[str, Any]:
-    """Return the schema of what `representation` returns."""
-    word, number = {"type": "string"}, {"type": "number"}
-    maybe_word = {"type": ["string", "null"]}
-    time, maybe_time = (
-        {"type": "string", "format": "date-time"},
-        {"type": ["string", "null"], "format": "date-time"},
-    )
-    properties = {
-        "id": {"type": "string", "format": "uuid"},
-        "rule": {**word, "description": "docs/alerts.md has a section on each"},
-        "subject": {
-            **maybe_word,
-            "description": "`all`, a country, a client, a queue, or a number, masked; null once erased",
-        },
-        "state": {"type": "string", "enum": [state.value for state in AlertState]},
-        "value": {**number, "description": "of the last evaluation that had data"},
-        "threshold": number,
-        "window_s": {"type": "integer", "description": "0 for rules that look at the moment"},
-        "sample": {"type": "integer", "description": "what `value` was measured of"},
-        "opened_at": time,
-        "closed_at": maybe_time,
-        "evaluated_at": time,
-        "acknowledged_at": maybe_time,
-        "acknowledged_by": maybe_word,
-        "silenced_until": maybe_time,
-        "evidence": {
-            "type": "object",
-            "description": "what was measured when it opened, of one snapshot: `value`, `sample`, `figures`, "
-            "`reasons`, and `series`, the window step by step; and ids of `requests`",
-        },
-    }
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+        return AlertResponse.of(self.desk.get(alert_id))

@@ -1,14 +1,16 @@
-"""`/health`: for the guide's clients, for people, and for orchestrators."""
+"""`/health`: health checks, for operators and orchestrators."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import falcon
+from pydantic import Field
 
 from otpqueue import clock
-from otpqueue.api.sharing import Shared
+from otpqueue.api.coalescing import CoalescedProbe
+from otpqueue.api.endpoints import OPEN, ApiCall, ApiEndpoint, Success, serves
+from otpqueue.api.responses import ResponseModel
 from otpqueue.domain.caps import CapScope
 from otpqueue.domain.heartbeats import Liveness
 from otpqueue.operations.health import CheckHealth, HealthStatus
@@ -21,26 +23,95 @@ _WORDS = {
 }
 
 
+class HealthResponse(ResponseModel):
+    """The health of the service and of each part."""
+
+    status: str = Field(description="`healthy`, `degraded` or `unhealthy`")
+    redis: str = Field(description="`connected`, `unreachable` or `refuses writes`")
+    infobip: str = Field(
+        description="`connected`, `no recent traffic`, `failing: CAUSE`, `paused: CAUSE`, `not configured` "
+        "or `unknown`; CAUSE is `no answer`, `answers 5xx`, `answers 401 or 403` or `answers 404`"
+    )
+    database: str = Field(description="`connected`, `unreachable` or `not migrated`")
+    workers: str = Field(
+        description="`running`, or the queues that are `silent`, `cut off from the broker` or `starting`"
+    )
+    beat: str = Field(description="`running`, `starting`, `cut off from the broker`, `silent` or `unknown`")
+    clock_skew_s: float | None = Field(
+        description="difference between the clocks of a host and of Postgres, for the host with the largest "
+        "one"
+    )
+    sending: str = Field(description="`on`, `stopped` or `stopped in part`")
+    timestamp: str = Field(description="time of the check")
+
+
+class AliveResponse(ResponseModel):
+    """The process is running."""
+
+    status: str
+
+
+_ANSWERS = {
+    200: Success(description="Calls can be answered", model=HealthResponse),
+    503: Success(description="Calls cannot be answered", model=HealthResponse),
+}
+
+
 class Health:
-    """`/health`: the state of every part; `/health/ready`: the same for load balancers; `/health/live`."""
+    """`/health`, `/health/ready` and `/health/live`."""
 
     def __init__(self, check: CheckHealth) -> None:
-        self._check = Shared(lambda: check(now=clock.now()))
+        self._check = CoalescedProbe(lambda: check(now=clock.now()))
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 200 while calls can be answered, 503 when not."""
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/health",
+            summary="Health of every part",
+            description="200 while calls can be answered (`healthy`, `degraded`), else 503 (`unhealthy`).",
+            successes=_ANSWERS,
+            access=OPEN,
+        )
+    )
+    def on_get(self, call: ApiCall) -> HealthResponse:
+        """Answer 200 while calls can be answered, else 503."""
+        return self._answer(call)
+
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/health/ready",
+            summary="Readiness",
+            description="Whether to route calls to this server. As `/health`.",
+            successes=_ANSWERS,
+            access=OPEN,
+        )
+    )
+    def on_get_ready(self, call: ApiCall) -> HealthResponse:
+        """Answer 200 while calls can be answered, else 503."""
+        return self._answer(call)
+
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/health/live",
+            summary="Liveness",
+            description="Whether the process is running. Checks nothing else.",
+            successes={200: Success(description="The process is running", model=AliveResponse)},
+            access=OPEN,
+        )
+    )
+    def on_get_live(self, _call: ApiCall) -> AliveResponse:
+        """Answer 200."""
+        return AliveResponse(status="ok")
+
+    # Load balancers send HEAD, too.
+    on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
+
+    def _answer(self, call: ApiCall) -> HealthResponse:
         healthy = self._check()
-        resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
-        resp.text = json.dumps(_representation(healthy))
-
-    # Load balancers probe with HEAD, too.
-    on_head = on_get_ready = on_head_ready = on_get
-
-    def on_get_live(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 200: the process lives."""
-        resp.text = json.dumps({"status": "ok"})
-
-    on_head_live = on_get_live
+        call.resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
+        return HealthResponse.model_validate(_representation(healthy))
 
 
 def _representation(healthy: HealthStatus) -> dict[str, str | float | None]:

@@ -1,183 +1,235 @@
-"""`/v1/otp-requests/{id}/history`: a request's whole life, for operators."""
+"""`/v1/otp-requests/{request_id}/history`: the history of a request, for operators."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+from uuid import UUID
 
-import falcon
+from pydantic import Field
 
-from otpqueue.api.auth import Door
-from otpqueue.api.resources.requests import parse_id
-from otpqueue.domain.history import EventKind, History, HistoryEvent, Value
-from otpqueue.domain.request import Status
+from otpqueue.api.auth import ApiKeyAuthentication
+from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
+from otpqueue.api.responses import ClosedModel, Price, ShownStatus, Timestamp
+from otpqueue.domain.history import EventKind, History
 from otpqueue.operations.history import ReadHistory
 
 
-def representation(history: History) -> dict[str, Any]:
-    """Return a history as operators see it, in plain JSON values."""
-    header = {
-        "id": str(history.id),
-        "client": history.client,
-        "status": history.shown_status,
-        "reason": history.reason,
-        "provider_code": history.provider_code,
-        "phone_number": history.phone_number,
-        "country": history.country,
-        "language": history.language,
-        "channel": history.channel,
-        "created_at": history.created_at,
-        "send_by": history.send_by,
-        "sent_at": history.sent_at,
-        "expires_at": history.expires_at,
-        "verified_at": history.verified_at,
-        "finished_at": history.finished_at,
-        "sends": history.sends,
-        "checks_used": history.checks_used,
-        "checks_allowed": history.checks_allowed,
-    }
-    plain = {name: _plain(value) for name, value in header.items()}
-    return plain | {"events": [_event(event, history.created_at) for event in history.events]}
+class AcceptedDetails(ClosedModel):
+    """Of a request that was accepted."""
+
+    client: str
+    phone_number: str | None
+    channel: str
+    country: str | None
+    language: str | None
 
 
-def _event(event: HistoryEvent, accepted_at: datetime) -> dict[str, Any]:
-    return {
-        "at": _plain(event.at),
-        "after_ms": (event.at - accepted_at) // timedelta(milliseconds=1),
-        "kind": event.kind.value,
-        "summary": event.summary,
-        "details": {name: _plain(value) for name, value in event.details.items()},
-    }
+class ClaimDetails(ClosedModel):
+    """Of an attempt to send that a worker claimed."""
+
+    number: int
+    kind: str
+    channel: str
+    worker: str
 
 
-def _plain(value: Value) -> str | int | bool | None:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    # A price in binary floating point would not be the price.
-    return f"{value:f}" if isinstance(value, Decimal) else value
+class AttemptDetails(ClaimDetails):
+    """Of an attempt to send that ended."""
+
+    claimed_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp
+    outcome: str
+    retryable: bool | None
+    code: str | None
+    http_status: int | None
+    latency_ms: int | None
+    evidence: str | None
+    delivery: str | None
+    delivery_status: str | None
+    delivery_error: str | None
+    done_at: Timestamp | None
+    price: Price | None
+    currency: str | None
+
+
+class StartedCheckDetails(ClosedModel):
+    """Of a check that started."""
+
+    number: int
+
+
+class CheckDetails(StartedCheckDetails):
+    """Of a check that ended."""
+
+    started_at: Timestamp
+    finished_at: Timestamp
+    verdict: str
+    code: str | None
+    http_status: int | None
+    latency_ms: int | None
+
+
+class ReceiptDetails(ClosedModel):
+    """Of a delivery report."""
+
+    attempt: int | None
+    received_at: Timestamp
+    done_at: Timestamp | None
+    delivery: str
+    status: str
+    error: str | None
+    price: Price | None
+    currency: str | None
+
+
+class TransitionDetails(ClosedModel):
+    """Of a change of the status, or of a resend."""
+
+    was: str | None
+    became: str
+    reason: str | None
+
+
+class HistoryEvent(ClosedModel):
+    """Something that happened to a request. Subclasses say what."""
+
+    at: Timestamp
+    after_ms: int = Field(description="milliseconds since the request was accepted")
+    kind: EventKind
+    summary: str = Field(description="one line for a person")
+    details: ClosedModel
+
+
+class AcceptedEvent(HistoryEvent):
+    """The request was accepted."""
+
+    kind: Literal[EventKind.ACCEPTED]
+    details: AcceptedDetails
+
+
+class AttemptClaimedEvent(HistoryEvent):
+    """A worker claimed the request to send its code."""
+
+    kind: Literal[EventKind.ATTEMPT_CLAIMED]
+    details: ClaimDetails
+
+
+class AttemptFinishedEvent(HistoryEvent):
+    """An attempt to send ended."""
+
+    kind: Literal[EventKind.ATTEMPT_FINISHED]
+    details: AttemptDetails
+
+
+class CheckStartedEvent(HistoryEvent):
+    """A check of a code started."""
+
+    kind: Literal[EventKind.CHECK_STARTED]
+    details: StartedCheckDetails
+
+
+class CheckFinishedEvent(HistoryEvent):
+    """A check of a code ended."""
+
+    kind: Literal[EventKind.CHECK_FINISHED]
+    details: CheckDetails
+
+
+class ReceiptEvent(HistoryEvent):
+    """A delivery report was received."""
+
+    kind: Literal[EventKind.RECEIPT]
+    details: ReceiptDetails
+
+
+class StatusEvent(HistoryEvent):
+    """The status changed."""
+
+    kind: Literal[EventKind.STATUS]
+    details: TransitionDetails
+
+
+class ResendEvent(HistoryEvent):
+    """A resend was requested, or changed."""
+
+    kind: Literal[EventKind.RESEND]
+    details: TransitionDetails
+
+
+AnyEvent = Annotated[
+    AcceptedEvent
+    | AttemptClaimedEvent
+    | AttemptFinishedEvent
+    | CheckStartedEvent
+    | CheckFinishedEvent
+    | ReceiptEvent
+    | StatusEvent
+    | ResendEvent,
+    Field(discriminator="kind"),
+]
+
+
+class HistoryResponse(ClosedModel):
+    """A request and everything that happened to it, as operators see it."""
+
+    id: UUID
+    client: str = Field(description="name of the client that made the request")
+    status: ShownStatus
+    reason: str | None
+    provider_code: str | None
+    phone_number: str | None = Field(description="masked")
+    country: str | None
+    language: str | None
+    channel: str
+    created_at: Timestamp
+    send_by: Timestamp
+    sent_at: Timestamp | None
+    expires_at: Timestamp | None
+    verified_at: Timestamp | None
+    finished_at: Timestamp | None
+    sends: int
+    checks_used: int
+    checks_allowed: int
+    events: list[AnyEvent]
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        """Return the response for a history."""
+        head = {name: getattr(history, name) for name in cls.model_fields}
+        events = [
+            {
+                "at": event.at,
+                "after_ms": (event.at - history.created_at) // timedelta(milliseconds=1),
+                "kind": event.kind,
+                "summary": event.summary,
+                "details": dict(event.details),
+            }
+            for event in history.events
+        ]
+        return cls.model_validate(head | {"status": history.shown_status, "events": events})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestHistory:
-    """`/v1/otp-requests/{id}/history`."""
+    """`/v1/otp-requests/{request_id}/history`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     history: ReadHistory
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Answer all that happened to a request of any client."""
-        self.door.enter(req, "admin")
-        resp.text = json.dumps(representation(self.history(parse_id(request_id))))
-
-
-_WORD = {"type": "string"}
-_MAYBE_WORD = {"type": ["string", "null"]}
-_TIME = {"type": "string", "format": "date-time"}
-_MAYBE_TIME = {"type": ["string", "null"], "format": "date-time"}
-_NUMBER = {"type": "integer"}
-_MAYBE_NUMBER = {"type": ["integer", "null"]}
-_PRICE = {"type": ["string", "null"], "description": "decimal, exact", "examples": ["0.0077"]}
-_MOVE = {"was": _MAYBE_WORD, "became": _WORD, "reason": _MAYBE_WORD}
-_CLAIM = {"number": _NUMBER, "kind": _WORD, "channel": _WORD, "worker": _WORD}
-_DETAILS: dict[EventKind, dict[str, Any]] = {
-    EventKind.ACCEPTED: {
-        "client": _WORD,
-        "phone_number": _MAYBE_WORD,
-        "channel": _WORD,
-        "country": _MAYBE_WORD,
-        "language": _MAYBE_WORD,
-    },
-    EventKind.ATTEMPT_CLAIMED: _CLAIM,
-    EventKind.ATTEMPT_FINISHED: {
-        **_CLAIM,
-        "claimed_at": _TIME,
-        "started_at": _MAYBE_TIME,
-        "finished_at": _TIME,
-        "outcome": _WORD,
-        "retryable": {"type": ["boolean", "null"]},
-        "code": _MAYBE_WORD,
-        "http_status": _MAYBE_NUMBER,
-        "latency_ms": _MAYBE_NUMBER,
-        "evidence": _MAYBE_WORD,
-        "delivery": _MAYBE_WORD,
-        "delivery_status": _MAYBE_WORD,
-        "delivery_error": _MAYBE_WORD,
-        "done_at": _MAYBE_TIME,
-        "price": _PRICE,
-        "currency": _MAYBE_WORD,
-    },
-    EventKind.CHECK_STARTED: {"number": _NUMBER},
-    EventKind.CHECK_FINISHED: {
-        "number": _NUMBER,
-        "started_at": _TIME,
-        "finished_at": _TIME,
-        "verdict": _WORD,
-        "code": _MAYBE_WORD,
-        "http_status": _MAYBE_NUMBER,
-        "latency_ms": _MAYBE_NUMBER,
-    },
-    EventKind.RECEIPT: {
-        "attempt": _MAYBE_NUMBER,
-        "received_at": _TIME,
-        "done_at": _MAYBE_TIME,
-        "delivery": _WORD,
-        "status": _WORD,
-        "error": _MAYBE_WORD,
-        "price": _PRICE,
-        "currency": _MAYBE_WORD,
-    },
-    EventKind.STATUS: _MOVE,
-    EventKind.RESEND: _MOVE,
-}
-
-
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    required = list(properties)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def schema() -> dict[str, Any]:
-    """Return the schema of what `representation` returns: nothing more may be in it."""
-    events = [
-        _closed(
-            {
-                "at": _TIME,
-                "after_ms": {"type": "integer", "description": "milliseconds since it was accepted"},
-                "kind": {"const": kind.value},
-                "summary": {"type": "string", "description": "one line for a person"},
-                "details": _closed(details),
-            }
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/v1/otp-requests/{request_id}/history",
+            summary="History of a request (for operators)",
+            description="Every attempt to send, check, delivery report and change of status with its time, "
+            "oldest first. A key with the scope `admin` can read requests of every client here.",
+            successes={200: Success(description="The history", model=HistoryResponse)},
+            scopes=("admin",),
         )
-        for kind, details in _DETAILS.items()
-    ]
-    return _closed(
-        {
-            "id": {"type": "string", "format": "uuid"},
-            "client": {"type": "string", "description": "who asked"},
-            "status": {"type": "string", "enum": sorted({"sending", *(status.value for status in Status)})},
-            "reason": _MAYBE_WORD,
-            "provider_code": _MAYBE_WORD,
-            "phone_number": {"type": ["string", "null"], "description": "masked"},
-            "country": _MAYBE_WORD,
-            "language": _MAYBE_WORD,
-            "channel": _WORD,
-            "created_at": _TIME,
-            "send_by": _TIME,
-            "sent_at": _MAYBE_TIME,
-            "expires_at": _MAYBE_TIME,
-            "verified_at": _MAYBE_TIME,
-            "finished_at": _MAYBE_TIME,
-            "sends": _NUMBER,
-            "checks_used": _NUMBER,
-            "checks_allowed": _NUMBER,
-            "events": {"type": "array", "items": {"oneOf": events}},
-        }
     )
+    def on_get(self, _call: ApiCall, request_id: UUID) -> HistoryResponse:
+        """Answer with the history of a request of any client."""
+        return HistoryResponse.of(self.history(request_id))

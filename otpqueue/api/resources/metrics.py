@@ -1,36 +1,71 @@
-"""`/metrics`: what Prometheus asks for."""
+"""`/metrics`: metrics for Prometheus."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import falcon
+from pydantic import RootModel
 
-from otpqueue.api.auth import Door
+from otpqueue.api.auth import ApiKeyAuthentication, Caller
+from otpqueue.api.endpoints import API_KEY_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.domain.errors import Unauthenticated
 from otpqueue.operations.stats.gauges import ReadGauges
 from otpqueue.telemetry import metrics
 
+_ACCESS = Access(
+    errors=API_KEY_ERRORS,
+    security=({"apiKey": []},),
+    note="scope {scopes}, or OTPQUEUE_METRICS_TOKEN if it is set",
+)
+
+
+class MetricsResponse(RootModel[str]):
+    """Metrics in Prometheus's text format, version 0.0.4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsAuthentication:
+    """Identifies callers by a token, or without a token by an API key.
+
+    API keys are stored in Postgres: only a token gives access to metrics while Postgres is down.
+    """
+
+    api_keys: ApiKeyAuthentication
+    token: str | None = field(repr=False)
+
+    def authenticate(self, req: falcon.Request) -> Caller | None:
+        """Return the caller, None for one with the token. Raises Unauthenticated, DatabaseUnavailable."""
+        if self.token is None:
+            return self.api_keys.authenticate(req)
+        if not metrics.is_token(req.get_header("Authorization"), self.token):
+            raise Unauthenticated("Send the token of OTPQUEUE_METRICS_TOKEN: `Authorization: Bearer ...`.")
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """`/metrics`. With a token that is asked for, without one an API key with the scope `admin`.
+    """`/metrics`."""
 
-    A key is looked up in Postgres: only with a token can it be seen that Postgres is down.
-    """
-
-    door: Door
-    token: str | None
+    authentication: MetricsAuthentication
     readings: ReadGauges
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with all metrics, whatever is down."""
-        self._enter(req)
-        resp.content_type = metrics.CONTENT_TYPE
-        resp.data = metrics.page(self.readings())
-
-    def _enter(self, req: falcon.Request) -> None:
-        if self.token is None:
-            self.door.enter(req, "admin")
-        elif not metrics.is_token(req.get_header("Authorization"), self.token):
-            raise Unauthenticated("Send the token of OTPQUEUE_METRICS_TOKEN: `Authorization: Bearer ...`.")
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/metrics",
+            summary="Metrics (for Prometheus)",
+            description="Counters and histograms of this server's processes, and gauges of the whole service "
+            "from Postgres and Redis: docs/metrics.md. If OTPQUEUE_METRICS_TOKEN is set, it is the bearer "
+            "token, and API keys are not accepted.",
+            successes={
+                200: Success(description="All metrics", model=MetricsResponse, media_type="text/plain")
+            },
+            access=_ACCESS,
+            scopes=("admin",),
+        )
+    )
+    def on_get(self, call: ApiCall) -> bytes:
+        """Answer with all metrics, also while Postgres or Redis is down."""
+        call.resp.content_type = metrics.CONTENT_TYPE
+        return metrics.page(self.readings())

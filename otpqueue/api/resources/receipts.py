@@ -1,19 +1,21 @@
-"""`/v1/infobip/receipts`: delivery reports that Infobip pushes, in batches, in either of its shapes."""
+"""`/v1/infobip/receipts`: delivery reports that Infobip pushes, in batches, in either of its formats."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hmac
-import json
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Annotated, Any
 
 import falcon
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from otpqueue import clock
-from otpqueue.api import bodies
+from otpqueue.api.endpoints import AUTHENTICATED_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.http.errors import MalformedJson
+from otpqueue.api.problems import ProblemFormat
+from otpqueue.api.responses import ResponseModel
 from otpqueue.domain.errors import OtpqueueError, Unauthenticated
 from otpqueue.infobip import receipts
 from otpqueue.operations.receive_receipts import ReceiveReceipts
@@ -22,59 +24,99 @@ from otpqueue.settings import Settings
 PATH = "/v1/infobip/receipts"
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-"""2000 reports, the largest batch that Infobip sends, with room."""
+"""More than 2000 reports, the largest batch that Infobip sends."""
 
-_CHALLENGE = 'Basic realm="delivery reports"'
+_ACCESS = Access(
+    errors=AUTHENTICATED_ERRORS, security=({"receipts": []},), note="Basic credentials of its own"
+)
+
+
+class ReportsBody(BaseModel):
+    """Infobip's delivery reports."""
+
+    results: list[Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]]
+    """Invalid reports are ignored, so they must not make the body invalid."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_batch(cls, body: object) -> object:
+        if not receipts.is_batch(body):
+            raise MalformedJson('The body must be {"results": [...]}.')
+        return body
+
+
+class TakenResponse(ResponseModel):
+    """How many reports a batch had."""
+
+    received: int = Field(description="valid reports in the batch")
+    new: int = Field(description="reports that were not stored before")
+
+
+class ReceiptsProblems(ProblemFormat):
+    """Problem details with the challenge for Infobip's credentials."""
+
+    def write(self, resp: falcon.Response, error: OtpqueueError) -> None:
+        """Make an error the response."""
+        if error.code == Unauthenticated.code:
+            resp.set_header("WWW-Authenticate", 'Basic realm="delivery reports"')
+        super().write(resp, error)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """What Infobip authenticates with; None where no reports are taken."""
+class ReceiptsCredentials:
+    """Infobip's Basic credentials for delivery reports; None if none are accepted."""
 
     user: str | None
     password: str | None = field(repr=False)
 
     @classmethod
-    def of(cls, settings: Settings) -> Credentials:
-        """Return the credentials that the settings name."""
+    def of(cls, settings: Settings) -> ReceiptsCredentials:
+        """Return the credentials in the settings."""
         password = settings.receipts_password
         return cls(user=settings.receipts_user, password=password.get_secret_value() if password else None)
 
     def refusal(self, authorization: str | None) -> str | None:
-        """Return why a call with this `Authorization` header is not Infobip's, None if it is."""
+        """Return why an `Authorization` header is not accepted, None if it is."""
         if self.user is None or self.password is None:
-            return "Delivery reports are not taken: OTPQUEUE_RECEIPTS_USER is not set."
-        word, _, encoded = (authorization or "").partition(" ")
+            return "Delivery reports are not accepted: OTPQUEUE_RECEIPTS_USER is not set."
+        scheme, _, encoded = (authorization or "").partition(" ")
         try:
-            given = base64.b64decode(encoded, validate=True) if word.lower() == "basic" else b""
+            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
         except (binascii.Error, ValueError):
             given = b""
         if hmac.compare_digest(given, f"{self.user}:{self.password}".encode()):
             return None
         return "The user or password for delivery reports is wrong."
 
+    def authenticate(self, req: falcon.Request) -> None:
+        """Check the credentials of a call. Raises Unauthenticated."""
+        refusal = self.refusal(req.get_header("Authorization"))
+        if refusal is not None:
+            raise Unauthenticated(refusal)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Receipts:
     """`/v1/infobip/receipts`."""
 
+    authentication: ReceiptsCredentials
     receive: ReceiveReceipts
-    credentials: Credentials
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take reports in. Answered with 200 whatever they speak of, so that none is pushed for ever."""
-        refusal = self.credentials.refusal(req.get_header("Authorization"))
-        if refusal is not None:
-            self.refuse(resp, Unauthenticated(refusal))
-        batch = bodies.read_json(req, limit=MAX_BODY_BYTES)
-        if not receipts.is_batch(batch):
-            raise MalformedJson('The body must be {"results": [...]}.')
-        reports = receipts.parse(batch)
-        new = self.receive(reports, now=clock.now())
-        resp.text = json.dumps({"received": len(reports), "new": new})
-
-    def refuse(self, resp: falcon.Response, error: OtpqueueError) -> NoReturn:
-        """Raise a refusal, with the challenge of these credentials where they are missing or wrong."""
-        if error.code == Unauthenticated.code:
-            resp.set_header("WWW-Authenticate", _CHALLENGE)
-        raise error
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path=PATH,
+            summary="Receive delivery reports (for Infobip)",
+            description="Infobip calls this with the Basic credentials of OTPQUEUE_RECEIPTS_USER. Both "
+            "formats of reports are accepted, in batches. Duplicate and late reports change nothing.",
+            successes={200: Success(description="Received", model=TakenResponse)},
+            access=_ACCESS,
+            body=ReportsBody,
+            max_body_bytes=MAX_BODY_BYTES,
+            problem_format=ReceiptsProblems(),
+        )
+    )
+    def on_post(self, _call: ApiCall, body: ReportsBody) -> TakenResponse:
+        """Receive reports. Answers 200 whatever they are about: Infobip would push others again and again."""
+        reports = receipts.parse({"results": body.results})
+        return TakenResponse(received=len(reports), new=self.receive(reports, now=clock.now()))

@@ -1,24 +1,48 @@
-"""`/v1/otp-requests`: ask for a code, see how it stands, check it, cancel it."""
+"""`/v1/otp-requests`: request a code, poll the request, check the code, resend it, cancel the request."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from uuid import UUID
 
 import falcon
 
 from otpqueue import clock
-from otpqueue.api import bodies, idempotency
-from otpqueue.api.auth import Door
-from otpqueue.api.http.room import Room
-from otpqueue.api.representations import path_of, representation, retry_after_s
-from otpqueue.api.resources.search import found_by_query
-from otpqueue.api.waiting import Waiters
-from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
+from otpqueue.api.auth import ApiKeyAuthentication
+from otpqueue.api.bodies import CodeToVerify, NewOtpRequest, ResendWanted, SearchQuery, StatusQuery
+from otpqueue.api.endpoints import ApiCall, ApiEndpoint, HeaderParameter, Success, serves
+from otpqueue.api.http.concurrency import ConcurrencyLimit
+from otpqueue.api.resources.search import find_requests
+from otpqueue.api.responses import (
+    FoundResponse,
+    OtpRequestResponse,
+    VerifiedResponse,
+    build_path,
+    choose_retry_after_s,
+)
+from otpqueue.api.waiters import StatusWaiters
+from otpqueue.domain.errors import (
+    AlreadyVerified,
+    CheckRefused,
+    CodeExpired,
+    CountryNotAllowed,
+    DailyCapReached,
+    DestinationPaused,
+    InvalidPhoneNumber,
+    LimitsUnavailable,
+    NotAdmitted,
+    NotSentYet,
+    NumberNotAllowed,
+    ProviderUnavailable,
+    RequestCancelled,
+    RequestFailed,
+    RequestLocked,
+    ResendRefused,
+    SendingStopped,
+)
 from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest
+from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.operations.request import RequestCode, RequestedCode
@@ -26,157 +50,223 @@ from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.status import ReadStatus
 from otpqueue.operations.verify import TypedCode, VerifyCode
-from otpqueue.telemetry import logs
 
-MAX_WAIT_S = 30
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def parse_id(text: str) -> UUID:
-    """Return the id in a path.
-
-    Raises RequestNotFound for what cannot be one.
-    """
-    if not _UUID.fullmatch(text):
-        raise RequestNotFound("The id in the path is not a UUID; use the `id` that the 202 answered.")
-    request_id = UUID(text)
-    logs.bind(otp_id=str(request_id))
-    return request_id
+_IF_NONE_MATCH = HeaderParameter(
+    name="If-None-Match",
+    description="the `ETag` of the last answer; `wait` applies only while the request still has that state",
+    schema={"type": "string"},
+)
 
 
-def _etag(request: OtpRequest) -> str:
+def _compute_etag(request: OtpRequest) -> str:
     return f"{request.shown_status}-{int(request.updated_at.timestamp() * 1_000_000):x}"
 
 
-def _accepted(request: OtpRequest) -> StoredResponse:
+def _build_accepted(request: OtpRequest) -> StoredResponse:
     return StoredResponse(
         status=202,
-        headers={"Location": path_of(request), "Retry-After": str(retry_after_s(request))},
-        body=json.dumps(representation(request)),
+        headers={"Location": build_path(request), "Retry-After": str(choose_retry_after_s(request))},
+        body=OtpRequestResponse.of(request).model_dump_json(),
     )
 
 
-def _verified(request: OtpRequest) -> StoredResponse:
-    return StoredResponse(status=200, body=json.dumps({"verified": True, **representation(request)}))
+def _build_verified(request: OtpRequest) -> StoredResponse:
+    return StoredResponse(status=200, body=VerifiedResponse.of(request).model_dump_json())
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtpRequests:
     """`/v1/otp-requests`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     request: RequestCode
     search: SearchRequests
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer requests of every client, newest first."""
-        resp.text = found_by_query(req, door=self.door, search=self.search)
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/otp-requests",
+            summary="Request a code",
+            description="Answers at once; a worker sends the code. A new request replaces a live one of the "
+            "same number and session.",
+            successes={202: Success(description="Accepted; poll at `Location`", model=OtpRequestResponse)},
+            errors=(InvalidPhoneNumber, NotAdmitted, LimitsUnavailable),
+            scopes=("send",),
+            body=NewOtpRequest,
+            accepts_idempotency_key=True,
+            counts_rate_with_limits=True,
+        )
+    )
+    def on_post(self, call: ApiCall, body: NewOtpRequest) -> StoredResponse:
+        """Accept a request."""
+        return self.request.once(
+            RequestedCode(**body.model_dump() | {"channel": Channel(body.channel)}),
+            call=call.repeatable,
+            answer=_build_accepted,
+            client_id=call.client_id,
+            now=clock.now(),
+            rate=call.caller.rate,
+        )
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Accept a request and answer 202 with its id at once."""
-        with self.door.entering(req, "send") as caller:
-            body = bodies.read(req, bodies.NewOtpRequest)
-            answer = self.request.once(
-                RequestedCode(**body.model_dump() | {"channel": Channel(body.channel)}),
-                call=idempotency.call_of(req, "POST /v1/otp-requests", body),
-                answer=_accepted,
-                client_id=caller.client_id,
-                now=clock.now(),
-                rate=caller.rate,
-            )
-        idempotency.send(resp, answer)
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/v1/otp-requests",
+            summary="List requests (for operators)",
+            description="Requests of all clients, newest first. `next_cursor` is the cursor of the next "
+            "page, null on the last page. A page can be short, or empty, before the last one, because the "
+            "number of requests examined for a page is bounded.",
+            successes={200: Success(description="A page of requests", model=FoundResponse)},
+            scopes=("admin",),
+            query=SearchQuery,
+        )
+    )
+    def on_get(self, call: ApiCall, query: SearchQuery) -> FoundResponse:
+        """List requests."""
+        filters = SearchFilters(
+            status=query.status,
+            created_after=query.created_after,
+            created_before=query.created_before,
+            client=query.client,
+        )
+        return find_requests(
+            self.search, filters, reader=call.client_id, cursor=query.cursor, limit=query.limit
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneOtpRequest:
-    """`/v1/otp-requests/{id}`."""
+    """`/v1/otp-requests/{request_id}`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     status: ReadStatus
     cancel: CancelRequest
-    waiters: Waiters
+    waiters: StatusWaiters
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Answer how the request stands; with `wait`, as soon as its status changes from what it is."""
-        client_id = self.door.enter(req, "send", "verify")
-        wait_s = _wait_s(req)
-        known = parse_id(request_id)
-        request = self.status(known, client_id=client_id)
-        if wait_s and not request.is_final and _knows(req, request):
-            self.waiters.wait(known, request.status, seconds=wait_s)
-            request = self.status(known, client_id=client_id)
-        resp.etag = _etag(request)
+    @serves(
+        ApiEndpoint(
+            method="GET",
+            path="/v1/otp-requests/{request_id}",
+            summary="Poll a request",
+            description="Answers at once, or with `wait` as soon as the status changes. `Retry-After` says "
+            "when to poll again.",
+            successes={
+                200: Success(description="The request", model=OtpRequestResponse),
+                304: Success(description="The request still has the state of `If-None-Match`"),
+            },
+            scopes=("send", "verify"),
+            query=StatusQuery,
+            headers=(_IF_NONE_MATCH,),
+        )
+    )
+    def on_get(self, call: ApiCall, request_id: UUID, query: StatusQuery) -> OtpRequestResponse | None:
+        """Answer with the request."""
+        req, resp, client_id = call.req, call.resp, call.client_id
+        request = self.status(request_id, client_id=client_id)
+        if query.wait and not request.is_final and _has_seen(req, request):
+            self.waiters.wait(request_id, request.status, seconds=query.wait)
+            request = self.status(request_id, client_id=client_id)
+        resp.etag = _compute_etag(request)
         if not request.is_final:
-            resp.set_header("Retry-After", str(retry_after_s(request)))
-        if req.if_none_match and _knows(req, request):
+            resp.set_header("Retry-After", str(choose_retry_after_s(request)))
+        if req.if_none_match and _has_seen(req, request):
             resp.status = falcon.HTTP_304
-            return
-        resp.text = json.dumps(representation(request))
+            return None
+        return OtpRequestResponse.of(request)
 
-    def on_delete(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Cancel a live request; one that has ended is answered as it is."""
-        client_id = self.door.enter(req, "send", "verify")
-        request = self.cancel(parse_id(request_id), client_id=client_id, now=clock.now())
-        resp.text = json.dumps(representation(request))
+    @serves(
+        ApiEndpoint(
+            method="DELETE",
+            path="/v1/otp-requests/{request_id}",
+            summary="Cancel a request",
+            description="Idempotent: a request that has ended stays as it is.",
+            successes={200: Success(description="The request", model=OtpRequestResponse)},
+            scopes=("send", "verify"),
+        )
+    )
+    def on_delete(self, call: ApiCall, request_id: UUID) -> OtpRequestResponse:
+        """Cancel a live request."""
+        return OtpRequestResponse.of(self.cancel(request_id, client_id=call.client_id, now=clock.now()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """`/v1/otp-requests/{id}/verify`."""
+    """`/v1/otp-requests/{request_id}/verify`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     verify: VerifyCode
-    room: Room
+    limit: ConcurrencyLimit
     replays: IdempotentResponses
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Check a code; 200 only if it is the right one."""
-        client_id = self.door.enter(req, "verify")
-        body = bodies.read(req, bodies.CodeToVerify)
-        known, now = parse_id(request_id), clock.now()
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/otp-requests/{request_id}/verify",
+            summary="Check a code",
+            description="Only status 200 means that the code is correct. It is answered once, and again to "
+            "a repeated call with the same `Idempotency-Key`. A wrong code uses up a check. With a "
+            "`session_id` other than that of the request every code is answered as wrong, and no check is "
+            "used up.",
+            successes={200: Success(description="The code is correct", model=VerifiedResponse)},
+            errors=(InvalidPhoneNumber, CheckRefused, ProviderUnavailable),
+            scopes=("verify",),
+            body=CodeToVerify,
+            accepts_idempotency_key=True,
+        )
+    )
+    def on_post(self, call: ApiCall, request_id: UUID, body: CodeToVerify) -> StoredResponse:
+        """Check a code."""
+        now, client_id = clock.now(), call.client_id
         attempted = TypedCode(**body.model_dump())
-        call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/verify", body)
-        with self.replays.hold(call, make=_verified, client_id=client_id, now=now) as held:
+        with self.replays.hold(call.repeatable, make=_build_verified, client_id=client_id, now=now) as held:
             if held.answer is None:
-                with self.room.place():
-                    request = self.verify(known, attempted, client_id=client_id, now=now, held=held)
-                held.answer = _verified(request)
-        idempotency.send(resp, held.answer)
+                with self.limit.slot():
+                    request = self.verify(request_id, attempted, client_id=client_id, now=now, held=held)
+                held.answer = _build_verified(request)
+        return held.answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resending:
-    """`/v1/otp-requests/{id}/resend`."""
+    """`/v1/otp-requests/{request_id}/resend`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     resend: ResendCode
     replays: IdempotentResponses
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Accept the wish to send the same code once more; the body may be left out."""
-        client_id = self.door.enter(req, "send")
-        given = req.content_length or req.get_header("Transfer-Encoding")
-        body = bodies.read(req, bodies.ResendWanted) if given else bodies.ResendWanted()
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/otp-requests/{request_id}/resend",
+            summary="Resend the code",
+            description="Sends the same code again, by SMS or voice. A code is sent up to 5 times in all. A "
+            "resend is possible 30 seconds after the first send, then after 60, 120 and 240 seconds, until "
+            "20 seconds before the code expires. The code stays valid meanwhile. A resend that fails is "
+            "shown in `resend` and changes nothing else.",
+            successes={202: Success(description="Accepted; poll as before", model=OtpRequestResponse)},
+            errors=(
+                *(NumberNotAllowed, CountryNotAllowed, SendingStopped, DailyCapReached, DestinationPaused),
+                *(NotSentYet, AlreadyVerified, CodeExpired, RequestLocked, RequestCancelled, RequestFailed),
+                *(ResendRefused, LimitsUnavailable),
+            ),
+            scopes=("send",),
+            body=ResendWanted,
+            body_optional=True,
+            accepts_idempotency_key=True,
+        )
+    )
+    def on_post(self, call: ApiCall, request_id: UUID, body: ResendWanted) -> StoredResponse:
+        """Accept a resend."""
+        now, client_id = clock.now(), call.client_id
         channel = Channel(body.channel) if body.channel else None
-        known, now = parse_id(request_id), clock.now()
-        call = idempotency.call_of(req, f"POST /v1/otp-requests/{known}/resend", body)
-        with self.replays.hold(call, make=_accepted, client_id=client_id, now=now) as held:
+        with self.replays.hold(call.repeatable, make=_build_accepted, client_id=client_id, now=now) as held:
             if held.answer is None:
-                request = self.resend(known, client_id=client_id, channel=channel, now=now, held=held)
-                held.answer = _accepted(request)
-        idempotency.send(resp, held.answer)
+                request = self.resend(request_id, client_id=client_id, channel=channel, now=now, held=held)
+                held.answer = _build_accepted(request)
+        return held.answer
 
 
-def _knows(req: falcon.Request, request: OtpRequest) -> bool:
-    """Whether the caller has seen this state: it says so by If-None-Match, or says nothing."""
+def _has_seen(req: falcon.Request, request: OtpRequest) -> bool:
+    """Return whether the caller has this state by its If-None-Match, or sends none."""
     tags = req.if_none_match
-    return tags is None or any(tag == "*" or tag == _etag(request) for tag in tags)
-
-
-def _wait_s(req: falcon.Request) -> float:
-    text = req.params.get("wait", "0")
-    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", text):
-        raise InvalidRequest([FieldError("wait", f"must be seconds, 0 to {MAX_WAIT_S}")])
-    if float(text) > MAX_WAIT_S:
-        raise InvalidRequest([FieldError("wait", f"must be at most {MAX_WAIT_S} seconds")])
-    return float(text)
+    return tags is None or any(tag == "*" or tag == _compute_etag(request) for tag in tags)

@@ -1,44 +1,52 @@
-"""The search of requests, for operators: by what a query may hold, and by number, which stands in a body."""
+"""`/v1/otp-requests/search`: the requests for a number. The number is in the body, since URLs are logged."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
+from uuid import UUID
 
-import falcon
-
-from otpqueue.api import bodies
-from otpqueue.api.auth import Door
-from otpqueue.api.representations import representation
-from otpqueue.domain.search import SearchFilters, SearchPage
+from otpqueue.api.auth import ApiKeyAuthentication
+from otpqueue.api.bodies import SearchWanted
+from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
+from otpqueue.api.responses import FoundRequestResponse, FoundResponse
+from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
+from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.search import SearchRequests
 
 
-def found_by_query(req: falcon.Request, *, door: Door, search: SearchRequests) -> str:
-    """Return the requests that a query asks for, of every client, in JSON."""
-    reader = door.enter(req, "admin")
-    query = bodies.read_query(req, bodies.SearchQuery)
-    filters = SearchFilters(
-        status=query.status,
-        created_after=query.created_after,
-        created_before=query.created_before,
-        client=query.client,
+def find_requests(
+    search: SearchRequests, filters: SearchFilters, *, reader: UUID, cursor: str | None, limit: int
+) -> FoundResponse:
+    """Return a page of requests for an operator. Raises InvalidRequest, DatabaseUnavailable."""
+    page = search(filters, reader=reader, cursor=cursor, limit=limit)
+    return FoundResponse(
+        requests=[FoundRequestResponse.of(one.request, client=one.client) for one in page.found],
+        next_cursor=page.next_cursor,
     )
-    return _in_json(search(filters, reader=reader, cursor=query.cursor, limit=query.limit))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchByNumber:
     """`/v1/otp-requests/search`."""
 
-    door: Door
+    authentication: ApiKeyAuthentication
     search: SearchRequests
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer the requests for a number, of every client."""
-        reader = self.door.enter(req, "admin")
-        body = bodies.read(req, bodies.SearchWanted)
+    @serves(
+        ApiEndpoint(
+            method="POST",
+            path="/v1/otp-requests/search",
+            summary="Search requests by phone number (for operators)",
+            description="As the list of requests, for one number. The number is in the body, since URLs are "
+            "logged.",
+            successes={200: Success(description="A page of requests", model=FoundResponse)},
+            errors=(InvalidPhoneNumber, NumberNotAllowed),
+            scopes=("admin",),
+            body=SearchWanted,
+        )
+    )
+    def on_post(self, call: ApiCall, body: SearchWanted) -> FoundResponse:
+        """Search requests."""
         filters = SearchFilters(
             phone_number=body.phone_number,
             status=body.status,
@@ -46,11 +54,6 @@ class SearchByNumber:
             created_before=body.created_before,
             client=body.client,
         )
-        resp.text = _in_json(self.search(filters, reader=reader, cursor=body.cursor, limit=body.limit))
-
-
-def _in_json(page: SearchPage) -> str:
-    shown: list[dict[str, Any]] = [
-        {**representation(one.request), "client": one.client} for one in page.found
-    ]
-    return json.dumps({"requests": shown, "next_cursor": page.next_cursor})
+        return find_requests(
+            self.search, filters, reader=call.client_id, cursor=body.cursor, limit=body.limit
+        )

@@ -1,4 +1,4 @@
-"""Callers that wait for a status to change: one thread asks Postgres for all of them."""
+"""Callers that wait for a status to change: one thread reads the statuses of all of them from Postgres."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
-from otpqueue.api.http.room import Room
+from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.domain.errors import DatabaseUnavailable, TooBusy
 from otpqueue.domain.request import Status
 from otpqueue.telemetry.logs import get_logger
@@ -16,20 +16,20 @@ log = get_logger(__name__)
 POLL_S = 0.1
 
 
-class Waiters:
-    """Waiting is a courtesy: past the number of places the answer comes at once."""
+class StatusWaiters:
+    """Waits for changes of a status. Waiting is best effort: without a free slot it ends at once."""
 
-    def __init__(self, *, read: Callable[[Iterable[UUID]], Mapping[UUID, Status]], places: int) -> None:
+    def __init__(self, *, read: Callable[[Iterable[UUID]], Mapping[UUID, Status]], slots: int) -> None:
         self._read = read
-        self._room = Room(places)
+        self._limit = ConcurrencyLimit(slots)
         self._changed: dict[threading.Event, tuple[UUID, Status]] = {}
         self._lock = threading.Condition()
         self._poller: threading.Thread | None = None
 
     def wait(self, request_id: UUID, seen: Status, *, seconds: float) -> None:
-        """Return when the status is no longer `seen`, after `seconds`, or at once if there is no place."""
+        """Return when the status is no longer `seen`, after `seconds`, or at once if no slot is free."""
         try:
-            with self._room.place():
+            with self._limit.slot():
                 changed = threading.Event()
                 self._add(changed, request_id, seen)
                 try:
@@ -62,7 +62,7 @@ class Waiters:
                 statuses = self._read({request_id for request_id, _ in waiting.values()})
             except DatabaseUnavailable:
                 statuses = {}
-            except Exception:  # later waiters need this thread, whatever it is
+            except Exception:  # later waiters need this thread, whatever the error is
                 log.exception("poll_failed")
                 statuses = {}
             for changed, (request_id, seen) in waiting.items():

@@ -1,4 +1,4 @@
-"""Looks that callers share: few are made, and none is older than the question."""
+"""Coalesced probes: few are made, and none starts before the call that gets its result."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
-from otpqueue.api.sharing import Shared
+from otpqueue.api.coalescing import CoalescedProbe
 
 
-def test_many_at_once_share_two_looks() -> None:
-    """Of a hundred callers one looks, and those who come meanwhile share the next look."""
+def test_concurrent_callers_share_two_probes() -> None:
+    """Of a hundred callers the first runs the probe, and those that call meanwhile share the next one."""
     numbers, begun, go_on, come = count(1), threading.Event(), threading.Event(), threading.Semaphore(0)
 
-    def look() -> int:
+    def probe() -> int:
         begun.set()
         go_on.wait(60)
         return next(numbers)
 
-    shared = Shared(look)
+    shared = CoalescedProbe(probe)
 
     def ask() -> int:
         come.release()
@@ -33,22 +33,22 @@ def test_many_at_once_share_two_looks() -> None:
         go_on.set()
 
         assert first.result() == 1
-        # One who had said that he comes, and had not asked yet, may have a look of his own.
+        # A thread that was released but had not called yet may run a probe of its own.
         assert {other.result() for other in others} <= {2, 3, 4}
 
 
-def test_nobody_is_told_what_was_before() -> None:
-    """Each who asks after a look has begun makes, or shares, a new one."""
+def test_no_result_is_older_than_its_call() -> None:
+    """A call after a probe has started runs, or shares, a new one."""
     numbers = count(1)
-    shared = Shared(lambda: next(numbers))
+    shared = CoalescedProbe(lambda: next(numbers))
 
     assert [shared(), shared(), shared()] == [1, 2, 3]
 
 
-def test_look_that_fails_is_made_again() -> None:
-    """An error is told to who looked; the next caller looks himself."""
+def test_probe_runs_again_after_an_error() -> None:
+    """The caller gets the error; the next call runs the probe again."""
     numbers = count(1)
-    shared = Shared(lambda: 2 // (next(numbers) - 1))
+    shared = CoalescedProbe(lambda: 2 // (next(numbers) - 1))
 
     try:
         shared()

@@ -1,0 +1,1 @@
+"""The two calls of the public guide, with its field names, statuses and error codes."""
