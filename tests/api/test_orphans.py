@@ -106,7 +106,7 @@ def test_port_that_is_taken(serve: Serve, host: str) -> None:
     assert second.wait(60) == 1
     assert second.stderr
     said = second.stderr.read().decode().strip().splitlines()[-1]
-    assert said == f"Error: cannot listen on {host} port {port}: {os.strerror(errno.EADDRINUSE)}"
+    assert said == f"Error: Cannot listen on {host} port {port}: {os.strerror(errno.EADDRINUSE)}"
     assert answers(port)
 
 
