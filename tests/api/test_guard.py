@@ -12,7 +12,7 @@ PROBLEM = {
     "type": "/docs#destination_paused",
     "title": "Destination paused",
     "status": 429,
-    "detail": "Codes to numbers like this one are paused for now; try again later, or prove the person "
+    "detail": "Sending to this range of numbers is paused. Retry later, or verify the person "
     "another way.",
     "code": "destination_paused",
 }
