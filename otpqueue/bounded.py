@@ -1,4 +1,4 @@
-"""Connections whose answers are bounded in time and in size, whatever a server does: for urllib3's pools."""
+"""urllib3 connection pools with responses limited in time and size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 
 MAX_WIRE_BYTES = 512 * 1024
-"""Head, framing and body as they come: http.client reads a chunk of a negative length without end."""
+"""Limits head, framing and body. http.client reads a chunk of negative length without end."""
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads so many bytes from a socket until a deadline, which a server that drips must not outlast."""
+    """Reads up to MAX_WIRE_BYTES from a socket before a deadline, however slowly the server sends."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float) -> None:
         self._raw, self._sock, self._deadline = raw, sock, deadline
@@ -43,7 +43,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedResponse(HTTPResponse):
-    """An HTTP response whose head and body must be in before the time-out set for it is over."""
+    """An HTTP response. Its head and body must arrive before the timeout."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -63,7 +63,7 @@ class _BoundedTlsConnection(HTTPSConnection):
         try:
             super().connect()
         except (ssl.SSLError, OSError) as error:
-            # Without this a certificate that does not fit looks like an answer that went missing.
+            # Without this, an invalid certificate would look like a missing answer.
             raise NewConnectionError(self, str(error)) from error
 
 
@@ -76,4 +76,4 @@ class _BoundedTlsPool(HTTPSConnectionPool):
 
 
 POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _BoundedPool, "https": _BoundedTlsPool}
-"""What a pool manager makes its pools of, by scheme."""
+"""The pool classes of a pool manager, by scheme."""

@@ -1,4 +1,7 @@
-"""The circuit breaker that all worker processes share through Redis; each has its own while Redis is away."""
+"""The circuit breaker that all workers share through Redis.
+
+While Redis is away, each process uses its own.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +27,26 @@ Change = Callable[[Circuit, float], tuple[Circuit, T]]
 
 _KEY = "otpqueue:circuit"
 _KEPT_S = 3600
-"""What nobody has touched for so long says nothing any more."""
+"""How long an unused circuit is kept."""
 
 _WITHOUT_REDIS_S = 2.0
-"""So long Redis is not asked again after it failed: the pump asks twenty times a second."""
+"""How long Redis is not used after an error. The pump queries the circuit twenty times a second."""
 
 _TRIES = 50
 
 
 class SharedCircuit:
-    """The circuit between the workers and the provider. Thread-safe."""
+    """The circuit breaker between the workers and the provider. Thread-safe."""
 
     def __init__(self, *, redis: Redis, policy: CircuitPolicy) -> None:
         self._redis, self._policy = redis, policy
         self._own = Circuit()
-        """As it was seen last, on this process's monotonic clock."""
+        """The last known circuit, on this process's monotonic clock."""
         self._lock = threading.Lock()
         self._redis_again_at = 0.0
 
     def take(self) -> tuple[ClaimPermit, float]:
-        """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
+        """Return what may be claimed now. If nothing may, also return for how many seconds."""
 
         def take(circuit: Circuit, now: float) -> tuple[Circuit, tuple[ClaimPermit, float]]:
             after, permit = circuit.take(now, self._policy)
@@ -52,18 +55,18 @@ class SharedCircuit:
         return self._change(take)
 
     def note(self, signs: Sequence[tuple[CircuitSignal, bool]]) -> None:
-        """Note what attempts said of the provider, each with whether it was the probe."""
+        """Record the signals of attempts, each with whether it was the probe."""
         with self._lock:
             nothing_new = self._own == Circuit() and all(sign is CircuitSignal.ALIVE for sign, _ in signs)
         if not nothing_new:
             self._change(lambda circuit, now: (circuit.noted(signs, now, self._policy), None))
 
     def state(self) -> CircuitState:
-        """Return what the circuit is now."""
+        """Return the current state."""
         return self._change(lambda circuit, now: (circuit, circuit.state(now)))
 
     def shared(self) -> CircuitState:
-        """Return what the circuit is for all workers, and change nothing. Raises RedisError."""
+        """Return the state that all workers share, without changing it. Raises RedisError."""
         now, circuit = _look(self._redis.pipeline(transaction=False))
         return circuit.state(now)
 
@@ -81,7 +84,7 @@ class SharedCircuit:
         return result
 
     def _change_shared(self, change: Change[T]) -> T:
-        # Nearly always nothing changes: then one round trip does, without a transaction.
+        # The circuit rarely changes. One round trip without a transaction is then enough.
         now, before = _look(self._redis.pipeline(transaction=False))
         after, result = change(before, now)
         if after != before:
@@ -111,7 +114,7 @@ class SharedCircuit:
 
 
 def _look(pipe: Pipeline) -> tuple[float, Circuit]:
-    """Return the time by Redis's own clock, since those of the workers' hosts disagree, and the circuit."""
+    """Return the time by Redis's clock, because the clocks of the workers' hosts differ, and the circuit."""
     with pipe:
         pipe.time()
         pipe.get(_KEY)
@@ -125,7 +128,7 @@ def _parsed(found: bytes | None) -> Circuit:
     try:
         return Circuit(**json.loads(found))
     except (ValueError, TypeError):
-        return Circuit()  # another version's: it opens again soon enough if it must
+        return Circuit()  # another version's value; the circuit opens again if it must
 
 
 def _report(before: Circuit, after: Circuit) -> None:

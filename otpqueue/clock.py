@@ -1,7 +1,7 @@
-"""The one place where the wall clock is read.
+"""The only module that reads the wall clock.
 
-Edges (an HTTP resource, a Celery task, a command) ask for the time and pass it down as an argument;
-nothing below them looks at a clock. Leases alone are set and compared by Postgres's own clock.
+Entry points (an HTTP resource, a Celery task, a command) read the time and pass it down as an argument.
+Leases are the exception: Postgres's clock sets and compares them.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Return the present moment as an aware UTC datetime."""
+    """Return the current time as an aware UTC datetime."""
     return datetime.now(UTC)

@@ -1,16 +1,17 @@
-"""The contract between API and workers: the jobs' names and queues, and how a worker is woken.
+"""The contract between API and workers: job names, queues and wake-ups.
 
-A job carries nothing: the table is the queue, and a Celery message only says "look".
+The database table is the queue. A Celery message is a wake-up without a payload, after which a worker claims
+due rows.
 
-A key in Redis, the flag of a job, says who is about to look. Whoever has work reads it first:
+Each job has a flag, a key in Redis. A process that adds work reads it first:
 
 | flag      | set by                                  | what a wake-up does                            |
 |-----------|-----------------------------------------|------------------------------------------------|
 | absent    |                                         | sets it to `1` and publishes the job           |
 | `1`       | a wake-up, for a second at most         | nothing: a publish is pending                  |
-| `linger`  | a job that looks for work in a loop     | adds 1 to the nudge, a list of one number      |
+| `linger`  | a job that polls for work               | adds 1 to the nudge, a list of one number      |
 
-A worker whose job lingers pops the nudge with BLPOP. So nothing is published while work keeps coming.
+A worker with a lingering job pops the nudge with BLPOP. While work keeps coming, no message is published.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 SOCKET_TIMEOUT_S = 0.25
-"""A Redis or a broker that hangs must not hold up the answer to a caller."""
+"""An unresponsive Redis or broker must not delay the response to a caller."""
 
 LISTEN_AT_MOST_S = 1.0
-"""Longest time that one call of `Waker.listen` may wait."""
+"""The longest wait of one call of `Waker.listen`."""
 
 _CONNECTIONS_AT_MOST = 4096
 _WORKER_TIMEOUT_S = 10
@@ -51,27 +52,27 @@ _FLAG = "otpqueue:wake:"
 _NUDGE = "otpqueue:nudge:"
 
 PENDING = "1"
-"""Value of a job's flag: its message has been published, or is about to be."""
+"""Flag value: the job's message has been published, or is about to be."""
 
 LINGERING = "linger"
-"""Value of a job's flag: a worker looks for work until further notice, so no message is needed."""
+"""Flag value: a worker polls for work, so no message is needed."""
 
 PENDING_MS = 1000
 LINGERING_MS = 1500
 NUDGE_MS = 2000
 _DEAF_MS = 250
-"""A nudge that nobody has popped for this long was meant for a worker that was killed."""
+"""A nudge that has not been popped for this long was meant for a worker that was killed."""
 
 
 class WakeUp(IntEnum):
-    """What `WAKE_LUA` found and did."""
+    """The result of `WAKE_LUA`."""
 
     PENDING = 0
-    """A publish is pending: nothing to do."""
+    """A publish is pending. Nothing to do."""
     TAKEN = 1
-    """The flag was absent and is set now: the caller must publish the job."""
+    """The flag was absent and is now set. The caller must publish the job."""
     NUDGED = 2
-    """A job lingers and has been nudged: nothing to do."""
+    """A job lingers and has been nudged. Nothing to do."""
 
 
 WAKE_LUA = f"""
@@ -96,10 +97,10 @@ local function wake(flag, nudge)
     return {WakeUp.TAKEN}
 end
 """
-"""A Lua function `wake(flag, nudge)` for any script that wakes a worker; it returns a `WakeUp`.
+"""A Lua function `wake(flag, nudge)` for scripts that wake a worker. It returns a `WakeUp`.
 
-The script of a caller that commits its row afterwards may include it too: a nudged worker looks again for a
-moment. Pass the outcome to `Waker.follow` once the row is committed.
+The script may run before the caller commits its row, because a nudged worker queries again after a moment.
+Pass the result to `Waker.follow` after the commit.
 """
 
 _WAKE = WAKE_LUA + "return wake(KEYS[1], KEYS[2])"
@@ -109,7 +110,7 @@ _CLEAR_IF = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DE
 
 @dataclass(frozen=True)
 class Job:
-    """A job's name, the queue it belongs to, and how long its message is worth running, in seconds."""
+    """A job's name, its queue, and how long its message is valid, in seconds."""
 
     name: str
     queue: str
@@ -140,9 +141,10 @@ QUEUES = tuple(dict.fromkeys(job.queue for job in ALL))
 
 
 class _Connection(Connection):
-    """A connection that workers and beat try to have again every two seconds.
+    """A connection for workers and beat, which reconnects every two seconds.
 
-    Celery itself waits longer each time, half a minute in the end: a third of the time a code may wait.
+    Celery itself waits longer after each failure, up to half a minute, a third of the time that a code may
+    wait.
     """
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
@@ -155,9 +157,9 @@ class _Amqp(AMQP):  # type: ignore[misc]
 
 
 def make_celery(broker: str, *, quick: bool) -> Celery:
-    """Return a Celery application that knows our queues; nothing connects before it is used.
+    """Return a Celery application that knows our queues. It connects when it is first used.
 
-    `quick` is for publishers, which would rather fail than wait; a worker waits for its broker.
+    `quick` is for publishers, which must fail quickly. A worker waits for its broker.
     """
     app = Celery("otpqueue", broker=broker, set_as_current=False, amqp=_Amqp)
     app.conf.update(
@@ -166,7 +168,7 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         timezone="UTC",
-        # Jobs are wake-ups: one that is lost or doubled costs nothing, one that is taken at once is done.
+        # Jobs are wake-ups: a lost or duplicate one does no harm, so acknowledge each at once.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -175,9 +177,10 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options=_patient_options(broker),
         broker_use_ssl=_tls_options(broker),
-        # AMQP alone has it: a worker leaves a broker that hangs after two of them.
+        # Only for AMQP. A worker leaves an unresponsive broker after two missed heartbeats.
         broker_heartbeat=_HEARTBEAT_S,
-        # Both are about jobs that a lost connection gives back to the queue: ours are acknowledged at once.
+        # Both settings concern jobs that a lost connection returns to the queue. Ours are acknowledged at
+        # once.
         worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_enable_prefetch_count_reduction=False,
     )
@@ -191,17 +194,18 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
 
 
 def _patient_options(broker: str) -> dict[str, Any]:
-    # Otherwise worker and beat would wait for ever for an answer that a broker owed when it hung.
+    # Otherwise worker and beat wait forever for the answer of a broker that has become unresponsive.
     return _amqp_timeouts(_WORKER_TIMEOUT_S) if _is_amqp(broker) else {}
 
 
 def _quick_options(broker: str) -> dict[str, Any]:
-    # Without `max_retries` kombu tries for ever to connect, whatever `retry=False` says.
+    # Without `max_retries` kombu reconnects forever, whatever `retry=False` says.
     options: dict[str, Any] = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     if broker.startswith(("redis", "valkey")):
         options |= {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": SOCKET_TIMEOUT_S}
     if _is_amqp(broker):
-        # Unconfirmed, a message to a broker that hangs, is full or is just going down is lost without a word.
+        # Without confirms, a message to a broker that is unresponsive, full or shutting down is lost
+        # silently.
         options |= _amqp_timeouts(SOCKET_TIMEOUT_S) | {"confirm_publish": True}
     return options
 
@@ -215,18 +219,18 @@ def _amqp_timeouts(seconds: float) -> dict[str, Any]:
 
 
 def _tls_options(broker: str) -> dict[str, Any] | None:
-    # Left to itself, kombu checks no certificate of `rediss`, and of `amqps` not whose it is.
+    # By default kombu verifies no certificate of `rediss`, and no host name of `amqps`.
     if broker.startswith("rediss"):
         return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    # None stands for the host of the URL.
+    # None means the host of the URL.
     return {"server_hostname": None} if broker.startswith("amqps") else None
 
 
-_BAD_OPTION = "has an option behind its `?` that is unknown or of a wrong form"
+_BAD_OPTION = "has an unknown or invalid option after its `?`"
 
 
 def check_broker(url: str) -> None:
-    """Raise ValueError, which does not repeat it, for a broker URL that cannot be read. Nothing connects."""
+    """Check a broker URL without connecting. Raises ValueError without the URL."""
     try:
         Connection(url)  # type: ignore[no-untyped-call]
     except (KombuError, TypeError, ValueError):
@@ -234,9 +238,9 @@ def check_broker(url: str) -> None:
 
 
 def connect_redis(url: str) -> Redis:
-    """Return a Redis client that gives up quickly and does not try twice; it connects when first used.
+    """Return a Redis client with short timeouts and without retries. It connects when it is first used.
 
-    Raises ValueError, which does not repeat it, for a URL that cannot be read.
+    Raises ValueError for an invalid URL. The text does not contain it.
     """
     try:
         client = _redis(url)
@@ -252,7 +256,7 @@ def _redis(url: str) -> Redis:
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
-        # A thread has one at most, and threads are bounded; past the default of 100 the others would fail.
+        # Each thread uses at most one, and threads are bounded. Beyond the default of 100, others would fail.
         max_connections=_CONNECTIONS_AT_MOST,
     )
 
@@ -261,7 +265,10 @@ _BROKER_FAILURES = (KombuError, ConnectionError, ChannelError, OSError)
 
 
 class Waker:
-    """Wakes a worker for one job, without a message where one is pending or a worker lingers. Thread-safe."""
+    """Wakes a worker for one job. Thread-safe.
+
+    It publishes no message while one is pending or a worker lingers.
+    """
 
     def __init__(self, *, redis: Redis, celery: Celery, job: Job) -> None:
         self._redis, self._celery, self._job = redis, celery, job
@@ -272,9 +279,9 @@ class Waker:
         self._listening = threading.Lock()
 
     def wake(self) -> bool:
-        """Have a worker look for work; return False, logged, when that fails. One round trip to Redis.
+        """Wake a worker. Returns False and logs if that fails. One round trip to Redis.
 
-        A wake-up that fails is no error for a caller: beat has somebody look every few seconds.
+        A failed wake-up is not an error for the caller: beat wakes a worker every few seconds.
         """
         try:
             outcome = WakeUp(self._wake(keys=[self.flag_key, self.nudge_key]))
@@ -283,16 +290,16 @@ class Waker:
         return self.follow(outcome)
 
     def follow(self, outcome: WakeUp) -> bool:
-        """Do what an outcome of `WAKE_LUA` asks for; return False, logged, when that fails."""
+        """Act on a result of `WAKE_LUA`. Returns False and logs if that fails."""
         if outcome is WakeUp.TAKEN:
             return self.publish()
         metrics.count(metrics.WAKE_UPS, self._job.name, outcome.name.lower())
         return True
 
     def publish(self) -> bool:
-        """Publish the job, whatever its flag; return False, logged, when that fails."""
+        """Publish the job, whatever its flag. Returns False and logs if that fails."""
         try:
-            # A publish that fails leaves the flag: a broker in trouble is tried once a second, not by all.
+            # A failed publish leaves the flag, so that callers retry a failing broker only once a second.
             self._publish()
         except (RedisError, *_BROKER_FAILURES) as error:
             return self._failed(error)
@@ -318,26 +325,33 @@ class Waker:
                         producer=producer,
                     )
                 except _BROKER_FAILURES:
-                    # The pool would hand out this connection again, with half an answer still to come.
+                    # Otherwise the pool would reuse this connection, with half an answer still in transit.
                     producer.connection.collect()
                     if time.monotonic() >= try_again_until:
                         raise
-                    # What fails at once may be a connection that a restart of the broker has broken.
+                    # An immediate failure may come from a connection that broke when the broker restarted.
+                    # Retry once.
                     try_again_until = 0
                 else:
                     return
 
     def taken(self) -> None:
-        """Let the next wake-up through; call before looking for work, so that none is missed."""
+        """Clear the flag of a received wake-up.
+
+        Call before querying for work, so that no later wake-up is lost.
+        """
         metrics.count(metrics.WAKE_UPS_TAKEN, self._job.name)
         try:
-            # Another worker's job may linger: that flag stays.
+            # Another worker's job may linger. Its flag remains.
             self._clear_if(keys=[self.flag_key], args=[PENDING])
         except RedisError as error:
             log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)
 
     def linger(self) -> bool:
-        """Say for the next 1.5 s that a job of this worker looks for work; False when Redis is away."""
+        """Set the flag for 1.5 s while a job of this worker polls for work.
+
+        Returns False while Redis is away.
+        """
         try:
             self._redis.set(self.flag_key, LINGERING, px=LINGERING_MS)
         except RedisError:
@@ -345,9 +359,11 @@ class Waker:
         return True
 
     def stop_lingering(self) -> None:
-        """Have the next wake-up publish again; look once more after a moment, so that none is missed.
+        """Have the next wake-up publish again.
 
-        Where another worker lingers too, its next `linger` sets the flag again.
+        The caller must query once more after a moment to miss no work.
+
+        If another worker lingers too, its next `linger` call sets the flag again.
         """
         try:
             self._clear_if(keys=[self.flag_key], args=[LINGERING])
@@ -355,7 +371,7 @@ class Waker:
             log.warning("wake_flag_not_cleared", job=self._job.name, error=type(error).__name__)
 
     def listen(self, seconds: float) -> int | None:
-        """Wait for nudges and return how many came; 0 if none did in time, None when Redis is away."""
+        """Wait for nudges and return their number: 0 on timeout, None while Redis is away."""
         try:
             with self._listening:
                 found = self._listener.blpop([self.nudge_key], timeout=min(seconds, LISTEN_AT_MOST_S))
@@ -365,7 +381,7 @@ class Waker:
 
     @cached_property
     def _listener(self) -> Redis:
-        # One connection of its own, on which an answer may take as long as BLPOP waits.
+        # A separate connection with a read timeout longer than the wait of BLPOP.
         pool = self._redis.connection_pool
         patient = pool.connection_kwargs | {"socket_timeout": LISTEN_AT_MOST_S + SOCKET_TIMEOUT_S}
         return Redis(
@@ -375,7 +391,7 @@ class Waker:
         )
 
     def close(self) -> None:
-        """Close the connection that listens, once it need not wait; it is made anew when it is used again."""
+        """Close the listening connection once no call uses it. A later `listen` opens a new one."""
         with self._listening:
             listener = self.__dict__.pop("_listener", None)
             if listener is not None:

@@ -1,9 +1,8 @@
-"""Limits counted in Redis: moving windows, several of them at once, all or nothing, in one script.
+"""Rate limits in Redis: moving windows, several at once, all or nothing, in one script.
 
-A window is a list of the times of what it admitted, by Redis's own clock: hosts whose clocks disagree share a
-window. A call is counted in two steps of the same script: first the rate of its API key, which counts every
-call, then the limits of what it asks for. The script of an accepted call also says whether a worker must be
-woken.
+A window is a list of the times of the calls that it admitted, by Redis's clock, because the clocks of hosts
+differ. The script counts a call in two steps: first the rate of its API key, which counts every call, then
+the limits of the requested action. For an accepted call the script also decides whether to wake a worker.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ log = get_logger(__name__)
 _PREFIX = "otpqueue:limits"
 _MARKS = "otpqueue:running:"
 _MARK_MS = 10_000
-"""Longer than a call takes: one whose process was killed keeps others with its key away for this long."""
+"""Longer than any call takes. If a process is killed during a call, its key stays marked for this long."""
 _AT_ONCE = 1000
-"""Keys that one command deletes or names."""
+"""Keys that one command deletes or lists."""
 
 _NOTED_S = 400 * 86_400
 
-# Each entry is pushed once and popped once, so the first loop costs a constant on average. Numbers leave a
-# script as integers: hence microseconds. A window's end is not part of it: after exactly its length there is
-# room again, which makes `Retry-After` exact.
+# Each entry is pushed once and popped once, so the first loop has constant amortised cost. A script returns
+# numbers as integers, hence microseconds. A window excludes its end: a slot is free exactly one window after
+# it was taken, so `Retry-After` is exact.
 #
-# KEYS: the windows; to wake a worker, the flag and the nudge of its job; the mark of an Idempotency-Key.
-# ARGV: how many windows the first step has, how many there are in all, whether there is a job to wake, how
-# many milliseconds the mark lasts, then amount and seconds of each window. The answer: how many steps were
-# counted (the first alone if the second is full or another call with the same key is running), the stamp,
-# what `wake` returned, whether another call is running, then room left and microseconds until there is more,
-# of each window that was looked at.
+# KEYS: the windows; the flag and the nudge of the job to wake; the mark of an Idempotency-Key. ARGV: the
+# number of windows in the first step, the number of all windows, whether there is a job to wake, the lifetime
+# of the mark in milliseconds, then the amount and seconds of each window. The answer: how many steps were
+# counted (only the first if the second is full or another call with the same key is running), the stamp, the
+# result of `wake`, whether another call is running, then for each evaluated window the remaining calls and
+# the microseconds until there are more.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -93,7 +92,7 @@ return answer
 
 @dataclass(frozen=True, kw_only=True)
 class LimitWindow:
-    """What is counted: a limit, its quota, and a keyed hash of whom it is counted for."""
+    """One counter: a limit, its quota, and a keyed hash of the counted subject."""
 
     limit: Limit
     quota: Quota
@@ -101,37 +100,37 @@ class LimitWindow:
 
     @property
     def key(self) -> str:
-        """Its key in Redis; another quota begins a window of its own."""
+        """Its key in Redis. A changed quota starts a new window."""
         quota = self.quota
         return f"{_PREFIX}:{self.limit.name}/{self.whom}/{quota.amount}/{quota.window_s}/second"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountedCall:
-    """What became of a call's try."""
+    """The result of counting a call."""
 
     rate_admitted: bool
-    """Whether the first windows had room; they are counted then whatever becomes of the others."""
+    """Whether the rate windows admitted the call. They then count it whatever the other windows do."""
     admitted: bool
-    """Whether all windows had room."""
+    """Whether all windows admitted the call."""
     standings: tuple[LimitStatus, ...]
-    """How each window that was looked at stands after the try."""
+    """The status of each evaluated window after the call."""
     stamp: str
-    """What stands for it in each window in which it was counted."""
+    """The entry of the call in each window that counts it."""
     wake_up: int | None
-    """What the wake-up found, in the words of `jobs`; None if no job was woken."""
+    """The result of the wake-up, a value of `jobs.WakeUp`. None if no job was to be woken."""
     is_running: bool
-    """Whether another call with the same Idempotency-Key is running; nothing but the rate is counted then."""
+    """Whether another call with the same Idempotency-Key is running. Then only the rate counts the call."""
 
 
 _CHECK = "redis.call('set', KEYS[1], '1', 'px', 1000)"
 
 
 class Limiter:
-    """Counts tries against windows that all processes share. Thread-safe."""
+    """Counts calls in windows that all processes share. Thread-safe."""
 
     def __init__(self, redis: Redis, *, wake_lua: str = "") -> None:
-        """Count in `redis`; `wake_lua` defines the Lua function `wake(flag, nudge)`."""
+        """Count in `redis`. `wake_lua` defines the Lua function `wake(flag, nudge)`."""
         self._redis, self._take = redis, redis.register_script(wake_lua + _TAKE)
 
     def take(
@@ -142,12 +141,12 @@ class Limiter:
         wake: tuple[str, str] | None = None,
         mark: str | None = None,
     ) -> CountedCall:
-        """Count a try in all windows of `rate`, then in all of `windows`, each all or nothing.
+        """Count a call in all windows of `rate`, then in all of `windows`, each step all or nothing.
 
-        One round trip. `wake` names the flag and the nudge of the job to wake if both had room. `mark` stands
-        for an Idempotency-Key: while one call holds its mark, no other call with it is counted.
+        One round trip. `wake` names the flag and the nudge of the job to wake if both steps admit the call.
+        `mark` identifies an Idempotency-Key: while one call holds the mark, no other call with it is counted.
 
-        Raises LimitsUnavailable; whether the try was counted is unknown then.
+        Raises LimitsUnavailable. Then it is unknown whether the call was counted.
         """
         every = (*rate, *windows)
         arguments: list[int] = [len(rate), len(every), int(wake is not None), _MARK_MS]
@@ -169,7 +168,7 @@ class Limiter:
         )
 
     def delete(self, windows: Sequence[LimitWindow]) -> None:
-        """Delete these windows: what was counted in them counts no more. Raises LimitsUnavailable."""
+        """Delete these windows and their counts. Raises LimitsUnavailable."""
         keys = sorted({window.key for window in windows})
         try:
             for first in range(0, len(keys), _AT_ONCE):
@@ -178,9 +177,9 @@ class Limiter:
             raise LimitsUnavailable(retry_after_s=1) from error
 
     def count_of_hashes(self, limits: Iterable[Limit], mark: str) -> int:
-        """Return how many windows of these limits have a `whom` that begins with `mark`.
+        """Return the number of windows of these limits where the subject starts with `mark`.
 
-        Reads the names of all keys, a thousand a command. Raises LimitsUnavailable.
+        Scans the names of all keys, a thousand per command. Raises LimitsUnavailable.
         """
         try:
             patterns = [f"{_PREFIX}:{limit.name}/{mark}*" for limit in limits]
@@ -189,7 +188,7 @@ class Limiter:
             raise LimitsUnavailable(retry_after_s=1) from error
 
     def first_time(self, name: str, *, note: bool) -> float | None:
-        """Return when `name` was noted first, by Redis's clock; with `note` it is noted unless it has been.
+        """Return the first recorded time of `name`, by Redis's clock. With `note`, record it if it has none.
 
         Raises LimitsUnavailable.
         """
@@ -206,9 +205,10 @@ class Limiter:
     def give_back(
         self, windows: Sequence[LimitWindow], counted: CountedCall, *, mark: str | None = None
     ) -> None:
-        """Remove the try from these windows, and the mark of its Idempotency-Key.
+        """Remove the call from these windows, and the mark of its Idempotency-Key.
 
-        A failure is logged: it costs a try until the window is over, and the key for some seconds.
+        A failure is logged. The call then counts until its window ends, and the key stays marked for some
+        seconds.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipe:
@@ -221,7 +221,7 @@ class Limiter:
             log.warning("limits_not_given_back", error=type(error).__name__)
 
     def check(self) -> None:
-        """Do what counting needs: run a script that writes. Raises RedisError."""
+        """Run a script that writes, as counting does. Raises RedisError."""
         self._redis.eval(_CHECK, 1, f"{_PREFIX}:health")
 
 

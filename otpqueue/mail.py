@@ -1,4 +1,4 @@
-"""Mail over SMTP: one message to some people, within a bounded time."""
+"""Send mail over SMTP with a time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class MailUndeliverable(Exception):
-    """The mail was not taken; `reason` is a static word and holds nothing of the server or its users."""
+    """The server did not accept the mail.
+
+    `reason` is a static identifier without data of the server or its users.
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -32,7 +35,7 @@ class MailUndeliverable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class MailServer:
-    """A mail server, as `smtp://user:password@host:587` names it; `smtps://` is TLS from the first byte."""
+    """A mail server, from a URL `smtp://user:password@host:587`. `smtps://` uses TLS from the first byte."""
 
     host: str
     port: int
@@ -42,12 +45,12 @@ class MailServer:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine: nobody is between us."""
+        """Whether the server is on this machine, so that its traffic does not cross a network."""
         return self.host in _LOOPBACK
 
     @classmethod
     def parse(cls, url: str) -> MailServer:
-        """Return the server that a URL names. Raises ValueError, which does not repeat it."""
+        """Return the server of a URL. Raises ValueError without the URL."""
         form = "must be `smtp://user:password@host:port` or `smtps://...`"
         try:
             parts = urlsplit(url)
@@ -71,12 +74,11 @@ class MailServer:
 
 
 class Mailer:
-    """Sends mail. Thread-safe: each message has a connection of its own.
+    """Sends mail. Thread-safe: each message uses its own connection.
 
-    Over `smtp` TLS is begun where the server offers it, and always before a password is sent, unless the
-    server is on this machine. A server on this machine that gets no password may have any certificate: their
-    packages come with one that nobody vouches for. `tls` says whom to trust instead of the system's
-    authorities.
+    With `smtp`, STARTTLS is used if the server offers it. It is required before a password is sent, except to
+    a server on this machine. A server on this machine that gets no password may have any certificate, because
+    mail packages install a self-signed one. `tls` replaces the system's certificate authorities.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class Mailer:
         self._domain = parseaddr(sender)[1].rpartition("@")[2]
 
     def send(self, to: Sequence[str], *, subject: str, text: str, message_id: str, at: datetime) -> list[str]:
-        """Send a message; return whom of several the server refused. Raises MailUndeliverable.
+        """Send a message.
 
-        The Message-ID is `message_id` at the sender's domain: one that comes twice can be told by it.
+        Return the recipients that the server rejected, if it accepted others. Raises MailUndeliverable.
+
+        The Message-ID is `message_id` at the sender's domain, which identifies duplicates.
         """
         message = EmailMessage()
         message["From"], message["To"] = self._sender, ", ".join(to)
@@ -107,7 +111,7 @@ class Mailer:
             smtp.begin()
             refused = smtp.send_message(message)
         except (smtplib.SMTPException, OSError, ValueError) as error:
-            # Without its cause, whose text may have the user.
+            # Without its cause: the text may contain the user.
             raise MailUndeliverable("timeout" if smtp.is_late else _why(error)) from None
         finally:
             smtp.end()
@@ -115,14 +119,14 @@ class Mailer:
 
 
 class _NoLogin(smtplib.SMTPException):
-    """The server offers no way to log in that we know."""
+    """The server offers no supported authentication mechanism."""
 
 
 class _Bounded(smtplib.SMTP):
-    """A conversation that ends within a time: smtplib's own time-out is for each single read."""
+    """An SMTP session with a total time limit. smtplib's own timeout applies to each read."""
 
     def __init__(self, server: MailServer, *, name: str, timeout_s: float, tls: ssl.SSLContext) -> None:
-        # The name is for the greeting: smtplib would look ours up, which may take long.
+        # The name for the greeting. By default smtplib looks up our host name, which may take long.
         super().__init__(timeout=timeout_s, local_hostname=name)
         self._to, self._trust = server, tls
         self._host = server.host
@@ -134,15 +138,14 @@ class _Bounded(smtplib.SMTP):
 
     @property
     def is_late(self) -> bool:
-        """Whether the time has passed: an error from then on is a timeout.
+        """Whether the time limit has passed. Any error after that is a timeout.
 
-        smtplib reports a read that timed out as a connection that was closed, possibly just before the timer
-        fires.
+        smtplib reports a read that timed out as a closed connection, possibly just before the timer fires.
         """
         return time.monotonic() >= self._deadline
 
     def begin(self) -> None:
-        """Connect, begin TLS and log in. Raises SMTPException, OSError."""
+        """Connect, start TLS and log in. Raises SMTPException, OSError."""
         self._deadline = time.monotonic() + self._limit_s
         self._bell.start()
         code, said = self.connect(self._to.host, self._to.port)
@@ -163,7 +166,7 @@ class _Bounded(smtplib.SMTP):
         if user.isascii() and password.isascii():
             self.login(user, password)
             return
-        # smtplib's own way is for ASCII alone; the two standards say UTF-8, or nothing.
+        # smtplib supports only ASCII. The standards require UTF-8, or do not say.
         if "PLAIN" in offered:
             code, said = self.docmd("AUTH", f"PLAIN {_base64(f'{chr(0)}{user}{chr(0)}{password}')}")
         elif "LOGIN" in offered:
@@ -177,7 +180,7 @@ class _Bounded(smtplib.SMTP):
             raise smtplib.SMTPAuthenticationError(code, said)
 
     def end(self) -> None:
-        """Take leave, whatever happened. What the server says to that changes nothing."""
+        """Quit and close the connection, ignoring errors."""
         if not self.is_late:
             with suppress(smtplib.SMTPException, OSError):
                 self.quit()
@@ -188,7 +191,7 @@ class _Bounded(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         connected = socket.create_connection((host, port), timeout)
-        # TLS takes the first one over; through this one the line can be cut all the same.
+        # TLS detaches the first socket. The duplicate can still be shut down.
         self._line = connected.dup()
         if self.is_late:
             # The timer had no connection to shut down when it fired.
@@ -217,7 +220,7 @@ def _trust(server: MailServer) -> ssl.SSLContext:
     if server.is_here and server.password is None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
-    # A slim container has no authorities of its own.
+    # A slim container has no certificate authorities.
     context.load_verify_locations(certifi.where())
     return context
 

@@ -1,7 +1,8 @@
-"""POSTs to URLs that others have given us: bounded, and never a way into the network we stand in.
+"""POST requests to URLs from clients and operators, with limits and an SSRF guard.
 
-A name is resolved once, each of its addresses is looked at, and the connection goes to one of these very
-addresses: a name that leads elsewhere a moment later leads nowhere. Certificates are held against the name.
+A host name is resolved once. Each of its addresses is checked, and the connection goes to one of the checked
+addresses, so a DNS answer that changes later has no effect (DNS rebinding). Certificates are verified against
+the name.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from otpqueue.bounded import POOLS
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _CONNECT_SHARE = 1 / 3
-"""Of the time: for the name, and for each connection, so that the whole call stays within it."""
+"""The share of the timeout for name resolution, and for each connection attempt."""
 
 _ADDRESSES_AT_MOST = 3
 _HOSTS_AT_ONCE = 64
@@ -39,7 +40,7 @@ _CONNECTIONS_AT_ONCE = 64
 _PORTS = {"http": 80, "https": 443}
 _FIRST_FREE_PORT = 1024
 
-# What is global unicast, less what only looks like it: Python's own tables know less in older versions.
+# Everything but global unicast. Python's own tables are incomplete in older versions.
 _IPV4_REFUSED = [
     ip_network(text)
     for text in (
@@ -60,27 +61,27 @@ _IPV4_REFUSED = [
     )
 ]
 _IPV6_GLOBAL = IPv6Network("2000::/3")
-# Teredo and 6to4 (2001::/23, 2002::/16) lead to any IPv4 address; nobody receives webhooks there.
+# Teredo and 6to4 (2001::/23, 2002::/16) reach any IPv4 address. No webhook receiver uses them.
 _IPV6_REFUSED = [ip_network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class PostUndeliverable(Exception):
-    """The POST got no answer; `reason` is a static word and holds nothing of the URL."""
+    """The POST got no response. `reason` is a static identifier without parts of the URL."""
 
     def __init__(self, reason: str, *, retryable: bool) -> None:
         self.reason, self.retryable = reason, retryable
-        """Whether it may work later with the same URL."""
+        """Whether a retry with the same URL may succeed."""
         super().__init__(reason)
 
 
 class _NotConnected(PostUndeliverable):
-    """Nobody has seen the call: another address may do."""
+    """No server received the request, so another address may be tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Target:
-    """Where a URL leads."""
+    """The parsed URL."""
 
     scheme: str
     host: str
@@ -94,17 +95,17 @@ class _Target:
 
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""Takes a host and a port; returns IP addresses, or raises OSError or UnicodeError."""
+"""Takes a host and a port. Returns IP addresses, or raises OSError or UnicodeError."""
 
 
 def ask_system(host: str, port: int) -> list[str]:
-    """Return the addresses that the system's resolver gives, each once, in its order."""
+    """Return the addresses from the system's resolver without duplicates, in its order."""
     found = getaddrinfo(host, port, type=SOCK_STREAM)
     return list(dict.fromkeys(str(socket_address[0]) for *_, socket_address in found))
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one that anybody may have on the internet, an embedded one included."""
+    """Return whether an IP address is public. For NAT64, the embedded IPv4 address decides."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return not _is_in(ip, _IPV4_REFUSED)
@@ -118,10 +119,10 @@ def _is_in(ip: IPv4Address | IPv6Address, networks: Sequence[IPv4Network | IPv6N
 
 
 class Outbound:
-    """Posts to URLs that others have given. Thread-safe.
+    """Posts to URLs from clients and operators. Thread-safe.
 
-    Unless private addresses are allowed, only `https` is, on ports 443, 80 and from 1024 on. `timeout_s` is
-    for all of a call. `tls` says whom to trust instead of the usual authorities.
+    Unless private addresses are allowed, only `https` is accepted, on port 443, 80 or from 1024. `timeout_s`
+    is the limit of a whole call. `tls` replaces the usual certificate authorities.
     """
 
     def __init__(
@@ -138,14 +139,14 @@ class Outbound:
         self._made_pools: PoolManager | None = None
 
     def check(self, url: str) -> None:
-        """Raise Undeliverable when the URL itself is refused; its name is not looked up."""
+        """Check a URL without resolving its name. Raises PostUndeliverable."""
         self._target(url)
 
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> int:
-        """Post a body and return the answer's HTTP status: a redirect's is an answer like any other.
+        """Post a body and return the HTTP status. Redirects are not followed.
 
-        Raises PostUndeliverable when there is none. The status counts once the head is in: the rest is read
-        so that the connection can be used again, and let go of when it is long or slow.
+        Raises PostUndeliverable if there is no response. The status is known once the head has arrived. The
+        body is read only so that the connection can be reused; a long or slow one closes the connection.
         """
         deadline = time.monotonic() + self._timeout_s
         target = self._target(url)
@@ -165,10 +166,11 @@ class Outbound:
 
     @property
     def _pools(self) -> PoolManager:
-        # Made when first used: to read the authorities takes 50 ms and some MB, and most processes need none.
+        # Created when first used: loading the authorities takes 50 ms and some MB, and most processes need
+        # none.
         with self._lock:
             if self._made_pools is None:
-                # A pool manager looks at no proxy of the environment, no netrc, and keeps no cookies.
+                # A pool manager ignores proxies in the environment and netrc, and keeps no cookies.
                 self._made_pools = PoolManager(
                     num_pools=_HOSTS_AT_ONCE,
                     maxsize=_CONNECTIONS_AT_ONCE,
@@ -190,7 +192,7 @@ class Outbound:
         addresses = self._resolved(target)
         if not addresses:
             raise PostUndeliverable("name_not_resolved", retryable=True)
-        # All of them: a name that leads to us with one of its addresses is not to be trusted with the others.
+        # All addresses must be public. A name with one private address is not trusted for the others.
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise PostUndeliverable("address_refused", retryable=False)
         return addresses
@@ -204,7 +206,7 @@ class Outbound:
             except (OSError, UnicodeError) as error:
                 answer.set_exception(error)
 
-        # A resolver takes half a minute when its servers are silent, and cannot be told to hurry.
+        # A resolver may take half a minute if its servers do not answer, and cannot be interrupted.
         threading.Thread(target=ask, name="resolve", daemon=True).start()
         try:
             return answer.result(self._timeout_s * _CONNECT_SHARE)
@@ -232,7 +234,7 @@ class Outbound:
                 timeout=Timeout(connect=min(left, self._timeout_s * _CONNECT_SHARE), total=left),
             )
         except (HTTPError, OSError) as error:
-            # Without its cause, whose text has the URL.
+            # Without its cause: the text contains the URL.
             raise _why(error) from None
         _finish(response)
         return response.status
@@ -240,20 +242,20 @@ class Outbound:
 
 def _usual_authorities() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    # A slim container has no authorities of its own.
+    # A slim container has no certificate authorities.
     context.load_verify_locations(certifi.where())
     return context
 
 
 def _read(url: str) -> _Target:
-    # A backslash, a space or a control character is read in one way here and in another there.
+    # Parsers disagree about a backslash, a space and a control character.
     if not all("!" <= letter <= "~" and letter != "\\" for letter in url):
         raise PostUndeliverable("url_not_understood", retryable=False)
     try:
         parts = parse_url(url)
     except LocationParseError:
         raise PostUndeliverable("url_not_understood", retryable=False) from None
-    # An empty one, too, which the parser overlooks.
+    # The parser ignores an empty user.
     if re.match(r"[^/?#]*//[^/?#]*@", url):
         raise PostUndeliverable("userinfo_refused", retryable=False)
     if parts.scheme not in _PORTS or not parts.host or parts.port == 0:
@@ -273,7 +275,7 @@ def _finish(response: BaseHTTPResponse) -> None:
         HTTPError,
         OSError,
         ValueError,
-    ):  # ValueError: http.client's word for a chunk of a negative length
+    ):  # http.client raises this for a chunk of negative length
         is_whole = False
     if is_whole:
         response.release_conn()

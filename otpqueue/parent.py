@@ -1,8 +1,8 @@
-"""Ends a process with the one that started it, where that is one of ours.
+"""End a process when its parent process ends.
 
-A process of the API that outlives its main process keeps its share of the port. Started again, the API would
-answer half of the calls with the new settings and half with the old ones. A main process that is killed has
-no time to end its children, so they watch it.
+A child process of the API that outlives the main process keeps its share of the port. After a restart, the
+API would answer half of the calls with the old settings. A killed main process cannot end its children, so
+they watch it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 STARTED_BY = "_OTPQUEUE_STARTED_BY"
-"""Environment variable: the process that this one is to end with, if that has started it."""
+"""Environment variable: the id of the parent process with which this process must end."""
 
 _LOOK_EVERY_S = 0.5
 
 
 def end_with_it(*, grace_s: float | None = None) -> None:
-    """Have this process get SIGTERM within a second of its parent's end; returns at once.
+    """Start to watch the parent. Within a second of its end this process gets SIGTERM. Returns at once.
 
-    After `grace_s` more it ends, whatever it is doing; None: it has as long as it takes. Nothing happens in a
-    process that somebody else has started.
+    The process ends `grace_s` after the SIGTERM, or when it has finished if None. Without a parent of ours
+    nothing happens.
     """
     parent = _ours()
     if parent is not None:
@@ -39,7 +39,7 @@ def _ours() -> int | None:
     if parent is not None:
         return parent.pid
     named = os.environ.get(STARTED_BY, "")
-    # Inherited by somebody further down, it means nothing.
+    # A process further down inherits the variable, where it has no meaning.
     return int(named) if named == str(os.getppid()) else None
 
 

@@ -1,4 +1,7 @@
-"""The composition root: settings in, parts out. Nothing connects before it is used."""
+"""The composition root: builds the parts of a process from its settings.
+
+Each part connects when first used.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ CHECK_PATIENCE_S = 1.0
 ALERT_WEBHOOK_S = 10.0
 ALERT_MAIL_S = 30.0
 WEBHOOK_LEASE_SPARE_S = 20.0
-"""For recording, while Postgres is away for a moment."""
+"""Time for recording results while Postgres is briefly unavailable."""
 
 HEALTH_LIMITS = TimeLimits(wait_s=1, statement_s=1, lock_s=1)
 CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
@@ -111,30 +114,30 @@ def _this_process() -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one process, each made when it is first asked for.
+    """The parts of one process, each created when first used.
 
-    A part whose settings are missing raises SettingsError then: a worker needs no API port, `keys` no broker.
-    A setting that cannot be is refused at once, also one that only other processes read.
+    Creating a part raises SettingsError if its settings are missing: a worker needs no API port, `keys` no
+    broker. An invalid setting is rejected at once, also one that only other processes read.
     """
 
     settings: Settings
     process: str = "otpqueue"
-    """What traces call it, unless OTEL_SERVICE_NAME says otherwise."""
+    """The service name of traces, unless OTEL_SERVICE_NAME is set."""
     for_console: bool = False
-    """Whether they are those of the console: with few connections of their own, and little patience."""
+    """Whether these parts serve the console, with few connections of their own and short timeouts."""
 
     def __post_init__(self) -> None:
-        """Raise SettingsError for settings that cannot be."""
+        """Raise SettingsError for invalid settings."""
         policies.check(self.settings, today=clock.now().date())
 
     @cached_property
     def aside(self) -> Parts:
-        """The same parts for the console: it answers when the API's connections are all lent out."""
+        """The parts of the console. It stays available when the API's connections are all in use."""
         return Parts(self.settings, for_console=True)
 
     @cached_property
     def tracer(self) -> Tracer:
-        """What begins traces."""
+        """Starts spans."""
         if not self.settings.traces:
             return traces.OFF
         try:
@@ -145,7 +148,7 @@ class Parts:
         try:
             return OpenTelemetry(process=self.process)
         except ValueError as problem:
-            raise SettingsError([f"OTPQUEUE_TRACES cannot be: {problem}"]) from None
+            raise SettingsError([f"OTPQUEUE_TRACES cannot be used: {problem}"]) from None
 
     @cached_property
     def engine(self) -> Engine:
@@ -164,7 +167,10 @@ class Parts:
 
     @cached_property
     def health_engine(self) -> Engine:
-        """One connection for health and heartbeats: when all others are lent out, Postgres is not away."""
+        """One connection for health checks and heartbeats.
+
+        They must work when all other connections are in use.
+        """
         if self.for_console:
             return self.engine
         return self._engine(1, HEALTH_LIMITS)
@@ -174,12 +180,12 @@ class Parts:
         try:
             return make_engine(url, pool_size=pool_size, limits=limits, pgbouncer=pgbouncer)
         except (ArgumentError, ValueError):
-            problem = "DATABASE_URL cannot be read; are its port and the options behind its `?` right?"
+            problem = "DATABASE_URL is not valid. Check its port and the options after its `?`."
             raise SettingsError([problem]) from None
 
     @cached_property
     def readings(self) -> ReadGauges:
-        """What is read when metrics are asked for, with a connection of its own: health must not wait."""
+        """Queries the gauges of a scrape on a separate connection, so that health checks need not wait."""
         look: CachedReading[Sequence[metrics.Reading]] = CachedReading(
             lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
         )
@@ -187,11 +193,11 @@ class Parts:
 
     @cached_property
     def readings_engine(self) -> Engine:
-        """The connection of those readings."""
+        """The connection for those gauges."""
         return self._engine(1, HEALTH_LIMITS)
 
     def close(self) -> None:
-        """Close what was opened. A part that is used again opens what it needs anew."""
+        """Close what was opened. A part that is used again reopens its connections."""
         made = self.__dict__
         for name in (
             "tracer",
@@ -211,7 +217,7 @@ class Parts:
 
     @cached_property
     def vault(self) -> Vault:
-        """What seals and hashes."""
+        """Seals and hashes values."""
         hashing_key, *others = self.settings.hashing_keys()
         try:
             return Vault(
@@ -230,7 +236,7 @@ class Parts:
 
     @cached_property
     def publisher(self) -> Celery:
-        """The Celery application that publishes and would rather fail than wait."""
+        """The Celery application for publishers, which fails quickly."""
         broker = self.settings.broker
         try:
             jobs.check_broker(broker)
@@ -241,17 +247,17 @@ class Parts:
 
     @cached_property
     def waker(self) -> jobs.Waker:
-        """What wakes a worker that sends codes."""
+        """Wakes a worker that sends codes."""
         return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_CODES)
 
     @cached_property
     def webhook_waker(self) -> jobs.Waker:
-        """What wakes a worker that sends webhooks."""
+        """Wakes a worker that sends webhooks."""
         return jobs.Waker(redis=self.redis, celery=self.publisher, job=jobs.SEND_WEBHOOKS)
 
     @cached_property
     def transport(self) -> Transport:
-        """The connections to Infobip: one for each thread that may use them."""
+        """The connections to Infobip, one per thread that may use them."""
         return Transport(
             base_url=self.settings.require("infobip_base_url"),
             api_key=self.settings.require("infobip_api_key"),
@@ -262,17 +268,17 @@ class Parts:
 
     @cached_property
     def infobip(self) -> InfobipClient:
-        """The provider."""
+        """The Infobip client."""
         return InfobipClient(self.transport, track_delivery=self.settings.track_delivery)
 
     @cached_property
     def senders(self) -> Senders:
-        """Whom messages come from."""
+        """The sender ids."""
         return policies.senders(self.settings)
 
     @cached_property
     def policy(self) -> SendingPolicy:
-        """How stubbornly a code is sent."""
+        """The retry policy of sends."""
         return policies.sending(self.settings)
 
     @cached_property
@@ -287,7 +293,7 @@ class Parts:
 
     @cached_property
     def provision(self) -> Provision:
-        """The provider's side and its ids."""
+        """Provisions Infobip and loads the ids."""
         settings = self.settings
         given = None
         if settings.infobip_application_id and settings.infobip_message_id:
@@ -325,22 +331,22 @@ class Parts:
 
     @cached_property
     def caps(self) -> Caps:
-        """How many codes may be sent a day."""
+        """The daily sending caps."""
         return policies.caps(self.settings)
 
     @cached_property
     def number_policy(self) -> NumberPolicy:
-        """Which numbers codes are sent to."""
+        """The rules for numbers and countries."""
         return policies.numbers(self.settings)
 
     @cached_property
     def fixed_codes(self) -> FixedCodes:
-        """The test numbers. Those that have ended are let be: a restart must not fail over them."""
+        """The test numbers. Expired ones are ignored, so that a restart does not fail because of them."""
         return policies.fixed_codes(self.settings, today=clock.now().date())
 
     @cached_property
     def sms(self) -> WithTestNumbers:
-        """The provider for codes: to test numbers nothing is sent."""
+        """The provider for codes. It sends nothing to test numbers."""
         return WithTestNumbers(
             provider=self.infobip,
             checker=self.infobip,
@@ -351,7 +357,7 @@ class Parts:
 
     @cached_property
     def access(self) -> AccessCache:
-        """What this process caches of who may call and what is stopped."""
+        """This process's cache of API keys, clients and sending stops."""
         share_window_s = self.guess_policy.share.window_s if self.settings.wrong_share_refuses else None
         return AccessCache(
             engine=self.engine, max_age_s=self.settings.access_cache_s, judged_window_s=share_window_s
@@ -359,7 +365,7 @@ class Parts:
 
     @cached_property
     def admission(self) -> Admission:
-        """Decides who is sent a code."""
+        """Decides whether a code is sent."""
         return Admission(
             engine=self.engine,
             access=self.access,
@@ -376,7 +382,7 @@ class Parts:
 
     @cached_property
     def limiter(self) -> Limiter:
-        """Counts in Redis."""
+        """Counts calls in Redis."""
         return Limiter(self.redis, wake_lua=jobs.WAKE_LUA)
 
     @cached_property
@@ -391,7 +397,7 @@ class Parts:
 
     @cached_property
     def guess_policy(self) -> GuessPolicy:
-        """How many wrong codes there may be."""
+        """The limits of wrong codes."""
         return policies.guesses(self.settings)
 
     @cached_property
@@ -401,7 +407,7 @@ class Parts:
 
     @cached_property
     def numbers(self) -> Numbers:
-        """What operators do about one number."""
+        """The operator's actions on one number."""
         return Numbers(engine=self.engine, vault=self.vault, policy=self.guess_policy)
 
     @cached_property
@@ -416,7 +422,7 @@ class Parts:
 
     @cached_property
     def guard(self) -> PumpingGuard:
-        """Holds sends that nobody verifies against what was verified."""
+        """The pumping guard, which limits unverified sends."""
         return PumpingGuard(
             engine=self.engine,
             mode=GuardMode(self.settings.guard),
@@ -425,12 +431,12 @@ class Parts:
 
     @cached_property
     def guard_claims(self) -> GuardClaims:
-        """Decides on sends that were not counted at acceptance, once they are claimed."""
+        """Decides after the claim on sends that the guard did not count at acceptance."""
         return GuardClaims(engine=self.engine, vault=self.vault, policy=self.guard.policy)
 
     @cached_property
     def guard_desk(self) -> GuardAdmin:
-        """What an operator asks and tells the pumping guard."""
+        """The operator's reports and actions of the pumping guard."""
         return GuardAdmin(engine=self.engine, policy=self.guard.policy)
 
     @cached_property
@@ -449,12 +455,12 @@ class Parts:
 
     @cached_property
     def replays(self) -> IdempotentResponses:
-        """The answers that are kept with Idempotency-Keys."""
+        """The stored responses of calls with Idempotency-Keys."""
         return IdempotentResponses(
             engine=self.engine,
             vault=self.vault,
             keep=timedelta(seconds=self.settings.idempotency_keep_s),
-            # The longest that a call takes is a check; the others are over long before.
+            # A check takes the longest of all calls.
             lease_s=self.settings.check_lease_s,
         )
 
@@ -470,7 +476,7 @@ class Parts:
 
     @cached_property
     def history(self) -> ReadHistory:
-        """Tells requests' histories."""
+        """Reads the histories of requests."""
         return ReadHistory(engine=self.engine, vault=self.vault)
 
     @cached_property
@@ -515,7 +521,7 @@ class Parts:
         )
 
     def heart(self, kind: ProcessKind, *, in_touch_for_s: float | None = None) -> HeartbeatReporter:
-        """Return what shows that this process lives."""
+        """Return a reporter of this process's heartbeats."""
         return HeartbeatReporter(
             engine=self.health_engine,
             kind=kind,
@@ -528,7 +534,7 @@ class Parts:
 
     @cached_property
     def log_in(self) -> ConsoleLogin:
-        """Lets operators in."""
+        """Authenticates operators in the console."""
         return ConsoleLogin(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
     @cached_property
@@ -545,7 +551,7 @@ class Parts:
 
     @cached_property
     def groups(self) -> ReadBreakdown:
-        """Tells operators how countries and clients do."""
+        """Reads the breakdown by country and by client."""
         return ReadBreakdown(engine=self.engine, switch=self.switch, guard=GuardMode(self.settings.guard))
 
     def redis_answers(self) -> bool:
@@ -557,7 +563,7 @@ class Parts:
 
     @cached_property
     def pump(self) -> Pump:
-        """Sends what is due."""
+        """Sends due codes."""
         return Pump(
             engine=self.engine,
             vault=self.vault,
@@ -592,12 +598,12 @@ class Parts:
 
     @cached_property
     def rotate_seal(self) -> RotateSeal:
-        """Replaces sealing keys."""
+        """Rotates sealing keys."""
         return RotateSeal(engine=self.engine, vault=self.vault, guesses=self.guess_policy)
 
     @cached_property
     def rotate_hash(self) -> RotateHash:
-        """Replaces the look-up key."""
+        """Rotates the hash key."""
         return RotateHash(
             engine=self.engine,
             vault=self.vault,
@@ -608,22 +614,22 @@ class Parts:
 
     @cached_property
     def purge(self) -> Purge:
-        """Deletes what is too old."""
+        """Deletes rows after the retention period."""
         return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def roll_up(self) -> RollUp:
-        """Adds up what happened."""
+        """Rolls up events into statistics."""
         return RollUp(engine=self.engine)
 
     @cached_property
     def alert_rules(self) -> Mapping[str, AlertRule]:
-        """The rules of alerts, as they are set."""
+        """The configured alert rules."""
         return policies.alert_rules(self.settings)
 
     @cached_property
     def evaluate_alerts(self) -> EvaluateAlerts:
-        """Evaluates the rules of alerts."""
+        """Evaluates the alert rules."""
         every = timedelta(seconds=self.settings.evaluate_alerts_every_s)
         book = AlertStore(
             engine=self.engine,
@@ -642,12 +648,12 @@ class Parts:
 
     @cached_property
     def evaluate_workers(self) -> EvaluateWorkers:
-        """Notices that workers or beat are silent."""
+        """Opens alerts for silent workers or beat."""
         book = AlertStore(
             engine=self.engine,
             watch="workers",
             lock=Lock.EVALUATE_WORKERS,
-            # Every process of the API looks; a silence is counted as often as one of them would.
+            # Every API process evaluates, but counts only as often as one of them would.
             apart=timedelta(seconds=EVERY_S[ProcessKind.API] / 2),
             channels=self.notify_alerts.channels,
         )
@@ -662,12 +668,12 @@ class Parts:
 
     @cached_property
     def alert_outbound(self) -> Outbound:
-        """Posts notices of alerts: the operator's own URL may be in his own network."""
+        """Posts alert notifications. An operator's URL may be on a private network."""
         return Outbound(allow_private=True, timeout_s=ALERT_WEBHOOK_S)
 
     @cached_property
     def notify_alerts(self) -> NotifyAlerts:
-        """Delivers notices of alerts."""
+        """Delivers alert notifications."""
         return NotifyAlerts(
             engine=self.engine,
             vault=self.vault,
@@ -693,39 +699,39 @@ class Parts:
 
     @cached_property
     def alert_desk(self) -> AlertAdmin:
-        """What operators ask of alerts and do about them."""
+        """The operator's view of alerts and actions on them."""
         return AlertAdmin(engine=self.engine, vault=self.vault, rules=self.alert_rules, clock=clock.now)
 
     @cached_property
     def stats(self) -> ReadStatistics:
-        """Tells statistics."""
+        """Reads statistics."""
         return ReadStatistics(engine=self.engine, kept=timedelta(days=self.settings.retention_days))
 
     @cached_property
     def sweep(self) -> Sweep:
-        """Picks up what was dropped."""
+        """Recovers expired leases and missed work."""
         return Sweep(engine=self.engine, wake=self.waker.wake, policy=self.policy)
 
     @cached_property
     def expire(self) -> Expire:
-        """Ends codes nobody typed in time."""
+        """Expires codes that were not entered in time."""
         return Expire(engine=self.engine)
 
     @cached_property
     def outbound(self) -> Outbound:
-        """What posts to clients' receivers."""
+        """Posts webhooks to clients' receivers."""
         return Outbound(
             allow_private=self.settings.webhook_allow_private, timeout_s=self.settings.webhook_timeout_s
         )
 
     @cached_property
     def tell_clients(self) -> WakeWebhooks:
-        """Has clients told what became of their requests."""
+        """Enqueues webhook events for clients."""
         return WakeWebhooks(engine=self.engine, wake=self.webhook_waker.wake)
 
     @cached_property
     def send_webhooks(self) -> SendWebhooks:
-        """Sends webhooks that are due."""
+        """Sends due webhooks."""
         settings = self.settings
         return SendWebhooks(
             engine=self.engine,
@@ -742,7 +748,7 @@ class Parts:
 
     @cached_property
     def webhooks(self) -> Webhooks:
-        """What an operator does about webhooks."""
+        """The operator's actions on webhooks."""
         return Webhooks(
             engine=self.engine, vault=self.vault, outbound=self.outbound, wake=self.webhook_waker.wake
         )

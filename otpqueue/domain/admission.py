@@ -1,4 +1,4 @@
-"""Whether a code is sent: the admission rules, in order, over facts that were gathered before.
+"""The admission rules: decide whether to send a code, from facts that the caller has gathered.
 
 | facts                                            | from                                               |
 |--------------------------------------------------|----------------------------------------------------|
@@ -6,10 +6,14 @@
 | `limit`                                          | Redis, in the one script that also counts the call |
 | `stored`: do-not-send list, wrong codes          | Postgres, in the one call that also stores the row |
 
-First the stop: while it holds every caller gets the same answer, test numbers included. Then what waiting
-does not change, so that nobody is asked to come back for what they will not get. Last what passes by itself,
-and what is counted. SQL decides by `stored` alone whether the row is clean
-(`AdmissionRules.most_wrong_in_a_row` and the windows are its arguments); a test holds it against these rules.
+The order of the rules:
+
+1. The sending stop. It applies to every number, test numbers included.
+2. Rules with a result that does not change with time, so that no caller waits for a retry that must fail.
+3. Rules with a result that changes with time, and counted limits.
+
+SQL accepts or rejects the row by `stored` alone, with `AdmissionRules.most_wrong_in_a_row` and the windows as
+arguments. A test compares it with these rules.
 """
 
 from __future__ import annotations
@@ -51,32 +55,35 @@ REASONS_OF_KNOWN_NUMBERS = frozenset(
         ),
     }
 )
-"""Why only numbers are refused that were used or blocked before. Of all others there is no end."""
+"""Refusal reasons that occur only for numbers which were used or blocked before.
+
+Other reasons occur for any number, so an attacker could fill tables that are keyed by number and reason.
+"""
 
 _CAP_REASONS = {
-    CapScope.ALL: ("daily_cap", "today"),
-    CapScope.CLIENT: ("daily_cap_of_client", "today for this client"),
-    CapScope.COUNTRY: ("daily_cap_of_country", "today to this country"),
+    CapScope.ALL: ("daily_cap", ""),
+    CapScope.CLIENT: ("daily_cap_of_client", " of this client"),
+    CapScope.COUNTRY: ("daily_cap_of_country", " of this country"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFacts:
-    """What Postgres has about a number and an end user's address, for one client."""
+    """What Postgres stores about a number and an end user's address, for one client."""
 
     blocked: bool = False
     """Whether the number is on the do-not-send list."""
     wrong_in_a_row: int = 0
-    """Wrong codes for the number since the last right one."""
+    """Consecutive wrong codes for the number."""
     number_nth: datetime | None = None
-    """When the n-th newest wrong code for the number was checked; None if the window has fewer than n."""
+    """When the n-th newest wrong code for the number was checked. None if the window holds fewer than n."""
     address_nth: datetime | None = None
-    """The same of the address."""
+    """Like `number_nth`, for the address."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionFacts:
-    """Everything that the rules look at."""
+    """The input of the admission rules."""
 
     now: datetime
     client_id: UUID
@@ -84,38 +91,38 @@ class AdmissionFacts:
     number: PhoneNumber
     language: str | None
     is_test: bool
-    """Whether the number is a test number: nothing is sent to it, and only the stop applies."""
+    """Whether the number is a test number. No code is sent to it, and only the sending stop applies."""
     is_resend: bool
-    """Whether the code in hand is sent again: it brings no new guesses."""
+    """Whether this is a resend. A resend brings no additional guesses."""
     stopped: bool
     taken: Mapping[tuple[CapScope, str], int]
-    """How many codes of the day were taken from each cap."""
+    """How many codes of the current day count towards each cap."""
     clients: int = 1
-    """How many clients there are."""
+    """The number of clients."""
     judged: tuple[int, int] = (0, 0)
-    """How many of the client's codes were judged in the window of the share, and how many were wrong."""
+    """Checked codes of the client in the window of the wrong-code share, and how many of them were wrong."""
     stored: StoredFacts = field(default_factory=StoredFacts)
     limit: LimitExceeded | LimitsUnavailable | None = None
-    """Why the limits did not admit the try."""
+    """The rate limit that rejected the request, if any."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionRules:
-    """The deployment's policies."""
+    """The deployment's admission policies."""
 
     numbers: NumberPolicy
     guesses: GuessPolicy
     share_refuses: bool
-    """Whether a client with too large a share of wrong codes is refused."""
+    """Whether a client with too large a share of wrong codes is rejected."""
     caps: Caps
 
     @property
     def most_wrong_in_a_row(self) -> int:
-        """With more wrong codes in a row than this a number is locked."""
+        """A number with more consecutive wrong codes than this is locked."""
         return self.guesses.in_a_row - self.guesses.max_checks
 
     def find_refusal(self, facts: AdmissionFacts) -> OtpqueueError | None:
-        """Return why no code is sent, by the first rule that refuses; None if one is sent."""
+        """Return the error of the first rule that rejects the request, or None if a code may be sent."""
         rules = _RULES_FOR_ALL if facts.is_test else _RULES_FOR_ALL + _RULES
         for rule in rules:
             refusal = rule(self, facts)
@@ -161,8 +168,8 @@ def _too_large_a_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> Ot
         return None
     return TooManyWrongCodes(
         "wrong_codes_share",
-        f"{wrong} of the last {checks} codes of this client were wrong, which looks like guessing; "
-        "new codes are sent again when fewer are.",
+        f"{wrong} of this client's last {checks} checked codes were wrong. "
+        "New codes are sent again once the share falls.",
         retry_after_s=60,
     )
 
@@ -175,13 +182,13 @@ def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError 
         ((CapScope.COUNTRY, country or WORLD), caps.of_country(country)),
     ):
         if cap is not None and facts.taken.get(subject, 0) >= cap:
-            reason, whose = _CAP_REASONS[subject[0]]
-            detail = f"As many codes as may be sent {whose} have been sent; it goes on at midnight UTC."
+            reason, scope = _CAP_REASONS[subject[0]]
+            detail = f"Daily sending cap{scope} reached. Sending resumes at 00:00 UTC."
             if subject[0] is CapScope.CLIENT and caps.is_share(facts.settings, clients=facts.clients):
                 reason = "daily_cap_share"
                 detail = (
                     "This client has sent its share of the codes that all clients may send today. "
-                    "Sending resumes at midnight UTC, or when an operator sets a `daily_cap` for this client."
+                    "Sending resumes at 00:00 UTC, or when an operator sets a `daily_cap` for this client."
                 )
             return DailyCapReached(reason, detail, retry_after_s=seconds_to_midnight(facts.now))
     return None
@@ -210,7 +217,7 @@ def _wrong_codes(which: str, where: str, quota: Quota, nth: datetime, now: datet
     retry_after_s = max(1, math.ceil(left_s))
     return TooManyWrongCodes(
         f"wrong_codes_{which}",
-        f"At most {quota.in_words}: wrong codes {where}. Try again in {retry_after_s} seconds; "
-        "codes that were sent stay good.",
+        f"Too many wrong codes {where}: at most {quota.in_words}. Retry in {retry_after_s} seconds. "
+        "Codes that were already sent remain valid.",
         retry_after_s=retry_after_s,
     )

@@ -36,12 +36,12 @@ class NoticeText:
     """The text of a notification: title, lines and a link to the console."""
 
     id: UUID
-    """The same at every try: a receiver can discard duplicates."""
+    """Identical for all tries, so that a receiver can discard duplicates."""
     title: str
     lines: tuple[str, ...]
     link: str | None
     opened: bool
-    """False for a closing and for a test."""
+    """False for a closed alert and for a test."""
 
     @property
     def text(self) -> str:
@@ -50,13 +50,13 @@ class NoticeText:
 
 
 def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) -> datetime | None:
-    """Return when a failed delivery is retried, None to give it up.
+    """Return when to retry a failed delivery, or None to give up.
 
-    The pause doubles from 10 s to 15 min; `jitter`, from 0 up to 1, spreads it over its upper half.
+    The pause doubles from 10 s to 15 min. `jitter`, from 0 up to 1, spreads it over its upper half.
     """
     if now - created_at >= KEPT_TRYING:
         return None
-    # 2 to the 30th is longer than any ceiling, and no overflow.
+    # 2**30 exceeds every backoff ceiling and does not overflow.
     pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(tries - 1, 30))
     return now + timedelta(seconds=pause_s * (0.5 + jitter / 2))
 
@@ -69,9 +69,9 @@ def compose_notice(
     public_url: str | None,
     had_data: bool = True,
 ) -> NoticeText:
-    """Return the text of a notice of an alert that has opened or closed.
+    """Return the notification text of an alert that has opened or closed.
 
-    `had_data` says whether the last evaluation of a closed alert found anything to measure.
+    `had_data` says whether the last evaluation of a closed alert had data.
     """
     opened = transition is AlertTransition.OPENED
     rule = rule_of(alert)
@@ -99,7 +99,7 @@ def compose_test_notice(notice_id: UUID, *, by: str, at: datetime) -> NoticeText
 
 
 def rule_of(alert: Alert) -> AlertRule:
-    """Return the rule of an alert; a placeholder if this version does not know it."""
+    """Return the rule of an alert, or a placeholder if this version does not know it."""
     name = alert.rule
     unknown = AlertRule(
         name=name, title=name, bad=ThresholdSide.FROM, unit=AlertUnit.COUNT, threshold=0, window_s=0
@@ -114,7 +114,7 @@ def measured(value: float, sample: int, alert: Alert, rule: AlertRule) -> str:
 
 
 def _opened(alert: Alert, rule: AlertRule) -> list[str]:
-    # Not the value of the last evaluation: the figures would contradict it.
+    # Not the value of the last evaluation, which would contradict the figures.
     opening = alert.opening
     if opening is None:
         lines = [f"{measured(alert.value, alert.sample, alert, rule)}."]
@@ -146,12 +146,12 @@ def _at(moment: datetime) -> str:
 
 
 def slack(notice: NoticeText) -> dict[str, Any]:
-    """Return a notification in the format of Slack's incoming webhooks, which others accept too."""
+    """Return a notification in the format of Slack's incoming webhooks, which other services also accept."""
     lines = _escaped("\n".join(notice.lines))[:_LONGEST]
     link = f"\n<{notice.link}|Open it>" if notice.link else ""
     title = _escaped(notice.title)
     return {
-        # For phones, and receivers without blocks.
+        # For phones, and for receivers without blocks.
         "text": f"{title}\n{lines}{link}",
         "blocks": [
             {"type": "header", "text": {"type": "plain_text", "text": notice.title[:150]}},
@@ -161,5 +161,6 @@ def slack(notice: NoticeText) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    # The three characters that Slack needs escaped: a client's name must not become a link or a mention.
+    # Slack requires these three characters to be escaped. A client's name must not become a link or a
+    # mention.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

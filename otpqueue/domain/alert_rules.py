@@ -1,7 +1,7 @@
-"""The rules: what is watched, from when on it is bad, and what each makes of the figures it looks at.
+"""The alert rules: default thresholds, and how each computes its value.
 
-Most look at the roll-ups: which counts of a window, grouped by what, and against which habit stands in a
-`RuleQuery`. The others look at something of their own, which `store/alerts/facts.py` reads.
+A `RuleQuery` describes a rule that evaluates the roll-ups: its metrics, grouping and baseline. The other rules
+query their own tables, in `store/alerts/facts.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from otpqueue.domain.stats import RECENT_WINDOW, Dimension, ExpiredStage, Metric
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 LONGEST_S = 7 * DAY
 HABIT_DAYS = 7
-"""How far back a habit is learnt."""
+"""How many past days the baseline covers."""
 
 _DAYS_KNOWN = 3
 _HABIT_TIMES = 3
-"""So many times what a window must have, the days before must have to be a habit."""
+"""The baseline must have at least this many times the minimum sample."""
 
 REFUSED_BY_CONFIGURATION = ("401", "403", "404")
-"""HTTP statuses by which the provider says that our key, application or template is wrong.
+"""HTTP statuses with which the provider rejects our key, application or template.
 
-A 404 that concerns one send alone (a number, a code that is resent) is counted as `404_one`.
+A 404 that concerns only one send (its number, or a code to resend) is counted as `404_one`.
 """
 
 _RULES = (
@@ -218,16 +218,16 @@ RULES: Mapping[str, AlertRule] = {rule.name: rule for rule in _RULES}
 
 
 class Baseline(StrEnum):
-    """What a window is held against."""
+    """The baseline that a window is compared with."""
 
     SAME_HOURS = "same_hours"
-    """The same time of each of the past days."""
+    """The same time of day on each of the past days."""
     PAST_DAYS = "past_days"
-    """All of the past days before the window."""
+    """All past days before the window."""
 
 
 class ExampleQuery(StrEnum):
-    """Which requests show what a rule is about."""
+    """Which requests to show as examples of an alert."""
 
     UNSENT = "unsent"
     """Ended before a code was sent."""
@@ -236,7 +236,7 @@ class ExampleQuery(StrEnum):
     SERVER_ERROR = "server_error"
     """Had an attempt that the provider answered with a server error."""
     MISCONFIGURED = "misconfigured"
-    """Had an attempt that was refused for our configuration."""
+    """Had an attempt that the provider rejected because of our configuration."""
     UNDELIVERED = "undelivered"
     UNUSED = "unused"
     """A code was sent and not verified."""
@@ -251,24 +251,24 @@ class RuleValue:
     sample: int
     figures: Mapping[str, float | int | str]
     reasons: Mapping[str, int] = field(default_factory=dict)
-    """The causes of what is bad; they add up to a count in `figures`."""
+    """Counts by cause. They add up to a count in `figures`."""
 
 
 Reckon = Callable[[MetricTally, Sequence[MetricTally], AlertRule], RuleValue]
-"""Takes the counts of a window and of its habit."""
+"""Computes a rule's value from the counts of its window and of its baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleQuery:
-    """Which counts a rule looks at, and what it makes of them."""
+    """How a rule computes its value from the roll-ups."""
 
     metrics: frozenset[Metric]
     reckon: Reckon
     chart: Callable[[MetricTally], tuple[float | None, int]]
-    """Value and sample of one step of the window, for a chart."""
+    """The value and the sample of one time step, for a chart."""
     chart_unit: AlertUnit
     by: Dimension | None = None
-    """What each alert is about; without it there is one for all."""
+    """One alert per value of this dimension. None: one alert in total."""
     habit: Baseline | None = None
     examples: ExampleQuery = ExampleQuery.NEWEST
 
@@ -412,9 +412,9 @@ def _conversion(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule
 
 
 def _cost_each(tally: MetricTally) -> float | None:
-    """Return what a verified request cost. Without any, all that was spent is what the first would cost.
+    """Return the cost of a verified request. Without any, return the total cost, the least that one can cost.
 
-    An account pays in one currency; if there were two, their sum would be compared with the same sum.
+    An account pays in one currency. If there were two, both sums would mix them in the same way.
     """
     spent = float(sum(tally.totals(Metric.COST).values()))
     return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
@@ -520,13 +520,13 @@ WATCHES: Mapping[str, RuleQuery] = {
         examples=ExampleQuery.UNUSED,
     ),
 }
-"""The rules that look at roll-ups, by name."""
+"""The rules that evaluate roll-ups, by name."""
 
 
 def from_counts(
     rule: AlertRule, watch: RuleQuery, windows: Mapping[str, tuple[MetricTally, Sequence[MetricTally]]]
 ) -> list[SubjectMeasure]:
-    """Return what a rule finds in the counts of its window and of its habit, by subject."""
+    """Return a rule's measurements by subject, from the counts of its window and of its baseline."""
     return [_from_counts(rule, watch, subject, *counts) for subject, counts in windows.items()]
 
 
@@ -544,22 +544,22 @@ def _from_counts(
 
 
 OF_NUMBERS = frozenset({"number_requests", "number_wrong_codes"})
-"""The rules whose subjects are numbers, each known by its tag alone: it is masked where it is shown."""
+"""The rules with numbers as subjects. A subject is the number's tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberCounts:
-    """What was counted of one number."""
+    """The counts of one number."""
 
     number_hash: bytes = field(repr=False)
     figures: Mapping[str, float | int | str]
     count: int
     reasons: Mapping[str, int] = field(default_factory=dict)
-    """Why tries were refused."""
+    """Counts of refused requests by reason."""
 
 
 def from_numbers(counted: Sequence[NumberCounts]) -> list[SubjectMeasure]:
-    """Return what a rule about single numbers finds."""
+    """Return the measurements of a rule about single numbers."""
     return [
         SubjectMeasure(
             subject=tag_of(one.number_hash),
@@ -577,7 +577,7 @@ OTHER_REASONS = "others"
 
 
 def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
-    """Return the `most` most frequent reasons and the sum of all others: the total stays the same."""
+    """Return the `most` most frequent reasons and the sum of all others. The total does not change."""
     positive = [(reason, n) for reason, n in reasons.items() if n > 0]
     counted = sorted(positive, key=lambda one: (-one[1], one[0]))
     shown = dict(counted[:most])
@@ -589,10 +589,10 @@ def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
 def as_set(
     given: Mapping[str, Mapping[str, Any]], *, wrong_share: WrongShare | None = None
 ) -> dict[str, AlertRule]:
-    """Return all rules with what is given for some of them, by name.
+    """Return all rules by name, with the overrides in `given` applied.
 
-    A client's ceiling of wrong codes is set elsewhere, too; what is given here wins. Raises ValueError that
-    tells what cannot be.
+    `wrong_share` sets the thresholds of `client_wrong_codes`; `given` has priority over it. Raises ValueError
+    for an unknown rule or an invalid value.
     """
     rules = dict(RULES)
     if wrong_share is not None:
@@ -612,16 +612,16 @@ def as_set(
 def _changed(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
     window_s = changes.get("window_s", rule.window_s)
     if not rule.window_s and window_s:
-        raise ValueError(f"{rule.name} looks at the moment: it has no window_s")
+        raise ValueError(f"{rule.name} evaluates the current moment and has no window_s")
     if rule.window_s and not (MINUTE <= window_s <= LONGEST_S):
         raise ValueError(f"{rule.name}: window_s must be {MINUTE} to {LONGEST_S}")
-    # Roll-ups of minutes serve windows of up to six hours, those of hours longer ones.
+    # Minute roll-ups serve windows of up to six hours, hourly roll-ups longer ones.
     step = MINUTE if window_s <= 6 * HOUR else HOUR
     if window_s % step:
         raise ValueError(f"{rule.name}: window_s must be whole {'minutes' if step == MINUTE else 'hours'}")
     threshold = changes.get("threshold", rule.threshold)
     if rule.unit is AlertUnit.SHARE and not 0 <= threshold <= 1:
-        raise ValueError(f"{rule.name}: threshold is a share, 0 to 1")
+        raise ValueError(f"{rule.name}: threshold must be a share, 0 to 1")
     if rule.bad is ThresholdSide.AWAY and threshold <= 1:
         raise ValueError(f"{rule.name}: threshold must be over 1")
     if threshold < 0 or (rule.unit is AlertUnit.TIMES and not threshold):
@@ -630,6 +630,6 @@ def _changed(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
 
 
 def _whole_minutes(seconds: int) -> int:
-    """Return the window in steps of the roll-ups, not shorter."""
+    """Return the window rounded up to whole steps of the roll-ups."""
     step = MINUTE if seconds <= 6 * HOUR else HOUR
     return -(-seconds // step) * step

@@ -1,8 +1,8 @@
-"""Alerts: what a rule says of one measure, and when an alert opens and closes.
+"""Alert rules and the life cycle of an alert.
 
-A rule is data: what is too much or too little, over which time, and from how many on anything is concluded.
-An alert opens after so many bad evaluations in a row and closes after so many good ones, so that a figure
-that hovers about its threshold does not wake anybody twice. What the rules are stands in `alert_rules`.
+A rule is data: a threshold, a window and a minimum sample. An alert opens after some consecutive bad
+evaluations and closes after some consecutive good ones, so that a value near its threshold does not notify
+repeatedly. `alert_rules` defines the rules.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Any
 from uuid import UUID
 
 ALL = "all"
-"""The subject of a rule that looks at everything at once."""
+"""The subject of a rule without a dimension."""
 
 MOST_OPEN = 20
-"""Alerts of one rule that are open at a time: an attack on a thousand numbers is one attack."""
+"""The maximum number of open alerts per rule. An attack on a thousand numbers is one attack."""
 
 
 class AlertState(StrEnum):
-    """How an alert stands."""
+    """The state of an alert."""
 
     OPEN = "open"
     CLOSED = "closed"
 
 
 class AlertTransition(StrEnum):
-    """What a notice tells of."""
+    """The transition that a notification reports."""
 
     OPENED = "opened"
     CLOSED = "closed"
 
 
 class NotificationChannel(StrEnum):
-    """How a notice travels."""
+    """A notification channel."""
 
     LOG = "log"
     WEBHOOK = "webhook"
@@ -46,28 +46,28 @@ class NotificationChannel(StrEnum):
 
 
 class ThresholdSide(StrEnum):
-    """On which side of its threshold a value is bad."""
+    """The side of the threshold on which a value is bad."""
 
     BELOW = "below"
     ABOVE = "above"
     FROM = "from"
-    """At the threshold, or above it."""
+    """At or above the threshold."""
     AWAY = "away"
-    """More than that many times as much as usual, or as little."""
+    """More than that many times the usual value, or less than that fraction of it."""
 
 
 class AlertUnit(StrEnum):
-    """What a value and its threshold are counted in."""
+    """The unit of a value and its threshold."""
 
     SHARE = "share"
     COUNT = "count"
     SECONDS = "seconds"
     TIMES = "times"
-    """So many times as much as usual."""
+    """A multiple of the usual value."""
 
 
 class RuleVerdict(StrEnum):
-    """What a rule says of one measure."""
+    """The result of comparing one measurement with its rule."""
 
     GOOD = "good"
     BAD = "bad"
@@ -77,50 +77,50 @@ class RuleVerdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AlertRule:
-    """When to alert. Everything in it but its name and the kind of its value can be set."""
+    """When to alert. Everything except the name and the unit can be configured."""
 
     name: str
     title: str
-    """What is the matter when it is open, in a few words."""
+    """What is wrong while an alert of the rule is open, in a few words."""
     bad: ThresholdSide
     unit: AlertUnit
     threshold: float
     window_s: int
-    """How far back it looks."""
+    """The length of the evaluated window, 0 for the current moment."""
     min_sample: int = 0
-    """With fewer in the window no alert opens. One that is open needs none: it closes when all is quiet."""
+    """No alert opens with a smaller sample. An open alert needs no minimum: it closes when traffic ends."""
     opens_after: int = 1
-    """Bad evaluations in a row."""
+    """Consecutive bad evaluations."""
     closes_after: int = 3
-    """Good evaluations in a row."""
+    """Consecutive good evaluations."""
     off: bool = False
 
     @property
     def window(self) -> timedelta:
-        """How far back it looks."""
+        """The length of the evaluated window."""
         return timedelta(seconds=self.window_s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectMeasure:
-    """What was found of one subject."""
+    """A measurement of one subject."""
 
     subject: str
     value: float | None
-    """None where there is nothing to judge by."""
+    """None if there is no data."""
     sample: int
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
-    """The counts and sums that the value was made of."""
+    """The counts and sums behind the value."""
     reasons: Mapping[str, int] = field(default_factory=dict)
-    """How many of what is bad had which cause, from the same counts as `figures`."""
+    """Counts of the bad events by cause, from the same counts as `figures`."""
     series: Mapping[str, Any] | None = None
-    """The window step by step, for a chart; of the same snapshot as `figures`."""
+    """The window step by step, for a chart, from the same snapshot as `figures`."""
     number_hash: bytes | None = field(default=None, repr=False)
-    """Set where the subject is a number."""
+    """Set if the subject is a number."""
 
     @property
     def key(self) -> str:
-        """What tells this subject from others of its rule."""
+        """Identifies the subject among those of its rule."""
         return self.subject if self.number_hash is None else self.number_hash.hex()
 
 
@@ -136,9 +136,9 @@ def breaks(rule: AlertRule, value: float) -> bool:
 
 
 def judge(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVerdict:
-    """Return what the rule says of a measure.
+    """Return the result of comparing a measurement with its rule.
 
-    Few are enough to keep an alert open, or the last ones to fail before everybody gave up would close it.
+    An open alert needs no minimum sample. Otherwise it would close when callers give up and traffic ends.
     """
     if measure.value is None:
         return RuleVerdict.GOOD if is_open else RuleVerdict.TOO_FEW
@@ -149,16 +149,16 @@ def judge(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVer
 
 @dataclass(frozen=True)
 class TransitionProgress:
-    """How far a subject is from the next transition."""
+    """The progress of a subject towards its next transition."""
 
     is_open: bool = False
     count: int = 0
-    """Bad evaluations in a row, or good ones while open."""
+    """Consecutive bad evaluations, or good ones while open."""
 
     def after(
         self, verdict: RuleVerdict, rule: AlertRule
     ) -> tuple[TransitionProgress, AlertTransition | None]:
-        """Return the run after one more evaluation, and the transition that it brought."""
+        """Return the progress after one more evaluation, and the transition that it caused."""
         if verdict is not (RuleVerdict.GOOD if self.is_open else RuleVerdict.BAD):
             return replace(self, count=0), None
         count = self.count + 1
@@ -170,15 +170,15 @@ class TransitionProgress:
 
 
 def worst_first(rule: AlertRule, measures: Iterable[SubjectMeasure]) -> list[SubjectMeasure]:
-    """Return measures in the order in which they deserve an alert."""
+    """Return measurements in the order in which they should open alerts."""
     sign = 1 if rule.bad is ThresholdSide.BELOW else -1
     return sorted(measures, key=lambda one: (one.value is None, sign * (one.value or 0), one.subject))
 
 
 def tag_of(number_hash: bytes) -> str:
-    """Return a short name of a number that stays the same, tells nothing of it and looks like no code.
+    """Return a stable short name of a number.
 
-    It is the same as long as the key of the look-up hashes is.
+    It does not reveal the number and does not look like a code. It changes when the hash key is rotated.
     """
     digest = hashlib.sha256(b"alert tag\0" + number_hash).digest()
     return "#" + "".join(_CONSONANTS[byte % len(_CONSONANTS)] for byte in digest[:6])
@@ -191,29 +191,29 @@ _NAMES_NUMBER = re.compile(rf"\*{{2,}}[0-9]{{2}}(?![0-9])|{_TAG}(?![a-z])")
 
 
 def shown_number(tag: str, masked: str | None) -> str:
-    """Return how people are shown a number: masked, where a request tells its last digits, with its tag."""
+    """Return how a number is displayed: its tag, after the masked number if that is known."""
     return tag if masked is None else f"{masked} {tag}"
 
 
 def tag_in(subject: str) -> str | None:
-    """Return the tag of a subject that names a number, whether or not it stands alone; None for any other."""
+    """Return the tag of a subject that is a number, with or without the masked number, or None."""
     found = _NUMBER_SUBJECT.fullmatch(subject)
     return found[1] if found else None
 
 
 def names_number(text: str) -> bool:
-    """Return whether a text holds the tag of a number, or one masked."""
+    """Return whether a text contains the tag of a number or a masked number."""
     return _NAMES_NUMBER.search(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """An alert as people are shown it."""
+    """An alert."""
 
     id: UUID
     rule: str
     subject: str | None
-    """None once it was about a number that has been erased."""
+    """None for a number that has been erased."""
     state: AlertState
     value: float
     threshold: float
@@ -229,7 +229,10 @@ class Alert:
 
     @property
     def opening(self) -> Opening | None:
-        """What was measured when it opened; None if a former version opened it, which did not store that."""
+        """The measurement that opened the alert.
+
+        None for alerts of earlier versions, which did not store it.
+        """
         value, sample = self.evidence.get("value"), self.evidence.get("sample")
         if value is None or sample is None:
             return None
@@ -238,7 +241,7 @@ class Alert:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What was measured when an alert opened, with the figures and reasons of its evidence."""
+    """The measurement that opened an alert, with the figures and reasons in its evidence."""
 
     value: float
     sample: int
@@ -248,7 +251,7 @@ ERASED = "(an erased number)"
 
 
 def in_unit(value: float, unit: AlertUnit) -> str:
-    """Return a value as people read it."""
+    """Return a value with its unit, as displayed."""
     if unit is AlertUnit.SHARE:
         # 99.96 % is not 100 %.
         return (
@@ -266,7 +269,7 @@ def in_unit(value: float, unit: AlertUnit) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a stretch of time as people read it: 45 s, 15 min, 2 h, 3 d."""
+    """Return a duration as displayed: 45 s, 15 min, 2 h, 3 d."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -282,5 +285,5 @@ _WORDS = {
 
 
 def bound(rule: AlertRule, threshold: float) -> str:
-    """Return what is bad, in words: `under 95.0 %`."""
+    """Return the bad range as displayed: `under 95.0 %`."""
     return f"{_WORDS[rule.bad]} {in_unit(threshold, rule.unit)}"

@@ -1,4 +1,4 @@
-"""Daily caps: how many codes may be sent on one day (UTC), in all, per client and per country."""
+"""Daily sending caps: codes per day (UTC), in total, per client and per country."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.phone import WORLD
 
 OTHERS = "*"
-"""In a table by country: each country that is not named."""
+"""The key of a table by country for every country that has no entry."""
 
 
 class CapScope(StrEnum):
-    """What a cap, or a stop, holds for."""
+    """What a cap or a sending stop applies to."""
 
     ALL = "all"
     CLIENT = "client"
@@ -25,14 +25,14 @@ class CapScope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """How many codes may be sent a day; None is no cap."""
+    """The daily caps. None means no cap."""
 
     overall: int | None = None
     per_client: int | None = None
     client_share: float | None = None
     """What part of `overall` a client without another cap may use once there are several clients, 0 to 1."""
     by_country: Mapping[str, int] = field(default_factory=dict)
-    """By ISO 3166 alpha-2; `001` is numbers of no one country, `*` each country that is not named."""
+    """By ISO 3166 alpha-2. `001` is for numbers without a country, `*` for countries without an entry."""
 
     @property
     def by_share(self) -> int | None:
@@ -56,16 +56,16 @@ class Caps:
         return others == (None, None) and self.of_client(settings, clients=clients) is not None
 
     def of_country(self, country: str | None) -> int | None:
-        """Return the cap of a country, None being numbers of no one country."""
+        """Return the cap of a country. `country` is None for numbers without a country."""
         return self.by_country.get(country or WORLD, self.by_country.get(OTHERS))
 
 
 def day_of(moment: datetime) -> date:
-    """Return the day that a send at this moment counts for."""
+    """Return the day (UTC) in which the caps count a send at this moment."""
     return moment.astimezone(UTC).date()
 
 
 def seconds_to_midnight(now: datetime) -> int:
-    """Return in how many whole seconds the next day (UTC) has begun."""
+    """Return the seconds until the next day (UTC) begins, rounded up."""
     midnight = datetime.combine(day_of(now) + timedelta(days=1), time(), tzinfo=UTC)
     return math.ceil((midnight - now).total_seconds())

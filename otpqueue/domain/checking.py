@@ -1,4 +1,4 @@
-"""The provider's judgement of one code, as a value."""
+"""The result of checking one code at the provider."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from typing import Protocol
 from otpqueue.domain.typed import LONGEST, in_ascii
 
 CODE_LENGTH = 6
-"""Digits of a code: NIST SP 800-63B asks for at least six decimal digits."""
+"""Digits of a code. NIST SP 800-63B requires at least six decimal digits."""
 
 _CODE = re.compile(r"[0-9](?:[ -]*[0-9]){5}")
 
 
 class CheckVerdict(StrEnum):
-    """What the provider said of a code."""
+    """The provider's verdict on a code."""
 
     CORRECT = "correct"
     WRONG = "wrong"
     EXPIRED = "expired"
-    """Its lifetime at the provider is over, or the provider does not know it any more."""
+    """The code has expired at the provider, or the provider no longer has it."""
     EXHAUSTED = "exhausted"
-    """The provider takes no more checks of it."""
+    """The provider accepts no more checks of this code."""
     UNJUDGED = "unjudged"
-    """The provider did not look at it, so no guess was spent."""
+    """The provider did not check the code, so the guess does not count."""
     UNKNOWN = "unknown"
-    """Nobody knows whether the provider looked at it; the guess counts as spent."""
+    """It is unknown whether the provider checked the code. The guess counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The provider's answer. `code` is its word, or ours in lower case where it said none."""
+    """The provider's answer.
+
+    `code` is the provider's identifier, or one of ours in lower case if it sent none.
+    """
 
     verdict: CheckVerdict
     code: str
@@ -40,16 +43,19 @@ class Judgement:
 
 
 class Checker(Protocol):
-    """A provider that judges codes. It never raises for what a provider or a network can do."""
+    """A provider that checks codes.
+
+    It returns provider and network failures as values and never raises for them.
+    """
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
-        """Ask whether `code` is the one that was sent as `pin_id`."""
+        """Check whether `code` is the one that the provider sent as `pin_id`."""
 
 
 def read_code(text: str) -> str | None:
-    """Return the six ASCII digits of a code as a person typed it, None for anything else.
+    """Return the six ASCII digits of a typed code, or None if the text is not a code.
 
-    Blanks and hyphens between the digits are ignored, and digits of every script are read: `123 456`.
+    Spaces and hyphens between the digits are ignored. Digits of every script are accepted.
     """
     if len(text) > LONGEST:
         return None

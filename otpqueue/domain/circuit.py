@@ -1,7 +1,10 @@
-"""The circuit breaker: after failures in a row nobody sends for a growing pause, then one request probes.
+"""The state machine of the circuit breaker.
 
-A value that says what follows from what was seen; where it is kept, and for whom, is not decided here. Times
-are seconds on any clock that all its users share.
+After consecutive failures the circuit opens and no request is claimed for a pause, which doubles with each
+failed probe. After the pause one request probes the provider.
+
+The module only computes the next state. `otpqueue.circuit` stores it. Times are seconds on a clock that all
+users of the circuit share.
 """
 
 from __future__ import annotations
@@ -14,31 +17,31 @@ from otpqueue.domain.sending import Outcome, RefusalCause
 
 
 class CircuitSignal(StrEnum):
-    """What an attempt says of the provider as a whole."""
+    """What an attempt shows about the provider as a whole."""
 
     ALIVE = "alive"
-    """It answered, if only to refuse one number."""
+    """The provider answered, even if it rejected one number."""
     FAILED = "failed"
-    """No connection, no answer, or an answer that says that it is not well."""
+    """No connection, no answer, or an answer that reports a failure of the provider."""
     MISCONFIGURED = "misconfigured"
-    """It will refuse everybody until an operator fixes our configuration."""
+    """The provider rejects every send until an operator fixes our configuration."""
     SUSPECTED = "suspected"
-    """It may refuse everybody, or this one send alone: nothing in its answer says which."""
+    """The provider may reject every send or only this one. Its answer does not say which."""
     NONE = "none"
-    """It was not asked."""
+    """The provider was not called."""
 
 
 class ClaimPermit(StrEnum):
-    """What may be claimed now."""
+    """What a worker may claim now."""
 
     ALL = "all"
     PROBE = "probe"
-    """One request, whose outcome is to be noted as the probe's."""
+    """One request. The worker must report its outcome as the probe's."""
     NOTHING = "nothing"
 
 
 class CircuitState(StrEnum):
-    """What the circuit is, in the pattern's own words."""
+    """The states of the circuit breaker pattern."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -47,44 +50,47 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitPolicy:
-    """When the circuit opens, and for how long. Times in seconds."""
+    """When the circuit opens, and for how long. Times are in seconds."""
 
     failures: int
-    """So many failures in a row open it."""
+    """How many consecutive failures open the circuit."""
     pause_s: float
-    """The first pause; it doubles with every probe that fails."""
+    """The first pause. It doubles with each failed probe."""
     pause_max_s: float
     probe_s: float
-    """A probe that has said nothing for so long is lost, and another may be made."""
+    """How long a probe may take. After that it counts as lost, and another one may start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Circuit:
-    """The circuit at one moment; a new one is closed."""
+    """The circuit at one moment. A new one is closed."""
 
     failures: int = 0
-    """Failures in a row while closed."""
+    """Consecutive failures while closed."""
     pauses: int = 0
-    """Pauses in a row without a sign of life."""
+    """Consecutive pauses without an answer from the provider."""
     probe_at: float | None = None
-    """When the pause ends; None while closed."""
+    """When the pause ends. None while closed."""
     probe_until: float | None = None
-    """Until when the probe under way may take."""
+    """When the running probe times out."""
 
     def state(self, now: float) -> CircuitState:
-        """Return what the circuit is at `now`."""
+        """Return the state of the circuit at `now`."""
         if self.probe_at is None:
             return CircuitState.CLOSED
         return CircuitState.OPEN if now < self.probe_at else CircuitState.HALF_OPEN
 
     def pause_left_s(self, now: float) -> float:
-        """Return for how long nothing can be claimed, 0 if something may be."""
+        """Return the seconds until requests may be claimed again, 0 if they may be claimed now."""
         if self.probe_at is None:
             return 0.0
         return max(self.probe_at - now, (self.probe_until or now) - now, 0.0)
 
     def take(self, now: float, policy: CircuitPolicy) -> tuple[Circuit, ClaimPermit]:
-        """Return what may be claimed at `now`, and the circuit after that: there is one probe at a time."""
+        """Return what may be claimed at `now`, and the circuit after that claim.
+
+        Only one probe runs at a time.
+        """
         if self.probe_at is None:
             return self, ClaimPermit.ALL
         if self.pause_left_s(now) > 0:
@@ -94,10 +100,10 @@ class Circuit:
     def noted(
         self, signs: Iterable[tuple[CircuitSignal, bool]], now: float, policy: CircuitPolicy
     ) -> Circuit:
-        """Return the circuit after some attempts, each given as its sign and whether it was the probe.
+        """Return the circuit after some attempts, each given as its signal and whether it was the probe.
 
-        Any sign of life closes it. While it is open only the probe's failure counts: those of attempts that
-        began before it opened tell nothing new.
+        An `ALIVE` signal closes the circuit. While the circuit is open, only the probe's failure counts,
+        because the other attempts began before it opened.
         """
         circuit = self
         for sign, probe in signs:
@@ -117,12 +123,12 @@ class Circuit:
         return replace(self, failures=failures)
 
     def _opened(self, now: float, policy: CircuitPolicy) -> Circuit:
-        # 2 to the 30th is longer than any ceiling, and no overflow.
+        # 2**30 exceeds every backoff ceiling and does not overflow.
         pause = min(policy.pause_max_s, policy.pause_s * 2.0 ** min(self.pauses, 30))
         return Circuit(pauses=self.pauses + 1, probe_at=now + pause)
 
     def shifted(self, by: float) -> Circuit:
-        """Return the same circuit on a clock that shows `by` seconds more."""
+        """Return the same circuit on a clock that is `by` seconds ahead."""
         return replace(
             self,
             probe_at=None if self.probe_at is None else self.probe_at + by,
@@ -131,10 +137,11 @@ class Circuit:
 
 
 def sign_of(outcome: Outcome, *, is_retry: bool = False) -> CircuitSignal:
-    """Return what an outcome says of the provider: a refusal of one number (any 4xx) is a sign of life.
+    """Return what an outcome shows about the provider.
 
-    A refusal that may concern everybody counts once per request, not again when that request `is_retry`.
-    Not if somebody else refused in its place. A refused template or number says nothing against other sends.
+    A rejection of one number (any 4xx) means that the provider is alive. A rejection that may affect every
+    send counts once per request, so not again if `is_retry`. A rejection by a proxy on the way is not a
+    signal from the provider. A rejected template or number says nothing about other sends.
     """
     if not outcome.asked:
         return CircuitSignal.NONE

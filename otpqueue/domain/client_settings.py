@@ -1,7 +1,7 @@
-"""What may be set for one client beside the deployment's settings.
+"""Settings of one client that override the deployment's.
 
-Stored as JSON, `{"limits": {"number_15m": "5/15m"}}`, and named by paths, `limits.number_15m`. What a newer
-version has stored is kept, and passed over.
+They are stored as JSON, `{"limits": {"number_15m": "5/15m"}}`, and addressed by paths, `limits.number_15m`.
+Settings that a newer version stored are kept and ignored.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?")
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """One client's own settings. What is not set is as the deployment has it."""
+    """One client's settings. The deployment's value applies to each one that is not set."""
 
     limits: Quotas = field(default_factory=dict)
-    """Quotas that take the place of the deployment's."""
+    """Quotas that replace the deployment's."""
     daily_cap: int | None = None
-    """How many codes may be sent for it on one day (UTC)."""
+    """How many codes may be sent for the client per day (UTC)."""
     countries_allowed: tuple[str, ...] | None = None
-    """Instead of the deployment's; ISO 3166 alpha-2, or `001` for numbers of no one country."""
+    """Replaces the deployment's list. ISO 3166 alpha-2, or `001` for numbers without a country."""
     countries_blocked: tuple[str, ...] | None = None
-    """Beside the deployment's, which nothing here can lift."""
+    """Extends the deployment's list. A client's settings cannot unblock a country."""
     languages: tuple[str, ...] | None = None
-    """The only ones that may be asked for, e.g. `de`, which stands for `de-AT` too."""
+    """The languages that the client may request. `de` includes `de-AT`."""
 
     @classmethod
     def from_stored(cls, stored: Stored | Any) -> ClientSettings:
-        """Return the settings that `stored` says; what this version cannot read counts as not set."""
+        """Return the settings in `stored`. Settings that this version cannot parse count as not set."""
         understood: dict[str, Any] = {
             path: PATHS[path](value) for path, value in flat(stored).items() if not _problem(path, value)
         }
@@ -72,7 +72,7 @@ def _words(value: str | list[str]) -> list[str]:
 def _countries(value: str | list[str]) -> list[str]:
     countries = [word.upper() for word in _words(value)]
     if unknown := sorted(set(countries) - COUNTRIES):
-        raise ValueError(f"must be countries, ISO 3166 alpha-2, like `GB,US`; {', '.join(unknown)} is none")
+        raise ValueError(f"must be countries, ISO 3166 alpha-2, like `GB,US`; not {', '.join(unknown)}")
     return countries
 
 
@@ -90,11 +90,11 @@ PATHS: Mapping[str, Callable[[Any], Any]] = {
     "countries_blocked": _countries,
     "languages": _languages,
 }
-"""What can be set, each with what reads its text into JSON, and raises ValueError for one it cannot take."""
+"""Parsers by path. Each converts text to a JSON value, and raises ValueError if the text is invalid."""
 
 
 def flat(stored: Stored | Any) -> dict[str, Any]:
-    """Return stored settings by their paths; what is no JSON object as one of the path `settings`."""
+    """Return stored settings by path. A value that is not a JSON object has the path `settings`."""
     if not isinstance(stored, Mapping):
         return {"settings": stored}
     found: dict[str, Any] = {}
@@ -107,10 +107,9 @@ def flat(stored: Stored | Any) -> dict[str, Any]:
 
 
 def with_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
-    """Return stored settings with one more, or another, at `path`.
+    """Return stored settings with the one at `path` added or replaced.
 
-    Raises InvalidRequest for a path that is none, a text that it does not take, and stored settings that it
-    cannot be added to.
+    Raises InvalidRequest for an unknown path, an invalid value, or stored settings that are not an object.
     """
     if problem := _problem(path, text):
         raise InvalidRequest([FieldError(path, problem)])
@@ -126,7 +125,7 @@ def with_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
 def without_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
     """Return stored settings without the one at `path`.
 
-    Raises InvalidRequest when it is not set.
+    Raises InvalidRequest if it is not set.
     """
     if path not in flat(stored):
         raise InvalidRequest([FieldError(path, "is not set")])
@@ -141,13 +140,13 @@ def without_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
 
 
 def not_understood(stored: Stored | Any) -> list[str]:
-    """Return the paths of stored settings that this version cannot read, and so does not heed."""
+    """Return the paths of stored settings that this version cannot parse and therefore ignores."""
     return [path for path, value in flat(stored).items() if _problem(path, value)]
 
 
 def _problem(path: str, value: Any) -> str | None:
     if path not in PATHS:
-        return f"is not a setting; there are {', '.join(PATHS)}"
+        return f"is not a setting; the settings are {', '.join(PATHS)}"
     try:
         PATHS[path](value)
     except ValueError as error:

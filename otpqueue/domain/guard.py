@@ -1,16 +1,16 @@
-"""The pumping guard: whether one more code that nobody may type is still within bounds.
+"""The pumping guard: limits sends that are not verified.
 
-Artificially inflated traffic sends codes to ranges of numbers that earn their owner money, and nobody types
-them. What tells it from people is that people verify. So sends that are not verified are held against
-budgets, each `floor + share * verified`:
+Traffic pumping (artificially inflated traffic, AIT) sends codes to number ranges that earn their owner
+money per message. No person enters these codes. The guard therefore counts sends that are not verified
+against budgets of `floor + share * verified`:
 
-- a number that was verified in the last 14 days is sent to;
-- a *block* (10 000 numbers) in which somebody verified in the last 14 days is *known* and has a budget a day;
-- any other block is *new*: it gets one chance a day, and all chances together are bounded per hour and day,
-  in its country, over all countries, and for the address that asks. A chance that is verified is given back
-  and makes the block known.
+- A number that was verified in the last 14 days is always sent to.
+- A *block* (10 000 numbers) with a verification in the last 14 days is *known*. It has a daily budget.
+- Any other block is *new*. It gets one chance a day. All chances together have budgets per hour and per day,
+  in their country and over all countries, and a budget per requesting address. A verified chance is given
+  back and makes its block known.
 
-Only verified sends raise a budget, so nobody teaches the guard anything by being patient.
+Only verified sends raise a budget, so an attacker cannot raise one by waiting.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 LEARNT_DAYS = 14
-"""How far back verified sends make a block known and a budget large."""
+"""How many days a verified send makes its block known and raises budgets."""
 
 BLOCK_DIGITS = 4
-"""How many digits at a number's end its block leaves open."""
+"""How many trailing digits of a number vary within its block."""
 
 TOTAL = "*"
-"""The subject that the chances of all countries are counted under."""
+"""The subject that counts the chances of all countries."""
 
 OWN_SENDS = 3
-"""How many codes one unknown number of a new block may have in hand or have let lapse in a day."""
+"""How many pending or expired codes one unverified number of a new block may have per day."""
 
 
 class GuardMode(StrEnum):
-    """What the guard does with what it finds."""
+    """What the guard does with its decisions."""
 
     OFF = "off"
     SHADOW = "shadow"
@@ -43,16 +43,16 @@ class GuardMode(StrEnum):
 
 
 class CountedAs(StrEnum):
-    """As what a send is counted."""
+    """The category that a send is counted in."""
 
     KNOWN = "known"
     NEW = "new"
     REFUSED = "refused"
-    """In shadow mode: sent although it would have been refused."""
+    """In shadow mode: sent although enforce mode would have refused it."""
 
 
 class GuardReason(StrEnum):
-    """Why the guard decided as it did."""
+    """The reason of a decision."""
 
     OPERATOR = "operator"
     NUMBER_VERIFIED = "number_verified"
@@ -69,36 +69,35 @@ class GuardReason(StrEnum):
 
 
 def hour_of(at: datetime) -> datetime:
-    """Return the hour that something at this time is counted in."""
+    """Return the hour that counts a send at this time."""
     return at.replace(minute=0, second=0, microsecond=0)
 
 
 def block_of(digits: str) -> str:
     """Return the block of an E.164 number without its plus sign: all but its last four digits.
 
-    So a block is 10 000 numbers in every country, whatever the shape of its numbers. A thousand would split
-    people so finely that most blocks are new; a hundred thousand would let a range of an honest carrier vouch
-    for one that is rented next to it.
+    A block is 10 000 numbers in every country, whatever its numbering plan. With blocks of 1 000 most blocks
+    would be new. With blocks of 100 000 an honest carrier's range would make a rented range next to it known.
     """
     return digits[:-BLOCK_DIGITS]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountedSend:
-    """A send for the guard: its block and, once it is counted, as what and in the hour of which moment."""
+    """A send as the guard counts it."""
 
     block: str
     standing: CountedAs | None = None
-    """None in shadow mode, where the worker counts it after the claim."""
+    """None in shadow mode, where the worker counts the send after the claim."""
     at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardPolicy:
-    """The budgets. Floors are sends that are not verified, in the time that the name says."""
+    """The budgets. Each floor is a number of unverified sends in the period that its name says."""
 
     share: float = 0.5
-    """Of the most that was verified in an hour or day of the last 14 days, or is being verified now."""
+    """Multiplied by the most verified sends of an hour or day in the last 14 days or in progress."""
     block_floor: int = 3
     country_floor_hour: int = 5
     country_floor_day: int = 10
@@ -109,39 +108,39 @@ class GuardPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class SendWindow:
-    """Sends of some time, and how many of them are verified."""
+    """The sends of a period, and how many of them are verified."""
 
     sent: int = 0
     verified: int = 0
 
     @property
     def at_risk(self) -> int:
-        """How many are not verified: some still may be."""
+        """Sends that are not verified. Some may still be."""
         return max(self.sent - self.verified, 0)
 
     def plus(self, sent: int) -> SendWindow:
-        """Return this with more sends, not verified."""
+        """Return the window with `sent` more unverified sends."""
         return SendWindow(sent=self.sent + sent, verified=self.verified) if sent else self
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockTally:
-    """What is counted of a block, or of the chances of a country or of all countries."""
+    """The counts of a block, or of the chances in one country or in all countries."""
 
     now: SendWindow = field(default_factory=SendWindow)
-    """This hour of the clock."""
+    """The current clock hour."""
     hour: SendWindow = field(default_factory=SendWindow)
-    """This hour and the one before."""
+    """The current clock hour and the previous one."""
     day: SendWindow = field(default_factory=SendWindow)
-    """This hour and the 23 before."""
+    """The current clock hour and the previous 23."""
     best_hour: int = 0
-    """The most verified sends of an hour in the last 14 days."""
+    """The highest number of verified sends in one hour of the last 14 days."""
     best_day: int = 0
     refused: int = 0
-    """Tries that were, or in shadow mode would have been, refused in the last 24 hours."""
+    """Sends of the last 24 hours that were refused, or in shadow mode would have been."""
 
     def with_send(self, at: datetime, *, now: datetime) -> BlockTally:
-        """Return this with one more send, counted in the hour of `at`."""
+        """Return the counts with one more send, counted in the hour of `at`."""
         hours = (hour_of(now) - hour_of(at)) / timedelta(hours=1)
         return replace(
             self, now=self.now.plus(hours < 1), hour=self.hour.plus(hours < 2), day=self.day.plus(hours < 24)
@@ -154,12 +153,12 @@ _NOTHING = SendWindow()
 
 @dataclass(frozen=True, kw_only=True)
 class NumberFacts:
-    """What is known of the number that asks, over all clients."""
+    """What is stored about the requested number, over all clients."""
 
     verified: bool = False
-    """In the last 14 days."""
+    """Whether it was verified in the last 14 days."""
     own: int = 0
-    """Its sends of the last 24 hours that are not verified; they do not stand in its own way."""
+    """Its unverified sends of the last 24 hours. They do not use up the block's budget for this number."""
 
 
 _STRANGER = NumberFacts()
@@ -167,7 +166,7 @@ _STRANGER = NumberFacts()
 
 @dataclass(frozen=True, kw_only=True)
 class GuardDecision:
-    """What the guard decided, and the figures that made it."""
+    """The guard's decision and the figures behind it."""
 
     allowed: bool
     why: GuardReason
@@ -175,32 +174,32 @@ class GuardDecision:
     at_risk: int = 0
     budget: float = 0
     tries_new_block: bool = False
-    """Whether it counts as a try of its address at a new block; asking again for the same number does not."""
+    """Whether it counts for the budget of its address. A repeated request for a number does not."""
 
     @property
     def room(self) -> float:
-        """How many more unverified sends there may be, this one included."""
+        """How many more unverified sends the budget admits, this one included."""
         return self.budget - self.at_risk
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardFacts:
-    """What the guard knows when it decides on one send."""
+    """The input of one decision."""
 
     number: NumberFacts
     block: BlockTally = EMPTY
     excepted: bool = False
-    """Whether an operator lets everything for its country or prefix through for now."""
+    """Whether an operator has allowed its country or prefix for now."""
     country: BlockTally = EMPTY
-    """The chances of new blocks of its country. This and what follows matter only if its block is new."""
+    """The chances of new blocks in its country. This and the following fields matter only for a new block."""
     total: BlockTally = EMPTY
-    """The chances of new blocks of all countries."""
+    """The chances of new blocks in all countries."""
     address: SendWindow | None = None
-    """What new blocks had from its address in the last 24 hours; None where the address is not known."""
+    """Sends to new blocks from its address in the last 24 hours. None if the address is unknown."""
 
 
 def budget(floor: float, share: float, *verified: int) -> float:
-    """Return how many sends may be unverified where so many were verified, at best."""
+    """Return how many sends may be unverified, from the highest of the `verified` counts."""
     return floor + share * max(verified, default=0)
 
 
@@ -220,9 +219,9 @@ def decide(policy: GuardPolicy, facts: GuardFacts) -> GuardDecision:
 def decide_known(
     policy: GuardPolicy, number: NumberFacts, block: BlockTally, *, allowed: bool
 ) -> GuardDecision | None:
-    """Decide on a number that is verified, or whose block is known or allowed by an operator.
+    """Decide on a number that is verified, or in a block that is known or allowed by an operator.
 
-    None for a new block: `decide_new` must look at more.
+    Returns None for a new block. Then `decide_new` must decide.
     """
     if allowed or number.verified:
         why = GuardReason.OPERATOR if allowed else GuardReason.NUMBER_VERIFIED
@@ -250,7 +249,7 @@ def decide_new(
     total: BlockTally,
     address: SendWindow | None,
 ) -> GuardDecision:
-    """Decide on the chance of a new block. `address` is what new blocks had from it in the last 24 hours."""
+    """Decide on the chance of a new block. `address` counts its sends to new blocks in the last 24 hours."""
 
     def refused(why: GuardReason, at_risk: int, may: float) -> GuardDecision:
         return GuardDecision(
@@ -269,8 +268,8 @@ def decide_new(
     others = max(block.day.at_risk - number.own, 0)
     if others or number.own >= OWN_SENDS:
         return refused(GuardReason.CHANCE_USED, block.day.at_risk, 1)
-    # Attackers come back to a block that was refused, again and again: while budgets recover they would take
-    # all there is. So those blocks wait until chances in their country are seen to be verified: a launch.
+    # Attackers retry refused blocks, and would use up each budget as it recovers. Such a block therefore
+    # waits until chances in its country are verified, as they are when a client launches there.
     may = policy.share * country.hour.verified
     if block.refused and country.hour.at_risk >= may:
         return refused(GuardReason.REFUSED_BEFORE, country.hour.at_risk, may)
@@ -296,20 +295,20 @@ def decide_new(
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSend:
-    """A send of a batch."""
+    """One send of a batch."""
 
     digits: str
     """The number without its plus sign."""
     block: str
     country: str
     address: bytes | None
-    """The hash of the address that asks; None where it is not known, and for a resend, which is no try."""
+    """The hash of the requesting address. None if it is unknown, and for a resend, which does not count."""
     at: datetime
-    """When its request was accepted: its sends are counted in that hour."""
+    """When its request was accepted. All its sends count in that hour."""
 
 
 class GuardBatch:
-    """Decides on sends one after another, each as if those before it were counted already."""
+    """Decides on sends one after another, and counts each one before it decides on the next."""
 
     def __init__(
         self,
@@ -321,15 +320,15 @@ class GuardBatch:
         excepted: tuple[str, ...],
         now: datetime,
     ) -> None:
-        """Begin with what was counted before: by digits, by subject, by hash of address.
+        """Start from the stored counts, by number, by subject and by address hash.
 
-        `excepted` are the countries and first digits that an operator lets through.
+        `excepted` are the countries and prefixes that an operator has allowed.
         """
         self._policy, self._excepted, self._now = policy, excepted, now
         self._numbers, self._tallies, self._addresses = dict(numbers), dict(tallies), dict(addresses)
 
     def decide(self, send: BatchSend) -> GuardDecision:
-        """Decide on a send, and count it for those that follow."""
+        """Decide on a send, and count it for the following ones."""
         number = self._numbers.get(send.digits, _STRANGER)
         decision = decide(
             self._policy,

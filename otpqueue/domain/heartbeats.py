@@ -1,4 +1,4 @@
-"""Signs of life of our processes, and what follows from them: which queues are served, whether beat lives."""
+"""Heartbeats of our processes. They show which queues have a worker and whether beat runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class ProcessKind(StrEnum):
-    """What a process is."""
+    """The type of a process."""
 
     WORKER = "worker"
     BEAT = "beat"
@@ -17,70 +17,72 @@ class ProcessKind(StrEnum):
 
 
 class Liveness(StrEnum):
-    """How something does that processes must do: serve a queue, start the periodic jobs."""
+    """The liveness of a role that processes fill: serve a queue, or run the schedule."""
 
     RUNNING = "running"
     STARTING = "starting"
-    """Processes that would do it started at most `STARTING_FOR_S` ago and have not reached the broker yet."""
+    """Only processes that started at most `STARTING_FOR_S` ago and have not reached the broker yet."""
     CUT_OFF = "cut off"
-    """Processes that would do it live, but none of them has heard of the broker lately."""
+    """The processes run, but none of them has had contact with the broker recently."""
     SILENT = "silent"
-    """No process that would do it lives."""
+    """No process in this role runs."""
 
 
 EVERY_S = {ProcessKind.WORKER: 5.0, ProcessKind.BEAT: 5.0, ProcessKind.API: 15.0}
-"""How often a process shows life."""
+"""The heartbeat interval in seconds, by type of process."""
 
 SILENT_AFTER_S = {kind: 3 * every_s for kind, every_s in EVERY_S.items()}
-"""A process that has not shown life for so long counts as gone."""
+"""A process without a heartbeat for this many seconds counts as stopped."""
 
 
 STARTING_FOR_S = 20.0
-"""How long a new process may take to reach the broker; after that it counts as cut off."""
+"""How long a new process may take to reach the broker. After that it counts as cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """The last sign of life of one process. Times are by Postgres's clock."""
+    """The last heartbeat of one process. Times are by Postgres's clock."""
 
     process: str
     """Its kind, host and process id: `worker|web-1:4711`."""
     kind: ProcessKind
     queues: tuple[str, ...]
-    """What a worker serves."""
+    """The queues that a worker serves."""
     in_touch: bool
-    """Whether it was in touch with the broker: a worker took from it, beat put something into it. An API
-    process always is: it would notice with the next call only."""
+    """Whether it has recent contact with the broker: a worker consumes, beat publishes.
+
+    Always true for an API process, which notices a broken broker only at its next publish.
+    """
     version: str
     heard: bool = True
-    """Whether it has been in touch with the broker since it started."""
+    """Whether it has had contact with the broker since it started."""
     started_at: datetime
     seen_at: datetime
     age_s: float
-    """For how long it has been silent."""
+    """Seconds since the last heartbeat."""
     idle_s: float
-    """For how long it has done no work as far as we know: silent, or not in touch with the broker."""
+    """Seconds since the last heartbeat that reported contact with the broker."""
     skew_s: float | None
-    """How far its host's clock is ahead of Postgres's; None before it has measured that."""
+    """How far its host's clock is ahead of Postgres's, in seconds. None until the process has measured it."""
 
     @property
     def lives(self) -> bool:
-        """Whether the process counts as living."""
+        """Whether its last heartbeat is recent enough."""
         return self.age_s <= SILENT_AFTER_S[self.kind]
 
     @property
     def works(self) -> bool:
-        """Whether it lives and hears the broker."""
+        """Whether it is alive and has contact with the broker."""
         return self.lives and self.in_touch
 
     @property
     def starts(self) -> bool:
-        """Whether it lives, has just started and has not reached the broker yet."""
+        """Whether it is alive, has just started and has not reached the broker yet."""
         return self.lives and not self.in_touch and not self.heard and self.idle_s <= STARTING_FOR_S
 
 
 def life_of(*heartbeats: Heartbeat) -> Liveness:
-    """Return how something does that any of these processes would do."""
+    """Return the liveness of a role that any of these processes may fill."""
     living = [one for one in heartbeats if one.lives]
     if any(one.in_touch for one in living):
         return Liveness.RUNNING
@@ -90,17 +92,20 @@ def life_of(*heartbeats: Heartbeat) -> Liveness:
 
 
 def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Liveness]:
-    """Return how each of these queues is served."""
+    """Return the liveness of the workers of each queue."""
     workers = [one for one in heartbeats if one.kind is ProcessKind.WORKER]
     return {queue: life_of(*(one for one in workers if queue in one.queues)) for queue in queues}
 
 
 def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Liveness:
-    """Return how beat does."""
+    """Return the liveness of beat."""
     return life_of(*(one for one in heartbeats if one.kind is ProcessKind.BEAT))
 
 
 def widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:
-    """Return how far the clock of a living process's host is off at most; None where none has measured it."""
+    """Return the largest clock skew of the living processes' hosts, in seconds.
+
+    None if no process has measured it.
+    """
     measured = [one.skew_s for one in heartbeats if one.lives and one.skew_s is not None]
     return max(measured, key=abs, default=None)

@@ -1,6 +1,6 @@
-"""A request's whole life as plain values: what was tried, checked, reported, moved; and one time line of it.
+"""The history of a request: attempts, checks, reports and status moves, and their timeline.
 
-Nothing here is secret or personal: no code, no pinId, no session, and of the number only its mask.
+It holds no secrets and no personal data: no code, no pinId, no session, and only the masked number.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Value = str | int | bool | datetime | Decimal | None
 
 
 class MoveSubject(StrEnum):
-    """What moved."""
+    """The state that a move changed."""
 
     STATUS = "status"
     RESEND = "resend"
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The type of an event."""
 
     ACCEPTED = "accepted"
     ATTEMPT_CLAIMED = "attempt_claimed"
@@ -38,7 +38,7 @@ class EventKind(StrEnum):
 
 
 class _Rank(IntEnum):
-    """The order of events that bear the same time: what asks, what begins, what ends, what follows."""
+    """The order of events at the same time: request, start, end, consequence."""
 
     ACCEPTED = 0
     ASKED = 1
@@ -49,7 +49,7 @@ class _Rank(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SendAttempt:
-    """One attempt to send. Words are those of the domain, or the provider's."""
+    """One attempt to send. Values are those of the domain, or the provider's identifiers."""
 
     number: int
     kind: str
@@ -81,7 +81,7 @@ class CodeCheck:
     finished_at: datetime | None
     verdict: str | None
     code: str | None
-    """The provider's word for its answer, never what was typed."""
+    """The provider's identifier of its answer. Never the entered code."""
     http_status: int | None
     latency_ms: int | None
 
@@ -102,7 +102,7 @@ class ReportedDelivery:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusMove:
-    """One move of a request, in the order of `number`."""
+    """One change of a state, in the order of `number`."""
 
     number: int
     at: datetime
@@ -114,25 +114,25 @@ class StatusMove:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryEvent:
-    """Something that happened, at a time."""
+    """One event of the timeline."""
 
     at: datetime
     kind: EventKind
     summary: str
-    """One line for a person."""
+    """One line of text."""
     details: Mapping[str, Value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A request as it stands, and all that happened to it."""
+    """A request and its history."""
 
     id: UUID
     client: str
     phone_number: str | None
-    """Masked; None where it cannot be opened any more."""
+    """Masked. None if the key that decrypts it is no longer configured."""
     client_reference: str | None
-    """A text of the client's own, as it came."""
+    """The client's own text, unchanged."""
     country: str | None
     language: str | None
     channel: str
@@ -142,7 +142,7 @@ class History:
     provider_code: str | None
     created_at: datetime
     send_by: datetime
-    """Of the newest send."""
+    """The deadline of the newest send."""
     sent_at: datetime | None
     expires_at: datetime | None
     verified_at: datetime | None
@@ -157,18 +157,18 @@ class History:
 
     @property
     def shown_status(self) -> str:
-        """The status as callers see it."""
+        """The status that callers see."""
         return shown_status(self.status, self.send_state)
 
     @property
     def events(self) -> list[HistoryEvent]:
-        """Everything that happened, in order of time.
+        """All events in chronological order.
 
-        The clocks of several machines wrote these times. Moves stand in the order in which they were made
-        all the same, and nothing ends before it begins.
+        Several hosts wrote these times with their own clocks. Moves keep the order in which they were made,
+        and no end precedes its start.
         """
-        told = [*self._accepted(), *self._attempted(), *self._checked(), *self._reported(), *self._moved()]
-        return [event for _, event in sorted(told, key=lambda one: one[0])]
+        placed = [*self._accepted(), *self._attempted(), *self._checked(), *self._reported(), *self._moved()]
+        return [event for _, event in sorted(placed, key=lambda one: one[0])]
 
     def _accepted(self) -> Iterator[_Placed]:
         first: dict[str, Value] = {

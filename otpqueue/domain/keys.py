@@ -1,4 +1,4 @@
-"""The life of an API key: in force, coming to its end, over."""
+"""The states of an API key."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from enum import StrEnum
 SCOPES = frozenset({"send", "verify", "admin"})
 
 EXPIRING_WITHIN = timedelta(days=14)
-"""Before its end a key counts as expiring: time to rotate it."""
+"""A key counts as expiring for this long before its end."""
 
 
 class KeyState(StrEnum):
-    """How a key stands."""
+    """The state of a key."""
 
     ACTIVE = "active"
     EXPIRING = "expiring"
-    """It works, and has been replaced or ends within EXPIRING_WITHIN."""
+    """Still valid. It has been replaced, or ends within EXPIRING_WITHIN."""
     EXPIRED = "expired"
     REVOKED = "revoked"
 
@@ -24,7 +24,7 @@ class KeyState(StrEnum):
 def key_state(
     *, expires_at: datetime | None, revoked_at: datetime | None, replaced: bool, now: datetime
 ) -> KeyState:
-    """Return how a key stands at `now`."""
+    """Return the state of a key at `now`."""
     if revoked_at:
         return KeyState.REVOKED
     if expires_at is None:

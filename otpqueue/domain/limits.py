@@ -1,6 +1,6 @@
-"""How often something may be asked for: every limit of ours, in one table.
+"""Every rate limit, in one table.
 
-Here stands what is limited; `limiter` says how it is counted, `operations.limits` whose tries are.
+`limiter` counts. `operations.limits` decides which limits apply to a call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import StrEnum
 from otpqueue.durations import InvalidDuration, parse_duration
 
 MOST = 10_000
-"""Each admitted try is kept for the length of the window: more would cost memory, not only time."""
+"""Redis stores each admitted call for the length of the window, so a larger quota costs memory."""
 
 _LONGEST_S = 30 * 86400
 _WINDOW_UNITS = ("s", "m", "h", "d")
@@ -26,16 +26,16 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Quota:
-    """So many in any stretch of time of this length."""
+    """A maximum number of calls within a moving window."""
 
     amount: int
     window_s: int
 
     @classmethod
     def parse(cls, text: str) -> Quota | None:
-        """Return what `3/15m` says (units s, m, h, d), None for `off`.
+        """Return the quota that a text such as `3/15m` describes (units s, m, h, d), or None for `off`.
 
-        Raises ValueError that tells how it is written.
+        Raises ValueError with the expected format.
         """
         if text == OFF:
             return None
@@ -48,9 +48,9 @@ class Quota:
             raise ValueError("must be like `3/15m` (units s, m, h, d) or `off`")
         amount, window_s = int(found[1]), window // timedelta(seconds=1)
         if not 1 <= amount <= MOST:
-            raise ValueError(f"must admit 1 to {MOST}")
+            raise ValueError(f"must allow 1 to {MOST}")
         if not 1 <= window_s <= _LONGEST_S:
-            raise ValueError("must be of a window of 1 second to 30 days")
+            raise ValueError("must have a window of 1 second to 30 days")
         return cls(amount, window_s)
 
     def __str__(self) -> str:
@@ -59,12 +59,12 @@ class Quota:
 
     @property
     def in_words(self) -> str:
-        """As a person says it: `3 in 15 minutes`."""
+        """The quota in words: `3 in 15 minutes`."""
         count, _, word = self._window()
         return f"{self.amount} in {count} {word}{'s' if count > 1 else ''}"
 
     def since(self, now: datetime) -> datetime:
-        """Return when the window that ends now began."""
+        """Return when the window that ends at `now` began."""
         return now - timedelta(seconds=self.window_s)
 
     def _window(self) -> tuple[int, str, str]:
@@ -75,7 +75,7 @@ class Quota:
 
 
 class CountedBy(StrEnum):
-    """What a limit has a count of its own for."""
+    """The subject that a limit counts separately."""
 
     NUMBER_OF_CLIENT = "each number, per client"
     NUMBER = "each number, over all clients"
@@ -88,7 +88,7 @@ class CountedBy(StrEnum):
 
 
 class WithoutRedis(StrEnum):
-    """What becomes of a try that cannot be counted."""
+    """What happens to a call while Redis is away and it cannot be counted."""
 
     REFUSED = "refused"
     ADMITTED = "admitted"
@@ -96,44 +96,47 @@ class WithoutRedis(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """One limit. A client's own quota, where there may be one, takes the place of the deployment's."""
+    """One rate limit.
+
+    A client's own quota, where one is allowed, replaces the deployment's.
+    """
 
     name: str
     default: str
     counted: CountedBy
     what: str
-    """What there may be so many of, in words."""
+    """What is limited, in words."""
     resends: bool = False
     """Whether a resend counts, too."""
     without_redis: WithoutRedis = WithoutRedis.REFUSED
 
     @property
     def setting(self) -> str:
-        """The environment variable that sets it for the deployment."""
+        """The environment variable that sets the deployment's quota."""
         return f"OTPQUEUE_LIMIT_{self.name.upper()}"
 
     @property
     def reason(self) -> str:
-        """What a refusal by it is stored as."""
+        """The stored reason of a rejection."""
         return f"limit_{self.name}"
 
     @property
     def per_client(self) -> bool:
-        """Whether a client may have a quota of its own: not with a count that clients share."""
+        """Whether a client may have its own quota. A count that clients share has only the deployment's."""
         return self.counted in {CountedBy.NUMBER_OF_CLIENT, CountedBy.ADDRESS_OF_CLIENT, CountedBy.KEY}
 
     def is_shown(self, *, keyless: bool) -> bool:
-        """Return whether a caller may see how it stands: not where that would show what others do.
+        """Return whether a caller may see the remaining quota. It must not reveal the calls of others.
 
-        To a caller without a key everybody else is such another, whichever number they ask for.
+        Callers without a key share one client, so they see only limits that count their own address.
         """
         if keyless:
             return self.counted in {CountedBy.KEYLESS_PEER, CountedBy.ADDRESS_OF_CLIENT}
         return self.per_client
 
 
-# A request is a login that somebody tries; a resend belongs to one, and has limits of its own (`MAX_SENDS`,
-# `cool_down_s`). The limits of a day bound messages, to a person and on the bill: there a resend is one more.
+# A request is one login. A resend belongs to a request and is bounded by `MAX_SENDS` and `cool_down_s`. Daily
+# limits bound messages, which cost money and disturb people, so they count resends.
 REQUEST_LIMITS = (
     Limit(
         name="number_15m",
@@ -155,7 +158,8 @@ REQUEST_LIMITS = (
         what="codes to one phone number",
         resends=True,
     ),
-    # The address is what the client says: over all clients one could lock it out at the others.
+    # The client reports the address. Counted over all clients, one client could lock an address out of the
+    # others.
     Limit(
         name="client_ip_15m",
         default="10/15m",
@@ -163,7 +167,7 @@ REQUEST_LIMITS = (
         what="requests from one `client_ip`",
     ),
 )
-# Every call with this key, the checking of codes among them, which must go on while Redis is away.
+# Counts every call with the key. Checks of codes must work while Redis is away.
 KEY_RATE = Limit(
     name="key_rate",
     default="100/s",
@@ -172,8 +176,9 @@ KEY_RATE = Limit(
     resends=True,
     without_redis=WithoutRedis.ADMITTED,
 )
-# Every call without a key to the guide's two endpoints, refused ones too. A login takes some six calls, and
-# an address gets ten logins in 15 minutes. A network is /24, or /48 of IPv6: one stranger may have all of it.
+# Count every call without a key to the guide's two endpoints, rejected ones too. A login takes about six
+# calls, and an address gets ten logins in 15 minutes. A network is a /24, or a /48 of IPv6, which one
+# attacker may own.
 KEYLESS_PEER = Limit(
     name="keyless_peer",
     default="60/15m",
@@ -193,8 +198,8 @@ KEYLESS_LIMITS = (
         without_redis=WithoutRedis.ADMITTED,
     ),
 )
-# Log-ins to the console that were refused. A key has 256 bits, so nobody guesses one: these tell a flood from
-# mistakes. Whoever uses them up keeps nobody out who has the right key.
+# Count rejected console logins. A key has 256 bits and cannot be guessed; these limits separate an attack
+# from mistakes. A used-up limit does not reject a valid key.
 LOG_IN_LIMITS = (
     Limit(
         name="log_in_peer",
@@ -212,57 +217,57 @@ LOG_IN_LIMITS = (
     ),
 )
 LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS)}
-"""Those that can be set."""
+"""The limits that can be configured."""
 
 Quotas = Mapping[str, Quota | None]
-"""Quotas by the names of their limits; None for a limit that is off."""
+"""Quotas by the name of the limit. None for a limit that is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitStatus:
-    """How a limit stands after a try."""
+    """The status of a limit after a call."""
 
     limit: Limit
     quota: Quota
     left: int
-    """How many more are admitted now."""
+    """How many more calls are admitted now."""
     more_in_s: float
-    """When `left` grows next."""
+    """Seconds until `left` increases."""
 
     @property
     def retry_after_s(self) -> int:
-        """The same in whole seconds, after which it surely has grown."""
+        """`more_in_s` rounded up to whole seconds, at least 1."""
         return max(1, math.ceil(self.more_in_s))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrongShare:
-    """The ceiling of a client's share of wrong codes."""
+    """The maximum share of wrong codes of a client."""
 
     ceiling: float
     window_s: int
     min_checks: int
-    """With fewer checks in the window nothing is concluded."""
+    """With fewer checks in the window the share is not evaluated."""
 
     def exceeded(self, *, checks: int, wrong: int) -> bool:
-        """Return whether so many wrong ones of so many checks are too many."""
+        """Return whether the share of wrong codes exceeds the ceiling."""
         return checks >= self.min_checks and wrong > checks * self.ceiling
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuessPolicy:
-    """How many wrong codes there may be before no new request is taken; None where a rule is off."""
+    """How many wrong codes are allowed before new requests are rejected. None where a rule is off."""
 
     number: Quota | None
-    """For one number, by one client."""
+    """For one number and client."""
     client_ip: Quota | None
-    """From one address, by one client."""
+    """From one address and client."""
     in_a_row: int
-    """For one number, by one client, without a right one between: NIST SP 800-63B allows at most 100."""
+    """Consecutive wrong codes for one number and client. NIST SP 800-63B allows at most 100."""
     max_checks: int
-    """Checks that a new request brings."""
+    """How many checks a request allows."""
     share: WrongShare
 
     def locks(self, wrong_in_a_row: int) -> bool:
-        """Return whether the checks of one more request might exceed `in_a_row`."""
+        """Return whether the checks of one more request could exceed `in_a_row`."""
         return wrong_in_a_row + self.max_checks > self.in_a_row

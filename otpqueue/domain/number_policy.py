@@ -1,4 +1,4 @@
-"""Which numbers and languages codes are sent to: countries, kinds of line."""
+"""Rules for numbers and languages: countries, line types, and the languages of a client."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from otpqueue.domain.phone import WORLD, PhoneNumber
 
 @dataclass(frozen=True, kw_only=True)
 class NumberPolicy:
-    """The deployment's lists. Countries are ISO 3166 alpha-2, or `001` for numbers of no one country."""
+    """The deployment's lists. Countries are ISO 3166 alpha-2, or `001` for numbers without a country."""
 
     countries_allowed: frozenset[str] | None = None
-    """None for every country, which numbers of no one country are not in."""
+    """None allows every country, but not numbers without a country."""
     countries_blocked: frozenset[str] = frozenset()
     lines_refused: frozenset[str] = frozenset()
-    """Kinds of line, in the words of `PhoneNumber.kind`."""
+    """Line types, as in `PhoneNumber.kind`."""
 
     def refusal(self, number: PhoneNumber, client: ClientSettings) -> NotAdmitted | None:
-        """Return why no code is sent to `number` for a client with these settings, None if one is."""
+        """Return why no code may be sent to `number` for a client with these settings, or None if one may."""
         if not self._takes(number.country or WORLD, client):
             return CountryNotAllowed()
         if number.kind in self.lines_refused:
@@ -44,7 +44,7 @@ class NumberPolicy:
 
 
 def language_refusal(language: str | None, client: ClientSettings) -> InvalidRequest | None:
-    """Return why a language is refused that is not among the client's. No language is always right."""
+    """Return an error if the language is not among the client's. A missing language is always accepted."""
     if language is None or client.languages is None:
         return None
     wanted, listed = _tag(language), {_tag(one) for one in client.languages}

@@ -1,4 +1,4 @@
-"""Phone numbers: E.164, country, kind of line; they print masked."""
+"""Phone numbers: E.164 form, country and line type. They print masked."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
 from otpqueue.domain.typed import LONGEST, in_ascii, named
 
 WORLD = "001"
-"""The region of numbers that belong to no one country (UN M49, as libphonenumber has it)."""
+"""The region of numbers without a country (UN M49, as in libphonenumber)."""
 
 NO_COUNTRY = "ZZ"
-"""What the guard and the statistics keep in place of a country of theirs (ISO 3166 leaves it to users)."""
+"""Stands for "no country" in the guard and the statistics. ISO 3166 reserves it for private use."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _TYPED = re.compile(r"[+0-9 ().\-/]{2,32}")
 _NEVER_IN_ONE = re.compile(r"[^+0-9 ().\-/]")
 _BRACKETS = str.maketrans("[]", "()")
-# RFC 3966; as a local number it says whose.
+# RFC 3966. A local number has a phone-context with its country code.
 _TEL = re.compile(
     r"(?i:tel:)/{0,2}(?P<number>.*?)(?:;phone-context=(?P<context>\+[0-9().\-]{1,20}))?", re.DOTALL
 )
@@ -44,7 +44,7 @@ _ARGENTINE_MOBILE = len("+5491112345678")
 KINDS = frozenset({*_KINDS.values(), "documentation", "unknown"})
 COUNTRIES = frozenset({*phonenumbers.SUPPORTED_REGIONS, WORLD})
 
-_MAY_HOLD = "may hold only the digits 0-9, a leading + and the marks ( ) . - / and space"
+_MAY_HOLD = "may contain only the digits 0-9, a leading + and the marks ( ) . - / and space"
 
 _DOCUMENTATION_NUMBERS = (
     # Ofcom, "Telephone numbers for use in TV and radio drama programmes".
@@ -65,16 +65,16 @@ _DOCUMENTATION_NUMBERS = (
 
 @dataclass(frozen=True)
 class PhoneNumber:
-    """A number that can be sent to. `str()` and `repr()` are masked; `e164` is the whole of it."""
+    """A number that codes can be sent to. `str()` and `repr()` are masked; `e164` is the full number."""
 
     e164: str = field(repr=False)
     country: str | None
-    """ISO 3166 alpha-2, or None for a number that belongs to no one country."""
+    """ISO 3166 alpha-2, or None for a number without a country."""
     kind: str
 
     @property
     def digits(self) -> str:
-        """The number without its plus sign, as the provider wants it."""
+        """The number without its plus sign, as Infobip expects it."""
         return self.e164.removeprefix("+")
 
     @property
@@ -87,21 +87,21 @@ class PhoneNumber:
 
 
 def masked(e164: str) -> str:
-    """Return the number with all but its country code and its last two digits hidden."""
+    """Return the number with everything masked but its country code and its last two digits."""
     code = _country_code(e164) or ""
     return f"+{code}{'*' * (len(e164) - len(code) - 3)}{e164[-2:]}"
 
 
 def one_handset(e164: str) -> str:
-    """Return the form under which a handset is known whichever of its forms was written.
+    """Return one form for all valid forms of the same mobile number.
 
-    Argentina alone has two that are valid: +54 9 before an area code calls the mobile that +54 calls too.
+    Only Argentina has two: +54 9 before an area code reaches the same mobile as +54.
     """
     return f"+54{e164[4:]}" if e164.startswith("+549") and len(e164) == _ARGENTINE_MOBILE else e164
 
 
 def country_of(e164: str) -> str | None:
-    """Return the country of a number, None where it belongs to no one country or is no number today."""
+    """Return the country of a number, or None if it has no country or is not valid today."""
     try:
         region = phonenumbers.region_code_for_number(_read(e164, None))
     except InvalidPhoneNumber:
@@ -110,7 +110,7 @@ def country_of(e164: str) -> str | None:
 
 
 def documentation_country(e164: str) -> str | None:
-    """Return the country that set this number aside for documentation or drama, None for any other number."""
+    """Return the country that reserves this number for documentation or drama, or None."""
     for country, pattern in _DOCUMENTATION_NUMBERS:
         if pattern.fullmatch(e164):
             return country
@@ -118,10 +118,10 @@ def documentation_country(e164: str) -> str | None:
 
 
 def parse(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:
-    """Read a number in E.164, or in national form when `country` (ISO 3166 alpha-2) is given.
+    """Parse a number in E.164, or in national form if `country` (ISO 3166 alpha-2) is given.
 
-    Raises InvalidPhoneNumber for what cannot be a number, NumberNotAllowed for one that nobody has. Whether
-    codes are sent to it is for `NumberPolicy` to say.
+    Raises InvalidPhoneNumber for text that is not a number, and NumberNotAllowed for a documentation number.
+    `NumberPolicy` decides whether codes are sent to the number.
     """
     number = _read(text, country)
     e164 = _e164(number)
@@ -130,13 +130,13 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
         if not allow_documentation:
             raise NumberNotAllowed(
                 "documentation_number",
-                "This number is set aside for documentation; nobody has it. "
-                "Use a real one, or set OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS where nothing real is sent.",
+                "This number is reserved for documentation. "
+                "Use a real number, or set OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS if nothing real is sent.",
                 e164=e164,
             )
         return PhoneNumber(e164, set_aside_in, "documentation")
     kind = phonenumbers.number_type(number)
-    # The same question as whether the number is valid, and it costs half of `parse`.
+    # The same check as `is_valid_number`, which costs half of `parse`.
     if kind == PhoneNumberType.UNKNOWN:
         raise InvalidPhoneNumber(_why_invalid(number))
     region = phonenumbers.region_code_for_number(number)
@@ -144,11 +144,11 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
 
 
 def stored_forms(text: str, *, country: str | None = None) -> tuple[str, ...]:
-    """Return the E.164 forms under which a number may be stored: as it is read today, and as it is written.
+    """Return the E.164 forms under which a number may be stored: as parsed today, and as written.
 
-    Numbering plans change, and with them lengths, country codes and the prefixes that are left out: what was
-    stored under older rules must be found under today's. Raises InvalidPhoneNumber for what is neither 7 to
-    15 digits after a plus sign nor a number by today's rules.
+    Numbering plans change, and with them lengths, country codes and national prefixes. A number that was
+    stored under earlier rules must still be found. Raises InvalidPhoneNumber for text that is neither 7 to 15
+    digits after a plus sign nor a valid number today.
     """
     _check_country(country)
     written = _as_written(text)
@@ -173,9 +173,7 @@ def _as_written(text: str) -> str | None:
 
 def _check_country(country: str | None) -> None:
     if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
-        raise InvalidPhoneNumber(
-            "is not a country that has phone numbers (ISO 3166 alpha-2)", field="country"
-        )
+        raise InvalidPhoneNumber("is not a country with phone numbers (ISO 3166 alpha-2)", field="country")
 
 
 def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
@@ -190,10 +188,10 @@ def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
 
 
 def _from_e164(text: str) -> phonenumbers.PhoneNumber | None:
-    """Return what libphonenumber would for a number in E.164, at a quarter of the cost; None for any other.
+    """Return what libphonenumber parses from E.164, at a quarter of the cost, or None for other text.
 
-    Left to libphonenumber is a national number that begins like a prefix which must not be there, or with
-    a zero that must.
+    Returns None, so that libphonenumber decides, for a national number that starts with a national prefix,
+    and for one that starts with a zero.
     """
     if not _E164.fullmatch(text):
         return None
@@ -213,12 +211,12 @@ def _national_prefix(country_code: int) -> re.Pattern[str] | None:
     metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
     if metadata is None or not metadata.national_prefix_for_parsing:
         return None
-    # Some of these expressions match nothing at all, too, which is no prefix.
+    # Some of these expressions also match the empty string, which is not a prefix.
     return re.compile(f"(?:{metadata.national_prefix_for_parsing})(?<=.)")
 
 
 def _country_code(e164: str) -> str | None:
-    # No country code begins like another one.
+    # No country code is a prefix of another one.
     for length in (1, 2, 3):
         if int(e164[1 : 1 + length] or 0) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
             return e164[1 : 1 + length]
@@ -226,7 +224,7 @@ def _country_code(e164: str) -> str | None:
 
 
 def _as_meant(text: str) -> str:
-    """Return a number as typed or pasted, with nothing in it but ASCII digits and marks."""
+    """Return typed or pasted text with only ASCII digits and punctuation. Raises InvalidPhoneNumber."""
     if len(text) > LONGEST:
         raise InvalidPhoneNumber(f"is too long; it {_MAY_HOLD}")
     typed = in_ascii(text).translate(_BRACKETS)
@@ -235,7 +233,7 @@ def _as_meant(text: str) -> str:
         typed = number if number.startswith("+") else context + number
     if not _TYPED.fullmatch(typed):
         stranger = _NEVER_IN_ONE.search(typed)
-        holds = f"must not hold {named(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
+        holds = f"must not contain {named(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
         raise InvalidPhoneNumber(holds)
     return typed
 
@@ -247,8 +245,8 @@ def _e164(number: phonenumbers.PhoneNumber) -> str:
 def _why_unparsed(error: NumberParseException, country: str | None) -> str:
     if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
         if country is None:
-            return "must begin with + and a country code that exists, or be national with `country` beside it"
-        return "has a country code that does not exist"
+            return "must start with + and a valid country code, or be a national number with `country` set"
+        return "has an unknown country code"
     if error.error_type == NumberParseException.TOO_LONG:
         return "is too long to be a phone number"
     return "is too short to be a phone number"
@@ -260,4 +258,4 @@ def _why_invalid(number: phonenumbers.PhoneNumber) -> str:
         return "is too short for its country"
     if possible == phonenumbers.ValidationResult.TOO_LONG:
         return "is too long for its country"
-    return "is not a number that its country has given out"
+    return "is not a number that its country has assigned"

@@ -1,4 +1,4 @@
-"""Calls of the provider that failed, and why, judged by the HTTP statuses that the statistics count."""
+"""Failed calls to the provider and their causes, from the HTTP statuses in the statistics."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from otpqueue.domain.stats import NO_STATUS, Metric, MetricTally
 PROVIDER_CALLS = (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS)
 
 _REFUSALS = frozenset({"401", "403"})
-"""The provider gives these answers whatever the number is, until our configuration is fixed."""
+"""The provider answers every send with these until an operator fixes our configuration."""
 
 
 class CallFailure(StrEnum):
-    """Why calls of the provider fail."""
+    """Why calls to the provider fail."""
 
     NO_ANSWER = "no answer"
-    """No connection, or no answer in time."""
+    """No connection, or no answer before the timeout."""
     SERVER_ERRORS = "answers 5xx"
     REFUSALS = "answers 401 or 403"
-    """The API key is refused."""
+    """The API key is rejected."""
     NOT_FOUND = "answers 404"
-    """A send names an application, a template or a code that the provider does not know."""
+    """A send names an application, template or code that the provider does not know."""
 
 
 def call_failure(metric: Metric, status: str) -> CallFailure | None:
-    """Return why a call failed, by what was called and the HTTP status; None for a useful answer.
+    """Return why a call failed, or None if it did not.
 
-    A 404 to a check is useful: the provider no longer has the code.
+    A 404 to a check is not a failure: the provider no longer has the code.
     """
     if status == NO_STATUS:
         return CallFailure.NO_ANSWER
@@ -53,6 +53,6 @@ def count_failures(tally: MetricTally) -> Counter[CallFailure]:
 
 
 def most_frequent_failure(tally: MetricTally) -> CallFailure | None:
-    """Return the most frequent cause of failed calls, None if no call failed."""
+    """Return the most frequent cause of failed calls, or None if no call failed."""
     counted = count_failures(tally)
     return max(sorted(counted), key=counted.__getitem__) if counted else None

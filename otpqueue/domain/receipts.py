@@ -1,4 +1,4 @@
-"""Delivery reports: what one says."""
+"""Delivery reports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from enum import StrEnum
 
 
 class DeliveryState(StrEnum):
-    """What a report says of a message."""
+    """The delivery state in a report."""
 
     PENDING = "pending"
-    """On its way: an operator has it, or it waits. Not final."""
+    """In transit: with the mobile operator, or waiting. Not final."""
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
 
@@ -22,7 +22,7 @@ class Receipt:
     """One delivery report."""
 
     message_id: str
-    """What the send's answer called `externalMessageId`."""
+    """The `externalMessageId` of the send's answer."""
     delivery: DeliveryState
     status: str
     """The provider's status name, e.g. DELIVERED_TO_HANDSET."""

@@ -1,4 +1,4 @@
-"""A call that its caller may repeat without harm, and the answer that a repetition gets."""
+"""Idempotent API calls and their stored responses."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ _NO_DIGITS = "??"
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotentCall:
-    """A call that came with an idempotency key."""
+    """A call with an idempotency key."""
 
     name: str
-    """Method and path: the same key on another path is another key."""
+    """Method and path. Keys are scoped by them: the same key on another path is a different key."""
     key: str = field(repr=False)
     body: str = field(repr=False)
-    """In one form for all bodies that mean the same."""
+    """The canonical form of the body."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResponse:
-    """What an accepted call was answered, as plain words of HTTP."""
+    """The response to an accepted call."""
 
     status: int
     body: str
     headers: Mapping[str, str] = field(default_factory=dict)
     replayed: bool = False
-    """Whether an earlier call was given it first."""
+    """Whether this is a repetition of the response to an earlier call."""
 
     def without_digits(self, masked: str | None) -> StoredResponse:
-        """Return the answer as it is stored: of a masked number without the two digits that it shows.
+        """Return the response as it is stored: without the two visible digits of the masked number.
 
-        Stored beside the request's id they would help who has no key to find the number.
+        Stored next to the request's id, the digits would help an attacker who cannot decrypt the number.
         """
         return self._replaced(masked, masked and masked[:-2] + _NO_DIGITS)
 
     def with_digits(self, masked: str | None) -> StoredResponse:
-        """Return a stored answer as it was given."""
+        """Return a stored response with the digits restored."""
         return self._replaced(masked and masked[:-2] + _NO_DIGITS, masked)
 
     def _replaced(self, old: str | None, new: str | None) -> StoredResponse:

@@ -1,6 +1,6 @@
-"""The life of an OTP request: its states, the moves between them, its deadlines and the checks left.
+"""The life cycle of an OTP request: states, transitions, deadlines and remaining checks.
 
-Two small machines live on one row: `status`, what the caller sees, and `send_state`, what the workers see.
+A row has two states: `status`, which the caller sees, and `send_state`, which the workers use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Status(StrEnum):
-    """What the caller sees."""
+    """The status that the caller sees."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -27,7 +27,7 @@ class Status(StrEnum):
 
 
 class SendState(StrEnum):
-    """What the workers see."""
+    """The state that the workers use."""
 
     IDLE = "idle"
     DUE = "due"
@@ -35,23 +35,23 @@ class SendState(StrEnum):
 
 
 class SendKind(StrEnum):
-    """What is sent when a request is due."""
+    """What a worker sends for a due request."""
 
     FRESH = "fresh"
     """A new code."""
     RESEND = "resend"
-    """The code in hand, once more."""
+    """The current code again."""
 
 
 class Channel(StrEnum):
-    """How a code travels."""
+    """How a code is sent."""
 
     SMS = "sms"
     VOICE = "voice"
 
 
 class Resend(StrEnum):
-    """How the newest resend stands."""
+    """The state of the newest resend."""
 
     PENDING = "pending"
     SENT = "sent"
@@ -62,30 +62,30 @@ class Reason(StrEnum):
     """Why a request ended."""
 
     REPLACED = "replaced"
-    """A newer request for the same client, number and session took its place."""
+    """A newer request for the same client, number and session replaced it."""
     CODE_CORRECT = "code_correct"
     CANCELLED_BY_CLIENT = "cancelled_by_client"
     ERASED = "erased"
-    """All that concerned the number was erased."""
+    """An operator erased all data of the number."""
     SEND_DEADLINE = "send_deadline"
-    """The code could not leave before `send_by`."""
+    """No code was sent before `send_by`."""
     CODE_LIFETIME = "code_lifetime"
-    """Nobody typed the code before `expires_at`."""
+    """No correct code was entered before `expires_at`."""
     PROVIDER_EXPIRED = "provider_expired"
-    """The provider says that the code has expired, or does not know it."""
+    """The provider reports that the code has expired, or does not know it."""
     PROVIDER_REFUSED = "provider_refused"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     OUTCOME_UNKNOWN = "outcome_unknown"
-    """The code may or may not have left, and the policy forbids to send it again."""
+    """It is unknown whether the code was sent, and the policy forbids another send."""
     CHECKS_EXHAUSTED = "checks_exhausted"
     PROVIDER_LOCKED = "provider_locked"
-    """The provider takes no more checks of this code."""
+    """The provider accepts no more checks of this code."""
     DAILY_CAP = "daily_cap"
-    """When its turn came, as many codes as may be sent in a day had been sent."""
+    """A daily cap was reached before a worker claimed the request."""
     SENDING_STOPPED = "sending_stopped"
-    """The operator had stopped sending, and `send_by` passed meanwhile."""
+    """An operator had stopped sending until after `send_by`."""
     NUMBER_NOT_ALLOWED = "number_not_allowed"
-    """The number was put on the do-not-send list after the request was accepted."""
+    """An operator put the number on the do-not-send list after the request was accepted."""
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
@@ -101,7 +101,7 @@ MOVES: Mapping[Status, frozenset[Status]] = {
         }
     ),
     Status.DELIVERED: frozenset({Status.VERIFIED, Status.LOCKED, Status.EXPIRED, Status.CANCELLED}),
-    # A receipt can lie: a code that "did not arrive" may be typed in, or reported as delivered later.
+    # Reports can be wrong: a code that was reported undelivered may be entered, or reported delivered later.
     Status.UNDELIVERED: frozenset(
         {Status.DELIVERED, Status.VERIFIED, Status.LOCKED, Status.EXPIRED, Status.CANCELLED}
     ),
@@ -116,18 +116,18 @@ LIVE = frozenset(MOVES) - FINAL
 
 
 MAX_SENDS = 5
-"""Sends of one request in all, the first included."""
+"""How many times one request may be sent, the first send included."""
 
 _FIRST_COOL_DOWN_S = 30.0
 
 
 def cool_down_s(sends: int) -> float:
-    """Return how many seconds after the `sends`-th send the next may be asked for: 30, 60, 120, ..."""
+    """Return the seconds between the `sends`-th send and the earliest next resend: 30, 60, 120, ..."""
     return _FIRST_COOL_DOWN_S * 2.0 ** (sends - 1)
 
 
 RESEND_HEADROOM = timedelta(seconds=20)
-"""A code that expires sooner is not sent again: it could not arrive and be typed in time."""
+"""A code that expires within this time is not resent: it could not arrive and be entered in time."""
 
 
 def sources(target: Status) -> frozenset[Status]:
@@ -139,13 +139,13 @@ CHECKABLE = sources(Status.VERIFIED)
 
 
 SENDING = "sending"
-"""What the caller sees while a worker holds a request that is still queued."""
+"""The shown status of a queued request while a worker has claimed it."""
 
 SHOWN = frozenset({SENDING, *(status.value for status in Status)})
 
 
 def shown_status(status: Status, send_state: SendState) -> str:
-    """Return the status for the caller: `sending` while a worker holds a request that is still queued."""
+    """Return the status for the caller: `sending` while a worker has claimed a queued request."""
     if status is Status.QUEUED and send_state is SendState.CLAIMED:
         return SENDING
     return status.value
@@ -153,12 +153,12 @@ def shown_status(status: Status, send_state: SendState) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class OtpRequest:
-    """One request as it stood when it was read."""
+    """A snapshot of one request."""
 
     id: UUID
     client_id: UUID
     phone_number: str | None
-    """Masked; None where the key that opens it was taken away."""
+    """Masked. None if the key that decrypts it is no longer configured."""
     channel: Channel
     status: Status
     send_state: SendState
@@ -174,18 +174,18 @@ class OtpRequest:
     checks_used: int
     check_in_flight: bool
     sends: int
-    """How often a code was asked to be sent, the first time included."""
+    """How many sends were requested, the first one included."""
     resend: Resend | None
     resend_channel: Channel | None
     resend_reason: str | None
-    """Why the newest resend failed: one of ours, or the provider's word."""
+    """Why the newest resend failed: a `Reason`, or the provider's code."""
     resend_after: datetime | None
-    """When the next resend may be asked for; None before the first send has left."""
+    """When the next resend may be requested. None before the first send."""
     updated_at: datetime
     is_test: bool = False
-    """Whether it is for a test number, to which nothing is sent."""
+    """Whether it is for a test number, to which no message is sent."""
     trace_context: str | None = None
-    """Where the trace of its newest accepted call goes on; for no caller."""
+    """The trace context of its newest accepted call. Callers do not see it."""
 
     @property
     def shown_status(self) -> str:
@@ -194,10 +194,10 @@ class OtpRequest:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can change any more."""
+        """Whether the status can no longer change."""
         return self.status in FINAL
 
     @property
     def checks_left(self) -> int:
-        """How many more codes may be tried."""
+        """How many more codes may be checked."""
         return 0 if self.is_final else self.checks_allowed - self.checks_used

@@ -1,4 +1,4 @@
-"""What requests are looked for, and where in the list of those found a reader stands."""
+"""Filters, pages and cursors of the request search."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _POSITION = struct.Struct(">q16s")
 SIGNATURE_BYTES = 18
 CURSOR_BYTES = _POSITION.size + SIGNATURE_BYTES
-"""A multiple of three: base64 has one form for them, without padding."""
+"""A multiple of three, so that base64 needs no padding and has one form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchFilters:
-    """Which requests are looked for; None is any."""
+    """The filters of a search. None matches every request."""
 
     phone_number: str | None = field(default=None, repr=False)
     status: str | None = None
-    """As it is shown."""
+    """The shown status."""
     created_after: datetime | None = None
-    """This moment or later."""
+    """Inclusive."""
     created_before: datetime | None = None
-    """Before this moment."""
+    """Exclusive."""
     client: str | None = None
-    """A client's name."""
+    """The name of a client."""
 
     def text(self) -> str:
-        """Return the filters as one text: another one for other filters."""
+        """Return a text that is equal for equal filters only."""
         return repr(astuple(self))
 
 
 @dataclass(frozen=True)
 class SearchPosition:
-    """The last request that a reader has been shown, or that was looked at for him."""
+    """The last request that a search has returned or skipped."""
 
     created_at: datetime
     id: UUID
@@ -56,7 +56,7 @@ class SearchPosition:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRequest:
-    """A request that was found, and whose it is."""
+    """A request and the name of its client."""
 
     request: OtpRequest
     client: str
@@ -64,7 +64,7 @@ class FoundRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPage:
-    """A part of the list, newest first."""
+    """One page of results, newest first."""
 
     found: tuple[FoundRequest, ...]
     next_cursor: str | None
@@ -72,19 +72,19 @@ class SearchPage:
 
 
 def to_cursor(position: SearchPosition, signature: bytes) -> str:
-    """Return a position and its signature as one word."""
+    """Return a position and its signature as a cursor."""
     return base64.urlsafe_b64encode(position.to_bytes() + signature).decode()
 
 
 def from_cursor(cursor: str) -> tuple[SearchPosition, bytes]:
     """Return the position and the signature of a cursor.
 
-    Raises ValueError for what cannot be one.
+    Raises ValueError for text that is not a cursor.
     """
     packed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     if len(packed) != CURSOR_BYTES or base64.urlsafe_b64encode(packed).decode() != cursor:
-        raise ValueError("a cursor has another length, and one form")
+        raise ValueError("not the length or form of a cursor")
     try:
         return SearchPosition.from_bytes(packed[: _POSITION.size]), packed[_POSITION.size :]
     except OverflowError:
-        raise ValueError("no moment") from None
+        raise ValueError("not a valid time") from None

@@ -1,4 +1,4 @@
-"""The outcome of one attempt to send, and what follows from it, as values."""
+"""The outcome of one attempt to send, and what happens to the request after it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from otpqueue.domain.request import Channel, Reason, SendKind, Status
 
 
 class OutcomeKind(StrEnum):
-    """What became of an attempt."""
+    """The result of an attempt."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNKNOWN = "unknown"
     RETURNED = "returned"
-    """Claimed but given back before anything was sent."""
+    """Claimed, but released before anything was sent."""
 
 
 class RefusalCause(StrEnum):
-    """Whom a refusal concerns, where it is more than the message itself."""
+    """What a rejection applies to."""
 
     KEY = "key"
-    """Every send: the API key is wrong."""
+    """Every send: the API key is invalid."""
     APPLICATION = "application"
     """Every send: the provider does not know the 2FA application."""
     TEMPLATE = "template"
     """Every send with this message template, which the provider does not know."""
     NUMBER = "number"
-    """This send alone: the provider knows both application and template."""
+    """Only this send: the provider knows the application and the template."""
     UNCLEAR = "unclear"
-    """Nobody knows: 403, or 404 while the provider does not say what it knows."""
+    """Unknown: a 403, or a 404 while the provider's template list is not available."""
 
 
 NUMBER_NOT_FOUND = "number_not_found"
 """`Outcome.code` of a 404 to one send although the provider knows its application and template."""
 
 TEMPLATE_NOT_FOUND = "template_not_found"
-"""`Outcome.code` of a send with a template that the provider does not know; the pump appends its key."""
+"""`Outcome.code` of a send with a template that the provider does not know. The pump appends its key."""
 
 APPLICATION_NOT_FOUND = "application_not_found"
 """`Outcome.code` of a send with an application that the provider does not know."""
@@ -47,28 +47,31 @@ APPLICATION_NOT_FOUND = "application_not_found"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one attempt. `code` is the provider's word, or ours in lower case where it said none."""
+    """The outcome of one attempt.
+
+    `code` is the provider's identifier, or one of ours in lower case if it sent none.
+    """
 
     kind: OutcomeKind
     code: str
     http_status: int | None = None
     retryable: bool = False
     cause: RefusalCause | None = None
-    """Set for a refusal of 401, 403 or 404 by the provider itself, but for a resend of an unknown code."""
+    """Set for a 401, 403 or 404 by the provider itself. Not set for a resend of an unknown code."""
     retry_after_s: float | None = None
     pin_id: str | None = None
     external_message_id: str | None = None
-    """What delivery reports call this message; only where reports were asked for."""
+    """The id of this message in delivery reports. Set only if reports were requested."""
     pin_unknown: bool = False
-    """A resend of a code that the provider does not know any more: only a fresh one can help."""
+    """The provider no longer knows the code to resend. Only a fresh code can help."""
     by_provider: bool = True
-    """Whether the provider itself said so; a proxy or gateway on the way may have refused in its place."""
+    """Whether the provider itself answered. False if a proxy or gateway may have answered in its place."""
     asked: bool = True
-    """Whether the provider was asked: what was not put to it says nothing of it."""
+    """Whether the provider was called."""
 
     @property
     def misconfigured(self) -> bool:
-        """Whether an operator must fix our configuration, as far as the answer says."""
+        """Whether the answer shows that an operator must fix our configuration."""
         return self.cause is not None and self.cause is not RefusalCause.NUMBER
 
 
@@ -78,7 +81,7 @@ LEASE_RAN_OUT = Outcome(kind=OutcomeKind.UNKNOWN, code="lease_ran_out")
 
 @dataclass(frozen=True, kw_only=True)
 class SendingPolicy:
-    """How stubbornly a code is sent. Times in seconds."""
+    """When to retry a send, and how often. Times are in seconds."""
 
     max_attempts: int
     unknown_resends: int
@@ -88,40 +91,40 @@ class SendingPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class SendProgress:
-    """How far the sending of a request has come, the attempt in question included."""
+    """The progress of sending a request, the current attempt included."""
 
     tries: int
     unknowns: int
-    """Attempts before this one whose outcome is unknown."""
+    """Earlier attempts with an unknown outcome."""
     send_by: datetime
     first: bool = True
-    """Whether no code has left yet; if one has, what fails leaves the request's status as it is."""
+    """Whether no code was sent yet. If one was, a failed attempt does not change the request's status."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendDecision:
-    """What becomes of the request. `next_attempt_at` is set only while it stays `queued`."""
+    """The new state of the request. `next_attempt_at` is set only while it is `queued`."""
 
     status: Status
     reason: Reason | None = None
     next_attempt_at: datetime | None = None
     kind: SendKind | None = None
-    """What to send then, where that changes."""
+    """What to send at the next attempt, if that changes."""
 
 
 class OutcomeEvidence(StrEnum):
-    """What the provider says later of an attempt whose outcome is unknown."""
+    """What the provider's logs show about an attempt with an unknown outcome."""
 
     LEFT = "left"
-    """Something went to the number at that time."""
+    """A message was sent to the number at that time."""
     NOT_SEEN = "not_seen"
-    """It knows of nothing."""
+    """No message is known."""
     NO_ANSWER = "no_answer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutgoingMessage:
-    """What is to be sent, to whom and how. `to` is digits only."""
+    """A message to send. `to` is digits only."""
 
     to: str = field(repr=False)
     channel: Channel
@@ -129,28 +132,31 @@ class OutgoingMessage:
     message_id: str
     sender: str | None
     pin_id: str | None = field(default=None, repr=False)
-    """Set for a resend: the code to send once more."""
+    """Set for a resend: the code to resend."""
     is_test: bool = False
-    """Whether it is for a test number: then nothing is sent."""
+    """Whether it is for a test number. Then no message is sent."""
 
 
 class SmsProvider(Protocol):
-    """A provider that sends codes. It never raises for what a provider or a network can do."""
+    """A provider that sends codes.
+
+    It returns provider and network failures as values and never raises for them.
+    """
 
     def send(self, message: OutgoingMessage) -> Outcome:
-        """Send a fresh code, or one that was sent before once more."""
+        """Send a fresh code, or resend an earlier one."""
 
     def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
-        """Say whether the provider knows of a code that went to `to` at or after `since`."""
+        """Return whether the provider knows of a code that it sent to `to` at or after `since`."""
 
 
 def decide(
     outcome: Outcome, progress: SendProgress, *, policy: SendingPolicy, now: datetime, jitter: float
 ) -> SendDecision:
-    """Return what becomes of a request after `outcome`: of a queued one, and in the same words of a resend.
+    """Return the next state of a queued request after `outcome`. A resend uses the same values.
 
-    `jitter` is a random number from 0 up to 1: the back-off is "full jitter", a random share of a ceiling
-    that doubles with every try, so that workers do not come back in step.
+    `jitter` is a random number from 0 up to 1. The backoff uses full jitter: a random share of a ceiling that
+    doubles with each try, so that workers do not retry in step.
     """
     if outcome.kind is OutcomeKind.ACCEPTED:
         return SendDecision(status=Status.SENT)

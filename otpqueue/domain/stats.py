@@ -1,6 +1,6 @@
-"""Statistics: what is counted, how durations fall into buckets, and what follows from counts.
+"""Statistics: metrics, histogram buckets and derived figures.
 
-Everything counted has a metric and a label, e.g. a refused request and the reason. Durations are in whole
+Every counted event has a metric and a label, e.g. a refused request and its reason. Durations are in whole
 milliseconds.
 """
 
@@ -13,72 +13,75 @@ from decimal import Decimal
 from enum import StrEnum
 
 RECENT_WINDOW = timedelta(minutes=15)
-"""The window of recent figures: of the dashboard, of the metrics `otpqueue_recent_...`, and of the alert rule
-`success_rate` unless OTPQUEUE_ALERT_RULES changes that."""
+"""The window of recent figures.
+
+Used on the dashboard, in the metrics `otpqueue_recent_...`, and in the alert rule `success_rate`
+unless OTPQUEUE_ALERT_RULES changes it.
+"""
 
 NO_STATUS = "none"
-"""The HTTP status of an answer that never came."""
+"""The status label of a call without an answer."""
 
 
 class Metric(StrEnum):
-    """What is counted. What the label says, and what the total is of, stands with each."""
+    """What is counted. Each description gives the event, then the label, then the total if there is one."""
 
     REQUESTED = "requested"
     """Accepted requests."""
     REFUSED = "refused"
-    """Refused tries; the reason."""
+    """Refused requests and resends; the reason."""
     ATTEMPTS = "attempts"
-    """Attempts to send that are over; the outcome: accepted, refused, unknown, returned."""
+    """Ended attempts to send; the outcome: accepted, refused, unknown, returned."""
     PROVIDER_SENDS = "provider_sends"
-    """Sends that were put to the provider; its HTTP status, or `none`; milliseconds until it answered."""
+    """Sends put to the provider; its HTTP status, or `none`; milliseconds until it answered."""
     PROVIDER_CHECKS = "provider_checks"
-    """The same of checks."""
+    """Checks put to the provider; like `provider_sends`."""
     SENT = "sent"
-    """Requests whose first code was sent."""
+    """Requests with a first code sent."""
     FAILED = "failed"
     """Requests that ended `failed`; the reason."""
     DELIVERED = "delivered"
-    """Attempts whose best report says that the code arrived."""
+    """Attempts with the decisive report `delivered`."""
     UNDELIVERED = "undelivered"
-    """Attempts whose best report says that it did not."""
+    """Attempts with the decisive report `undelivered`."""
     CHECKS = "checks"
-    """Checks that are over; the verdict."""
+    """Ended checks; the verdict."""
     VERIFIED = "verified"
-    """Requests whose code was typed in."""
+    """Verified requests."""
     EXPIRED = "expired"
-    """Requests that ended `expired`; a word of `ExpiredStage`."""
+    """Requests that ended `expired`; a value of `ExpiredStage`."""
     LOCKED = "locked"
     """Requests that ended `locked`; the reason."""
     CANCELLED = "cancelled"
     """Requests that ended `cancelled`; the reason."""
     COST = "cost"
-    """Attempts that have a price; the currency; the price."""
+    """Attempts with a price; the currency; the price."""
     ACCEPT_TO_SENT = "accept_to_sent"
-    """Requests whose first code was sent; the bucket; milliseconds since they were accepted."""
+    """Requests with a first code sent; the bucket; milliseconds since they were accepted."""
     SENT_TO_DELIVERED = "sent_to_delivered"
-    """Attempts that were delivered at a known time; the bucket; milliseconds since they were sent."""
+    """Attempts delivered at a known time; the bucket; milliseconds since they were sent."""
     SENT_TO_VERIFIED = "sent_to_verified"
-    """Requests whose code was typed in; the bucket; milliseconds since the first code was sent."""
+    """Verified requests; the bucket; milliseconds since the first code was sent."""
 
 
 HISTOGRAMS = (Metric.ACCEPT_TO_SENT, Metric.SENT_TO_DELIVERED, Metric.SENT_TO_VERIFIED)
 
 
 class ExpiredStage(StrEnum):
-    """How far a request had come that expired."""
+    """The stage that an expired request had reached."""
 
     SEND_DEADLINE = "send_deadline"
-    """No code had left in time."""
+    """No code was sent before the deadline."""
     SENDING_STOPPED = "sending_stopped"
-    """No code had left in time, since the operator had stopped sending."""
+    """No code was sent before the deadline, because an operator had stopped sending."""
     UNCHECKED = "unchecked"
-    """A code was sent, and nobody typed one."""
+    """A code was sent, and no code was entered."""
     CHECKED = "checked"
-    """A code was sent, and what was typed was not right."""
+    """A code was sent, and only wrong codes were entered."""
 
 
 class Dimension(StrEnum):
-    """What counts can be told apart by."""
+    """The dimensions that counts are grouped by."""
 
     CLIENT = "client"
     COUNTRY = "country"
@@ -89,22 +92,21 @@ BOUNDS_MS: tuple[int, ...] = (
     *(50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000),
     *(45_000, 60_000, 90_000, 120_000, 180_000, 300_000, 600_000, 1_800_000, 3_600_000),
 )
-"""The upper bounds of the buckets, each its own bucket's; the same for all histograms."""
+"""The inclusive upper bounds of the buckets of every histogram."""
 BEYOND = "inf"
-"""The label of what is longer than the last bound."""
+"""The label of durations over the last bound."""
 _LABELLED = tuple((bound, str(bound)) for bound in BOUNDS_MS)
 
 
 def bucket(ms: int) -> str:
-    """Return the label of the bucket that a duration falls into: that of the first bound it does not pass."""
+    """Return the label of the bucket of a duration: that of the first bound which is not smaller."""
     return next((label for bound, label in _LABELLED if ms <= bound), BEYOND)
 
 
 def quantile(buckets: Mapping[str, int], q: float) -> float | None:
-    """Return the duration, in ms, that the share `q` of durations does not pass; None where there are none.
+    """Return the quantile `q` of the durations in ms, or None if there are none.
 
-    Within a bucket durations are taken to lie evenly. Beyond the last bound it is all that can be said: the
-    answer is the bound then, and the truth is more.
+    Interpolates linearly within a bucket. Returns the last bound for a quantile beyond it.
     """
     total = sum(buckets.values())
     if total <= 0:
@@ -120,10 +122,10 @@ def quantile(buckets: Mapping[str, int], q: float) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSum:
-    """How often something was counted in a window, and the sum of what was measured."""
+    """The count and the total of one metric and label over a window."""
 
     key: tuple[str, ...]
-    """The values of the dimensions that were asked for, in that order; a client by its name."""
+    """The values of the requested dimensions, in that order. A client is given by its name."""
     metric: Metric
     label: str
     n: int
@@ -132,10 +134,10 @@ class MetricSum:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricPoint:
-    """How often something was counted in a step of time, and the sum of what was measured."""
+    """The count and the total of one metric and label in one time step."""
 
     at: datetime
-    """The beginning of the step."""
+    """The start of the step."""
     key: tuple[str, ...]
     metric: Metric
     label: str
@@ -144,15 +146,18 @@ class MetricPoint:
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return a share from 0 to 1; None of nothing."""
+    """Return `part / whole`, or None if the whole is 0."""
     return part / whole if whole > 0 else None
 
 
 class MetricTally:
-    """Counts of one window and one group, and what follows from them. Shares of nothing are None."""
+    """The counts of one window and one group, and figures derived from them.
+
+    A share of nothing is None.
+    """
 
     def __init__(self, counted: Iterable[MetricSum | MetricPoint]) -> None:
-        """Add up what was counted, whatever the keys."""
+        """Add up the counts over all keys."""
         self._n: dict[Metric, dict[str, int]] = {}
         self._total: dict[Metric, dict[str, Decimal]] = {}
         for one in counted:
@@ -163,73 +168,73 @@ class MetricTally:
                 total[one.label] = total.get(one.label, Decimal(0)) + one.total
 
     def n(self, metric: Metric, *labels: str) -> int:
-        """Return how often a metric was counted, with one of these labels if any are given."""
+        """Return the count of a metric, restricted to `labels` if any are given."""
         counts = self._n.get(metric, {})
         return sum(counts.get(label, 0) for label in labels) if labels else sum(counts.values())
 
     def by_label(self, metric: Metric) -> dict[str, int]:
-        """Return how often a metric was counted, by label."""
+        """Return the counts of a metric by label."""
         return dict(self._n.get(metric, {}))
 
     def totals(self, metric: Metric) -> dict[str, Decimal]:
-        """Return what was measured in all, by label; labels without anything are left out."""
+        """Return the totals of a metric by label, without labels with a total of 0."""
         return dict(self._total.get(metric, {}))
 
     @property
     def finished_sends(self) -> int:
-        """Requests of which it is known whether a first code was sent, without those that were cancelled.
+        """Requests with a finished first send, successful or not.
 
-        Neither a caller who cancels nor an operator who stops sending makes a failure.
+        Requests that a caller cancelled, or that expired while an operator had stopped sending, do not count.
         """
         unsent = self.n(Metric.FAILED) + self.n(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE)
         return self.n(Metric.SENT) + unsent
 
     @property
     def success_share(self) -> float | None:
-        """The share of those whose code was sent."""
+        """The successful share of `finished_sends`."""
         return share(self.n(Metric.SENT), self.finished_sends)
 
     @property
     def reported(self) -> int:
-        """Attempts of which a report says whether they arrived."""
+        """Attempts with a final delivery report."""
         return self.n(Metric.DELIVERED) + self.n(Metric.UNDELIVERED)
 
     @property
     def delivered_share(self) -> float | None:
-        """The share of those that arrived."""
+        """The share of `reported` that was delivered."""
         return share(self.n(Metric.DELIVERED), self.reported)
 
     @property
     def verified_share(self) -> float | None:
-        """Verified requests for each that was sent in the same window; over 1 while traffic dwindles."""
+        """Verified requests per sent request of the same window. Exceeds 1 when traffic declines."""
         return share(self.n(Metric.VERIFIED), self.n(Metric.SENT))
 
     @property
     def judged(self) -> int:
-        """Checks that the provider judged: right or wrong."""
+        """Checks with the verdict right or wrong."""
         return self.n(Metric.CHECKS, "correct", "wrong")
 
     @property
     def wrong_share(self) -> float | None:
-        """The share of those that were wrong."""
+        """The share of `judged` that was wrong."""
         return share(self.n(Metric.CHECKS, "wrong"), self.judged)
 
     @property
     def cost(self) -> dict[str, Decimal]:
-        """What the provider's reports say was spent, by currency."""
+        """The cost in the provider's reports, by currency."""
         return {currency: total for currency, total in self.totals(Metric.COST).items() if total}
 
     @property
     def cost_per_verified(self) -> dict[str, Decimal]:
-        """What was spent for each verified request, by currency; nothing where none was verified."""
+        """The cost per verified request, by currency. Empty if no request was verified."""
         verified = self.n(Metric.VERIFIED)
         return {currency: spent / verified for currency, spent in self.cost.items()} if verified > 0 else {}
 
     def mean_ms(self, metric: Metric) -> float | None:
-        """Return the mean of a metric that measures time, exact to the millisecond."""
+        """Return the mean of a duration metric in ms, or None if it has no events."""
         n = self.n(metric)
         return float(sum(self.totals(metric).values()) / n) if n > 0 else None
 
     def quantile_ms(self, histogram: Metric, q: float) -> float | None:
-        """Return a quantile of a histogram: see `quantile`."""
+        """Return a quantile of a histogram in ms, as `quantile` does."""
         return quantile(self.by_label(histogram), q)

@@ -1,4 +1,4 @@
-"""Which message a person gets: the language, the sender, and what a country asks for."""
+"""Message templates: language, sender id and country requirements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 FALLBACK_LANGUAGE = "en"
 
 NUMBER_ONLY = frozenset({"US", "CA", "PR", "CN", "MX", "BR", "AR", "CO", "KR", "NZ", "ZA"})
-"""Countries whose networks refuse or replace alphanumeric sender ids (operators' published sender rules)."""
+"""Countries where networks reject or replace alphanumeric sender ids (operators' published sender rules)."""
 
 _ALPHANUMERIC = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 _NUMERIC = re.compile(r"\+?[0-9]{3,15}")
@@ -17,7 +17,7 @@ _NUMERIC = re.compile(r"\+?[0-9]{3,15}")
 
 @dataclass(frozen=True, kw_only=True)
 class IndiaDlt:
-    """India's DLT registration: who sends, and the registered text."""
+    """India's DLT registration: the sending entity and the registered text."""
 
     principal_entity_id: str
     content_template_id: str | None
@@ -25,7 +25,7 @@ class IndiaDlt:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateKey:
-    """What tells one message template from another."""
+    """The key of a message template."""
 
     language: str
     india: bool = False
@@ -36,26 +36,27 @@ class TemplateKey:
 
 @dataclass(frozen=True)
 class ProviderIds:
-    """What sends name at the provider: the 2FA application, and the message template of each key."""
+    """The ids of the 2FA application and of its message templates at the provider."""
 
     application_id: str
     message_ids: Mapping[str, str]
 
     def message_id(self, *, language: str | None, country: str | None) -> str:
-        """Return the provider's id of the template for a person.
+        """Return the provider's template id for a language and country.
 
-        Raises KeyError when not even the fallback was provisioned.
+        Raises KeyError if not even the fallback is provisioned.
         """
         return self.message_ids[self.template(language=language, country=country)]
 
     def template(self, *, language: str | None, country: str | None) -> str:
-        """Return the key of the template for a person: their language or `en`, in India the registered one.
+        """Return the template key for a language and country.
 
-        Raises KeyError when not even the fallback was provisioned.
+        The key is the language, or `en` as the fallback. India uses the registered template. Raises KeyError
+        if not even the fallback is provisioned.
         """
         wanted = (language or FALLBACK_LANGUAGE).lower().replace("_", "-")
         tongues = (wanted, wanted.partition("-")[0], FALLBACK_LANGUAGE)
-        # A text that is not registered does not arrive in India, in whichever language.
+        # Networks in India drop unregistered texts in every language.
         for india in (True, False) if country == "IN" else (False,):
             for key in (str(TemplateKey(language=tongue, india=india)) for tongue in tongues):
                 if key in self.message_ids:
@@ -65,20 +66,23 @@ class ProviderIds:
 
 @dataclass(frozen=True)
 class Senders:
-    """Sender ids by country (ISO 3166 alpha-2), `*` for all others."""
+    """Sender ids by country (ISO 3166 alpha-2), `*` for every other country."""
 
     by_country: Mapping[str, str]
 
     @property
     def everywhere(self) -> str | None:
-        """The common sender, if every country takes it: a template's own sender is used in all of them."""
+        """The default sender, if every country accepts it.
+
+        A template's own sender is used in every country.
+        """
         common = self.by_country.get("*")
         return common if common and _NUMERIC.fullmatch(common) else None
 
     def sender(self, country: str | None) -> str | None:
-        """Return whom the message comes from, None to leave it to the provider.
+        """Return the sender id for a country, or None if the provider should choose.
 
-        The common sender is not used where only numbers are allowed and it is none.
+        The default sender is not used if it is alphanumeric and the country accepts only numbers.
         """
         own = self.by_country.get(country or "")
         if own:
@@ -90,7 +94,7 @@ class Senders:
 
 
 def sender_problem(country: str, sender: str) -> str | None:
-    """Return what is wrong with a sender id for a country (`*`: any), None if nothing is."""
+    """Return why a sender id is not valid for a country (`*`: any), or None if it is."""
     if _NUMERIC.fullmatch(sender):
         return None
     if not _ALPHANUMERIC.fullmatch(sender):
@@ -106,10 +110,10 @@ _WEB_OTP = re.compile(
 
 
 def web_otp_problem(text: str, *, domain: str | None = None) -> str | None:
-    """Return why browsers do not take the code from a text by themselves, None if they do, or need not.
+    """Return why browsers do not fill in the code of a text automatically, or None if they do.
 
-    They look for a last line like `@shop.example #{{pin}}` (WICG, "Origin-bound one-time codes delivered via
-    SMS"). A text that has nothing of the kind is asked for it only if a `domain` is given.
+    They require a last line like `@shop.example #{{pin}}` (WICG, "Origin-bound one-time codes delivered via
+    SMS"). A text without such a line is accepted unless a `domain` is given.
     """
     last = re.split(r"\r\n|\r|\n", text)[-1]
     if domain is None and not re.search(r"#\{\{pin\}\}|^@", text, re.MULTILINE):

@@ -1,24 +1,24 @@
-"""What people type and paste, in ASCII: a phone number or a code as they meant it."""
+"""Normalise typed and pasted text, such as phone numbers and codes, to ASCII."""
 
 from __future__ import annotations
 
 import unicodedata
 
 LONGEST = 200
-"""Characters; whatever is longer is neither."""
+"""In characters. No longer text is a phone number or a code."""
 
 _DASHES = {"\u2212", "\u30fc"}
-"""Minus and prolonged sound mark: libphonenumber reads them as hyphens, beside what Unicode calls dashes."""
+"""The minus sign and the prolonged sound mark, which libphonenumber reads as hyphens."""
 
 _FULL_WIDTH = range(0xFF01, 0xFF5F)
 _TO_ASCII = 0xFEE0
 
 
 def in_ascii(text: str) -> str:
-    """Return the text without what nobody sees and with ASCII digits, hyphens and blanks.
+    """Return the text without invisible characters and with ASCII digits, hyphens and spaces.
 
-    Removed are characters of format, as soft hyphens and marks of direction are; those around a number copied
-    from a phone's contacts, for example. Digits of every script become 0 to 9. Any other character stays.
+    Format characters are removed, such as soft hyphens and the direction marks around a number that was
+    copied from a phone's contacts. Digits of every script become 0 to 9. Other characters are kept.
     """
     if text.isascii():
         return text.strip()
@@ -41,9 +41,9 @@ def _in_ascii(character: str) -> str:
 
 
 def control_character(text: str) -> str | None:
-    """Return the first character that no text of ours holds, None if there is none.
+    """Return the first character that Postgres or JSON cannot store, or None.
 
-    That is a control character, NUL among them, which Postgres does not store, or half of a surrogate pair.
+    These are control characters, such as NUL, and unpaired surrogates.
     """
     if text.isprintable():
         return None
@@ -51,5 +51,5 @@ def control_character(text: str) -> str | None:
 
 
 def named(character: str) -> str:
-    """Return a character as a person can look it up, `U+00D7 MULTIPLICATION SIGN`, visible or not."""
+    """Return a character's code point and name, `U+00D7 MULTIPLICATION SIGN`."""
     return f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()

@@ -1,6 +1,7 @@
-"""Webhooks: what a client is told of its requests, how it is written and signed, and when it is tried again.
+"""Webhooks: events, payloads, signatures and the retry schedule.
 
-As Standard Webhooks (standardwebhooks.com) has it: `type`, `timestamp` and `data`, signed with HMAC-SHA256.
+The format is Standard Webhooks (standardwebhooks.com): `type`, `timestamp` and `data`, signed with
+HMAC-SHA256.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from otpqueue.domain.request import Status
 
 
 class WebhookEvent(StrEnum):
-    """What a client may be told: that a request of its has this status now."""
+    """The events that a client can subscribe to: a request has reached this status."""
 
     SENT = "otp_request.sent"
     DELIVERED = "otp_request.delivered"
@@ -35,11 +36,11 @@ class WebhookEvent(StrEnum):
 
 
 TEST = "otpqueue.test"
-"""The type of what `otpqueue webhooks test` sends."""
+"""The event type that `otpqueue webhooks test` sends."""
 
 
 class WebhookState(StrEnum):
-    """How a delivery stands."""
+    """The state of a delivery."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -47,14 +48,14 @@ class WebhookState(StrEnum):
 
 
 class DisabledReason(StrEnum):
-    """Why nothing is sent to an endpoint."""
+    """Why an endpoint is disabled."""
 
     GONE = "gone"
     """It answered 410."""
     FAILING = "failing"
-    """For a long time nothing but failures."""
+    """All its deliveries failed for a long time."""
     SECRET_LOST = "secret_lost"  # noqa: S105 - a word
-    """Its secret was sealed with a key that is lost."""
+    """Its secret was sealed with a key that is no longer configured."""
 
 
 RETRIES = (
@@ -69,38 +70,38 @@ RETRIES = (
     timedelta(hours=6),
     timedelta(hours=10),
 )
-"""How long is waited after the first try that failed, the second, ...: about a day in all."""
+"""The pauses after the first failed try, the second, and so on: about a day in total."""
 
 JITTER = 0.2
-"""Each wait is longer by up to this share of it, so that what failed together does not come back together."""
+"""Each pause is extended by a random share up to this one, so that failed deliveries do not retry at once."""
 
 SECRET_BYTES = 32
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 
 Tell = Callable[[Iterable[tuple[UUID, Status]]], None]
-"""Is told of clients whose requests have just got a status, after that is committed."""
+"""Called with the clients and new statuses of requests, after the change is committed."""
 
 
 def tell_nobody(_: Iterable[tuple[UUID, Status]]) -> None:
-    """Do nothing."""
+    """Ignore the changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookResponse:
-    """What came of one try: an HTTP status, or why there is none."""
+    """The result of one try: an HTTP status, or a reason."""
 
     status: int | None = None
     reason: str | None = None
-    """A static word, e.g. `timeout`."""
+    """A static identifier, e.g. `timeout`."""
 
     @property
     def is_success(self) -> bool:
-        """Whether the receiver has taken it."""
+        """Whether the receiver accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def is_gone(self) -> bool:
-        """Whether the receiver wants nothing any more."""
+        """Whether the receiver asks for no further events."""
         return self.status == 410
 
     def __str__(self) -> str:
@@ -108,15 +109,15 @@ class WebhookResponse:
 
 
 def event_of(status: Status) -> WebhookEvent | None:
-    """Return what a client is told of a status, None for one that it is not told of."""
+    """Return the event of a status, or None if it has none."""
     name = f"otp_request.{status.value}"
     return WebhookEvent(name) if name in set(WebhookEvent) else None
 
 
 def events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
-    """Return the events that are named, `otp_request.sent` or `sent`, in their order; all for no name.
+    """Return the named events, `otp_request.sent` or `sent`, in a fixed order. No name selects all events.
 
-    Raises InvalidRequest for what is no event.
+    Raises InvalidRequest for an unknown name.
     """
     wanted = {name if "." in name else f"otp_request.{name}" for name in names}
     if wanted - set(WebhookEvent):
@@ -126,7 +127,7 @@ def events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
 
 
 def retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:
-    """Return when to try again after so many tries that failed; None when it is given up.
+    """Return when to retry after `tries` failed tries, or None to give up.
 
     `jitter` is a random number from 0 up to 1.
     """
@@ -136,24 +137,24 @@ def retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:
 
 
 def body(kind: str, at: datetime, data: Mapping[str, Any]) -> str:
-    """Return what is posted. The same of the same event at each try."""
+    """Return the request body. All tries of one event have the same body."""
     return json.dumps({"type": kind, "timestamp": moment(at), "data": data}, separators=(",", ":"))
 
 
 def moment(at: datetime | None) -> str | None:
-    """Return a time as the API writes it."""
+    """Return a time as the API formats it."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_secret() -> str:
-    """Return a fresh secret to sign with."""
+    """Return a new random signing secret."""
     return _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def headers(signing: Sequence[str], *, webhook_id: str, now: datetime, text: str) -> dict[str, str]:
-    """Return the headers of a body: signed with each of these secrets, the newest first."""
+    """Return the headers of a body, signed with each of these secrets. The newest secret comes first."""
     signatures = [Webhook(secret).sign(webhook_id, now.astimezone(UTC), text) for secret in signing]
     return {
         "Content-Type": "application/json",

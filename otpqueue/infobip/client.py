@@ -1,4 +1,4 @@
-"""The calls of the 2FA API that a code's life needs."""
+"""Calls to Infobip's 2FA API: send, resend and verify codes, and query what was sent."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ log = get_logger(__name__)
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _REPORTS_AT_ONCE = 1000
 _REPORTS_BYTES = _REPORTS_AT_ONCE * 4096
-"""A report takes about 700 bytes. An answer that is refused for its size is lost: it is given once."""
+"""A report takes about 700 bytes.
+
+Infobip returns each report once, so an oversized answer would lose its reports.
+"""
 
 _PIN = "/2fa/2/pin/{pinId}"
 _SENT = "/2fa/2/applications/{applicationId}/verifications"
 _TEMPLATES = "/2fa/2/applications/{applicationId}/messages"
 _EVIDENCE_SHARE = 0.2
-"""Evidence is worth a fifth of the time that a send may take: the claim must not run out over it."""
+"""The share of the send timeout for an evidence query. The lease must not expire during it."""
 
 _TEMPLATES_KEPT_S = 5.0
-"""How long the list of templates serves to judge further 404s: in a burst of them it is asked for once."""
+"""How long a template list is cached. A burst of 404s needs only one list."""
 
 _CODES = {
     RefusalCause.APPLICATION: APPLICATION_NOT_FOUND,
@@ -51,18 +54,21 @@ _CODES = {
 
 
 class InfobipClient:
-    """Sends and verifies codes; never raises for what the provider or the network can do. Thread-safe."""
+    """Sends and verifies codes. Thread-safe.
+
+    It returns provider and network failures as values and never raises for them.
+    """
 
     def __init__(self, transport: Transport, *, track_delivery: bool) -> None:
         self._transport, self._track_delivery = transport, track_delivery
         self._templates: dict[str, tuple[float, Reply]] = {}
-        """The newest list of an application's templates, and when it came, on the monotonic clock."""
+        """The newest template list of each application, and when it arrived on the monotonic clock."""
         self._templates_lock = threading.Lock()
 
     def send(self, message: OutgoingMessage) -> Outcome:
-        """Have Infobip make a code and send it, or send one once more that it made before.
+        """Have Infobip generate and send a code, or resend an earlier one.
 
-        Without a number look-up (`ncNeeded=false`): it costs extra, takes time, and must be booked.
+        Disables the number look-up (`ncNeeded=false`), which costs extra, takes time and must be booked.
         """
         tracked = {"trackDelivery": True} if self._track_delivery else {}
         voice = "/voice" if message.channel is Channel.VOICE else ""
@@ -85,13 +91,13 @@ class InfobipClient:
         return outcome
 
     def _judged_not_found(self, outcome: Outcome, message: OutgoingMessage) -> Outcome:
-        """Return the outcome of a send that was answered 404 with its cause, as far as Infobip says it."""
+        """Return the outcome of a send that was answered 404, with the cause that the template list shows."""
         reply = self._list_templates(message.application_id)
         cause = wire.cause_of_not_found(reply, message.message_id)
         return replace(outcome, cause=cause, code=_CODES.get(cause, outcome.code))
 
     def _list_templates(self, application_id: str) -> Reply:
-        # Others wait here for the one that asks: for no longer than its time-out.
+        # Concurrent callers wait for one query, at most for its timeout.
         with self._templates_lock:
             at, reply = self._templates.get(application_id, (-math.inf, None))
             if reply is None or time.monotonic() - at > _TEMPLATES_KEPT_S:
@@ -102,12 +108,12 @@ class InfobipClient:
             return reply
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
-        """Ask Infobip whether `code` is the one it sent as `pin_id`."""
+        """Check whether `code` is the one that Infobip sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
         return wire.judgement(self._ask("verify", "POST", path, {"pin": code}, template=f"{_PIN}/verify"))
 
     def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
-        """Ask whether a code went to `to` at or after `since`: the only trace of a send without an answer."""
+        """Return whether a code was sent to `to` at or after `since`. Used after a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
         timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
         reply = self._ask("evidence", "GET", path, template=_SENT, timeout_s=timeout_s)
@@ -121,9 +127,9 @@ class InfobipClient:
         )
 
     def reports(self) -> list[Receipt]:
-        """Take the delivery reports that nobody has taken yet; each is given out once.
+        """Fetch the delivery reports that have not been fetched yet. Infobip returns each one once.
 
-        Returns none when the provider does not answer: they are there the next time.
+        Returns an empty list if Infobip does not answer. The reports remain for the next call.
         """
         path = f"/sms/3/reports?limit={_REPORTS_AT_ONCE}"
         reply = self._ask("reports", "GET", path, template="/sms/3/reports", max_bytes=_REPORTS_BYTES)

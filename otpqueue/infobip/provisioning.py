@@ -1,6 +1,6 @@
-"""What we set up at Infobip: one 2FA application, a message template for each language, a subscription.
+"""Provision Infobip: a 2FA application, a message template per language, and a report subscription.
 
-First a plan, then its steps: the plan is what `--dry-run` prints, and applying it does nothing else.
+`plan` computes the changes, which `--dry-run` prints. `apply` makes exactly these.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from otpqueue.infobip.transport import ProviderResponse, Transport
 _APPLICATIONS = "/2fa/2/applications"
 _OPTIONAL: dict[str, Any] = {"senderId": None, "regional": None}
 _DURATION_UNITS = ("ms", "s", "m", "h", "d")
-# Infobip's OpenAPI document 3.210.0: the languages in which a code can be read out.
+# Languages of voice codes, from Infobip's OpenAPI document 3.210.0.
 _SPOKEN = frozenset(
     "en es ca da nl fr de it ja ko no pl ru sv fi hr sl ro pt_pt pt_br zh_cn zh_tw".split()  # noqa: SIM905
 )
 
 
 class ProvisioningFailed(OtpqueueError):
-    """Infobip did not do what provisioning asked for."""
+    """Infobip rejected a provisioning call, or its answer is not usable."""
 
     code = "provisioning_failed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationLimits:
-    """The application's own limits, in the provider's words (`attempts/duration`)."""
+    """The application's own limits in Infobip's format, `attempts/duration`."""
 
     pin_attempts: int
     verify_pin: str
@@ -44,22 +44,23 @@ class ApplicationLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class WantedConfiguration:
-    """What should be there."""
+    """The configuration to provision."""
 
     application_name: str
     code_lifetime_s: float
     limits: ApplicationLimits
     texts: Mapping[str, str]
-    """The message by language; `en` is always among them."""
+    """The message text by language. It always contains `en`."""
     sender_id: str | None
     india: IndiaDlt | None
 
     def application(self) -> dict[str, Any]:
-        """Return the application, complete: what an update leaves out may be kept or reset.
+        """Return the complete application: Infobip may keep or reset a field that an update omits.
 
-        The provider's defaults would break a login: one check per number in 3 s, 3 codes per number a day. We
-        count checks ourselves, so its counters must never lock a code that ours still allow; single use is
-        ours too, and a check whose answer was lost must be askable again.
+        Infobip's defaults would break logins: one check per number in 3 s, 3 codes per number a day. Its
+        limits must be wider than ours, because we count checks ourselves. It must also allow several
+        verifications of one code: we enforce single use, and must be able to repeat a check after a lost
+        answer.
         """
         configuration = {
             "pinAttempts": self.limits.pin_attempts,
@@ -72,7 +73,7 @@ class WantedConfiguration:
         return {"name": self.application_name, "enabled": True, "configuration": configuration}
 
     def templates(self) -> dict[TemplateKey, dict[str, Any]]:
-        """Return the message templates, complete: one a language, and India's registered ones."""
+        """Return the complete message templates: one per language, and India's registered one."""
         wanted = {TemplateKey(language=tongue): self._template(tongue) for tongue in self.texts}
         if self.india:
             dlt = {"principalEntityId": self.india.principal_entity_id}
@@ -91,7 +92,7 @@ class WantedConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateStep:
-    """A template to make, or with an id to change."""
+    """A template to create, or to update if it has an id."""
 
     key: TemplateKey
     body: Mapping[str, Any]
@@ -100,19 +101,19 @@ class TemplateStep:
 
 @dataclass(frozen=True, kw_only=True)
 class ProvisioningPlan:
-    """What is there, and what is to be done."""
+    """The current configuration and the required changes."""
 
     application: Mapping[str, Any]
     application_id: str | None
-    """The application to use; None if it is to be made."""
+    """The application to use. None if it must be created."""
     update_application: bool
     found: Mapping[str, str]
-    """Templates that are as they should be, by key."""
+    """Ids of templates that need no change, by key."""
     steps: tuple[TemplateStep, ...]
     remarks: tuple[str, ...]
 
     def words(self) -> list[str]:
-        """Return the plan for a person, empty when there is nothing to do."""
+        """Return the plan as lines of text. Empty if nothing must change."""
         name = self.application["name"]
         lines = list(self.remarks)
         if self.application_id is None:
@@ -126,9 +127,9 @@ class ProvisioningPlan:
 def plan(
     transport: Transport, wanted: WantedConfiguration, *, remembered: ProviderIds | None
 ) -> ProvisioningPlan:
-    """Look at what is there and return what is to be done.
+    """Read the current configuration and return the required changes.
 
-    Raises ProvisioningFailed with the provider's words.
+    Raises ProvisioningFailed with Infobip's error text.
     """
     application, remarks = _find_application(transport, wanted, remembered)
     application_id = _id(application, "applicationId") if application else None
@@ -138,7 +139,7 @@ def plan(
     steps = []
     for key, body in wanted.templates().items():
         existing = _find_template(there, body, known.get(str(key)))
-        # Each key has a template of its own: one that two shared could be changed for one of them alone.
+        # Two keys must not share a template, because a change for one would affect both.
         there = [one for one in there if one is not existing]
         if existing and _same(existing, body):
             found[str(key)] = _id(existing, "messageId")
@@ -156,9 +157,9 @@ def plan(
 
 
 def apply(transport: Transport, planned: ProvisioningPlan) -> ProviderIds:
-    """Do what the plan says and return the ids of all.
+    """Make the changes of a plan and return the ids of the application and of all templates.
 
-    Raises ProvisioningFailed with the provider's words.
+    Raises ProvisioningFailed with Infobip's error text.
     """
     application_id = planned.application_id
     if application_id is None:
@@ -177,9 +178,11 @@ def apply(transport: Transport, planned: ProvisioningPlan) -> ProviderIds:
 
 
 def subscribe(transport: Transport, *, url: str, username: str, password: str) -> str:
-    """Have delivery reports of SMS pushed to `url`, with these Basic credentials; return its id.
+    """Have Infobip post SMS delivery reports to `url` with these Basic credentials.
 
-    Raises ProvisioningFailed with the provider's words.
+    Return the subscription's id.
+
+    Raises ProvisioningFailed with Infobip's error text.
     """
     body = {
         "subscriptionId": "otpqueue-receipts",
@@ -223,7 +226,7 @@ def _find_template(
     by_id = next((one for one in there if known and one.get("messageId") == known), None)
     if by_id and not any(by_id.get(name) is not None and name not in body for name in _OPTIONAL):
         return by_id
-    # Whether an update takes away what it leaves out is not documented: better a template of its own.
+    # Infobip does not document whether an update removes an omitted field, so use another template.
     return next((one for one in there if _same(one, body) and one.get("messageId")), None)
 
 
@@ -238,14 +241,14 @@ def _templates_path(application_id: str) -> str:
 def _list(transport: Transport, path: str) -> list[dict[str, Any]]:
     answer = _call(transport, "GET", path)
     if not isinstance(answer, list):
-        raise ProvisioningFailed("Infobip's answer is not a list; is INFOBIP_BASE_URL right?")
+        raise ProvisioningFailed("Infobip's answer is not a list. Check INFOBIP_BASE_URL.")
     return [entry for entry in answer if isinstance(entry, dict)]
 
 
 def _call(transport: Transport, method: str, path: str, body: object = None) -> Any:
     reply = transport.call(method, path, body)
     if not isinstance(reply, ProviderResponse):
-        raise ProvisioningFailed(f"Infobip cannot be reached ({reply.code}); is INFOBIP_BASE_URL right?")
+        raise ProvisioningFailed(f"Infobip cannot be reached ({reply.code}). Check INFOBIP_BASE_URL.")
     if not 200 <= reply.status < 300:
         said = ": ".join(filter(None, (wire.error_code(reply.body), wire.error_text(reply.body))))
         raise ProvisioningFailed(f"Infobip refused with HTTP {reply.status}: {said or 'no reason given'}")

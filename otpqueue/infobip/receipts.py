@@ -1,7 +1,7 @@
-"""Delivery reports on the wire: Infobip's two shapes, every field optional.
+"""Parse Infobip's delivery reports. They have two shapes, and every field is optional.
 
 Source: Infobip's OpenAPI document for SMS (`receive-outbound-sms-message-reports-v3`) and its page on message
-status codes. The legacy shape differs only in fields we do not read.
+status codes. The legacy shape differs only in fields that we do not read.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _GROUPLESS = {
     "MISSING_TO": "REJECTED",
     "SIGNALS_BLOCKED": "REJECTED",
 }
-"""Names of final statuses that do not begin with that of their group."""
+"""Final statuses with a name that does not start with that of their group."""
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _DEAREST = Decimal(1_000_000)
 _FINEST = Decimal("0.000001")
 
 
 def parse(body: Any) -> list[Receipt]:
-    """Return the reports of a body, those left out that name no message or no status."""
+    """Return the reports in a body. Reports without a message id or a status are skipped."""
     results = body.get("results") if isinstance(body, dict) else None
     if not isinstance(results, list):
         return []
@@ -44,7 +44,7 @@ def parse(body: Any) -> list[Receipt]:
 
 
 def is_batch(body: Any) -> bool:
-    """Return whether a body has the form of delivery reports at all."""
+    """Return whether a body has the form of a batch of delivery reports."""
     return isinstance(body, dict) and isinstance(body.get("results"), list)
 
 
@@ -68,7 +68,7 @@ def _receipt(result: Any) -> Receipt | None:
 
 
 def _delivery(group: str | None, name: str | None) -> DeliveryState:
-    """Return what a status means: its group decides, or its name where there is no group."""
+    """Return the delivery state of a status: by its group, or by its name if it has no group."""
     name = (name or "").upper()
     if name in _NOT_FINAL:
         return DeliveryState.PENDING
@@ -77,7 +77,7 @@ def _delivery(group: str | None, name: str | None) -> DeliveryState:
 
 
 def _currency(value: Any) -> str | None:
-    # Infobip writes UNKNOWN where there is none.
+    # Infobip sends UNKNOWN if there is no currency.
     return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
 
 
@@ -104,5 +104,5 @@ def _price(value: Any) -> Decimal | None:
         price = Decimal(str(value))
     except InvalidOperation:
         return None
-    # As written, 1e-99999 is more digits than a database holds.
+    # Written out, 1e-99999 has more digits than a database column holds.
     return price.quantize(_FINEST) if price.is_finite() and 0 <= price < _DEAREST else None

@@ -1,7 +1,7 @@
-"""HTTP to the provider: pooled, bounded in time and size, deaf to the environment.
+"""HTTP to Infobip: pooled, limited in time and size, independent of environment variables.
 
-What can happen to a call is a value, never an exception: an answer, or one of two kinds of silence, told
-apart because only one of them may be retried freely.
+A call never raises for what a network or server does. It returns an answer, or one of two failures: not
+connected, after which a retry is always safe, and no answer, after which it may not be.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from otpqueue.telemetry.traces import Span, SpanKind
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
-"""A longer `Retry-After` says no more, and may be more than a date can hold."""
+"""Upper bound of `Retry-After`. A longer one may exceed the range of a datetime."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderResponse:
-    """A whole HTTP answer."""
+    """A complete HTTP response."""
 
     status: int
     body: Any = field(repr=False)
-    """The JSON value of the body, None when it is not JSON."""
+    """The parsed JSON body, None if it is not JSON."""
     retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotConnected:
-    """No connection was made: the provider has not seen the call."""
+    """No connection was made, so the provider did not receive the call."""
 
     code: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoResponse:
-    """The call left, and no valid answer came: nobody knows what the provider did."""
+    """The call was sent, and no valid answer arrived. It is unknown what the provider did."""
 
     code: str
 
@@ -60,7 +60,7 @@ Reply = ProviderResponse | NotConnected | NoResponse
 
 
 class Transport:
-    """Calls to one Infobip account. Thread-safe."""
+    """HTTP calls to one Infobip account. Thread-safe."""
 
     def __init__(
         self,
@@ -91,12 +91,12 @@ class Transport:
         template: str | None = None,
         max_bytes: int = MAX_BODY_BYTES,
     ) -> Reply:
-        """Make one call, all in all within the time-out (seconds), and return what came of it.
+        """Make one call within the timeout (seconds) and return the result.
 
         An answer of more than `max_bytes` counts as none.
 
-        Its span bears the `template` of the path: the path itself may hold what nobody must read. The
-        provider is told nothing of the trace.
+        The call's span records the `template` of the path, because the path may contain secrets. No trace
+        headers are sent to the provider.
         """
         name = f"{method} {template}" if template else method
         about = {"http.request.method": method, "url.template": template, **self._server}
@@ -106,8 +106,8 @@ class Transport:
         return reply
 
     def _call(self, method: str, path: str, body: object, timeout_s: float | None, max_bytes: int) -> Reply:
-        # A request that is made ready here and sent through the adapter costs a third of the CPU of
-        # requests.Session.request, and sees no proxies, netrc, cookies or redirects.
+        # Preparing the request here costs a third of the CPU of requests.Session.request, and ignores
+        # proxies, netrc, cookies and redirects.
         request = requests.PreparedRequest()
         request.method, request.url = method, self._base_url + path
         headers = dict(self._headers)
@@ -118,8 +118,8 @@ class Transport:
         elif method == "POST":
             headers["Content-Length"] = "0"
         request.headers = headers  # type: ignore[assignment]
-        # urllib3 counts the time to connect and the time to the answer against `total`.
-        # requests passes such a time-out on as it is, though its annotations do not say so.
+        # urllib3 counts the time to connect and the time to the answer against `total`. requests passes the
+        # timeout on unchanged, although its annotations do not allow it.
         timeout: Any = Timeout(connect=self._connect_timeout_s, total=timeout_s or self.timeout_s)
         try:
             with self._adapter.send(request, stream=True, timeout=timeout) as response:
@@ -136,7 +136,7 @@ def _server(base_url: str) -> Mapping[str, str | int | None]:
     try:
         parts = urlsplit(base_url)
         port = parts.port
-    except ValueError:  # what cannot be called is told by the call
+    except ValueError:  # the call reports an invalid URL
         return {}
     return {"server.address": parts.hostname, "server.port": port or (443 if parts.scheme == "https" else 80)}
 
@@ -154,7 +154,7 @@ def _read(response: requests.Response, max_bytes: int) -> ProviderResponse | NoR
     try:
         body = response.raw.read(max_bytes + 1, decode_content=True)
     except ValueError:
-        return NoResponse(code="connection_cut")  # http.client's word for a chunk of a negative length
+        return NoResponse(code="connection_cut")  # http.client raises this for a chunk of negative length
     if len(body) > max_bytes:
         return NoResponse(code="answer_too_large")
     return ProviderResponse(
@@ -172,7 +172,7 @@ def _json_or_none(body: bytes) -> Any:
 
 
 def _seconds(header: str | None) -> float | None:
-    # The other form, a date, is of no use while the two clocks may disagree.
+    # The date form is not usable, because the two clocks may differ.
     header = header.strip() if header else ""
     return min(float(header), MAX_RETRY_AFTER_S) if header.isascii() and header.isdigit() else None
 
@@ -181,7 +181,7 @@ def _silence(error: Exception) -> NotConnected | NoResponse:
     reason: object = error
     if isinstance(error, requests.RequestException) and error.args:
         reason = getattr(error.args[0], "reason", None) or error.args[0]
-    # A LocationValueError is a name that no host can have.
+    # A LocationValueError means a host name that cannot exist.
     if isinstance(reason, NewConnectionError | LocationValueError):
         return NotConnected(code="connection_failed")
     if isinstance(reason, ConnectTimeoutError):
@@ -192,10 +192,10 @@ def _silence(error: Exception) -> NotConnected | NoResponse:
 
 
 class _BoundedAdapter(HTTPAdapter):
-    """Sends to one server, always verified in the same way, and leaves out what we do not use.
+    """Sends to one server with one TLS configuration, and skips unused work of requests.
 
-    requests looks up proxies and the pool for each call, and reads cookies and the encoding of each answer:
-    a third of what a call costs.
+    For each call requests looks up proxies and the pool, and parses cookies and the encoding: a third of its
+    cost.
     """
 
     _pool: Any = None

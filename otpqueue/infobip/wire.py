@@ -1,11 +1,11 @@
-"""Infobip's words and ours: JSON in and out, and what an answer means.
+"""Convert between Infobip's JSON and our values.
 
-Decided by HTTP status first, then by the fields; a word that nobody documented is treated by its status. But
-a status alone may be that of a proxy or gateway on the way: only an error in one of Infobip's own envelopes
-ends a code, refuses a send for good, or says that our configuration is wrong.
+The HTTP status decides first, then the fields. An undocumented identifier is treated by its status. A status
+may also come from a proxy or gateway. Only an error in one of Infobip's own envelopes ends a code, rejects a
+send permanently, or reports that our configuration is wrong.
 
-The sources are Infobip's OpenAPI document for 2FA, 3.210.0, and where that is silent the 2015 site of the
-same product, which alone lists `pinError`.
+The sources are Infobip's OpenAPI document for 2FA, 3.210.0, and where it is silent the product's
+documentation of 2015, the only one that lists `pinError`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_CALL = ("BAD_REQUEST", "REJECTED", "FAILED", "UNDELIVERABLE")
 _CAUSES = {401: RefusalCause.KEY, 403: RefusalCause.UNCLEAR, 404: RefusalCause.UNCLEAR}
 _MILLISECONDS_FROM = 10**11
 _LATEST_MS = 10**14
-# Infobip's own documents know none of these; a widely read guide does, so they are understood if they come.
+# Infobip's documents do not contain these. A popular guide does, so they are accepted.
 _GUIDES_WORDS = {
     "PIN_EXPIRED": CheckVerdict.EXPIRED,
     "PIN_NOT_FOUND": CheckVerdict.EXPIRED,
@@ -37,7 +37,7 @@ _GUIDES_WORDS = {
 
 
 def error_code(body: Any) -> str | None:
-    """Return the provider's identifier of an error, from either of its envelopes."""
+    """Return Infobip's error identifier from either of its envelopes."""
     if not isinstance(body, dict):
         return None
     envelope = body.get("requestError")
@@ -50,9 +50,9 @@ def error_code(body: Any) -> str | None:
 
 
 def own_error(body: Any) -> str | None:
-    """Return the identifier of an error that Infobip itself has made, None for what others may have made.
+    """Return the identifier of an error that certainly comes from Infobip, or None.
 
-    Others name errors `errorCode`, too; Infobip's newer envelope has codes of one form there.
+    Other servers also use a field `errorCode`. Infobip's newer envelope has codes of one form there.
     """
     code = error_code(body)
     if code is None or isinstance(body.get("requestError"), dict):
@@ -61,7 +61,7 @@ def own_error(body: Any) -> str | None:
 
 
 def error_text(body: Any) -> str | None:
-    """Return the provider's words for an error, for an operator to read."""
+    """Return Infobip's error text for operators, at most 200 characters."""
     if not isinstance(body, dict):
         return None
     envelope = body.get("requestError")
@@ -71,7 +71,7 @@ def error_text(body: Any) -> str | None:
 
 
 def send_outcome(reply: Reply) -> Outcome:
-    """Return what became of a send."""
+    """Return the outcome of a send."""
     if isinstance(reply, NotConnected):
         return Outcome(kind=OutcomeKind.REFUSED, code=reply.code, retryable=True)
     if not isinstance(reply, ProviderResponse):
@@ -82,8 +82,8 @@ def send_outcome(reply: Reply) -> Outcome:
     code = error_code(reply.body) or f"http_{reply.status}"
     if 400 <= reply.status < 500:
         return _not_taken(reply, code, is_own=is_own)
-    # A gateway that says when to come back has passed nothing on. Without that a 503 is also what one answers
-    # whose connection broke after it had.
+    # A gateway that sends `Retry-After` has not forwarded the request. Without it, a 503 may also follow a
+    # connection that broke after the request was forwarded.
     if reply.status in {500, 503} and (is_own or (reply.status == 503 and reply.retry_after_s is not None)):
         return _refused(reply, code, retryable=True)
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=reply.status)
@@ -99,9 +99,9 @@ def _not_taken(reply: ProviderResponse, code: str, *, is_own: bool) -> Outcome:
 
 
 def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
-    """Return what became of a resend of `pin_id`.
+    """Return the outcome of a resend of `pin_id`.
 
-    Whether the answer names the same pinId is not documented: the one it names is the one to check.
+    Infobip does not document whether the answer repeats the pinId. If it names one, that one must be checked.
     """
     if isinstance(reply, ProviderResponse) and reply.status == 404 and (code := own_error(reply.body)):
         return replace(_refused(reply, code), pin_unknown=True)
@@ -111,7 +111,7 @@ def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
 
 
 def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
-    """Return why a send was answered 404, judged by what the list of its application's templates says.
+    """Return why a send was answered 404, from the list of its application's templates.
 
     The 404 itself does not say it: "Application or message with given ID cannot be found."
     """
@@ -128,9 +128,11 @@ def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
 
 
 def sent_times(reply: Reply) -> list[datetime] | None:
-    """Return when codes went to a number, from a verification status answer; None if there is no such answer.
+    """Return when codes were sent to a number, from a verification status answer.
 
-    Documented as milliseconds while the official sample shows seconds: ten digits are seconds, 0 is never.
+    None if the reply is not one.
+
+    Infobip documents milliseconds, but its sample shows seconds. Ten digits are read as seconds, 0 as never.
     """
     if not isinstance(reply, ProviderResponse) or not 200 <= reply.status < 300:
         return None
@@ -158,9 +160,9 @@ def _refused(reply: ProviderResponse, code: str, *, retryable: bool = False) -> 
 def _taken(reply: ProviderResponse) -> Outcome:
     fields = reply.body if isinstance(reply.body, dict) else {}
     sms, call = word(fields.get("smsStatus")), word(fields.get("callStatus"))
-    # Of an SMS the one word for success is known; what a call may be at this moment is an open list.
+    # For an SMS the only success value is known. For a call the set of values is open.
     if (sms and sms != "MESSAGE_SENT") or (not sms and call and call.startswith(_NO_CALL)):
-        # A 200 that says nothing was sent: the number look-up's word is the more telling one.
+        # A 200 that reports no send. The number look-up's identifier is the more precise one.
         code = word(fields.get("ncStatus")) or str(sms or call)
         return Outcome(kind=OutcomeKind.REFUSED, code=code, http_status=reply.status)
     status, pin_id = sms or call, whole_word(fields.get("pinId"), length=200)
@@ -181,7 +183,7 @@ def _taken(reply: ProviderResponse) -> Outcome:
 
 
 def judgement(reply: Reply) -> Judgement:
-    """Return what the provider said of a code. Only `verified: true` is a success."""
+    """Return the verdict on a code. Only `verified: true` is a success."""
     if isinstance(reply, NotConnected):
         return Judgement(verdict=CheckVerdict.UNJUDGED, code=reply.code)
     if not isinstance(reply, ProviderResponse):
@@ -217,12 +219,15 @@ def _judged(reply: ProviderResponse) -> Judgement:
 
 
 def whole_word(value: Any, *, length: int) -> str | None:
-    """Return an id of the provider's; None for a longer one, which would be another id if it were cut."""
+    """Return an identifier of Infobip's, or None if it is longer than `length`.
+
+    A truncated identifier would be a different one.
+    """
     return word(value, length=length) if isinstance(value, str) and len(value) <= length else None
 
 
 def word(value: Any, *, length: int = 64) -> str | None:
-    """Return a word of the provider's as it may be stored and logged: printable ASCII, cut short."""
+    """Return a value of Infobip's that is safe to store and log: printable ASCII, truncated to `length`."""
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None
     return value[:length] or None

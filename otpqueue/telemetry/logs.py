@@ -1,7 +1,8 @@
-"""Structured logs: static event names with fields, as JSON for machines or readable for people.
+"""Structured logs: static event names with fields, as JSON or in a readable format.
 
-Log identifiers, never objects; a phone number, a code, a key or a pinId is never a field. Should one be there
-all the same, `masks` hides it: in our records, in those of libraries, and in what ends a process or a thread.
+Log identifiers, never objects. A phone number, a code, a key or a pinId is never a field. As a safeguard
+`masks` hides such values in our records, in those of libraries, and in the error that ends a process or
+thread.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
 
 class _ModuleLogger:
-    """Finds structlog's method for a level, and keeps it as an attribute from `configure` to the next one.
+    """Caches structlog's method for a level as an attribute. `configure` clears the cache.
 
-    structlog's own loggers are either built anew for each record or cached for good.
+    structlog's own loggers are either rebuilt for each record or cached permanently.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,7 +46,7 @@ class _ModuleLogger:
         return method
 
     def forget(self) -> None:
-        """Find the methods anew."""
+        """Clear the cached methods."""
         for level in self.__dict__.keys() - {"_name"}:
             self.__dict__.pop(level, None)
 
@@ -69,9 +70,9 @@ def _cache_methods(*, caching: bool) -> None:
 
 
 def begin_call(**fields: str) -> None:
-    """Begin a call in this thread; each of its records, and its span, has these fields.
+    """Start a call in this thread. Its log records and its span get these fields.
 
-    End it with `end_call`: the thread goes on to others.
+    End it with `end_call`, because the thread serves other calls later.
     """
     structlog.contextvars.clear_contextvars()
     _in_call.set(True)
@@ -79,15 +80,15 @@ def begin_call(**fields: str) -> None:
 
 
 def end_call() -> None:
-    """End the call of this thread: its next records are about something else."""
+    """End the call of this thread and remove its fields."""
     _in_call.set(False)
     structlog.contextvars.clear_contextvars()
 
 
 def bind(**fields: str) -> None:
-    """Say what this thread's call is about: in each of its records from now on, and in its span.
+    """Add fields to all further records of this thread's call, and to its span.
 
-    Where no call has begun nothing is said: nobody would take it back.
+    Does nothing outside a call, where no one would remove the fields.
     """
     if _in_call.get():
         structlog.contextvars.bind_contextvars(**fields)
@@ -97,7 +98,7 @@ def bind(**fields: str) -> None:
 
 
 def bound(**fields: str) -> AbstractContextManager[None]:
-    """Return a context in which this thread's records say what they are about."""
+    """Return a context manager that adds fields to this thread's records."""
     return structlog.contextvars.bound_contextvars(**fields)
 
 
@@ -114,25 +115,25 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def write(line: str) -> None:
-    """Write a line to what standard error is at this moment: a redirection applies to records, too."""
+    """Write a line to the current standard error, which may be redirected."""
     with _writing:
         try:
             _put(line)
-        except (OSError, ValueError) as error:  # it is closed or full, or cannot take a character
-            # Where this cannot be written either, there is nowhere left to report it.
+        except (OSError, ValueError) as error:  # it is closed or full, or cannot encode a character
+            # If this cannot be written either, the failure cannot be reported.
             with suppress(OSError, ValueError):
                 _put(_not_written(error))
 
 
 def _put(line: str) -> None:
     stream = sys.stderr
-    if stream is not None:  # a process may be started without one
+    if stream is not None:  # a process may start without one
         stream.write(line + "\n")
         stream.flush()
 
 
 def _not_written(error: Exception) -> str:
-    # Without the record: nothing has masked it.
+    # Without the record, which has not been masked.
     return f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}'
 
 
@@ -149,7 +150,7 @@ class _Stderr(logging.Handler):
 
 
 class _LineLogger:
-    """The logger that structlog hands the rendered records of a module to."""
+    """Receives the rendered records of a module from structlog."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -161,7 +162,7 @@ class _LineLogger:
 
 
 class _LineRenderer:
-    """Makes a line of one of our records: the only processor, since it runs for each record."""
+    """Renders one record as a line. It is the only processor, because each one runs for every record."""
 
     def __init__(self, *, process: str, exceptions: ExceptionRenderer, ending: Processor) -> None:
         self._process, self._exceptions, self._ending = process, exceptions, ending
@@ -184,12 +185,12 @@ class _LineRenderer:
 
 
 def _as_json(_: Any, __: str, event: EventDict) -> str:
-    # Values are plain: they are masked.
+    # The values are plain, because they are masked.
     return json.dumps(event)
 
 
 def _tracebacks_without_locals() -> ExceptionRenderer:
-    # Local variables hold numbers and keys.
+    # Local variables may contain numbers and keys.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return ExceptionRenderer(transformer)
 
@@ -217,9 +218,9 @@ def _log_what_ends_a_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
-    """Send our records and the standard library's to stderr, as lines of one form.
+    """Write our records and the standard library's to stderr, one line each in one format.
 
-    `process` ("api", "worker", ...) is a field of every record. Call once, at an edge.
+    `process` ("api", "worker", ...) is a field of every record. Call once, at an entry point.
     """
 
     def name_process(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -239,7 +240,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         processors=[_LineRenderer(process=process, exceptions=exceptions, ending=ending)],
         logger_factory=_LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # `_ModuleLogger` does that, and can forget.
+        # `_ModuleLogger` caches them, and can clear its cache.
         cache_logger_on_first_use=False,
     )
     _cache_methods(caching=True)
@@ -267,17 +268,17 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    # Python itself would print an error and its text.
+    # Python itself would print an unmasked traceback.
     sys.excepthook, threading.excepthook = _log_what_ends, _log_what_ends_a_thread
     for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")
-    # It logs URLs, which hold pinIds, and what of an answer it could not read.
+    # It logs URLs, which contain pinIds, and the unparsed parts of responses.
     logging.getLogger("urllib3").setLevel("ERROR")
-    # While a collector of traces is away it speaks of each try.
+    # While a trace collector is unavailable, it logs every try.
     logging.getLogger("opentelemetry.exporter").setLevel("ERROR")
 
 
 def reset() -> None:
-    """Give structlog its defaults back: a test that configured it must not decide how the next one logs."""
+    """Restore structlog's defaults, so that a test does not affect the next one."""
     structlog.reset_defaults()
     _cache_methods(caching=False)

@@ -1,17 +1,17 @@
-"""Masks over what must never be read in a log: numbers, codes, keys, pinIds, sessions, passwords.
+"""Masks for logs: phone numbers, codes, keys, pinIds, sessions and passwords.
 
-The last line of defence: nothing of the kind is logged on purpose, but an error's text or a library's record
-may hold what it was about. So the masks would rather hide too much:
+This is the last line of defence. No code logs such data on purpose, but an error's text or a library's record
+may contain it. When in doubt, the masks hide too much:
 
-- Seven digits or more behind a `+`, and nine or more without one, are a phone number, with spaces, dots,
-  hyphens and brackets between them or none. That hides other long numbers too (an epoch, a byte count).
-- Kept, since they are evidently something else: UUIDs, ISO 8601 times, IPv4 addresses, decimals with one dot
-  (`0.123456789`), hexadecimal ids of 32 digits in small letters, and what is named `trace_id` or `span_id`.
-- Six digits are a code only where a name says so, `code`, `pin` or `otp`; elsewhere they are a count.
+- Seven digits or more after a `+`, and nine or more without one, are a phone number, with or without spaces,
+  dots, hyphens and brackets between them. This also hides other long numbers (an epoch, a byte count).
+- Not masked, because their form is distinctive: UUIDs, ISO 8601 times, IPv4 addresses, decimals with one dot
+  (`0.123456789`), lower-case hexadecimal ids of 32 digits, and values named `trace_id` or `span_id`.
+- Six digits are a code only if a name says so: `code`, `pin` or `otp`. Otherwise they are a count.
 
-What they cannot see: a number of at most eight digits without `+`; one with letters, commas or line ends
-between its digits, or one dot; one in words, base64 or another coding; a code or a session id that no name
-stands before; a number written as an IPv4 address or inside a UUID.
+Not detected: a number of at most eight digits without `+`; one with letters, commas, line ends or a single
+dot between its digits; one in words, base64 or another encoding; a code or a session id without a name before
+it; a number written as an IPv4 address or inside a UUID.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT = "|".join(
         r"(?<![0-9A-Za-z])(?=\d*[a-f])[0-9a-f]{32}(?![0-9A-Za-z-])",
     )
 )
-# What a number may be pasted with: dashes, full-width marks, and what nobody sees.
+# Separators that a pasted number may contain: dashes, full-width punctuation and invisible characters.
 _BETWEEN = (
     r"[\s().\-/\[\]\u00ad\u061c\u200b-\u200f\u2010-\u2015\u202a-\u202e\u2060-\u2069\u2212\u30fc\ufeff"
     r"\ufe58\ufe63\uff08\uff09\uff0d-\uff0f]{0,3}"
@@ -75,13 +75,13 @@ _TRACE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _DEEPEST = 8
 
 _clean: set[str] = set()
-"""Short texts in which there is nothing to mask: names, routes and the like come again and again."""
+"""A cache of short texts without anything to mask, such as names and routes."""
 _CLEAN_AT_MOST = 2048
 _CLEAN_LENGTH = 64
 
 
 def text(value: str) -> str:
-    """Return `value` with all that must not be read in it masked."""
+    """Return `value` with everything sensitive masked."""
     if value in _clean or _HARMLESS.fullmatch(value):
         return value
     masked = _ALL.sub(_masked, value) if _SUSPECT.search(value) else value
@@ -106,7 +106,7 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def values(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record whose values, nested ones too, are plain and masked."""
+    """Return a record with plain and masked values, nested ones included."""
     return _fields(event, _DEEPEST)
 
 
@@ -114,14 +114,14 @@ def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     shown = {}
     for name, value in fields.items():
         masked, is_plain, _, _ = _name(str(name))
-        # Most fields are texts whose names mean nothing here.
+        # Most fields are texts, and their names need no special treatment.
         shown[masked] = text(value) if is_plain and type(value) is str else _field(str(name), value, depth)
     return shown
 
 
 @lru_cache(maxsize=512)
 def _name(name: str) -> tuple[str, bool, bool, bool]:
-    """Return a field's name, masked, and whether it means nothing, names a secret, may name a code."""
+    """Return a field's masked name, and whether it is ordinary, names a secret, or may name a code."""
     is_secret, is_code = _SECRET_KEY.search(name) is not None, _CODE_KEY.search(name) is not None
     return text(name), not (is_secret or is_code or name in _TRACE_KEYS), is_secret, is_code
 
@@ -129,7 +129,7 @@ def _name(name: str) -> tuple[str, bool, bool, bool]:
 def _field(name: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    # Random digits: nine of them in a row would be a number elsewhere.
+    # Trace ids contain random digits. Nine in a row would be masked as a number.
     if name in _TRACE_KEYS and isinstance(value, str) and _TRACE.fullmatch(value):
         return value
     _, _, is_secret, is_code = _name(name)
@@ -144,7 +144,7 @@ def _value(value: object, depth: int, name: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
-        # Ten million seconds and more are no duration; nine digits may be a number.
+        # Durations are below ten million seconds. Nine digits may be a number.
         return MASK if abs(value) >= 100_000_000 else value
     if depth and isinstance(value, Mapping):
         return _fields(value, depth - 1)

@@ -1,9 +1,9 @@
-"""What Prometheus can ask for: every metric as data, what counts, and the page that is scraped.
+"""Prometheus metrics: their definitions, the instruments and the exposition page.
 
-Counters, histograms and some gauges belong to a process and are written where things happen. Processes of one
-server share a folder, and any of them answers for all. Readings are taken when the page is asked for.
+Counters, histograms and some gauges belong to a process, which updates them as events occur. Processes of one
+server share a folder, and each of them reports for all. Readings are queried during the scrape.
 
-The values of a label are words of ours, or of a standard: never an id, a number or what a caller sent.
+Label values are our own constants or those of a standard. They are never an id, a number or caller input.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder that the processes of one server share; the library's own name."""
+"""The environment variable with the folder that the processes of one server share. The library defines it."""
 
 _TRIES = 5
 
 DEAD_KEPT = 16
-"""The counts of so many processes that have died stay in the sums, so that those do not fall."""
+"""How many dead processes keep their counts in the sums, so that the sums do not decrease."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Family:
-    """One metric: its name by Prometheus's conventions, what it means, its labels."""
+    """The definition of one metric."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
     known: tuple[tuple[str, ...], ...] = ()
-    """Label values that are shown from the start, at 0: what has not happened yet is a fact, too."""
+    """Label values that exist from the start with the value 0."""
     buckets: tuple[float, ...] = ()
-    """Of a histogram, in seconds."""
+    """Upper bounds in seconds, for a histogram."""
 
 
 def _counter(name: str, help: str, *labels: str, known: Iterable[str] = ()) -> Family:  # noqa: A002 - its name
@@ -200,7 +200,7 @@ OURS = (
     *(PROVIDER_REQUESTS, PROVIDER_DURATION, JOBS, JOB_DURATION, SWEPT, WEBHOOKS, NOTICES, CIRCUIT_OPENED),
     *(CONNECTIONS_IN_USE, CONNECTIONS_MOST, DATABASE_FAILURES),
 )
-"""What processes write themselves."""
+"""Metrics that processes update."""
 
 BUILD = _gauge("otpqueue_build_info", "Always 1; the labels are the versions.", "version", "python")
 DATABASE_UP = _gauge("otpqueue_database_up", "Whether Postgres answered during the scrape.")
@@ -268,10 +268,10 @@ READ = (
     ),
     *(RECENT, RECENT_FAILURES, RECENT_RATIO, RECENT_COST, RECENT_LATENCY, STATISTICS_AGE, ALERTS_OPEN),
 )
-"""What is read when the page is asked for, but for `BUILD` by the API alone."""
+"""Metrics that are queried during a scrape. All but `BUILD` are reported by the API only."""
 
 Reading = tuple[Family, Mapping[Any, float]]
-"""Values, by those of the labels as a tuple."""
+"""A metric and its values by label values."""
 
 _PROCESS = {
     "process_cpu_seconds": "CPU time, user and system, in seconds.",
@@ -281,7 +281,7 @@ _PROCESS = {
     "process_max_fds": "File descriptors that the process may open.",
     "process_start_time_seconds": "When the process began, in seconds since 1970.",
 }
-"""The names that all libraries use. Of several processes the sum; of the beginnings the first."""
+"""The standard process metrics. Several processes are summed up; the start time is the earliest one."""
 
 Instrument = Counter | Gauge | Histogram
 
@@ -289,7 +289,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class _Instruments:
-    """The instruments as the library knows them, made once for a process."""
+    """The library's instruments of this process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -311,7 +311,7 @@ class _Instruments:
         )
 
     def child(self, family: Family, labels: tuple[str, ...]) -> Instrument:
-        """Return what counts for these values of the labels."""
+        """Return the instrument for these label values."""
         found = self.children.get((family, labels))
         if found is None:
             parent = self._parents[family]
@@ -323,14 +323,14 @@ _instruments = _Instruments()
 
 
 def count(family: Family, *labels: str, by: float = 1) -> None:
-    """Count something that happened."""
+    """Increase a counter."""
     child = _instruments.child(family, labels)
     assert isinstance(child, Counter)  # noqa: S101 - for mypy
     child.inc(by)
 
 
 def change(family: Family, by: float, *labels: str) -> None:
-    """Let a gauge go up or down."""
+    """Increase a gauge by `by`, which may be negative."""
     child = _instruments.child(family, labels)
     assert isinstance(child, Gauge)  # noqa: S101 - for mypy
     child.inc(by)
@@ -344,36 +344,36 @@ def put(family: Family, value: float, *labels: str) -> None:
 
 
 def observe(family: Family, seconds: float, *labels: str) -> None:
-    """Note how long something took."""
+    """Record a duration in a histogram."""
     child = _instruments.child(family, labels)
     assert isinstance(child, Histogram)  # noqa: S101 - for mypy
     child.observe(seconds)
 
 
 def is_token(authorization: str | None, token: str) -> bool:
-    """Return whether a header `Authorization` holds this bearer token."""
+    """Return whether an `Authorization` header contains this bearer token."""
     word, _, given = (authorization or "").partition(" ")
     return word.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 
 
 def answer_class(status: int | None) -> str:
-    """Return the class of an HTTP status, `429` apart from the others; `none` where there was no answer."""
+    """Return the class of an HTTP status such as `2xx`; `429` is its own class, `none` means no response."""
     if status is None:
         return "none"
     return "429" if status == 429 else f"{status // 100}xx" if 100 <= status <= 599 else "other"
 
 
 def share_processes() -> None:
-    """Count from now on for all processes that share the folder in `FOLDER`; do nothing where it is not set.
+    """Share the metrics of all processes that use the folder in `FOLDER`. Without that variable, do nothing.
 
-    Call it in a new process before anything is counted. What dead ones left is tidied up: gauges go, and the
-    counts of the last `DEAD_KEPT` stay.
+    Call it in a new process before anything is counted. It removes the gauges of dead processes, and all but
+    the last `DEAD_KEPT` of their counts.
     """
-    global _instruments  # noqa: PLW0603 - a process is told once, when it begins
+    global _instruments  # noqa: PLW0603 - set once, when the process starts
     folder = os.environ.get(FOLDER)
     if not folder:
         return
-    # The library decides this when it is imported, and the process that forks us had no folder then.
+    # The library reads the variable at import, and the process that forks us had no folder then.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     _tidy(Path(folder))
     _instruments = _Instruments()
@@ -413,7 +413,7 @@ def _what_runs() -> tuple[str, str]:
 
 
 class _MetricsPage(Collector):
-    """Everything that is shown, for one answer."""
+    """The collector of one exposition page."""
 
     def __init__(self, readings: Iterable[Reading]) -> None:
         self._readings = readings
@@ -436,7 +436,7 @@ class _MetricsPage(Collector):
 
 def _shared(folder: str) -> list[Shown]:
     for _ in range(_TRIES):
-        # A new process may tidy up while we read.
+        # A new process may delete files while we read.
         with contextlib.suppress(FileNotFoundError):
             return list(MultiProcessCollector(None, folder).collect())  # type: ignore[no-untyped-call]
     return []
@@ -454,5 +454,5 @@ def _processes(pids: Iterable[int]) -> Iterator[Shown]:
 
 
 def page(readings: Iterable[Reading] = ()) -> bytes:
-    """Return what is scraped, in Prometheus's text format."""
+    """Return the exposition page in Prometheus's text format."""
     return generate_latest(_MetricsPage(readings))

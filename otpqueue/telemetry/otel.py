@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry, which the extra `otpqueue[otel]` installs; imported only where they are wanted.
+"""Tracing with OpenTelemetry, which the extra `otpqueue[otel]` installs. Imported only if tracing is on.
 
-Where spans go, and which are kept, is read by OpenTelemetry itself from the environment (`OTEL_...`). They
-are sent in batches by a thread, from a queue that drops what it cannot hold: a collector that is slow, hangs
-or is away costs spans and nothing else.
+OpenTelemetry reads from the environment (`OTEL_...`) where to send spans and which to keep. A thread sends
+them in batches from a queue that drops spans when it is full. A collector that is slow or unavailable
+therefore only costs spans.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from otpqueue.telemetry.traces import Attributes, Span, SpanKind
 log = get_logger(__name__)
 
 FLUSH_WITHIN_S = 2.0
-"""So long the end of a process waits for a collector to take the last spans."""
+"""How long the end of a process waits for the collector to accept the last spans."""
 
 _KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -46,7 +46,7 @@ class OpenTelemetry:
     """A tracer. Thread-safe."""
 
     def __init__(self, *, process: str) -> None:
-        """Name the spans of this process. Raises ValueError when a variable of the environment is no good."""
+        """Start a tracer with this service name. Raises ValueError for an invalid environment variable."""
         provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
         for exporter in _exporters():
             provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -54,16 +54,16 @@ class OpenTelemetry:
         self._tracer = provider.get_tracer("otpqueue", version("otpqueue"))
 
     def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
-        """Return a span, begun, whose parent is given by its `traceparent`; what is none begins a trace."""
+        """Start and return a span. `parent` is a `traceparent`; without a valid one, a new trace starts."""
         return self.start(name, kind=kind, context=_context(parent), attributes=attributes)
 
     def start(self, name: str, *, kind: SpanKind, context: Context, attributes: Attributes) -> Span:
-        """Return a span, begun, in a context of OpenTelemetry's."""
+        """Start and return a span in an OpenTelemetry context."""
         span = self._tracer.start_span(name, context, _KINDS[kind], _masked(attributes))
         return _Span(self, span)
 
     def close(self) -> None:
-        """Send what has not been sent yet, within `FLUSH_WITHIN_S`."""
+        """Send pending spans, within `FLUSH_WITHIN_S`."""
         # The library would wait for half a minute.
         ending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         ending.start()
@@ -73,7 +73,7 @@ class OpenTelemetry:
 
 
 class _Span:
-    """A span of OpenTelemetry's."""
+    """A span of OpenTelemetry."""
 
     def __init__(self, tracer: OpenTelemetry, span: trace.Span) -> None:
         self._tracer, self._span = tracer, span
@@ -117,7 +117,7 @@ class _Span:
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            # Its class alone: the text of an error may hold what it was about.
+            # Only the class, because the text of an error may contain sensitive data.
             self.fail(kind.__name__)
         self._span.end()
         if self._token is not None:
@@ -132,7 +132,7 @@ def _ids(span: trace.Span) -> Mapping[str, str]:
 
 
 def _context(parent: str | None) -> Context:
-    # Without `tracestate`: what other vendors write there is not ours to store or to send on.
+    # Without `tracestate`, which contains data of other vendors.
     return _W3C.extract({_PARENT: parent} if parent else {}, Context())
 
 
@@ -155,12 +155,12 @@ def _exporters() -> Iterator[Any]:
     for name in _exporter_names():
         found = next(iter(entry_points(group=_GROUP, name=name)), None)
         if found is None:
-            raise ValueError(f"no package is installed that exports traces as {name!r}")
+            raise ValueError(f"no installed package provides the trace exporter {name!r}")
         yield found.load()()
 
 
 def _exporter_names() -> list[str]:
-    """Return the names of entry points, as the variables of OpenTelemetry's specification ask for them."""
+    """Return the entry point names of the exporters that OpenTelemetry's environment variables select."""
     wanted = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
     protocol = (
         os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")

@@ -1,10 +1,10 @@
-"""Traces: the one seam between our code and OpenTelemetry, which is an extra and sits behind it (`otel.py`).
+"""Tracing: the interface between our code and OpenTelemetry, an optional extra that `otel.py` wraps.
 
-Where traces are off, or nothing has begun one, a span is `NO_SPAN`: it takes everything and does nothing. A
-tracer is needed only where a trace begins or goes on: at a call that comes in, and at a row that a worker has
-claimed, since a wake-up carries no request. All else is `span()`, a child of the current one.
+If tracing is off, or no trace is active, a span is `NO_SPAN`, which ignores everything. A tracer is needed
+only where a trace starts or continues: at an incoming call, and at a row that a worker has claimed, because a
+wake-up carries no request. Everywhere else `span()` starts a child of the current span.
 
-No number, code, key, pinId or session is an attribute, nor a path or URL that may hold one.
+Attributes never contain a number, code, key, pinId or session, nor a path or URL that may contain one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
 Attributes = Mapping[str, str | int | float | bool | None]
-"""By their names in the semantic conventions of OpenTelemetry, or `otpqueue.`; None says nothing."""
+"""Named by OpenTelemetry's semantic conventions, or with the prefix `otpqueue.`. None values are ignored."""
 
 
 class SpanKind(StrEnum):
-    """What a span is to the other side."""
+    """The role of a span in a call between processes."""
 
     INTERNAL = "internal"
     SERVER = "server"
@@ -28,30 +28,30 @@ class SpanKind(StrEnum):
 
 
 class Span(Protocol):
-    """Something that takes time. A context manager: the current span of its thread until it ends."""
+    """A span. As a context manager, it is the current span of its thread until it ends."""
 
     @property
     def context(self) -> str | None:
-        """Its W3C `traceparent`, by which another process goes on with the trace."""
+        """Its W3C `traceparent`, with which another process continues the trace."""
 
     @property
     def ids(self) -> Mapping[str, str]:
-        """Its `trace_id` and `span_id`, as log records carry them; empty where it is not recorded."""
+        """Its `trace_id` and `span_id` for log records. Empty if it is not recorded."""
 
     def child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
-        """Return a span within this one, begun."""
+        """Start and return a child span."""
 
     def name(self, name: str, /) -> None:
-        """Give it another name: that of a call's route is known late."""
+        """Change the name. The route of a call is not known at its start."""
 
     def note(self, attributes: Attributes, /) -> None:
         """Add attributes."""
 
     def link(self, context: str | None, /) -> None:
-        """Say that it has to do with the span of another trace, given by its `traceparent`."""
+        """Link to the span of another trace, given by its `traceparent`."""
 
     def fail(self, error: str, /) -> None:
-        """Say that it did not do what it should; `error` is a word of ours, or an error's class."""
+        """Mark the span as failed. `error` is a static identifier or an error's class name."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -60,17 +60,17 @@ class Span(Protocol):
 
 
 class Tracer(Protocol):
-    """Begins spans whose parent, if there is one, is in another process."""
+    """Starts spans without a parent, or with a parent in another process."""
 
     def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
-        """Return a span, begun, whose parent is given by its `traceparent`; what is none begins a trace."""
+        """Start and return a span. `parent` is a `traceparent`; without a valid one, a new trace starts."""
 
     def close(self) -> None:
-        """Send what has not been sent yet, within a time."""
+        """Send pending spans, within a time limit."""
 
 
 class _NoSpan:
-    """Takes everything and does nothing."""
+    """A span that ignores everything."""
 
     context: str | None = None
     ids: Mapping[str, str] = MappingProxyType({})
@@ -90,7 +90,7 @@ class _NoSpan:
 
 
 class _Off:
-    """Begins nothing."""
+    """A tracer that starts no spans."""
 
     def begin(self, _name: str, /, **_: object) -> Span:
         return NO_SPAN
@@ -105,20 +105,23 @@ _current: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 
 
 def current() -> Span:
-    """Return the current span of this thread, NO_SPAN where there is none."""
+    """Return the current span of this thread, or NO_SPAN."""
     return _current.get()
 
 
 def enter(span: Span) -> Token[Span]:
-    """Make a span the current one of this thread; what is returned makes the one before it so again."""
+    """Make a span the current one of this thread.
+
+    `leave` restores the previous one with the returned token.
+    """
     return _current.set(span)
 
 
 def leave(token: Token[Span]) -> None:
-    """Make the span current again that was so before `enter`."""
+    """Restore the span that was current before `enter`."""
     _current.reset(token)
 
 
 def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes) -> Span:
-    """Return a span within the current one; NO_SPAN where there is none."""
+    """Start and return a child of the current span, or NO_SPAN if there is none."""
     return _current.get().child(name, kind=kind, attributes=attributes)

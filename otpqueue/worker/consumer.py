@@ -1,8 +1,8 @@
-"""The part of a Celery worker that listens to the broker. Nothing that the broker answers ends it.
+"""The Celery consumer of our workers, which survives every error of the broker.
 
-Celery itself retries only when a connection is lost. An answer would end every worker within two seconds:
-that of a Redis that is a replica now, has no memory left or denies a command; or a message that is none.
-Here every error is retried, every two seconds.
+Celery itself retries only lost connections. Any other error would end all workers within two seconds: a Redis
+that has become a replica, is out of memory or denies a command, or an invalid message. This consumer retries
+every error every two seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 RETRY_S = 2.0
 
 _REFUSED_AT_ONCE_S = 0.5
-"""What a broker refuses, it refuses sooner than that."""
+"""A broker rejects a consumer within this time."""
 
 _STEP_S = 0.1
 _LONGEST_WHY = 200
@@ -30,16 +30,16 @@ _BROKERS = {"amqp", "kombu", "redis"}
 
 
 class Consumer(CelerysOwn):  # type: ignore[misc]
-    """Listens to the broker, and tries again whatever happens."""
+    """Consumes from the broker and retries after every error."""
 
     listening: ClassVar[bool] = False
-    """Whether the broker hands messages out to this process, as far as is known."""
+    """Whether the broker delivers messages to this process, as far as is known."""
     on_listening: ClassVar[list[Callable[[], None]]] = []
-    """Called when the broker has begun to."""
+    """Called when the broker starts to deliver messages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # SystemExit is none of them: a worker that is told to stop does.
+        # Not SystemExit, so a worker still stops on request.
         self.channel_errors = (Exception,)
         self._loop = self.loop  # type: ignore[has-type]
         self.loop = self._listen
@@ -57,11 +57,11 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
             type(self).listening = False
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Log what keeps the broker from letting us in, and wait."""
+        """Log the error that prevents the connection, and pause."""
         self._pause(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Do as Celery does after a loss of the connection; log anything else, and wait."""
+        """Handle a lost connection as Celery does. Log any other error and pause."""
         if isinstance(exc, self.connection_errors):
             try:
                 super().on_connection_error_after_connected(exc)
@@ -72,7 +72,7 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
             return
         connection, self.connection = self.connection, None  # type: ignore[has-type]
         for end in (connection.collect, connection.close):
-            # Whatever it says to that: another one is made.
+            # Ignore errors of the old connection, which is replaced.
             with suppress(Exception):
                 end()
         self._pause(exc)
@@ -83,7 +83,7 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
             error=type(exc).__name__,
             why=str(exc)[:_LONGEST_WHY] or None,
             retry_in_s=RETRY_S,
-            # An error that no broker answered is a bug, or a message that somebody else put there.
+            # Any other error is a bug, or an invalid message in the queue. Log its traceback.
             exc_info=exc if _origin(exc) not in _BROKERS else None,
         )
         until = time.monotonic() + RETRY_S

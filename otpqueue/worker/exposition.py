@@ -1,4 +1,4 @@
-"""`/metrics` of a worker, on a port of its own: a worker answers nothing else."""
+"""The `/metrics` endpoint of a worker, on its own port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _PATIENCE_S = 5.0
-"""A connection that says nothing for so long is cut."""
+"""A connection without data for this long is closed."""
 
 
 class _MetricsServer(ThreadingMixIn, WSGIServer):
@@ -26,26 +26,26 @@ class _Handler(WSGIRequestHandler):
     timeout = _PATIENCE_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
-        """Log nothing: a scrape is no event."""
+        """Do not log scrapes."""
 
 
 class Exposition:
-    """Serves the metrics of this process by plain HTTP to whoever has the token."""
+    """Serves the metrics of this process over HTTP to callers with the bearer token."""
 
     def __init__(self, *, host: str, port: int, token: str) -> None:
         self._host, self._port, self._token = host, port, token
 
     def start(self) -> None:
-        """Serve from now on, in threads that end with the process.
+        """Start to serve in threads that end with the process.
 
-        A port that cannot be had is logged: codes are to be sent all the same.
+        A port that is not available is logged and does not stop the worker.
         """
         try:
             server = make_server(
                 self._host, self._port, self._answer, server_class=_MetricsServer, handler_class=_Handler
             )
         except OSError as error:
-            # No bug, so no traceback.
+            # Not a bug, so no traceback.
             log.error("metrics_not_served", port=self._port, why=error.strerror)  # noqa: TRY400
             return
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -21,17 +21,20 @@ from otpqueue.worker.schedule import beat_schedule
 from otpqueue.worker.stopping import Stopping
 
 HEARS_FOR_S = 10.0
-"""Celery says every two seconds that a worker hears its broker; after so long without it does not."""
+"""Celery reports contact with the broker every two seconds.
+
+After this long without a report, it counts as lost.
+"""
 
 MISSES = 3
-"""Beat hears its broker while it can publish: so many of its most frequent job may fail to go out."""
+"""Contact counts as lost when this many messages of beat's most frequent job fail in a row."""
 
 
 def build(parts: Parts) -> Celery:
     """Return the application with its tasks, schedule and signal receivers."""
     celery = jobs.make_celery(parts.settings.broker, quick=False)
     celery.conf.beat_schedule = beat_schedule(parts.settings)
-    # In memory: the schedule is all intervals, and a file would only be one more thing to lose.
+    # In memory: the schedule consists of intervals and needs no persistence.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"
     celery.conf.worker_consumer = Consumer
     celery.conf.broker_channel_error_retry = True
@@ -62,7 +65,8 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
 
     def begin_beat(**_: Any) -> None:
         configure_logs("beat")
-        # It is told in the process that publishes, of whatever is published: here by beat alone.
+        # Celery calls this in the publishing process for every published message. In beat only beat
+        # publishes.
         signals.after_task_publish.connect(lambda **_: beat_heart.touch(), weak=False)
         begin(beat_heart)
 
@@ -72,13 +76,14 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
         atexit.register(heart.stop)
 
     def hear(**_: Any) -> None:
-        # Celery's heart beats before anything is sent, also to a broker that refuses everything.
+        # Celery's heartbeat also runs while a broker rejects every command.
         if Consumer.listening:
             worker_heart.touch()
 
     Consumer.on_listening.append(worker_heart.touch)
 
-    # weak=False: nothing else holds these functions. A receiver of setup_logging keeps Celery's hands off it.
+    # weak=False: nothing else references these functions. A receiver of setup_logging stops Celery from
+    # configuring logging.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.celeryd_init.connect(begin_worker, weak=False)
     signals.beat_init.connect(begin_beat, weak=False)
@@ -95,13 +100,13 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a worker until it ends; return the exit code, 0 only if somebody told it to stop."""
-    told: list[object] = []
-    signals.worker_shutting_down.connect(lambda **_: told.append(None), weak=False)
+    """Run a worker until it ends. Return the exit code, which is 0 only after a requested stop."""
+    requested: list[object] = []
+    signals.worker_shutting_down.connect(lambda **_: requested.append(None), weak=False)
     celery_command.params[0].default = app
     # `app.start` would drop the exit code.
     code = celery_command.main(args=list(arguments), standalone_mode=False)
-    return int(code or 0) or (0 if told else 1)
+    return int(code or 0) or (0 if requested else 1)
 
 
 def _build_or_end() -> Celery:

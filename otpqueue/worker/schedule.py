@@ -1,4 +1,4 @@
-"""What beat starts, and how often, as data."""
+"""Beat's schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from otpqueue.settings import Settings
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return Celery's beat schedule. Messages expire: a worker that was stopped finds no hour of them."""
+    """Return Celery's beat schedule.
+
+    Messages expire, so that a worker which was stopped for an hour does not find an hour of messages.
+    """
     every = {
         jobs.SWEEP: settings.sweep_every_s,
         jobs.EXPIRE: settings.expire_every_s,
@@ -30,6 +33,6 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         }
         for job, seconds in every.items()
     }
-    # Due as soon as beat starts: it picks up what was dropped meanwhile, and shows that beat can publish.
+    # Due when beat starts, to sweep up what was missed and to show that beat can publish.
     entries[jobs.SWEEP.name]["last_run_at"] = datetime.fromtimestamp(0, UTC)
     return entries

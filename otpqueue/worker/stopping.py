@@ -1,4 +1,4 @@
-"""How a worker stops: gracefully, within a time, and sooner when it is told twice."""
+"""Graceful shutdown of a worker, with a time limit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _RECORD_WITHIN_S = 2.0
 
 
 class Stopping:
-    """What a worker does on SIGTERM; Celery ends the process itself once all jobs are done.
+    """Handles SIGTERM in a worker. Celery ends the process itself once all jobs are done.
 
-    With the threads pool Celery's signal is given in the process that pumps, once for each SIGTERM.
+    With the threads pool, Celery emits its signal in the process that pumps, once per SIGTERM.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Stopping:
         self._told = False
 
     def __call__(self, **_: Any) -> None:
-        """Stop claiming; on the second call, or after the time set, wait for nothing any more."""
+        """Stop claiming. End the process on the second call, or when the time limit is over."""
         reason, pause_s = ("told_twice", 0.0) if self._told else ("out_of_time", self._within_s)
         self._told = True
         for pump in self._pumps:
             pump.stop()
         self._purge.stop()
-        # In a thread, since this runs inside a signal handler, which must not wait.
+        # In a thread, because a signal handler must not wait.
         last_call = threading.Timer(pause_s, self._end, [reason])
         last_call.daemon = True
         last_call.start()
@@ -49,5 +49,5 @@ class Stopping:
         in_flight = sum(pump.abandon(within_s=_RECORD_WITHIN_S) for pump in self._pumps)
         log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
         self._at_end()
-        # Threads that wait for the provider cannot be interrupted, and would hold up any other exit.
+        # Threads that wait for the provider cannot be interrupted, and would block any other exit.
         os._exit(1)

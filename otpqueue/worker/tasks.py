@@ -1,6 +1,6 @@
-"""The jobs as Celery tasks: each calls one operation and nothing else.
+"""The jobs as Celery tasks. Each calls one operation.
 
-They carry no arguments; `**_` lets a worker of this version take messages of a later one.
+They have no arguments. `**_` lets a worker accept messages of a later version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 
 def register(app: Celery, parts: Parts) -> None:
-    """Give the application its tasks; the parts are made now, before threads could make them twice."""
+    """Register the tasks. Creates the parts now, before threads could create them twice."""
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
     roll_up_once = parts.roll_up
     evaluate, notify_once = parts.evaluate_alerts, parts.notify_alerts
@@ -72,7 +72,7 @@ def _attempt(job: jobs.Job, operation: Any) -> None:
         result = "done"
     except Unavailable as error:
         result = "put_off"
-        # An outage is no bug: the next job comes within seconds, and rows wait.
+        # An outage is not a bug. The next job runs within seconds, and no row is lost.
         log.warning("job_put_off", job=job.name, reason=error.code)
     finally:
         metrics.observe(metrics.JOB_DURATION, time.monotonic() - begun, job.name)

@@ -144,7 +144,7 @@ def test_ten_wrong_codes_in_an_hour(house: House, rows: Rows) -> None:
     assert refused.reason == "wrong_codes_number"
     assert refused.retry_after_s is not None
     assert 2300 < refused.retry_after_s <= 2400
-    assert "codes that were sent stay good" in refused.detail
+    assert "Codes that were already sent remain valid" in refused.detail
     assert [row["reason"] for row in rows.refusals()] == ["wrong_codes_number"]
     house.pass_time(seconds=refused.retry_after_s)
     house.ask()

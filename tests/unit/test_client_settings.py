@@ -71,8 +71,8 @@ def test_the_last_one_unset_leaves_nothing() -> None:
     ("path", "text", "message"),
     [
         ("limits.number_15m", "5", "must be like"),
-        ("limits.number_15m", "0/m", "must admit"),
-        ("limits.number_day_all", "5/d", "is not a setting; there are limits"),
+        ("limits.number_15m", "0/m", "must allow"),
+        ("limits.number_day_all", "5/d", "is not a setting; the settings are limits"),
         ("limits", "5/d", "is not a setting"),
         ("webhook_url", "https://example.org", "is not a setting"),
         ("", "", "is not a setting"),

@@ -95,7 +95,7 @@ def test_impossible_quota_is_a_settings_error() -> None:
     """A quota that has the right form and cannot be is named with its setting."""
     settings = load({"OTPQUEUE_LIMIT_NUMBER_DAY": "3/31d"}, dotenv=None)
 
-    with pytest.raises(SettingsError, match="OTPQUEUE_LIMIT_NUMBER_DAY must be of a window"):
+    with pytest.raises(SettingsError, match="OTPQUEUE_LIMIT_NUMBER_DAY must have a window"):
         policies.quotas(settings)
 
 

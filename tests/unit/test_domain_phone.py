@@ -102,7 +102,7 @@ def test_number_of_no_one_country_has_no_country() -> None:
         ("+447911123456789012345678", "too long"),
         ("+99912345678", "country code"),
         ("+1202456111", "too short"),
-        ("+12001234567", "not a number that its country has given out"),
+        ("+12001234567", "not a number that its country has assigned"),
         ("+0", "too short"),
         ("++44", "too short"),
         ("44+7911123456", "too short"),
