@@ -38,7 +38,7 @@ from sqlalchemy import Engine, insert, text
 
 from otpqueue import clock
 from otpqueue.domain.errors import DestinationPaused
-from otpqueue.domain.guard import GuardMode, hour_of
+from otpqueue.domain.guard import GuardMode, truncate_to_hour
 from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import EngineHome, Postgres, Valkey
 from otpqueue.operations.request import RequestedCode
@@ -142,7 +142,12 @@ def _reset(engine: Engine, now: datetime, *, chances: bool) -> None:
     subjects = [(f"447400{block:02}", "GB", 6, known) for block in range(_KNOWN_BLOCKS)]
     subjects += [("GB", "GB", 1, chance), ("*", "ZZ", 1, chance)]
     rows = [
-        {"subject": subject, "country": country, "hour": hour_of(now) - timedelta(hours=hours), **counts}
+        {
+            "subject": subject,
+            "country": country,
+            "hour": truncate_to_hour(now) - timedelta(hours=hours),
+            **counts,
+        }
         for subject, country, step, counts in subjects
         for hours in range(0, _HISTORY_H, step)
     ]
@@ -185,7 +190,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16, help="codes in each claim")
     given = parser.parse_args()
-    logs.configure(process="benchmark", style="readable", level="ERROR")
+    logs.configure_logs(process="benchmark", style="readable", level="ERROR")
     with (
         tempfile.TemporaryDirectory() as folder,
         EngineHome(Path(folder)) as home,

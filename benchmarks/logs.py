@@ -53,11 +53,11 @@ def cost_us(work: Callable[[], object]) -> float:
 
 def written_us() -> float:
     """Return what a record costs from the call of the logger until it is written."""
-    logs.configure(process="api", level="INFO")
+    logs.configure_logs(process="api", level="INFO")
     log = logs.get_logger("benchmarks.logs")
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         logs.begin_call(request_id=str(REQUEST["request_id"]))
-        logs.bind(client="shop", otp_id=str(REQUEST["otp_id"]))
+        logs.bind_fields(client="shop", otp_id=str(REQUEST["otp_id"]))
         return cost_us(
             lambda: log.info(
                 "http_request",
@@ -72,8 +72,8 @@ def written_us() -> float:
 
 def main() -> None:
     """Print what records and masks cost."""
-    print(f"masks of a request's record   {cost_us(lambda: masks.values(REQUEST)):6.1f} us")
-    print(f"masks of one with a traceback {cost_us(lambda: masks.values(CRASH)):6.1f} us")
+    print(f"masks of a request's record   {cost_us(lambda: masks.mask_values(REQUEST)):6.1f} us")
+    print(f"masks of one with a traceback {cost_us(lambda: masks.mask_values(CRASH)):6.1f} us")
     print(f"a request's record, written   {written_us():6.1f} us")
 
 

@@ -45,30 +45,30 @@ class SharedCircuit:
         self._lock = threading.Lock()
         self._redis_again_at = 0.0
 
-    def take(self) -> tuple[ClaimPermit, float]:
+    def claim(self) -> tuple[ClaimPermit, float]:
         """Return what may be claimed now. If nothing may, also return for how many seconds."""
 
         def take(circuit: Circuit, now: float) -> tuple[Circuit, tuple[ClaimPermit, float]]:
-            after, permit = circuit.take(now, self._policy)
-            return after, (permit, after.pause_left_s(now))
+            after, permit = circuit.claim(now, self._policy)
+            return after, (permit, after.get_pause_left_s(now))
 
         return self._change(take)
 
-    def note(self, signs: Sequence[tuple[CircuitSignal, bool]]) -> None:
+    def record_signals(self, signs: Sequence[tuple[CircuitSignal, bool]]) -> None:
         """Record the signals of attempts, each with whether it was the probe."""
         with self._lock:
             nothing_new = self._own == Circuit() and all(sign is CircuitSignal.ALIVE for sign, _ in signs)
         if not nothing_new:
-            self._change(lambda circuit, now: (circuit.noted(signs, now, self._policy), None))
+            self._change(lambda circuit, now: (circuit.record_signals(signs, now, self._policy), None))
 
-    def state(self) -> CircuitState:
+    def get_state(self) -> CircuitState:
         """Return the current state."""
-        return self._change(lambda circuit, now: (circuit, circuit.state(now)))
+        return self._change(lambda circuit, now: (circuit, circuit.get_state(now)))
 
-    def shared(self) -> CircuitState:
+    def get_shared_state(self) -> CircuitState:
         """Return the state that all workers share, without changing it. Raises RedisError."""
-        now, circuit = _look(self._redis.pipeline(transaction=False))
-        return circuit.state(now)
+        now, circuit = _read_circuit(self._redis.pipeline(transaction=False))
+        return circuit.get_state(now)
 
     def _change(self, change: Change[T]) -> T:
         if time.monotonic() >= self._redis_again_at:
@@ -80,25 +80,25 @@ class SharedCircuit:
         with self._lock:
             now, before = time.monotonic(), self._own
             self._own, result = change(before, now)
-        _report(before, self._own)
+        _report_change(before, self._own)
         return result
 
     def _change_shared(self, change: Change[T]) -> T:
         # The circuit rarely changes. One round trip without a transaction is then enough.
-        now, before = _look(self._redis.pipeline(transaction=False))
+        now, before = _read_circuit(self._redis.pipeline(transaction=False))
         after, result = change(before, now)
         if after != before:
             now, before, after, result = self._commit(change)
         with self._lock:
-            self._own = after.shifted(time.monotonic() - now)
-        _report(before, after)
+            self._own = after.shift_clock(time.monotonic() - now)
+        _report_change(before, after)
         return result
 
     def _commit(self, change: Change[T]) -> tuple[float, Circuit, Circuit, T]:
         with self._redis.pipeline() as pipe:
             for _ in range(_TRIES):
                 pipe.watch(_KEY)  # type: ignore[no-untyped-call]
-                now, before = _look(self._redis.pipeline(transaction=False))
+                now, before = _read_circuit(self._redis.pipeline(transaction=False))
                 after, result = change(before, now)
                 pipe.multi()
                 if after == Circuit():
@@ -113,16 +113,16 @@ class SharedCircuit:
         raise WatchError("too many processes change the circuit at once")
 
 
-def _look(pipe: Pipeline) -> tuple[float, Circuit]:
+def _read_circuit(pipe: Pipeline) -> tuple[float, Circuit]:
     """Return the time by Redis's clock, because the clocks of the workers' hosts differ, and the circuit."""
     with pipe:
         pipe.time()
         pipe.get(_KEY)
         (seconds, microseconds), found = pipe.execute()
-    return float(seconds) + float(microseconds) / 1e6, _parsed(found)
+    return float(seconds) + float(microseconds) / 1e6, _parse_circuit(found)
 
 
-def _parsed(found: bytes | None) -> Circuit:
+def _parse_circuit(found: bytes | None) -> Circuit:
     if found is None:
         return Circuit()
     try:
@@ -131,7 +131,7 @@ def _parsed(found: bytes | None) -> Circuit:
         return Circuit()  # another version's value; the circuit opens again if it must
 
 
-def _report(before: Circuit, after: Circuit) -> None:
+def _report_change(before: Circuit, after: Circuit) -> None:
     if after.pauses > before.pauses:
         metrics.count(metrics.CIRCUIT_OPENED)
         log.error("circuit_opened", pauses=after.pauses)

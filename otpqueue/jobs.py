@@ -175,8 +175,8 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=_patient_options(broker),
-        broker_use_ssl=_tls_options(broker),
+        broker_transport_options=_build_worker_options(broker),
+        broker_use_ssl=_build_tls_options(broker),
         # Only for AMQP. A worker leaves an unresponsive broker after two missed heartbeats.
         broker_heartbeat=_HEARTBEAT_S,
         # Both settings concern jobs that a lost connection returns to the queue. Ours are acknowledged at
@@ -188,17 +188,17 @@ def make_celery(broker: str, *, quick: bool) -> Celery:
         app.conf.update(
             broker_connection_timeout=SOCKET_TIMEOUT_S,
             broker_pool_acquire_timeout=SOCKET_TIMEOUT_S,
-            broker_transport_options=_quick_options(broker),
+            broker_transport_options=_build_publisher_options(broker),
         )
     return app
 
 
-def _patient_options(broker: str) -> dict[str, Any]:
+def _build_worker_options(broker: str) -> dict[str, Any]:
     # Otherwise worker and beat wait forever for the answer of a broker that has become unresponsive.
-    return _amqp_timeouts(_WORKER_TIMEOUT_S) if _is_amqp(broker) else {}
+    return _build_amqp_timeouts(_WORKER_TIMEOUT_S) if _is_amqp(broker) else {}
 
 
-def _quick_options(broker: str) -> dict[str, Any]:
+def _build_publisher_options(broker: str) -> dict[str, Any]:
     # Without `max_retries` kombu reconnects forever, whatever `retry=False` says.
     options: dict[str, Any] = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     if broker.startswith(("redis", "valkey")):
@@ -206,7 +206,7 @@ def _quick_options(broker: str) -> dict[str, Any]:
     if _is_amqp(broker):
         # Without confirms, a message to a broker that is unresponsive, full or shutting down is lost
         # silently.
-        options |= _amqp_timeouts(SOCKET_TIMEOUT_S) | {"confirm_publish": True}
+        options |= _build_amqp_timeouts(SOCKET_TIMEOUT_S) | {"confirm_publish": True}
     return options
 
 
@@ -214,11 +214,11 @@ def _is_amqp(broker: str) -> bool:
     return broker.startswith(("amqp", "pyamqp"))
 
 
-def _amqp_timeouts(seconds: float) -> dict[str, Any]:
+def _build_amqp_timeouts(seconds: float) -> dict[str, Any]:
     return {"read_timeout": seconds, "write_timeout": seconds}
 
 
-def _tls_options(broker: str) -> dict[str, Any] | None:
+def _build_tls_options(broker: str) -> dict[str, Any] | None:
     # By default kombu verifies no certificate of `rediss`, and no host name of `amqps`.
     if broker.startswith("rediss"):
         return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
@@ -243,14 +243,14 @@ def connect_redis(url: str) -> Redis:
     Raises ValueError for an invalid URL. The text does not contain it.
     """
     try:
-        client = _redis(url)
+        client = _make_redis(url)
         client.connection_pool.make_connection()
     except (RedisError, TypeError, ValueError):
         raise ValueError(_BAD_OPTION) from None
     return client
 
 
-def _redis(url: str) -> Redis:
+def _make_redis(url: str) -> Redis:
     return Redis.from_url(
         url,
         socket_timeout=SOCKET_TIMEOUT_S,
@@ -286,7 +286,7 @@ class Waker:
         try:
             outcome = WakeUp(self._wake(keys=[self.flag_key, self.nudge_key]))
         except RedisError as error:
-            return self._failed(error)
+            return self._log_failure(error)
         return self.follow(outcome)
 
     def follow(self, outcome: WakeUp) -> bool:
@@ -300,18 +300,18 @@ class Waker:
         """Publish the job, whatever its flag. Returns False and logs if that fails."""
         try:
             # A failed publish leaves the flag, so that callers retry a failing broker only once a second.
-            self._publish()
+            self._send_task()
         except (RedisError, *_BROKER_FAILURES) as error:
-            return self._failed(error)
+            return self._log_failure(error)
         metrics.count(metrics.WAKE_UPS, self._job.name, "published")
         return True
 
-    def _failed(self, error: Exception) -> bool:
+    def _log_failure(self, error: Exception) -> bool:
         metrics.count(metrics.WAKE_UPS, self._job.name, "failed")
         log.warning("wake_failed", job=self._job.name, error=type(error.__cause__ or error).__name__)
         return False
 
-    def _publish(self) -> None:
+    def _send_task(self) -> None:
         try_again_until = time.monotonic() + SOCKET_TIMEOUT_S / 2
         while True:
             with self._celery.producer_or_acquire() as producer:
@@ -335,7 +335,7 @@ class Waker:
                 else:
                     return
 
-    def taken(self) -> None:
+    def clear_flag(self) -> None:
         """Clear the flag of a received wake-up.
 
         Call before querying for work, so that no later wake-up is lost.

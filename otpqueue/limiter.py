@@ -96,13 +96,13 @@ class LimitWindow:
 
     limit: Limit
     quota: Quota
-    whom: str
+    subject: str
 
     @property
     def key(self) -> str:
         """Its key in Redis. A changed quota starts a new window."""
         quota = self.quota
-        return f"{_PREFIX}:{self.limit.name}/{self.whom}/{quota.amount}/{quota.window_s}/second"
+        return f"{_PREFIX}:{self.limit.name}/{self.subject}/{quota.amount}/{quota.window_s}/second"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class CountedCall:
     """Whether the rate windows admitted the call. They then count it whatever the other windows do."""
     admitted: bool
     """Whether all windows admitted the call."""
-    standings: tuple[LimitStatus, ...]
+    statuses: tuple[LimitStatus, ...]
     """The status of each evaluated window after the call."""
     stamp: str
     """The entry of the call in each window that counts it."""
@@ -133,7 +133,7 @@ class Limiter:
         """Count in `redis`. `wake_lua` defines the Lua function `wake(flag, nudge)`."""
         self._redis, self._take = redis, redis.register_script(wake_lua + _TAKE)
 
-    def take(
+    def count_call(
         self,
         windows: Sequence[LimitWindow],
         *,
@@ -161,13 +161,13 @@ class Limiter:
         return CountedCall(
             rate_admitted=steps >= 1,
             admitted=steps == 2,
-            standings=tuple(_standings(every, numbers)),
+            statuses=tuple(_parse_statuses(every, numbers)),
             stamp=stamp.decode(),
             wake_up=wake_up,
             is_running=bool(is_running),
         )
 
-    def delete(self, windows: Sequence[LimitWindow]) -> None:
+    def delete_windows(self, windows: Sequence[LimitWindow]) -> None:
         """Delete these windows and their counts. Raises LimitsUnavailable."""
         keys = sorted({window.key for window in windows})
         try:
@@ -176,8 +176,8 @@ class Limiter:
         except RedisError as error:
             raise LimitsUnavailable(retry_after_s=1) from error
 
-    def count_of_hashes(self, limits: Iterable[Limit], mark: str) -> int:
-        """Return the number of windows of these limits where the subject starts with `mark`.
+    def count_windows(self, limits: Iterable[Limit], mark: str) -> int:
+        """Return the number of windows of these limits where `subject` starts with `mark`.
 
         Scans the names of all keys, a thousand per command. Raises LimitsUnavailable.
         """
@@ -187,7 +187,7 @@ class Limiter:
         except RedisError as error:
             raise LimitsUnavailable(retry_after_s=1) from error
 
-    def first_time(self, name: str, *, note: bool) -> float | None:
+    def get_first_time(self, name: str, *, note: bool) -> float | None:
         """Return the first recorded time of `name`, by Redis's clock. With `note`, record it if it has none.
 
         Raises LimitsUnavailable.
@@ -202,7 +202,7 @@ class Limiter:
             raise LimitsUnavailable(retry_after_s=1) from error
         return float(found) if found else None
 
-    def give_back(
+    def undo_call(
         self, windows: Sequence[LimitWindow], counted: CountedCall, *, mark: str | None = None
     ) -> None:
         """Remove the call from these windows, and the mark of its Idempotency-Key.
@@ -220,12 +220,12 @@ class Limiter:
         except RedisError as error:
             log.warning("limits_not_given_back", error=type(error).__name__)
 
-    def check(self) -> None:
+    def check_redis(self) -> None:
         """Run a script that writes, as counting does. Raises RedisError."""
         self._redis.eval(_CHECK, 1, f"{_PREFIX}:health")
 
 
-def _standings(windows: Iterable[LimitWindow], numbers: list[int]) -> Iterable[LimitStatus]:
+def _parse_statuses(windows: Iterable[LimitWindow], numbers: list[int]) -> Iterable[LimitStatus]:
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     # The script stops after the first step if that is full.
     for window, (left, more_in_us) in zip(windows, pairs, strict=False):

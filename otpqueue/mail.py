@@ -44,7 +44,7 @@ class MailServer:
     password: str | None = field(default=None, repr=False)
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the server is on this machine, so that its traffic does not cross a network."""
         return self.host in _LOOPBACK
 
@@ -105,16 +105,16 @@ class Mailer:
             self._server,
             name=self._domain,
             timeout_s=self._timeout_s,
-            tls=self._tls or _trust(self._server),
+            tls=self._tls or _make_tls_context(self._server),
         )
         try:
-            smtp.begin()
+            smtp.open_session()
             refused = smtp.send_message(message)
         except (smtplib.SMTPException, OSError, ValueError) as error:
             # Without its cause: the text may contain the user.
-            raise MailUndeliverable("timeout" if smtp.is_late else _why(error)) from None
+            raise MailUndeliverable("timeout" if smtp.is_late else _classify_error(error)) from None
         finally:
-            smtp.end()
+            smtp.close_session()
         return sorted(refused)
 
 
@@ -133,7 +133,7 @@ class _Bounded(smtplib.SMTP):
         self._line: socket.socket | None = None
         self._limit_s = timeout_s
         self._deadline = float("inf")
-        self._bell = threading.Timer(timeout_s, self._cut)
+        self._bell = threading.Timer(timeout_s, self._shut_down)
         self._bell.daemon = True
 
     @property
@@ -144,7 +144,7 @@ class _Bounded(smtplib.SMTP):
         """
         return time.monotonic() >= self._deadline
 
-    def begin(self) -> None:
+    def open_session(self) -> None:
         """Connect, start TLS and log in. Raises SMTPException, OSError."""
         self._deadline = time.monotonic() + self._limit_s
         self._bell.start()
@@ -152,7 +152,7 @@ class _Bounded(smtplib.SMTP):
         if code != 220:
             raise smtplib.SMTPConnectError(code, said)
         self.ehlo_or_helo_if_needed()
-        must = self._to.password is not None and not self._to.is_here
+        must = self._to.password is not None and not self._to.is_local
         if not self._to.tls and (must or self.has_extn("starttls")):
             self.starttls(context=self._trust)
             self.ehlo_or_helo_if_needed()
@@ -168,18 +168,18 @@ class _Bounded(smtplib.SMTP):
             return
         # smtplib supports only ASCII. The standards require UTF-8, or do not say.
         if "PLAIN" in offered:
-            code, said = self.docmd("AUTH", f"PLAIN {_base64(f'{chr(0)}{user}{chr(0)}{password}')}")
+            code, said = self.docmd("AUTH", f"PLAIN {_encode_base64(f'{chr(0)}{user}{chr(0)}{password}')}")
         elif "LOGIN" in offered:
             code, said = self.docmd("AUTH", "LOGIN")
             for answer in (user, password):
                 if code == 334:
-                    code, said = self.docmd(_base64(answer))
+                    code, said = self.docmd(_encode_base64(answer))
         else:
             raise _NoLogin
         if code not in {235, 503}:
             raise smtplib.SMTPAuthenticationError(code, said)
 
-    def end(self) -> None:
+    def close_session(self) -> None:
         """Quit and close the connection, ignoring errors."""
         if not self.is_late:
             with suppress(smtplib.SMTPException, OSError):
@@ -205,19 +205,19 @@ class _Bounded(smtplib.SMTP):
             connected.close()
             raise
 
-    def _cut(self) -> None:
+    def _shut_down(self) -> None:
         if self._line:
             with suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)
 
 
-def _base64(text: str) -> str:
+def _encode_base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _trust(server: MailServer) -> ssl.SSLContext:
+def _make_tls_context(server: MailServer) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    if server.is_here and server.password is None:
+    if server.is_local and server.password is None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
     # A slim container has no certificate authorities.
@@ -225,7 +225,7 @@ def _trust(server: MailServer) -> ssl.SSLContext:
     return context
 
 
-def _why(error: Exception) -> str:
+def _classify_error(error: Exception) -> str:
     known = (
         (_NoLogin, "no_login"),
         (smtplib.SMTPAuthenticationError, "login_refused"),

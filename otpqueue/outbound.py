@@ -98,7 +98,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 """Takes a host and a port. Returns IP addresses, or raises OSError or UnicodeError."""
 
 
-def ask_system(host: str, port: int) -> list[str]:
+def resolve_with_system(host: str, port: int) -> list[str]:
     """Return the addresses from the system's resolver without duplicates, in its order."""
     found = getaddrinfo(host, port, type=SOCK_STREAM)
     return list(dict.fromkeys(str(socket_address[0]) for *_, socket_address in found))
@@ -108,13 +108,13 @@ def is_public(address: str) -> bool:
     """Return whether an IP address is public. For NAT64, the embedded IPv4 address decides."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
-        return not _is_in(ip, _IPV4_REFUSED)
+        return not _is_in_networks(ip, _IPV4_REFUSED)
     if ip in _NAT64:
         return is_public(str(IPv4Address(ip.packed[-4:])))
-    return ip in _IPV6_GLOBAL and not _is_in(ip, _IPV6_REFUSED)
+    return ip in _IPV6_GLOBAL and not _is_in_networks(ip, _IPV6_REFUSED)
 
 
-def _is_in(ip: IPv4Address | IPv6Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def _is_in_networks(ip: IPv4Address | IPv6Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     return any(ip in network for network in networks)
 
 
@@ -131,16 +131,16 @@ class Outbound:
         allow_private: bool,
         timeout_s: float,
         tls: ssl.SSLContext | None = None,
-        resolve: Resolve = ask_system,
+        resolve: Resolve = resolve_with_system,
     ) -> None:
         self._allow_private, self._timeout_s, self._resolve = allow_private, timeout_s, resolve
         self._tls = tls
         self._lock = threading.Lock()
         self._made_pools: PoolManager | None = None
 
-    def check(self, url: str) -> None:
+    def check_url(self, url: str) -> None:
         """Check a URL without resolving its name. Raises PostUndeliverable."""
-        self._target(url)
+        self._parse_target(url)
 
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> int:
         """Post a body and return the HTTP status. Redirects are not followed.
@@ -149,8 +149,8 @@ class Outbound:
         body is read only so that the connection can be reused; a long or slow one closes the connection.
         """
         deadline = time.monotonic() + self._timeout_s
-        target = self._target(url)
-        *others, last = self._addresses(target)[:_ADDRESSES_AT_MOST]
+        target = self._parse_target(url)
+        *others, last = self._resolve_allowed(target)[:_ADDRESSES_AT_MOST]
         for address in others:
             try:
                 return self._post(target, address, body, headers, deadline)
@@ -174,13 +174,13 @@ class Outbound:
                 self._made_pools = PoolManager(
                     num_pools=_HOSTS_AT_ONCE,
                     maxsize=_CONNECTIONS_AT_ONCE,
-                    ssl_context=self._tls or _usual_authorities(),
+                    ssl_context=self._tls or _make_tls_context(),
                 )
                 self._made_pools.pool_classes_by_scheme = POOLS
             return self._made_pools
 
-    def _target(self, url: str) -> _Target:
-        target = _read(url)
+    def _parse_target(self, url: str) -> _Target:
+        target = _parse_url(url)
         if not self._allow_private:
             if target.scheme != "https":
                 raise PostUndeliverable("https_required", retryable=False)
@@ -188,8 +188,8 @@ class Outbound:
                 raise PostUndeliverable("port_refused", retryable=False)
         return target
 
-    def _addresses(self, target: _Target) -> list[str]:
-        addresses = self._resolved(target)
+    def _resolve_allowed(self, target: _Target) -> list[str]:
+        addresses = self._resolve_host(target)
         if not addresses:
             raise PostUndeliverable("name_not_resolved", retryable=True)
         # All addresses must be public. A name with one private address is not trusted for the others.
@@ -197,7 +197,7 @@ class Outbound:
             raise PostUndeliverable("address_refused", retryable=False)
         return addresses
 
-    def _resolved(self, target: _Target) -> list[str]:
+    def _resolve_host(self, target: _Target) -> list[str]:
         answer: Future[list[str]] = Future()
 
         def ask() -> None:
@@ -235,19 +235,19 @@ class Outbound:
             )
         except (HTTPError, OSError) as error:
             # Without its cause: the text contains the URL.
-            raise _why(error) from None
-        _finish(response)
+            raise _classify_error(error) from None
+        _finish_response(response)
         return response.status
 
 
-def _usual_authorities() -> ssl.SSLContext:
+def _make_tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     # A slim container has no certificate authorities.
     context.load_verify_locations(certifi.where())
     return context
 
 
-def _read(url: str) -> _Target:
+def _parse_url(url: str) -> _Target:
     # Parsers disagree about a backslash, a space and a control character.
     if not all("!" <= letter <= "~" and letter != "\\" for letter in url):
         raise PostUndeliverable("url_not_understood", retryable=False)
@@ -268,7 +268,7 @@ def _read(url: str) -> _Target:
     )
 
 
-def _finish(response: BaseHTTPResponse) -> None:
+def _finish_response(response: BaseHTTPResponse) -> None:
     try:
         is_whole = len(response.read(_MAX_ANSWER_BYTES + 1)) <= _MAX_ANSWER_BYTES
     except (
@@ -283,7 +283,7 @@ def _finish(response: BaseHTTPResponse) -> None:
         response.close()
 
 
-def _why(error: Exception) -> PostUndeliverable:
+def _classify_error(error: Exception) -> PostUndeliverable:
     if isinstance(error, NewConnectionError):
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
             return PostUndeliverable("certificate_refused", retryable=True)

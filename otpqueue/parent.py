@@ -20,21 +20,21 @@ log = get_logger(__name__)
 STARTED_BY = "_OTPQUEUE_STARTED_BY"
 """Environment variable: the id of the parent process with which this process must end."""
 
-_LOOK_EVERY_S = 0.5
+_POLL_S = 0.5
 
 
-def end_with_it(*, grace_s: float | None = None) -> None:
+def end_with_parent(*, grace_s: float | None = None) -> None:
     """Start to watch the parent. Within a second of its end this process gets SIGTERM. Returns at once.
 
     The process ends `grace_s` after the SIGTERM, or when it has finished if None. Without a parent of ours
     nothing happens.
     """
-    parent = _ours()
+    parent = _find_parent()
     if parent is not None:
-        threading.Thread(target=_watch, args=(parent, grace_s), name="parent", daemon=True).start()
+        threading.Thread(target=_watch_parent, args=(parent, grace_s), name="parent", daemon=True).start()
 
 
-def _ours() -> int | None:
+def _find_parent() -> int | None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         return parent.pid
@@ -43,9 +43,9 @@ def _ours() -> int | None:
     return int(named) if named == str(os.getppid()) else None
 
 
-def _watch(parent: int, grace_s: float | None) -> None:
+def _watch_parent(parent: int, grace_s: float | None) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
     log.warning("parent_gone", parent=parent)
     os.kill(os.getpid(), signal.SIGTERM)
     if grace_s is not None:

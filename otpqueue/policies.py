@@ -16,7 +16,7 @@ from otpqueue.domain.guard import GuardPolicy
 from otpqueue.domain.limits import LIMITS, GuessPolicy, Quota, Quotas, WrongShare
 from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.sending import SendingPolicy
-from otpqueue.domain.templates import Senders, sender_problem
+from otpqueue.domain.templates import Senders, find_sender_problem
 from otpqueue.settings import Settings, SettingsError
 
 _NO_COUNTRY = "is not a country (ISO 3166 alpha-2)"
@@ -75,7 +75,7 @@ def senders(settings: Settings) -> Senders:
         [
             f"{name}: {problem}"
             for name, given in named
-            for problem in filter(None, (sender_problem(*pair) for pair in given.items()))
+            for problem in filter(None, (find_sender_problem(*pair) for pair in given.items()))
         ]
     )
     return Senders(common | settings.senders)
@@ -117,7 +117,7 @@ def fixed_codes(settings: Settings, *, today: date) -> FixedCodes:
     last, codes, problems = today + timedelta(days=LONGEST_DAYS), {}, []
     for place, (number, one) in enumerate(settings.test_numbers.items(), 1):
         try:
-            e164 = phone.parse(number, allow_documentation=True).e164
+            e164 = phone.parse_number(number, allow_documentation=True).e164
         except InvalidPhoneNumber as error:
             problems.append(f"number {place} {error.errors[0].message}")
             continue
@@ -174,7 +174,7 @@ def alert_rules(settings: Settings) -> Mapping[str, AlertRule]:
         for name, one in settings.alert_rules.items()
     }
     try:
-        return rules_of_alerts.as_set(given, wrong_share=_wrong_share(settings))
+        return rules_of_alerts.apply_overrides(given, wrong_share=_wrong_share(settings))
     except ValueError as problem:
         raise SettingsError([f"OTPQUEUE_ALERT_RULES: {problem}"]) from None
 

@@ -108,7 +108,7 @@ CONSOLE_LIMITS = TimeLimits(wait_s=1, statement_s=3, lock_s=1)
 CONSOLE_POOL = 3
 
 
-def _this_process() -> str:
+def _name_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -131,7 +131,7 @@ class Parts:
         policies.check(self.settings, today=clock.now().date())
 
     @cached_property
-    def aside(self) -> Parts:
+    def console_parts(self) -> Parts:
         """The parts of the console. It stays available when the API's connections are all in use."""
         return Parts(self.settings, for_console=True)
 
@@ -162,7 +162,7 @@ class Parts:
             lock_s=settings.database_lock_timeout_s,
             idle_in_transaction_s=settings.database_idle_in_transaction_s,
         )
-        metrics.put(metrics.CONNECTIONS_MOST, settings.database_pool)
+        metrics.set_gauge(metrics.CONNECTIONS_MOST, settings.database_pool)
         return self._engine(settings.database_pool, limits)
 
     @cached_property
@@ -184,15 +184,15 @@ class Parts:
             raise SettingsError([problem]) from None
 
     @cached_property
-    def readings(self) -> ReadGauges:
+    def gauges(self) -> ReadGauges:
         """Queries the gauges of a scrape on a separate connection, so that health checks need not wait."""
         look: CachedReading[Sequence[metrics.Reading]] = CachedReading(
-            lambda: of_database(self.readings_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
+            lambda: of_database(self.gauges_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
         )
-        return ReadGauges(from_database=look, circuit=self.circuit.shared)
+        return ReadGauges(from_database=look, circuit=self.circuit.get_shared_state)
 
     @cached_property
-    def readings_engine(self) -> Engine:
+    def gauges_engine(self) -> Engine:
         """The connection for those gauges."""
         return self._engine(1, HEALTH_LIMITS)
 
@@ -207,11 +207,11 @@ class Parts:
             "waker",
             "redis",
             "publisher",
-            "aside",
+            "console_parts",
         ):
             if name in made:
                 made[name].close()
-        for name in ("engine", "health_engine", "readings_engine"):
+        for name in ("engine", "health_engine", "gauges_engine"):
             if name in made:
                 made[name].dispose()
 
@@ -303,11 +303,11 @@ class Parts:
         return Provision(
             engine=self.engine,
             base_url=settings.require("infobip_base_url").rstrip("/"),
-            wanted=self._wanted(),
+            wanted=self._build_wanted(),
             given=given,
         )
 
-    def _wanted(self) -> WantedConfiguration:
+    def _build_wanted(self) -> WantedConfiguration:
         settings = self.settings
         india = None
         if settings.india_principal_entity_id:
@@ -325,7 +325,7 @@ class Parts:
                 sends_per_number=settings.provider_sends_per_number,
             ),
             texts={FALLBACK_LANGUAGE: settings.infobip_message_template} | settings.templates,
-            sender_id=self.senders.everywhere,
+            sender_id=self.senders.global_sender,
             india=india,
         )
 
@@ -435,7 +435,7 @@ class Parts:
         return GuardClaims(engine=self.engine, vault=self.vault, policy=self.guard.policy)
 
     @cached_property
-    def guard_desk(self) -> GuardAdmin:
+    def guard_admin(self) -> GuardAdmin:
         """The operator's reports and actions of the pumping guard."""
         return GuardAdmin(engine=self.engine, policy=self.guard.policy)
 
@@ -446,7 +446,7 @@ class Parts:
             engine=self.engine,
             vault=self.vault,
             admission=self.admission,
-            replays=self.replays,
+            replays=self.idempotent_responses,
             send_within=timedelta(seconds=self.settings.send_within_s),
             max_checks=self.settings.max_checks,
             allow_documentation=self.settings.allow_documentation_numbers,
@@ -454,7 +454,7 @@ class Parts:
         )
 
     @cached_property
-    def replays(self) -> IdempotentResponses:
+    def idempotent_responses(self) -> IdempotentResponses:
         """The stored responses of calls with Idempotency-Keys."""
         return IdempotentResponses(
             engine=self.engine,
@@ -488,7 +488,7 @@ class Parts:
             checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
-            tell=self.tell_clients,
+            on_status=self.wake_webhooks,
         )
 
     @cached_property
@@ -504,12 +504,12 @@ class Parts:
     @cached_property
     def receipts(self) -> ReceiveReceipts:
         """Receives delivery reports."""
-        return ReceiveReceipts(engine=self.engine, tell=self.tell_clients)
+        return ReceiveReceipts(engine=self.engine, on_status=self.wake_webhooks)
 
     @cached_property
     def cancel(self) -> CancelRequest:
         """Cancels requests."""
-        return CancelRequest(engine=self.engine, vault=self.vault, tell=self.tell_clients)
+        return CancelRequest(engine=self.engine, vault=self.vault, on_status=self.wake_webhooks)
 
     @cached_property
     def health(self) -> CheckHealth:
@@ -517,15 +517,20 @@ class Parts:
         engine = self.health_engine
         ids = replace(self.provision, engine=engine).ids
         return CheckHealth(
-            engine=engine, circuit=self.circuit.shared, redis_writes=self.limiter.check, provider_ids=ids
+            engine=engine,
+            circuit=self.circuit.get_shared_state,
+            redis_writes=self.limiter.check_redis,
+            provider_ids=ids,
         )
 
-    def heart(self, kind: ProcessKind, *, in_touch_for_s: float | None = None) -> HeartbeatReporter:
+    def make_heartbeat_reporter(
+        self, kind: ProcessKind, *, in_touch_for_s: float | None = None
+    ) -> HeartbeatReporter:
         """Return a reporter of this process's heartbeats."""
         return HeartbeatReporter(
             engine=self.health_engine,
             kind=kind,
-            name=_this_process(),
+            name=_name_process(),
             version=version("otpqueue"),
             clock=clock.now,
             in_touch_for_s=in_touch_for_s,
@@ -533,14 +538,14 @@ class Parts:
         )
 
     @cached_property
-    def log_in(self) -> ConsoleLogin:
+    def console_login(self) -> ConsoleLogin:
         """Authenticates operators in the console."""
         return ConsoleLogin(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
     @cached_property
     def banner(self) -> ReadBanner:
         """Reads the banner of the console's pages."""
-        return ReadBanner(switch=self.switch, alerts=self.alert_desk)
+        return ReadBanner(switch=self.switch, alerts=self.alert_admin)
 
     @cached_property
     def overview(self) -> ReadOverview:
@@ -550,11 +555,11 @@ class Parts:
         )
 
     @cached_property
-    def groups(self) -> ReadBreakdown:
+    def breakdown(self) -> ReadBreakdown:
         """Reads the breakdown by country and by client."""
         return ReadBreakdown(engine=self.engine, switch=self.switch, guard=GuardMode(self.settings.guard))
 
-    def redis_answers(self) -> bool:
+    def ping_redis(self) -> bool:
         """Return whether Redis answers."""
         try:
             return bool(self.redis.ping())
@@ -573,9 +578,9 @@ class Parts:
             wake=self.waker.publish,
             nudges=self.waker,
             clock=clock.now,
-            tell=self.tell_clients,
+            on_status=self.wake_webhooks,
             settings=PumpSettings(
-                worker=_this_process(),
+                worker=_name_process(),
                 threads=self.settings.sender_threads,
                 lease_s=self.settings.send_lease_s,
                 job_s=self.settings.job_s,
@@ -641,7 +646,7 @@ class Parts:
         return EvaluateAlerts(
             engine=self.engine,
             rules=self.alert_rules,
-            circuit=self.circuit.state,
+            circuit=self.circuit.get_state,
             book=book,
             seal_key_id=self.vault.seal_key_ids[0],
         )
@@ -677,11 +682,11 @@ class Parts:
         return NotifyAlerts(
             engine=self.engine,
             vault=self.vault,
-            couriers=self._couriers(),
+            couriers=self._make_notifiers(),
             public_url=self.settings.public_url,
         )
 
-    def _couriers(self) -> tuple[Notifier, ...]:
+    def _make_notifiers(self) -> tuple[Notifier, ...]:
         settings = self.settings
         couriers: list[Notifier] = [LogNotifier()]
         if settings.alert_webhook_url:
@@ -698,7 +703,7 @@ class Parts:
         return tuple(couriers)
 
     @cached_property
-    def alert_desk(self) -> AlertAdmin:
+    def alert_admin(self) -> AlertAdmin:
         """The operator's view of alerts and actions on them."""
         return AlertAdmin(engine=self.engine, vault=self.vault, rules=self.alert_rules, clock=clock.now)
 
@@ -725,7 +730,7 @@ class Parts:
         )
 
     @cached_property
-    def tell_clients(self) -> WakeWebhooks:
+    def wake_webhooks(self) -> WakeWebhooks:
         """Enqueues webhook events for clients."""
         return WakeWebhooks(engine=self.engine, wake=self.webhook_waker.wake)
 

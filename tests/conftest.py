@@ -84,7 +84,7 @@ def records_as_they_were() -> Iterator[None]:
     hooks = sys.excepthook, threading.excepthook
     yield
     if structlog.is_configured():
-        logs.reset()
+        logs.reset_logs()
         root = logging.getLogger()
         root.handlers[:] = [one for one in root.handlers if type(one).__module__ != "otpqueue.telemetry.logs"]
         root.setLevel(logging.WARNING)

@@ -99,4 +99,4 @@ def main() -> None:
     Start with `otpqueue dev`: it runs every service on this machine, with a simulated provider.
     """
     # Output goes to stdout, log records to stderr. Services configure their own logging.
-    logs.configure(process="otpqueue", style="readable", level="WARNING")
+    logs.configure_logs(process="otpqueue", style="readable", level="WARNING")

@@ -13,8 +13,16 @@ from otpqueue.api.resources.alerts import AlertResponse, AlertsResponse
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import json_option, open_parts, operator_option
-from otpqueue.domain.alert_notices import measured, rule_of
-from otpqueue.domain.alerts import ERASED, Alert, AlertRule, AlertState, bound, duration, in_unit
+from otpqueue.domain.alert_notices import format_measurement, get_rule
+from otpqueue.domain.alerts import (
+    ERASED,
+    Alert,
+    AlertRule,
+    AlertState,
+    format_bound,
+    format_duration,
+    format_value,
+)
 from otpqueue.operations.alerts.admin import AlertDetails
 
 _STATES = {"open": AlertState.OPEN, "closed": AlertState.CLOSED, "all": None}
@@ -34,7 +42,7 @@ def alerts() -> None:
 def list_alerts(state: str, rule: str | None, limit: int, as_json: bool) -> None:
     """List alerts, newest first, and the active silences."""
     with open_parts() as parts:
-        desk = parts.alert_desk
+        desk = parts.alert_admin
         found = desk.list(state=_STATES[state], rule=rule, limit=limit)
         silences, evaluated_at = desk.silences(), desk.evaluated_at()
     if as_json:
@@ -66,7 +74,7 @@ def _format_alert(alert: Alert) -> str:
             f"{alert.state.value:<6}",
             alert.rule,
             ERASED if alert.subject is None else alert.subject,
-            measured(alert.value, alert.sample, alert, rule_of(alert)),
+            format_measurement(alert.value, alert.sample, alert, get_rule(alert)),
             f"{_format_time(alert.opened_at)}{until}",
             *marks,
         ]
@@ -80,7 +88,7 @@ def _print_evaluation_time(evaluated_at: datetime | None) -> None:
         )
         return
     ago = (clock.now() - evaluated_at).total_seconds()
-    click.echo(f"the rules were evaluated {duration(max(ago, 0))} ago")
+    click.echo(f"the rules were evaluated {format_duration(max(ago, 0))} ago")
 
 
 def _format_time(moment: datetime) -> str:
@@ -94,16 +102,16 @@ def _format_time(moment: datetime) -> str:
 def show_alert(alert_id: UUID, as_json: bool) -> None:
     """Show an alert with its evidence, history, undelivered notifications and recent values."""
     with open_parts() as parts:
-        found = parts.alert_desk.get(alert_id)
+        found = parts.alert_admin.get(alert_id)
     if as_json:
         click.echo(json.dumps(AlertResponse.of(found).model_dump(mode="json")))
         return
     click.echo(_format_alert(found))
-    click.echo(f"{rule_of(found).title}; see docs/alerts.md#{found.rule}")
+    click.echo(f"{get_rule(found).title}; see docs/alerts.md#{found.rule}")
     opening = found.opening
     if opening is not None:
-        rule = rule_of(found)
-        click.echo(f"when it opened: {measured(opening.value, opening.sample, found, rule)}")
+        rule = get_rule(found)
+        click.echo(f"when it opened: {format_measurement(opening.value, opening.sample, found, rule)}")
     for name in ("figures", "reasons"):
         for key, one in (found.evidence.get(name) or {}).items():
             click.echo(f"  {name[:-1]}  {key}  {one}")
@@ -124,7 +132,7 @@ def _print_history(found: AlertDetails) -> None:
                 f"{notice.problem or 'waiting'}, {waits}"
             )
     for value in found.values[-20:]:
-        shown = "-" if value.value is None else in_unit(value.value, rule_of(found).unit)
+        shown = "-" if value.value is None else format_value(value.value, get_rule(found).unit)
         click.echo(f"{_format_time(value.at)}  value {shown} of {value.sample}")
 
 
@@ -135,7 +143,7 @@ def _print_history(found: AlertDetails) -> None:
 def acknowledge_alert(alert_id: UUID, by: str) -> None:
     """Acknowledge an alert. Its resolution is still notified."""
     with open_parts() as parts:
-        alert = parts.alert_desk.ack(alert_id, by=by)
+        alert = parts.alert_admin.ack(alert_id, by=by)
     click.echo(f"{alert.rule} is acknowledged by {alert.acknowledged_by}")
 
 
@@ -167,11 +175,11 @@ def silence_alerts(what: str, subject: str | None, lasting: timedelta, reason: s
         raise click.UsageError("--subject needs a RULE. An alert has its own subject.")
     with open_parts() as parts:
         if alert_id:
-            created = parts.alert_desk.silence_alert(
+            created = parts.alert_admin.silence_alert(
                 alert_id, until=until, by=by, reason=reason, every_subject=False
             )
         else:
-            created = parts.alert_desk.silence(rule=what, subject=subject, until=until, by=by, reason=reason)
+            created = parts.alert_admin.silence(rule=what, subject=subject, until=until, by=by, reason=reason)
     about = f" {created.subject}" if created.subject else ", every subject,"
     click.echo(
         f"{created.rule}{about} is silenced until {_format_time(created.until)} (silence {created.id})"
@@ -192,7 +200,7 @@ def _parse_alert_id(text: str) -> UUID | None:
 def end_silence(silence_id: UUID, by: str) -> None:
     """End a silence by its id, which `otpqueue alerts list` shows."""
     with open_parts() as parts:
-        was_in_force = parts.alert_desk.unsilence(silence_id, by=by)
+        was_in_force = parts.alert_admin.unsilence(silence_id, by=by)
     if not was_in_force:
         raise click.ClickException("There is no active silence with this id.")
     click.echo("silence ended")
@@ -230,8 +238,8 @@ def list_rules() -> None:
 def _format_rule(rule: AlertRule) -> str:
     if rule.off:
         return f"{rule.name:<24}off"
-    window = duration(rule.window_s) if rule.window_s else "now"
+    window = format_duration(rule.window_s) if rule.window_s else "now"
     return (
-        f"{rule.name:<24}{bound(rule, rule.threshold):<28}{window:>9}{rule.min_sample or '-':>8}"
+        f"{rule.name:<24}{format_bound(rule, rule.threshold):<28}{window:>9}{rule.min_sample or '-':>8}"
         f"{rule.opens_after:>7}{rule.closes_after:>8}"
     )

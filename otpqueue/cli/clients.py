@@ -8,7 +8,7 @@ import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
-from otpqueue.domain.client_settings import PATHS, Stored, flat, not_understood
+from otpqueue.domain.client_settings import PATHS, Stored, flatten_settings, list_unknown_settings
 from otpqueue.operations.access.clients import Clients
 from otpqueue.wiring import Parts
 
@@ -21,7 +21,7 @@ def _format_settings(stored: Stored) -> list[str]:
     """Return stored settings as PATH=VALUE, the form that `set` accepts."""
     return [
         f"{path}={','.join(value) if isinstance(value, list) else value}"
-        for path, value in sorted(flat(stored).items())
+        for path, value in sorted(flatten_settings(stored).items())
     ]
 
 
@@ -60,7 +60,7 @@ def show_client(name: str, as_json: bool) -> None:
         return
     for line in _format_settings(client.settings):
         click.echo(line)
-    for path in not_understood(client.settings):
+    for path in list_unknown_settings(client.settings):
         click.echo(f"{path} is ignored: this version does not support it", err=True)
 
 

@@ -61,7 +61,7 @@ def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
         del os.environ[name]
     given = settings.load()
     policies.check(given, today=clock.now().date())
-    logs.configure(process="dev", style="readable", level=given.log_level)
+    logs.configure_logs(process="dev", style="readable", level=given.log_level)
     try:
         with EngineHome(data_dir) as home:
             chosen = given.port if port is None else port

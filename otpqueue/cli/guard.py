@@ -39,7 +39,7 @@ def print_report(since: timedelta, country: str | None, blocks: int) -> None:
     """
     now = clock.now()
     parts = Parts(settings.load())
-    found = parts.guard_desk.report(since=now - since, now=now, country=country and country.upper())
+    found = parts.guard_admin.report(since=now - since, now=now, country=country and country.upper())
     click.echo(f"mode {parts.guard.mode.value}, since {found.since:%Y-%m-%d %H}:00 UTC")
     for (mode, reason), tries in found.reasons.items():
         click.echo(f"{'refused' if mode == 'enforce' else 'would have refused'}: {tries} {reason}")
@@ -69,7 +69,7 @@ def _format_row(line: GuardReportLine) -> str:
 @explain_errors
 def list_decisions(since: timedelta, limit: int) -> None:
     """List refusals, newest first: one line per minute, client, country and reason."""
-    found = Parts(settings.load()).guard_desk.decisions(since=clock.now() - since, limit=limit)
+    found = Parts(settings.load()).guard_admin.decisions(since=clock.now() - since, limit=limit)
     for one in found:
         verb = "refused" if one.mode == "enforce" else "would have refused"
         click.echo(
@@ -93,7 +93,7 @@ def list_decisions(since: timedelta, limit: int) -> None:
 @explain_errors
 def allow_subject(subject: str, lasting: timedelta) -> None:
     """Exempt SUBJECT from the guard for a while: a country (GB) or the first digits of numbers (447911)."""
-    until = Parts(settings.load()).guard_desk.allow(subject, lasting=lasting, now=clock.now())
+    until = Parts(settings.load()).guard_admin.allow(subject, lasting=lasting, now=clock.now())
     click.echo(f"{subject} is exempt until {until:%Y-%m-%d %H:%M} UTC")
 
 
@@ -102,7 +102,7 @@ def allow_subject(subject: str, lasting: timedelta) -> None:
 @explain_errors
 def end_exception(subject: str) -> None:
     """End the exception for SUBJECT."""
-    if not Parts(settings.load()).guard_desk.disallow(subject):
+    if not Parts(settings.load()).guard_admin.disallow(subject):
         raise click.ClickException(f"{subject} has no exception.")
     click.echo(f"{subject} is guarded again")
 
@@ -111,5 +111,5 @@ def end_exception(subject: str) -> None:
 @explain_errors
 def list_exceptions() -> None:
     """List the exceptions."""
-    for one in Parts(settings.load()).guard_desk.exceptions(now=clock.now()):
+    for one in Parts(settings.load()).guard_admin.exceptions(now=clock.now()):
         click.echo(f"{one.subject}  until {one.until:%Y-%m-%d %H:%M} UTC")

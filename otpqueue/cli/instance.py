@@ -166,12 +166,12 @@ class DevInstance:
         self._run_in_fork("provision", self._prepare_provider)
 
     def _prepare_provider(self) -> None:
-        from otpqueue.infobip.provisioning import subscribe  # noqa: PLC0415 - imported by `start`
+        from otpqueue.infobip.provisioning import subscribe_to_reports  # noqa: PLC0415 - imported by `start`
 
         with self._open_parts() as parts:
             parts.provision(parts.transport, now=clock.now())
             if self._simulated and self._current.track_delivery:
-                subscribe(
+                subscribe_to_reports(
                     parts.transport,
                     url=f"{self._api_url}/v1/infobip/receipts",
                     username=self._current.require("receipts_user"),

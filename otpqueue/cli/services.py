@@ -11,7 +11,7 @@ import click
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
-from otpqueue.domain.templates import web_otp_problem
+from otpqueue.domain.templates import find_web_otp_problem
 from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store import placement
@@ -76,7 +76,7 @@ def api(host: str | None, port: int | None) -> None:
     from otpqueue.api.server import serve  # noqa: PLC0415
 
     current = _load_startable_settings()
-    logs.configure(process="api", style=current.log_format, level=current.log_level)
+    logs.configure_logs(process="api", style=current.log_format, level=current.log_level)
     tls.check(current, now=clock.now())
     given = {"host": host, "port": port}
     current = current.model_copy(update={name: value for name, value in given.items() if value is not None})
@@ -111,11 +111,11 @@ def worker(queues: str, jobs: int) -> None:
     On SIGTERM it stops claiming, finishes the sends in progress and releases its other requests.
     """
     _load_startable_settings()
-    from otpqueue.worker.main import run  # noqa: PLC0415 - builds the application
+    from otpqueue.worker.main import run_worker  # noqa: PLC0415 - builds the application
 
     _freeze_heap()
     # Threads: the pump must run in the process that receives SIGTERM.
-    code = run(
+    code = run_worker(
         [
             "--quiet",
             "worker",
@@ -185,7 +185,9 @@ def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None
 
         username = parts.settings.require("receipts_user")
         password = parts.settings.require("receipts_password")
-        created = provisioning.subscribe(parts.transport, url=subscribe, username=username, password=password)
+        created = provisioning.subscribe_to_reports(
+            parts.transport, url=subscribe, username=username, password=password
+        )
         click.echo(f"subscription {created} pushes delivery reports to {subscribe}")
 
 
@@ -197,7 +199,7 @@ def _check_web_otp(current: Settings, domain: str | None) -> None:
     problems = [
         f"{name}: {problem}"
         for name, text in texts.items()
-        if (problem := web_otp_problem(text, domain=domain)) is not None
+        if (problem := find_web_otp_problem(text, domain=domain)) is not None
     ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)

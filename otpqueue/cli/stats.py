@@ -96,23 +96,23 @@ def _format_report(report: StatisticsReport) -> Iterator[str]:
         yield f"... and {report.left_out} more with fewer requests"
     yield ""
     for metric in _WHY:
-        found = sorted(report.all.by_label(metric).items(), key=lambda one: (-one[1], one[0]))
+        found = sorted(report.all.count_by_label(metric).items(), key=lambda one: (-one[1], one[0]))
         if found:
             yield f"{metric.value}: " + ", ".join(f"{n} {label}" for label, n in found)
 
 
 def _format_row(tally: MetricTally) -> tuple[str, ...]:
     return (
-        str(tally.n(Metric.REQUESTED)),
-        str(tally.n(Metric.REFUSED)),
-        str(tally.n(Metric.SENT)),
+        str(tally.count(Metric.REQUESTED)),
+        str(tally.count(Metric.REFUSED)),
+        str(tally.count(Metric.SENT)),
         _format_percent(tally.success_share),
         _format_percent(tally.delivered_share),
-        str(tally.n(Metric.VERIFIED)),
+        str(tally.count(Metric.VERIFIED)),
         _format_percent(tally.verified_share),
         _format_percent(tally.wrong_share),
-        _format_seconds(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95)),
-        _format_seconds(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
+        _format_seconds(tally.compute_quantile_ms(Metric.ACCEPT_TO_SENT, 0.95)),
+        _format_seconds(tally.compute_quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
         " ".join(f"{cost:.3f} {currency}" for currency, cost in sorted(tally.cost_per_verified.items()))
         or "-",
     )

@@ -17,7 +17,7 @@ from otpqueue.console.layout import ConsolePage, PageContext
 from otpqueue.console.runbook import URGENT, todo
 from otpqueue.console.warnings import ConsoleWarning, Severity
 from otpqueue.domain import alerts
-from otpqueue.domain.alert_notices import measured, rule_of
+from otpqueue.domain.alert_notices import format_measurement, get_rule
 from otpqueue.domain.alerts import ALL, Alert, AlertRule, AlertState, AlertUnit
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.operations.alerts.admin import AlertAdmin, AlertDetails
@@ -59,15 +59,15 @@ class AlertView:
 
 def view_alert(alert: Alert, rules: Mapping[str, AlertRule]) -> AlertView:
     """Return the texts of an alert. Of a rule of another version only the name is known."""
-    rule = rules.get(alert.rule) or rule_of(alert)
+    rule = rules.get(alert.rule) or get_rule(alert)
     opening = alert.opening
     return AlertView(
         alert=alert,
         rule=rule,
         title=rule.title[:1].upper() + rule.title[1:],
         subject=None if alert.subject == ALL else alert.subject or alerts.ERASED,
-        measured=measured(alert.value, alert.sample, alert, rule),
-        opening=measured(opening.value, opening.sample, alert, rule) if opening else None,
+        measured=format_measurement(alert.value, alert.sample, alert, rule),
+        opening=format_measurement(opening.value, opening.sample, alert, rule) if opening else None,
         todo=todo(alert.rule),
         urgent=alert.rule in URGENT,
     )
@@ -251,7 +251,7 @@ def _chart(
     step: timedelta,
     threshold: float | None,
 ) -> Chart:
-    formatted: Callable[[float], str] = lambda value: alerts.in_unit(value, unit)  # noqa: E731 - named for plot
+    formatted: Callable[[float], str] = lambda value: alerts.format_value(value, unit)  # noqa: E731 - named for plot
     return plot(
         id=id_,
         title=title,

@@ -37,9 +37,9 @@ class BreakdownColumn:
 _NOTHING = -1.0
 COLUMNS = (
     BreakdownColumn(
-        word="requested", name="Requested", value=lambda one: one.tally.n(Metric.REQUESTED), rare=True
+        word="requested", name="Requested", value=lambda one: one.tally.count(Metric.REQUESTED), rare=True
     ),
-    BreakdownColumn(word="sent", name="Sent", value=lambda one: one.tally.n(Metric.SENT)),
+    BreakdownColumn(word="sent", name="Sent", value=lambda one: one.tally.count(Metric.SENT)),
     BreakdownColumn(
         word="arrived", name="Delivery rate", value=lambda one: _share(one.tally.delivered_share), rare=True
     ),
@@ -49,7 +49,9 @@ COLUMNS = (
     BreakdownColumn(
         word="wrong", name="Wrong code rate", value=lambda one: _share(one.tally.wrong_share), rare=True
     ),
-    BreakdownColumn(word="refused", name="Refused", value=lambda one: one.tally.n(Metric.REFUSED), rare=True),
+    BreakdownColumn(
+        word="refused", name="Refused", value=lambda one: one.tally.count(Metric.REFUSED), rare=True
+    ),
     BreakdownColumn(word="cost", name="Cost", value=lambda one: float(one.spent)),
 )
 
@@ -98,7 +100,7 @@ class BreakdownPage(ConsolePage):
         )
 
     def _is_low(self, group: BreakdownRow) -> bool:
-        share, sent = group.tally.verified_share, group.tally.n(Metric.SENT)
+        share, sent = group.tally.verified_share, group.tally.count(Metric.SENT)
         return share is not None and sent >= self.conversion.min_sample and share < self.conversion.threshold
 
 
@@ -126,7 +128,7 @@ def _total(groups: list[BreakdownRow]) -> Mapping[str, int]:
         return sum(of(one.tally) for one in groups)
 
     return {
-        "requested": added(lambda tally: tally.n(Metric.REQUESTED)),
-        "sent": added(lambda tally: tally.n(Metric.SENT)),
-        "verified": added(lambda tally: tally.n(Metric.VERIFIED)),
+        "requested": added(lambda tally: tally.count(Metric.REQUESTED)),
+        "sent": added(lambda tally: tally.count(Metric.SENT)),
+        "verified": added(lambda tally: tally.count(Metric.VERIFIED)),
     }

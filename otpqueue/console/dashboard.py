@@ -14,7 +14,7 @@ from otpqueue.console.alerts import alert_warnings
 from otpqueue.console.charts import Chart, ChartKind, ChartSeries, Value, plot
 from otpqueue.console.formatting import ms, number, share
 from otpqueue.console.layout import ConsolePage, PageContext
-from otpqueue.domain.alerts import AlertState, duration
+from otpqueue.domain.alerts import AlertState, format_duration
 from otpqueue.domain.stats import ExpiredStage, Metric, MetricPoint, MetricTally
 from otpqueue.operations.alerts.admin import AlertAdmin
 from otpqueue.operations.stats.overview import ChartSpan, Comparison, Overview, ReadOverview
@@ -73,14 +73,14 @@ def tiles(overview: Overview) -> list[Tile]:
         one = overview.recent
         return Tile(
             name=name,
-            window=duration(one.window.total_seconds()),
-            value=number(one.now.n(metric) / one.minutes),
+            window=format_duration(one.window.total_seconds()),
+            value=number(one.now.count(metric) / one.minutes),
             unit="a minute",
-            before=number(one.before.n(metric) / one.minutes_before),
+            before=number(one.before.count(metric) / one.minutes_before),
         )
 
     def figure(name: str, one: Comparison, of: Callable[[MetricTally], str]) -> Tile:
-        window = duration(one.window.total_seconds())
+        window = format_duration(one.window.total_seconds())
         return Tile(name=name, window=window, value=of(one.now), unit="", before=of(one.before))
 
     rules, recent = overview.of_rules, overview.recent
@@ -92,11 +92,15 @@ def tiles(overview: Overview) -> list[Tile]:
         figure("send success rate", rules["success_rate"], lambda tally: share(tally.success_share)),
         figure("delivery rate", rules["delivery_rate"], lambda tally: share(tally.delivered_share)),
         figure("wrong code rate", rules["check_failures"], lambda tally: share(tally.wrong_share)),
-        figure("time to send, p95", recent, lambda tally: ms(tally.quantile_ms(Metric.ACCEPT_TO_SENT, 0.95))),
+        figure(
+            "time to send, p95",
+            recent,
+            lambda tally: ms(tally.compute_quantile_ms(Metric.ACCEPT_TO_SENT, 0.95)),
+        ),
         figure(
             "time to deliver, p95",
             recent,
-            lambda tally: ms(tally.quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
+            lambda tally: ms(tally.compute_quantile_ms(Metric.SENT_TO_DELIVERED, 0.95)),
         ),
     ]
 
@@ -130,7 +134,9 @@ def charts(points: Iterable[MetricPoint], span: ChartSpan, now: datetime) -> lis
     def durations(metric: Metric) -> list[ChartSeries]:
         return [
             ChartSeries(
-                name=name, colour=colour, values=tuple(tally.quantile_ms(metric, q) for tally in tallies)
+                name=name,
+                colour=colour,
+                values=tuple(tally.compute_quantile_ms(metric, q) for tally in tallies),
             )
             for name, q, colour in (("median", 0.5, "blue"), ("p95", 0.95, "orange"))
         ]
@@ -190,7 +196,7 @@ def charts(points: Iterable[MetricPoint], span: ChartSpan, now: datetime) -> lis
             "Refused requests, by reason",
             f"requests {unit}",
             ChartKind.COLUMNS,
-            _by_reason(tallies, lambda tally: tally.by_label(Metric.REFUSED)),
+            _by_reason(tallies, lambda tally: tally.count_by_label(Metric.REFUSED)),
             "No requests were refused.",
         ),
     ]
@@ -199,16 +205,16 @@ def charts(points: Iterable[MetricPoint], span: ChartSpan, now: datetime) -> lis
 def _counted(
     name: str, colour: str, tallies: Sequence[MetricTally], metric: Metric, *labels: str
 ) -> ChartSeries:
-    values = tuple(float(tally.n(metric, *labels)) for tally in tallies)
+    values = tuple(float(tally.count(metric, *labels)) for tally in tallies)
     return ChartSeries(name=name, colour=colour, values=values, total=number(sum(values)))
 
 
 def _failures(tally: MetricTally) -> dict[str, int]:
     late = {
-        word: tally.n(Metric.EXPIRED, word)
+        word: tally.count(Metric.EXPIRED, word)
         for word in (ExpiredStage.SEND_DEADLINE, ExpiredStage.SENDING_STOPPED)
     }
-    return {label: n for label, n in (tally.by_label(Metric.FAILED) | late).items() if n > 0}
+    return {label: n for label, n in (tally.count_by_label(Metric.FAILED) | late).items() if n > 0}
 
 
 def _by_reason(

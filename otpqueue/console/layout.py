@@ -28,7 +28,7 @@ from otpqueue.console.authentication import (
     login_url,
 )
 from otpqueue.console.warnings import resuming
-from otpqueue.domain.alerts import AlertRule, bound
+from otpqueue.domain.alerts import AlertRule, format_bound
 from otpqueue.domain.errors import (
     AlertNotFound,
     DatabaseUnavailable,
@@ -39,7 +39,7 @@ from otpqueue.domain.errors import (
     TooBusy,
     Unavailable,
 )
-from otpqueue.domain.typed import control_character, named
+from otpqueue.domain.typed import describe_character, find_control_character
 from otpqueue.operations.banner import ReadBanner
 from otpqueue.telemetry.logs import get_logger
 
@@ -87,7 +87,7 @@ def version() -> str:
 
 
 def _bound(rule: AlertRule) -> str:
-    return bound(rule, rule.threshold)
+    return format_bound(rule, rule.threshold)
 
 
 def _code_marks(text: str) -> Markup:
@@ -295,9 +295,9 @@ def _checked(name: str, text: str) -> str:
     """Return the text of a field on one line. Raises InvalidRequest for control characters."""
     field = name if _FIELD.fullmatch(name) else "a field"
     text = _LINE_ENDS.sub(" ", text)
-    character = control_character(text)
+    character = find_control_character(text)
     if character is not None:
-        said = f"must not contain the control character {named(character)}"
+        said = f"must not contain the control character {describe_character(character)}"
         raise InvalidRequest([FieldError(field, said)])
     return text
 

@@ -113,7 +113,7 @@ class RequestSearchPage(ConsolePage):
             return
         sealed = page.form.get("sealed")
         try:
-            number = phone.stored_forms(self._unsealed(sealed, page) if sealed else wanted)[-1]
+            number = phone.list_stored_forms(self._unsealed(sealed, page) if sealed else wanted)[-1]
         except InvalidRequest:
             page.show("search.html", number=None)
             return
@@ -125,7 +125,7 @@ class RequestSearchPage(ConsolePage):
         )
         page.show(
             "search.html",
-            number=phone.masked(number),
+            number=phone.mask_number(number),
             found=results.found,
             next_cursor=results.next_cursor,
             sealed=self._sealed(number, page),

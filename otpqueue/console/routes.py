@@ -32,16 +32,16 @@ def mount(
     """
     layout = PageLayout(
         authentication=ConsoleAuthentication(
-            log_in=parts.log_in,
+            log_in=parts.console_login,
             sessions=SessionSigner(parts.vault.keys_for(PURPOSE)),
             https_required=parts.settings.require_https,
         ),
         places=places,
         log_in_places=log_in_places,
         banner=parts.banner,
-        redis_answers=parts.redis_answers,
+        redis_answers=parts.ping_redis,
     )
-    desk = parts.alert_desk
+    desk = parts.alert_admin
     app.add_route(f"{PATH}/log-in", LoginPage(layout=layout))
     app.add_route(f"{PATH}/log-out", LogoutPage(layout=layout))
     app.add_route(f"{PATH}/assets/{{name}}", AssetFiles())
@@ -64,7 +64,9 @@ def mount(
     app.add_route(f"{PATH}/silences/{{silence_id}}/end", EndSilencePage(layout=layout, desk=desk))
     app.add_route(
         f"{PATH}/countries",
-        BreakdownPage(layout=layout, groups=parts.groups, conversion=parts.alert_rules["country_conversion"]),
+        BreakdownPage(
+            layout=layout, groups=parts.breakdown, conversion=parts.alert_rules["country_conversion"]
+        ),
     )
     app.add_route(
         f"{PATH}/settings",

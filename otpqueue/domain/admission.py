@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from otpqueue.domain.caps import Caps, CapScope, seconds_to_midnight
+from otpqueue.domain.caps import Caps, CapScope, count_seconds_to_midnight
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import (
     DailyCapReached,
@@ -37,7 +37,7 @@ from otpqueue.domain.errors import (
     TooManyWrongCodes,
 )
 from otpqueue.domain.limits import REQUEST_LIMITS, CountedBy, GuessPolicy, Quota
-from otpqueue.domain.number_policy import NumberPolicy, language_refusal
+from otpqueue.domain.number_policy import NumberPolicy, find_language_refusal
 from otpqueue.domain.phone import WORLD, PhoneNumber
 
 STOPPED_RETRY_AFTER_S = 60
@@ -131,40 +131,42 @@ class AdmissionRules:
         return None
 
 
-def _sending_stopped(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_sending_stop(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     return SendingStopped(retry_after_s=STOPPED_RETRY_AFTER_S) if facts.stopped else None
 
 
-def _number_not_allowed(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
-    return rules.numbers.refusal(facts.number, facts.settings)
+def _check_number(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return rules.numbers.find_refusal(facts.number, facts.settings)
 
 
-def _language_not_allowed(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
-    return language_refusal(facts.language, facts.settings)
+def _check_language(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+    return find_language_refusal(facts.language, facts.settings)
 
 
-def _number_blocked(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_blocklist(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     return NumberNotAllowed("do_not_send", e164=facts.number.e164) if facts.stored.blocked else None
 
 
-def _too_many_wrong_codes(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_wrong_codes(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     if facts.is_resend:
         return None
     stored, guesses = facts.stored, rules.guesses
     if stored.wrong_in_a_row > rules.most_wrong_in_a_row:
         return NumberLocked("number_locked")
     if guesses.number and stored.number_nth:
-        return _wrong_codes("number", "for this phone number", guesses.number, stored.number_nth, facts.now)
+        return _build_wrong_codes_error(
+            "number", "for this phone number", guesses.number, stored.number_nth, facts.now
+        )
     if guesses.client_ip and stored.address_nth:
         where = "from this `client_ip`"
-        return _wrong_codes("client_ip", where, guesses.client_ip, stored.address_nth, facts.now)
+        return _build_wrong_codes_error("client_ip", where, guesses.client_ip, stored.address_nth, facts.now)
     return None
 
 
-def _too_large_a_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     checks, wrong = facts.judged
     share = rules.guesses.share
-    if not rules.share_refuses or facts.is_resend or not share.exceeded(checks=checks, wrong=wrong):
+    if not rules.share_refuses or facts.is_resend or not share.is_exceeded(checks=checks, wrong=wrong):
         return None
     return TooManyWrongCodes(
         "wrong_codes_share",
@@ -174,12 +176,12 @@ def _too_large_a_wrong_share(rules: AdmissionRules, facts: AdmissionFacts) -> Ot
     )
 
 
-def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_caps(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     country, caps = facts.number.country, rules.caps
     for subject, cap in (
         ((CapScope.ALL, ""), caps.overall),
-        ((CapScope.CLIENT, str(facts.client_id)), caps.of_client(facts.settings, clients=facts.clients)),
-        ((CapScope.COUNTRY, country or WORLD), caps.of_country(country)),
+        ((CapScope.CLIENT, str(facts.client_id)), caps.get_client_cap(facts.settings, clients=facts.clients)),
+        ((CapScope.COUNTRY, country or WORLD), caps.get_country_cap(country)),
     ):
         if cap is not None and facts.taken.get(subject, 0) >= cap:
             reason, scope = _CAP_REASONS[subject[0]]
@@ -190,29 +192,31 @@ def _cap_reached(rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError 
                     "This client has sent its share of the codes that all clients may send today. "
                     "Sending resumes at 00:00 UTC, or when an operator sets a `daily_cap` for this client."
                 )
-            return DailyCapReached(reason, detail, retry_after_s=seconds_to_midnight(facts.now))
+            return DailyCapReached(reason, detail, retry_after_s=count_seconds_to_midnight(facts.now))
     return None
 
 
-def _limit_exceeded(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
+def _check_limit(_rules: AdmissionRules, facts: AdmissionFacts) -> OtpqueueError | None:
     return facts.limit
 
 
 Rule = Callable[[AdmissionRules, AdmissionFacts], OtpqueueError | None]
 
-_RULES_FOR_ALL: tuple[Rule, ...] = (_sending_stopped,)
+_RULES_FOR_ALL: tuple[Rule, ...] = (_check_sending_stop,)
 _RULES: tuple[Rule, ...] = (
-    _number_not_allowed,
-    _language_not_allowed,
-    _number_blocked,
-    _too_many_wrong_codes,
-    _too_large_a_wrong_share,
-    _cap_reached,
-    _limit_exceeded,
+    _check_number,
+    _check_language,
+    _check_blocklist,
+    _check_wrong_codes,
+    _check_wrong_share,
+    _check_caps,
+    _check_limit,
 )
 
 
-def _wrong_codes(which: str, where: str, quota: Quota, nth: datetime, now: datetime) -> TooManyWrongCodes:
+def _build_wrong_codes_error(
+    which: str, where: str, quota: Quota, nth: datetime, now: datetime
+) -> TooManyWrongCodes:
     left_s = (nth + timedelta(seconds=quota.window_s) - now).total_seconds()
     retry_after_s = max(1, math.ceil(left_s))
     return TooManyWrongCodes(

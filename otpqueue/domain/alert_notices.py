@@ -16,9 +16,9 @@ from otpqueue.domain.alerts import (
     AlertTransition,
     AlertUnit,
     ThresholdSide,
-    bound,
-    duration,
-    in_unit,
+    format_bound,
+    format_duration,
+    format_value,
 )
 
 KEPT_TRYING = timedelta(days=3)
@@ -49,7 +49,7 @@ class NoticeText:
         return "\n".join([self.title, "", *self.lines, *([self.link] if self.link else [])])
 
 
-def next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) -> datetime | None:
+def compute_next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) -> datetime | None:
     """Return when to retry a failed delivery, or None to give up.
 
     The pause doubles from 10 s to 15 min. `jitter`, from 0 up to 1, spreads it over its upper half.
@@ -74,14 +74,16 @@ def compose_notice(
     `had_data` says whether the last evaluation of a closed alert had data.
     """
     opened = transition is AlertTransition.OPENED
-    rule = rule_of(alert)
+    rule = get_rule(alert)
     subject = ERASED if alert.subject is None else alert.subject
     where = "" if subject == "all" else f": {subject}"
     sign = "OPEN" if opened else "closed"
     return NoticeText(
         id=notice_id,
         title=f"[{sign}] {alert.rule}{where} - {rule.title}" if opened else f"[{sign}] {alert.rule}{where}",
-        lines=tuple(_opened(alert, rule) if opened else _closed(alert, rule, had_data=had_data)),
+        lines=tuple(
+            _format_opened(alert, rule) if opened else _format_closed(alert, rule, had_data=had_data)
+        ),
         link=f"{public_url}/console/alerts/{alert.id}" if public_url else None,
         opened=opened,
     )
@@ -98,7 +100,7 @@ def compose_test_notice(notice_id: UUID, *, by: str, at: datetime) -> NoticeText
     )
 
 
-def rule_of(alert: Alert) -> AlertRule:
+def get_rule(alert: Alert) -> AlertRule:
     """Return the rule of an alert, or a placeholder if this version does not know it."""
     name = alert.rule
     unknown = AlertRule(
@@ -107,19 +109,21 @@ def rule_of(alert: Alert) -> AlertRule:
     return RULES.get(name, unknown)
 
 
-def measured(value: float, sample: int, alert: Alert, rule: AlertRule) -> str:
+def format_measurement(value: float, sample: int, alert: Alert, rule: AlertRule) -> str:
     """Return a value with its window, its sample and the threshold: `91.9 % over 15 min, sample 62; ...`."""
-    over = f" over {duration(alert.window_s)}" if alert.window_s else ""
-    return f"{in_unit(value, rule.unit)}{over}, sample {sample}; bad {bound(rule, alert.threshold)}"
+    over = f" over {format_duration(alert.window_s)}" if alert.window_s else ""
+    return (
+        f"{format_value(value, rule.unit)}{over}, sample {sample}; bad {format_bound(rule, alert.threshold)}"
+    )
 
 
-def _opened(alert: Alert, rule: AlertRule) -> list[str]:
+def _format_opened(alert: Alert, rule: AlertRule) -> list[str]:
     # Not the value of the last evaluation, which would contradict the figures.
     opening = alert.opening
     if opening is None:
-        lines = [f"{measured(alert.value, alert.sample, alert, rule)}."]
+        lines = [f"{format_measurement(alert.value, alert.sample, alert, rule)}."]
     else:
-        lines = [f"{measured(opening.value, opening.sample, alert, rule)}."]
+        lines = [f"{format_measurement(opening.value, opening.sample, alert, rule)}."]
         for name in ("figures", "reasons"):
             found = alert.evidence.get(name)
             if isinstance(found, Mapping) and found:
@@ -127,29 +131,30 @@ def _opened(alert: Alert, rule: AlertRule) -> list[str]:
     ids = alert.evidence.get("requests")
     if isinstance(ids, list) and ids:
         lines.append("requests: " + ", ".join(map(str, ids[:_MOST_IDS])))
-    lines.append(f"opened {_at(alert.opened_at)}; alert {alert.id}")
+    lines.append(f"opened {_format_time(alert.opened_at)}; alert {alert.id}")
     return lines
 
 
-def _closed(alert: Alert, rule: AlertRule, *, had_data: bool) -> list[str]:
+def _format_closed(alert: Alert, rule: AlertRule, *, had_data: bool) -> list[str]:
     closed_at = alert.closed_at or alert.evaluated_at
-    lasted = duration((closed_at - alert.opened_at).total_seconds())
-    last = measured(alert.value, alert.sample, alert, rule)
+    lasted = format_duration((closed_at - alert.opened_at).total_seconds())
+    last = format_measurement(alert.value, alert.sample, alert, rule)
+    opened, closed = _format_time(alert.opened_at), _format_time(closed_at)
     return [
         f"Last value {last}." if had_data else f"No data in the last evaluation; before that {last}.",
-        f"opened {_at(alert.opened_at)}, closed {_at(closed_at)} after {lasted}; alert {alert.id}",
+        f"opened {opened}, closed {closed} after {lasted}; alert {alert.id}",
     ]
 
 
-def _at(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def slack(notice: NoticeText) -> dict[str, Any]:
+def format_slack(notice: NoticeText) -> dict[str, Any]:
     """Return a notification in the format of Slack's incoming webhooks, which other services also accept."""
-    lines = _escaped("\n".join(notice.lines))[:_LONGEST]
+    lines = _escape("\n".join(notice.lines))[:_LONGEST]
     link = f"\n<{notice.link}|Open it>" if notice.link else ""
-    title = _escaped(notice.title)
+    title = _escape(notice.title)
     return {
         # For phones, and for receivers without blocks.
         "text": f"{title}\n{lines}{link}",
@@ -160,7 +165,7 @@ def slack(notice: NoticeText) -> dict[str, Any]:
     }
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     # Slack requires these three characters to be escaped. A client's name must not become a link or a
     # mention.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

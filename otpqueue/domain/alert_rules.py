@@ -12,18 +12,18 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from otpqueue.domain.alerts import AlertRule, AlertUnit, SubjectMeasure, ThresholdSide, tag_of
+from otpqueue.domain.alerts import AlertRule, AlertUnit, SubjectMeasure, ThresholdSide, derive_tag
 from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.limits import WrongShare
-from otpqueue.domain.stats import RECENT_WINDOW, Dimension, ExpiredStage, Metric, MetricTally, share
+from otpqueue.domain.stats import RECENT_WINDOW, Dimension, ExpiredStage, Metric, MetricTally, compute_share
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 LONGEST_S = 7 * DAY
-HABIT_DAYS = 7
+BASELINE_DAYS = 7
 """How many past days the baseline covers."""
 
 _DAYS_KNOWN = 3
-_HABIT_TIMES = 3
+_BASELINE_TIMES = 3
 """The baseline must have at least this many times the minimum sample."""
 
 REFUSED_BY_CONFIGURATION = ("401", "403", "404")
@@ -254,7 +254,7 @@ class RuleValue:
     """Counts by cause. They add up to a count in `figures`."""
 
 
-Reckon = Callable[[MetricTally, Sequence[MetricTally], AlertRule], RuleValue]
+ComputeValue = Callable[[MetricTally, Sequence[MetricTally], AlertRule], RuleValue]
 """Computes a rule's value from the counts of its window and of its baseline."""
 
 
@@ -263,105 +263,108 @@ class RuleQuery:
     """How a rule computes its value from the roll-ups."""
 
     metrics: frozenset[Metric]
-    reckon: Reckon
+    compute: ComputeValue
     chart: Callable[[MetricTally], tuple[float | None, int]]
     """The value and the sample of one time step, for a chart."""
     chart_unit: AlertUnit
     by: Dimension | None = None
     """One alert per value of this dimension. None: one alert in total."""
-    habit: Baseline | None = None
+    baseline: Baseline | None = None
     examples: ExampleQuery = ExampleQuery.NEWEST
 
 
-def _success(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+def _compute_success_rate(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     figures = {
-        "sent": now.n(Metric.SENT),
-        "failed": now.n(Metric.FAILED),
-        "too_late": now.n(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE),
+        "sent": now.count(Metric.SENT),
+        "failed": now.count(Metric.FAILED),
+        "too_late": now.count(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE),
     }
-    reasons = now.by_label(Metric.FAILED) | {ExpiredStage.SEND_DEADLINE.value: figures["too_late"]}
+    reasons = now.count_by_label(Metric.FAILED) | {ExpiredStage.SEND_DEADLINE.value: figures["too_late"]}
     return RuleValue(value=now.success_share, sample=now.finished_sends, figures=figures, reasons=reasons)
 
 
-def _wrong(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+def _compute_wrong_share(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     return RuleValue(
         value=now.wrong_share,
         sample=now.judged,
         figures={
-            "wrong": now.n(Metric.CHECKS, CheckVerdict.WRONG),
-            "right": now.n(Metric.CHECKS, CheckVerdict.CORRECT),
+            "wrong": now.count(Metric.CHECKS, CheckVerdict.WRONG),
+            "right": now.count(Metric.CHECKS, CheckVerdict.CORRECT),
         },
     )
 
 
-def _server_errors(tally: MetricTally) -> int:
-    return sum(_answers(tally, lambda status: status.startswith("5")).values())
+def _count_server_errors(tally: MetricTally) -> int:
+    return sum(_count_answers(tally, lambda status: status.startswith("5")).values())
 
 
-def _configuration_errors(tally: MetricTally) -> int:
-    return tally.n(Metric.PROVIDER_SENDS, *REFUSED_BY_CONFIGURATION)
+def _count_configuration_errors(tally: MetricTally) -> int:
+    return tally.count(Metric.PROVIDER_SENDS, *REFUSED_BY_CONFIGURATION)
 
 
-def _answers(tally: MetricTally, wanted: Callable[[str], bool]) -> dict[str, int]:
+def _count_answers(tally: MetricTally, wanted: Callable[[str], bool]) -> dict[str, int]:
     found: dict[str, int] = {}
     for metric in (Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS):
-        for status, n in tally.by_label(metric).items():
+        for status, n in tally.count_by_label(metric).items():
             if n and wanted(status):
                 found[status] = found.get(status, 0) + n
     return found
 
 
-def _calls(tally: MetricTally) -> int:
-    return tally.n(Metric.PROVIDER_SENDS) + tally.n(Metric.PROVIDER_CHECKS)
+def _count_calls(tally: MetricTally) -> int:
+    return tally.count(Metric.PROVIDER_SENDS) + tally.count(Metric.PROVIDER_CHECKS)
 
 
-def _provider_5xx(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
-    calls = _calls(now)
+def _compute_server_errors(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+    calls = _count_calls(now)
     errors = {
-        f"http_{status}": n for status, n in sorted(_answers(now, lambda one: one.startswith("5")).items())
+        f"http_{status}": n
+        for status, n in sorted(_count_answers(now, lambda one: one.startswith("5")).items())
     }
-    value = _server_errors(now) if calls else None
+    value = _count_server_errors(now) if calls else None
     return RuleValue(value=value, sample=calls, figures={"calls": calls, **errors})
 
 
-def _misconfigured(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
-    sends = now.n(Metric.PROVIDER_SENDS)
-    refused = {f"http_{one}": now.n(Metric.PROVIDER_SENDS, one) for one in REFUSED_BY_CONFIGURATION}
-    value = _configuration_errors(now) if sends else None
+def _compute_configuration_errors(
+    now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule
+) -> RuleValue:
+    sends = now.count(Metric.PROVIDER_SENDS)
+    refused = {f"http_{one}": now.count(Metric.PROVIDER_SENDS, one) for one in REFUSED_BY_CONFIGURATION}
+    value = _count_configuration_errors(now) if sends else None
     return RuleValue(value=value, sample=sends, figures={"sends": sends, **refused})
 
 
-def _delivered(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
-    figures = {"delivered": now.n(Metric.DELIVERED), "undelivered": now.n(Metric.UNDELIVERED)}
+def _compute_delivery_rate(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+    figures = {"delivered": now.count(Metric.DELIVERED), "undelivered": now.count(Metric.UNDELIVERED)}
     return RuleValue(value=now.delivered_share, sample=now.reported, figures=figures)
 
 
-def _mean_s(tally: MetricTally, metric: Metric) -> float | None:
-    mean = tally.mean_ms(metric)
+def _compute_mean_s(tally: MetricTally, metric: Metric) -> float | None:
+    mean = tally.compute_mean_ms(metric)
     return None if mean is None else mean / 1000
 
 
-def _delivery_time(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+def _compute_delivery_time(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
     timed = Metric.SENT_TO_DELIVERED
-    quantiles = {f"p{round(q * 100)}_s": now.quantile_ms(timed, q) for q in (0.5, 0.95)}
-    mean = _mean_s(now, timed)
+    quantiles = {f"p{round(q * 100)}_s": now.compute_quantile_ms(timed, q) for q in (0.5, 0.95)}
+    mean = _compute_mean_s(now, timed)
     figures = {} if mean is None else {"mean_s": round(mean, 3)}
     figures |= {name: round(ms / 1000, 1) for name, ms in quantiles.items() if ms is not None}
-    return RuleValue(value=mean, sample=now.n(timed), figures=figures)
+    return RuleValue(value=mean, sample=now.count(timed), figures=figures)
 
 
-def _asked(tally: MetricTally) -> int:
-    return tally.n(Metric.REQUESTED) + tally.n(Metric.REFUSED)
+def _count_requested(tally: MetricTally) -> int:
+    return tally.count(Metric.REQUESTED) + tally.count(Metric.REFUSED)
 
 
-def _spike(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
-    asked = _asked(now)
+def _compute_spike(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
+    asked = _count_requested(now)
     if len(past) < _DAYS_KNOWN:
         return RuleValue(value=None, sample=asked, figures={"asked": asked, "days_known": len(past)})
-    usual = median(_asked(day) for day in past)
+    usual = median(_count_requested(day) for day in past)
     figures = {
         "asked": asked,
-        "refused": now.n(Metric.REFUSED),
+        "refused": now.count(Metric.REFUSED),
         "usual": round(usual, 1),
         "days_known": len(past),
     }
@@ -369,87 +372,87 @@ def _spike(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> Ru
     compared_with = max(usual, rule.min_sample / rule.threshold, 1)
     figures["compared_with"] = round(compared_with, 3)
     return RuleValue(
-        value=asked / compared_with, sample=asked, figures=figures, reasons=now.by_label(Metric.REFUSED)
+        value=asked / compared_with, sample=asked, figures=figures, reasons=now.count_by_label(Metric.REFUSED)
     )
 
 
-def _unused(tally: MetricTally) -> int:
-    return tally.n(Metric.EXPIRED, ExpiredStage.UNCHECKED, ExpiredStage.CHECKED)
+def _count_unused(tally: MetricTally) -> int:
+    return tally.count(Metric.EXPIRED, ExpiredStage.UNCHECKED, ExpiredStage.CHECKED)
 
 
-def _ended_after_sent(tally: MetricTally) -> int:
-    return _unused(tally) + tally.n(Metric.VERIFIED) + tally.n(Metric.LOCKED)
+def _count_ended_after_sent(tally: MetricTally) -> int:
+    return _count_unused(tally) + tally.count(Metric.VERIFIED) + tally.count(Metric.LOCKED)
 
 
-def _expired(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
-    ended = _ended_after_sent(now)
+def _compute_expired_share(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+    ended = _count_ended_after_sent(now)
     figures = {
-        "never_typed": now.n(Metric.EXPIRED, ExpiredStage.UNCHECKED),
-        "typed_wrong": now.n(Metric.EXPIRED, ExpiredStage.CHECKED),
-        "verified": now.n(Metric.VERIFIED),
-        "locked": now.n(Metric.LOCKED),
+        "never_typed": now.count(Metric.EXPIRED, ExpiredStage.UNCHECKED),
+        "typed_wrong": now.count(Metric.EXPIRED, ExpiredStage.CHECKED),
+        "verified": now.count(Metric.VERIFIED),
+        "locked": now.count(Metric.LOCKED),
     }
-    return RuleValue(value=share(_unused(now), ended), sample=ended, figures=figures)
+    return RuleValue(value=compute_share(_count_unused(now), ended), sample=ended, figures=figures)
 
 
-def _is_habit(past: Sequence[MetricTally], metric: Metric, rule: AlertRule) -> bool:
-    return bool(past) and past[0].n(metric) >= _HABIT_TIMES * rule.min_sample
+def _has_baseline(past: Sequence[MetricTally], metric: Metric, rule: AlertRule) -> bool:
+    return bool(past) and past[0].count(metric) >= _BASELINE_TIMES * rule.min_sample
 
 
-def _verify_time(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
+def _compute_verify_time(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
     timed = Metric.SENT_TO_VERIFIED
-    sample, mean = now.n(timed), _mean_s(now, timed)
-    usual = _mean_s(past[0], timed) if _is_habit(past, timed, rule) else None
+    sample, mean = now.count(timed), _compute_mean_s(now, timed)
+    usual = _compute_mean_s(past[0], timed) if _has_baseline(past, timed, rule) else None
     figures = {"mean_s": round(mean, 3)} if mean is not None else {}
     if mean is None or not usual:
         return RuleValue(value=None, sample=sample, figures=figures)
     return RuleValue(value=mean / usual, sample=sample, figures={**figures, "usual_s": round(usual, 3)})
 
 
-def _conversion(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
-    sent, verified = now.n(Metric.SENT), now.n(Metric.VERIFIED)
+def _compute_conversion(now: MetricTally, _past: Sequence[MetricTally], _rule: AlertRule) -> RuleValue:
+    sent, verified = now.count(Metric.SENT), now.count(Metric.VERIFIED)
     return RuleValue(value=now.verified_share, sample=sent, figures={"sent": sent, "verified": verified})
 
 
-def _cost_each(tally: MetricTally) -> float | None:
+def _compute_unit_cost(tally: MetricTally) -> float | None:
     """Return the cost of a verified request. Without any, return the total cost, the least that one can cost.
 
     An account pays in one currency. If there were two, both sums would mix them in the same way.
     """
-    spent = float(sum(tally.totals(Metric.COST).values()))
-    return spent / max(tally.n(Metric.VERIFIED), 1) if spent else None
+    spent = float(sum(tally.get_totals(Metric.COST).values()))
+    return spent / max(tally.count(Metric.VERIFIED), 1) if spent else None
 
 
-def _cost(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
-    priced, each = now.n(Metric.COST), _cost_each(now)
-    usual = _cost_each(past[0]) if _is_habit(past, Metric.COST, rule) else None
-    figures: dict[str, float | int | str] = {"priced": priced, "verified": now.n(Metric.VERIFIED)}
+def _compute_cost_ratio(now: MetricTally, past: Sequence[MetricTally], rule: AlertRule) -> RuleValue:
+    priced, each = now.count(Metric.COST), _compute_unit_cost(now)
+    usual = _compute_unit_cost(past[0]) if _has_baseline(past, Metric.COST, rule) else None
+    figures: dict[str, float | int | str] = {"priced": priced, "verified": now.count(Metric.VERIFIED)}
     if each is not None:
-        figures |= {"each": round(each, 6), "currency": ", ".join(sorted(now.totals(Metric.COST)))}
+        figures |= {"each": round(each, 6), "currency": ", ".join(sorted(now.get_totals(Metric.COST)))}
     if each is None or not usual:
         return RuleValue(value=None, sample=priced, figures=figures)
     return RuleValue(value=each / usual, sample=priced, figures={**figures, "usual_each": round(usual, 6)})
 
 
 _CALLS = frozenset({Metric.PROVIDER_SENDS, Metric.PROVIDER_CHECKS})
-WATCHES: Mapping[str, RuleQuery] = {
+RULE_QUERIES: Mapping[str, RuleQuery] = {
     "success_rate": RuleQuery(
         metrics=frozenset({Metric.SENT, Metric.FAILED, Metric.EXPIRED}),
-        reckon=_success,
+        compute=_compute_success_rate,
         chart=lambda tally: (tally.success_share, tally.finished_sends),
         chart_unit=AlertUnit.SHARE,
         examples=ExampleQuery.UNSENT,
     ),
     "check_failures": RuleQuery(
         metrics=frozenset({Metric.CHECKS}),
-        reckon=_wrong,
+        compute=_compute_wrong_share,
         chart=lambda tally: (tally.wrong_share, tally.judged),
         chart_unit=AlertUnit.SHARE,
         examples=ExampleQuery.WRONG,
     ),
     "client_wrong_codes": RuleQuery(
         metrics=frozenset({Metric.CHECKS}),
-        reckon=_wrong,
+        compute=_compute_wrong_share,
         chart=lambda tally: (tally.wrong_share, tally.judged),
         chart_unit=AlertUnit.SHARE,
         by=Dimension.CLIENT,
@@ -457,89 +460,98 @@ WATCHES: Mapping[str, RuleQuery] = {
     ),
     "provider_5xx": RuleQuery(
         metrics=_CALLS,
-        reckon=_provider_5xx,
-        chart=lambda tally: (_server_errors(tally), _calls(tally)),
+        compute=_compute_server_errors,
+        chart=lambda tally: (_count_server_errors(tally), _count_calls(tally)),
         chart_unit=AlertUnit.COUNT,
         examples=ExampleQuery.SERVER_ERROR,
     ),
     "provider_misconfigured": RuleQuery(
         metrics=frozenset({Metric.PROVIDER_SENDS}),
-        reckon=_misconfigured,
-        chart=lambda tally: (_configuration_errors(tally), tally.n(Metric.PROVIDER_SENDS)),
+        compute=_compute_configuration_errors,
+        chart=lambda tally: (_count_configuration_errors(tally), tally.count(Metric.PROVIDER_SENDS)),
         chart_unit=AlertUnit.COUNT,
         examples=ExampleQuery.MISCONFIGURED,
     ),
     "delivery_rate": RuleQuery(
         metrics=frozenset({Metric.DELIVERED, Metric.UNDELIVERED}),
-        reckon=_delivered,
+        compute=_compute_delivery_rate,
         chart=lambda tally: (tally.delivered_share, tally.reported),
         chart_unit=AlertUnit.SHARE,
         examples=ExampleQuery.UNDELIVERED,
     ),
     "delivery_time": RuleQuery(
         metrics=frozenset({Metric.SENT_TO_DELIVERED}),
-        reckon=_delivery_time,
-        chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_DELIVERED), tally.n(Metric.SENT_TO_DELIVERED)),
+        compute=_compute_delivery_time,
+        chart=lambda tally: (
+            _compute_mean_s(tally, Metric.SENT_TO_DELIVERED),
+            tally.count(Metric.SENT_TO_DELIVERED),
+        ),
         chart_unit=AlertUnit.SECONDS,
     ),
     "request_spike": RuleQuery(
         metrics=frozenset({Metric.REQUESTED, Metric.REFUSED}),
-        reckon=_spike,
-        chart=lambda tally: (_asked(tally), _asked(tally)),
+        compute=_compute_spike,
+        chart=lambda tally: (_count_requested(tally), _count_requested(tally)),
         chart_unit=AlertUnit.COUNT,
-        habit=Baseline.SAME_HOURS,
+        baseline=Baseline.SAME_HOURS,
     ),
     "expired_share": RuleQuery(
         metrics=frozenset({Metric.EXPIRED, Metric.VERIFIED, Metric.LOCKED}),
-        reckon=_expired,
-        chart=lambda tally: (share(_unused(tally), _ended_after_sent(tally)), _ended_after_sent(tally)),
+        compute=_compute_expired_share,
+        chart=lambda tally: (
+            compute_share(_count_unused(tally), _count_ended_after_sent(tally)),
+            _count_ended_after_sent(tally),
+        ),
         chart_unit=AlertUnit.SHARE,
         examples=ExampleQuery.UNUSED,
     ),
     "verify_time": RuleQuery(
         metrics=frozenset({Metric.SENT_TO_VERIFIED}),
-        reckon=_verify_time,
-        chart=lambda tally: (_mean_s(tally, Metric.SENT_TO_VERIFIED), tally.n(Metric.SENT_TO_VERIFIED)),
+        compute=_compute_verify_time,
+        chart=lambda tally: (
+            _compute_mean_s(tally, Metric.SENT_TO_VERIFIED),
+            tally.count(Metric.SENT_TO_VERIFIED),
+        ),
         chart_unit=AlertUnit.SECONDS,
-        habit=Baseline.PAST_DAYS,
+        baseline=Baseline.PAST_DAYS,
     ),
     "country_conversion": RuleQuery(
         metrics=frozenset({Metric.SENT, Metric.VERIFIED}),
-        reckon=_conversion,
-        chart=lambda tally: (tally.verified_share, tally.n(Metric.SENT)),
+        compute=_compute_conversion,
+        chart=lambda tally: (tally.verified_share, tally.count(Metric.SENT)),
         chart_unit=AlertUnit.SHARE,
         by=Dimension.COUNTRY,
         examples=ExampleQuery.UNUSED,
     ),
     "cost_per_verified": RuleQuery(
         metrics=frozenset({Metric.COST, Metric.VERIFIED}),
-        reckon=_cost,
-        chart=lambda tally: (_cost_each(tally), tally.n(Metric.COST)),
+        compute=_compute_cost_ratio,
+        chart=lambda tally: (_compute_unit_cost(tally), tally.count(Metric.COST)),
         chart_unit=AlertUnit.COUNT,
-        habit=Baseline.PAST_DAYS,
+        baseline=Baseline.PAST_DAYS,
         examples=ExampleQuery.UNUSED,
     ),
 }
 """The rules that evaluate roll-ups, by name."""
 
 
-def from_counts(
+def measure_counts(
     rule: AlertRule, watch: RuleQuery, windows: Mapping[str, tuple[MetricTally, Sequence[MetricTally]]]
 ) -> list[SubjectMeasure]:
     """Return a rule's measurements by subject, from the counts of its window and of its baseline."""
-    return [_from_counts(rule, watch, subject, *counts) for subject, counts in windows.items()]
+    return [_measure_subject(rule, watch, subject, *counts) for subject, counts in windows.items()]
 
 
-def _from_counts(
+def _measure_subject(
     rule: AlertRule, watch: RuleQuery, subject: str, now: MetricTally, past: Sequence[MetricTally]
 ) -> SubjectMeasure:
-    found = watch.reckon(now, past, rule)
+    found = watch.compute(now, past, rule)
     return SubjectMeasure(
         subject=subject,
         value=found.value,
         sample=found.sample,
         figures=found.figures,
-        reasons=top_reasons(found.reasons),
+        reasons=select_top_reasons(found.reasons),
     )
 
 
@@ -558,15 +570,15 @@ class NumberCounts:
     """Counts of refused requests by reason."""
 
 
-def from_numbers(counted: Sequence[NumberCounts]) -> list[SubjectMeasure]:
+def measure_numbers(counted: Sequence[NumberCounts]) -> list[SubjectMeasure]:
     """Return the measurements of a rule about single numbers."""
     return [
         SubjectMeasure(
-            subject=tag_of(one.number_hash),
+            subject=derive_tag(one.number_hash),
             value=one.count,
             sample=one.count,
             figures=one.figures,
-            reasons=top_reasons(one.reasons),
+            reasons=select_top_reasons(one.reasons),
             number_hash=one.number_hash,
         )
         for one in counted
@@ -576,7 +588,7 @@ def from_numbers(counted: Sequence[NumberCounts]) -> list[SubjectMeasure]:
 OTHER_REASONS = "others"
 
 
-def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
+def select_top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
     """Return the `most` most frequent reasons and the sum of all others. The total does not change."""
     positive = [(reason, n) for reason, n in reasons.items() if n > 0]
     counted = sorted(positive, key=lambda one: (-one[1], one[0]))
@@ -586,7 +598,7 @@ def top_reasons(reasons: Mapping[str, int], *, most: int = 5) -> dict[str, int]:
     return shown
 
 
-def as_set(
+def apply_overrides(
     given: Mapping[str, Mapping[str, Any]], *, wrong_share: WrongShare | None = None
 ) -> dict[str, AlertRule]:
     """Return all rules by name, with the overrides in `given` applied.
@@ -599,17 +611,17 @@ def as_set(
         rules["client_wrong_codes"] = replace(
             rules["client_wrong_codes"],
             threshold=wrong_share.ceiling,
-            window_s=_whole_minutes(wrong_share.window_s),
+            window_s=_round_up_window(wrong_share.window_s),
             min_sample=wrong_share.min_checks,
         )
     for name, changes in given.items():
         if name not in rules:
             raise ValueError(f"{name!r} is not a rule; the rules are {', '.join(sorted(rules))}")
-        rules[name] = _changed(rules[name], changes)
+        rules[name] = _override_rule(rules[name], changes)
     return rules
 
 
-def _changed(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
+def _override_rule(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
     window_s = changes.get("window_s", rule.window_s)
     if not rule.window_s and window_s:
         raise ValueError(f"{rule.name} evaluates the current moment and has no window_s")
@@ -629,7 +641,7 @@ def _changed(rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
     return replace(rule, **changes)
 
 
-def _whole_minutes(seconds: int) -> int:
+def _round_up_window(seconds: int) -> int:
     """Return the window rounded up to whole steps of the roll-ups."""
     step = MINUTE if seconds <= 6 * HOUR else HOUR
     return -(-seconds // step) * step

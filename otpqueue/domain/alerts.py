@@ -124,7 +124,7 @@ class SubjectMeasure:
         return self.subject if self.number_hash is None else self.number_hash.hex()
 
 
-def breaks(rule: AlertRule, value: float) -> bool:
+def is_bad(rule: AlertRule, value: float) -> bool:
     """Return whether a value is on the bad side of the threshold."""
     if rule.bad is ThresholdSide.BELOW:
         return value < rule.threshold
@@ -135,7 +135,7 @@ def breaks(rule: AlertRule, value: float) -> bool:
     return value > rule.threshold or value * rule.threshold < 1
 
 
-def judge(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVerdict:
+def judge_measure(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVerdict:
     """Return the result of comparing a measurement with its rule.
 
     An open alert needs no minimum sample. Otherwise it would close when callers give up and traffic ends.
@@ -144,7 +144,7 @@ def judge(rule: AlertRule, measure: SubjectMeasure, *, is_open: bool) -> RuleVer
         return RuleVerdict.GOOD if is_open else RuleVerdict.TOO_FEW
     if measure.sample < rule.min_sample and not is_open:
         return RuleVerdict.TOO_FEW
-    return RuleVerdict.BAD if breaks(rule, measure.value) else RuleVerdict.GOOD
+    return RuleVerdict.BAD if is_bad(rule, measure.value) else RuleVerdict.GOOD
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ class TransitionProgress:
         return replace(self, count=count), None
 
 
-def worst_first(rule: AlertRule, measures: Iterable[SubjectMeasure]) -> list[SubjectMeasure]:
+def sort_worst_first(rule: AlertRule, measures: Iterable[SubjectMeasure]) -> list[SubjectMeasure]:
     """Return measurements in the order in which they should open alerts."""
     sign = 1 if rule.bad is ThresholdSide.BELOW else -1
     return sorted(measures, key=lambda one: (one.value is None, sign * (one.value or 0), one.subject))
 
 
-def tag_of(number_hash: bytes) -> str:
+def derive_tag(number_hash: bytes) -> str:
     """Return a stable short name of a number.
 
     It does not reveal the number and does not look like a code. It changes when the hash key is rotated.
@@ -190,18 +190,18 @@ _NUMBER_SUBJECT = re.compile(rf"(?:\+[0-9*]{{3,}} )?({_TAG})")
 _NAMES_NUMBER = re.compile(rf"\*{{2,}}[0-9]{{2}}(?![0-9])|{_TAG}(?![a-z])")
 
 
-def shown_number(tag: str, masked: str | None) -> str:
+def format_number(tag: str, masked: str | None) -> str:
     """Return how a number is displayed: its tag, after the masked number if that is known."""
     return tag if masked is None else f"{masked} {tag}"
 
 
-def tag_in(subject: str) -> str | None:
+def find_tag(subject: str) -> str | None:
     """Return the tag of a subject that is a number, with or without the masked number, or None."""
     found = _NUMBER_SUBJECT.fullmatch(subject)
     return found[1] if found else None
 
 
-def names_number(text: str) -> bool:
+def contains_number(text: str) -> bool:
     """Return whether a text contains the tag of a number or a masked number."""
     return _NAMES_NUMBER.search(text) is not None
 
@@ -250,7 +250,7 @@ class Opening:
 ERASED = "(an erased number)"
 
 
-def in_unit(value: float, unit: AlertUnit) -> str:
+def format_value(value: float, unit: AlertUnit) -> str:
     """Return a value with its unit, as displayed."""
     if unit is AlertUnit.SHARE:
         # 99.96 % is not 100 %.
@@ -268,7 +268,7 @@ def in_unit(value: float, unit: AlertUnit) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as displayed: 45 s, 15 min, 2 h, 3 d."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -284,6 +284,6 @@ _WORDS = {
 }
 
 
-def bound(rule: AlertRule, threshold: float) -> str:
+def format_bound(rule: AlertRule, threshold: float) -> str:
     """Return the bad range as displayed: `under 95.0 %`."""
-    return f"{_WORDS[rule.bad]} {in_unit(threshold, rule.unit)}"
+    return f"{_WORDS[rule.bad]} {format_value(threshold, rule.unit)}"

@@ -42,7 +42,7 @@ class Caps:
         # Rounded first: 0.29 * 100 is 28.999... in binary.
         return max(1, math.floor(round(self.overall * self.client_share, 6)))
 
-    def of_client(self, settings: ClientSettings, *, clients: int) -> int | None:
+    def get_client_cap(self, settings: ClientSettings, *, clients: int) -> int | None:
         """Return the cap of a client with these settings, one of so many `clients`."""
         if settings.daily_cap is not None:
             return settings.daily_cap
@@ -53,19 +53,19 @@ class Caps:
     def is_share(self, settings: ClientSettings, *, clients: int) -> bool:
         """Return whether the cap of a client with these settings is its share of the overall cap."""
         others = (settings.daily_cap, self.per_client)
-        return others == (None, None) and self.of_client(settings, clients=clients) is not None
+        return others == (None, None) and self.get_client_cap(settings, clients=clients) is not None
 
-    def of_country(self, country: str | None) -> int | None:
+    def get_country_cap(self, country: str | None) -> int | None:
         """Return the cap of a country. `country` is None for numbers without a country."""
         return self.by_country.get(country or WORLD, self.by_country.get(OTHERS))
 
 
-def day_of(moment: datetime) -> date:
+def get_cap_day(moment: datetime) -> date:
     """Return the day (UTC) in which the caps count a send at this moment."""
     return moment.astimezone(UTC).date()
 
 
-def seconds_to_midnight(now: datetime) -> int:
+def count_seconds_to_midnight(now: datetime) -> int:
     """Return the seconds until the next day (UTC) begins, rounded up."""
-    midnight = datetime.combine(day_of(now) + timedelta(days=1), time(), tzinfo=UTC)
+    midnight = datetime.combine(get_cap_day(now) + timedelta(days=1), time(), tzinfo=UTC)
     return math.ceil((midnight - now).total_seconds())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from otpqueue.domain.typed import LONGEST, in_ascii
+from otpqueue.domain.typed import LONGEST, normalize_to_ascii
 
 CODE_LENGTH = 6
 """Digits of a code. NIST SP 800-63B requires at least six decimal digits."""
@@ -52,12 +52,12 @@ class Checker(Protocol):
         """Check whether `code` is the one that the provider sent as `pin_id`."""
 
 
-def read_code(text: str) -> str | None:
+def parse_code(text: str) -> str | None:
     """Return the six ASCII digits of a typed code, or None if the text is not a code.
 
     Spaces and hyphens between the digits are ignored. Digits of every script are accepted.
     """
     if len(text) > LONGEST:
         return None
-    code = in_ascii(text)
+    code = normalize_to_ascii(text)
     return code.replace(" ", "").replace("-", "") if _CODE.fullmatch(code) else None

@@ -74,30 +74,30 @@ class Circuit:
     probe_until: float | None = None
     """When the running probe times out."""
 
-    def state(self, now: float) -> CircuitState:
+    def get_state(self, now: float) -> CircuitState:
         """Return the state of the circuit at `now`."""
         if self.probe_at is None:
             return CircuitState.CLOSED
         return CircuitState.OPEN if now < self.probe_at else CircuitState.HALF_OPEN
 
-    def pause_left_s(self, now: float) -> float:
+    def get_pause_left_s(self, now: float) -> float:
         """Return the seconds until requests may be claimed again, 0 if they may be claimed now."""
         if self.probe_at is None:
             return 0.0
         return max(self.probe_at - now, (self.probe_until or now) - now, 0.0)
 
-    def take(self, now: float, policy: CircuitPolicy) -> tuple[Circuit, ClaimPermit]:
+    def claim(self, now: float, policy: CircuitPolicy) -> tuple[Circuit, ClaimPermit]:
         """Return what may be claimed at `now`, and the circuit after that claim.
 
         Only one probe runs at a time.
         """
         if self.probe_at is None:
             return self, ClaimPermit.ALL
-        if self.pause_left_s(now) > 0:
+        if self.get_pause_left_s(now) > 0:
             return self, ClaimPermit.NOTHING
         return replace(self, probe_until=now + policy.probe_s), ClaimPermit.PROBE
 
-    def noted(
+    def record_signals(
         self, signs: Iterable[tuple[CircuitSignal, bool]], now: float, policy: CircuitPolicy
     ) -> Circuit:
         """Return the circuit after some attempts, each given as its signal and whether it was the probe.
@@ -107,27 +107,29 @@ class Circuit:
         """
         circuit = self
         for sign, probe in signs:
-            circuit = circuit._noted(sign, now, policy, probe=probe)
+            circuit = circuit._record_signal(sign, now, policy, probe=probe)
         return circuit
 
-    def _noted(self, sign: CircuitSignal, now: float, policy: CircuitPolicy, *, probe: bool) -> Circuit:
+    def _record_signal(
+        self, sign: CircuitSignal, now: float, policy: CircuitPolicy, *, probe: bool
+    ) -> Circuit:
         if sign is CircuitSignal.NONE:
             return replace(self, probe_until=None) if probe else self
         if sign is CircuitSignal.ALIVE:
             return Circuit()
         if self.probe_at is not None:
-            return self._opened(now, policy) if probe else self
+            return self._open(now, policy) if probe else self
         failures = self.failures + 1
         if sign is CircuitSignal.MISCONFIGURED or failures >= policy.failures:
-            return self._opened(now, policy)
+            return self._open(now, policy)
         return replace(self, failures=failures)
 
-    def _opened(self, now: float, policy: CircuitPolicy) -> Circuit:
+    def _open(self, now: float, policy: CircuitPolicy) -> Circuit:
         # 2**30 exceeds every backoff ceiling and does not overflow.
         pause = min(policy.pause_max_s, policy.pause_s * 2.0 ** min(self.pauses, 30))
         return Circuit(pauses=self.pauses + 1, probe_at=now + pause)
 
-    def shifted(self, by: float) -> Circuit:
+    def shift_clock(self, by: float) -> Circuit:
         """Return the same circuit on a clock that is `by` seconds ahead."""
         return replace(
             self,
@@ -136,7 +138,7 @@ class Circuit:
         )
 
 
-def sign_of(outcome: Outcome, *, is_retry: bool = False) -> CircuitSignal:
+def classify_outcome(outcome: Outcome, *, is_retry: bool = False) -> CircuitSignal:
     """Return what an outcome shows about the provider.
 
     A rejection of one number (any 4xx) means that the provider is alive. A rejection that may affect every

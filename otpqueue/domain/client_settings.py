@@ -38,7 +38,9 @@ class ClientSettings:
     def from_stored(cls, stored: Stored | Any) -> ClientSettings:
         """Return the settings in `stored`. Settings that this version cannot parse count as not set."""
         understood: dict[str, Any] = {
-            path: PATHS[path](value) for path, value in flat(stored).items() if not _problem(path, value)
+            path: PATHS[path](value)
+            for path, value in flatten_settings(stored).items()
+            if not _find_problem(path, value)
         }
         limits = {
             path.removeprefix("limits."): Quota.parse(understood.pop(path))
@@ -52,66 +54,66 @@ class ClientSettings:
         return cls(limits=limits, **others)
 
 
-def _quota(text: str) -> str:
+def _parse_quota(text: str) -> str:
     quota = Quota.parse(text)
     return OFF if quota is None else str(quota)
 
 
-def _whole(value: str | int) -> int:
+def _parse_whole_number(value: str | int) -> int:
     text = str(value)
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise ValueError("must be a whole number, 0 to 999999999")
     return int(text)
 
 
-def _words(value: str | list[str]) -> list[str]:
+def _split_words(value: str | list[str]) -> list[str]:
     words = value.split(",") if isinstance(value, str) else value
     return [word.strip() for word in words if word.strip()]
 
 
-def _countries(value: str | list[str]) -> list[str]:
-    countries = [word.upper() for word in _words(value)]
+def _parse_countries(value: str | list[str]) -> list[str]:
+    countries = [word.upper() for word in _split_words(value)]
     if unknown := sorted(set(countries) - COUNTRIES):
         raise ValueError(f"must be countries, ISO 3166 alpha-2, like `GB,US`; not {', '.join(unknown)}")
     return countries
 
 
-def _languages(value: str | list[str]) -> list[str]:
-    languages = _words(value)
+def _parse_languages(value: str | list[str]) -> list[str]:
+    languages = _split_words(value)
     if not languages or not all(_LANGUAGE.fullmatch(language) for language in languages):
         raise ValueError("must be languages, like `de,en-GB`")
     return languages
 
 
 PATHS: Mapping[str, Callable[[Any], Any]] = {
-    **{f"limits.{limit.name}": _quota for limit in LIMITS.values() if limit.per_client},
-    "daily_cap": _whole,
-    "countries_allowed": _countries,
-    "countries_blocked": _countries,
-    "languages": _languages,
+    **{f"limits.{limit.name}": _parse_quota for limit in LIMITS.values() if limit.per_client},
+    "daily_cap": _parse_whole_number,
+    "countries_allowed": _parse_countries,
+    "countries_blocked": _parse_countries,
+    "languages": _parse_languages,
 }
 """Parsers by path. Each converts text to a JSON value, and raises ValueError if the text is invalid."""
 
 
-def flat(stored: Stored | Any) -> dict[str, Any]:
+def flatten_settings(stored: Stored | Any) -> dict[str, Any]:
     """Return stored settings by path. A value that is not a JSON object has the path `settings`."""
     if not isinstance(stored, Mapping):
         return {"settings": stored}
     found: dict[str, Any] = {}
     for name, value in stored.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}.{below}": one for below, one in flat(value).items()}
+            found |= {f"{name}.{below}": one for below, one in flatten_settings(value).items()}
         else:
             found[name] = value
     return found
 
 
-def with_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
+def add_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
     """Return stored settings with the one at `path` added or replaced.
 
     Raises InvalidRequest for an unknown path, an invalid value, or stored settings that are not an object.
     """
-    if problem := _problem(path, text):
+    if problem := _find_problem(path, text):
         raise InvalidRequest([FieldError(path, problem)])
     section, _, name = path.partition(".")
     if not isinstance(stored, Mapping) or (name and not isinstance(stored.get(section, {}), Mapping)):
@@ -122,12 +124,12 @@ def with_setting(stored: Stored | Any, path: str, text: str) -> dict[str, Any]:
     return {**stored, section: {**stored.get(section, {}), name: value} if name else value}
 
 
-def without_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
+def remove_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
     """Return stored settings without the one at `path`.
 
     Raises InvalidRequest if it is not set.
     """
-    if path not in flat(stored):
+    if path not in flatten_settings(stored):
         raise InvalidRequest([FieldError(path, "is not set")])
     if not isinstance(stored, Mapping):
         return {}
@@ -139,12 +141,12 @@ def without_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
     return left | ({section: below} if below else {})
 
 
-def not_understood(stored: Stored | Any) -> list[str]:
+def list_unknown_settings(stored: Stored | Any) -> list[str]:
     """Return the paths of stored settings that this version cannot parse and therefore ignores."""
-    return [path for path, value in flat(stored).items() if _problem(path, value)]
+    return [path for path, value in flatten_settings(stored).items() if _find_problem(path, value)]
 
 
-def _problem(path: str, value: Any) -> str | None:
+def _find_problem(path: str, value: Any) -> str | None:
     if path not in PATHS:
         return f"is not a setting; the settings are {', '.join(PATHS)}"
     try:

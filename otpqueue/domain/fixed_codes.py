@@ -34,7 +34,7 @@ class FixedCodes:
 
     by_number: Mapping[str, FixedCode] = field(default_factory=dict, repr=False)
 
-    def of(self, e164: str, *, now: datetime) -> FixedCode | None:
+    def find_code(self, e164: str, *, now: datetime) -> FixedCode | None:
         """Return the number's fixed code, or None if it is not a test number at `now`."""
         found = self.by_number.get(e164)
         return found if found and found.is_in_force(now) else None

@@ -68,12 +68,12 @@ class GuardReason(StrEnum):
     TOTAL_DAY = "total_day"
 
 
-def hour_of(at: datetime) -> datetime:
+def truncate_to_hour(at: datetime) -> datetime:
     """Return the hour that counts a send at this time."""
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def block_of(digits: str) -> str:
+def get_block(digits: str) -> str:
     """Return the block of an E.164 number without its plus sign: all but its last four digits.
 
     A block is 10 000 numbers in every country, whatever its numbering plan. With blocks of 1 000 most blocks
@@ -118,7 +118,7 @@ class SendWindow:
         """Sends that are not verified. Some may still be."""
         return max(self.sent - self.verified, 0)
 
-    def plus(self, sent: int) -> SendWindow:
+    def add_sends(self, sent: int) -> SendWindow:
         """Return the window with `sent` more unverified sends."""
         return SendWindow(sent=self.sent + sent, verified=self.verified) if sent else self
 
@@ -139,11 +139,14 @@ class BlockTally:
     refused: int = 0
     """Sends of the last 24 hours that were refused, or in shadow mode would have been."""
 
-    def with_send(self, at: datetime, *, now: datetime) -> BlockTally:
+    def add_send(self, at: datetime, *, now: datetime) -> BlockTally:
         """Return the counts with one more send, counted in the hour of `at`."""
-        hours = (hour_of(now) - hour_of(at)) / timedelta(hours=1)
+        hours = (truncate_to_hour(now) - truncate_to_hour(at)) / timedelta(hours=1)
         return replace(
-            self, now=self.now.plus(hours < 1), hour=self.hour.plus(hours < 2), day=self.day.plus(hours < 24)
+            self,
+            now=self.now.add_sends(hours < 1),
+            hour=self.hour.add_sends(hours < 2),
+            day=self.day.add_sends(hours < 24),
         )
 
 
@@ -177,7 +180,7 @@ class GuardDecision:
     """Whether it counts for the budget of its address. A repeated request for a number does not."""
 
     @property
-    def room(self) -> float:
+    def remaining(self) -> float:
         """How many more unverified sends the budget admits, this one included."""
         return self.budget - self.at_risk
 
@@ -198,12 +201,12 @@ class GuardFacts:
     """Sends to new blocks from its address in the last 24 hours. None if the address is unknown."""
 
 
-def budget(floor: float, share: float, *verified: int) -> float:
+def compute_budget(floor: float, share: float, *verified: int) -> float:
     """Return how many sends may be unverified, from the highest of the `verified` counts."""
     return floor + share * max(verified, default=0)
 
 
-def decide(policy: GuardPolicy, facts: GuardFacts) -> GuardDecision:
+def decide_send(policy: GuardPolicy, facts: GuardFacts) -> GuardDecision:
     """Decide on one send."""
     decision = decide_known(policy, facts.number, facts.block, allowed=facts.excepted)
     return decision or decide_new(
@@ -229,7 +232,7 @@ def decide_known(
     if not block.best_day:
         return None
     at_risk = max(block.day.at_risk - number.own, 0)
-    may = budget(policy.block_floor, policy.share, block.best_day)
+    may = compute_budget(policy.block_floor, policy.share, block.best_day)
     within = at_risk < may
     return GuardDecision(
         allowed=within,
@@ -262,7 +265,7 @@ def decide_new(
         )
 
     if address is not None and not number.own:
-        may = budget(policy.address_floor, policy.share, address.verified)
+        may = compute_budget(policy.address_floor, policy.share, address.verified)
         if address.at_risk >= may:
             return refused(GuardReason.ADDRESS_BUDGET, address.at_risk, may)
     others = max(block.day.at_risk - number.own, 0)
@@ -280,7 +283,7 @@ def decide_new(
         (GuardReason.TOTAL_HOUR, total.hour, policy.total_floor_hour, total.best_hour),
         (GuardReason.TOTAL_DAY, total.day, policy.total_floor_day, total.best_day),
     ):
-        may = budget(floor, share, window.verified, best)
+        may = compute_budget(floor, share, window.verified, best)
         if window.at_risk >= may:
             return refused(why, window.at_risk, may)
     return GuardDecision(
@@ -330,7 +333,7 @@ class GuardBatch:
     def decide(self, send: BatchSend) -> GuardDecision:
         """Decide on a send, and count it for the following ones."""
         number = self._numbers.get(send.digits, _STRANGER)
-        decision = decide(
+        decision = decide_send(
             self._policy,
             GuardFacts(
                 number=number,
@@ -342,13 +345,13 @@ class GuardBatch:
             ),
         )
         if send.address and decision.tries_new_block:
-            self._addresses[send.address] = self._addresses.get(send.address, _NOTHING).plus(1)
+            self._addresses[send.address] = self._addresses.get(send.address, _NOTHING).add_sends(1)
         if decision.allowed:
             self._numbers[send.digits] = replace(number, own=number.own + 1)
             chance = (TOTAL, send.country) if decision.standing is CountedAs.NEW else ()
             for subject in (*chance, send.block):
                 counted = self._tallies.get(subject, EMPTY)
-                self._tallies[subject] = counted.with_send(send.at, now=self._now)
+                self._tallies[subject] = counted.add_send(send.at, now=self._now)
         else:
             block = self._tallies.get(send.block, EMPTY)
             self._tallies[send.block] = replace(block, refused=block.refused + 1)

@@ -66,46 +66,46 @@ class Heartbeat:
     """How far its host's clock is ahead of Postgres's, in seconds. None until the process has measured it."""
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its last heartbeat is recent enough."""
         return self.age_s <= SILENT_AFTER_S[self.kind]
 
     @property
-    def works(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether it is alive and has contact with the broker."""
-        return self.lives and self.in_touch
+        return self.is_alive and self.in_touch
 
     @property
-    def starts(self) -> bool:
+    def is_starting(self) -> bool:
         """Whether it is alive, has just started and has not reached the broker yet."""
-        return self.lives and not self.in_touch and not self.heard and self.idle_s <= STARTING_FOR_S
+        return self.is_alive and not self.in_touch and not self.heard and self.idle_s <= STARTING_FOR_S
 
 
-def life_of(*heartbeats: Heartbeat) -> Liveness:
+def get_liveness(*heartbeats: Heartbeat) -> Liveness:
     """Return the liveness of a role that any of these processes may fill."""
-    living = [one for one in heartbeats if one.lives]
+    living = [one for one in heartbeats if one.is_alive]
     if any(one.in_touch for one in living):
         return Liveness.RUNNING
-    if any(one.starts for one in living):
+    if any(one.is_starting for one in living):
         return Liveness.STARTING
     return Liveness.CUT_OFF if living else Liveness.SILENT
 
 
-def life_of_queues(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Liveness]:
+def get_queue_liveness(heartbeats: Collection[Heartbeat], queues: Iterable[str]) -> dict[str, Liveness]:
     """Return the liveness of the workers of each queue."""
     workers = [one for one in heartbeats if one.kind is ProcessKind.WORKER]
-    return {queue: life_of(*(one for one in workers if queue in one.queues)) for queue in queues}
+    return {queue: get_liveness(*(one for one in workers if queue in one.queues)) for queue in queues}
 
 
-def life_of_beat(heartbeats: Iterable[Heartbeat]) -> Liveness:
+def get_beat_liveness(heartbeats: Iterable[Heartbeat]) -> Liveness:
     """Return the liveness of beat."""
-    return life_of(*(one for one in heartbeats if one.kind is ProcessKind.BEAT))
+    return get_liveness(*(one for one in heartbeats if one.kind is ProcessKind.BEAT))
 
 
-def widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:
+def find_widest_skew_s(heartbeats: Iterable[Heartbeat]) -> float | None:
     """Return the largest clock skew of the living processes' hosts, in seconds.
 
     None if no process has measured it.
     """
-    measured = [one.skew_s for one in heartbeats if one.lives and one.skew_s is not None]
+    measured = [one.skew_s for one in heartbeats if one.is_alive and one.skew_s is not None]
     return max(measured, key=abs, default=None)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import IntEnum, StrEnum
 from uuid import UUID
 
-from otpqueue.domain.request import Resend, SendState, Status, shown_status
+from otpqueue.domain.request import Resend, SendState, Status, get_shown_status
 
 Value = str | int | bool | datetime | Decimal | None
 
@@ -158,7 +158,7 @@ class History:
     @property
     def shown_status(self) -> str:
         """The status that callers see."""
-        return shown_status(self.status, self.send_state)
+        return get_shown_status(self.status, self.send_state)
 
     @property
     def events(self) -> list[HistoryEvent]:
@@ -167,10 +167,16 @@ class History:
         Several hosts wrote these times with their own clocks. Moves keep the order in which they were made,
         and no end precedes its start.
         """
-        placed = [*self._accepted(), *self._attempted(), *self._checked(), *self._reported(), *self._moved()]
+        placed = [
+            *self._place_acceptance(),
+            *self._place_attempts(),
+            *self._place_checks(),
+            *self._place_reports(),
+            *self._place_moves(),
+        ]
         return [event for _, event in sorted(placed, key=lambda one: one[0])]
 
-    def _accepted(self) -> Iterator[_Placed]:
+    def _place_acceptance(self) -> Iterator[_Placed]:
         first: dict[str, Value] = {
             "client": self.client,
             "phone_number": self.phone_number,
@@ -178,10 +184,10 @@ class History:
             "country": self.country,
             "language": self.language,
         }
-        summary = _joined(f"accepted: {self.client}", self.phone_number, self.country, self.channel)
-        yield _placed(self.created_at, _Rank.ACCEPTED, EventKind.ACCEPTED, summary, first)
+        summary = _join_parts(f"accepted: {self.client}", self.phone_number, self.country, self.channel)
+        yield _place_event(self.created_at, _Rank.ACCEPTED, EventKind.ACCEPTED, summary, first)
 
-    def _attempted(self) -> Iterator[_Placed]:
+    def _place_attempts(self) -> Iterator[_Placed]:
         for one in self.attempts:
             name = f"attempt {one.number}"
             begun: dict[str, Value] = {
@@ -191,13 +197,13 @@ class History:
                 "worker": one.worker,
             }
             summary = f"{name} claimed: {one.kind}, {one.channel}, by {one.worker}"
-            yield _placed(one.claimed_at, _Rank.BEGUN, EventKind.ATTEMPT_CLAIMED, summary, begun)
+            yield _place_event(one.claimed_at, _Rank.BEGUN, EventKind.ATTEMPT_CLAIMED, summary, begun)
             if one.finished_at:
                 retry = " (retryable)" if one.retryable else ""
-                answer = _answer(one.code, one.http_status, one.latency_ms)
+                answer = _format_answer(one.code, one.http_status, one.latency_ms)
                 evidence = f"evidence {one.evidence}" if one.evidence else None
-                summary = _joined(f"{name} {one.outcome}{retry}: {answer}", evidence)
-                yield _placed(
+                summary = _join_parts(f"{name} {one.outcome}{retry}: {answer}", evidence)
+                yield _place_event(
                     one.finished_at,
                     _Rank.ENDED,
                     EventKind.ATTEMPT_FINISHED,
@@ -206,14 +212,14 @@ class History:
                     not_before=one.claimed_at,
                 )
 
-    def _checked(self) -> Iterator[_Placed]:
+    def _place_checks(self) -> Iterator[_Placed]:
         for one in self.checks:
             name = f"check {one.number}"
             begun = {"number": one.number}
-            yield _placed(one.started_at, _Rank.BEGUN, EventKind.CHECK_STARTED, f"{name} started", begun)
+            yield _place_event(one.started_at, _Rank.BEGUN, EventKind.CHECK_STARTED, f"{name} started", begun)
             if one.finished_at:
-                summary = f"{name} {one.verdict}: {_answer(one.code, one.http_status, one.latency_ms)}"
-                yield _placed(
+                summary = f"{name} {one.verdict}: {_format_answer(one.code, one.http_status, one.latency_ms)}"
+                yield _place_event(
                     one.finished_at,
                     _Rank.ENDED,
                     EventKind.CHECK_FINISHED,
@@ -222,17 +228,17 @@ class History:
                     not_before=one.started_at,
                 )
 
-    def _reported(self) -> Iterator[_Placed]:
+    def _place_reports(self) -> Iterator[_Placed]:
         for one in self.receipts:
-            summary = _joined(
+            summary = _join_parts(
                 f"report on attempt {one.attempt}: {one.delivery}, {one.status}",
                 f"error {one.error}" if one.error else None,
                 f"done {one.done_at:%H:%M:%S}" if one.done_at else None,
                 f"{one.price} {one.currency or ''}".strip() if one.price is not None else None,
             )
-            yield _placed(one.received_at, _Rank.ENDED, EventKind.RECEIPT, summary, asdict(one))
+            yield _place_event(one.received_at, _Rank.ENDED, EventKind.RECEIPT, summary, asdict(one))
 
-    def _moved(self) -> Iterator[_Placed]:
+    def _place_moves(self) -> Iterator[_Placed]:
         at, rank = self.created_at, _Rank.ACCEPTED
         for one in self.moves:
             asked = one.of is MoveSubject.RESEND and one.became == Resend.PENDING
@@ -251,7 +257,7 @@ class History:
 _Placed = tuple[tuple[datetime, int, int], HistoryEvent]
 
 
-def _placed(
+def _place_event(
     at: datetime,
     rank: _Rank,
     kind: EventKind,
@@ -265,13 +271,13 @@ def _placed(
     return place, HistoryEvent(at=at, kind=kind, summary=summary, details=details)
 
 
-def _answer(code: str | None, http_status: int | None, latency_ms: int | None) -> str:
-    return _joined(
+def _format_answer(code: str | None, http_status: int | None, latency_ms: int | None) -> str:
+    return _join_parts(
         code,
         f"HTTP {http_status}" if http_status is not None else None,
         f"{latency_ms} ms" if latency_ms is not None else None,
     )
 
 
-def _joined(*parts: str | None) -> str:
+def _join_parts(*parts: str | None) -> str:
     return ", ".join(part for part in parts if part)

@@ -21,7 +21,7 @@ class KeyState(StrEnum):
     REVOKED = "revoked"
 
 
-def key_state(
+def get_key_state(
     *, expires_at: datetime | None, revoked_at: datetime | None, replaced: bool, now: datetime
 ) -> KeyState:
     """Return the state of a key at `now`."""

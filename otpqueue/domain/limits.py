@@ -54,20 +54,20 @@ class Quota:
         return cls(amount, window_s)
 
     def __str__(self) -> str:
-        count, unit, _ = self._window()
+        count, unit, _ = self._split_window()
         return f"{self.amount}/{count if count > 1 else ''}{unit}"
 
     @property
     def in_words(self) -> str:
         """The quota in words: `3 in 15 minutes`."""
-        count, _, word = self._window()
+        count, _, word = self._split_window()
         return f"{self.amount} in {count} {word}{'s' if count > 1 else ''}"
 
-    def since(self, now: datetime) -> datetime:
+    def get_start(self, now: datetime) -> datetime:
         """Return when the window that ends at `now` began."""
         return now - timedelta(seconds=self.window_s)
 
-    def _window(self) -> tuple[int, str, str]:
+    def _split_window(self) -> tuple[int, str, str]:
         for unit, (seconds, word) in _NAMED_UNITS.items():
             if self.window_s % seconds == 0:
                 return self.window_s // seconds, unit, word
@@ -125,7 +125,7 @@ class Limit:
         """Whether a client may have its own quota. A count that clients share has only the deployment's."""
         return self.counted in {CountedBy.NUMBER_OF_CLIENT, CountedBy.ADDRESS_OF_CLIENT, CountedBy.KEY}
 
-    def is_shown(self, *, keyless: bool) -> bool:
+    def is_visible(self, *, keyless: bool) -> bool:
         """Return whether a caller may see the remaining quota. It must not reveal the calls of others.
 
         Callers without a key share one client, so they see only limits that count their own address.
@@ -249,7 +249,7 @@ class WrongShare:
     min_checks: int
     """With fewer checks in the window the share is not evaluated."""
 
-    def exceeded(self, *, checks: int, wrong: int) -> bool:
+    def is_exceeded(self, *, checks: int, wrong: int) -> bool:
         """Return whether the share of wrong codes exceeds the ceiling."""
         return checks >= self.min_checks and wrong > checks * self.ceiling
 
@@ -268,6 +268,6 @@ class GuessPolicy:
     """How many checks a request allows."""
     share: WrongShare
 
-    def locks(self, wrong_in_a_row: int) -> bool:
+    def is_locked(self, wrong_in_a_row: int) -> bool:
         """Return whether the checks of one more request could exceed `in_a_row`."""
         return wrong_in_a_row + self.max_checks > self.in_a_row

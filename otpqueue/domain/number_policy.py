@@ -26,15 +26,15 @@ class NumberPolicy:
     lines_refused: frozenset[str] = frozenset()
     """Line types, as in `PhoneNumber.kind`."""
 
-    def refusal(self, number: PhoneNumber, client: ClientSettings) -> NotAdmitted | None:
+    def find_refusal(self, number: PhoneNumber, client: ClientSettings) -> NotAdmitted | None:
         """Return why no code may be sent to `number` for a client with these settings, or None if one may."""
-        if not self._takes(number.country or WORLD, client):
+        if not self._is_country_allowed(number.country or WORLD, client):
             return CountryNotAllowed()
         if number.kind in self.lines_refused:
             return NumberNotAllowed(f"{number.kind}_number", e164=number.e164)
         return None
 
-    def _takes(self, country: str, client: ClientSettings) -> bool:
+    def _is_country_allowed(self, country: str, client: ClientSettings) -> bool:
         if country in self.countries_blocked or country in (client.countries_blocked or ()):
             return False
         allowed: Iterable[str] | None = client.countries_allowed
@@ -43,16 +43,16 @@ class NumberPolicy:
         return country != WORLD if allowed is None else country in allowed
 
 
-def language_refusal(language: str | None, client: ClientSettings) -> InvalidRequest | None:
+def find_language_refusal(language: str | None, client: ClientSettings) -> InvalidRequest | None:
     """Return an error if the language is not among the client's. A missing language is always accepted."""
     if language is None or client.languages is None:
         return None
-    wanted, listed = _tag(language), {_tag(one) for one in client.languages}
+    wanted, listed = _normalize_tag(language), {_normalize_tag(one) for one in client.languages}
     if wanted in listed or wanted.partition("-")[0] in listed:
         return None
     among = ", ".join(sorted(listed)) or "none"
     return InvalidRequest([FieldError("language", f"must be one of this client's languages: {among}")])
 
 
-def _tag(language: str) -> str:
+def _normalize_tag(language: str) -> str:
     return language.lower().replace("_", "-")

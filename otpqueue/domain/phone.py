@@ -10,7 +10,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberType
 
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
-from otpqueue.domain.typed import LONGEST, in_ascii, named
+from otpqueue.domain.typed import LONGEST, describe_character, normalize_to_ascii
 
 WORLD = "001"
 """The region of numbers without a country (UN M49, as in libphonenumber)."""
@@ -80,19 +80,19 @@ class PhoneNumber:
     @property
     def masked(self) -> str:
         """The country code and the last two digits, e.g. `+44********56`."""
-        return masked(self.e164)
+        return mask_number(self.e164)
 
     def __str__(self) -> str:
         return self.masked
 
 
-def masked(e164: str) -> str:
+def mask_number(e164: str) -> str:
     """Return the number with everything masked but its country code and its last two digits."""
-    code = _country_code(e164) or ""
+    code = _find_country_code(e164) or ""
     return f"+{code}{'*' * (len(e164) - len(code) - 3)}{e164[-2:]}"
 
 
-def one_handset(e164: str) -> str:
+def normalize_mobile(e164: str) -> str:
     """Return one form for all valid forms of the same mobile number.
 
     Only Argentina has two: +54 9 before an area code reaches the same mobile as +54.
@@ -100,16 +100,16 @@ def one_handset(e164: str) -> str:
     return f"+54{e164[4:]}" if e164.startswith("+549") and len(e164) == _ARGENTINE_MOBILE else e164
 
 
-def country_of(e164: str) -> str | None:
+def find_country(e164: str) -> str | None:
     """Return the country of a number, or None if it has no country or is not valid today."""
     try:
-        region = phonenumbers.region_code_for_number(_read(e164, None))
+        region = phonenumbers.region_code_for_number(_parse_text(e164, None))
     except InvalidPhoneNumber:
         return None
-    return documentation_country(e164) or (region if region != WORLD else None)
+    return find_documentation_country(e164) or (region if region != WORLD else None)
 
 
-def documentation_country(e164: str) -> str | None:
+def find_documentation_country(e164: str) -> str | None:
     """Return the country that reserves this number for documentation or drama, or None."""
     for country, pattern in _DOCUMENTATION_NUMBERS:
         if pattern.fullmatch(e164):
@@ -117,15 +117,15 @@ def documentation_country(e164: str) -> str | None:
     return None
 
 
-def parse(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:
+def parse_number(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:
     """Parse a number in E.164, or in national form if `country` (ISO 3166 alpha-2) is given.
 
     Raises InvalidPhoneNumber for text that is not a number, and NumberNotAllowed for a documentation number.
     `NumberPolicy` decides whether codes are sent to the number.
     """
-    number = _read(text, country)
-    e164 = _e164(number)
-    set_aside_in = documentation_country(e164)
+    number = _parse_text(text, country)
+    e164 = _format_e164(number)
+    set_aside_in = find_documentation_country(e164)
     if set_aside_in:
         if not allow_documentation:
             raise NumberNotAllowed(
@@ -138,12 +138,12 @@ def parse(text: str, *, country: str | None = None, allow_documentation: bool = 
     kind = phonenumbers.number_type(number)
     # The same check as `is_valid_number`, which costs half of `parse`.
     if kind == PhoneNumberType.UNKNOWN:
-        raise InvalidPhoneNumber(_why_invalid(number))
+        raise InvalidPhoneNumber(_explain_invalid(number))
     region = phonenumbers.region_code_for_number(number)
     return PhoneNumber(e164, region if region != WORLD else None, _KINDS.get(kind, "unknown"))
 
 
-def stored_forms(text: str, *, country: str | None = None) -> tuple[str, ...]:
+def list_stored_forms(text: str, *, country: str | None = None) -> tuple[str, ...]:
     """Return the E.164 forms under which a number may be stored: as parsed today, and as written.
 
     Numbering plans change, and with them lengths, country codes and national prefixes. A number that was
@@ -151,23 +151,23 @@ def stored_forms(text: str, *, country: str | None = None) -> tuple[str, ...]:
     digits after a plus sign nor a valid number today.
     """
     _check_country(country)
-    written = _as_written(text)
+    written = _strip_punctuation(text)
     try:
-        number = _read(text, country)
+        number = _parse_text(text, country)
     except InvalidPhoneNumber:
         if written is None:
             raise
         return (written,)
-    read = _e164(number)
+    read = _format_e164(number)
     if written is None:
-        if not phonenumbers.is_possible_number(number) and not documentation_country(read):
-            raise InvalidPhoneNumber(_why_invalid(number))
+        if not phonenumbers.is_possible_number(number) and not find_documentation_country(read):
+            raise InvalidPhoneNumber(_explain_invalid(number))
         return (read,)
     return tuple(dict.fromkeys((read, written)))
 
 
-def _as_written(text: str) -> str | None:
-    plain = re.sub(r"[ ().\-/]", "", _as_meant(text))
+def _strip_punctuation(text: str) -> str | None:
+    plain = re.sub(r"[ ().\-/]", "", _normalize_text(text))
     return plain if _E164.fullmatch(plain) else None
 
 
@@ -176,18 +176,18 @@ def _check_country(country: str | None) -> None:
         raise InvalidPhoneNumber("is not a country with phone numbers (ISO 3166 alpha-2)", field="country")
 
 
-def _read(text: str, country: str | None) -> phonenumbers.PhoneNumber:
+def _parse_text(text: str, country: str | None) -> phonenumbers.PhoneNumber:
     _check_country(country)
-    plain = _from_e164(text)
+    plain = _parse_e164(text)
     if plain is not None:
         return plain
     try:
-        return phonenumbers.parse(_as_meant(text), country)
+        return phonenumbers.parse(_normalize_text(text), country)
     except NumberParseException as error:
-        raise InvalidPhoneNumber(_why_unparsed(error, country)) from None
+        raise InvalidPhoneNumber(_explain_parse_error(error, country)) from None
 
 
-def _from_e164(text: str) -> phonenumbers.PhoneNumber | None:
+def _parse_e164(text: str) -> phonenumbers.PhoneNumber | None:
     """Return what libphonenumber parses from E.164, at a quarter of the cost, or None for other text.
 
     Returns None, so that libphonenumber decides, for a national number that starts with a national prefix,
@@ -195,18 +195,18 @@ def _from_e164(text: str) -> phonenumbers.PhoneNumber | None:
     """
     if not _E164.fullmatch(text):
         return None
-    code = _country_code(text)
+    code = _find_country_code(text)
     if code is None:
         return None
     national, country_code = text[len(code) + 1 :], int(code)
-    prefix = _national_prefix(country_code)
+    prefix = _compile_national_prefix(country_code)
     if len(national) < 2 or national[0] == "0" or (prefix and prefix.match(national)):
         return None
     return phonenumbers.PhoneNumber(country_code=country_code, national_number=int(national))
 
 
 @cache
-def _national_prefix(country_code: int) -> re.Pattern[str] | None:
+def _compile_national_prefix(country_code: int) -> re.Pattern[str] | None:
     region = phonenumbers.region_code_for_country_code(country_code)
     metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
     if metadata is None or not metadata.national_prefix_for_parsing:
@@ -215,7 +215,7 @@ def _national_prefix(country_code: int) -> re.Pattern[str] | None:
     return re.compile(f"(?:{metadata.national_prefix_for_parsing})(?<=.)")
 
 
-def _country_code(e164: str) -> str | None:
+def _find_country_code(e164: str) -> str | None:
     # No country code is a prefix of another one.
     for length in (1, 2, 3):
         if int(e164[1 : 1 + length] or 0) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
@@ -223,26 +223,28 @@ def _country_code(e164: str) -> str | None:
     return None
 
 
-def _as_meant(text: str) -> str:
+def _normalize_text(text: str) -> str:
     """Return typed or pasted text with only ASCII digits and punctuation. Raises InvalidPhoneNumber."""
     if len(text) > LONGEST:
         raise InvalidPhoneNumber(f"is too long; it {_MAY_HOLD}")
-    typed = in_ascii(text).translate(_BRACKETS)
+    typed = normalize_to_ascii(text).translate(_BRACKETS)
     if link := _TEL.fullmatch(typed):
         number, context = link["number"].strip(), link["context"] or ""
         typed = number if number.startswith("+") else context + number
     if not _TYPED.fullmatch(typed):
         stranger = _NEVER_IN_ONE.search(typed)
-        holds = f"must not contain {named(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
+        holds = (
+            f"must not contain {describe_character(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
+        )
         raise InvalidPhoneNumber(holds)
     return typed
 
 
-def _e164(number: phonenumbers.PhoneNumber) -> str:
+def _format_e164(number: phonenumbers.PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-def _why_unparsed(error: NumberParseException, country: str | None) -> str:
+def _explain_parse_error(error: NumberParseException, country: str | None) -> str:
     if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
         if country is None:
             return "must start with + and a valid country code, or be a national number with `country` set"
@@ -252,7 +254,7 @@ def _why_unparsed(error: NumberParseException, country: str | None) -> str:
     return "is too short to be a phone number"
 
 
-def _why_invalid(number: phonenumbers.PhoneNumber) -> str:
+def _explain_invalid(number: phonenumbers.PhoneNumber) -> str:
     possible = phonenumbers.is_possible_number_with_reason(number)
     if possible == phonenumbers.ValidationResult.TOO_SHORT:
         return "is too short for its country"

@@ -25,7 +25,7 @@ class CallFailure(StrEnum):
     """A send names an application, template or code that the provider does not know."""
 
 
-def call_failure(metric: Metric, status: str) -> CallFailure | None:
+def classify_call(metric: Metric, status: str) -> CallFailure | None:
     """Return why a call failed, or None if it did not.
 
     A 404 to a check is not a failure: the provider no longer has the code.
@@ -45,14 +45,14 @@ def count_failures(tally: MetricTally) -> Counter[CallFailure]:
     """Return the number of failed calls in a tally, by cause."""
     counted: Counter[CallFailure] = Counter()
     for metric in PROVIDER_CALLS:
-        for status, n in tally.by_label(metric).items():
-            failure = call_failure(metric, status)
+        for status, n in tally.count_by_label(metric).items():
+            failure = classify_call(metric, status)
             if failure is not None and n > 0:
                 counted[failure] += n
     return counted
 
 
-def most_frequent_failure(tally: MetricTally) -> CallFailure | None:
+def find_most_frequent_failure(tally: MetricTally) -> CallFailure | None:
     """Return the most frequent cause of failed calls, or None if no call failed."""
     counted = count_failures(tally)
     return max(sorted(counted), key=counted.__getitem__) if counted else None

@@ -29,16 +29,16 @@ class StoredResponse:
     replayed: bool = False
     """Whether this is a repetition of the response to an earlier call."""
 
-    def without_digits(self, masked: str | None) -> StoredResponse:
+    def hide_digits(self, masked: str | None) -> StoredResponse:
         """Return the response as it is stored: without the two visible digits of the masked number.
 
         Stored next to the request's id, the digits would help an attacker who cannot decrypt the number.
         """
-        return self._replaced(masked, masked and masked[:-2] + _NO_DIGITS)
+        return self._replace_text(masked, masked and masked[:-2] + _NO_DIGITS)
 
-    def with_digits(self, masked: str | None) -> StoredResponse:
+    def restore_digits(self, masked: str | None) -> StoredResponse:
         """Return a stored response with the digits restored."""
-        return self._replaced(masked and masked[:-2] + _NO_DIGITS, masked)
+        return self._replace_text(masked and masked[:-2] + _NO_DIGITS, masked)
 
-    def _replaced(self, old: str | None, new: str | None) -> StoredResponse:
+    def _replace_text(self, old: str | None, new: str | None) -> StoredResponse:
         return replace(self, body=self.body.replace(old, new)) if old and new else self

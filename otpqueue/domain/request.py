@@ -121,7 +121,7 @@ MAX_SENDS = 5
 _FIRST_COOL_DOWN_S = 30.0
 
 
-def cool_down_s(sends: int) -> float:
+def get_cool_down_s(sends: int) -> float:
     """Return the seconds between the `sends`-th send and the earliest next resend: 30, 60, 120, ..."""
     return _FIRST_COOL_DOWN_S * 2.0 ** (sends - 1)
 
@@ -130,12 +130,12 @@ RESEND_HEADROOM = timedelta(seconds=20)
 """A code that expires within this time is not resent: it could not arrive and be entered in time."""
 
 
-def sources(target: Status) -> frozenset[Status]:
+def find_sources(target: Status) -> frozenset[Status]:
     """Return the statuses from which a request may move to `target`."""
     return frozenset(status for status, targets in MOVES.items() if target in targets)
 
 
-CHECKABLE = sources(Status.VERIFIED)
+CHECKABLE = find_sources(Status.VERIFIED)
 
 
 SENDING = "sending"
@@ -144,7 +144,7 @@ SENDING = "sending"
 SHOWN = frozenset({SENDING, *(status.value for status in Status)})
 
 
-def shown_status(status: Status, send_state: SendState) -> str:
+def get_shown_status(status: Status, send_state: SendState) -> str:
     """Return the status for the caller: `sending` while a worker has claimed a queued request."""
     if status is Status.QUEUED and send_state is SendState.CLAIMED:
         return SENDING
@@ -190,7 +190,7 @@ class OtpRequest:
     @property
     def shown_status(self) -> str:
         """The status for the caller."""
-        return shown_status(self.status, self.send_state)
+        return get_shown_status(self.status, self.send_state)
 
     @property
     def is_final(self) -> bool:

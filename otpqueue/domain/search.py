@@ -31,7 +31,7 @@ class SearchFilters:
     client: str | None = None
     """The name of a client."""
 
-    def text(self) -> str:
+    def to_text(self) -> str:
         """Return a text that is equal for equal filters only."""
         return repr(astuple(self))
 

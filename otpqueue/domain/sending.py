@@ -70,7 +70,7 @@ class Outcome:
     """Whether the provider was called."""
 
     @property
-    def misconfigured(self) -> bool:
+    def is_misconfigured(self) -> bool:
         """Whether the answer shows that an operator must fix our configuration."""
         return self.cause is not None and self.cause is not RefusalCause.NUMBER
 
@@ -146,11 +146,11 @@ class SmsProvider(Protocol):
     def send(self, message: OutgoingMessage) -> Outcome:
         """Send a fresh code, or resend an earlier one."""
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
+    def query_sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Return whether the provider knows of a code that it sent to `to` at or after `since`."""
 
 
-def decide(
+def decide_next(
     outcome: Outcome, progress: SendProgress, *, policy: SendingPolicy, now: datetime, jitter: float
 ) -> SendDecision:
     """Return the next state of a queued request after `outcome`. A resend uses the same values.
@@ -161,31 +161,33 @@ def decide(
     if outcome.kind is OutcomeKind.ACCEPTED:
         return SendDecision(status=Status.SENT)
     if outcome.kind is OutcomeKind.RETURNED:
-        return _again(now, progress.send_by)
+        return _schedule_retry(now, progress.send_by)
     if outcome.kind is OutcomeKind.UNKNOWN:
         if progress.unknowns >= policy.unknown_resends:
             return SendDecision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN)
     elif outcome.pin_unknown:
-        again = _again(now, progress.send_by)
+        again = _schedule_retry(now, progress.send_by)
         return replace(again, kind=SendKind.FRESH) if again.next_attempt_at else again
     elif not outcome.retryable:
         return SendDecision(status=Status.FAILED, reason=Reason.PROVIDER_REFUSED)
-    if outcome.misconfigured:
-        return _again(now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by)
+    if outcome.is_misconfigured:
+        return _schedule_retry(
+            now + timedelta(seconds=policy.backoff_max_s * (1 + jitter) / 2), progress.send_by
+        )
     if progress.tries >= policy.max_attempts:
         return SendDecision(status=Status.FAILED, reason=Reason.ATTEMPTS_EXHAUSTED)
-    return _again(
-        now + timedelta(seconds=_delay_s(outcome, progress.tries, policy, jitter)), progress.send_by
+    return _schedule_retry(
+        now + timedelta(seconds=_compute_delay_s(outcome, progress.tries, policy, jitter)), progress.send_by
     )
 
 
-def _delay_s(outcome: Outcome, tries: int, policy: SendingPolicy, jitter: float) -> float:
+def _compute_delay_s(outcome: Outcome, tries: int, policy: SendingPolicy, jitter: float) -> float:
     if outcome.retry_after_s is not None:
         return outcome.retry_after_s
     return min(policy.backoff_max_s, policy.backoff_base_s * 2.0 ** (tries - 1)) * jitter
 
 
-def _again(at: datetime, send_by: datetime) -> SendDecision:
+def _schedule_retry(at: datetime, send_by: datetime) -> SendDecision:
     if at >= send_by:
         return SendDecision(status=Status.EXPIRED, reason=Reason.SEND_DEADLINE)
     return SendDecision(status=Status.QUEUED, next_attempt_at=at)

@@ -98,12 +98,12 @@ BEYOND = "inf"
 _LABELLED = tuple((bound, str(bound)) for bound in BOUNDS_MS)
 
 
-def bucket(ms: int) -> str:
+def get_bucket(ms: int) -> str:
     """Return the label of the bucket of a duration: that of the first bound which is not smaller."""
     return next((label for bound, label in _LABELLED if ms <= bound), BEYOND)
 
 
-def quantile(buckets: Mapping[str, int], q: float) -> float | None:
+def compute_quantile(buckets: Mapping[str, int], q: float) -> float | None:
     """Return the quantile `q` of the durations in ms, or None if there are none.
 
     Interpolates linearly within a bucket. Returns the last bound for a quantile beyond it.
@@ -145,7 +145,7 @@ class MetricPoint:
     total: Decimal
 
 
-def share(part: int, whole: int) -> float | None:
+def compute_share(part: int, whole: int) -> float | None:
     """Return `part / whole`, or None if the whole is 0."""
     return part / whole if whole > 0 else None
 
@@ -167,16 +167,16 @@ class MetricTally:
                 total = self._total.setdefault(one.metric, {})
                 total[one.label] = total.get(one.label, Decimal(0)) + one.total
 
-    def n(self, metric: Metric, *labels: str) -> int:
+    def count(self, metric: Metric, *labels: str) -> int:
         """Return the count of a metric, restricted to `labels` if any are given."""
         counts = self._n.get(metric, {})
         return sum(counts.get(label, 0) for label in labels) if labels else sum(counts.values())
 
-    def by_label(self, metric: Metric) -> dict[str, int]:
+    def count_by_label(self, metric: Metric) -> dict[str, int]:
         """Return the counts of a metric by label."""
         return dict(self._n.get(metric, {}))
 
-    def totals(self, metric: Metric) -> dict[str, Decimal]:
+    def get_totals(self, metric: Metric) -> dict[str, Decimal]:
         """Return the totals of a metric by label, without labels with a total of 0."""
         return dict(self._total.get(metric, {}))
 
@@ -186,55 +186,55 @@ class MetricTally:
 
         Requests that a caller cancelled, or that expired while an operator had stopped sending, do not count.
         """
-        unsent = self.n(Metric.FAILED) + self.n(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE)
-        return self.n(Metric.SENT) + unsent
+        unsent = self.count(Metric.FAILED) + self.count(Metric.EXPIRED, ExpiredStage.SEND_DEADLINE)
+        return self.count(Metric.SENT) + unsent
 
     @property
     def success_share(self) -> float | None:
         """The successful share of `finished_sends`."""
-        return share(self.n(Metric.SENT), self.finished_sends)
+        return compute_share(self.count(Metric.SENT), self.finished_sends)
 
     @property
     def reported(self) -> int:
         """Attempts with a final delivery report."""
-        return self.n(Metric.DELIVERED) + self.n(Metric.UNDELIVERED)
+        return self.count(Metric.DELIVERED) + self.count(Metric.UNDELIVERED)
 
     @property
     def delivered_share(self) -> float | None:
         """The share of `reported` that was delivered."""
-        return share(self.n(Metric.DELIVERED), self.reported)
+        return compute_share(self.count(Metric.DELIVERED), self.reported)
 
     @property
     def verified_share(self) -> float | None:
         """Verified requests per sent request of the same window. Exceeds 1 when traffic declines."""
-        return share(self.n(Metric.VERIFIED), self.n(Metric.SENT))
+        return compute_share(self.count(Metric.VERIFIED), self.count(Metric.SENT))
 
     @property
     def judged(self) -> int:
         """Checks with the verdict right or wrong."""
-        return self.n(Metric.CHECKS, "correct", "wrong")
+        return self.count(Metric.CHECKS, "correct", "wrong")
 
     @property
     def wrong_share(self) -> float | None:
         """The share of `judged` that was wrong."""
-        return share(self.n(Metric.CHECKS, "wrong"), self.judged)
+        return compute_share(self.count(Metric.CHECKS, "wrong"), self.judged)
 
     @property
     def cost(self) -> dict[str, Decimal]:
         """The cost in the provider's reports, by currency."""
-        return {currency: total for currency, total in self.totals(Metric.COST).items() if total}
+        return {currency: total for currency, total in self.get_totals(Metric.COST).items() if total}
 
     @property
     def cost_per_verified(self) -> dict[str, Decimal]:
         """The cost per verified request, by currency. Empty if no request was verified."""
-        verified = self.n(Metric.VERIFIED)
+        verified = self.count(Metric.VERIFIED)
         return {currency: spent / verified for currency, spent in self.cost.items()} if verified > 0 else {}
 
-    def mean_ms(self, metric: Metric) -> float | None:
+    def compute_mean_ms(self, metric: Metric) -> float | None:
         """Return the mean of a duration metric in ms, or None if it has no events."""
-        n = self.n(metric)
-        return float(sum(self.totals(metric).values()) / n) if n > 0 else None
+        n = self.count(metric)
+        return float(sum(self.get_totals(metric).values()) / n) if n > 0 else None
 
-    def quantile_ms(self, histogram: Metric, q: float) -> float | None:
+    def compute_quantile_ms(self, histogram: Metric, q: float) -> float | None:
         """Return a quantile of a histogram in ms, as `quantile` does."""
-        return quantile(self.by_label(histogram), q)
+        return compute_quantile(self.count_by_label(histogram), q)

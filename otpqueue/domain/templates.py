@@ -41,14 +41,14 @@ class ProviderIds:
     application_id: str
     message_ids: Mapping[str, str]
 
-    def message_id(self, *, language: str | None, country: str | None) -> str:
+    def get_message_id(self, *, language: str | None, country: str | None) -> str:
         """Return the provider's template id for a language and country.
 
         Raises KeyError if not even the fallback is provisioned.
         """
-        return self.message_ids[self.template(language=language, country=country)]
+        return self.message_ids[self.select_template(language=language, country=country)]
 
-    def template(self, *, language: str | None, country: str | None) -> str:
+    def select_template(self, *, language: str | None, country: str | None) -> str:
         """Return the template key for a language and country.
 
         The key is the language, or `en` as the fallback. India uses the registered template. Raises KeyError
@@ -71,7 +71,7 @@ class Senders:
     by_country: Mapping[str, str]
 
     @property
-    def everywhere(self) -> str | None:
+    def global_sender(self) -> str | None:
         """The default sender, if every country accepts it.
 
         A template's own sender is used in every country.
@@ -79,7 +79,7 @@ class Senders:
         common = self.by_country.get("*")
         return common if common and _NUMERIC.fullmatch(common) else None
 
-    def sender(self, country: str | None) -> str | None:
+    def select_sender(self, country: str | None) -> str | None:
         """Return the sender id for a country, or None if the provider should choose.
 
         The default sender is not used if it is alphanumeric and the country accepts only numbers.
@@ -93,7 +93,7 @@ class Senders:
         return common
 
 
-def sender_problem(country: str, sender: str) -> str | None:
+def find_sender_problem(country: str, sender: str) -> str | None:
     """Return why a sender id is not valid for a country (`*`: any), or None if it is."""
     if _NUMERIC.fullmatch(sender):
         return None
@@ -109,7 +109,7 @@ _WEB_OTP = re.compile(
 )
 
 
-def web_otp_problem(text: str, *, domain: str | None = None) -> str | None:
+def find_web_otp_problem(text: str, *, domain: str | None = None) -> str | None:
     """Return why browsers do not fill in the code of a text automatically, or None if they do.
 
     They require a last line like `@shop.example #{{pin}}` (WICG, "Origin-bound one-time codes delivered via

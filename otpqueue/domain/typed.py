@@ -14,7 +14,7 @@ _FULL_WIDTH = range(0xFF01, 0xFF5F)
 _TO_ASCII = 0xFEE0
 
 
-def in_ascii(text: str) -> str:
+def normalize_to_ascii(text: str) -> str:
     """Return the text without invisible characters and with ASCII digits, hyphens and spaces.
 
     Format characters are removed, such as soft hyphens and the direction marks around a number that was
@@ -22,10 +22,10 @@ def in_ascii(text: str) -> str:
     """
     if text.isascii():
         return text.strip()
-    return "".join(map(_in_ascii, text)).strip()
+    return "".join(map(_normalize_character, text)).strip()
 
 
-def _in_ascii(character: str) -> str:
+def _normalize_character(character: str) -> str:
     if character.isascii():
         return character
     category = unicodedata.category(character)
@@ -40,7 +40,7 @@ def _in_ascii(character: str) -> str:
     return chr(ord(character) - _TO_ASCII) if ord(character) in _FULL_WIDTH else character
 
 
-def control_character(text: str) -> str | None:
+def find_control_character(text: str) -> str | None:
     """Return the first character that Postgres or JSON cannot store, or None.
 
     These are control characters, such as NUL, and unpaired surrogates.
@@ -50,6 +50,6 @@ def control_character(text: str) -> str | None:
     return next((one for one in text if unicodedata.category(one) in {"Cc", "Cs"}), None)
 
 
-def named(character: str) -> str:
+def describe_character(character: str) -> str:
     """Return a character's code point and name, `U+00D7 MULTIPLICATION SIGN`."""
     return f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()

@@ -78,11 +78,11 @@ JITTER = 0.2
 SECRET_BYTES = 32
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 
-Tell = Callable[[Iterable[tuple[UUID, Status]]], None]
+StatusCallback = Callable[[Iterable[tuple[UUID, Status]]], None]
 """Called with the clients and new statuses of requests, after the change is committed."""
 
 
-def tell_nobody(_: Iterable[tuple[UUID, Status]]) -> None:
+def ignore_changes(_: Iterable[tuple[UUID, Status]]) -> None:
     """Ignore the changes."""
 
 
@@ -108,13 +108,13 @@ class WebhookResponse:
         return f"HTTP {self.status}" if self.status is not None else str(self.reason)
 
 
-def event_of(status: Status) -> WebhookEvent | None:
+def find_event(status: Status) -> WebhookEvent | None:
     """Return the event of a status, or None if it has none."""
     name = f"otp_request.{status.value}"
     return WebhookEvent(name) if name in set(WebhookEvent) else None
 
 
-def events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
+def parse_events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
     """Return the named events, `otp_request.sent` or `sent`, in a fixed order. No name selects all events.
 
     Raises InvalidRequest for an unknown name.
@@ -126,7 +126,7 @@ def events(names: Iterable[str]) -> tuple[WebhookEvent, ...]:
     return tuple(event for event in WebhookEvent if not wanted or event in wanted)
 
 
-def retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:
+def compute_retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:
     """Return when to retry after `tries` failed tries, or None to give up.
 
     `jitter` is a random number from 0 up to 1.
@@ -136,24 +136,24 @@ def retry_at(tries: int, *, now: datetime, jitter: float) -> datetime | None:
     return now + RETRIES[tries - 1] * (1 + JITTER * jitter)
 
 
-def body(kind: str, at: datetime, data: Mapping[str, Any]) -> str:
+def build_body(kind: str, at: datetime, data: Mapping[str, Any]) -> str:
     """Return the request body. All tries of one event have the same body."""
-    return json.dumps({"type": kind, "timestamp": moment(at), "data": data}, separators=(",", ":"))
+    return json.dumps({"type": kind, "timestamp": format_time(at), "data": data}, separators=(",", ":"))
 
 
-def moment(at: datetime | None) -> str | None:
+def format_time(at: datetime | None) -> str | None:
     """Return a time as the API formats it."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def new_secret() -> str:
+def generate_secret() -> str:
     """Return a new random signing secret."""
     return _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def headers(signing: Sequence[str], *, webhook_id: str, now: datetime, text: str) -> dict[str, str]:
+def build_headers(signing: Sequence[str], *, webhook_id: str, now: datetime, text: str) -> dict[str, str]:
     """Return the headers of a body, signed with each of these secrets. The newest secret comes first."""
     signatures = [Webhook(secret).sign(webhook_id, now.astimezone(UTC), text) for secret in signing]
     return {

@@ -74,8 +74,8 @@ class InfobipClient:
         voice = "/voice" if message.channel is Channel.VOICE else ""
         if message.pin_id is not None:
             path = f"/2fa/2/pin/{quote(message.pin_id, safe='')}/resend{voice}"
-            reply = self._ask("resend", "POST", path, tracked, template=f"{_PIN}/resend{voice}")
-            return wire.resend_outcome(reply, message.pin_id)
+            reply = self._call("resend", "POST", path, tracked, template=f"{_PIN}/resend{voice}")
+            return wire.parse_resend(reply, message.pin_id)
         body: dict[str, Any] = {
             "applicationId": message.application_id,
             "messageId": message.message_id,
@@ -85,15 +85,15 @@ class InfobipClient:
         if message.sender:
             body["from"] = message.sender
         path = "/2fa/2/pin/voice" if voice else "/2fa/2/pin?ncNeeded=false"
-        outcome = wire.send_outcome(self._ask("send", "POST", path, body, template=f"/2fa/2/pin{voice}"))
+        outcome = wire.parse_send(self._call("send", "POST", path, body, template=f"/2fa/2/pin{voice}"))
         if outcome.cause is RefusalCause.UNCLEAR and outcome.http_status == 404:
-            return self._judged_not_found(outcome, message)
+            return self._classify_not_found(outcome, message)
         return outcome
 
-    def _judged_not_found(self, outcome: Outcome, message: OutgoingMessage) -> Outcome:
+    def _classify_not_found(self, outcome: Outcome, message: OutgoingMessage) -> Outcome:
         """Return the outcome of a send that was answered 404, with the cause that the template list shows."""
         reply = self._list_templates(message.application_id)
-        cause = wire.cause_of_not_found(reply, message.message_id)
+        cause = wire.find_not_found_cause(reply, message.message_id)
         return replace(outcome, cause=cause, code=_CODES.get(cause, outcome.code))
 
     def _list_templates(self, application_id: str) -> Reply:
@@ -103,21 +103,23 @@ class InfobipClient:
             if reply is None or time.monotonic() - at > _TEMPLATES_KEPT_S:
                 path = f"/2fa/2/applications/{quote(application_id, safe='')}/messages"
                 timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
-                reply = self._ask("templates", "GET", path, template=_TEMPLATES, timeout_s=timeout_s)
+                reply = self._call("templates", "GET", path, template=_TEMPLATES, timeout_s=timeout_s)
                 self._templates[application_id] = time.monotonic(), reply
             return reply
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Check whether `code` is the one that Infobip sent as `pin_id`."""
         path = f"/2fa/2/pin/{quote(pin_id, safe='')}/verify"
-        return wire.judgement(self._ask("verify", "POST", path, {"pin": code}, template=f"{_PIN}/verify"))
+        return wire.parse_judgement(
+            self._call("verify", "POST", path, {"pin": code}, template=f"{_PIN}/verify")
+        )
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
+    def query_sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Return whether a code was sent to `to` at or after `since`. Used after a send without an answer."""
         path = f"/2fa/2/applications/{quote(application_id, safe='')}/verifications?msisdn={to}"
         timeout_s = self._transport.timeout_s * _EVIDENCE_SHARE
-        reply = self._ask("evidence", "GET", path, template=_SENT, timeout_s=timeout_s)
-        times = wire.sent_times(reply)
+        reply = self._call("evidence", "GET", path, template=_SENT, timeout_s=timeout_s)
+        times = wire.parse_sent_times(reply)
         if times is None:
             return OutcomeEvidence.NO_ANSWER
         return (
@@ -126,21 +128,21 @@ class InfobipClient:
             else OutcomeEvidence.NOT_SEEN
         )
 
-    def reports(self) -> list[Receipt]:
+    def fetch_reports(self) -> list[Receipt]:
         """Fetch the delivery reports that have not been fetched yet. Infobip returns each one once.
 
         Returns an empty list if Infobip does not answer. The reports remain for the next call.
         """
         path = f"/sms/3/reports?limit={_REPORTS_AT_ONCE}"
-        reply = self._ask("reports", "GET", path, template="/sms/3/reports", max_bytes=_REPORTS_BYTES)
+        reply = self._call("reports", "GET", path, template="/sms/3/reports", max_bytes=_REPORTS_BYTES)
         if isinstance(reply, ProviderResponse) and reply.status == 200 and receipts.is_batch(reply.body):
-            return receipts.parse(reply.body)
+            return receipts.parse_reports(reply.body)
         status = reply.status if isinstance(reply, ProviderResponse) else None
-        code = wire.error_code(reply.body) if isinstance(reply, ProviderResponse) else reply.code
+        code = wire.get_error_code(reply.body) if isinstance(reply, ProviderResponse) else reply.code
         log.warning("reports_not_pulled", http_status=status, code=code)
         return []
 
-    def _ask(
+    def _call(
         self,
         call: str,
         method: str,
@@ -156,7 +158,7 @@ class InfobipClient:
             method, path, body, template=template, timeout_s=timeout_s, max_bytes=max_bytes
         )
         metrics.observe(metrics.PROVIDER_DURATION, time.monotonic() - begun, call)
-        answer = metrics.answer_class(reply.status) if isinstance(reply, ProviderResponse) else "none"
+        answer = metrics.classify_status(reply.status) if isinstance(reply, ProviderResponse) else "none"
         metrics.count(metrics.PROVIDER_REQUESTS, call, answer)
         return reply
 

@@ -54,7 +54,7 @@ class WantedConfiguration:
     sender_id: str | None
     india: IndiaDlt | None
 
-    def application(self) -> dict[str, Any]:
+    def build_application(self) -> dict[str, Any]:
         """Return the complete application: Infobip may keep or reset a field that an update omits.
 
         Infobip's defaults would break logins: one check per number in 3 s, 3 codes per number a day. Its
@@ -65,25 +65,25 @@ class WantedConfiguration:
         configuration = {
             "pinAttempts": self.limits.pin_attempts,
             "allowMultiplePinVerifications": True,
-            "pinTimeToLive": _duration(self.code_lifetime_s),
+            "pinTimeToLive": _format_duration(self.code_lifetime_s),
             "verifyPinLimit": self.limits.verify_pin,
             "sendPinPerApplicationLimit": self.limits.sends_per_application,
             "sendPinPerPhoneNumberLimit": self.limits.sends_per_number,
         }
         return {"name": self.application_name, "enabled": True, "configuration": configuration}
 
-    def templates(self) -> dict[TemplateKey, dict[str, Any]]:
+    def build_templates(self) -> dict[TemplateKey, dict[str, Any]]:
         """Return the complete message templates: one per language, and India's registered one."""
-        wanted = {TemplateKey(language=tongue): self._template(tongue) for tongue in self.texts}
+        wanted = {TemplateKey(language=tongue): self._build_template(tongue) for tongue in self.texts}
         if self.india:
             dlt = {"principalEntityId": self.india.principal_entity_id}
             if self.india.content_template_id:
                 dlt["contentTemplateId"] = self.india.content_template_id
             key = TemplateKey(language=FALLBACK_LANGUAGE, india=True)
-            wanted[key] = self._template(FALLBACK_LANGUAGE) | {"regional": {"indiaDlt": dlt}}
+            wanted[key] = self._build_template(FALLBACK_LANGUAGE) | {"regional": {"indiaDlt": dlt}}
         return wanted
 
-    def _template(self, language: str) -> dict[str, Any]:
+    def _build_template(self, language: str) -> dict[str, Any]:
         template = {"messageText": self.texts[language], "pinType": "NUMERIC", "pinLength": CODE_LENGTH}
         spoken = language.replace("-", "_")
         template |= {"language": spoken} if spoken in _SPOKEN else {}
@@ -112,7 +112,7 @@ class ProvisioningPlan:
     steps: tuple[TemplateStep, ...]
     remarks: tuple[str, ...]
 
-    def words(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """Return the plan as lines of text. Empty if nothing must change."""
         name = self.application["name"]
         lines = list(self.remarks)
@@ -124,7 +124,7 @@ class ProvisioningPlan:
         return lines + [f"{verb} message template {key}" for verb, key in verbs]
 
 
-def plan(
+def make_plan(
     transport: Transport, wanted: WantedConfiguration, *, remembered: ProviderIds | None
 ) -> ProvisioningPlan:
     """Read the current configuration and return the required changes.
@@ -132,52 +132,54 @@ def plan(
     Raises ProvisioningFailed with Infobip's error text.
     """
     application, remarks = _find_application(transport, wanted, remembered)
-    application_id = _id(application, "applicationId") if application else None
-    there = _list(transport, _templates_path(application_id)) if application_id else []
+    application_id = _get_id(application, "applicationId") if application else None
+    there = _fetch_list(transport, _build_templates_path(application_id)) if application_id else []
     known = remembered.message_ids if remembered and remembered.application_id == application_id else {}
     found: dict[str, str] = {}
     steps = []
-    for key, body in wanted.templates().items():
+    for key, body in wanted.build_templates().items():
         existing = _find_template(there, body, known.get(str(key)))
         # Two keys must not share a template, because a change for one would affect both.
         there = [one for one in there if one is not existing]
-        if existing and _same(existing, body):
-            found[str(key)] = _id(existing, "messageId")
+        if existing and _is_same(existing, body):
+            found[str(key)] = _get_id(existing, "messageId")
         else:
-            message_id = _id(existing, "messageId") if existing else None
+            message_id = _get_id(existing, "messageId") if existing else None
             steps.append(TemplateStep(key=key, body=body, message_id=message_id))
     return ProvisioningPlan(
-        application=wanted.application(),
+        application=wanted.build_application(),
         application_id=application_id,
-        update_application=application is not None and _drifted(application, wanted.application()),
+        update_application=application is not None and _has_drifted(application, wanted.build_application()),
         found=found,
         steps=tuple(steps),
         remarks=remarks,
     )
 
 
-def apply(transport: Transport, planned: ProvisioningPlan) -> ProviderIds:
+def apply_plan(transport: Transport, planned: ProvisioningPlan) -> ProviderIds:
     """Make the changes of a plan and return the ids of the application and of all templates.
 
     Raises ProvisioningFailed with Infobip's error text.
     """
     application_id = planned.application_id
     if application_id is None:
-        application_id = _id(_call(transport, "POST", _APPLICATIONS, planned.application), "applicationId")
+        application_id = _get_id(
+            _call_api(transport, "POST", _APPLICATIONS, planned.application), "applicationId"
+        )
     elif planned.update_application:
-        _call(transport, "PUT", f"{_APPLICATIONS}/{quote(application_id, safe='')}", planned.application)
+        _call_api(transport, "PUT", f"{_APPLICATIONS}/{quote(application_id, safe='')}", planned.application)
     ids = dict(planned.found)
     for step in planned.steps:
-        path = _templates_path(application_id)
+        path = _build_templates_path(application_id)
         if step.message_id:
-            _call(transport, "PUT", f"{path}/{quote(step.message_id, safe='')}", step.body)
+            _call_api(transport, "PUT", f"{path}/{quote(step.message_id, safe='')}", step.body)
             ids[str(step.key)] = step.message_id
         else:
-            ids[str(step.key)] = _id(_call(transport, "POST", path, step.body), "messageId")
+            ids[str(step.key)] = _get_id(_call_api(transport, "POST", path, step.body), "messageId")
     return ProviderIds(application_id, ids)
 
 
-def subscribe(transport: Transport, *, url: str, username: str, password: str) -> str:
+def subscribe_to_reports(transport: Transport, *, url: str, username: str, password: str) -> str:
     """Have Infobip post SMS delivery reports to `url` with these Basic credentials.
 
     Return the subscription's id.
@@ -198,7 +200,7 @@ def subscribe(transport: Transport, *, url: str, username: str, password: str) -
             },
         },
     }
-    return _id(_call(transport, "POST", "/subscriptions/1/subscription/SMS", body), "subscriptionId")
+    return _get_id(_call_api(transport, "POST", "/subscriptions/1/subscription/SMS", body), "subscriptionId")
 
 
 def _find_application(
@@ -206,7 +208,7 @@ def _find_application(
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     named = [
         application
-        for application in _list(transport, _APPLICATIONS)
+        for application in _fetch_list(transport, _APPLICATIONS)
         if application.get("name") == wanted.application_name and application.get("applicationId")
     ]
     if not named:
@@ -227,50 +229,50 @@ def _find_template(
     if by_id and not any(by_id.get(name) is not None and name not in body for name in _OPTIONAL):
         return by_id
     # Infobip does not document whether an update removes an omitted field, so use another template.
-    return next((one for one in there if _same(one, body) and one.get("messageId")), None)
+    return next((one for one in there if _is_same(one, body) and one.get("messageId")), None)
 
 
-def _same(existing: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+def _is_same(existing: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     return all(existing.get(name) == value for name, value in (_OPTIONAL | dict(body)).items())
 
 
-def _templates_path(application_id: str) -> str:
+def _build_templates_path(application_id: str) -> str:
     return f"{_APPLICATIONS}/{quote(application_id, safe='')}/messages"
 
 
-def _list(transport: Transport, path: str) -> list[dict[str, Any]]:
-    answer = _call(transport, "GET", path)
+def _fetch_list(transport: Transport, path: str) -> list[dict[str, Any]]:
+    answer = _call_api(transport, "GET", path)
     if not isinstance(answer, list):
         raise ProvisioningFailed("Infobip's answer is not a list. Check INFOBIP_BASE_URL.")
     return [entry for entry in answer if isinstance(entry, dict)]
 
 
-def _call(transport: Transport, method: str, path: str, body: object = None) -> Any:
+def _call_api(transport: Transport, method: str, path: str, body: object = None) -> Any:
     reply = transport.call(method, path, body)
     if not isinstance(reply, ProviderResponse):
         raise ProvisioningFailed(f"Infobip cannot be reached ({reply.code}). Check INFOBIP_BASE_URL.")
     if not 200 <= reply.status < 300:
-        said = ": ".join(filter(None, (wire.error_code(reply.body), wire.error_text(reply.body))))
+        said = ": ".join(filter(None, (wire.get_error_code(reply.body), wire.get_error_text(reply.body))))
         raise ProvisioningFailed(f"Infobip refused with HTTP {reply.status}: {said or 'no reason given'}")
     return reply.body
 
 
-def _id(thing: Any, name: str) -> str:
+def _get_id(thing: Any, name: str) -> str:
     value = thing.get(name) if isinstance(thing, dict) else None
     if not isinstance(value, str) or not value:
         raise ProvisioningFailed(f"Infobip's answer has no {name}")
     return value
 
 
-def _drifted(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _has_drifted(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     configuration = actual.get("configuration")
     if actual.get("enabled") is False or not isinstance(configuration, dict):
         return True
     pairs = wanted["configuration"].items()
-    return any(_meaning(configuration.get(name)) != _meaning(value) for name, value in pairs)
+    return any(_normalize_value(configuration.get(name)) != _normalize_value(value) for name, value in pairs)
 
 
-def _meaning(value: Any) -> Any:
+def _normalize_value(value: Any) -> Any:
     # "5m" and "300s" are the same duration, "20/1s" and "20/s" the same limit.
     if not isinstance(value, str):
         return value
@@ -281,6 +283,6 @@ def _meaning(value: Any) -> Any:
         return value
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 60}m" if whole % 60 == 0 else f"{whole}s"

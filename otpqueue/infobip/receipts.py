@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from otpqueue.domain.receipts import DeliveryState, Receipt
-from otpqueue.infobip.wire import whole_word, word
+from otpqueue.infobip.wire import clean_id, clean_word
 
 _FINAL_GROUPS = {
     "UNDELIVERABLE": DeliveryState.UNDELIVERED,
@@ -35,12 +35,12 @@ _DEAREST = Decimal(1_000_000)
 _FINEST = Decimal("0.000001")
 
 
-def parse(body: Any) -> list[Receipt]:
+def parse_reports(body: Any) -> list[Receipt]:
     """Return the reports in a body. Reports without a message id or a status are skipped."""
     results = body.get("results") if isinstance(body, dict) else None
     if not isinstance(results, list):
         return []
-    return [receipt for receipt in map(_receipt, results) if receipt is not None]
+    return [receipt for receipt in map(_parse_receipt, results) if receipt is not None]
 
 
 def is_batch(body: Any) -> bool:
@@ -48,26 +48,26 @@ def is_batch(body: Any) -> bool:
     return isinstance(body, dict) and isinstance(body.get("results"), list)
 
 
-def _receipt(result: Any) -> Receipt | None:
+def _parse_receipt(result: Any) -> Receipt | None:
     if not isinstance(result, dict):
         return None
-    status, error, price = (_object(result.get(name)) for name in ("status", "error", "price"))
-    message_id, name = whole_word(result.get("messageId"), length=100), word(status.get("name"))
-    group = word(status.get("groupName")) or _group(status.get("groupId"))
+    status, error, price = (_get_object(result.get(name)) for name in ("status", "error", "price"))
+    message_id, name = clean_id(result.get("messageId"), length=100), clean_word(status.get("name"))
+    group = clean_word(status.get("groupName")) or _get_group_name(status.get("groupId"))
     if message_id is None or (name is None and group is None):
         return None
     return Receipt(
         message_id=message_id,
-        delivery=_delivery(group, name),
+        delivery=_classify_delivery(group, name),
         status=name or str(group),
-        error=None if error.get("name") == "NO_ERROR" else word(error.get("name")),
-        done_at=_time(result.get("doneAt")),
-        price=_price(price.get("pricePerMessage")),
-        currency=_currency(price.get("currency")),
+        error=None if error.get("name") == "NO_ERROR" else clean_word(error.get("name")),
+        done_at=_parse_time(result.get("doneAt")),
+        price=_parse_price(price.get("pricePerMessage")),
+        currency=_parse_currency(price.get("currency")),
     )
 
 
-def _delivery(group: str | None, name: str | None) -> DeliveryState:
+def _classify_delivery(group: str | None, name: str | None) -> DeliveryState:
     """Return the delivery state of a status: by its group, or by its name if it has no group."""
     name = (name or "").upper()
     if name in _NOT_FINAL:
@@ -76,20 +76,20 @@ def _delivery(group: str | None, name: str | None) -> DeliveryState:
     return _FINAL_GROUPS.get(group, DeliveryState.PENDING)
 
 
-def _currency(value: Any) -> str | None:
+def _parse_currency(value: Any) -> str | None:
     # Infobip sends UNKNOWN if there is no currency.
     return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _get_object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _group(number: Any) -> str | None:
+def _get_group_name(number: Any) -> str | None:
     return _GROUP_NAMES.get(number, "PENDING") if isinstance(number, int) else None
 
 
-def _time(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC) if moment.tzinfo else None
@@ -97,7 +97,7 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
-def _price(value: Any) -> Decimal | None:
+def _parse_price(value: Any) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -73,7 +73,7 @@ class Transport:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._connect_timeout_s, self.timeout_s = connect_timeout_s, timeout_s
-        self._server = _server(self._base_url)
+        self._server = _describe_server(self._base_url)
         self._adapter = _BoundedAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
         self._headers = {
             "Authorization": f"App {api_key}",
@@ -101,11 +101,13 @@ class Transport:
         name = f"{method} {template}" if template else method
         about = {"http.request.method": method, "url.template": template, **self._server}
         with traces.span(name, kind=SpanKind.CLIENT, attributes=about) as span:
-            reply = self._call(method, path, body, timeout_s, max_bytes)
-            _note(span, reply)
+            reply = self._send_request(method, path, body, timeout_s, max_bytes)
+            _record_reply(span, reply)
         return reply
 
-    def _call(self, method: str, path: str, body: object, timeout_s: float | None, max_bytes: int) -> Reply:
+    def _send_request(
+        self, method: str, path: str, body: object, timeout_s: float | None, max_bytes: int
+    ) -> Reply:
         # Preparing the request here costs a third of the CPU of requests.Session.request, and ignores
         # proxies, netrc, cookies and redirects.
         request = requests.PreparedRequest()
@@ -123,16 +125,16 @@ class Transport:
         timeout: Any = Timeout(connect=self._connect_timeout_s, total=timeout_s or self.timeout_s)
         try:
             with self._adapter.send(request, stream=True, timeout=timeout) as response:
-                return _read(response, max_bytes)
+                return _read_answer(response, max_bytes)
         except (requests.RequestException, HTTPError, OSError) as error:
-            return _silence(error)
+            return _classify_error(error)
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._adapter.close()
 
 
-def _server(base_url: str) -> Mapping[str, str | int | None]:
+def _describe_server(base_url: str) -> Mapping[str, str | int | None]:
     try:
         parts = urlsplit(base_url)
         port = parts.port
@@ -141,16 +143,16 @@ def _server(base_url: str) -> Mapping[str, str | int | None]:
     return {"server.address": parts.hostname, "server.port": port or (443 if parts.scheme == "https" else 80)}
 
 
-def _note(span: Span, reply: Reply) -> None:
+def _record_reply(span: Span, reply: Reply) -> None:
     if not isinstance(reply, ProviderResponse):
-        span.fail(reply.code)
+        span.mark_failed(reply.code)
         return
-    span.note({"http.response.status_code": reply.status})
+    span.set_attributes({"http.response.status_code": reply.status})
     if reply.status >= 400:
-        span.fail(str(reply.status))
+        span.mark_failed(str(reply.status))
 
 
-def _read(response: requests.Response, max_bytes: int) -> ProviderResponse | NoResponse:
+def _read_answer(response: requests.Response, max_bytes: int) -> ProviderResponse | NoResponse:
     try:
         body = response.raw.read(max_bytes + 1, decode_content=True)
     except ValueError:
@@ -159,25 +161,25 @@ def _read(response: requests.Response, max_bytes: int) -> ProviderResponse | NoR
         return NoResponse(code="answer_too_large")
     return ProviderResponse(
         status=response.status_code,
-        body=_json_or_none(body),
-        retry_after_s=_seconds(response.raw.headers.get("Retry-After")),
+        body=_parse_json(body),
+        retry_after_s=_parse_retry_after(response.raw.headers.get("Retry-After")),
     )
 
 
-def _json_or_none(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def _seconds(header: str | None) -> float | None:
+def _parse_retry_after(header: str | None) -> float | None:
     # The date form is not usable, because the two clocks may differ.
     header = header.strip() if header else ""
     return min(float(header), MAX_RETRY_AFTER_S) if header.isascii() and header.isdigit() else None
 
 
-def _silence(error: Exception) -> NotConnected | NoResponse:
+def _classify_error(error: Exception) -> NotConnected | NoResponse:
     reason: object = error
     if isinstance(error, requests.RequestException) and error.args:
         reason = getattr(error.args[0], "reason", None) or error.args[0]

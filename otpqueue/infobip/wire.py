@@ -29,14 +29,14 @@ _CAUSES = {401: RefusalCause.KEY, 403: RefusalCause.UNCLEAR, 404: RefusalCause.U
 _MILLISECONDS_FROM = 10**11
 _LATEST_MS = 10**14
 # Infobip's documents do not contain these. A popular guide does, so they are accepted.
-_GUIDES_WORDS = {
+_UNDOCUMENTED_CODES = {
     "PIN_EXPIRED": CheckVerdict.EXPIRED,
     "PIN_NOT_FOUND": CheckVerdict.EXPIRED,
     "MAX_ATTEMPTS_EXCEEDED": CheckVerdict.EXHAUSTED,
 }
 
 
-def error_code(body: Any) -> str | None:
+def get_error_code(body: Any) -> str | None:
     """Return Infobip's error identifier from either of its envelopes."""
     if not isinstance(body, dict):
         return None
@@ -45,22 +45,22 @@ def error_code(body: Any) -> str | None:
         for kind in ("serviceException", "policyException"):
             exception = envelope.get(kind)
             if isinstance(exception, dict):
-                return word(exception.get("messageId"))
-    return word(body.get("errorCode"))
+                return clean_word(exception.get("messageId"))
+    return clean_word(body.get("errorCode"))
 
 
-def own_error(body: Any) -> str | None:
+def get_own_error(body: Any) -> str | None:
     """Return the identifier of an error that certainly comes from Infobip, or None.
 
     Other servers also use a field `errorCode`. Infobip's newer envelope has codes of one form there.
     """
-    code = error_code(body)
+    code = get_error_code(body)
     if code is None or isinstance(body.get("requestError"), dict):
         return code
     return code if _NEW_CODE.fullmatch(code) else None
 
 
-def error_text(body: Any) -> str | None:
+def get_error_text(body: Any) -> str | None:
     """Return Infobip's error text for operators, at most 200 characters."""
     if not isinstance(body, dict):
         return None
@@ -70,56 +70,56 @@ def error_text(body: Any) -> str | None:
     return text[:200] if isinstance(text, str) else None
 
 
-def send_outcome(reply: Reply) -> Outcome:
+def parse_send(reply: Reply) -> Outcome:
     """Return the outcome of a send."""
     if isinstance(reply, NotConnected):
         return Outcome(kind=OutcomeKind.REFUSED, code=reply.code, retryable=True)
     if not isinstance(reply, ProviderResponse):
         return Outcome(kind=OutcomeKind.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
-        return _taken(reply)
-    is_own = own_error(reply.body) is not None
-    code = error_code(reply.body) or f"http_{reply.status}"
+        return _parse_accepted(reply)
+    is_own = get_own_error(reply.body) is not None
+    code = get_error_code(reply.body) or f"http_{reply.status}"
     if 400 <= reply.status < 500:
-        return _not_taken(reply, code, is_own=is_own)
+        return _classify_rejection(reply, code, is_own=is_own)
     # A gateway that sends `Retry-After` has not forwarded the request. Without it, a 503 may also follow a
     # connection that broke after the request was forwarded.
     if reply.status in {500, 503} and (is_own or (reply.status == 503 and reply.retry_after_s is not None)):
-        return _refused(reply, code, retryable=True)
+        return _make_refusal(reply, code, retryable=True)
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=reply.status)
 
 
-def _not_taken(reply: ProviderResponse, code: str, *, is_own: bool) -> Outcome:
+def _classify_rejection(reply: ProviderResponse, code: str, *, is_own: bool) -> Outcome:
     if reply.status == 429 or code.startswith(_THROTTLED):
-        return _refused(reply, code, retryable=True)
+        return _make_refusal(reply, code, retryable=True)
     if not is_own:
-        return replace(_refused(reply, code, retryable=True), by_provider=False)
+        return replace(_make_refusal(reply, code, retryable=True), by_provider=False)
     cause = _CAUSES.get(reply.status)
-    return replace(_refused(reply, code, retryable=cause is not None), cause=cause)
+    return replace(_make_refusal(reply, code, retryable=cause is not None), cause=cause)
 
 
-def resend_outcome(reply: Reply, pin_id: str) -> Outcome:
+def parse_resend(reply: Reply, pin_id: str) -> Outcome:
     """Return the outcome of a resend of `pin_id`.
 
     Infobip does not document whether the answer repeats the pinId. If it names one, that one must be checked.
     """
-    if isinstance(reply, ProviderResponse) and reply.status == 404 and (code := own_error(reply.body)):
-        return replace(_refused(reply, code), pin_unknown=True)
+    if isinstance(reply, ProviderResponse) and reply.status == 404 and (code := get_own_error(reply.body)):
+        return replace(_make_refusal(reply, code), pin_unknown=True)
     if isinstance(reply, ProviderResponse) and isinstance(reply.body, dict) and not reply.body.get("pinId"):
         reply = replace(reply, body={**reply.body, "pinId": pin_id})
-    return send_outcome(reply)
+    return parse_send(reply)
 
 
-def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
+def find_not_found_cause(reply: Reply, message_id: str) -> RefusalCause:
     """Return why a send was answered 404, from the list of its application's templates.
 
     The 404 itself does not say it: "Application or message with given ID cannot be found."
     """
     if not isinstance(reply, ProviderResponse):
         return RefusalCause.UNCLEAR
-    if reply.status == 401 and own_error(reply.body):
+    if reply.status == 401 and get_own_error(reply.body):
         return RefusalCause.KEY
-    if reply.status == 404 and own_error(reply.body):
+    if reply.status == 404 and get_own_error(reply.body):
         return RefusalCause.APPLICATION
     if not 200 <= reply.status < 300 or not isinstance(reply.body, list):
         return RefusalCause.UNCLEAR
@@ -127,7 +127,7 @@ def cause_of_not_found(reply: Reply, message_id: str) -> RefusalCause:
     return RefusalCause.NUMBER if message_id in known else RefusalCause.TEMPLATE
 
 
-def sent_times(reply: Reply) -> list[datetime] | None:
+def parse_sent_times(reply: Reply) -> list[datetime] | None:
     """Return when codes were sent to a number, from a verification status answer.
 
     None if the reply is not one.
@@ -147,7 +147,7 @@ def sent_times(reply: Reply) -> list[datetime] | None:
     ]
 
 
-def _refused(reply: ProviderResponse, code: str, *, retryable: bool = False) -> Outcome:
+def _make_refusal(reply: ProviderResponse, code: str, *, retryable: bool = False) -> Outcome:
     return Outcome(
         kind=OutcomeKind.REFUSED,
         code=code,
@@ -157,52 +157,52 @@ def _refused(reply: ProviderResponse, code: str, *, retryable: bool = False) -> 
     )
 
 
-def _taken(reply: ProviderResponse) -> Outcome:
+def _parse_accepted(reply: ProviderResponse) -> Outcome:
     fields = reply.body if isinstance(reply.body, dict) else {}
-    sms, call = word(fields.get("smsStatus")), word(fields.get("callStatus"))
+    sms, call = clean_word(fields.get("smsStatus")), clean_word(fields.get("callStatus"))
     # For an SMS the only success value is known. For a call the set of values is open.
     if (sms and sms != "MESSAGE_SENT") or (not sms and call and call.startswith(_NO_CALL)):
         # A 200 that reports no send. The number look-up's identifier is the more precise one.
-        code = word(fields.get("ncStatus")) or str(sms or call)
+        code = clean_word(fields.get("ncStatus")) or str(sms or call)
         return Outcome(kind=OutcomeKind.REFUSED, code=code, http_status=reply.status)
-    status, pin_id = sms or call, whole_word(fields.get("pinId"), length=200)
+    status, pin_id = sms or call, clean_id(fields.get("pinId"), length=200)
     if status and pin_id:
         return Outcome(
             kind=OutcomeKind.ACCEPTED,
             code=status,
             http_status=reply.status,
             pin_id=pin_id,
-            external_message_id=whole_word(fields.get("externalMessageId"), length=100),
+            external_message_id=clean_id(fields.get("externalMessageId"), length=100),
         )
     return Outcome(
         kind=OutcomeKind.UNKNOWN,
         code="answer_not_understood",
         http_status=reply.status,
-        by_provider=bool(_FIELDS_OF_A_SEND.intersection(fields)) or own_error(reply.body) is not None,
+        by_provider=bool(_FIELDS_OF_A_SEND.intersection(fields)) or get_own_error(reply.body) is not None,
     )
 
 
-def judgement(reply: Reply) -> Judgement:
+def parse_judgement(reply: Reply) -> Judgement:
     """Return the verdict on a code. Only `verified: true` is a success."""
     if isinstance(reply, NotConnected):
         return Judgement(verdict=CheckVerdict.UNJUDGED, code=reply.code)
     if not isinstance(reply, ProviderResponse):
         return Judgement(verdict=CheckVerdict.UNKNOWN, code=reply.code)
     if 200 <= reply.status < 300:
-        return _judged(reply)
-    verdict, own = CheckVerdict.UNJUDGED, own_error(reply.body)
+        return _parse_verdict(reply)
+    verdict, own = CheckVerdict.UNJUDGED, get_own_error(reply.body)
     if own and 400 <= reply.status < 500:
-        verdict = _GUIDES_WORDS.get(own, verdict)
+        verdict = _UNDOCUMENTED_CODES.get(own, verdict)
         if reply.status == 404 and own.endswith(_NOT_THERE):
             verdict = CheckVerdict.EXPIRED
-    code = error_code(reply.body) or f"http_{reply.status}"
+    code = get_error_code(reply.body) or f"http_{reply.status}"
     return Judgement(verdict=verdict, code=code, http_status=reply.status)
 
 
-def _judged(reply: ProviderResponse) -> Judgement:
+def _parse_verdict(reply: ProviderResponse) -> Judgement:
     fields = reply.body if isinstance(reply.body, dict) else {}
     verified = fields.get("verified")
-    error = word(fields.get("pinError")) or ""
+    error = clean_word(fields.get("pinError")) or ""
     if verified is True:
         return Judgement(verdict=CheckVerdict.CORRECT, code=error or "VERIFIED", http_status=reply.status)
     if verified is not False:
@@ -218,15 +218,15 @@ def _judged(reply: ProviderResponse) -> Judgement:
     )
 
 
-def whole_word(value: Any, *, length: int) -> str | None:
+def clean_id(value: Any, *, length: int) -> str | None:
     """Return an identifier of Infobip's, or None if it is longer than `length`.
 
     A truncated identifier would be a different one.
     """
-    return word(value, length=length) if isinstance(value, str) and len(value) <= length else None
+    return clean_word(value, length=length) if isinstance(value, str) and len(value) <= length else None
 
 
-def word(value: Any, *, length: int = 64) -> str | None:
+def clean_word(value: Any, *, length: int = 64) -> str | None:
     """Return a value of Infobip's that is safe to store and log: printable ASCII, truncated to `length`."""
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None

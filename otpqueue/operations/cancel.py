@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import RequestNotFound
 from otpqueue.domain.request import OtpRequest
-from otpqueue.domain.webhooks import Tell, tell_nobody
+from otpqueue.domain.webhooks import StatusCallback, ignore_changes
 from otpqueue.store import requests
 from otpqueue.store.engine import run
 from otpqueue.store.vault import Vault
@@ -25,7 +25,7 @@ class CancelRequest:
 
     engine: Engine
     vault: Vault
-    tell: Tell = tell_nobody
+    on_status: StatusCallback = ignore_changes
 
     def __call__(self, request_id: UUID, *, client_id: UUID, now: datetime) -> OtpRequest:
         """End a live request and return it; one that has ended already is returned as it is.
@@ -42,5 +42,5 @@ class CancelRequest:
             raise RequestNotFound
         if cancelled:
             log.info("otp_cancelled", otp_id=str(request_id), client_id=str(client_id), reason=request.reason)
-            self.tell([(client_id, request.status)])
+            self.on_status([(client_id, request.status)])
         return request

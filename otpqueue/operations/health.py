@@ -14,8 +14,19 @@ from sqlalchemy.exc import ProgrammingError
 from otpqueue.domain.caps import CapScope
 from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.heartbeats import Heartbeat, Liveness, life_of_beat, life_of_queues, widest_skew_s
-from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, call_failure, most_frequent_failure
+from otpqueue.domain.heartbeats import (
+    Heartbeat,
+    Liveness,
+    find_widest_skew_s,
+    get_beat_liveness,
+    get_queue_liveness,
+)
+from otpqueue.domain.provider_calls import (
+    PROVIDER_CALLS,
+    CallFailure,
+    classify_call,
+    find_most_frequent_failure,
+)
 from otpqueue.domain.stats import MetricTally
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.jobs import QUEUES
@@ -69,12 +80,12 @@ class HealthStatus:
     @property
     def queues(self) -> dict[str, Liveness] | None:
         """How each queue is served; None while Postgres is down."""
-        return None if self.heartbeats is None else life_of_queues(self.heartbeats, QUEUES)
+        return None if self.heartbeats is None else get_queue_liveness(self.heartbeats, QUEUES)
 
     @property
     def beat(self) -> Liveness | None:
         """The state of beat; None while Postgres is down."""
-        return None if self.heartbeats is None else life_of_beat(self.heartbeats)
+        return None if self.heartbeats is None else get_beat_liveness(self.heartbeats)
 
     @property
     def infobip_status(self) -> str:
@@ -86,7 +97,7 @@ class HealthStatus:
     @property
     def skew_s(self) -> float | None:
         """How far the clock of the host that is off most is ahead of Postgres's; None if unknown."""
-        return widest_skew_s(self.heartbeats or ())
+        return find_widest_skew_s(self.heartbeats or ())
 
     @property
     def serves(self) -> bool:
@@ -160,8 +171,8 @@ def _judge_calls(conn: Connection, now: datetime) -> tuple[ProviderHealth, CallF
     for window in (_NOW, _LATELY):
         since = this_minute - window
         tally = MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
-        failure = most_frequent_failure(tally)
-        if calls := sum(tally.n(metric) for metric in PROVIDER_CALLS):
+        failure = find_most_frequent_failure(tally)
+        if calls := sum(tally.count(metric) for metric in PROVIDER_CALLS):
             state = ProviderHealth.FAILING if 2 * _count_failed(tally) > calls else ProviderHealth.CONNECTED
             break
     return state, failure
@@ -172,6 +183,6 @@ def _count_failed(tally: MetricTally) -> int:
     return sum(
         n
         for metric in PROVIDER_CALLS
-        for status, n in tally.by_label(metric).items()
-        if call_failure(metric, status) not in {None, CallFailure.NOT_FOUND}
+        for status, n in tally.count_by_label(metric).items()
+        if classify_call(metric, status) not in {None, CallFailure.NOT_FOUND}
     )

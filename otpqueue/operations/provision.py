@@ -50,13 +50,13 @@ class Provision:
             provider_ids.lock(conn)
             key = {"base_url": self.base_url, "application_name": self.wanted.application_name}
             remembered = provider_ids.recall(conn, **key)
-            planned = provisioning.plan(transport, self.wanted, remembered=remembered)
+            planned = provisioning.make_plan(transport, self.wanted, remembered=remembered)
             if dry_run:
-                return Provisioned(actions=tuple(planned.words()), ids=remembered)
-            ids = provisioning.apply(transport, planned)
+                return Provisioned(actions=tuple(planned.format_lines()), ids=remembered)
+            ids = provisioning.apply_plan(transport, planned)
             if ids != remembered:
                 provider_ids.remember(conn, ids, **key, now=now)
-            return Provisioned(actions=tuple(planned.words()), ids=ids)
+            return Provisioned(actions=tuple(planned.format_lines()), ids=ids)
 
         provisioned = transaction(self.engine, work)
         if dry_run:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.receipts import Receipt
-from otpqueue.domain.webhooks import Tell, tell_nobody
+from otpqueue.domain.webhooks import StatusCallback, ignore_changes
 from otpqueue.operations.recording import record_when_possible
 from otpqueue.store import receipts
 from otpqueue.store.engine import connection, run, transaction
@@ -28,7 +28,7 @@ _PULLS_AT_MOST = 20
 class ReportSource(Protocol):
     """A provider that gives out delivery reports, each once."""
 
-    def reports(self) -> list[Receipt]:
+    def fetch_reports(self) -> list[Receipt]:
         """Take the next reports; none when there are none."""
 
 
@@ -37,7 +37,7 @@ class ReceiveReceipts:
     """Receives delivery reports."""
 
     engine: Engine
-    tell: Tell = tell_nobody
+    on_status: StatusCallback = ignore_changes
 
     def __call__(self, reports: Sequence[Receipt], *, now: datetime) -> int:
         """Keep reports not seen before and move what they speak of; return how many were new.
@@ -79,7 +79,7 @@ class ReceiveReceipts:
         for one in moved:
             metrics.count(metrics.DELIVERIES, one.status.value)
             log.info("otp_delivery", otp_id=str(one.request_id), status=one.status.value)
-        self.tell((one.client_id, one.status) for one in moved)
+        self.on_status((one.client_id, one.status) for one in moved)
 
     def pull(self, provider: ReportSource, *, now: datetime) -> int:
         """Take in all reports that the provider has ready; return how many were new.
@@ -90,7 +90,7 @@ class ReceiveReceipts:
         new = 0
         for _ in range(_PULLS_AT_MOST):
             self._check_database()
-            reports = provider.reports()
+            reports = provider.fetch_reports()
             if not reports:
                 break
             take_in = partial(self, reports, now=now)

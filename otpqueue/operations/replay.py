@@ -68,7 +68,7 @@ class IdempotentResponses:
         """
         return KeyToKeep(
             key=self.key(call, client_id=client_id),
-            answer=answer.without_digits(number),
+            answer=answer.hide_digits(number),
             expires_at=now + self.keep,
         )
 
@@ -88,9 +88,9 @@ class IdempotentResponses:
         if used.answer is None:
             raise RequestNotFound(_ERASED)
         otp_id = str(used.request_id)
-        logs.bind(otp_id=otp_id)
+        logs.bind_fields(otp_id=otp_id)
         log.info("answer_replayed", otp_id=otp_id, client_id=str(key.client_id), status=used.answer.status)
-        return used.answer.with_digits(number)
+        return used.answer.restore_digits(number)
 
     def hold(
         self,
@@ -140,7 +140,7 @@ class HeldCall:
         return idempotency.keep(
             conn,
             self.held,
-            self.answer.without_digits(request.phone_number),
+            self.answer.hide_digits(request.phone_number),
             request_id=request.id,
             now=self.now,
             expires_at=self.expires_at,

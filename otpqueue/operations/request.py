@@ -147,14 +147,14 @@ class RequestCode:
         client_id = str(new.client_id)
         for replaced in result.replaced:
             log.info("otp_cancelled", otp_id=str(replaced), client_id=client_id, reason=Reason.REPLACED.value)
-        logs.bind(otp_id=str(new.id))
+        logs.bind_fields(otp_id=str(new.id))
         log.info("otp_requested", otp_id=str(new.id), client_id=client_id, country=new.phone.country)
 
     def _read(
         self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None
     ) -> tuple[Applicant, NewRequest]:
         number = self._number(wanted, client_id=client_id, now=now, rate=rate)
-        is_test = self.fixed_codes.of(number.e164, now=now) is not None
+        is_test = self.fixed_codes.find_code(number.e164, now=now) is not None
         applicant = Applicant(
             client_id=client_id,
             number=number,
@@ -180,7 +180,7 @@ class RequestCode:
             send_by=now + self.send_within,
             is_test=is_test,
             guard_block=self.admission.guard.block(applicant),
-            trace_context=traces.current().context,
+            trace_context=traces.get_current_span().context,
         )
         return applicant, new
 
@@ -188,12 +188,12 @@ class RequestCode:
         self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None
     ) -> PhoneNumber:
         try:
-            return phone.parse(
+            return phone.parse_number(
                 wanted.phone_number, country=wanted.country, allow_documentation=self.allow_documentation
             )
         except NumberNotAllowed as error:
-            if self.fixed_codes.of(error.e164, now=now):
-                return phone.parse(error.e164, allow_documentation=True)
+            if self.fixed_codes.find_code(error.e164, now=now):
+                return phone.parse_number(error.e164, allow_documentation=True)
             # A call that comes too often costs nothing in Postgres.
             if rate is not None:
                 rate.count()
@@ -202,7 +202,7 @@ class RequestCode:
                 client_id=client_id,
                 number_hash=self.vault.number_hash(error.e164),
                 client_ip_hash=self.vault.address_hash(wanted.client_ip),
-                country=phone.documentation_country(error.e164),
+                country=phone.find_documentation_country(error.e164),
                 now=now,
                 keyless=rate is not None and rate.keyless,
             )

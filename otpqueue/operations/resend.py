@@ -63,13 +63,13 @@ class ResendCode:
         for a request that has ended, NotAdmitted, DatabaseUnavailable.
         """
         request, e164 = self._find(request_id, client_id)
-        traces.current().link(request.trace_context)
+        traces.get_current_span().add_link(request.trace_context)
         if refused := _why_not(request, now):
             raise refused
         applicant = Applicant(
             client_id=client_id,
             # That the number is not in use was no obstacle when the request was made.
-            number=phone.parse(e164, allow_documentation=True),
+            number=phone.parse_number(e164, allow_documentation=True),
             number_hashes=self.vault.number_hashes(e164),
             client_ip_hashes=None,
             language=None,
@@ -119,7 +119,7 @@ class ResendCode:
                 send_by=now + self.send_within,
                 now=now,
                 guard=guard,
-                trace_context=traces.current().context,
+                trace_context=traces.get_current_span().context,
             )
             request = requests.find(conn, request_id, client_id=client_id, vault=self.vault)
             if taken and request and held and not held.keep(conn, request):

@@ -41,7 +41,7 @@ class SearchRequests:
         """
         number_hashes = None
         if filters.phone_number is not None:
-            number_hashes = self.vault.stored_hashes(phone.stored_forms(filters.phone_number))
+            number_hashes = self.vault.stored_hashes(phone.list_stored_forms(filters.phone_number))
         after = self._read(cursor, reader, filters) if cursor else None
         with connection(self.engine) as conn:
             sought = SearchTerms(
@@ -67,7 +67,7 @@ class SearchRequests:
         return position
 
     def _sign(self, position: SearchPosition, reader: UUID, filters: SearchFilters) -> bytes:
-        signed = f"{reader}\n{position.to_bytes().hex()}\n{filters.text()}"
+        signed = f"{reader}\n{position.to_bytes().hex()}\n{filters.to_text()}"
         return self.vault.cursor_hash(signed)[:SIGNATURE_BYTES]
 
 

@@ -28,9 +28,9 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue.domain.caps import Caps
-from otpqueue.domain.circuit import CircuitSignal, ClaimPermit, sign_of
+from otpqueue.domain.circuit import CircuitSignal, ClaimPermit, classify_outcome
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.domain.request import cool_down_s
+from otpqueue.domain.request import get_cool_down_s
 from otpqueue.domain.sending import (
     RETURNED,
     TEMPLATE_NOT_FOUND,
@@ -41,10 +41,10 @@ from otpqueue.domain.sending import (
     RefusalCause,
     SendingPolicy,
     SmsProvider,
-    decide,
+    decide_next,
 )
 from otpqueue.domain.templates import ProviderIds, Senders
-from otpqueue.domain.webhooks import Tell, tell_nobody
+from otpqueue.domain.webhooks import StatusCallback, ignore_changes
 from otpqueue.operations.nudges import LookSchedule, NudgeListener, Nudges
 from otpqueue.store import claims, receipts
 from otpqueue.store.attempts import AttemptKey, AttemptResult
@@ -152,10 +152,10 @@ class HoldTimer:
 class CircuitBreaker(Protocol):
     """What stops all workers from asking a provider that is not well."""
 
-    def take(self) -> tuple[ClaimPermit, float]:
+    def claim(self) -> tuple[ClaimPermit, float]:
         """Return what may be claimed now and, where that is nothing, for how many seconds it stays so."""
 
-    def note(self, signs: list[tuple[CircuitSignal, bool]]) -> None:
+    def record_signals(self, signs: list[tuple[CircuitSignal, bool]]) -> None:
         """Note what attempts said of the provider, each with whether it was the probe."""
 
 
@@ -249,7 +249,7 @@ class Pump:
         wake: Callable[[], bool],
         clock: Callable[[], datetime],
         settings: PumpSettings,
-        tell: Tell = tell_nobody,
+        on_status: StatusCallback = ignore_changes,
         tracer: Tracer = traces.OFF,
         nudges: Nudges | None = None,
         guard: Callable[[Sequence[Claim], datetime], None] | None = None,
@@ -260,7 +260,7 @@ class Pump:
         """
         self._engine, self._vault, self._sms, self._breaker = engine, vault, sms, breaker
         self._provider_ids, self._wake, self._clock, self._settings = provider_ids, wake, clock, settings
-        self._tell, self._tracer, self._guard = tell, tracer, guard
+        self._on_status, self._tracer, self._guard = on_status, tracer, guard
         self._listener = NudgeListener(nudges, self._tell_claimer) if nudges and settings.linger_s else None
         self._senders = ThreadPoolExecutor(settings.threads, thread_name_prefix="sender")
         self._guarding = ThreadPoolExecutor(1, thread_name_prefix="guard") if guard else None
@@ -278,7 +278,7 @@ class Pump:
         self._last_served: UUID | None = None
         """The client whose turn to be claimed for was last, of this process."""
         self._calls, self._call_at, self._filled_at = 0, 0.0, 0.0
-        metrics.put(metrics.SENDERS, settings.threads)
+        metrics.set_gauge(metrics.SENDERS, settings.threads)
 
     def stop(self) -> None:
         """Claim no more: what is being sent is finished, what is claimed but not sent is given back."""
@@ -436,12 +436,12 @@ class Pump:
             claimed = self._record_and_claim(job, looks, ids, slots=slots, probe=probe)
         finally:
             if probe and not claimed:
-                self._breaker.note([(CircuitSignal.NONE, True)])
+                self._breaker.record_signals([(CircuitSignal.NONE, True)])
 
     def _permitted(self, looks: LookSchedule, now: float) -> tuple[int, bool]:
         """Return how many requests may be claimed now, and whether as the probe."""
         if now >= self._permit_until:
-            permit, pause_s = self._breaker.take()
+            permit, pause_s = self._breaker.claim()
             if permit is ClaimPermit.NOTHING:
                 looks.put_off(now + min(pause_s, _BLOCKED_S))
                 return 0, False
@@ -453,7 +453,7 @@ class Pump:
     def _note_signs(self, job: _Job) -> None:
         if job.signs:
             signs, job.signs = job.signs, []
-            self._breaker.note(signs)
+            self._breaker.record_signals(signs)
             if any(sign is not CircuitSignal.ALIVE for sign, _ in signs):
                 self._permit_until = 0.0
 
@@ -480,7 +480,7 @@ class Pump:
             self._call_colleague(now)
         if found:
             metrics.count(metrics.CLAIMED, by=len(found))
-            metrics.change(metrics.IN_FLIGHT, len(found))
+            metrics.change_gauge(metrics.IN_FLIGHT, len(found))
             with self._busy_lock:
                 self._busy += len(found)
             job.in_flight += len(found)
@@ -533,7 +533,7 @@ class Pump:
             self._keep(job, locked)
         job.has_locked = bool(locked)
         _report(batch, moved=turn.moved)
-        self._tell(
+        self._on_status(
             (one.result.client_id, one.result.decision.status)
             for one in batch
             if one.result.client_id and one.result.first and one.key in turn.moved
@@ -608,7 +608,7 @@ class Pump:
         except DatabaseUnavailable:
             log.warning("receipts_not_matched", messages=len(named))  # `expire` matches what is left over
         else:
-            self._tell((one.client_id, one.status) for one in moved)
+            self._on_status((one.client_id, one.status) for one in moved)
 
     def _send(self, job: _Job, claim: Claim, ids: ProviderIds, held: HoldTimer, *, probe: bool) -> None:
         """Make one attempt, which goes on with the trace of the call that wants the code sent."""
@@ -619,10 +619,10 @@ class Pump:
             "otpqueue.channel": claim.channel.value,
             "otpqueue.country": claim.country,
         }
-        span = self._tracer.begin(
+        span = self._tracer.start_span(
             "send_code", kind=SpanKind.INTERNAL, parent=claim.trace_context, attributes=attributes
         )
-        with logs.bound(otp_id=str(claim.request_id), client_id=str(claim.client_id)), span:
+        with logs.bound_fields(otp_id=str(claim.request_id), client_id=str(claim.client_id)), span:
             try:
                 result = self._attempt(claim, ids, held)
             except Exception:
@@ -632,9 +632,9 @@ class Pump:
                 return
             _note(span, result)
         about = {"client_id": str(claim.client_id), **span.ids}
-        if result.outcome.misconfigured:
-            about |= {"template": ids.template(language=claim.language, country=claim.country)}
-        sign = sign_of(result.outcome, is_retry=claim.progress.tries > 1 and not probe)
+        if result.outcome.is_misconfigured:
+            about |= {"template": ids.select_template(language=claim.language, country=claim.country)}
+        sign = classify_outcome(result.outcome, is_retry=claim.progress.tries > 1 and not probe)
         job.events.put(SendResult(result, sign, probe, about, time.monotonic()))
 
     def _attempt(self, claim: Claim, ids: ProviderIds, held: HoldTimer) -> AttemptResult:
@@ -651,13 +651,13 @@ class Pump:
                 if outcome.kind is OutcomeKind.UNKNOWN:
                     evidence = self._evidence(claim, ids, started_at, held)
         finally:
-            metrics.change(metrics.IN_FLIGHT, -1)
+            metrics.change_gauge(metrics.IN_FLIGHT, -1)
             with self._busy_lock:
                 self._busy -= 1
         finished_at = held.now
         expires_at = resend_after = None
         if outcome.kind is OutcomeKind.ACCEPTED:
-            cool_down = 0 if claim.is_test else cool_down_s(claim.sends)
+            cool_down = 0 if claim.is_test else get_cool_down_s(claim.sends)
             resend_after = finished_at + timedelta(seconds=cool_down)
             if started_at and claim.pin_id is None:
                 # From when we asked: the provider's own clock began after that, so ours ends first.
@@ -667,7 +667,7 @@ class Pump:
             client_id=claim.client_id,
             attempt=claim.attempt,
             outcome=outcome,
-            decision=decide(
+            decision=decide_next(
                 outcome,
                 claim.progress,
                 policy=self._settings.policy,
@@ -688,8 +688,8 @@ class Pump:
             to=claim.digits,
             channel=claim.channel,
             application_id=ids.application_id,
-            message_id=ids.message_id(language=claim.language, country=claim.country),
-            sender=self._settings.senders.sender(claim.country),
+            message_id=ids.get_message_id(language=claim.language, country=claim.country),
+            sender=self._settings.senders.select_sender(claim.country),
             pin_id=claim.pin_id,
             is_test=claim.is_test,
         )
@@ -700,20 +700,22 @@ class Pump:
         # It must not outlast the lease: what is known of the attempt is worth more than what is asked.
         if held.seconds > self._settings.lease_s * 0.7:
             return None
-        return self._sms.sent_since(to=claim.digits, application_id=ids.application_id, since=started_at)
+        return self._sms.query_sent_since(
+            to=claim.digits, application_id=ids.application_id, since=started_at
+        )
 
 
 def _with_template(outcome: Outcome, claim: Claim, ids: ProviderIds) -> Outcome:
     """Return an outcome whose code names the template that the provider does not know, if it is that."""
     if outcome.cause is not RefusalCause.TEMPLATE:
         return outcome
-    template = ids.template(language=claim.language, country=claim.country)
+    template = ids.select_template(language=claim.language, country=claim.country)
     return replace(outcome, code=f"{TEMPLATE_NOT_FOUND}:{template}"[:_CODE_LENGTH])
 
 
 def _note(span: Span, result: AttemptResult) -> None:
     outcome = result.outcome
-    span.note(
+    span.set_attributes(
         {
             "otpqueue.outcome": outcome.kind.value,
             "otpqueue.provider_code": outcome.code,
@@ -721,14 +723,14 @@ def _note(span: Span, result: AttemptResult) -> None:
         }
     )
     if outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.UNKNOWN}:
-        span.fail(outcome.kind.value)
+        span.mark_failed(outcome.kind.value)
 
 
 def _report(batch: Sequence[SendResult], *, moved: Set[AttemptKey]) -> None:
     attempts: Counter[tuple[str, str]] = Counter()
     for one in batch:
         outcome = one.result.outcome
-        answer = metrics.answer_class(outcome.http_status) if outcome.asked else "not_asked"
+        answer = metrics.classify_status(outcome.http_status) if outcome.asked else "not_asked"
         attempts[outcome.kind.value, answer] += 1
         _report_one(one, moved=one.key in moved)
     for labels, number in attempts.items():
@@ -748,7 +750,7 @@ def _report_one(sent: SendResult, *, moved: bool) -> None:
     }
     if result.evidence:
         fields["evidence"] = result.evidence.value
-    if outcome.misconfigured:
+    if outcome.is_misconfigured:
         log.error("provider_misconfigured", **fields, cause=outcome.cause)
     elif outcome.kind is OutcomeKind.ACCEPTED:
         log.info("otp_sent", **fields)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide
+from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide_next
 from otpqueue.store import attempts, checks, requests
 from otpqueue.store.engine import connection, run, transaction
 from otpqueue.telemetry import metrics
@@ -99,7 +99,9 @@ class Sweep:
             request_id=claim.request_id,
             attempt=claim.attempt,
             outcome=LEASE_RAN_OUT,
-            decision=decide(LEASE_RAN_OUT, claim.progress, policy=self.policy, now=again_from, jitter=jitter),
+            decision=decide_next(
+                LEASE_RAN_OUT, claim.progress, policy=self.policy, now=again_from, jitter=jitter
+            ),
             started_at=None,
             finished_at=now,
             latency_ms=None,

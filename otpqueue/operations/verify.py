@@ -31,7 +31,7 @@ from otpqueue.domain.errors import (
     RequestNotFound,
 )
 from otpqueue.domain.request import FINAL, OtpRequest, Status
-from otpqueue.domain.webhooks import Tell, tell_nobody
+from otpqueue.domain.webhooks import StatusCallback, ignore_changes
 from otpqueue.operations.replay import HeldCall
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck, RecordedCheck
@@ -118,7 +118,7 @@ class VerifyCode:
     lease_s: float
     patience_s: float
     """How long a check waits for another one of the same request that is in progress."""
-    tell: Tell = tell_nobody
+    on_status: StatusCallback = ignore_changes
     waiters: CheckWaiters = field(default_factory=CheckWaiters, repr=False)
 
     def __call__(
@@ -197,7 +197,7 @@ class VerifyCode:
         try:
             _report(request, judgement, moved_to)
             if moved_to in FINAL:
-                self.tell([(request.client_id, moved_to)])
+                self.on_status([(request.client_id, moved_to)])
         except Exception:
             log.exception("check_not_followed_up", otp_id=str(request.id))
 
@@ -205,11 +205,13 @@ class VerifyCode:
         about: Attributes = {"otpqueue.otp_id": str(check.request_id), "otpqueue.check": check.number}
         with traces.span("check_code", attributes=about) as span:
             # The trace in which the code was sent: that of another call.
-            span.link(check.trace_context)
+            span.add_link(check.trace_context)
             judgement = self.checker.verify(pin_id=check.pin_id, code=code)
-            span.note({"otpqueue.verdict": judgement.verdict.value, "otpqueue.code": judgement.code})
+            span.set_attributes(
+                {"otpqueue.verdict": judgement.verdict.value, "otpqueue.code": judgement.code}
+            )
             if judgement.verdict in {CheckVerdict.UNJUDGED, CheckVerdict.UNKNOWN}:
-                span.fail(judgement.verdict.value)
+                span.mark_failed(judgement.verdict.value)
         return judgement
 
     def newest(
@@ -262,7 +264,7 @@ class VerifyCode:
     ) -> OtpRequest:
         if request_id is None:
             raise RequestNotFound(_NO_CODE)
-        logs.bind(otp_id=str(request_id))
+        logs.bind_fields(otp_id=str(request_id))
         return self(request_id, attempted, client_id=client_id, now=now, held=held)
 
     def _begin(self, request_id: UUID, attempted: TypedCode, *, client_id: UUID, now: datetime) -> OpenCheck:
@@ -314,7 +316,7 @@ class VerifyCode:
         if attempted.phone_number is None:
             return None
         # Whether such a number may be sent to was decided when it was; here it is only compared.
-        number = phone.parse(attempted.phone_number, allow_documentation=True)
+        number = phone.parse_number(attempted.phone_number, allow_documentation=True)
         return self.vault.number_hashes(number.e164)
 
 

@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"\s#")
 _ESCAPE = re.compile(r"\\[nrt]")
 
 
-def read(
+def read_env_file(
     path: Path, *, is_ours: Callable[[str], bool], escaped: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Return the values of the file by name, and one problem for each invalid line.
@@ -35,24 +35,24 @@ def read(
     values: dict[str, str] = {}
     problems = []
     for binding in parse_stream(io.StringIO(text, newline="")):
-        key, why = binding.key, _problem(binding)
+        key, why = binding.key, _find_problem(binding)
         if why is None and key is not None and is_ours(key):
-            why = _problem_of_ours(binding, may_escape=key in escaped)
+            why = _find_own_problem(binding, may_escape=key in escaped)
         if why:
-            problems.append(f"{path.name}, line {_line(binding)}: {why}")
+            problems.append(f"{path.name}, line {_find_line(binding)}: {why}")
         elif key is not None and binding.value is not None:
             values[key] = binding.value
     return values, problems
 
 
-def _line(binding: Binding) -> int:
+def _find_line(binding: Binding) -> int:
     # A binding starts with the blank lines before it.
     string = binding.original.string
     blank = string[: len(string) - len(string.lstrip())]
     return binding.original.line + len(re.findall(r"\r\n|\n|\r", blank))
 
 
-def _problem(binding: Binding) -> str | None:
+def _find_problem(binding: Binding) -> str | None:
     if binding.error:
         return "is not `NAME=value`, or a quote in it is not closed"
     if binding.key is not None and not _is_text(binding.key):
@@ -60,7 +60,7 @@ def _problem(binding: Binding) -> str | None:
     return None
 
 
-def _problem_of_ours(binding: Binding, *, may_escape: bool) -> str | None:
+def _find_own_problem(binding: Binding, *, may_escape: bool) -> str | None:
     name, raw = binding.key, binding.original.string.partition("=")[2]
     if binding.value is None:
         return f"{name} has no `=`"

@@ -59,9 +59,9 @@ class NumberLookup:
             "numbers": list(self.number_hashes),
             "addresses": list(self.client_ip_hashes or ()),
             "now": self.now,
-            "number_since": number.since(self.now) if number else None,
+            "number_since": number.get_start(self.now) if number else None,
             "number_before": number.amount - 1 if number else 0,
-            "address_since": address.since(self.now) if address else None,
+            "address_since": address.get_start(self.now) if address else None,
             "address_before": address.amount - 1 if address else 0,
         }
 

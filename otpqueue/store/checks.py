@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text, update
 
 from otpqueue.domain.checking import Judgement
-from otpqueue.domain.request import OtpRequest, Reason, Status, sources
+from otpqueue.domain.request import OtpRequest, Reason, Status, find_sources
 from otpqueue.store import guesses
 from otpqueue.store.engine import fetch
 from otpqueue.store.requests import FUNCTION_COLUMNS, REQUEST_COLUMNS, ending, in_status, to_domain
@@ -208,7 +208,7 @@ def sweep(conn: Connection, *, now: datetime, limit: int) -> int:
             update(otp_requests)
             .where(
                 _r.id.in_(freed),
-                in_status(sources(Status.LOCKED)),
+                in_status(find_sources(Status.LOCKED)),
                 _r.checks_used >= _r.checks_allowed,
                 _r.check_lease_until.is_(None),
             )

@@ -18,7 +18,7 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.caps import Caps, day_of
+from otpqueue.domain.caps import Caps, get_cap_day
 from otpqueue.domain.phone import WORLD
 from otpqueue.domain.request import Channel, SendKind, Status
 from otpqueue.domain.sending import SendProgress
@@ -112,7 +112,7 @@ def take_turn(
             "lease_s": lease_s,
             "worker": worker,
             "now": now,
-            "day": day_of(now),
+            "day": get_cap_day(now),
             "cap": caps.overall,
             "cap_per_client": caps.per_client,
             "cap_by_share": caps.by_share,

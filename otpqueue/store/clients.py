@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.client_settings import ClientSettings
-from otpqueue.domain.keys import KeyState, key_state
+from otpqueue.domain.keys import KeyState, get_key_state
 from otpqueue.domain.limits import Quotas
 from otpqueue.store.schema import api_keys, clients
 
@@ -39,7 +39,7 @@ class ApiKey:
 
     def state(self, now: datetime) -> KeyState:
         """Return how the key stands."""
-        return key_state(
+        return get_key_state(
             expires_at=self.expires_at,
             revoked_at=self.revoked_at,
             replaced=self.replaced_by is not None,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.phone import masked
+from otpqueue.domain.phone import mask_number
 from otpqueue.store import locks
 from otpqueue.store.locks import Lock
 from otpqueue.store.schema import do_not_send
@@ -93,7 +93,7 @@ def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNum
 
 def _masked(row: Row[*tuple[Any, ...]], vault: Vault) -> str | None:
     try:
-        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
+        return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
     except (KeyError, InvalidTag):
         # The key was taken away; the hash still keeps the number safe.
         return None

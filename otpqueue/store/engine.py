@@ -209,7 +209,7 @@ def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> Seq
         proxy = engine.raw_connection()
     except (PoolTimeout, DBAPIError, psycopg.Error) as error:
         raise _unavailable(error) from error
-    metrics.change(metrics.CONNECTIONS_IN_USE, 1)
+    metrics.change_gauge(metrics.CONNECTIONS_IN_USE, 1)
     conn = cast("psycopg.Connection[Any]", proxy.driver_connection)
     try:
         with conn.cursor(row_factory=namedtuple_row) as cursor:
@@ -225,7 +225,7 @@ def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> Seq
             raise _unavailable(error) from error
         raise
     finally:
-        metrics.change(metrics.CONNECTIONS_IN_USE, -1)
+        metrics.change_gauge(metrics.CONNECTIONS_IN_USE, -1)
         proxy.close()
 
 
@@ -240,7 +240,7 @@ def _lent(engine: Engine) -> Iterator[Connection]:
     """Lend a connection; deadlocks and what no waiting mends come out as they are."""
     try:
         with engine.connect() as conn:
-            metrics.change(metrics.CONNECTIONS_IN_USE, 1)
+            metrics.change_gauge(metrics.CONNECTIONS_IN_USE, 1)
             try:
                 yield conn
             except DBAPIError as error:
@@ -248,7 +248,7 @@ def _lent(engine: Engine) -> Iterator[Connection]:
                     conn.invalidate(error)
                 raise
             finally:
-                metrics.change(metrics.CONNECTIONS_IN_USE, -1)
+                metrics.change_gauge(metrics.CONNECTIONS_IN_USE, -1)
     except PoolTimeout as error:
         raise _unavailable(error) from error
     except DBAPIError as error:

@@ -13,7 +13,7 @@ from sqlalchemy import CTE, Connection, Engine, and_, case, func, literal_column
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.guard import CountedSend
-from otpqueue.domain.phone import masked
+from otpqueue.domain.phone import mask_number
 from otpqueue.domain.request import (
     CHECKABLE,
     LIVE,
@@ -26,7 +26,7 @@ from otpqueue.domain.request import (
     SendKind,
     SendState,
     Status,
-    sources,
+    find_sources,
 )
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
@@ -259,7 +259,7 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     """End a live request at its client's wish; return whether it was live."""
     result = conn.execute(
         update(otp_requests)
-        .where(_r.id == request_id, _r.client_id == client_id, in_status(sources(Status.CANCELLED)))
+        .where(_r.id == request_id, _r.client_id == client_id, in_status(find_sources(Status.CANCELLED)))
         .values(ending(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
     )
     return bool(result.rowcount)
@@ -322,7 +322,7 @@ def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[dateti
 def masked_number(row: Any, vault: Vault) -> str | None:
     """Return the number of a request's row, masked; None when the key that opens it was taken away."""
     try:
-        return masked(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
+        return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
     except (KeyError, InvalidTag):
         return None
 

@@ -121,10 +121,10 @@ class Vault:
 
         Two forms of one handset's number have the same: neither limits nor blocks can be evaded by the other.
         """
-        return self._hashes("number", phone.one_handset(e164))
+        return self._hashes("number", phone.normalize_mobile(e164))
 
     def stored_hashes(self, forms: Iterable[str]) -> list[bytes]:
-        """Return the hashes under which a number with these `phone.stored_forms` may be stored."""
+        """Return the hashes under which a number with these `phone.list_stored_forms` may be stored."""
         return list(dict.fromkeys(one for form in forms for one in self.number_hashes(form)))
 
     def session_hash(self, session_id: str | None) -> bytes | None:

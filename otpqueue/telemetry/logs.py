@@ -45,7 +45,7 @@ class _ModuleLogger:
             self.__dict__[level] = method
         return method
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the cached methods."""
         for level in self.__dict__.keys() - {"_name"}:
             self.__dict__.pop(level, None)
@@ -66,7 +66,7 @@ def _cache_methods(*, caching: bool) -> None:
     global _caching  # noqa: PLW0603 - goes with structlog's configuration, which is global
     _caching = caching
     for logger in list(_loggers):
-        logger.forget()
+        logger.clear_cache()
 
 
 def begin_call(**fields: str) -> None:
@@ -76,7 +76,7 @@ def begin_call(**fields: str) -> None:
     """
     structlog.contextvars.clear_contextvars()
     _in_call.set(True)
-    bind(**fields)
+    bind_fields(**fields)
 
 
 def end_call() -> None:
@@ -85,19 +85,19 @@ def end_call() -> None:
     structlog.contextvars.clear_contextvars()
 
 
-def bind(**fields: str) -> None:
+def bind_fields(**fields: str) -> None:
     """Add fields to all further records of this thread's call, and to its span.
 
     Does nothing outside a call, where no one would remove the fields.
     """
     if _in_call.get():
         structlog.contextvars.bind_contextvars(**fields)
-        span = traces.current()
+        span = traces.get_current_span()
         if span is not traces.NO_SPAN:
-            span.note({f"otpqueue.{name}": value for name, value in fields.items()})
+            span.set_attributes({f"otpqueue.{name}": value for name, value in fields.items()})
 
 
-def bound(**fields: str) -> AbstractContextManager[None]:
+def bound_fields(**fields: str) -> AbstractContextManager[None]:
     """Return a context manager that adds fields to this thread's records."""
     return structlog.contextvars.bound_contextvars(**fields)
 
@@ -106,33 +106,33 @@ _writing = threading.RLock()
 """Reentrant: a signal handler may log while its thread writes."""
 
 
-def _renew_lock() -> None:
+def _replace_lock() -> None:
     global _writing  # noqa: PLW0603 - another thread of the parent may have held it at the fork
     _writing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_replace_lock)
 
 
-def write(line: str) -> None:
+def write_line(line: str) -> None:
     """Write a line to the current standard error, which may be redirected."""
     with _writing:
         try:
-            _put(line)
+            _write_stderr(line)
         except (OSError, ValueError) as error:  # it is closed or full, or cannot encode a character
             # If this cannot be written either, the failure cannot be reported.
             with suppress(OSError, ValueError):
-                _put(_not_written(error))
+                _write_stderr(_format_failure(error))
 
 
-def _put(line: str) -> None:
+def _write_stderr(line: str) -> None:
     stream = sys.stderr
     if stream is not None:  # a process may start without one
         stream.write(line + "\n")
         stream.flush()
 
 
-def _not_written(error: Exception) -> str:
+def _format_failure(error: Exception) -> str:
     # Without the record, which has not been masked.
     return f'{{"event": "record_not_written", "error": "{type(error).__name__}"}}'
 
@@ -145,8 +145,8 @@ class _Stderr(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
-            line = _not_written(error)
-        write(line)
+            line = _format_failure(error)
+        write_line(line)
 
 
 class _LineLogger:
@@ -156,7 +156,7 @@ class _LineLogger:
         self.name = name
 
     def _write(self, line: str) -> None:
-        write(line)
+        write_line(line)
 
     debug = info = warning = error = critical = _write
 
@@ -169,55 +169,55 @@ class _LineRenderer:
 
     def __call__(self, logger: _LineLogger, level: str, event: EventDict) -> str:
         try:
-            return self._line(logger, level, event)
+            return self._render_line(logger, level, event)
         except Exception as error:  # noqa: BLE001 - a record that cannot be made must not stop the work
-            return _not_written(error)
+            return _format_failure(error)
 
-    def _line(self, logger: _LineLogger, level: str, event: EventDict) -> str:
+    def _render_line(self, logger: _LineLogger, level: str, event: EventDict) -> str:
         structlog.contextvars.merge_contextvars(logger, level, event)
-        _name_span(logger, level, event)
+        _add_span_ids(logger, level, event)
         event["level"], event["logger"] = level, logger.name
         event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         event.setdefault("process", self._process)
         if "exc_info" in event:
             event = self._exceptions(logger, level, event)
-        return str(self._ending(logger, level, masks.values(event)))
+        return str(self._ending(logger, level, masks.mask_values(event)))
 
 
-def _as_json(_: Any, __: str, event: EventDict) -> str:
+def _render_json(_: Any, __: str, event: EventDict) -> str:
     # The values are plain, because they are masked.
     return json.dumps(event)
 
 
-def _tracebacks_without_locals() -> ExceptionRenderer:
+def _make_exception_renderer() -> ExceptionRenderer:
     # Local variables may contain numbers and keys.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return ExceptionRenderer(transformer)
 
 
-def _mask(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    return masks.values(event)
+def _mask_event(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return masks.mask_values(event)
 
 
-def _name_span(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    for name, value in traces.current().ids.items():
+def _add_span_ids(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    for name, value in traces.get_current_span().ids.items():
         event.setdefault(name, value)
     return event
 
 
-def _log_what_ends(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
     get_logger(__name__).critical("uncaught", exc_info=(kind, error, trace))
 
 
-def _log_what_ends_a_thread(args: threading.ExceptHookArgs) -> None:
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None:
-        _log_what_ends(args.exc_type, args.exc_value, args.exc_traceback)
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def configure(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
+def configure_logs(*, process: str, style: Literal["json", "readable"] = "json", level: str = "INFO") -> None:
     """Write our records and the standard library's to stderr, one line each in one format.
 
     `process` ("api", "worker", ...) is a field of every record. Call once, at an entry point.
@@ -230,7 +230,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     exceptions: ExceptionRenderer
     ending: Processor
     if style == "json":
-        exceptions, ending = _tracebacks_without_locals(), _as_json
+        exceptions, ending = _make_exception_renderer(), _render_json
     else:
         exceptions = ExceptionRenderer()
         ending = structlog.dev.ConsoleRenderer(
@@ -249,7 +249,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
                 structlog.contextvars.merge_contextvars,
-                _name_span,
+                _add_span_ids,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -259,7 +259,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 exceptions,
-                _mask,
+                _mask_event,
                 ending,
             ],
         )
@@ -269,7 +269,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     root.setLevel(level)
     logging.captureWarnings(capture=True)
     # Python itself would print an unmasked traceback.
-    sys.excepthook, threading.excepthook = _log_what_ends, _log_what_ends_a_thread
+    sys.excepthook, threading.excepthook = _log_uncaught, _log_uncaught_in_thread
     for chatty in ("alembic.runtime", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel("WARNING")
     # It logs URLs, which contain pinIds, and the unparsed parts of responses.
@@ -278,7 +278,7 @@ def configure(*, process: str, style: Literal["json", "readable"] = "json", leve
     logging.getLogger("opentelemetry.exporter").setLevel("ERROR")
 
 
-def reset() -> None:
+def reset_logs() -> None:
     """Restore structlog's defaults, so that a test does not affect the next one."""
     structlog.reset_defaults()
     _cache_methods(caching=False)

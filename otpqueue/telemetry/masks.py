@@ -80,11 +80,11 @@ _CLEAN_AT_MOST = 2048
 _CLEAN_LENGTH = 64
 
 
-def text(value: str) -> str:
+def mask_text(value: str) -> str:
     """Return `value` with everything sensitive masked."""
     if value in _clean or _HARMLESS.fullmatch(value):
         return value
-    masked = _ALL.sub(_masked, value) if _SUSPECT.search(value) else value
+    masked = _ALL.sub(_mask_match, value) if _SUSPECT.search(value) else value
     if masked == value and len(value) <= _CLEAN_LENGTH:
         if len(_clean) >= _CLEAN_AT_MOST:
             _clean.clear()
@@ -92,7 +92,7 @@ def text(value: str) -> str:
     return masked
 
 
-def _masked(found: re.Match[str]) -> str:
+def _mask_match(found: re.Match[str]) -> str:
     if found.lastgroup == "kept":
         return found[0]
     for name in ("code", "word"):
@@ -105,55 +105,57 @@ def _masked(found: re.Match[str]) -> str:
     return MASK
 
 
-def values(event: Mapping[str, Any]) -> dict[str, Any]:
+def mask_values(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with plain and masked values, nested ones included."""
-    return _fields(event, _DEEPEST)
+    return _mask_fields(event, _DEEPEST)
 
 
-def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+def _mask_fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     shown = {}
     for name, value in fields.items():
-        masked, is_plain, _, _ = _name(str(name))
+        masked, is_plain, _, _ = _classify_name(str(name))
         # Most fields are texts, and their names need no special treatment.
-        shown[masked] = text(value) if is_plain and type(value) is str else _field(str(name), value, depth)
+        shown[masked] = (
+            mask_text(value) if is_plain and type(value) is str else _mask_field(str(name), value, depth)
+        )
     return shown
 
 
 @lru_cache(maxsize=512)
-def _name(name: str) -> tuple[str, bool, bool, bool]:
+def _classify_name(name: str) -> tuple[str, bool, bool, bool]:
     """Return a field's masked name, and whether it is ordinary, names a secret, or may name a code."""
     is_secret, is_code = _SECRET_KEY.search(name) is not None, _CODE_KEY.search(name) is not None
-    return text(name), not (is_secret or is_code or name in _TRACE_KEYS), is_secret, is_code
+    return mask_text(name), not (is_secret or is_code or name in _TRACE_KEYS), is_secret, is_code
 
 
-def _field(name: str, value: object, depth: int) -> Any:
+def _mask_field(name: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     # Trace ids contain random digits. Nine in a row would be masked as a number.
     if name in _TRACE_KEYS and isinstance(value, str) and _TRACE.fullmatch(value):
         return value
-    _, _, is_secret, is_code = _name(name)
+    _, _, is_secret, is_code = _classify_name(name)
     if is_secret or (is_code and isinstance(value, str | int) and _CODE.fullmatch(str(value))):
         return MASK
-    return _value(value, depth, name)
+    return _mask_value(value, depth, name)
 
 
-def _value(value: object, depth: int, name: str) -> Any:
+def _mask_value(value: object, depth: int, name: str) -> Any:
     if isinstance(value, str):
-        return text(value)
+        return mask_text(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
         # Durations are below ten million seconds. Nine digits may be a number.
         return MASK if abs(value) >= 100_000_000 else value
     if depth and isinstance(value, Mapping):
-        return _fields(value, depth - 1)
+        return _mask_fields(value, depth - 1)
     if depth and isinstance(value, list | tuple | set | frozenset):
-        return [_field(name, one, depth - 1) for one in value]
-    return text(_plain(value))
+        return [_mask_field(name, one, depth - 1) for one in value]
+    return mask_text(_to_plain_text(value))
 
 
-def _plain(value: object) -> str:
+def _to_plain_text(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     try:

@@ -59,17 +59,19 @@ class Family:
     """Upper bounds in seconds, for a histogram."""
 
 
-def _counter(name: str, help: str, *labels: str, known: Iterable[str] = ()) -> Family:  # noqa: A002 - its name
+def _define_counter(name: str, help: str, *labels: str, known: Iterable[str] = ()) -> Family:  # noqa: A002 - its name
     return Family(
         name=name, kind="counter", help=help, labels=labels, known=tuple((value,) for value in known)
     )
 
 
-def _gauge(name: str, help: str, *labels: str) -> Family:  # noqa: A002
+def _define_gauge(name: str, help: str, *labels: str) -> Family:  # noqa: A002
     return Family(name=name, kind="gauge", help=help, labels=labels)
 
 
-HTTP_REQUESTS = _counter("otpqueue_http_requests_total", "Calls answered.", "method", "route", "status")
+HTTP_REQUESTS = _define_counter(
+    "otpqueue_http_requests_total", "Calls answered.", "method", "route", "status"
+)
 HTTP_DURATION = Family(
     name="otpqueue_http_request_duration_seconds",
     kind="histogram",
@@ -77,58 +79,58 @@ HTTP_DURATION = Family(
     labels=("method", "route"),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-HTTP_IN_FLIGHT = _gauge("otpqueue_http_requests_in_flight", "Calls in progress.")
-ACCEPTED = _counter(
+HTTP_IN_FLIGHT = _define_gauge("otpqueue_http_requests_in_flight", "Calls in progress.")
+ACCEPTED = _define_counter(
     "otpqueue_requests_accepted_total",
     "Requests accepted.",
     "channel",
     known=("sms", "voice"),
 )
-RESENDS = _counter("otpqueue_resends_accepted_total", "Resends accepted.")
-REFUSALS = _counter(
+RESENDS = _define_counter("otpqueue_resends_accepted_total", "Resends accepted.")
+REFUSALS = _define_counter(
     "otpqueue_refusals_total", "Requests and resends rejected by an admission rule.", "reason"
 )
-LIMITS_HIT = _counter("otpqueue_limits_hit_total", "Calls rejected by a rate limit.", "limit")
-GUARD_DECISIONS = _counter(
+LIMITS_HIT = _define_counter("otpqueue_limits_hit_total", "Calls rejected by a rate limit.", "limit")
+GUARD_DECISIONS = _define_counter(
     "otpqueue_guard_decisions_total",
     "Decisions of the pumping guard; in mode `shadow` a refused send is still sent.",
     "mode",
     "decision",
     "reason",
 )
-GUARD_UNCOUNTED = _counter(
+GUARD_UNCOUNTED = _define_counter(
     "otpqueue_guard_uncounted_total",
     "Sends that the pumping guard could not count; they were sent.",
 )
-CHECKS = _counter(
+CHECKS = _define_counter(
     "otpqueue_checks_total",
     "Checks of codes, by verdict.",
     "verdict",
     known=("correct", "wrong", "expired", "exhausted", "unjudged", "unknown"),
 )
-DELIVERIES = _counter(
+DELIVERIES = _define_counter(
     "otpqueue_deliveries_total",
     "Requests updated by a delivery report.",
     "status",
     known=("delivered", "undelivered"),
 )
-WAKE_UPS = _counter(
+WAKE_UPS = _define_counter(
     "otpqueue_wake_ups_total",
     "Wake-ups for a job: published, not needed, or failed.",
     "name",
     "result",
 )
-WAKE_UPS_TAKEN = _counter("otpqueue_wake_ups_taken_total", "Wake-ups received by a worker.", "name")
-CLAIMED = _counter("otpqueue_pump_claimed_total", "Attempts claimed by a worker.")
-IN_FLIGHT = _gauge("otpqueue_pump_in_flight", "Claimed attempts that have not ended.")
-SENDERS = _gauge("otpqueue_pump_sender_threads", "Maximum number of concurrent attempts.")
-ATTEMPTS = _counter(
+WAKE_UPS_TAKEN = _define_counter("otpqueue_wake_ups_taken_total", "Wake-ups received by a worker.", "name")
+CLAIMED = _define_counter("otpqueue_pump_claimed_total", "Attempts claimed by a worker.")
+IN_FLIGHT = _define_gauge("otpqueue_pump_in_flight", "Claimed attempts that have not ended.")
+SENDERS = _define_gauge("otpqueue_pump_sender_threads", "Maximum number of concurrent attempts.")
+ATTEMPTS = _define_counter(
     "otpqueue_send_attempts_total",
     "Ended attempts, by outcome and class of the provider's response.",
     "outcome",
     "answer",
 )
-PROVIDER_REQUESTS = _counter(
+PROVIDER_REQUESTS = _define_counter(
     "otpqueue_provider_requests_total", "Calls to the provider, by class of its response.", "call", "answer"
 )
 PROVIDER_DURATION = Family(
@@ -138,7 +140,7 @@ PROVIDER_DURATION = Family(
     labels=("call",),
     buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 15),
 )
-JOBS = _counter(
+JOBS = _define_counter(
     "otpqueue_jobs_total",
     "Ended jobs: done, skipped because of an outage (`put_off`), or failed.",
     "name",
@@ -151,33 +153,33 @@ JOB_DURATION = Family(
     labels=("name",),
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
 )
-SWEPT = _counter(
+SWEPT = _define_counter(
     "otpqueue_swept_total",
     "Findings of `sweep`: expired leases, missed deadlines, and due codes without a worker.",
     "what",
     known=("leases", "unsent", "resends", "checks", "woke"),
 )
-WEBHOOKS = _counter(
+WEBHOOKS = _define_counter(
     "otpqueue_webhook_deliveries_total",
     "Webhook deliveries to clients, by result.",
     "result",
     known=("delivered", "failed", "given_up", "given_back"),
 )
-NOTICES = _counter(
+NOTICES = _define_counter(
     "otpqueue_alert_notices_total",
     "Alert notifications, by result.",
     "channel",
     "result",
 )
-CIRCUIT_OPENED = _counter(
+CIRCUIT_OPENED = _define_counter(
     "otpqueue_circuit_opened_total",
     "Times the circuit breaker opened, also after a failed probe.",
 )
-CONNECTIONS_IN_USE = _gauge("otpqueue_database_connections_in_use", "Postgres connections in use.")
-CONNECTIONS_MOST = _gauge(
+CONNECTIONS_IN_USE = _define_gauge("otpqueue_database_connections_in_use", "Postgres connections in use.")
+CONNECTIONS_MOST = _define_gauge(
     "otpqueue_database_connections_max", "Maximum number of Postgres connections for calls and jobs."
 )
-DATABASE_FAILURES = _counter(
+DATABASE_FAILURES = _define_counter(
     "otpqueue_database_failures_total",
     "Times Postgres was unavailable, too slow, or no connection was free in time.",
     "reason",
@@ -202,54 +204,58 @@ OURS = (
 )
 """Metrics that processes update."""
 
-BUILD = _gauge("otpqueue_build_info", "Always 1; the labels are the versions.", "version", "python")
-DATABASE_UP = _gauge("otpqueue_database_up", "Whether Postgres answered during the scrape.")
-REDIS_UP = _gauge("otpqueue_redis_up", "Whether Redis answered during the scrape.")
-CIRCUIT = _gauge(
+BUILD = _define_gauge("otpqueue_build_info", "Always 1; the labels are the versions.", "version", "python")
+DATABASE_UP = _define_gauge("otpqueue_database_up", "Whether Postgres answered during the scrape.")
+REDIS_UP = _define_gauge("otpqueue_redis_up", "Whether Redis answered during the scrape.")
+CIRCUIT = _define_gauge(
     "otpqueue_circuit_state", "1 for the current state of the circuit breaker, 0 for the others.", "state"
 )
-QUEUE = _gauge(
+QUEUE = _define_gauge(
     "otpqueue_queue_requests",
     "Requests to be sent: due now, due later, or claimed by a worker. Counts stop at 100 000.",
     "state",
 )
-OLDEST_DUE = _gauge(
+OLDEST_DUE = _define_gauge(
     "otpqueue_queue_oldest_due_age_seconds",
     "How long the oldest due request has been waiting; 0 if none is due.",
 )
-PROCESSES = _gauge(
+PROCESSES = _define_gauge(
     "otpqueue_processes",
     "Processes with a heartbeat: running, starting, or cut off from the broker.",
     "kind",
     "life",
 )
-QUEUE_WORKERS = _gauge("otpqueue_queue_workers", "Workers that serve a queue and reach the broker.", "queue")
-CLOCK_SKEW = _gauge(
+QUEUE_WORKERS = _define_gauge(
+    "otpqueue_queue_workers", "Workers that serve a queue and reach the broker.", "queue"
+)
+CLOCK_SKEW = _define_gauge(
     "otpqueue_clock_skew_seconds", "Largest difference of a host's clock from Postgres's; negative if behind."
 )
-STOPPED = _gauge(
+STOPPED = _define_gauge(
     "otpqueue_sending_stopped",
     "Active stops of the kill switch, by scope.",
     "scope",
 )
-RECENT = _gauge("otpqueue_recent_events", "Events of the last 15 minutes, counted in Postgres.", "event")
-RECENT_FAILURES = _gauge(
+RECENT = _define_gauge(
+    "otpqueue_recent_events", "Events of the last 15 minutes, counted in Postgres.", "event"
+)
+RECENT_FAILURES = _define_gauge(
     "otpqueue_recent_failures", "Requests that ended `failed` in the last 15 minutes.", "reason"
 )
-RECENT_RATIO = _gauge(
+RECENT_RATIO = _define_gauge(
     "otpqueue_recent_ratio",
     "Ratios, 0 to 1, of the last 15 minutes; absent without events.",
     "of",
 )
-RECENT_COST = _gauge("otpqueue_recent_cost", "Cost reported in the last 15 minutes.", "currency")
-RECENT_LATENCY = _gauge(
+RECENT_COST = _define_gauge("otpqueue_recent_cost", "Cost reported in the last 15 minutes.", "currency")
+RECENT_LATENCY = _define_gauge(
     "otpqueue_recent_latency_seconds",
     "Percentiles of the last 15 minutes; absent without events.",
     "span",
     "percentile",
 )
-ALERTS_OPEN = _gauge("otpqueue_alerts_open", "Open alerts of otpqueue, by rule.", "rule")
-STATISTICS_AGE = _gauge(
+ALERTS_OPEN = _define_gauge("otpqueue_alerts_open", "Open alerts of otpqueue, by rule.", "rule")
+STATISTICS_AGE = _define_gauge(
     "otpqueue_statistics_age_seconds",
     "How long the oldest event has been waiting for `roll_up`; 0 if none is waiting.",
 )
@@ -293,13 +299,13 @@ class _Instruments:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._parents = {family: self._make(family) for family in OURS}
+        self._parents = {family: self._make_instrument(family) for family in OURS}
         self.children: dict[tuple[Family, tuple[str, ...]], Instrument] = {}
         for family in OURS:
             for labels in family.known if family.labels else ((),):
-                self.child(family, labels)
+                self.get_child(family, labels)
 
-    def _make(self, family: Family) -> Instrument:
+    def _make_instrument(self, family: Family) -> Instrument:
         if family.kind == "counter":
             return Counter(family.name, family.help, family.labels, registry=self.registry)
         if family.kind == "gauge":
@@ -310,7 +316,7 @@ class _Instruments:
             family.name, family.help, family.labels, registry=self.registry, buckets=family.buckets
         )
 
-    def child(self, family: Family, labels: tuple[str, ...]) -> Instrument:
+    def get_child(self, family: Family, labels: tuple[str, ...]) -> Instrument:
         """Return the instrument for these label values."""
         found = self.children.get((family, labels))
         if found is None:
@@ -324,46 +330,46 @@ _instruments = _Instruments()
 
 def count(family: Family, *labels: str, by: float = 1) -> None:
     """Increase a counter."""
-    child = _instruments.child(family, labels)
+    child = _instruments.get_child(family, labels)
     assert isinstance(child, Counter)  # noqa: S101 - for mypy
     child.inc(by)
 
 
-def change(family: Family, by: float, *labels: str) -> None:
+def change_gauge(family: Family, by: float, *labels: str) -> None:
     """Increase a gauge by `by`, which may be negative."""
-    child = _instruments.child(family, labels)
+    child = _instruments.get_child(family, labels)
     assert isinstance(child, Gauge)  # noqa: S101 - for mypy
     child.inc(by)
 
 
-def put(family: Family, value: float, *labels: str) -> None:
+def set_gauge(family: Family, value: float, *labels: str) -> None:
     """Set a gauge."""
-    child = _instruments.child(family, labels)
+    child = _instruments.get_child(family, labels)
     assert isinstance(child, Gauge)  # noqa: S101 - for mypy
     child.set(value)
 
 
 def observe(family: Family, seconds: float, *labels: str) -> None:
     """Record a duration in a histogram."""
-    child = _instruments.child(family, labels)
+    child = _instruments.get_child(family, labels)
     assert isinstance(child, Histogram)  # noqa: S101 - for mypy
     child.observe(seconds)
 
 
-def is_token(authorization: str | None, token: str) -> bool:
+def is_valid_token(authorization: str | None, token: str) -> bool:
     """Return whether an `Authorization` header contains this bearer token."""
     word, _, given = (authorization or "").partition(" ")
     return word.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 
 
-def answer_class(status: int | None) -> str:
+def classify_status(status: int | None) -> str:
     """Return the class of an HTTP status such as `2xx`; `429` is its own class, `none` means no response."""
     if status is None:
         return "none"
     return "429" if status == 429 else f"{status // 100}xx" if 100 <= status <= 599 else "other"
 
 
-def share_processes() -> None:
+def share_metrics() -> None:
     """Share the metrics of all processes that use the folder in `FOLDER`. Without that variable, do nothing.
 
     Call it in a new process before anything is counted. It removes the gauges of dead processes, and all but
@@ -375,12 +381,12 @@ def share_processes() -> None:
         return
     # The library reads the variable at import, and the process that forks us had no folder then.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-    _tidy(Path(folder))
+    _delete_dead(Path(folder))
     _instruments = _Instruments()
 
 
-def _tidy(folder: Path) -> None:
-    dead = {pid for pid in _pids(folder) if not _runs(pid)}
+def _delete_dead(folder: Path) -> None:
+    dead = {pid for pid in _list_pids(folder) if not _is_running(pid)}
     for pid in dead:
         # Another new process may do the same at this moment.
         with contextlib.suppress(FileNotFoundError):
@@ -393,11 +399,11 @@ def _tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _pids(folder: Path) -> set[int]:
+def _list_pids(folder: Path) -> set[int]:
     return {int(path.stem.rpartition("_")[2]) for path in folder.glob("*.db")}
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -408,7 +414,7 @@ def _runs(pid: int) -> bool:
 
 
 @cache
-def _what_runs() -> tuple[str, str]:
+def _get_versions() -> tuple[str, str]:
     return version("otpqueue"), platform.python_version()
 
 
@@ -421,12 +427,12 @@ class _MetricsPage(Collector):
 
     def collect(self) -> Iterator[Shown]:
         if self._folder:
-            yield from _shared(self._folder)
-            yield from _processes(sorted(_pids(Path(self._folder))))
+            yield from _collect_shared(self._folder)
+            yield from _collect_processes(sorted(_list_pids(Path(self._folder))))
         else:
             yield from _instruments.registry.collect()
-            yield from _processes([os.getpid()])
-        build: Reading = (BUILD, {_what_runs(): 1.0})
+            yield from _collect_processes([os.getpid()])
+        build: Reading = (BUILD, {_get_versions(): 1.0})
         for family, found in (build, *self._readings):
             shown = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             for labels, value in sorted(found.items()):
@@ -434,7 +440,7 @@ class _MetricsPage(Collector):
             yield shown
 
 
-def _shared(folder: str) -> list[Shown]:
+def _collect_shared(folder: str) -> list[Shown]:
     for _ in range(_TRIES):
         # A new process may delete files while we read.
         with contextlib.suppress(FileNotFoundError):
@@ -442,7 +448,7 @@ def _shared(folder: str) -> list[Shown]:
     return []
 
 
-def _processes(pids: Iterable[int]) -> Iterator[Shown]:
+def _collect_processes(pids: Iterable[int]) -> Iterator[Shown]:
     found: dict[str, list[float]] = {}
     for pid in pids:
         for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
@@ -453,6 +459,6 @@ def _processes(pids: Iterable[int]) -> Iterator[Shown]:
         yield kind(name, _PROCESS[name], value=value)
 
 
-def page(readings: Iterable[Reading] = ()) -> bytes:
+def render_page(readings: Iterable[Reading] = ()) -> bytes:
     """Return the exposition page in Prometheus's text format."""
     return generate_latest(_MetricsPage(readings))

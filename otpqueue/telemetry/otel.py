@@ -47,19 +47,21 @@ class OpenTelemetry:
 
     def __init__(self, *, process: str) -> None:
         """Start a tracer with this service name. Raises ValueError for an invalid environment variable."""
-        provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
-        for exporter in _exporters():
+        provider = TracerProvider(resource=_make_resource(process), shutdown_on_exit=False)
+        for exporter in _load_exporters():
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._provider = provider
         self._tracer = provider.get_tracer("otpqueue", version("otpqueue"))
 
-    def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
+    def start_span(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
         """Start and return a span. `parent` is a `traceparent`; without a valid one, a new trace starts."""
-        return self.start(name, kind=kind, context=_context(parent), attributes=attributes)
+        return self.start_in_context(name, kind=kind, context=_extract_context(parent), attributes=attributes)
 
-    def start(self, name: str, *, kind: SpanKind, context: Context, attributes: Attributes) -> Span:
+    def start_in_context(
+        self, name: str, *, kind: SpanKind, context: Context, attributes: Attributes
+    ) -> Span:
         """Start and return a span in an OpenTelemetry context."""
-        span = self._tracer.start_span(name, context, _KINDS[kind], _masked(attributes))
+        span = self._tracer.start_span(name, context, _KINDS[kind], _mask_attributes(attributes))
         return _Span(self, span)
 
     def close(self) -> None:
@@ -77,7 +79,7 @@ class _Span:
 
     def __init__(self, tracer: OpenTelemetry, span: trace.Span) -> None:
         self._tracer, self._span = tracer, span
-        self.ids = _ids(span)
+        self.ids = _get_ids(span)
         self._token: Token[Span] | None = None
 
     @property
@@ -90,27 +92,27 @@ class _Span:
     def _context(self) -> Context:
         return trace.set_span_in_context(self._span, Context())
 
-    def child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
-        return self._tracer.start(name, kind=kind, context=self._context, attributes=attributes)
+    def start_child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
+        return self._tracer.start_in_context(name, kind=kind, context=self._context, attributes=attributes)
 
-    def name(self, name: str, /) -> None:
+    def set_name(self, name: str, /) -> None:
         self._span.update_name(name)
 
-    def note(self, attributes: Attributes, /) -> None:
+    def set_attributes(self, attributes: Attributes, /) -> None:
         if self._span.is_recording():
-            self._span.set_attributes(_masked(attributes))
+            self._span.set_attributes(_mask_attributes(attributes))
 
-    def link(self, context: str | None, /) -> None:
-        other = trace.get_current_span(_context(context)).get_span_context()
+    def add_link(self, context: str | None, /) -> None:
+        other = trace.get_current_span(_extract_context(context)).get_span_context()
         if other.is_valid:
             self._span.add_link(other)
 
-    def fail(self, error: str, /) -> None:
-        self.note({"error.type": error})
+    def mark_failed(self, error: str, /) -> None:
+        self.set_attributes({"error.type": error})
         self._span.set_status(trace.StatusCode.ERROR)
 
     def __enter__(self) -> Self:
-        self._token = traces.enter(self)
+        self._token = traces.enter_span(self)
         return self
 
     def __exit__(
@@ -118,29 +120,29 @@ class _Span:
     ) -> None:
         if kind is not None:
             # Only the class, because the text of an error may contain sensitive data.
-            self.fail(kind.__name__)
+            self.mark_failed(kind.__name__)
         self._span.end()
         if self._token is not None:
-            traces.leave(self._token)
+            traces.leave_span(self._token)
 
 
-def _ids(span: trace.Span) -> Mapping[str, str]:
+def _get_ids(span: trace.Span) -> Mapping[str, str]:
     if not span.is_recording():
         return {}
     known = span.get_span_context()
     return {"trace_id": f"{known.trace_id:032x}", "span_id": f"{known.span_id:016x}"}
 
 
-def _context(parent: str | None) -> Context:
+def _extract_context(parent: str | None) -> Context:
     # Without `tracestate`, which contains data of other vendors.
     return _W3C.extract({_PARENT: parent} if parent else {}, Context())
 
 
-def _masked(attributes: Attributes) -> dict[str, Any]:
-    return masks.values({name: value for name, value in attributes.items() if value is not None})
+def _mask_attributes(attributes: Attributes) -> dict[str, Any]:
+    return masks.mask_values({name: value for name, value in attributes.items() if value is not None})
 
 
-def _resource(process: str) -> Resource:
+def _make_resource(process: str) -> Resource:
     ours = {
         "service.namespace": "otpqueue",
         "service.name": process,
@@ -151,15 +153,15 @@ def _resource(process: str) -> Resource:
     return Resource.create({name: value for name, value in ours.items() if name not in given})
 
 
-def _exporters() -> Iterator[Any]:
-    for name in _exporter_names():
+def _load_exporters() -> Iterator[Any]:
+    for name in _list_exporter_names():
         found = next(iter(entry_points(group=_GROUP, name=name)), None)
         if found is None:
             raise ValueError(f"no installed package provides the trace exporter {name!r}")
         yield found.load()()
 
 
-def _exporter_names() -> list[str]:
+def _list_exporter_names() -> list[str]:
     """Return the entry point names of the exporters that OpenTelemetry's environment variables select."""
     wanted = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
     protocol = (

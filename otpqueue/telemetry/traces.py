@@ -38,19 +38,19 @@ class Span(Protocol):
     def ids(self) -> Mapping[str, str]:
         """Its `trace_id` and `span_id` for log records. Empty if it is not recorded."""
 
-    def child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
+    def start_child(self, name: str, /, *, kind: SpanKind, attributes: Attributes) -> Span:
         """Start and return a child span."""
 
-    def name(self, name: str, /) -> None:
+    def set_name(self, name: str, /) -> None:
         """Change the name. The route of a call is not known at its start."""
 
-    def note(self, attributes: Attributes, /) -> None:
+    def set_attributes(self, attributes: Attributes, /) -> None:
         """Add attributes."""
 
-    def link(self, context: str | None, /) -> None:
+    def add_link(self, context: str | None, /) -> None:
         """Link to the span of another trace, given by its `traceparent`."""
 
-    def fail(self, error: str, /) -> None:
+    def mark_failed(self, error: str, /) -> None:
         """Mark the span as failed. `error` is a static identifier or an error's class name."""
 
     def __enter__(self) -> Self: ...
@@ -62,7 +62,7 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Starts spans without a parent, or with a parent in another process."""
 
-    def begin(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
+    def start_span(self, name: str, /, *, kind: SpanKind, parent: str | None, attributes: Attributes) -> Span:
         """Start and return a span. `parent` is a `traceparent`; without a valid one, a new trace starts."""
 
     def close(self) -> None:
@@ -75,13 +75,13 @@ class _NoSpan:
     context: str | None = None
     ids: Mapping[str, str] = MappingProxyType({})
 
-    def child(self, _name: str, /, **_: object) -> _NoSpan:
+    def start_child(self, _name: str, /, **_: object) -> _NoSpan:
         return self
 
-    def name(self, _name: str, /) -> None: ...
-    def note(self, _attributes: Attributes, /) -> None: ...
-    def link(self, _context: str | None, /) -> None: ...
-    def fail(self, _error: str, /) -> None: ...
+    def set_name(self, _name: str, /) -> None: ...
+    def set_attributes(self, _attributes: Attributes, /) -> None: ...
+    def add_link(self, _context: str | None, /) -> None: ...
+    def mark_failed(self, _error: str, /) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +92,7 @@ class _NoSpan:
 class _Off:
     """A tracer that starts no spans."""
 
-    def begin(self, _name: str, /, **_: object) -> Span:
+    def start_span(self, _name: str, /, **_: object) -> Span:
         return NO_SPAN
 
     def close(self) -> None: ...
@@ -104,12 +104,12 @@ OFF: Tracer = _Off()
 _current: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 
 
-def current() -> Span:
+def get_current_span() -> Span:
     """Return the current span of this thread, or NO_SPAN."""
     return _current.get()
 
 
-def enter(span: Span) -> Token[Span]:
+def enter_span(span: Span) -> Token[Span]:
     """Make a span the current one of this thread.
 
     `leave` restores the previous one with the returned token.
@@ -117,11 +117,11 @@ def enter(span: Span) -> Token[Span]:
     return _current.set(span)
 
 
-def leave(token: Token[Span]) -> None:
+def leave_span(token: Token[Span]) -> None:
     """Restore the span that was current before `enter`."""
     _current.reset(token)
 
 
 def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes) -> Span:
     """Start and return a child of the current span, or NO_SPAN if there is none."""
-    return _current.get().child(name, kind=kind, attributes=attributes)
+    return _current.get().start_child(name, kind=kind, attributes=attributes)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from celery.worker.consumer import Consumer as CelerysOwn
+from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 
 from otpqueue.telemetry.logs import get_logger
@@ -25,11 +25,11 @@ _REFUSED_AT_ONCE_S = 0.5
 """A broker rejects a consumer within this time."""
 
 _STEP_S = 0.1
-_LONGEST_WHY = 200
+_REASON_CHARACTERS = 200
 _BROKERS = {"amqp", "kombu", "redis"}
 
 
-class Consumer(CelerysOwn):  # type: ignore[misc]
+class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Consumes from the broker and retries after every error."""
 
     listening: ClassVar[bool] = False
@@ -42,15 +42,15 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
         # Not SystemExit, so a worker still stops on request.
         self.channel_errors = (Exception,)
         self._loop = self.loop  # type: ignore[has-type]
-        self.loop = self._listen
+        self.loop = self._consume
 
-    def _listen(self, *args: Any) -> Any:
-        def begun() -> None:
+    def _consume(self, *args: Any) -> Any:
+        def mark_listening() -> None:
             type(self).listening = True
             for call in self.on_listening:
                 call()
 
-        self.timer.call_after(_REFUSED_AT_ONCE_S, begun)
+        self.timer.call_after(_REFUSED_AT_ONCE_S, mark_listening)
         try:
             return self._loop(*args)
         finally:
@@ -58,7 +58,7 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Log the error that prevents the connection, and pause."""
-        self._pause(exc)
+        self._log_and_pause(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Handle a lost connection as Celery does. Log any other error and pause."""
@@ -68,23 +68,23 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
             except Exception:  # noqa: BLE001 - whatever it is, the lost connection is the cause
                 # If a message was not acknowledged, kombu returns it over the connection that it has just
                 # discarded, and Celery does not expect the error of that (AttributeError).
-                self._pause(exc)
+                self._log_and_pause(exc)
             return
         connection, self.connection = self.connection, None  # type: ignore[has-type]
         for end in (connection.collect, connection.close):
             # Ignore errors of the old connection, which is replaced.
             with suppress(Exception):
                 end()
-        self._pause(exc)
+        self._log_and_pause(exc)
 
-    def _pause(self, exc: Exception) -> None:
+    def _log_and_pause(self, exc: Exception) -> None:
         log.error(
             "consumer_failed",
             error=type(exc).__name__,
-            why=str(exc)[:_LONGEST_WHY] or None,
+            why=str(exc)[:_REASON_CHARACTERS] or None,
             retry_in_s=RETRY_S,
             # Any other error is a bug, or an invalid message in the queue. Log its traceback.
-            exc_info=exc if _origin(exc) not in _BROKERS else None,
+            exc_info=exc if _get_package(exc) not in _BROKERS else None,
         )
         until = time.monotonic() + RETRY_S
         while time.monotonic() < until:
@@ -92,5 +92,5 @@ class Consumer(CelerysOwn):  # type: ignore[misc]
             time.sleep(_STEP_S)
 
 
-def _origin(exc: Exception) -> str:
+def _get_package(exc: Exception) -> str:
     return type(exc).__module__.partition(".")[0]

@@ -14,7 +14,7 @@ from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_PATIENCE_S = 5.0
+_IDLE_TIMEOUT_S = 5.0
 """A connection without data for this long is closed."""
 
 
@@ -23,7 +23,7 @@ class _MetricsServer(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_S
+    timeout = _IDLE_TIMEOUT_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
         """Do not log scrapes."""
@@ -42,7 +42,11 @@ class Exposition:
         """
         try:
             server = make_server(
-                self._host, self._port, self._answer, server_class=_MetricsServer, handler_class=_Handler
+                self._host,
+                self._port,
+                self._handle_request,
+                server_class=_MetricsServer,
+                handler_class=_Handler,
             )
         except OSError as error:
             # Not a bug, so no traceback.
@@ -50,16 +54,16 @@ class Exposition:
             return
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
-    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    def _handle_request(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         status, body, more = HTTPStatus.OK, b"", []
         if environ["PATH_INFO"] != "/metrics":
             status = HTTPStatus.NOT_FOUND
         elif environ["REQUEST_METHOD"] != "GET":
             status, more = HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET")]
-        elif not metrics.is_token(environ.get("HTTP_AUTHORIZATION"), self._token):
+        elif not metrics.is_valid_token(environ.get("HTTP_AUTHORIZATION"), self._token):
             status, more = HTTPStatus.UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]
         else:
-            body = metrics.page()
+            body = metrics.render_page()
         headers = [("Content-Type", metrics.CONTENT_TYPE), ("Content-Length", str(len(body)))]
         start(f"{status.value} {status.phrase}", headers + more)
         return [body]

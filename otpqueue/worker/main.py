@@ -17,45 +17,47 @@ from otpqueue.wiring import Parts
 from otpqueue.worker import tasks
 from otpqueue.worker.consumer import Consumer
 from otpqueue.worker.exposition import Exposition
-from otpqueue.worker.schedule import beat_schedule
+from otpqueue.worker.schedule import build_beat_schedule
 from otpqueue.worker.stopping import Stopping
 
-HEARS_FOR_S = 10.0
+CONTACT_TIMEOUT_S = 10.0
 """Celery reports contact with the broker every two seconds.
 
 After this long without a report, it counts as lost.
 """
 
-MISSES = 3
+MISSED_MESSAGES = 3
 """Contact counts as lost when this many messages of beat's most frequent job fail in a row."""
 
 
-def build(parts: Parts) -> Celery:
+def build_app(parts: Parts) -> Celery:
     """Return the application with its tasks, schedule and signal receivers."""
     celery = jobs.make_celery(parts.settings.broker, quick=False)
-    celery.conf.beat_schedule = beat_schedule(parts.settings)
+    celery.conf.beat_schedule = build_beat_schedule(parts.settings)
     # In memory: the schedule consists of intervals and needs no persistence.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"
     celery.conf.worker_consumer = Consumer
     celery.conf.broker_channel_error_retry = True
-    tasks.register(celery, parts)
+    tasks.register_tasks(celery, parts)
     _receive_signals(celery, parts)
     return celery
 
 
 def _receive_signals(celery: Celery, parts: Parts) -> None:
     most_often_s = min(entry["schedule"] for entry in celery.conf.beat_schedule.values())
-    worker_heart = parts.heart(ProcessKind.WORKER, in_touch_for_s=HEARS_FOR_S)
-    beat_heart = parts.heart(ProcessKind.BEAT, in_touch_for_s=max(MISSES * most_often_s, HEARS_FOR_S))
+    worker_reporter = parts.make_heartbeat_reporter(ProcessKind.WORKER, in_touch_for_s=CONTACT_TIMEOUT_S)
+    beat_reporter = parts.make_heartbeat_reporter(
+        ProcessKind.BEAT, in_touch_for_s=max(MISSED_MESSAGES * most_often_s, CONTACT_TIMEOUT_S)
+    )
 
     def configure_logs(process: str) -> None:
-        logs.configure(process=process, style=parts.settings.log_format, level=parts.settings.log_level)
+        logs.configure_logs(process=process, style=parts.settings.log_format, level=parts.settings.log_level)
 
-    def begin_worker(options: dict[str, Any], **_: Any) -> None:
+    def start_worker(options: dict[str, Any], **_: Any) -> None:
         queues = options.get("queues") or jobs.QUEUES
         configure_logs("worker-" + (queues if isinstance(queues, str) else "+".join(queues)))
-        worker_heart.serve(tuple(queues.split(",") if isinstance(queues, str) else queues))
-        begin(worker_heart)
+        worker_reporter.serve(tuple(queues.split(",") if isinstance(queues, str) else queues))
+        start_reporter(worker_reporter)
         if parts.settings.worker_metrics_port:
             Exposition(
                 host=parts.settings.worker_metrics_host,
@@ -63,31 +65,31 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
                 token=parts.settings.require("metrics_token"),
             ).start()
 
-    def begin_beat(**_: Any) -> None:
+    def start_beat(**_: Any) -> None:
         configure_logs("beat")
         # Celery calls this in the publishing process for every published message. In beat only beat
         # publishes.
-        signals.after_task_publish.connect(lambda **_: beat_heart.touch(), weak=False)
-        begin(beat_heart)
+        signals.after_task_publish.connect(lambda **_: beat_reporter.touch(), weak=False)
+        start_reporter(beat_reporter)
 
-    def begin(heart: HeartbeatReporter) -> None:
-        parent.end_with_it()
-        heart.start()
-        atexit.register(heart.stop)
+    def start_reporter(reporter: HeartbeatReporter) -> None:
+        parent.end_with_parent()
+        reporter.start()
+        atexit.register(reporter.stop)
 
-    def hear(**_: Any) -> None:
+    def record_contact(**_: Any) -> None:
         # Celery's heartbeat also runs while a broker rejects every command.
         if Consumer.listening:
-            worker_heart.touch()
+            worker_reporter.touch()
 
-    Consumer.on_listening.append(worker_heart.touch)
+    Consumer.on_listening.append(worker_reporter.touch)
 
     # weak=False: nothing else references these functions. A receiver of setup_logging stops Celery from
     # configuring logging.
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    signals.celeryd_init.connect(begin_worker, weak=False)
-    signals.beat_init.connect(begin_beat, weak=False)
-    signals.heartbeat_sent.connect(hear, weak=False)
+    signals.celeryd_init.connect(start_worker, weak=False)
+    signals.beat_init.connect(start_beat, weak=False)
+    signals.heartbeat_sent.connect(record_contact, weak=False)
     stopping = Stopping(
         parts.pump,
         parts.send_webhooks,
@@ -99,7 +101,7 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     signals.worker_shutdown.connect(lambda **_: parts.tracer.close(), weak=False)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_worker(arguments: Sequence[str]) -> int:
     """Run a worker until it ends. Return the exit code, which is 0 only after a requested stop."""
     requested: list[object] = []
     signals.worker_shutting_down.connect(lambda **_: requested.append(None), weak=False)
@@ -109,12 +111,12 @@ def run(arguments: Sequence[str]) -> int:
     return int(code or 0) or (0 if requested else 1)
 
 
-def _build_or_end() -> Celery:
+def _build_or_exit() -> Celery:
     try:
-        return build(Parts(settings.load(), process="otpqueue-worker"))
+        return build_app(Parts(settings.load(), process="otpqueue-worker"))
     except settings.SettingsError as problem:
         # Otherwise `celery -A otpqueue.worker.main` would show a traceback.
         raise SystemExit(f"Error: {problem}") from None
 
 
-app = _build_or_end()
+app = _build_or_exit()

@@ -9,7 +9,7 @@ from otpqueue import jobs
 from otpqueue.settings import Settings
 
 
-def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+def build_beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return Celery's beat schedule.
 
     Messages expire, so that a worker which was stopped for an hour does not find an hour of messages.

@@ -31,21 +31,21 @@ class Stopping:
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._pumps, self._purge, self._within_s, self._at_end = pumps, also, within_s, at_end
-        self._told = False
+        self._is_stopping = False
 
     def __call__(self, **_: Any) -> None:
         """Stop claiming. End the process on the second call, or when the time limit is over."""
-        reason, pause_s = ("told_twice", 0.0) if self._told else ("out_of_time", self._within_s)
-        self._told = True
+        reason, pause_s = ("told_twice", 0.0) if self._is_stopping else ("out_of_time", self._within_s)
+        self._is_stopping = True
         for pump in self._pumps:
             pump.stop()
         self._purge.stop()
         # In a thread, because a signal handler must not wait.
-        last_call = threading.Timer(pause_s, self._end, [reason])
+        last_call = threading.Timer(pause_s, self._end_process, [reason])
         last_call.daemon = True
         last_call.start()
 
-    def _end(self, reason: str) -> None:
+    def _end_process(self, reason: str) -> None:
         in_flight = sum(pump.abandon(within_s=_RECORD_WITHIN_S) for pump in self._pumps)
         log.warning("worker_ended_early", reason=reason, in_flight=in_flight)
         self._at_end()

@@ -19,7 +19,7 @@ from otpqueue.wiring import Parts
 log = get_logger(__name__)
 
 
-def register(app: Celery, parts: Parts) -> None:
+def register_tasks(app: Celery, parts: Parts) -> None:
     """Register the tasks. Creates the parts now, before threads could create them twice."""
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
     roll_up_once = parts.roll_up
@@ -28,44 +28,44 @@ def register(app: Celery, parts: Parts) -> None:
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
-        parts.waker.taken()
-        _attempt(jobs.SEND_CODES, pump.run)
+        parts.waker.clear_flag()
+        _run_job(jobs.SEND_CODES, pump.run)
 
     @app.task(name=jobs.SWEEP.name)  # type: ignore[untyped-decorator]
     def sweep(**_: Any) -> None:
-        _attempt(jobs.SWEEP, lambda: sweep_once(now=clock.now()))
+        _run_job(jobs.SWEEP, lambda: sweep_once(now=clock.now()))
 
     @app.task(name=jobs.EXPIRE.name)  # type: ignore[untyped-decorator]
     def expire(**_: Any) -> None:
-        _attempt(jobs.EXPIRE, lambda: expire_once(now=clock.now()))
+        _run_job(jobs.EXPIRE, lambda: expire_once(now=clock.now()))
 
     @app.task(name=jobs.PURGE.name)  # type: ignore[untyped-decorator]
     def purge(**_: Any) -> None:
-        _attempt(jobs.PURGE, lambda: purge_once(now=clock.now()))
+        _run_job(jobs.PURGE, lambda: purge_once(now=clock.now()))
 
     @app.task(name=jobs.ROLL_UP.name)  # type: ignore[untyped-decorator]
     def roll_up(**_: Any) -> None:
-        _attempt(jobs.ROLL_UP, roll_up_once)
+        _run_job(jobs.ROLL_UP, roll_up_once)
 
     @app.task(name=jobs.EVALUATE_ALERTS.name)  # type: ignore[untyped-decorator]
     def evaluate_alerts(**_: Any) -> None:
-        _attempt(jobs.EVALUATE_ALERTS, lambda: evaluate(now=clock.now()))
+        _run_job(jobs.EVALUATE_ALERTS, lambda: evaluate(now=clock.now()))
 
     @app.task(name=jobs.NOTIFY.name)  # type: ignore[untyped-decorator]
     def notify(**_: Any) -> None:
-        _attempt(jobs.NOTIFY, lambda: notify_once(now=clock.now()))
+        _run_job(jobs.NOTIFY, lambda: notify_once(now=clock.now()))
 
     @app.task(name=jobs.SEND_WEBHOOKS.name)  # type: ignore[untyped-decorator]
     def send_webhooks(**_: Any) -> None:
-        parts.webhook_waker.taken()
-        _attempt(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
+        parts.webhook_waker.clear_flag()
+        _run_job(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
 
     @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
     def poll_receipts(**_: Any) -> None:
-        _attempt(jobs.POLL_RECEIPTS, lambda: parts.receipts.pull(parts.infobip, now=clock.now()))
+        _run_job(jobs.POLL_RECEIPTS, lambda: parts.receipts.pull(parts.infobip, now=clock.now()))
 
 
-def _attempt(job: jobs.Job, operation: Any) -> None:
+def _run_job(job: jobs.Job, operation: Any) -> None:
     begun, result = time.monotonic(), "failed"
     try:
         operation()

@@ -96,7 +96,7 @@ class Deployment:
 
     def open(self, rule: str | None = None) -> list[Alert]:
         """Return the open alerts, of one rule or all."""
-        return list(self.parts.alert_desk.list(state=AlertState.OPEN, rule=rule))
+        return list(self.parts.alert_admin.list(state=AlertState.OPEN, rule=rule))
 
     def rules_open(self) -> list[str]:
         """Return the rules that have open alerts."""

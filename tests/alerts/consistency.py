@@ -9,7 +9,7 @@ import pytest
 
 from otpqueue.domain.alert_notices import compose_notice
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.alerts import Alert, AlertTransition, in_unit
+from otpqueue.domain.alerts import Alert, AlertTransition, format_value
 
 Figures = Mapping[str, Any]
 Check = Callable[[float, int, Figures, int], bool]
@@ -91,7 +91,7 @@ def check(alert: Alert) -> None:
     if series:
         assert sum(point["sample"] for point in series["points"]) == sample
     first, *lines = compose_notice(alert, AlertTransition.OPENED, notice_id=alert.id, public_url=None).lines
-    assert first.startswith(in_unit(value, RULES[alert.rule].unit))
+    assert first.startswith(format_value(value, RULES[alert.rule].unit))
     assert f"sample {sample};" in first
     figures = ", ".join(f"{name} {one}" for name, one in evidence["figures"].items())
     assert f"figures: {figures}" in lines

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from otpqueue import clock
-from otpqueue.domain.alerts import tag_of
+from otpqueue.domain.alerts import derive_tag
 from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.store import locks
@@ -179,12 +179,12 @@ def test_erasure_waits_for_the_evaluation_under_way(deployment: Deployment) -> N
 
 def test_no_digits_are_stored_of_an_alerts_number(deployment: Deployment) -> None:
     """It is known by its tag; people see it masked for as long as a request tells its last digits."""
-    tag = tag_of(deployment.parts.vault.number_hash(NUMBER))
+    tag = derive_tag(deployment.parts.vault.number_hash(NUMBER))
     for _ in range(2):
         deployment.ask(NUMBER)
     deployment.evaluate()
     (alert,) = deployment.open("number_requests")
-    desk = deployment.parts.alert_desk
+    desk = deployment.parts.alert_admin
     made = desk.silence_alert(
         alert.id, until=clock.now() + MINUTE, by="anna", reason=None, every_subject=False
     )
@@ -199,7 +199,7 @@ def test_no_digits_are_stored_of_an_alerts_number(deployment: Deployment) -> Non
 
 def test_silence_names_a_number_as_its_alerts_do(deployment: Deployment) -> None:
     """It is found by the tag, masked or not, and goes with the number; an unknown one is refused."""
-    desk, soon = deployment.parts.alert_desk, clock.now() + timedelta(hours=1)
+    desk, soon = deployment.parts.alert_admin, clock.now() + timedelta(hours=1)
     for _ in range(2):
         deployment.ask(NUMBER)
     deployment.evaluate()

@@ -44,8 +44,8 @@ def locked(deployment: Deployment, table: str) -> Iterator[None]:
 
 def happened(deployment: Deployment, rule: str) -> list[tuple[str, str | None]]:
     """Return what happened to the newest alert of a rule."""
-    newest = deployment.parts.alert_desk.list(rule=rule)[0]
-    return [(one.what, one.detail) for one in deployment.parts.alert_desk.get(newest.id).history]
+    newest = deployment.parts.alert_admin.list(rule=rule)[0]
+    return [(one.what, one.detail) for one in deployment.parts.alert_admin.get(newest.id).history]
 
 
 def test_idle_system_is_well(deployment: Deployment) -> None:
@@ -54,7 +54,7 @@ def test_idle_system_is_well(deployment: Deployment) -> None:
     deployment.now += timedelta(days=1)
     deployment.evaluate(3)
 
-    assert deployment.parts.alert_desk.list() == []
+    assert deployment.parts.alert_admin.list() == []
     assert execute(deployment, "SELECT count(*), sum(opened), sum(closed) FROM alert_evaluations") == [
         (6, 0, 0)
     ]
@@ -72,7 +72,7 @@ def test_three_failures_are_too_few(deployment: Deployment) -> None:
     deployment.now += timedelta(minutes=10)
     deployment.evaluate(5)
 
-    assert deployment.parts.alert_desk.list() == []
+    assert deployment.parts.alert_admin.list() == []
 
 
 def test_two_evaluations_at_once_open_one_alert(deployment: Deployment) -> None:
@@ -139,7 +139,7 @@ def test_alert_stays_open_while_few_fail(deployment: Deployment) -> None:
 
     (alert,) = deployment.open("success_rate")
     assert (alert.value, alert.sample) == (0, 2)
-    values = deployment.parts.alert_desk.get(alert.id).values
+    values = deployment.parts.alert_admin.get(alert.id).values
     assert [one.sample for one in values] == [20, 2, 2, 2, 2, 2]
 
 
@@ -319,7 +319,7 @@ def test_erased_number_is_forgotten(make_deployment: MakeDeployment) -> None:
     deployment.ask(NUMBER)
     deployment.evaluate()
     assert deployment.rules_open() == ["number_wrong_codes"]
-    desk = deployment.parts.alert_desk
+    desk = deployment.parts.alert_admin
     (alert,) = deployment.open()
     desk.silence(rule=alert.rule, subject=alert.subject, until=clock.now() + MINUTE, by="anna")
 
@@ -369,12 +369,12 @@ def test_purge_takes_old_alerts(deployment: Deployment) -> None:
 
     assert deleted["alerts"] == 1
     assert execute(deployment, "SELECT count(*) FROM alert_history") == [(0,)]
-    assert deployment.parts.alert_desk.list(state=AlertState.CLOSED) == []
+    assert deployment.parts.alert_admin.list(state=AlertState.CLOSED) == []
 
 
 def test_desk_refuses_what_cannot_be(deployment: Deployment) -> None:
     """Rules that are none, times that are over, texts that may hold a number: each is refused by name."""
-    desk, soon = deployment.parts.alert_desk, clock.now() + MINUTE
+    desk, soon = deployment.parts.alert_admin, clock.now() + MINUTE
     for field, wanted in (
         ("rule", {"rule": "no_rule"}),
         ("until", {"until": clock.now() - MINUTE}),

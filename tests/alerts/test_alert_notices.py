@@ -82,7 +82,7 @@ def execute(deployment: Deployment, statement: str) -> None:
 
 def happened(deployment: Deployment, alert_id: UUID) -> list[tuple[str, str | None]]:
     """Return what happened to an alert."""
-    return [(one.what, one.detail) for one in deployment.parts.alert_desk.get(alert_id).history]
+    return [(one.what, one.detail) for one in deployment.parts.alert_admin.get(alert_id).history]
 
 
 def test_one_notice_of_each_transition(told: Deployment, served: Inbox) -> None:
@@ -186,7 +186,7 @@ def test_notice_is_kept_trying_for_days(told: Deployment, inbox: Inbox, receiver
     alert_id = open_one(told)
     told.now += timedelta(days=1)
     notify(told)
-    notices = {one.channel: one for one in told.parts.alert_desk.get(alert_id).notices}
+    notices = {one.channel: one for one in told.parts.alert_admin.get(alert_id).notices}
     assert notices[NotificationChannel.WEBHOOK].next_try_at is not None
     told.now += KEPT_TRYING
     with structlog.testing.capture_logs() as records:
@@ -283,7 +283,7 @@ def test_acknowledged_alert_tells_of_its_end(told: Deployment, served: Inbox) ->
     """Who has seen an alert still wants to know when it is over; who was first to see it stays."""
     alert_id = open_one(told)
     notify(told)
-    desk = told.parts.alert_desk
+    desk = told.parts.alert_admin
     assert desk.ack(alert_id, by="anna").acknowledged_by == "anna"
     assert desk.ack(alert_id, by="ben").acknowledged_by == "anna"
 
@@ -316,8 +316,8 @@ def test_silence_that_ends_while_it_is_open(told: Deployment, served: Inbox) -> 
     silence_id = silence(told, "provider_5xx", timedelta(days=2))
     open_one(told)
     assert notify(told) == 0
-    assert told.parts.alert_desk.unsilence(silence_id)
-    assert not told.parts.alert_desk.unsilence(silence_id)
+    assert told.parts.alert_admin.unsilence(silence_id)
+    assert not told.parts.alert_admin.unsilence(silence_id)
 
     told.evaluate()
     notify(told)
@@ -353,7 +353,7 @@ def test_silence_of_another_subject(told: Deployment, served: Inbox) -> None:
 
 def silence(deployment: Deployment, rule: str, lasting: timedelta, subject: str | None = None) -> UUID:
     """Silence a rule from now on."""
-    return deployment.parts.alert_desk.silence(
+    return deployment.parts.alert_admin.silence(
         rule=rule, subject=subject, until=deployment.now + lasting, by="anna", reason="known"
     ).id
 
@@ -408,7 +408,7 @@ def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox)
     alert_id = open_one(told)
     notify(told)
 
-    found = told.parts.alert_desk.get(alert_id)
+    found = told.parts.alert_admin.get(alert_id)
 
     assert found.state is AlertState.OPEN
     assert {one.channel for one in found.notices if one.delivered_at} == set(NotificationChannel)

@@ -10,7 +10,7 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.alerts import Alert, tag_of
+from otpqueue.domain.alerts import Alert, derive_tag
 from otpqueue.domain.circuit import CircuitState
 from tests.alerts import consistency
 from tests.alerts.conftest import Deployment, MakeDeployment, numbers
@@ -81,7 +81,7 @@ def test_number_requests(make_deployment: MakeDeployment) -> None:
 
     assert accepted == [True] * 3 + [False] * 8
     assert (alert.value, alert.sample, alert.threshold, alert.window_s) == (11, 11, 10, 3600)
-    tag = tag_of(deployment.parts.vault.number_hash(number))
+    tag = derive_tag(deployment.parts.vault.number_hash(number))
     assert alert.subject == f"+44********23 {tag}"
     assert alert.evidence["figures"] == {"accepted": 3, "refused": 8, "numbers_over": 1}
     assert alert.evidence["reasons"] == {"limit_number_15m": 8}
@@ -97,7 +97,7 @@ def test_number_that_was_only_refused(make_deployment: MakeDeployment) -> None:
 
     alert = opened(deployment, "number_requests")
 
-    assert alert.subject == tag_of(deployment.parts.vault.number_hash("+447700900123"))
+    assert alert.subject == derive_tag(deployment.parts.vault.number_hash("+447700900123"))
     assert re.fullmatch("#[b-z]{6}", alert.subject or "")
 
 
@@ -150,7 +150,7 @@ def test_number_wrong_codes(deployment: Deployment) -> None:
     alert = opened(deployment, "number_wrong_codes")
 
     assert (alert.value, alert.threshold) == (6, 5)
-    assert alert.subject == f"+44********23 {tag_of(deployment.parts.vault.number_hash(number))}"
+    assert alert.subject == f"+44********23 {derive_tag(deployment.parts.vault.number_hash(number))}"
     deployment.now += LATER
     closed(deployment, "number_wrong_codes")
 

@@ -103,7 +103,7 @@ def test_one_queue_without_a_worker(watched: Watched) -> None:
         watched.look()
 
     assert watched.silent() == ["queue send"]
-    (alert,) = watched.parts.alert_desk.list(rule="workers_silent")
+    (alert,) = watched.parts.alert_admin.list(rule="workers_silent")
     assert alert.evidence["figures"] == {"living": 0, "cut_off": 0}
 
 
@@ -128,7 +128,7 @@ def test_worker_that_does_not_hear_the_broker(watched: Watched) -> None:
         watched.look()
 
     assert watched.silent() == ["queue send"]
-    (alert,) = watched.parts.alert_desk.list(rule="workers_silent")
+    (alert,) = watched.parts.alert_admin.list(rule="workers_silent")
     assert alert.evidence["figures"] == {"living": 1, "cut_off": 1}
 
 

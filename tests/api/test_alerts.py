@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otpqueue import clock
-from otpqueue.domain.alerts import tag_of
+from otpqueue.domain.alerts import derive_tag
 from tests.api.conftest import Caller, MakeCaller
 
 SHAPE = [
@@ -51,7 +51,7 @@ def test_alert_has_its_shape(operator: Caller) -> None:
     (alert,) = listed(operator)
 
     assert list(alert) == SHAPE
-    tag = tag_of(operator.parts.vault.number_hash(operator.number))
+    tag = derive_tag(operator.parts.vault.number_hash(operator.number))
     assert alert["subject"] == f"+44********{operator.number[-2:]} {tag}"
     assert (alert["rule"], alert["state"], alert["value"], alert["threshold"]) == (
         "number_requests",
@@ -124,7 +124,7 @@ def test_silencing(operator: Caller) -> None:
     answer = operator.post(path, json={"for_s": 86_400, "reason": "we know", "every_subject": True})
 
     assert answer.json["silenced_until"] >= day.isoformat()[:19]
-    silences = operator.parts.alert_desk.silences()
+    silences = operator.parts.alert_admin.silences()
     assert [(one.rule, one.subject, one.reason) for one in silences] == [
         ("number_requests", alert["subject"], None),
         ("number_requests", None, "we know"),

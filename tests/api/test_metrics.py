@@ -9,7 +9,7 @@ import pytest
 
 from otpqueue import clock
 from otpqueue.domain.heartbeats import ProcessKind
-from otpqueue.infobip.receipts import parse
+from otpqueue.infobip.receipts import parse_reports
 from otpqueue.telemetry import metrics
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts, wrong
 from tests.operations.looking import show_life, until
@@ -119,7 +119,7 @@ def test_delivery_is_counted(operator: Caller) -> None:
     (named,) = operator.execute(
         "SELECT external_message_id FROM send_attempts WHERE request_id = :id", id=path.rpartition("/")[2]
     )[0]
-    reports = parse({"results": [{"messageId": named, "status": {"groupName": "DELIVERED"}}]})
+    reports = parse_reports({"results": [{"messageId": named, "status": {"groupName": "DELIVERED"}}]})
 
     before = page(operator)
     for _ in range(2):

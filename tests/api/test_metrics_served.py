@@ -50,7 +50,7 @@ def page(served: Served) -> Scraped:
 
 def pids(served: Served) -> set[int]:
     """Return the processes that show life."""
-    found = [one for one in heartbeats(served.parts) if one.kind is ProcessKind.API and one.lives]
+    found = [one for one in heartbeats(served.parts) if one.kind is ProcessKind.API and one.is_alive]
     return {int(one.process.rpartition(":")[2]) for one in found}
 
 

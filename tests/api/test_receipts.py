@@ -273,7 +273,9 @@ def hooked(module_settings: dict[str, str], tmp_path_factory: pytest.TempPathFac
     """Yield a served API that takes reports, with the simulator subscribed to push them there."""
     differing = {"OTPQUEUE_RECEIPTS_USER": USER, "OTPQUEUE_RECEIPTS_PASSWORD": "plain"}
     with serving(module_settings | differing, tmp_path_factory.mktemp("hooked")) as served:
-        provisioning.subscribe(served.parts.transport, url=served.url + PATH, username=USER, password="plain")
+        provisioning.subscribe_to_reports(
+            served.parts.transport, url=served.url + PATH, username=USER, password="plain"
+        )
         yield served
 
 

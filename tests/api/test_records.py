@@ -92,7 +92,7 @@ def test_guides_check_names_the_request_it_found(make_caller: MakeCaller, record
 def test_thread_goes_on_to_others(caller: Caller, records: Records) -> None:
     """What a call was about is forgotten with it, and without a call nothing is bound at all."""
     caller.ask()
-    logs.bind(otp_id="left over")
+    logs.bind_fields(otp_id="left over")
 
     assert structlog.contextvars.get_contextvars() == {}
     caller.get("/health/live")

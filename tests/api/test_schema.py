@@ -88,7 +88,7 @@ def live(attacker: Caller) -> list[str]:
 def alerts(attacker: Caller, live: list[str]) -> list[str]:
     """Return the ids of some alerts."""
     attacker.parts.evaluate_alerts(now=clock.now())
-    return [str(alert.id) for alert in attacker.parts.alert_desk.list()]
+    return [str(alert.id) for alert in attacker.parts.alert_admin.list()]
 
 
 @cache

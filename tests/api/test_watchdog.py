@@ -17,7 +17,7 @@ from tests.operations.looking import heartbeats, until
 
 def watchdog(parts: Parts, watch: Callable[[datetime], object]) -> Watchdog:
     """Return the watchdog of a process."""
-    return Watchdog(heart=parts.heart(ProcessKind.API), watch=watch, clock=clock.now)
+    return Watchdog(heart=parts.make_heartbeat_reporter(ProcessKind.API), watch=watch, clock=clock.now)
 
 
 def test_it_beats_and_watches(lonely: Caller) -> None:

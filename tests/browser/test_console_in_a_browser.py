@@ -149,7 +149,7 @@ def test_alert_is_acknowledged(browser: Browser, served: Served) -> None:
     browser.find("form[action$='/acknowledge'] button").click()
     browser.until(lambda: "Acknowledged by console oq_" in browser.text(), "the acknowledgement")
 
-    stored = served.parts.alert_desk.get(alert_id)
+    stored = served.parts.alert_admin.get(alert_id)
     assert (stored.acknowledged_by or "").startswith("console oq_")
     assert not browser.every("form[action$='/acknowledge']")
     assert browser.troubles() == []
@@ -222,7 +222,7 @@ def test_every_page_can_be_used_by_everybody(browser: Browser, served: Served) -
     """
     path, _ = served.sent(NUMBER)
     alert_id = open_alert(served.parts, subject="GB", requests=[path.rpartition("/")[2]])
-    served.parts.alert_desk.silence(
+    served.parts.alert_admin.silence(
         rule="country_conversion", subject="FR", until=clock.now() + timedelta(hours=1), by="ann"
     )
     served.parts.switch.stop(country="FR", client=None, reason="pumped", by="ann", now=clock.now())

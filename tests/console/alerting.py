@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.domain.alerts import tag_of
+from otpqueue.domain.alerts import derive_tag
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 
@@ -54,7 +54,7 @@ def open_alert(
             _ALERT,
             {
                 "id": alert_id,
-                "subject": tag_of(number_hash) if number_hash else subject,
+                "subject": derive_tag(number_hash) if number_hash else subject,
                 "number_hash": number_hash,
                 "now": now,
                 "evidence": json.dumps(evidence),

@@ -279,7 +279,7 @@ def test_everything_is_escaped(lonely: Caller) -> None:
     )
     caller.parts.switch.stop(country=None, client=EVIL[:60], reason=EVIL, by=EVIL, now=clock.now())
     alert_id = open_alert(caller.parts, subject=EVIL, requests=[request_id], reasons={EVIL: 3})
-    caller.parts.alert_desk.silence(
+    caller.parts.alert_admin.silence(
         rule="country_conversion", subject=EVIL, until=clock.now() + timedelta(hours=1), by=EVIL, reason=EVIL
     )
     caller.parts.roll_up()
@@ -400,7 +400,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
         )
     page = words(browser.page(place))
     listed = browser.page("/console/alerts")
-    (silence,) = caller.parts.alert_desk.silences()
+    (silence,) = caller.parts.alert_admin.silences()
     ended = browser.send("/console/alerts", f"/console/silences/{silence.id}/end")
 
     assert [one.status_code for one in (acknowledged, silenced, ended)] == [303] * 3
@@ -410,7 +410,7 @@ def test_alert_is_acknowledged_and_silenced(lonely: Caller) -> None:
     assert "Active silences" in words(listed)
     assert silence.silenced_by == f"console {prefix}"
     assert silence.reason == "known"
-    assert caller.parts.alert_desk.silences() == []
+    assert caller.parts.alert_admin.silences() == []
     events = {line["event"]: line for line in logs}
     assert events["alert_acknowledged"]["by"] == events["alert_silenced"]["by"] == f"console {prefix}"
     assert key.split("_", 2)[2] not in json.dumps(logs, default=str)
@@ -441,7 +441,7 @@ def test_actions_need_their_form(caller: Caller, operator: Browser) -> None:
         assert asked.status_code == 303
         assert asked.headers["Location"].startswith("/console/log-in")
         assert operator.call("GET", action).status_code in {303, 405}
-    assert caller.parts.alert_desk.get(alert_id).acknowledged_at is None
+    assert caller.parts.alert_admin.get(alert_id).acknowledged_at is None
     assert (
         operator.post(
             f"/console/alerts/{uuid4()}/acknowledge",

@@ -362,10 +362,10 @@ MUTATIONS = (
             Edit(
                 path="otpqueue/infobip/wire.py",
                 old="    if own and 400 <= reply.status < 500:\n"
-                "        verdict = _GUIDES_WORDS.get(own, verdict)\n"
+                "        verdict = _UNDOCUMENTED_CODES.get(own, verdict)\n"
                 "        if reply.status == 404 and own.endswith(_NOT_THERE):\n",
                 new="    if 400 <= reply.status < 500:\n"
-                '        verdict = _GUIDES_WORDS.get(own or "", verdict)\n'
+                '        verdict = _UNDOCUMENTED_CODES.get(own or "", verdict)\n'
                 "        if reply.status == 404:\n",
             ),
         ),
@@ -407,7 +407,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/worker/main.py",
-                old="return int(code or 0) or (0 if told else 1)",
+                old="return int(code or 0) or (0 if requested else 1)",
                 new="return int(code or 0)",
             ),
         ),
@@ -420,7 +420,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/api/server.py",
-                old="    parent.end_with_it(grace_s=ORPHANED_S)\n",
+                old="    parent.end_with_parent(grace_s=ORPHANED_S)\n",
                 new="",
             ),
         ),

@@ -151,7 +151,7 @@ def test_unknown_application_is_misconfigured(client: InfobipClient, ids: dict[s
     """An application that does not exist is our mistake, not the number's."""
     outcome = client.send(sms(ids | {"application_id": "unknown"}))
 
-    assert (outcome.kind, outcome.misconfigured) == (OutcomeKind.REFUSED, True)
+    assert (outcome.kind, outcome.is_misconfigured) == (OutcomeKind.REFUSED, True)
     assert (outcome.code, outcome.cause) == ("application_not_found", RefusalCause.APPLICATION)
 
 
@@ -160,7 +160,7 @@ def test_unknown_template_concerns_its_own_sends(client: InfobipClient, ids: dic
     outcome = client.send(sms(ids | {"message_id": "unknown"}))
 
     assert (outcome.code, outcome.cause) == ("template_not_found", RefusalCause.TEMPLATE)
-    assert (outcome.retryable, outcome.misconfigured) == (True, True)
+    assert (outcome.retryable, outcome.is_misconfigured) == (True, True)
 
 
 def test_404_of_one_number(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
@@ -170,7 +170,7 @@ def test_404_of_one_number(client: InfobipClient, ids: dict[str, str], provider:
     outcome = client.send(sms(ids))
 
     assert (outcome.code, outcome.cause) == ("number_not_found", RefusalCause.NUMBER)
-    assert (outcome.retryable, outcome.misconfigured) == (True, False)
+    assert (outcome.retryable, outcome.is_misconfigured) == (True, False)
 
 
 @pytest.mark.parametrize("fault", [{"status": 403}, {"status": 500}, {"drop": "before"}, {"form": "html"}])
@@ -184,7 +184,7 @@ def test_404_of_unclear_cause(
     outcome = client.send(sms(ids))
 
     assert (outcome.code, outcome.cause) == ("NOT_FOUND", RefusalCause.UNCLEAR)
-    assert outcome.misconfigured
+    assert outcome.is_misconfigured
 
 
 def test_many_404s_ask_for_the_templates_once(
@@ -206,7 +206,7 @@ def test_wrong_key_is_misconfigured(connect: Connect, ids: dict[str, str], provi
 
     outcome, judgement = client.send(sms(ids)), client.verify(pin_id="x", code="123456")
 
-    assert (outcome.code, outcome.misconfigured, outcome.retryable) == ("UNAUTHORIZED", True, True)
+    assert (outcome.code, outcome.is_misconfigured, outcome.retryable) == ("UNAUTHORIZED", True, True)
     assert judgement == Judgement(verdict=CheckVerdict.UNJUDGED, code="UNAUTHORIZED", http_status=401)
 
 

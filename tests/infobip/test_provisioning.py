@@ -16,8 +16,8 @@ from otpqueue.infobip.provisioning import (
     ApplicationLimits,
     ProvisioningFailed,
     WantedConfiguration,
-    apply,
-    plan,
+    apply_plan,
+    make_plan,
 )
 from otpqueue.infobip.transport import Transport
 from otpqueue.operations.provision import Provisioned
@@ -40,7 +40,7 @@ WANTED = WantedConfiguration(
     sender_id=None,
     india=None,
 )
-WANTED_TEMPLATE = WANTED.templates()[TemplateKey(language="en")]
+WANTED_TEMPLATE = WANTED.build_templates()[TemplateKey(language="en")]
 CONFIGURATION = {
     "pinAttempts": 10,
     "allowMultiplePinVerifications": True,
@@ -67,9 +67,9 @@ def ensure(
     transport: Transport, wanted: WantedConfiguration, *, remembered: ProviderIds | None
 ) -> Provisioned:
     """Make a plan and carry it out, and return what was done."""
-    planned = plan(transport, wanted, remembered=remembered)
-    ids = apply(transport, planned)
-    return Provisioned(ids=ids, actions=tuple(planned.words()))
+    planned = make_plan(transport, wanted, remembered=remembered)
+    ids = apply_plan(transport, planned)
+    return Provisioned(ids=ids, actions=tuple(planned.format_lines()))
 
 
 def ids_of(made: Provisioned) -> ProviderIds:
@@ -291,13 +291,15 @@ def test_template_with_a_sender_is_not_taken_for_one_without(transport: Transpor
 
     without = ensure(transport, WANTED, remembered=None)
 
-    assert without.ids.message_id != with_sender.ids.message_id
+    assert without.ids.get_message_id != with_sender.ids.get_message_id
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(300, "5m"), (60, "1m"), (90, "90s"), (45.4, "45s")])
 def test_lifetime_of_a_code_is_the_applications(seconds: float, text: str) -> None:
     """The provider's code lives as long as ours."""
-    assert replace(WANTED, code_lifetime_s=seconds).application()["configuration"]["pinTimeToLive"] == text
+    assert (
+        replace(WANTED, code_lifetime_s=seconds).build_application()["configuration"]["pinTimeToLive"] == text
+    )
 
 
 def test_created_may_be_answered_with_200(connect: Connect) -> None:

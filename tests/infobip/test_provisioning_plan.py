@@ -372,7 +372,7 @@ def test_ids_of_the_environment_win(make_parts: MakeParts, provider: Provider) -
 
     assert (made.ids.application_id, dict(made.ids.message_ids)) == ("A", {"en": "M"})
     assert given.provision.ids() == made.ids
-    assert made.ids.message_id(language="de", country="IN") == "M"
+    assert made.ids.get_message_id(language="de", country="IN") == "M"
     assert writes(provider) == before
 
 
@@ -472,4 +472,4 @@ def test_subscription_that_is_refused(make_parts: MakeParts) -> None:
     parts = make_parts()
 
     with pytest.raises(ProvisioningFailed):
-        provisioning.subscribe(parts.transport, url="", username="u", password="p")
+        provisioning.subscribe_to_reports(parts.transport, url="", username="u", password="p")

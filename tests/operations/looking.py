@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from otpqueue import clock
 from otpqueue.domain.errors import OtpqueueError
-from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, life_of_queues
+from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, get_queue_liveness
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Channel
 from otpqueue.jobs import QUEUES
@@ -167,7 +167,7 @@ def heartbeats(parts: Parts) -> list[Heartbeat]:
 
 def served(parts: Parts) -> set[str]:
     """Return the queues that some worker serves."""
-    lives = life_of_queues(heartbeats(parts), QUEUES)
+    lives = get_queue_liveness(heartbeats(parts), QUEUES)
     return {queue for queue, life in lives.items() if life is Liveness.RUNNING}
 
 

@@ -40,28 +40,28 @@ def test_every_process_sees_it(make_parts: MakeParts) -> None:
     """What one worker learns, the others know; one of them probes, and its success lets all go on."""
     slow = {"OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "0.3", "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "0.3"}
     workers = [make_parts(**slow).circuit for _ in range(3)]
-    workers[0].note(FAILURES)
+    workers[0].record_signals(FAILURES)
 
-    assert [worker.take()[0] for worker in workers] == [ClaimPermit.NOTHING] * 3
-    assert workers[1].state() is CircuitState.OPEN
-    until(lambda: workers[0].state() is CircuitState.HALF_OPEN)
-    permits = at_once([worker.take for worker in workers])
+    assert [worker.claim()[0] for worker in workers] == [ClaimPermit.NOTHING] * 3
+    assert workers[1].get_state() is CircuitState.OPEN
+    until(lambda: workers[0].get_state() is CircuitState.HALF_OPEN)
+    permits = at_once([worker.claim for worker in workers])
     assert sorted(permit for permit, _ in permits) == [
         ClaimPermit.NOTHING,
         ClaimPermit.NOTHING,
         ClaimPermit.PROBE,
     ]
 
-    workers[2].note([(CircuitSignal.ALIVE, True)])
-    assert [worker.take()[0] for worker in workers] == [ClaimPermit.ALL] * 3
+    workers[2].record_signals([(CircuitSignal.ALIVE, True)])
+    assert [worker.claim()[0] for worker in workers] == [ClaimPermit.ALL] * 3
 
 
 def test_closed_circuit_leaves_nothing_in_redis(parts: Parts) -> None:
     """While all is well there is no key to read wrong."""
-    parts.circuit.note([(CircuitSignal.FAILED, False)])
+    parts.circuit.record_signals([(CircuitSignal.FAILED, False)])
     assert parts.redis.exists("otpqueue:circuit")
 
-    parts.circuit.note([(CircuitSignal.ALIVE, False)])
+    parts.circuit.record_signals([(CircuitSignal.ALIVE, False)])
 
     assert not parts.redis.exists("otpqueue:circuit")
 
@@ -70,31 +70,31 @@ def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
     """A value that cannot be read is replaced when there is something to write."""
     for left in ("not json", '{"colour": "red"}', "[]", "7"):
         parts.redis.set("otpqueue:circuit", left)
-        assert parts.circuit.take()[0] is ClaimPermit.ALL
+        assert parts.circuit.claim()[0] is ClaimPermit.ALL
 
-    parts.circuit.note(FAILURES)
+    parts.circuit.record_signals(FAILURES)
 
-    assert parts.circuit.state() is CircuitState.OPEN
+    assert parts.circuit.get_state() is CircuitState.OPEN
 
 
 def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey: Valkey) -> None:
     """It keeps what it knew, opens and closes by itself, and is quick about it; then they share again."""
     one, other = (make_parts(REDIS_URL=own_valkey.url, **LONG_PAUSE).circuit for _ in range(2))
-    one.note(FAILURES)
-    other.state()
+    one.record_signals(FAILURES)
+    other.get_state()
     own_valkey.stop()
 
-    assert one.state() is other.state() is CircuitState.OPEN
-    one.note([(CircuitSignal.ALIVE, False)])
-    assert (one.state(), other.state()) == (CircuitState.CLOSED, CircuitState.OPEN)
+    assert one.get_state() is other.get_state() is CircuitState.OPEN
+    one.record_signals([(CircuitSignal.ALIVE, False)])
+    assert (one.get_state(), other.get_state()) == (CircuitState.CLOSED, CircuitState.OPEN)
 
     with structlog.testing.capture_logs() as logged:
         for _ in range(100):
-            one.take()
+            one.claim()
     assert len(logged) <= 1  # not a record each, nor a connection each
 
     own_valkey.start()
-    until(lambda: other.state() is CircuitState.CLOSED)  # Redis forgot, and all agree
+    until(lambda: other.get_state() is CircuitState.CLOSED)  # Redis forgot, and all agree
 
 
 def test_many_writers_at_once(make_parts: MakeParts) -> None:
@@ -103,8 +103,8 @@ def test_many_writers_at_once(make_parts: MakeParts) -> None:
 
     at_once([lambda one=one: one.note([(CircuitSignal.FAILED, False)]) for one in circuits for _ in range(4)])
 
-    circuits[0].note([(CircuitSignal.FAILED, False)])
-    assert circuits[0].state() is CircuitState.CLOSED
+    circuits[0].record_signals([(CircuitSignal.FAILED, False)])
+    assert circuits[0].get_state() is CircuitState.CLOSED
     assert circuits[0]._own.failures == 17
 
 
@@ -140,7 +140,7 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
         parts.pump.run()
     assert {row["status"] for row in rows.requests()} == {"sent"}
     assert len(provider.messages()) == 60
-    assert parts.circuit.state() is CircuitState.CLOSED
+    assert parts.circuit.get_state() is CircuitState.CLOSED
 
 
 def test_one_probe_for_all_processes(
@@ -153,7 +153,7 @@ def test_one_probe_for_all_processes(
         "OTPQUEUE_TUNING_JOB_S": "3",
     }
     processes = [make_parts(**settings) for _ in range(4)]
-    processes[0].circuit.note(FAILURES)
+    processes[0].circuit.record_signals(FAILURES)
     provider.fault(**DEAD)
     for number in numbers(20):
         parts.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
@@ -176,17 +176,17 @@ def test_refusals_of_single_numbers_do_not_open_it(
 
     assert {row["outcome"] for row in rows.attempts()} == {"refused", "accepted"}
     assert sorted(row["status"] for row in rows.requests()) == ["failed"] * 30 + ["sent"] * 10
-    assert parts.circuit.state() is CircuitState.CLOSED
+    assert parts.circuit.get_state() is CircuitState.CLOSED
 
 
 def test_probe_without_work_is_left_to_others(parts: Parts, make_parts: MakeParts) -> None:
     """A worker that finds nothing due gives the probe back at once."""
-    parts.circuit.note(FAILURES)
-    until(lambda: parts.circuit.state() is CircuitState.HALF_OPEN)
+    parts.circuit.record_signals(FAILURES)
+    until(lambda: parts.circuit.get_state() is CircuitState.HALF_OPEN)
 
     parts.pump.run()
 
-    assert make_parts().circuit.take()[0] is ClaimPermit.PROBE
+    assert make_parts().circuit.claim()[0] is ClaimPermit.PROBE
 
 
 def test_stop_ends_the_pause(
@@ -195,7 +195,7 @@ def test_stop_ends_the_pause(
     """A worker that waits for the circuit stops at once when it is told to."""
     parts = make_parts(**LONG_PAUSE)
     ask()
-    parts.circuit.note(FAILURES)
+    parts.circuit.record_signals(FAILURES)
     job = background.submit(parts.pump.run)
     time.sleep(0.2)
     assert not job.done()

@@ -29,7 +29,7 @@ def counted(parts: Parts) -> dict[str, int]:
 
 def test_requests_are_counted_with_the_heartbeat(parts: Parts, ask: Ask) -> None:
     """A request is one seal; its count is stored with the next heartbeat, and added to by other processes."""
-    heart = parts.heart(ProcessKind.API)
+    heart = parts.make_heartbeat_reporter(ProcessKind.API)
     for number in numbers(3):
         ask(number)
     assert counted(parts) == {}

@@ -190,7 +190,7 @@ class GivenOnce:
     def __init__(self, *reports: Receipt) -> None:
         self._batches = [list(reports)]
 
-    def reports(self) -> list[Receipt]:
+    def fetch_reports(self) -> list[Receipt]:
         """Give out the next batch."""
         return self._batches.pop() if self._batches else []
 
@@ -219,8 +219,8 @@ def test_reports_are_kept_while_postgres_is_away(
     request = ask_sent()
 
     class Closing(GivenOnce):
-        def reports(self) -> list[Receipt]:
-            found = super().reports()
+        def fetch_reports(self) -> list[Receipt]:
+            found = super().fetch_reports()
             if found:
                 away.__enter__()
             return found

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import select
 
 from otpqueue import clock
-from otpqueue.domain.alerts import tag_of
+from otpqueue.domain.alerts import derive_tag
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
 from otpqueue.domain.limits import REQUEST_LIMITS
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
@@ -83,7 +83,7 @@ class Needles:
         vault = parts.vault
         for nth, number in enumerate(vault.number_hashes(PHONE)):
             self.hashes[f"hash {nth}"] = number
-            self.texts[f"tag {nth}"] = tag_of(number)
+            self.texts[f"tag {nth}"] = derive_tag(number)
             for whose in ((), *((client_id.bytes,) for client_id in client_ids)):
                 self.texts[f"limit {nth} {len(self.texts)}"] = vault.limit_hash(*whose, number, nth=nth)
         for nth, fingerprint in enumerate(vault.body_hashes(body)):
@@ -185,9 +185,9 @@ class Life:
         now = clock.now()
         self.parts.evaluate_alerts(now=now)
         self.parts.notify_alerts(now=now)
-        (alert,) = self.parts.alert_desk.list(rule="number_requests")
-        self.parts.alert_desk.ack(alert.id, by="anna")
-        self.parts.alert_desk.silence_alert(
+        (alert,) = self.parts.alert_admin.list(rule="number_requests")
+        self.parts.alert_admin.ack(alert.id, by="anna")
+        self.parts.alert_admin.silence_alert(
             alert.id, until=now + timedelta(hours=9), by="anna", reason="a test", every_subject=False
         )
 

@@ -479,7 +479,7 @@ def test_taking_over_a_key_keeps_the_new_fingerprint(parts: Parts, client_id: UU
     let_keys_expire(parts)
     check = IdempotentCall(name="POST /v1/otp-requests", key="k", body="two")
 
-    held = parts.replays.hold(
+    held = parts.idempotent_responses.hold(
         check, make=lambda _: StoredResponse(status=200, body=""), client_id=client_id, now=clock.now()
     )
 

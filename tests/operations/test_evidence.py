@@ -100,10 +100,10 @@ def test_an_older_code_is_no_evidence(
     question = {"to": NUMBER[1:], "application_id": ids.application_id}
     long_ago, just_now = clock.now() - timedelta(seconds=60), clock.now() + timedelta(seconds=30)
 
-    assert parts.infobip.sent_since(**question, since=long_ago) is OutcomeEvidence.LEFT
-    assert parts.infobip.sent_since(**question, since=just_now) is OutcomeEvidence.NOT_SEEN
+    assert parts.infobip.query_sent_since(**question, since=long_ago) is OutcomeEvidence.LEFT
+    assert parts.infobip.query_sent_since(**question, since=just_now) is OutcomeEvidence.NOT_SEEN
     stranger = question | {"to": "447700900999"}
-    assert parts.infobip.sent_since(**stranger, since=long_ago) is OutcomeEvidence.NOT_SEEN
+    assert parts.infobip.query_sent_since(**stranger, since=long_ago) is OutcomeEvidence.NOT_SEEN
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def request_id(parts: Parts, client_id: UUID) -> UUID:
 def test_plan_has_changed() -> None:
     """The number is no longer sent to."""
     with pytest.raises(InvalidPhoneNumber):
-        phone.parse(FORMER)
+        phone.parse_number(FORMER)
 
 
 @pytest.mark.parametrize("typed", TYPED)

@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, insert, text
 from otpqueue import clock
 from otpqueue.domain import phone
 from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
-from otpqueue.domain.guard import hour_of
+from otpqueue.domain.guard import truncate_to_hour
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.admission.admit import Applicant
 from otpqueue.operations.request import RequestedCode
@@ -48,7 +48,7 @@ class Door:
         """Return who asks for a code."""
         return Applicant(
             client_id=self.client_id,
-            number=phone.parse(number, allow_documentation=True),
+            number=phone.parse_number(number, allow_documentation=True),
             number_hashes=self.parts.vault.number_hashes(number),
             client_ip_hashes=None,
             language=None,
@@ -75,7 +75,7 @@ class Door:
 
     def learn(self, subject: str = BLOCK, *, verified: int, at: datetime | None = None) -> None:
         """Let so many have been verified some days ago."""
-        at = hour_of(at or clock.now() - LONG_AGO)
+        at = truncate_to_hour(at or clock.now() - LONG_AGO)
         row = {"subject": subject, "hour": at, "country": "GB", "sent": verified, "verified": verified}
         with connection(self.parts.engine) as conn:
             conn.execute(insert(guard_tallies).values(row))
@@ -348,7 +348,7 @@ def test_shadow_refuses_nothing(make_door: MakeDoor, provider: Provider) -> None
 
     door.verify(second, provider.code("+447700900002"))
 
-    report = door.parts.guard_desk.report(since=clock.now() - timedelta(hours=1), now=clock.now())
+    report = door.parts.guard_admin.report(since=clock.now() - timedelta(hours=1), now=clock.now())
     (block,) = report.blocks
     assert (block.sent, block.verified, block.refused, block.refused_verified) == (2, 1, 1, 1)
 
@@ -459,7 +459,7 @@ def test_refused_block_waits(make_door: MakeDoor) -> None:
 def test_operator_lets_through(make_door: MakeDoor) -> None:
     """What an operator allows is sent to, until he ends it."""
     door = make_door()
-    desk = door.parts.guard_desk
+    desk = door.parts.guard_admin
     door.ask()
     desk.allow("+4477009", lasting=timedelta(hours=1), now=clock.now())
     door.ask("+447700900002")

@@ -50,8 +50,8 @@ def test_beat_is_written(parts: Parts) -> None:
 
     assert (first.process, first.kind, first.version) == ("worker|host:1", ProcessKind.WORKER, "1.2")
     assert first.queues == ("periodic", "slow")
-    assert first.lives
-    assert first.works
+    assert first.is_alive
+    assert first.is_connected
     assert second.seen_at > first.seen_at
     assert abs(second.started_at - first.started_at) < timedelta(seconds=1)
 
@@ -69,11 +69,11 @@ def test_process_without_its_broker_lives(parts: Parts) -> None:
         heart.beat()
         later = only(parts)
 
-    assert [one.works for one in (before, after, later)] == [False, True, False]
+    assert [one.is_connected for one in (before, after, later)] == [False, True, False]
     # Silent only to those who wait for work.
     assert later.idle_s >= 11 > later.age_s
     assert after.idle_s < 11
-    assert [one.lives for one in (before, after, later)] == [True, True, True]
+    assert [one.is_alive for one in (before, after, later)] == [True, True, True]
 
 
 def test_skew_is_measured(parts: Parts) -> None:
@@ -97,7 +97,7 @@ def test_heart_beats_by_itself_until_it_is_stopped(parts: Parts) -> None:
     heart.start()
     until(lambda: heartbeats(parts))
     heart.touch()
-    until(lambda: only(parts).works)
+    until(lambda: only(parts).is_connected)
     heart.stop()
 
     assert heartbeats(parts) == []
@@ -138,7 +138,7 @@ def test_killed_processes_are_forgotten(parts: Parts) -> None:
 
     make(parts).beat()
 
-    assert [(one.process, one.lives) for one in heartbeats(parts)] == [
+    assert [(one.process, one.is_alive) for one in heartbeats(parts)] == [
         ("worker|host:1", True),
         ("worker|killed:1", False),
     ]

@@ -195,8 +195,8 @@ def test_india(make_house: MakeHouse, parts: Parts) -> None:
     assert house.text(BRITISH, language="hi") == "कोड {{pin}}"
     ids = house.parts.provision.ids()
     assert ids is not None
-    assert ids.message_id(language="hi", country="IN") == template["messageId"]
-    assert ids.message_id(language=None, country="GB") != template["messageId"]
+    assert ids.get_message_id(language="hi", country="IN") == template["messageId"]
+    assert ids.get_message_id(language=None, country="GB") != template["messageId"]
 
 
 def test_india_without_a_registered_text(make_house: MakeHouse) -> None:

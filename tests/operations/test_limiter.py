@@ -35,9 +35,9 @@ def limiter(redis: Redis) -> Limiter:
     return Limiter(redis)
 
 
-def window(quota: Quota = THREE, whom: str = "ann", limit: object = FIRST) -> LimitWindow:
+def window(quota: Quota = THREE, subject: str = "ann", limit: object = FIRST) -> LimitWindow:
     """Return a window."""
-    return LimitWindow(limit=limit, quota=quota, whom=whom)  # type: ignore[arg-type]
+    return LimitWindow(limit=limit, quota=quota, subject=subject)  # type: ignore[arg-type]
 
 
 def grow_older(redis: Redis, seconds: float) -> None:
@@ -62,11 +62,11 @@ def at_once(threads: int, work: Callable[[int], CountedCall]) -> list[CountedCal
 
 def test_two_hundred_at_once_admit_three(limiter: Limiter) -> None:
     """Of 200 threads that try at once exactly three are admitted, and each is told a place of its own."""
-    taken = at_once(200, lambda _: limiter.take([window()]))
+    taken = at_once(200, lambda _: limiter.count_call([window()]))
 
     admitted = [one for one in taken if one.admitted]
-    assert sorted(one.standings[0].left for one in admitted) == [0, 1, 2]
-    refused = [one.standings[0] for one in taken if not one.admitted]
+    assert sorted(one.statuses[0].left for one in admitted) == [0, 1, 2]
+    refused = [one.statuses[0] for one in taken if not one.admitted]
     assert len(refused) == 197
     assert {one.left for one in refused} == {0}
     assert {one.retry_after_s for one in refused} <= {899, 900}
@@ -76,61 +76,63 @@ def test_a_window_that_is_full_leaves_the_others_alone(limiter: Limiter) -> None
     """200 threads try a window of three and one of a hundred at once: both have counted the same three."""
     pair = [window(Quota(100, 900), limit=FIRST), window(THREE, limit=SECOND)]
 
-    taken = at_once(200, lambda _: limiter.take(pair))
+    taken = at_once(200, lambda _: limiter.count_call(pair))
 
     assert sum(one.admitted for one in taken) == 3
-    assert limiter.take([pair[0]]).standings[0].left == 100 - 3 - 1
+    assert limiter.count_call([pair[0]]).statuses[0].left == 100 - 3 - 1
 
 
 def test_many_windows_at_once_never_refuse_without_reason(limiter: Limiter) -> None:
     """Tries that share one window and have one each of their own are refused by the shared one alone."""
-    shared = window(Quota(50, 900), whom="all", limit=SECOND)
+    shared = window(Quota(50, 900), subject="all", limit=SECOND)
 
-    taken = at_once(200, lambda index: limiter.take([window(Quota(1, 900), whom=str(index)), shared]))
+    taken = at_once(
+        200, lambda index: limiter.count_call([window(Quota(1, 900), subject=str(index)), shared])
+    )
 
     assert sum(one.admitted for one in taken) == 50
     refused = [one for one in taken if not one.admitted]
-    assert {one.standings[0].left for one in refused} == {1}
+    assert {one.statuses[0].left for one in refused} == {1}
 
 
 def test_retry_after_is_exact(limiter: Limiter, redis: Redis) -> None:
     """A window is full until its oldest entry has left it: not a second sooner, not a second later."""
-    limiter.take([window()])
+    limiter.count_call([window()])
     grow_older(redis, 100)
     for _ in range(2):
-        assert limiter.take([window()]).admitted
+        assert limiter.count_call([window()]).admitted
 
-    refused = limiter.take([window()]).standings[0]
+    refused = limiter.count_call([window()]).statuses[0]
     assert refused.retry_after_s in {799, 800}
     grow_older(redis, refused.more_in_s - 5)
-    early = limiter.take([window()])
-    assert (early.admitted, early.standings[0].retry_after_s in {4, 5}) == (False, True)
+    early = limiter.count_call([window()])
+    assert (early.admitted, early.statuses[0].retry_after_s in {4, 5}) == (False, True)
     grow_older(redis, 5)
-    late = limiter.take([window()])
-    assert (late.admitted, late.standings[0].left) == (True, 0)
+    late = limiter.count_call([window()])
+    assert (late.admitted, late.statuses[0].left) == (True, 0)
 
 
 def test_a_burst_over_the_edge_of_a_window_is_refused(limiter: Limiter, redis: Redis) -> None:
     """It is a moving window: three at its end leave no room for three at the start of the next."""
     for _ in range(3):
-        limiter.take([window()])
+        limiter.count_call([window()])
     grow_older(redis, 899)
 
-    assert not limiter.take([window()]).admitted
+    assert not limiter.count_call([window()]).admitted
     grow_older(redis, 1)
-    assert [limiter.take([window()]).admitted for _ in range(4)] == [True, True, True, False]
+    assert [limiter.count_call([window()]).admitted for _ in range(4)] == [True, True, True, False]
 
 
 def test_given_back_makes_room(limiter: Limiter) -> None:
     """A try that came to nothing leaves no trace in any window, and another's stays."""
     pair = [window(limit=FIRST), window(limit=SECOND)]
-    limiter.take(pair)
-    second = limiter.take(pair)
+    limiter.count_call(pair)
+    second = limiter.count_call(pair)
 
-    limiter.give_back(pair, second)
-    limiter.give_back(pair, second)
+    limiter.undo_call(pair, second)
+    limiter.undo_call(pair, second)
 
-    assert [one.left for one in limiter.take(pair).standings] == [1, 1]
+    assert [one.left for one in limiter.count_call(pair).statuses] == [1, 1]
 
 
 def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
@@ -139,7 +141,7 @@ def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
     for hours in (0, 1, -1, 2, -2):
         # The simulator may run in this process: a timer that its loop sets by a frozen clock never ends.
         with freeze_time(clock.now() + timedelta(hours=hours), ignore=["asyncio"]):
-            admitted.append(limiter.take([window()]).admitted)
+            admitted.append(limiter.count_call([window()]).admitted)
 
     assert admitted == [True, True, True, False, False]
 
@@ -147,7 +149,7 @@ def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
 def test_windows_are_the_librarys(limiter: Limiter, redis: Redis) -> None:
     """The library's own strategy reads the windows that are kept here."""
     for _ in range(2):
-        limiter.take([window(Quota(5, 900))])
+        limiter.count_call([window(Quota(5, 900))])
 
     storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix="otpqueue:limits")
     item = RateLimitItemPerSecond(5, 900, namespace=FIRST.name)
@@ -158,15 +160,15 @@ def test_rate_is_counted_before_the_limits_and_whatever_becomes_of_them(limiter:
     """A full rate leaves the limits alone; full limits leave the rate counted."""
     rate, few = window(Quota(3, 900), limit=KEY_RATE), window(Quota(1, 900))
 
-    first, second = (limiter.take([few], rate=[rate]) for _ in range(2))
+    first, second = (limiter.count_call([few], rate=[rate]) for _ in range(2))
     assert (first.rate_admitted, first.admitted) == (True, True)
     assert (second.rate_admitted, second.admitted) == (True, False)
-    assert [one.left for one in second.standings] == [1, 0]
+    assert [one.left for one in second.statuses] == [1, 0]
 
-    limiter.take([], rate=[rate])
-    third = limiter.take([few], rate=[rate])
+    limiter.count_call([], rate=[rate])
+    third = limiter.count_call([few], rate=[rate])
     assert (third.rate_admitted, third.admitted) == (False, False)
-    assert [one.limit.name for one in third.standings] == ["key_rate"]
+    assert [one.limit.name for one in third.statuses] == ["key_rate"]
 
 
 def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
@@ -174,11 +176,11 @@ def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
     limiter = Limiter(redis, wake_lua=jobs.WAKE_LUA)
     wake = ("otpqueue:wake:test", "otpqueue:nudge:test")
 
-    found = [limiter.take([window(Quota(2, 900))], wake=wake).wake_up for _ in range(3)]
+    found = [limiter.count_call([window(Quota(2, 900))], wake=wake).wake_up for _ in range(3)]
     assert found == [jobs.WakeUp.TAKEN, jobs.WakeUp.PENDING, None]
 
     redis.set(wake[0], jobs.LINGERING)
-    assert limiter.take([window(whom="bob")], wake=wake).wake_up == jobs.WakeUp.NUDGED
+    assert limiter.count_call([window(subject="bob")], wake=wake).wake_up == jobs.WakeUp.NUDGED
     assert redis.llen(wake[1]) == 1
 
 
@@ -186,7 +188,7 @@ def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
     """What nobody asks for again leaves Redis by itself, and a window never holds more than its quota."""
     quota = Quota(2, 7)
     for _ in range(5):
-        limiter.take([window(quota)])
+        limiter.count_call([window(quota)])
 
     (key,) = redis.keys("otpqueue:limits:*")
     assert 0 < redis.ttl(key) <= 8
@@ -196,14 +198,14 @@ def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
 def test_a_restarted_redis_is_asked_again(own_valkey: object) -> None:
     """Connections and scripts that a restart of Redis has lost are made anew, unseen by callers."""
     limiter = Limiter(jobs.connect_redis(own_valkey.url))  # type: ignore[attr-defined]
-    assert limiter.take([window()]).admitted
+    assert limiter.count_call([window()]).admitted
 
     own_valkey.stop()  # type: ignore[attr-defined]
     with pytest.raises(LimitsUnavailable):
-        limiter.take([window()])
+        limiter.count_call([window()])
     own_valkey.start()  # type: ignore[attr-defined]
 
-    assert limiter.take([window(KEY_RATE_QUOTA, limit=KEY_RATE)]).admitted
+    assert limiter.count_call([window(KEY_RATE_QUOTA, limit=KEY_RATE)]).admitted
 
 
 KEY_RATE_QUOTA = Quota(100, 1)

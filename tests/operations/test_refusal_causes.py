@@ -56,7 +56,7 @@ def test_deleted_template_stops_its_own_language_alone(
     lost = [ask(parts, client_id, one, language="fr", channel=channel) for one in OTHERS[:7]]
     with structlog.testing.capture_logs() as logs:
         parts.pump.run()
-    assert parts.circuit.state() is CircuitState.CLOSED
+    assert parts.circuit.get_state() is CircuitState.CLOSED
 
     sent = ask(parts, client_id, NUMBER, channel=channel)
     parts.pump.run()
@@ -88,7 +88,7 @@ def test_404_of_one_number_stops_nobody_else(
     row = rows.request(refused.id)
     assert (row["status"], row["reason"]) == ("failed", "attempts_exhausted")
     assert row["provider_code"] == "number_not_found"
-    assert parts.circuit.state() is CircuitState.CLOSED
+    assert parts.circuit.get_state() is CircuitState.CLOSED
     assert "provider_misconfigured" not in {one["event"] for one in logs}
 
 
@@ -102,7 +102,7 @@ def test_403_of_one_number_stops_nobody_else(
     parts.pump.run()
 
     assert rows.outcomes(refused.id).count("refused") > parts.settings.circuit_failures
-    assert parts.circuit.state() is CircuitState.CLOSED
+    assert parts.circuit.get_state() is CircuitState.CLOSED
     sent = ask(parts, client_id, OTHERS[0])
     parts.pump.run()
     assert rows.request(sent.id)["status"] == "sent"
@@ -117,14 +117,14 @@ def test_refused_key_opens_the_circuit(
     provider.fault(match={"path": "/2fa/"}, status=status)
     first = ask(parts, client_id, OTHERS[0])
     parts.pump.run()
-    assert parts.circuit.state() is (CircuitState.OPEN if status == 401 else CircuitState.CLOSED)
+    assert parts.circuit.get_state() is (CircuitState.OPEN if status == 401 else CircuitState.CLOSED)
     assert rows.outcomes(first.id)[0] == "refused"
 
     for one in OTHERS[1 : parts.settings.circuit_failures]:
         ask(parts, client_id, one)
     parts.pump.run()
 
-    assert parts.circuit.state() is CircuitState.OPEN
+    assert parts.circuit.get_state() is CircuitState.OPEN
 
 
 def test_deleted_application_opens_the_circuit_at_once(
@@ -137,6 +137,6 @@ def test_deleted_application_opens_the_circuit_at_once(
 
     parts.pump.run()
 
-    assert parts.circuit.state() is CircuitState.OPEN
+    assert parts.circuit.get_state() is CircuitState.OPEN
     (attempt,) = rows.attempts(request.id)
     assert (attempt["code"], attempt["http_status"]) == ("application_not_found", 404)

@@ -71,7 +71,7 @@ def hold(parts: Parts, client_id: UUID) -> Hold:
     """Return a function that holds the key of a call, for `lease_s` if given."""
 
     def hold(call: IdempotentCall | None = None, **leased: float) -> HeldCall:
-        replays = replace(parts.replays, **leased)  # type: ignore[arg-type]
+        replays = replace(parts.idempotent_responses, **leased)  # type: ignore[arg-type]
         return replays.hold(call or a_call(), make=answer_of, client_id=client_id, now=clock.now())
 
     return hold

@@ -99,10 +99,10 @@ def test_life_is_counted_and_stays_counted(parts: Parts, ask: Ask, provider: Pro
     assert group.key == ("GB",)
     assert told.waiting_since is None
     for tally in (told.all, group.tally):
-        assert tally.by_label(Metric.REFUSED) == {"limit_number_15m": 4}
-        assert tally.by_label(Metric.ATTEMPTS) == {"accepted": 1, "refused": 1}
-        assert tally.by_label(Metric.PROVIDER_SENDS) == {"200": 1, "503": 1}
-        assert tally.by_label(Metric.CANCELLED) == {"replaced": 1, "erased": 1}
+        assert tally.count_by_label(Metric.REFUSED) == {"limit_number_15m": 4}
+        assert tally.count_by_label(Metric.ATTEMPTS) == {"accepted": 1, "refused": 1}
+        assert tally.count_by_label(Metric.PROVIDER_SENDS) == {"200": 1, "503": 1}
+        assert tally.count_by_label(Metric.CANCELLED) == {"replaced": 1, "erased": 1}
         assert (tally.success_share, tally.delivered_share, tally.wrong_share) == (1, 1, 0.5)
         assert tally.cost_per_verified == {"EUR": Decimal("0.0123")}
 
@@ -219,7 +219,12 @@ def test_windows(parts: Parts) -> None:
     def told(**window: float) -> tuple[str, str, int, int]:
         report = parts.stats(window=timedelta(**window), now=now)
         seconds = int(report.step.total_seconds())
-        return f"{report.since:%d %H:%M}", f"{report.until:%d %H:%M}", seconds, report.all.n(Metric.REQUESTED)
+        return (
+            f"{report.since:%d %H:%M}",
+            f"{report.until:%d %H:%M}",
+            seconds,
+            report.all.count(Metric.REQUESTED),
+        )
 
     assert told(minutes=1) == ("01 12:33", "01 12:35", 60, 1)
     assert told(hours=1) == ("01 11:34", "01 12:35", 60, 3)
@@ -249,4 +254,4 @@ def test_groups_are_bounded(parts: Parts) -> None:
 
     assert [group.key for group in report.groups] == [("FR",), ("US",)]
     assert report.left_out == 2
-    assert report.all.n(Metric.REQUESTED) == 7
+    assert report.all.count(Metric.REQUESTED) == 7

@@ -454,7 +454,7 @@ def test_attempt_that_crashes_says_whose_it_was(make_pump: MakePump, ask: Ask, r
         def send(self, _: OutgoingMessage) -> Outcome:
             raise RuntimeError("nobody thought of that")
 
-        def sent_since(self, **_: object) -> OutcomeEvidence:
+        def query_sent_since(self, **_: object) -> OutcomeEvidence:
             return OutcomeEvidence.NO_ANSWER
 
     request = ask()

@@ -262,7 +262,7 @@ def test_stopped_workers_do_not_spin(parts: Parts, ask: Ask) -> None:
     ask()
     parts.switch.stop(country=None, client=None, reason=None, by="ann", now=clock.now())
 
-    parts.waker.taken()
+    parts.waker.clear_flag()
     swept = parts.sweep(now=clock.now())
 
     assert not swept.woke

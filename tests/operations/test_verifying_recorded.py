@@ -127,13 +127,13 @@ def test_answer_of_postgres_is_lost_with_an_idempotency_key(
     def make(_: OtpRequest) -> StoredResponse:
         return StoredResponse(status=200, body="verified")
 
-    with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as held:
+    with behind.idempotent_responses.hold(call, make=make, client_id=request.client_id, now=now) as held:
         verified = behind.verify(
             request.id, TypedCode(code=code), client_id=request.client_id, now=now, held=held
         )
 
     assert (verified.status, deaf.swallow) == (Status.VERIFIED, 0)
-    with behind.replays.hold(call, make=make, client_id=request.client_id, now=now) as again:
+    with behind.idempotent_responses.hold(call, make=make, client_id=request.client_id, now=now) as again:
         assert again.answer == StoredResponse(status=200, body="verified", replayed=True)
 
 
@@ -158,7 +158,7 @@ def test_notification_that_breaks(parts: Parts, ask_sent: AskSent, provider: Pro
     def tell(_: object) -> None:
         raise RuntimeError("broken")
 
-    verify = replace(parts.verify, tell=tell)
+    verify = replace(parts.verify, on_status=tell)
     with capture_logs() as logs:
         verified = verify(
             request.id, TypedCode(code=provider.code()), client_id=request.client_id, now=clock.now()

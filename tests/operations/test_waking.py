@@ -25,7 +25,7 @@ def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
     first = parts.waker.wake()
     second = parts.waker.wake()
     pending = waiting(parts)
-    parts.waker.taken()
+    parts.waker.clear_flag()
     third = parts.waker.wake()
 
     assert (first, second, third) == (True, True, True)
@@ -36,7 +36,7 @@ def test_each_job_has_its_wake_up(parts: Parts) -> None:
     """One job's pending wake-up, and that it is taken, is nothing to another job."""
     parts.waker.wake()
     parts.webhook_waker.wake()
-    parts.webhook_waker.taken()
+    parts.webhook_waker.clear_flag()
     parts.waker.wake()
 
     message = json.loads(parts.redis.lindex("slow", 0))
@@ -115,7 +115,7 @@ def test_flags_of_two_workers(parts: Parts, make_parts: MakeParts) -> None:
 
     other.waker.linger()
     flag()
-    parts.waker.taken()
+    parts.waker.clear_flag()
     assert flag() == jobs.LINGERING.encode()
     other.waker.stop_lingering()
     parts.waker.wake()
@@ -170,7 +170,7 @@ def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port
 
     for broken in (make_parts(REDIS_URL=down), make_parts(OTPQUEUE_BROKER_URL=down)):
         assert not broken.waker.wake()
-        broken.waker.taken()
+        broken.waker.clear_flag()
         broken.waker.stop_lingering()
     without_redis = make_parts(REDIS_URL=down).waker
     assert (without_redis.linger(), without_redis.listen(0.1)) == (False, None)

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.domain.request import OtpRequest
-from otpqueue.domain.webhooks import moment
+from otpqueue.domain.webhooks import format_time
 from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.verify import TypedCode
 from tests import leaks
@@ -41,7 +41,7 @@ class Life:
 
     def waker_taken(self) -> None:
         """Let the next wake-up through."""
-        self.hooks.parts.webhook_waker.taken()
+        self.hooks.parts.webhook_waker.clear_flag()
         self.hooks.parts.redis.delete(jobs.SEND_WEBHOOKS.queue)
 
     def sent(self) -> None:
@@ -127,7 +127,10 @@ def test_life_that_ends_well(hooks: Hooks, receiver: Receiver, provider: Provide
     assert told == ["sent", "undelivered", "delivered", "verified"]
     row = hooks.rows.request(life.request.id)
     assert sent["phone_number"] == "+44********20"
-    assert (sent["sent_at"], sent["expires_at"]) == (moment(row["sent_at"]), moment(row["expires_at"]))
+    assert (sent["sent_at"], sent["expires_at"]) == (
+        format_time(row["sent_at"]),
+        format_time(row["expires_at"]),
+    )
     assert (sent["reason"], verified["reason"]) == (None, "code_correct")
     assert len({call.id for call in receiver.calls}) == 4
     life.nothing_leaked()

@@ -130,7 +130,7 @@ def test_no_number_is_narrowed_down_below_a_block(watched: Parts, client_id: UUI
         with suppress(OtpqueueError):
             watched.request(RequestedCode(phone_number=f"{number[:-2]}99"), client_id=client_id, now=now)
         watched.evaluate_alerts(now=now)
-    desk, soon = watched.alert_desk, clock.now() + timedelta(hours=1)
+    desk, soon = watched.alert_admin, clock.now() + timedelta(hours=1)
     for alert in desk.list(rule="number_requests"):
         desk.silence_alert(alert.id, until=soon, by="anna", reason=None, every_subject=False)
 

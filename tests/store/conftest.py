@@ -121,7 +121,7 @@ class Store:
         values: dict[str, Any] = {
             "id": uuid4(),
             "client_id": self.client_id,
-            "phone": phone.parse(number, allow_documentation=True),
+            "phone": phone.parse_number(number, allow_documentation=True),
             "session_id": None,
             "client_ip": None,
             "client_reference": None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, select
 
-from otpqueue.domain.stats import bucket
+from otpqueue.domain.stats import get_bucket
 from otpqueue.store.schema import (
     checks,
     otp_requests,
@@ -114,11 +114,11 @@ def _of_request(row: RowMapping) -> Iterator[Told]:
     if row["sent_at"]:
         ms = _ms(row["created_at"], row["sent_at"])
         yield row["sent_at"], "sent", "", 0
-        yield row["sent_at"], "accept_to_sent", bucket(ms), ms
+        yield row["sent_at"], "accept_to_sent", get_bucket(ms), ms
     if row["status"] == "verified":
         ms = _ms(row["sent_at"], row["verified_at"])
         yield row["verified_at"], "verified", "", 0
-        yield row["verified_at"], "sent_to_verified", bucket(ms), ms
+        yield row["verified_at"], "sent_to_verified", get_bucket(ms), ms
     elif row["status"] == "expired" and row["sent_at"]:
         yield row["finished_at"], "expired", "checked" if row["check_number"] else "unchecked", 0
     elif row["finished_at"]:
@@ -135,7 +135,7 @@ def _of_attempt(row: RowMapping) -> Iterator[Told]:
         yield row["reported_at"], row["delivery"], "", 0
     if row["delivery"] == "delivered" and row["done_at"]:
         ms = _ms(row["finished_at"], row["done_at"])
-        yield row["reported_at"], "sent_to_delivered", bucket(ms), ms
+        yield row["reported_at"], "sent_to_delivered", get_bucket(ms), ms
     if row["price"] is not None:
         yield row["finished_at"], "cost", row["currency"] or "", row["price"]
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from otpqueue.domain.caps import Caps, CapScope, day_of
+from otpqueue.domain.caps import Caps, CapScope, get_cap_day
 from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.request import Status
 from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind, SendDecision
@@ -34,7 +34,7 @@ UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
 def counts(store: Store, day: datetime = NOW) -> dict[tuple[str, str], int]:
     """Return a day's counts by scope and subject, those of clients by `client`."""
-    found = send_counts.of_day(store.conn, day_of(day))
+    found = send_counts.of_day(store.conn, get_cap_day(day))
     return {
         (one.scope.value, "" if one.scope is CapScope.CLIENT else one.subject): one.taken
         for one in found
@@ -155,7 +155,7 @@ def test_each_claim_brings_something_forward(store: Store) -> None:
         assert (
             taken[ALL] == 60
             or taken[CapScope.CLIENT, str(client)] == 25
-            or taken[CapScope.COUNTRY, country or "001"] == caps.of_country(country)
+            or taken[CapScope.COUNTRY, country or "001"] == caps.get_country_cap(country)
         )
 
 

@@ -27,9 +27,9 @@ from otpqueue.domain.guard import (
     GuardPolicy,
     NumberFacts,
     SendWindow,
-    block_of,
-    decide,
-    hour_of,
+    decide_send,
+    get_block,
+    truncate_to_hour,
 )
 from otpqueue.domain.request import Reason, Status
 from otpqueue.domain.sending import RETURNED, SendDecision
@@ -44,7 +44,7 @@ from tests.store.conftest import NOW, NUMBER, REFUSED, SENT, Store, accepted, ag
 from tests.store.lives import Life, ask_again
 
 POLICY = GuardPolicy()
-BLOCK = block_of(NUMBER.removeprefix("+"))
+BLOCK = get_block(NUMBER.removeprefix("+"))
 GUARDED: dict[str, Any] = {"guard": CountedSend(block=BLOCK)}
 
 Counts = dict[tuple[str, datetime], tuple[int, ...]]
@@ -67,12 +67,12 @@ def tallies(conn: Connection) -> Counts:
 
 def counted(store: Store, subject: str = BLOCK) -> tuple[int, ...]:
     """Return what is counted of a subject in this hour."""
-    return tallies(store.conn).get((subject, hour_of(NOW)), (0, 0, 0, 0))
+    return tallies(store.conn).get((subject, truncate_to_hour(NOW)), (0, 0, 0, 0))
 
 
 def learn(store: Store, block: str, *, verified: int) -> None:
     """Let so many have been verified in a block the day before."""
-    row = {"subject": block, "hour": hour_of(NOW) - timedelta(days=1), "country": "GB"}
+    row = {"subject": block, "hour": truncate_to_hour(NOW) - timedelta(days=1), "country": "GB"}
     store.conn.execute(insert(guard_tallies).values(**row, sent=verified, verified=verified))
 
 
@@ -134,13 +134,13 @@ def test_sql_allows_what_the_rule_allows(store: Store, facts: GuardFacts, policy
         {"facts": as_json(facts), "policy": policy_as_json(policy)},
     )
 
-    assert row.allowed is decide(policy, facts).allowed
+    assert row.allowed is decide_send(policy, facts).allowed
 
 
 def test_facts_are_what_was_counted(store: Store) -> None:
     """Each window, the best hour and day, addresses and exceptions are read as a recount has them."""
     random, now = Random(7), NOW + timedelta(minutes=59, seconds=59)
-    hours = [hour_of(now) - timedelta(hours=n) for n in [*range(28), *range(300, 342)]]
+    hours = [truncate_to_hour(now) - timedelta(hours=n) for n in [*range(28), *range(300, 342)]]
     rows = []
     for subject in (BLOCK, "GB", TOTAL, "44770091"):
         for hour in hours:
@@ -151,7 +151,12 @@ def test_facts_are_what_was_counted(store: Store) -> None:
     store.conn.execute(
         insert(guard_addresses),
         [
-            {"address_hash": address, "hour": hour_of(now) - timedelta(hours=ago), "tries": 3, "verified": 1}
+            {
+                "address_hash": address,
+                "hour": truncate_to_hour(now) - timedelta(hours=ago),
+                "tries": 3,
+                "verified": 1,
+            }
             for address, ago in [(b"a", 0), (b"a", 23), (b"a", 24), (b"b", 1), (b"c", 1)]
         ],
     )
@@ -159,11 +164,13 @@ def test_facts_are_what_was_counted(store: Store) -> None:
 
     def tally(subject: str) -> BlockTally:
         ours = [
-            row for row in found if row.subject == subject and row.hour > hour_of(now) - timedelta(days=14)
+            row
+            for row in found
+            if row.subject == subject and row.hour > truncate_to_hour(now) - timedelta(days=14)
         ]
 
         def window(hours: int) -> SendWindow:
-            since = hour_of(now) - timedelta(hours=hours - 1)
+            since = truncate_to_hour(now) - timedelta(hours=hours - 1)
             these = [row for row in ours if row.hour >= since]
             return SendWindow(
                 sent=sum(row.sent for row in these), verified=sum(row.verified for row in these)
@@ -178,7 +185,7 @@ def test_facts_are_what_was_counted(store: Store) -> None:
             day=window(24),
             best_hour=max(row.verified for row in ours),
             best_day=max(days.values()),
-            refused=sum(row.refused for row in ours if row.hour > hour_of(now) - timedelta(days=1)),
+            refused=sum(row.refused for row in ours if row.hour > truncate_to_hour(now) - timedelta(days=1)),
         )
 
     def facts(block: str, *, exception: str | None = None) -> GuardFacts:
@@ -241,7 +248,7 @@ class GuardedLife(Life):
 
     def wanted(self) -> dict[str, Any]:
         """Return what is stored in shadow mode."""
-        return {"guard": CountedSend(block=block_of(self.phone_number.removeprefix("+")))}
+        return {"guard": CountedSend(block=get_block(self.phone_number.removeprefix("+")))}
 
     def claim(self) -> None:
         """Claim, and decide now or later."""
@@ -280,7 +287,7 @@ def recounted(rows: list[Any], blocks: dict[UUID, str]) -> Counts:
             (TOTAL, chances),
             (row.country, chances),
         ):
-            were = found.setdefault((subject, hour_of(row.created_at)), [0, 0, 0, 0])
+            were = found.setdefault((subject, truncate_to_hour(row.created_at)), [0, 0, 0, 0])
             were[:] = [was + more for was, more in zip(were, counts, strict=True)]
     return {key: tuple(counts) for key, counts in found.items() if any(counts)}
 
@@ -297,8 +304,8 @@ def test_counts_are_exact_whatever_happens(store: Store, seed: int) -> None:
         life.decide(whole=True)
 
     rows = store.conn.execute(text("SELECT * FROM otp_requests")).all()
-    blocks = {one: block_of(life.phone_number.removeprefix("+")) for life in lives for one in life.ids}
-    learnt = ("44740001", hour_of(NOW) - timedelta(days=1))
+    blocks = {one: get_block(life.phone_number.removeprefix("+")) for life in lives for one in life.ids}
+    learnt = ("44740001", truncate_to_hour(NOW) - timedelta(days=1))
     assert tallies(store.conn) == recounted(rows, blocks) | {learnt: (4, 4, 0, 0)}
     assert {row.guard_as for row in rows} == {None, *CountedAs}
     for row in rows:
@@ -318,7 +325,7 @@ def claimed(store: Store, count: int = 1, *, number: str = "+4474000{:05}", **fi
     """Store requests for as many numbers of a block, and claim them."""
     for index in range(count):
         each = number.format(index)
-        store.insert(each, **{"guard": CountedSend(block=block_of(each.removeprefix("+"))), **fields})
+        store.insert(each, **{"guard": CountedSend(block=get_block(each.removeprefix("+"))), **fields})
     found = sorted(store.claim(), key=lambda claim: claim.digits)
     assert len(found) == count
     return found
@@ -514,11 +521,13 @@ def test_rows_of_the_version_before_are_counted_already(store: Store) -> None:
     guard = make_guard(store)
     for index, standing in enumerate(CountedAs):
         number = f"+447400{index}00001"
-        request = store.insert(number, guard=CountedSend(block=block_of(number[1:])))
+        request = store.insert(number, guard=CountedSend(block=get_block(number[1:])))
         store.change(request.id, guard_as=standing.value)
         subjects = [f"447400{index}0", *(["GB", TOTAL] if standing is CountedAs.NEW else [])]
         counts = {"shadowed": 1} if standing is CountedAs.REFUSED else {"sent": 1}
-        rows = [{"subject": one, "hour": hour_of(NOW), "country": "GB", **counts} for one in subjects]
+        rows = [
+            {"subject": one, "hour": truncate_to_hour(NOW), "country": "GB", **counts} for one in subjects
+        ]
         store.conn.execute(insert(guard_tallies), rows)
     before = tallies(store.conn)
     batch = sorted(store.claim(), key=lambda claim: claim.digits)

@@ -21,7 +21,7 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import Channel, Reason
 from otpqueue.domain.sending import LEASE_RAN_OUT, OutcomeKind
-from otpqueue.domain.stats import BOUNDS_MS, ExpiredStage, Metric, bucket
+from otpqueue.domain.stats import BOUNDS_MS, ExpiredStage, Metric, get_bucket
 from otpqueue.operations.stats.roll_up import RollUp
 from otpqueue.store import attempts, checks, clients, receipts, refusals, requests
 from otpqueue.store.engine import transaction
@@ -457,7 +457,7 @@ def test_postgres_and_python_have_the_same_buckets(conn: Connection) -> None:
         "SELECT stat_bucket(ms) FROM unnest(CAST(:ms AS bigint[])) WITH ORDINALITY t (ms, n) ORDER BY n"
     )
 
-    assert conn.execute(query, {"ms": edges}).scalars().all() == [bucket(ms) for ms in edges]
+    assert conn.execute(query, {"ms": edges}).scalars().all() == [get_bucket(ms) for ms in edges]
 
 
 def test_outbox_that_is_broken_breaks_what_happens(store: Store) -> None:

@@ -52,7 +52,7 @@ def hung(nothing_left: None) -> Iterator[Hung]:
 
 def begin(tracer: traces.Tracer, parent: str | None = None, **attributes: str | int) -> traces.Span:
     """Begin a span."""
-    return tracer.begin("call", kind=SpanKind.SERVER, parent=parent, attributes=attributes)
+    return tracer.start_span("call", kind=SpanKind.SERVER, parent=parent, attributes=attributes)
 
 
 def test_spans_within_one_another(collector: Collector) -> None:
@@ -61,9 +61,9 @@ def test_spans_within_one_another(collector: Collector) -> None:
 
     with begin(tracer, PARENT) as outer:
         with traces.span("inner", attributes={"otpqueue.attempt": 1, "otpqueue.country": None}) as inner:
-            assert traces.current() is inner
-        assert traces.current() is outer
-    assert traces.current() is NO_SPAN
+            assert traces.get_current_span() is inner
+        assert traces.get_current_span() is outer
+    assert traces.get_current_span() is NO_SPAN
     tracer.close()
 
     first, second = collector.spans()
@@ -93,7 +93,7 @@ def test_attributes_are_masked(collector: Collector) -> None:
     tracer = OpenTelemetry(process="test")
 
     with begin(tracer, **{"otpqueue.request_id": "447700900123", "otpqueue.code": "123456"}) as span:
-        span.note({"http.route": "/v1/+447700900123"})
+        span.set_attributes({"http.route": "/v1/+447700900123"})
     tracer.close()
 
     (sent,) = collector.spans()
@@ -113,7 +113,7 @@ def test_what_is_no_parent_begins_a_trace(collector: Collector, parent: str | No
     tracer = OpenTelemetry(process="test")
 
     with begin(tracer, parent) as span:
-        span.link(parent)
+        span.add_link(parent)
     tracer.close()
 
     (sent,) = collector.spans()
@@ -126,7 +126,7 @@ def test_new_thread_has_no_span(collector: Collector) -> None:
     tracer, seen = OpenTelemetry(process="test"), []
 
     with begin(tracer):
-        thread = threading.Thread(target=lambda: seen.append(traces.current()))
+        thread = threading.Thread(target=lambda: seen.append(traces.get_current_span()))
         thread.start()
         thread.join()
     tracer.close()
@@ -148,7 +148,7 @@ def test_collector_that_is_away_costs_spans_only(monkeypatch: pytest.MonkeyPatch
             pass
     tracer.close()
 
-    assert traces.current() is NO_SPAN
+    assert traces.get_current_span() is NO_SPAN
 
 
 def test_collector_that_hangs_costs_spans_only(monkeypatch: pytest.MonkeyPatch, hung: Hung) -> None:
@@ -253,8 +253,8 @@ from otpqueue.wiring import Parts
 import otpqueue.api.app
 parts = Parts(load({}, dotenv=None))
 assert parts.tracer is traces.OFF
-with parts.tracer.begin("x", kind=traces.SpanKind.SERVER, parent=None, attributes={}) as span:
-    assert span is traces.current() is traces.NO_SPAN
+with parts.tracer.start_span("x", kind=traces.SpanKind.SERVER, parent=None, attributes={}) as span:
+    assert span is traces.get_current_span() is traces.NO_SPAN
     assert traces.span("y", attributes={}) is span
     assert (span.context, dict(span.ids)) == (None, {})
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otpqueue.domain.alert_rules import RULES
-from otpqueue.domain.alerts import duration
+from otpqueue.domain.alerts import format_duration
 
 
 @pytest.fixture
@@ -38,5 +38,5 @@ def test_table_says_what_is(document: str) -> None:
         rule = RULES[name]
         assert runs.strip() == f"{rule.opens_after}, {rule.closes_after}", name
         if "OTPQUEUE" not in window:
-            assert window.strip() == (duration(rule.window_s) if rule.window_s else "now"), name
+            assert window.strip() == (format_duration(rule.window_s) if rule.window_s else "now"), name
             assert sample.strip() == (str(rule.min_sample) if rule.min_sample else ""), name

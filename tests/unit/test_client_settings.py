@@ -9,10 +9,10 @@ import pytest
 from otpqueue.domain.client_settings import (
     PATHS,
     ClientSettings,
-    flat,
-    not_understood,
-    with_setting,
-    without_setting,
+    add_setting,
+    flatten_settings,
+    list_unknown_settings,
+    remove_setting,
 )
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.domain.limits import Quota
@@ -39,7 +39,7 @@ def test_limits_are_read() -> None:
 def test_settings_of_a_newer_version_are_passed_over() -> None:
     """What this version cannot read is not heeded, is named, and breaks nothing."""
     assert ClientSettings.from_stored(NEWER).limits == {"number_15m": Quota(5, 900)}
-    assert set(not_understood(NEWER)) == {
+    assert set(list_unknown_settings(NEWER)) == {
         "limits.number_week",
         "limits.number_day.soft",
         "limits.key_rate",
@@ -50,21 +50,21 @@ def test_settings_of_a_newer_version_are_passed_over() -> None:
 
 def test_settings_of_a_newer_version_are_kept() -> None:
     """Setting and unsetting one leaves all others as they are stored."""
-    changed = with_setting(NEWER, "limits.client_ip_15m", "1/15m")
+    changed = add_setting(NEWER, "limits.client_ip_15m", "1/15m")
 
-    assert flat(changed) == flat(NEWER) | {"limits.client_ip_15m": "1/15m"}
-    assert without_setting(changed, "limits.client_ip_15m") == NEWER
+    assert flatten_settings(changed) == flatten_settings(NEWER) | {"limits.client_ip_15m": "1/15m"}
+    assert remove_setting(changed, "limits.client_ip_15m") == NEWER
 
 
 @pytest.mark.parametrize(("text", "stored"), [("5/15m", "5/15m"), ("48/24h", "48/d"), ("off", "off")])
 def test_what_is_set_is_stored_in_one_form(text: str, stored: str) -> None:
     """However a quota is written, it is stored in its shortest form."""
-    assert with_setting({}, "limits.number_day", text) == {"limits": {"number_day": stored}}
+    assert add_setting({}, "limits.number_day", text) == {"limits": {"number_day": stored}}
 
 
 def test_the_last_one_unset_leaves_nothing() -> None:
     """A section without settings is not kept."""
-    assert without_setting({"limits": {"number_day": "5/d"}}, "limits.number_day") == {}
+    assert remove_setting({"limits": {"number_day": "5/d"}}, "limits.number_day") == {}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_last_one_unset_leaves_nothing() -> None:
 def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
     """A path that is none, and a value that does not fit, are told; what clients share is nobody's to set."""
     with pytest.raises(InvalidRequest) as refused:
-        with_setting({}, path, text)
+        add_setting({}, path, text)
 
     assert refused.value.errors[0].field == path
     assert message in refused.value.errors[0].message
@@ -90,7 +90,7 @@ def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
 def test_what_is_not_set_cannot_be_unset() -> None:
     """Unsetting what is not set is told."""
     with pytest.raises(InvalidRequest) as refused:
-        without_setting({"limits": {"number_day": "5/d"}}, "limits.number_15m")
+        remove_setting({"limits": {"number_day": "5/d"}}, "limits.number_15m")
 
     assert refused.value.errors[0].message == "is not set"
 
@@ -135,21 +135,21 @@ def test_no_value_breaks_reading(value: Any) -> None:
     by_path = {"limits": {path.removeprefix("limits."): value for path in PATHS if "." in path}}
     for stored in (value, by_path, dict.fromkeys(PATHS, value), {"limits": value}):
         ClientSettings.from_stored(stored)
-        not_understood(stored)
+        list_unknown_settings(stored)
 
 
 @pytest.mark.parametrize("stored", [None, [], "x", 7])
 def test_settings_that_are_no_object_are_named_and_can_be_removed(stored: Any) -> None:
     """They are not replaced unasked: only `unset settings` removes them."""
-    assert not_understood(stored) == ["settings"]
+    assert list_unknown_settings(stored) == ["settings"]
     with pytest.raises(InvalidRequest) as refused:
-        with_setting(stored, "daily_cap", "5")
+        add_setting(stored, "daily_cap", "5")
     assert "no JSON object" in refused.value.errors[0].message
-    assert without_setting(stored, "settings") == {}
+    assert remove_setting(stored, "settings") == {}
 
 
 def test_section_that_is_no_object_is_not_replaced() -> None:
     """A limit cannot be set beside what another version keeps in the place of all limits."""
     with pytest.raises(InvalidRequest) as refused:
-        with_setting({"limits": "none"}, "limits.number_15m", "5/15m")
+        add_setting({"limits": "none"}, "limits.number_15m", "5/15m")
     assert "no JSON object" in refused.value.errors[0].message

@@ -14,16 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.alert_notices import KEPT_TRYING, compose_notice, next_try, rule_of, slack
+from otpqueue.domain.alert_notices import (
+    KEPT_TRYING,
+    compose_notice,
+    compute_next_try,
+    format_slack,
+    get_rule,
+)
 from otpqueue.domain.alert_rules import (
     LONGEST_S,
     OF_NUMBERS,
+    RULE_QUERIES,
     RULES,
-    WATCHES,
     NumberCounts,
-    as_set,
-    from_counts,
-    from_numbers,
+    apply_overrides,
+    measure_counts,
+    measure_numbers,
 )
 from otpqueue.domain.alerts import (
     Alert,
@@ -35,16 +41,16 @@ from otpqueue.domain.alerts import (
     SubjectMeasure,
     ThresholdSide,
     TransitionProgress,
-    bound,
-    breaks,
-    duration,
-    in_unit,
-    judge,
-    names_number,
-    shown_number,
-    tag_in,
-    tag_of,
-    worst_first,
+    contains_number,
+    derive_tag,
+    find_tag,
+    format_bound,
+    format_duration,
+    format_number,
+    format_value,
+    is_bad,
+    judge_measure,
+    sort_worst_first,
 )
 from otpqueue.domain.limits import WrongShare
 from otpqueue.domain.stats import HISTOGRAMS, Metric, MetricSum, MetricTally
@@ -107,7 +113,7 @@ def value_of(
 ) -> float | None:
     """Return what a rule makes of these counts."""
     changed = replace(RULES[rule], **differing)  # type: ignore[arg-type]
-    (found,) = from_counts(changed, WATCHES[rule], {"all": (now, past)})
+    (found,) = measure_counts(changed, RULE_QUERIES[rule], {"all": (now, past)})
     return found.value
 
 
@@ -171,16 +177,18 @@ def test_value_that_hovers_wakes_nobody_twice(rule: AlertRule, times: int) -> No
 def test_too_few_conclude_nothing(name: str, value: float, sample: int) -> None:
     """With fewer than the sample no alert opens, whatever the value; one that is open is judged by any."""
     rule = RULES[name]
-    closed, opened = (judge(rule, measure(value, sample), is_open=is_open) for is_open in (False, True))
+    closed, opened = (
+        judge_measure(rule, measure(value, sample), is_open=is_open) for is_open in (False, True)
+    )
 
     assert (closed is RuleVerdict.TOO_FEW) == (sample < rule.min_sample)
-    assert opened is (RuleVerdict.BAD if breaks(rule, value) else RuleVerdict.GOOD)
+    assert opened is (RuleVerdict.BAD if is_bad(rule, value) else RuleVerdict.GOOD)
 
 
 def test_nothing_to_judge_by() -> None:
     """An idle system opens no alert, and closes one."""
-    assert judge(RULE, measure(None, 0), is_open=False) is RuleVerdict.TOO_FEW
-    assert judge(RULE, measure(None, 0), is_open=True) is RuleVerdict.GOOD
+    assert judge_measure(RULE, measure(None, 0), is_open=False) is RuleVerdict.TOO_FEW
+    assert judge_measure(RULE, measure(None, 0), is_open=True) is RuleVerdict.GOOD
 
 
 @pytest.mark.parametrize(
@@ -196,17 +204,17 @@ def test_sides(bad: ThresholdSide, threshold: float, broken: list[float], whole:
     """The threshold itself is good but where it says from."""
     rule = replace(RULE, bad=bad, threshold=threshold)
 
-    assert all(breaks(rule, value) for value in broken)
-    assert not any(breaks(rule, value) for value in whole)
+    assert all(is_bad(rule, value) for value in broken)
+    assert not any(is_bad(rule, value) for value in whole)
 
 
 def test_worst_first() -> None:
     """Where not all can have an alert, the worst have."""
     ones = [measure(0.9, subject="b"), measure(0.1, subject="a"), measure(None, subject="c")]
 
-    assert [one.subject for one in worst_first(RULE, ones)] == ["a", "b", "c"]
+    assert [one.subject for one in sort_worst_first(RULE, ones)] == ["a", "b", "c"]
     above = replace(RULE, bad=ThresholdSide.ABOVE)
-    assert [one.subject for one in worst_first(above, ones)] == ["b", "a", "c"]
+    assert [one.subject for one in sort_worst_first(above, ones)] == ["b", "a", "c"]
 
 
 def test_every_rule_is_looked_at() -> None:
@@ -220,14 +228,14 @@ def test_every_rule_is_looked_at() -> None:
         "seal_key_worn",
     } | ELSEWHERE
 
-    assert set(WATCHES) | own == set(RULES)
-    assert not set(WATCHES) & own
+    assert set(RULE_QUERIES) | own == set(RULES)
+    assert not set(RULE_QUERIES) & own
     assert all(RULES[name].window_s == 0 for name in ("queue_age", "circuit_open", "workers_silent"))
 
 
 def test_shares_of_roll_ups() -> None:
     """What the rules make of counts, and that nothing makes nothing."""
-    for name in WATCHES:
+    for name in RULE_QUERIES:
         assert value_of(name, tally()) is None or name == "request_spike"
     assert (
         value_of("success_rate", tally(sent=90, failed=("x", 5, 0), expired=("send_deadline", 5, 0))) == 0.9
@@ -266,7 +274,7 @@ def test_habits() -> None:
 
 def test_what_can_be_set() -> None:
     """What is given for a rule takes the place of its default; the others stay."""
-    rules = as_set(
+    rules = apply_overrides(
         {
             "success_rate": {"threshold": 0.9, "window_s": 1800, "min_sample": 0},
             "request_spike": {"off": True},
@@ -283,10 +291,12 @@ def test_ceiling_of_a_client_is_set_elsewhere() -> None:
     """The rule about a client's share follows the ceiling that refuses, unless it is set itself."""
     ceiling = WrongShare(ceiling=0.2, window_s=90, min_checks=7)
 
-    rule = as_set({}, wrong_share=ceiling)["client_wrong_codes"]
+    rule = apply_overrides({}, wrong_share=ceiling)["client_wrong_codes"]
 
     assert (rule.threshold, rule.window_s, rule.min_sample) == (0.2, 120, 7)
-    own = as_set({"client_wrong_codes": {"threshold": 0.3}}, wrong_share=ceiling)["client_wrong_codes"]
+    own = apply_overrides({"client_wrong_codes": {"threshold": 0.3}}, wrong_share=ceiling)[
+        "client_wrong_codes"
+    ]
     assert (own.threshold, own.min_sample) == (0.3, 7)
 
 
@@ -307,22 +317,22 @@ def test_ceiling_of_a_client_is_set_elsewhere() -> None:
 def test_what_cannot_be_set(given: dict[str, dict[str, float]], problem: str) -> None:
     """A mistake is told with the rule's name and how to mend it."""
     with pytest.raises(ValueError, match=problem):
-        as_set(given)
+        apply_overrides(given)
 
 
 def test_number_is_named_by_its_tag() -> None:
     """A number is shown masked, with a tag that stays the same, tells nothing and survives in logs."""
-    tag = tag_of(b"h" * 32)
+    tag = derive_tag(b"h" * 32)
 
-    assert tag == tag_of(b"h" * 32) != tag_of(b"i" * 32)
+    assert tag == derive_tag(b"h" * 32) != derive_tag(b"i" * 32)
     assert re.fullmatch("#[bcdfghjkmnpqrstvwxz]{6}", tag)
-    assert shown_number(tag, None) == tag
-    named = shown_number(tag, "+44********23")
+    assert format_number(tag, None) == tag
+    named = format_number(tag, "+44********23")
     assert named == f"+44********23 {tag}"
-    assert masks.text(named) == named
-    assert tag_in(named) == tag_in(tag) == tag
+    assert masks.mask_text(named) == named
+    assert find_tag(named) == find_tag(tag) == tag
     for other in ("all", "GB", "+44********23", "#backlog", f"{tag}s", f"x {tag}", "shop", ""):
-        assert tag_in(other) is None
+        assert find_tag(other) is None
 
 
 @pytest.mark.parametrize(
@@ -339,22 +349,22 @@ def test_number_is_named_by_its_tag() -> None:
 )
 def test_text_that_names_a_number_is_noticed(text: str, names: bool) -> None:
     """Neither a masked number nor a tag may stand in what operators type: an erasure would not find it."""
-    assert names_number(text) is names
+    assert contains_number(text) is names
 
 
 def test_number_is_known_by_its_tag_alone() -> None:
     """What a rule finds of a number holds none of its digits."""
     counted = NumberCounts(number_hash=b"h" * 32, figures={"wrong": 6}, count=6)
 
-    (measure,) = from_numbers([counted])
+    (measure,) = measure_numbers([counted])
 
-    assert (measure.subject, measure.number_hash) == (tag_of(b"h" * 32), b"h" * 32)
+    assert (measure.subject, measure.number_hash) == (derive_tag(b"h" * 32), b"h" * 32)
     assert {name for name in RULES if name.startswith("number_")} == OF_NUMBERS
 
 
 def test_measure_does_not_print_its_hash() -> None:
     """A measure may stand in a log."""
-    tag = tag_of(b"h" * 32)
+    tag = derive_tag(b"h" * 32)
 
     assert "hhhh" not in repr(SubjectMeasure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
 
@@ -371,12 +381,12 @@ def test_measure_does_not_print_its_hash() -> None:
 )
 def test_values_are_readable(value: float, unit: AlertUnit, shown: str) -> None:
     """People read a value in its unit."""
-    assert in_unit(value, unit) == shown
+    assert format_value(value, unit) == shown
 
 
 def test_durations_are_readable() -> None:
     """So they do stretches of time, and thresholds."""
-    assert [duration(s) for s in (5, 60, 900, 5400, 86_400, 129_600)] == [
+    assert [format_duration(s) for s in (5, 60, 900, 5400, 86_400, 129_600)] == [
         "5 s",
         "1 min",
         "15 min",
@@ -384,8 +394,8 @@ def test_durations_are_readable() -> None:
         "1 d",
         "1.5 d",
     ]
-    assert bound(RULES["success_rate"], 0.95) == "under 95.0 %"
-    assert bound(RULES["verify_time"], 3) == "off by more than 3 x usual"
+    assert format_bound(RULES["success_rate"], 0.95) == "under 95.0 %"
+    assert format_bound(RULES["verify_time"], 3) == "off by more than 3 x usual"
 
 
 def test_notice_of_an_opening() -> None:
@@ -422,7 +432,7 @@ def test_notice_of_an_end() -> None:
     assert said.title == "[closed] r2: (an erased number)"
     assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
     assert said.link is None
-    assert rule_of(over).title == "r2"
+    assert get_rule(over).title == "r2"
 
 
 def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
@@ -484,8 +494,8 @@ def tallies(draw: st.DrawFn) -> MetricTally:
 @given(now=tallies(), past=st.lists(tallies(), min_size=1, max_size=6))
 def test_numbers_of_a_measure_agree(now: MetricTally, past: list[MetricTally]) -> None:
     """Whatever was counted, value, sample, figures and reasons of each rule can be true together."""
-    for name, watch in WATCHES.items():
-        (measure,) = from_counts(RULES[name], watch, {"all": (now, past)})
+    for name, watch in RULE_QUERIES.items():
+        (measure,) = measure_counts(RULES[name], watch, {"all": (now, past)})
         if measure.value is not None:
             assert agree(name, measure.value, measure.sample, measure.figures, measure.reasons), (
                 name,
@@ -504,7 +514,7 @@ def test_slack_reads_no_names() -> None:
     """What stands in a client's name is text: no link, no call to everybody."""
     named = replace(ALERT, rule="webhook_disabled", subject="<!channel> & <https://evil.example|us>")
 
-    body = slack(
+    body = format_slack(
         compose_notice(named, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example")
     )
 
@@ -518,7 +528,7 @@ def test_slack_takes_no_more() -> None:
     """However long the evidence is, the blocks are within Slack's bounds."""
     long = replace(ALERT, subject="s" * 500, evidence={"figures": {f"figure_{i}": i for i in range(1000)}})
 
-    header, section = slack(
+    header, section = format_slack(
         compose_notice(long, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://x.example")
     )["blocks"]
 
@@ -529,12 +539,12 @@ def test_slack_takes_no_more() -> None:
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_pauses_between_tries(tries: int, jitter: float) -> None:
     """The pause doubles from 5 to 10 s up to 7.5 to 15 min, and for three days there is a next try."""
-    again = next_try(created_at=NOW, tries=tries, now=NOW, jitter=jitter)
+    again = compute_next_try(created_at=NOW, tries=tries, now=NOW, jitter=jitter)
 
     assert again
     longest = min(900, 10 * 2 ** (min(tries, 30) - 1))
     assert longest / 2 <= (again - NOW).total_seconds() <= longest
     late = NOW + KEPT_TRYING
-    assert next_try(created_at=NOW, tries=tries, now=late - timedelta(seconds=1), jitter=jitter)
-    assert next_try(created_at=NOW, tries=tries, now=late, jitter=jitter) is None
+    assert compute_next_try(created_at=NOW, tries=tries, now=late - timedelta(seconds=1), jitter=jitter)
+    assert compute_next_try(created_at=NOW, tries=tries, now=late, jitter=jitter) is None
     assert timedelta(days=1) <= KEPT_TRYING

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.checking import read_code
+from otpqueue.domain.checking import parse_code
 
 
 @pytest.mark.parametrize("text", ["000000", "123456", "999999"])
 def test_six_digits_are_a_code(text: str) -> None:
     """Six ASCII digits have the form of a code, leading zeros included."""
-    assert read_code(text) == text
+    assert parse_code(text) == text
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_six_digits_are_a_code(text: str) -> None:
 )
 def test_code_is_read_as_it_was_meant(text: str) -> None:
     """Blanks and hyphens between the digits, what nobody sees, and the digits of a keyboard's script."""
-    assert read_code(text) == "123456"
+    assert parse_code(text) == "123456"
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_code_is_read_as_it_was_meant(text: str) -> None:
 )
 def test_anything_else_is_no_code(text: str) -> None:
     """What is not six digits is refused before it could count as a check."""
-    assert read_code(text) is None
+    assert parse_code(text) is None
 
 
 @given(st.text(max_size=8) | st.text("0123456789 -\u00a0\u2011", max_size=14))
 def test_a_code_keeps_its_digits_and_their_order(text: str) -> None:
     """Whatever is read has six ASCII digits: those of the text, in its order. No other code comes of it."""
-    code = read_code(text)
+    code = parse_code(text)
 
     digits = "".join(str(unicodedata.digit(one)) for one in text if unicodedata.category(one) == "Nd")
     assert code in {None, digits}

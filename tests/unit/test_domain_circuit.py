@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpqueue.domain.circuit import Circuit, CircuitPolicy, CircuitSignal, CircuitState, ClaimPermit, sign_of
+from otpqueue.domain.circuit import (
+    Circuit,
+    CircuitPolicy,
+    CircuitSignal,
+    CircuitState,
+    ClaimPermit,
+    classify_outcome,
+)
 from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, OutcomeKind, RefusalCause
 
 POLICY = CircuitPolicy(failures=3, pause_s=1, pause_max_s=8, probe_s=5)
@@ -20,57 +27,57 @@ PROBE_FAILED, PROBE_ALIVE, PROBE_UNUSED = (
 
 def opened(now: float = 0.0) -> Circuit:
     """Return a circuit that opened at `now`."""
-    return Circuit().noted([FAILED] * 3, now, POLICY)
+    return Circuit().record_signals([FAILED] * 3, now, POLICY)
 
 
 def probing(now: float = 1.0) -> Circuit:
     """Return a circuit whose first probe left at `now`."""
-    circuit, permit = opened(now - 1).take(now, POLICY)
+    circuit, permit = opened(now - 1).claim(now, POLICY)
     assert permit is ClaimPermit.PROBE
     return circuit
 
 
 def test_closed_circuit_lets_everything_through() -> None:
     """A new circuit permits all, and taking changes nothing."""
-    assert Circuit().take(0.0, POLICY) == (Circuit(), ClaimPermit.ALL)
-    assert Circuit().state(0.0) is CircuitState.CLOSED
+    assert Circuit().claim(0.0, POLICY) == (Circuit(), ClaimPermit.ALL)
+    assert Circuit().get_state(0.0) is CircuitState.CLOSED
 
 
 def test_opens_after_failures_in_a_row() -> None:
     """Two failures do not open it, the third does; nothing is permitted during the pause."""
-    almost = Circuit().noted([FAILED, FAILED], 0.0, POLICY)
-    assert almost.take(0.0, POLICY)[1] is ClaimPermit.ALL
+    almost = Circuit().record_signals([FAILED, FAILED], 0.0, POLICY)
+    assert almost.claim(0.0, POLICY)[1] is ClaimPermit.ALL
 
-    circuit = almost.noted([FAILED], 0.0, POLICY)
+    circuit = almost.record_signals([FAILED], 0.0, POLICY)
 
-    assert circuit.state(0.5) is CircuitState.OPEN
-    assert circuit.take(0.5, POLICY) == (circuit, ClaimPermit.NOTHING)
-    assert circuit.pause_left_s(0.25) == 0.75
+    assert circuit.get_state(0.5) is CircuitState.OPEN
+    assert circuit.claim(0.5, POLICY) == (circuit, ClaimPermit.NOTHING)
+    assert circuit.get_pause_left_s(0.25) == 0.75
 
 
 def test_sign_of_life_starts_the_count_anew() -> None:
     """Failures with an answer between them are no row."""
-    circuit = Circuit().noted([FAILED, FAILED, ALIVE, FAILED, FAILED], 0.0, POLICY)
+    circuit = Circuit().record_signals([FAILED, FAILED, ALIVE, FAILED, FAILED], 0.0, POLICY)
 
-    assert circuit.state(0.0) is CircuitState.CLOSED
+    assert circuit.get_state(0.0) is CircuitState.CLOSED
     assert circuit.failures == 2
 
 
 def test_misconfiguration_opens_at_once() -> None:
     """An answer that refuses everybody need not come three times."""
-    circuit = Circuit().noted([(CircuitSignal.MISCONFIGURED, False)], 0.0, POLICY)
+    circuit = Circuit().record_signals([(CircuitSignal.MISCONFIGURED, False)], 0.0, POLICY)
 
-    assert circuit.state(0.0) is CircuitState.OPEN
+    assert circuit.get_state(0.0) is CircuitState.OPEN
 
 
 def test_refusals_that_may_concern_everybody_open_when_there_are_several() -> None:
     """One of them may be about one number; as many in a row as failures would have to be are about all."""
     suspected = (CircuitSignal.SUSPECTED, False)
-    circuit = Circuit().noted([suspected] * (POLICY.failures - 1), 0.0, POLICY)
-    assert circuit.state(0.0) is CircuitState.CLOSED
-    assert circuit.noted([ALIVE, suspected], 0.0, POLICY).state(0.0) is CircuitState.CLOSED
+    circuit = Circuit().record_signals([suspected] * (POLICY.failures - 1), 0.0, POLICY)
+    assert circuit.get_state(0.0) is CircuitState.CLOSED
+    assert circuit.record_signals([ALIVE, suspected], 0.0, POLICY).get_state(0.0) is CircuitState.CLOSED
 
-    assert circuit.noted([suspected], 0.0, POLICY).state(0.0) is CircuitState.OPEN
+    assert circuit.record_signals([suspected], 0.0, POLICY).get_state(0.0) is CircuitState.OPEN
 
 
 def refused(cause: RefusalCause) -> Outcome:
@@ -90,58 +97,58 @@ def refused(cause: RefusalCause) -> Outcome:
 )
 def test_whom_a_refusal_concerns(cause: RefusalCause, first: CircuitSignal, again: CircuitSignal) -> None:
     """A bad key or application concerns everybody; an unclear refusal counts once per request."""
-    assert sign_of(refused(cause)) is first
-    assert sign_of(refused(cause), is_retry=True) is again
+    assert classify_outcome(refused(cause)) is first
+    assert classify_outcome(refused(cause), is_retry=True) is again
 
 
 def test_one_probe_at_a_time() -> None:
     """After the pause one request goes; a second must wait until the first has said something or is lost."""
     circuit = probing(1.0)
 
-    assert circuit.state(1.0) is CircuitState.HALF_OPEN
-    assert circuit.take(1.0, POLICY) == (circuit, ClaimPermit.NOTHING)
-    assert circuit.pause_left_s(2.0) == 4.0
-    assert circuit.take(6.0, POLICY)[1] is ClaimPermit.PROBE
+    assert circuit.get_state(1.0) is CircuitState.HALF_OPEN
+    assert circuit.claim(1.0, POLICY) == (circuit, ClaimPermit.NOTHING)
+    assert circuit.get_pause_left_s(2.0) == 4.0
+    assert circuit.claim(6.0, POLICY)[1] is ClaimPermit.PROBE
 
 
 def test_probe_that_found_nothing_to_send_is_free_again() -> None:
     """A worker that has nothing to probe with leaves the probe to others."""
-    circuit = probing(1.0).noted([PROBE_UNUSED], 1.1, POLICY)
+    circuit = probing(1.0).record_signals([PROBE_UNUSED], 1.1, POLICY)
 
-    assert circuit.take(1.1, POLICY)[1] is ClaimPermit.PROBE
+    assert circuit.claim(1.1, POLICY)[1] is ClaimPermit.PROBE
 
 
 def test_pause_doubles_up_to_its_ceiling() -> None:
     """Each probe that fails doubles the pause: 1, 2, 4, 8, 8."""
     circuit, now, pauses = opened(0.0), 0.0, []
     for _ in range(5):
-        pauses.append(circuit.pause_left_s(now))
+        pauses.append(circuit.get_pause_left_s(now))
         now += pauses[-1]
-        circuit, permit = circuit.take(now, POLICY)
+        circuit, permit = circuit.claim(now, POLICY)
         assert permit is ClaimPermit.PROBE
-        circuit = circuit.noted([PROBE_FAILED], now, POLICY)
+        circuit = circuit.record_signals([PROBE_FAILED], now, POLICY)
 
     assert pauses == [1, 2, 4, 8, 8]
 
 
 def test_probe_that_is_answered_closes() -> None:
     """Everything is permitted again, and the next pause is the first."""
-    assert probing().noted([PROBE_ALIVE], 1.5, POLICY) == Circuit()
+    assert probing().record_signals([PROBE_ALIVE], 1.5, POLICY) == Circuit()
 
 
 def test_late_failures_do_not_prolong_the_pause() -> None:
     """What began before the circuit opened tells nothing new, but a late answer is a sign of life."""
     for circuit in (opened(), probing()):
-        assert circuit.noted([FAILED] * 50, 1.0, POLICY) == circuit
-        assert circuit.noted([ALIVE], 1.0, POLICY) == Circuit()
+        assert circuit.record_signals([FAILED] * 50, 1.0, POLICY) == circuit
+        assert circuit.record_signals([ALIVE], 1.0, POLICY) == Circuit()
 
 
 def test_another_clock() -> None:
     """Shifted to another clock it says the same."""
     for circuit in (Circuit(), opened(10.0), probing(10.0)):
-        shifted = circuit.shifted(1000.0)
-        assert shifted.pause_left_s(1010.5) == circuit.pause_left_s(10.5)
-        assert shifted.state(1010.5) is circuit.state(10.5)
+        shifted = circuit.shift_clock(1000.0)
+        assert shifted.get_pause_left_s(1010.5) == circuit.get_pause_left_s(10.5)
+        assert shifted.get_state(1010.5) is circuit.get_state(10.5)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,7 @@ def test_another_clock() -> None:
 )
 def test_what_an_outcome_says(outcome: Outcome, sign: CircuitSignal) -> None:
     """Any answer of the provider about one number is a sign of life."""
-    assert sign_of(outcome) is sign
+    assert classify_outcome(outcome) is sign
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(CircuitSignal)), st.booleans(), st.floats(0, 20))))
@@ -192,11 +199,11 @@ def test_never_two_probes_and_never_stuck(steps: list[tuple[CircuitSignal, bool,
     circuit, now, probe_over = Circuit(), 0.0, 0.0
     for sign, probe, pause in steps:
         now += pause
-        circuit, permit = circuit.take(now, POLICY)
+        circuit, permit = circuit.claim(now, POLICY)
         if permit is ClaimPermit.PROBE:
             assert now >= probe_over
             probe_over = now + POLICY.probe_s
-        assert circuit.pause_left_s(now) <= max(POLICY.pause_max_s, POLICY.probe_s) + 1e-9  # of rounding
-        circuit = circuit.noted([(sign, probe)], now, POLICY)
+        assert circuit.get_pause_left_s(now) <= max(POLICY.pause_max_s, POLICY.probe_s) + 1e-9  # of rounding
+        circuit = circuit.record_signals([(sign, probe)], now, POLICY)
         if probe or circuit.probe_at is None:
             probe_over = now

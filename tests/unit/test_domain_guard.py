@@ -25,11 +25,11 @@ from otpqueue.domain.guard import (
     GuardReason,
     NumberFacts,
     SendWindow,
-    block_of,
-    budget,
-    decide,
+    compute_budget,
     decide_known,
     decide_new,
+    decide_send,
+    get_block,
 )
 
 POLICY = GuardPolicy()
@@ -57,7 +57,7 @@ def chance(
 @pytest.mark.parametrize("digits", ["447911123456", "12025550123", "49151123456789", "2905555", "68940000"])
 def test_block_is_ten_thousand_numbers(digits: str) -> None:
     """A block leaves four digits open, in every country."""
-    assert block_of(digits) == digits[: len(digits) - 4]
+    assert get_block(digits) == digits[: len(digits) - 4]
 
 
 @pytest.mark.parametrize(("at_risk", "allowed"), [(0, True), (4, True), (5, False), (50, False)])
@@ -77,7 +77,11 @@ def test_verified_number_goes_on() -> None:
     decision = decide_known(POLICY, NumberFacts(verified=True), BlockTally(day=sends(10_000)), allowed=False)
 
     assert decision
-    assert (decision.allowed, decision.why, decision.room) == (True, GuardReason.NUMBER_VERIFIED, math.inf)
+    assert (decision.allowed, decision.why, decision.remaining) == (
+        True,
+        GuardReason.NUMBER_VERIFIED,
+        math.inf,
+    )
 
 
 def test_operator_wins() -> None:
@@ -170,8 +174,8 @@ def test_known_block_never_passes_its_budget(number: NumberFacts, block: BlockTa
     if decision is None:
         assert block.best_day == 0
         return
-    assert decision.budget == budget(POLICY.block_floor, POLICY.share, block.best_day)
-    assert decision.allowed is (decision.room > 0)
+    assert decision.budget == compute_budget(POLICY.block_floor, POLICY.share, block.best_day)
+    assert decision.allowed is (decision.remaining > 0)
     worse = replace(block, day=SendWindow(sent=block.day.sent + 1, verified=block.day.verified))
     after = decide_known(POLICY, number, worse, allowed=False)
     assert after
@@ -236,7 +240,7 @@ NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 )
 def test_send_is_counted_in_the_hour_of_its_request(ago: timedelta, now: int, hour: int, day: int) -> None:
     """A send counts in the windows that the hour lies in in which its request was accepted."""
-    after = EMPTY.with_send(NOW - ago, now=NOW)
+    after = EMPTY.add_send(NOW - ago, now=NOW)
 
     assert (after.now.sent, after.hour.sent, after.day.sent) == (now, hour, day)
     assert (after.best_hour, after.best_day, after.refused) == (0, 0, 0)
@@ -261,7 +265,7 @@ class OneByOne:
     def decide(self, send: BatchSend) -> GuardDecision:
         """Decide on a send, and count it."""
         own = self.own[send.digits]
-        decision = decide(
+        decision = decide_send(
             POLICY,
             GuardFacts(
                 number=NumberFacts(own=own),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from otpqueue.domain.keys import EXPIRING_WITHIN, KeyState, key_state
+from otpqueue.domain.keys import EXPIRING_WITHIN, KeyState, get_key_state
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -28,7 +28,7 @@ SECOND = timedelta(seconds=1)
 )
 def test_states(ends_in: timedelta | None, revoked: bool, replaced: bool, expected: str) -> None:
     """A revoked key is that whatever else it is; one that is replaced or near its end is expiring."""
-    state = key_state(
+    state = get_key_state(
         expires_at=None if ends_in is None else NOW + ends_in,
         revoked_at=NOW if revoked else None,
         replaced=replaced,

@@ -107,7 +107,7 @@ def test_lock_leaves_no_room_for_more_than_allowed(in_a_row: int, locks: bool) -
     share = WrongShare(ceiling=0.5, window_s=3600, min_checks=100)
     policy = GuessPolicy(number=None, client_ip=None, in_a_row=100, max_checks=5, share=share)
 
-    assert policy.locks(in_a_row) is locks
+    assert policy.is_locked(in_a_row) is locks
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_share_of_wrong_codes(checks: int, wrong: int, exceeded: bool) -> None:
     """A share counts from the smallest sample on, and above its ceiling."""
     share = WrongShare(ceiling=0.5, window_s=3600, min_checks=100)
 
-    assert share.exceeded(checks=checks, wrong=wrong) is exceeded
+    assert share.is_exceeded(checks=checks, wrong=wrong) is exceeded

@@ -46,7 +46,7 @@ REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 )
 def test_international_number_is_read_with_or_without_marks(text: str) -> None:
     """A number with its country code needs no country, and the marks people type are ignored."""
-    number = phone.parse(text)
+    number = phone.parse_number(text)
 
     assert (number.e164, number.country, number.kind) == ("+447400123456", "GB", "mobile")
     assert number.digits == "447400123456"
@@ -57,7 +57,9 @@ def test_pasted_number_is_read_as_libphonenumber_reads_it(sample: str) -> None:
     """What is removed and replaced here is what libphonenumber itself passes over."""
     read = phonenumbers.parse(sample, None)
 
-    assert phone.parse(sample).e164 == phonenumbers.format_number(read, phonenumbers.PhoneNumberFormat.E164)
+    assert phone.parse_number(sample).e164 == phonenumbers.format_number(
+        read, phonenumbers.PhoneNumberFormat.E164
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,19 @@ def test_pasted_number_is_read_as_libphonenumber_reads_it(sample: str) -> None:
 )
 def test_national_number_is_read_with_its_country(text: str, country: str, e164: str) -> None:
     """A national number is completed from the country beside it; Italy keeps its zero."""
-    assert phone.parse(text, country=country).e164 == e164
+    assert phone.parse_number(text, country=country).e164 == e164
 
 
 def test_country_code_in_the_number_wins_over_the_country_beside_it() -> None:
     """A number that says where it belongs is believed."""
-    number = phone.parse("+33612345678", country="GB")
+    number = phone.parse_number("+33612345678", country="GB")
 
     assert (number.e164, number.country) == ("+33612345678", "FR")
 
 
 def test_number_of_no_one_country_has_no_country() -> None:
     """An international network's number is read, and has no country."""
-    number = phone.parse("+883510000000093")
+    number = phone.parse_number("+883510000000093")
 
     assert number.country is None
 
@@ -113,7 +115,7 @@ def test_number_of_no_one_country_has_no_country() -> None:
 def test_impossible_number_is_refused_with_what_is_wrong(text: str, why: str) -> None:
     """A number that cannot exist is refused in words that say what is wrong with it."""
     with pytest.raises(InvalidPhoneNumber) as caught:
-        phone.parse(text)
+        phone.parse_number(text)
 
     (problem,) = caught.value.errors
     assert problem.field == "phone_number"
@@ -154,7 +156,7 @@ def test_anything_but_digits_and_marks_is_refused(text: str, named: str) -> None
     """Letters, extensions, what only looks like a digit, and endless input; the character is named."""
     for country in (None, "GB"):
         with pytest.raises(InvalidPhoneNumber, match="phone number is not valid") as caught:
-            phone.parse(text, country=country)
+            phone.parse_number(text, country=country)
 
         message = caught.value.errors[0].message
         assert "digits 0-9" in message
@@ -166,7 +168,7 @@ def test_anything_but_digits_and_marks_is_refused(text: str, named: str) -> None
 def test_country_that_does_not_exist_is_refused_as_such(country: str) -> None:
     """What is wrong is laid at the country's door, not at the number's."""
     with pytest.raises(InvalidPhoneNumber) as caught:
-        phone.parse("07911123456", country=country)
+        phone.parse_number("07911123456", country=country)
 
     assert [error.field for error in caught.value.errors] == ["country"]
 
@@ -191,7 +193,7 @@ def test_country_that_does_not_exist_is_refused_as_such(country: str) -> None:
 )
 def test_kind_of_line_is_named(e164: str, kind: str) -> None:
     """Every line is read, and its kind is said: a policy decides on it."""
-    assert phone.parse(e164).kind == kind
+    assert phone.parse_number(e164).kind == kind
 
 
 DOCUMENTATION = [
@@ -212,7 +214,7 @@ DOCUMENTATION = [
 def test_documentation_number_is_refused_unless_allowed(e164: str, country: str) -> None:
     """Nobody has such a number: it is refused as what it is, even where libphonenumber calls it valid."""
     with pytest.raises(NumberNotAllowed) as caught:
-        phone.parse(e164)
+        phone.parse_number(e164)
 
     assert caught.value.reason == "documentation_number"
     assert "OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS" in caught.value.detail
@@ -221,14 +223,14 @@ def test_documentation_number_is_refused_unless_allowed(e164: str, country: str)
 @pytest.mark.parametrize(("e164", "country"), DOCUMENTATION)
 def test_documentation_number_is_read_where_allowed(e164: str, country: str) -> None:
     """Where a setting allows it, it is a number like any other, though libphonenumber calls some invalid."""
-    number = phone.parse(e164, allow_documentation=True)
+    number = phone.parse_number(e164, allow_documentation=True)
 
     assert (number.e164, number.country, number.kind) == (e164, country, "documentation")
 
 
 def test_documentation_number_is_recognised_in_national_form() -> None:
     """The table is looked at after the country code was put in front."""
-    assert phone.parse("07700 900123", country="GB", allow_documentation=True).kind == "documentation"
+    assert phone.parse_number("07700 900123", country="GB", allow_documentation=True).kind == "documentation"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_documentation_number_is_recognised_in_national_form() -> None:
 )
 def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
     """The ranges end where their authorities say."""
-    assert phone.documentation_country(e164) is None
+    assert phone.find_documentation_country(e164) is None
 
 
 @pytest.mark.parametrize(
@@ -245,16 +247,16 @@ def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
 )
 def test_argentine_mobile_is_one_handset_in_both_its_forms(mobile: str, other: str) -> None:
     """The form with the 9 is sent to as it is, and known as the one without it."""
-    forms = [phone.parse(text, country="AR").e164 for text in (mobile, other)]
+    forms = [phone.parse_number(text, country="AR").e164 for text in (mobile, other)]
 
     assert forms == ["+5491123456789", "+541123456789"]
-    assert [phone.one_handset(form) for form in forms] == ["+541123456789"] * 2
+    assert [phone.normalize_mobile(form) for form in forms] == ["+541123456789"] * 2
 
 
 @pytest.mark.parametrize("e164", ["+447400123456", "+5411234567", "+54912345678", "+525512345678"])
 def test_every_other_number_is_a_handset_of_its_own(e164: str) -> None:
     """Nothing else is taken for something that it is not."""
-    assert phone.one_handset(e164) == e164
+    assert phone.normalize_mobile(e164) == e164
 
 
 def test_argentina_alone_has_two_forms_of_a_mobile_number() -> None:
@@ -276,9 +278,9 @@ def test_argentina_alone_has_two_forms_of_a_mobile_number() -> None:
 )
 def test_number_prints_masked(e164: str, masked: str) -> None:
     """However a number is printed, it shows its country code and its last two digits at most."""
-    number = phone.parse(e164)
+    number = phone.parse_number(e164)
 
-    assert number.masked == str(number) == f"{number}" == phone.masked(e164) == masked
+    assert number.masked == str(number) == f"{number}" == phone.mask_number(e164) == masked
     assert e164[3:] not in repr(number)
     assert e164[-6:-2] not in repr([number]) + str({"number": number})
 
@@ -301,7 +303,7 @@ def test_e164_is_read_as_libphonenumber_reads_it(text: str) -> None:
         read = None
     valid = read is not None and phonenumbers.is_valid_number(read)
     try:
-        number = phone.parse(text, allow_documentation=True)
+        number = phone.parse_number(text, allow_documentation=True)
     except InvalidPhoneNumber:
         assert not valid
         return
@@ -327,7 +329,7 @@ typed = st.one_of(
 def test_any_text_is_read_or_refused(text: str, country: str | None, allow: bool) -> None:
     """Whatever is typed, the answer is a number or one of the two refusals, never another error."""
     try:
-        number = phone.parse(text, country=country, allow_documentation=allow)
+        number = phone.parse_number(text, country=country, allow_documentation=allow)
     except (InvalidPhoneNumber, NumberNotAllowed):
         return
 
@@ -345,7 +347,7 @@ def test_read_number_reads_the_same_again(region: str, kind: int, ending: str) -
     national = national[: len(national) - len(ending)] + ending
 
     try:
-        number = phone.parse(national, country=region, allow_documentation=True)
+        number = phone.parse_number(national, country=region, allow_documentation=True)
     except (InvalidPhoneNumber, NumberNotAllowed):
         return
 
@@ -354,7 +356,7 @@ def test_read_number_reads_the_same_again(region: str, kind: int, ending: str) -
 
 def assert_can_be_read_again(number: PhoneNumber) -> None:
     """Parse the E.164 form and compare; the masked form shows two digits of the national number at most."""
-    assert phone.parse(number.e164, allow_documentation=True) == number
+    assert phone.parse_number(number.e164, allow_documentation=True) == number
     assert number.e164.startswith("+")
     assert number.digits.isdecimal()
     assert number.digits.isascii()
@@ -383,15 +385,15 @@ def assert_can_be_read_again(number: PhoneNumber) -> None:
 )
 def test_number_is_found_under_older_rules(text: str, forms: tuple[str, ...]) -> None:
     """What is looked up may be stored as today's rules read it or as it is written; each form finds all."""
-    assert phone.stored_forms(text) == forms
-    assert set(phone.stored_forms(forms[-1])) == set(forms)
+    assert phone.list_stored_forms(text) == forms
+    assert set(phone.list_stored_forms(forms[-1])) == set(forms)
 
 
 def test_national_number_is_looked_up_by_todays_rules() -> None:
     """Without its country code a number can be read by the rules of its country alone."""
-    assert phone.stored_forms("07400 123456", country="GB") == ("+447400123456",)
+    assert phone.list_stored_forms("07400 123456", country="GB") == ("+447400123456",)
     with pytest.raises(InvalidPhoneNumber):
-        phone.stored_forms("074", country="GB")
+        phone.list_stored_forms("074", country="GB")
 
 
 @pytest.mark.parametrize(
@@ -400,13 +402,13 @@ def test_national_number_is_looked_up_by_todays_rules() -> None:
 def test_what_is_no_number_is_not_looked_up(text: str) -> None:
     """What never was a number is refused: nothing found would read as if nothing were stored of it."""
     with pytest.raises(InvalidPhoneNumber):
-        phone.stored_forms(text)
+        phone.list_stored_forms(text)
 
 
 def test_country_must_exist_whatever_the_number() -> None:
     """A wrong country is said, also beside a number that needs none."""
     with pytest.raises(InvalidPhoneNumber) as caught:
-        phone.stored_forms("+22961234567", country="XX")
+        phone.list_stored_forms("+22961234567", country="XX")
 
     assert caught.value.errors[0].field == "country"
 
@@ -423,4 +425,4 @@ def test_country_must_exist_whatever_the_number() -> None:
 )
 def test_country_of_a_number(e164: str, country: str | None) -> None:
     """A number that belongs to no one country, or is none today, has none."""
-    assert phone.country_of(e164) == country
+    assert phone.find_country(e164) == country

@@ -17,7 +17,7 @@ from otpqueue.domain.request import (
     OtpRequest,
     SendState,
     Status,
-    sources,
+    find_sources,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_moves_are_those_of_the_table_and_no_other(source: Status, target: Statu
     expected = target.value in ALLOWED[source.value]
 
     assert (target in MOVES[source]) == expected
-    assert (source in sources(target)) == expected
+    assert (source in find_sources(target)) == expected
 
 
 def test_every_status_is_final_or_live() -> None:

@@ -60,5 +60,5 @@ def test_other_filters_are_another_text() -> None:
         SearchFilters(status="', None, '"),
     ]
 
-    assert len({one.text() for one in searches}) == len(searches)
+    assert len({one.to_text() for one in searches}) == len(searches)
     assert "+447700900123" not in repr(SearchFilters(phone_number="+447700900123"))

@@ -19,7 +19,7 @@ from otpqueue.domain.sending import (
     SendDecision,
     SendingPolicy,
     SendProgress,
-    decide,
+    decide_next,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -103,7 +103,7 @@ def progress(tries: int = 1, unknowns: int = 0, send_within_s: float = 3600) -> 
 )
 def test_what_follows_from_an_outcome(outcome: Outcome, so_far: SendProgress, expected: SendDecision) -> None:
     """Each outcome has one consequence, given how far sending has come (half the jitter, for exact times)."""
-    assert decide(outcome, so_far, policy=POLICY, now=NOW, jitter=0.5) == expected
+    assert decide_next(outcome, so_far, policy=POLICY, now=NOW, jitter=0.5) == expected
 
 
 @pytest.mark.parametrize("resends", [0, 1, 5])
@@ -112,7 +112,7 @@ def test_unknown_outcome_is_sent_again_as_often_as_the_policy_says(resends: int)
     policy = replace(POLICY, unknown_resends=resends, max_attempts=20)
 
     decisions = [
-        decide(UNKNOWN, progress(tries=done + 1, unknowns=done), policy=policy, now=NOW, jitter=0.5)
+        decide_next(UNKNOWN, progress(tries=done + 1, unknowns=done), policy=policy, now=NOW, jitter=0.5)
         for done in range(resends + 1)
     ]
 
@@ -137,7 +137,7 @@ def test_back_off_is_a_share_of_a_ceiling_that_doubles(
     """The wait is never below zero, never over the doubled base, never over the ceiling of all back-offs."""
     policy = replace(POLICY, backoff_base_s=base_s, backoff_max_s=max_s)
 
-    decision = decide(outcome, replace(FAR, tries=tries), policy=policy, now=NOW, jitter=jitter)
+    decision = decide_next(outcome, replace(FAR, tries=tries), policy=policy, now=NOW, jitter=jitter)
 
     assert decision.next_attempt_at is not None
     wait_s = (decision.next_attempt_at - NOW).total_seconds()
@@ -149,7 +149,7 @@ def test_misconfiguration_is_tried_again_between_half_and_the_whole_ceiling(
     tries: int, jitter: float
 ) -> None:
     """While an operator mends the configuration, requests wait without using up their attempts."""
-    decision = decide(MISCONFIGURED, replace(FAR, tries=tries), policy=POLICY, now=NOW, jitter=jitter)
+    decision = decide_next(MISCONFIGURED, replace(FAR, tries=tries), policy=POLICY, now=NOW, jitter=jitter)
 
     assert decision.status is Status.QUEUED
     assert decision.next_attempt_at is not None
@@ -173,7 +173,7 @@ def test_every_outcome_ends_or_is_tried_before_the_deadline(
     """Whatever happened, the request is sent, tried again before `send_by`, or ended with a reason."""
     so_far = progress(tries, unknowns, send_within_s)
 
-    decision = decide(outcome, so_far, policy=POLICY, now=NOW, jitter=jitter)
+    decision = decide_next(outcome, so_far, policy=POLICY, now=NOW, jitter=jitter)
 
     if decision.status is Status.QUEUED:
         assert decision.next_attempt_at is not None

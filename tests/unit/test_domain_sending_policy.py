@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from otpqueue.domain import phone
-from otpqueue.domain.caps import Caps, day_of, seconds_to_midnight
-from otpqueue.domain.circuit import CircuitSignal, sign_of
-from otpqueue.domain.client_settings import ClientSettings, with_setting
+from otpqueue.domain.caps import Caps, count_seconds_to_midnight, get_cap_day
+from otpqueue.domain.circuit import CircuitSignal, classify_outcome
+from otpqueue.domain.client_settings import ClientSettings, add_setting
 from otpqueue.domain.errors import CountryNotAllowed, NumberNotAllowed
 from otpqueue.domain.fixed_codes import FixedCode, FixedCodes
-from otpqueue.domain.number_policy import NumberPolicy, language_refusal
+from otpqueue.domain.number_policy import NumberPolicy, find_language_refusal
 from otpqueue.domain.sending import Outcome, OutcomeKind
 
 LONDON, TORONTO, KINGSTON, NEW_YORK = "+447400123456", "+14165550123", "+18765550123", "+12125550123"
@@ -24,7 +24,7 @@ NOBODY = ClientSettings()
 
 def refused(policy: NumberPolicy, e164: str, client: ClientSettings = NOBODY) -> str | None:
     """Return the reason why no code is sent to a number, None if one is."""
-    refusal = policy.refusal(phone.parse(e164, allow_documentation=True), client)
+    refusal = policy.find_refusal(phone.parse_number(e164, allow_documentation=True), client)
     return refusal.reason if refusal else None
 
 
@@ -70,8 +70,8 @@ def test_lines() -> None:
     """Kinds of line that are listed are refused; the answer is the same for all, the reason is not."""
     policy = NumberPolicy(lines_refused=frozenset({"premium_rate", "fixed_line"}))
 
-    first = policy.refusal(phone.parse("+449012345678"), NOBODY)
-    second = policy.refusal(phone.parse("+441212345678"), NOBODY)
+    first = policy.find_refusal(phone.parse_number("+449012345678"), NOBODY)
+    second = policy.find_refusal(phone.parse_number("+441212345678"), NOBODY)
 
     assert isinstance(first, NumberNotAllowed)
     assert isinstance(second, NumberNotAllowed)
@@ -84,20 +84,20 @@ def test_country_goes_before_line() -> None:
     """A country that is not allowed is said as such."""
     policy = NumberPolicy(countries_blocked=frozenset({"GB"}), lines_refused=frozenset({"premium_rate"}))
 
-    assert isinstance(policy.refusal(phone.parse("+449012345678"), NOBODY), CountryNotAllowed)
+    assert isinstance(policy.find_refusal(phone.parse_number("+449012345678"), NOBODY), CountryNotAllowed)
 
 
 @pytest.mark.parametrize("language", [None, "de", "DE", "de-AT", "de_AT", "pt-BR"])
 def test_language_of_the_client(language: str | None) -> None:
     """A listed language stands for its regional forms, and none at all is right."""
-    assert language_refusal(language, ClientSettings(languages=("de", "pt-br"))) is None
-    assert language_refusal(language, NOBODY) is None
+    assert find_language_refusal(language, ClientSettings(languages=("de", "pt-br"))) is None
+    assert find_language_refusal(language, NOBODY) is None
 
 
 @pytest.mark.parametrize("language", ["en", "pt", "pt-PT", "d"])
 def test_other_language(language: str) -> None:
     """Another language is an error of the caller, and the answer names those there are."""
-    refusal = language_refusal(language, ClientSettings(languages=("de", "pt-br")))
+    refusal = find_language_refusal(language, ClientSettings(languages=("de", "pt-br")))
 
     assert refusal is not None
     (error,) = refusal.errors
@@ -108,12 +108,15 @@ def test_which_cap() -> None:
     """A client's own cap goes before the deployment's; a named country before `*`; none is none."""
     caps = Caps(overall=100, per_client=10, by_country={"GB": 0, "001": 2, "*": 7})
 
-    assert [caps.of_client(NOBODY, clients=2), caps.of_client(ClientSettings(daily_cap=0), clients=2)] == [
+    assert [
+        caps.get_client_cap(NOBODY, clients=2),
+        caps.get_client_cap(ClientSettings(daily_cap=0), clients=2),
+    ] == [
         10,
         0,
     ]
-    assert [caps.of_country(one) for one in ("GB", None, "DE")] == [0, 2, 7]
-    assert [Caps().of_client(NOBODY, clients=2), Caps().of_country("GB")] == [None, None]
+    assert [caps.get_country_cap(one) for one in ("GB", None, "DE")] == [0, 2, 7]
+    assert [Caps().get_client_cap(NOBODY, clients=2), Caps().get_country_cap("GB")] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,9 @@ def test_which_cap() -> None:
 )
 def test_midnight_is_utc(moment: datetime, seconds: int) -> None:
     """The day ends at midnight UTC, wherever the clock stands."""
-    assert seconds_to_midnight(moment) == seconds
-    assert day_of(moment) == date(2026, 3, 1)
-    assert day_of(moment + timedelta(seconds=seconds)) == date(2026, 3, 2)
+    assert count_seconds_to_midnight(moment) == seconds
+    assert get_cap_day(moment) == date(2026, 3, 1)
+    assert get_cap_day(moment + timedelta(seconds=seconds)) == date(2026, 3, 2)
 
 
 def test_fixed_code_ends_with_its_day() -> None:
@@ -136,9 +139,9 @@ def test_fixed_code_ends_with_its_day() -> None:
     code = FixedCode(code="123456", until=date(2026, 3, 2))
     codes = FixedCodes({LONDON: code})
 
-    assert codes.of(LONDON, now=datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)) is code
-    assert codes.of(LONDON, now=datetime(2026, 3, 2, tzinfo=UTC)) is None
-    assert codes.of(TORONTO, now=datetime(2026, 3, 1, tzinfo=UTC)) is None
+    assert codes.find_code(LONDON, now=datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)) is code
+    assert codes.find_code(LONDON, now=datetime(2026, 3, 2, tzinfo=UTC)) is None
+    assert codes.find_code(TORONTO, now=datetime(2026, 3, 1, tzinfo=UTC)) is None
     assert (code.matches("123456"), code.matches("123457"), code.matches("")) == (True, False, False)
     assert "123456" not in repr(code) + repr(codes)
 
@@ -146,14 +149,14 @@ def test_fixed_code_ends_with_its_day() -> None:
 @pytest.mark.parametrize("kind", [OutcomeKind.ACCEPTED, OutcomeKind.REFUSED])
 def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> None:
     """An attempt for a test number neither opens nor closes the circuit."""
-    assert sign_of(Outcome(kind=kind, code="test_number", asked=False)) is CircuitSignal.NONE
+    assert classify_outcome(Outcome(kind=kind, code="test_number", asked=False)) is CircuitSignal.NONE
 
 
 def test_client_settings_survive_json() -> None:
     """What is stored of a client's settings comes back as it was, and only what is set is stored."""
     stored: dict[str, Any] = {}
     for path, given in {"daily_cap": "0", "countries_allowed": "gb, 001", "languages": "de,en-GB"}.items():
-        stored = with_setting(stored, path, given)
+        stored = add_setting(stored, path, given)
 
     assert stored == {"daily_cap": 0, "countries_allowed": ["GB", "001"], "languages": ["de", "en-GB"]}
     assert ClientSettings.from_stored(json.loads(json.dumps(stored))) == ClientSettings(
@@ -177,8 +180,8 @@ def test_share_of_the_overall_cap(overall: int | None, share: float | None, cap:
     """Rounded down, at least one code, and only once there are several clients."""
     caps = Caps(overall=overall, client_share=share)
 
-    assert caps.of_client(NOBODY, clients=2) == cap
-    assert caps.of_client(NOBODY, clients=1) is None
+    assert caps.get_client_cap(NOBODY, clients=2) == cap
+    assert caps.get_client_cap(NOBODY, clients=1) is None
     assert caps.is_share(NOBODY, clients=2) is (cap is not None)
-    assert caps.of_client(ClientSettings(daily_cap=7), clients=2) == 7
+    assert caps.get_client_cap(ClientSettings(daily_cap=7), clients=2) == 7
     assert not caps.is_share(ClientSettings(daily_cap=7), clients=2)

@@ -27,7 +27,7 @@ def test_tries_are_bounded_and_their_pauses_grow(drawn: list[float]) -> None:
     """Whatever the jitter is, each pause is longer than the one before, and after about a day they end."""
     at, pauses = NOW, []
     for tries, jitter in enumerate(drawn, 1):
-        again = webhooks.retry_at(tries, now=at, jitter=jitter)
+        again = webhooks.compute_retry_at(tries, now=at, jitter=jitter)
         if again is None:
             break
         pauses.append(again - at)
@@ -42,13 +42,15 @@ def test_tries_are_bounded_and_their_pauses_grow(drawn: list[float]) -> None:
 
 def test_jitter_spreads() -> None:
     """What failed at one moment does not come back at one moment."""
-    assert webhooks.retry_at(4, now=NOW, jitter=0) != webhooks.retry_at(4, now=NOW, jitter=0.5)
+    assert webhooks.compute_retry_at(4, now=NOW, jitter=0) != webhooks.compute_retry_at(
+        4, now=NOW, jitter=0.5
+    )
 
 
 @pytest.mark.parametrize("status", sorted(Status))
 def test_every_status_but_the_first_is_told(status: Status) -> None:
     """A client can be told of each state that a request may come to."""
-    event = webhooks.event_of(status)
+    event = webhooks.find_event(status)
 
     assert event == (None if status is Status.QUEUED else f"otp_request.{status}")
 
@@ -63,14 +65,14 @@ def test_every_status_but_the_first_is_told(status: Status) -> None:
 )
 def test_events_are_named(names: list[str], chosen: list[WebhookEvent]) -> None:
     """Events are named in full or by their status; none stands for all."""
-    assert list(webhooks.events(names)) == chosen
+    assert list(webhooks.parse_events(names)) == chosen
 
 
 @pytest.mark.parametrize("name", ["queued", "otpqueue.test", "otp_request.", "", "SENT"])
 def test_unknown_event_is_refused(name: str) -> None:
     """What is no event is not silently left out."""
     with pytest.raises(InvalidRequest, match="not valid") as raised:
-        webhooks.events(["sent", name])
+        webhooks.parse_events(["sent", name])
 
     assert "sent, delivered, undelivered" in raised.value.errors[0].message
 
@@ -79,7 +81,7 @@ def test_body_is_that_of_the_standard() -> None:
     """Type, timestamp and data, times in UTC, nothing else; letters of any language survive."""
     at = datetime(2026, 3, 1, 13, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
 
-    text = webhooks.body(WebhookEvent.SENT, at, {"client_reference": "Grüße 你好"})
+    text = webhooks.build_body(WebhookEvent.SENT, at, {"client_reference": "Grüße 你好"})
 
     assert json.loads(text) == {
         "type": "otp_request.sent",
@@ -91,7 +93,7 @@ def test_body_is_that_of_the_standard() -> None:
 
 def test_secret_is_that_of_the_standard() -> None:
     """A secret is `whsec_` and 24 to 64 random bytes in Base64; none is made twice."""
-    made = {webhooks.new_secret() for _ in range(100)}
+    made = {webhooks.generate_secret() for _ in range(100)}
 
     assert len(made) == 100
     for secret in made:
@@ -101,12 +103,12 @@ def test_secret_is_that_of_the_standard() -> None:
 
 def signed(*secrets: str, text: str = '{"type":"x"}', now: datetime | None = None) -> dict[str, str]:
     """Return the headers of a body."""
-    return webhooks.headers(secrets, webhook_id="id-1", now=now or datetime.now(UTC), text=text)
+    return webhooks.build_headers(secrets, webhook_id="id-1", now=now or datetime.now(UTC), text=text)
 
 
 def test_signature_is_verified_by_the_library() -> None:
     """A receiver that uses the standard's library takes it, and no other body, id, time or secret."""
-    secret, other = webhooks.new_secret(), webhooks.new_secret()
+    secret, other = webhooks.generate_secret(), webhooks.generate_secret()
     headers = signed(secret)
 
     assert Webhook(secret).verify('{"type":"x"}', headers) == {"type": "x"}
@@ -124,7 +126,7 @@ def test_signature_is_verified_by_the_library() -> None:
 
 def test_signature_is_verified_by_hand() -> None:
     """HMAC-SHA256 over id, timestamp and body with dots between, keyed with what the secret encodes."""
-    secret = webhooks.new_secret()
+    secret = webhooks.generate_secret()
     headers = signed(secret, text="{}", now=NOW)
 
     key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -136,14 +138,14 @@ def test_signature_is_verified_by_hand() -> None:
 
 def test_time_in_another_zone_is_the_same_moment() -> None:
     """What the clock of this machine calls the hour does not matter."""
-    secret = webhooks.new_secret()
+    secret = webhooks.generate_secret()
 
     assert signed(secret, now=NOW) == signed(secret, now=NOW.astimezone(timezone(timedelta(hours=9))))
 
 
 def test_both_secrets_sign_while_one_replaces_the_other() -> None:
     """A receiver that still has the old secret takes it as well as one that has the new one."""
-    new, old = webhooks.new_secret(), webhooks.new_secret()
+    new, old = webhooks.generate_secret(), webhooks.generate_secret()
     headers = signed(new, old)
 
     assert len(headers["webhook-signature"].split(" ")) == 2

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otpqueue.domain.receipts import DeliveryState
-from otpqueue.infobip.receipts import is_batch, parse
+from otpqueue.infobip.receipts import is_batch, parse_reports
 
 # Infobip's OpenAPI document for SMS, `receive-outbound-sms-message-reports-v3`.
 V3 = {
@@ -55,13 +55,13 @@ def one(**fields: Any) -> dict[str, Any]:
 
 def delivery(**status: Any) -> DeliveryState:
     """Return what a report with this status says."""
-    (receipt,) = parse(one(status=status))
+    (receipt,) = parse_reports(one(status=status))
     return receipt.delivery
 
 
 def test_current_shape() -> None:
     """Everything we keep is read from the current shape."""
-    (receipt,) = parse({"results": [V3]})
+    (receipt,) = parse_reports({"results": [V3]})
 
     assert receipt.message_id == "c9823180-94d4-4ea0-9bf3-ec907e7534a6"
     assert (receipt.delivery, receipt.status) == (DeliveryState.DELIVERED, "DELIVERED_TO_HANDSET")
@@ -72,7 +72,7 @@ def test_current_shape() -> None:
 
 def test_legacy_shape() -> None:
     """The legacy shape says the same in other fields."""
-    (receipt,) = parse({"results": [LEGACY]})
+    (receipt,) = parse_reports({"results": [LEGACY]})
 
     assert (receipt.message_id, receipt.delivery) == ("legacy-1", DeliveryState.UNDELIVERED)
     assert (receipt.status, receipt.error) == ("UNDELIVERABLE_NOT_DELIVERED", "EC_ABSENT_SUBSCRIBER")
@@ -142,20 +142,20 @@ def test_what_a_status_means(status: dict[str, Any], expected: DeliveryState) ->
 )
 def test_what_names_no_message_or_status_is_left_out(result: Any) -> None:
     """A report that says nothing is left out; the others of its batch are not."""
-    assert [receipt.message_id for receipt in parse({"results": [result, V3]})] == [V3["messageId"]]
+    assert [receipt.message_id for receipt in parse_reports({"results": [result, V3]})] == [V3["messageId"]]
 
 
 @pytest.mark.parametrize("body", [None, 1, "x", [], [V3], {}, {"results": None}, {"results": {"a": V3}}])
 def test_what_is_no_batch(body: Any) -> None:
     """Anything but an object with a list of results is no batch, and parses to nothing."""
     assert not is_batch(body)
-    assert parse(body) == []
+    assert parse_reports(body) == []
 
 
 def test_empty_batch_is_one() -> None:
     """An empty list of results is a batch of none."""
     assert is_batch({"results": []})
-    assert parse({"results": []}) == []
+    assert parse_reports({"results": []}) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_empty_batch_is_one() -> None:
 )
 def test_times_nobody_can_use(value: Any) -> None:
     """A time without a zone, or out of all bounds, is no time; the report counts all the same."""
-    (receipt,) = parse(one(doneAt=value))
+    (receipt,) = parse_reports(one(doneAt=value))
 
     assert receipt.done_at is None
 
@@ -200,7 +200,7 @@ def test_times_nobody_can_use(value: Any) -> None:
 )
 def test_prices(price: Any, expected: Decimal | None) -> None:
     """A price is a number that a database can hold, or it is none."""
-    (receipt,) = parse(one(price=price))
+    (receipt,) = parse_reports(one(price=price))
 
     assert receipt.price == expected
     if expected is not None and receipt.price is not None:
@@ -209,7 +209,7 @@ def test_prices(price: Any, expected: Decimal | None) -> None:
 
 def test_words_are_bounded() -> None:
     """What is stored and logged is short, whatever is sent."""
-    (receipt,) = parse(
+    (receipt,) = parse_reports(
         one(
             messageId="m" * 100,
             status={"groupName": "DELIVERED", "name": "N" * 5000},
@@ -224,7 +224,7 @@ def test_words_are_bounded() -> None:
 
 def test_id_that_is_too_long_is_no_other_id() -> None:
     """Cut short it could be that of another message."""
-    assert parse(one(messageId="m" * 101)) == []
+    assert parse_reports(one(messageId="m" * 101)) == []
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_id_that_is_too_long_is_no_other_id() -> None:
 )
 def test_currencies(currency: Any, expected: str | None) -> None:
     """A currency has three letters, or it is none; the price counts all the same."""
-    (receipt,) = parse(one(price={"pricePerMessage": 1, "currency": currency}))
+    (receipt,) = parse_reports(one(price={"pricePerMessage": 1, "currency": currency}))
 
     assert (receipt.price, receipt.currency) == (1, expected)
 
@@ -285,7 +285,7 @@ anything = st.recursive(
 @given(anything | st.fixed_dictionaries({"results": st.lists(anything, max_size=4)}))
 def test_nothing_raises(body: Any) -> None:
     """Whatever JSON there is, a list of sound reports comes out."""
-    for receipt in parse(body):
+    for receipt in parse_reports(body):
         assert receipt.message_id.isprintable()
         assert receipt.status
         assert receipt.price is None or 0 <= receipt.price < 1_000_000
@@ -297,7 +297,7 @@ def test_both_shapes_in_one_batch() -> None:
     """Shapes may be mixed, and unknown fields are passed over, after a way through JSON."""
     body = json.loads(json.dumps({"results": [V3, LEGACY | {"unknown": {"a": [1]}}], "more": 1}))
 
-    assert [receipt.delivery for receipt in parse(body)] == [
+    assert [receipt.delivery for receipt in parse_reports(body)] == [
         DeliveryState.DELIVERED,
         DeliveryState.UNDELIVERED,
     ]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from otpqueue.domain.checking import CheckVerdict, Judgement
 from otpqueue.domain.sending import Outcome, OutcomeKind, RefusalCause
 from otpqueue.infobip.transport import NoResponse, NotConnected, ProviderResponse, Reply
-from otpqueue.infobip.wire import error_code, error_text, judgement, send_outcome, word
+from otpqueue.infobip.wire import clean_word, get_error_code, get_error_text, parse_judgement, parse_send
 
 PIN_ID = "9C817C6F8AF3D48F9FE553282AFA2B67"
 
@@ -164,7 +164,7 @@ SENDS: list[tuple[Reply, Outcome]] = [
 @pytest.mark.parametrize(("reply", "outcome"), SENDS, ids=[f"{i}-{o.code}" for i, (_, o) in enumerate(SENDS)])
 def test_outcome_of_a_send(reply: Reply, outcome: Outcome) -> None:
     """Each answer to a send is accepted, refused (for good, or not) or unknown, with the provider's word."""
-    assert send_outcome(reply) == outcome
+    assert parse_send(reply) == outcome
 
 
 def verified(verified: Any = True, **fields: Any) -> dict[str, Any]:
@@ -257,7 +257,7 @@ CHECKS: list[tuple[Reply, Judgement]] = [
 )
 def test_judgement_of_a_code(reply: Reply, expected: Judgement) -> None:
     """Each answer to a verification is one verdict; only `verified: true` in a 2xx is a success."""
-    assert judgement(reply) == expected
+    assert parse_judgement(reply) == expected
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_judgement_of_a_code(reply: Reply, expected: Judgement) -> None:
 )
 def test_error_is_read_from_either_envelope(body: Any, code: str | None, text: str | None) -> None:
     """The provider's identifier is short and printable, its words are bounded, whatever it sends."""
-    assert error_code(body) == code
-    assert error_text(body) == text
+    assert get_error_code(body) == code
+    assert get_error_text(body) == text
 
 
 FIELDS = [
@@ -334,7 +334,7 @@ def test_no_answer_is_mistaken_for_a_success(reply: ProviderResponse) -> None:
         200 <= reply.status < 300 and isinstance(reply.body, dict) and reply.body.get("verified") is True
     )
 
-    said = judgement(reply)
+    said = parse_judgement(reply)
 
     assert (said.verdict is CheckVerdict.CORRECT) == expected
     assert_storable(said.code)
@@ -344,12 +344,12 @@ def test_no_answer_is_mistaken_for_a_success(reply: ProviderResponse) -> None:
 @given(replies)
 def test_no_answer_is_mistaken_for_a_sent_code(reply: ProviderResponse) -> None:
     """Whatever JSON comes, nothing raises, and a send is accepted only with a status and a pinId."""
-    outcome = send_outcome(reply)
+    outcome = parse_send(reply)
 
     assert_storable(outcome.code)
     if outcome.kind is OutcomeKind.ACCEPTED:
         assert 200 <= reply.status < 300
-        sms, call = (word(reply.body.get(name)) for name in ("smsStatus", "callStatus"))
+        sms, call = (clean_word(reply.body.get(name)) for name in ("smsStatus", "callStatus"))
         assert outcome.code == sms == "MESSAGE_SENT" or (sms is None and outcome.code == call)
         assert not outcome.code.startswith("REJECTED")
         assert reply.body["pinId"] == outcome.pin_id

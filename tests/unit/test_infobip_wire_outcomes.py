@@ -10,7 +10,7 @@ import pytest
 from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.sending import OutcomeKind
 from otpqueue.infobip.transport import NotConnected, ProviderResponse
-from otpqueue.infobip.wire import judgement, resend_outcome, send_outcome, sent_times
+from otpqueue.infobip.wire import parse_judgement, parse_resend, parse_send, parse_sent_times
 
 
 def old(message_id: str) -> dict[str, Any]:
@@ -38,16 +38,16 @@ def reply(status: int, body: Any = None) -> ProviderResponse:
 @pytest.mark.parametrize("status", [400, 404, 429])
 def test_guides_words_on_a_check(message_id: str, verdict: CheckVerdict, status: int) -> None:
     """The guide's ids are understood if Infobip says them; none is ever a right code."""
-    judged = judgement(reply(status, old(message_id)))
+    judged = parse_judgement(reply(status, old(message_id)))
 
     assert (judged.verdict, judged.code, judged.http_status) == (verdict, message_id, status)
-    assert judgement(reply(status, {"errorCode": message_id})).verdict is CheckVerdict.UNJUDGED
+    assert parse_judgement(reply(status, {"errorCode": message_id})).verdict is CheckVerdict.UNJUDGED
 
 
 @pytest.mark.parametrize("message_id", ["PIN_EXPIRED", "MAX_ATTEMPTS_EXCEEDED"])
 def test_guides_words_with_a_server_error(message_id: str) -> None:
     """A server that is broken has judged nothing, whatever words it finds."""
-    assert judgement(reply(500, old(message_id))).verdict is CheckVerdict.UNJUDGED
+    assert parse_judgement(reply(500, old(message_id))).verdict is CheckVerdict.UNJUDGED
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_guides_words_with_a_server_error(message_id: str) -> None:
 )
 def test_words_of_a_call(word: Any, kind: OutcomeKind) -> None:
     """What a call may be is an open list, of which only refusals are refusals; no word is no knowledge."""
-    outcome = send_outcome(reply(200, {"pinId": "P", "to": "44", "callStatus": word}))
+    outcome = parse_send(reply(200, {"pinId": "P", "to": "44", "callStatus": word}))
 
     assert outcome.kind is kind
     assert outcome.pin_id == ("P" if kind is OutcomeKind.ACCEPTED else None)
@@ -87,7 +87,7 @@ def test_words_of_a_call(word: Any, kind: OutcomeKind) -> None:
 )
 def test_message_that_was_not_sent(body: dict[str, Any]) -> None:
     """A 200 that says that nothing was sent is a refusal, whatever else it says."""
-    outcome = send_outcome(reply(200, body))
+    outcome = parse_send(reply(200, body))
 
     assert (outcome.kind, outcome.retryable) == (OutcomeKind.REFUSED, False)
 
@@ -96,9 +96,9 @@ def test_id_for_reports() -> None:
     """The id that reports carry is kept where there is one."""
     body = {"pinId": "P", "smsStatus": "MESSAGE_SENT", "externalMessageId": "E"}
 
-    assert send_outcome(reply(200, body)).external_message_id == "E"
-    assert send_outcome(reply(200, body | {"externalMessageId": 7})).external_message_id is None
-    assert send_outcome(reply(200, body | {"externalMessageId": None})).kind is OutcomeKind.ACCEPTED
+    assert parse_send(reply(200, body)).external_message_id == "E"
+    assert parse_send(reply(200, body | {"externalMessageId": 7})).external_message_id is None
+    assert parse_send(reply(200, body | {"externalMessageId": None})).kind is OutcomeKind.ACCEPTED
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_id_for_reports() -> None:
 )
 def test_pin_id_of_a_resend(body: dict[str, Any], pin_id: str) -> None:
     """The pinId that a resend names is the one to check; where it names none, the old one."""
-    outcome = resend_outcome(reply(200, body), "OLD")
+    outcome = parse_resend(reply(200, body), "OLD")
 
     assert (outcome.kind, outcome.pin_id) == (OutcomeKind.ACCEPTED, pin_id)
 
@@ -122,7 +122,7 @@ def test_pin_id_of_a_resend(body: dict[str, Any], pin_id: str) -> None:
 @pytest.mark.parametrize("body", [None, {}, [], "MESSAGE_SENT", {"pinId": "P"}], ids=repr)
 def test_resend_whose_answer_says_nothing(body: Any) -> None:
     """An old pinId in hand makes no success out of an answer that tells none."""
-    assert resend_outcome(reply(200, body), "OLD").kind is OutcomeKind.UNKNOWN
+    assert parse_resend(reply(200, body), "OLD").kind is OutcomeKind.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_resend_whose_answer_says_nothing(body: Any) -> None:
 )
 def test_404_of_a_gateway_on_a_resend(body: Any) -> None:
     """Only Infobip can say that a code is gone: for a fresh one the code in hand would be given up."""
-    outcome = resend_outcome(reply(404, body), "OLD")
+    outcome = parse_resend(reply(404, body), "OLD")
 
     assert (outcome.kind, outcome.pin_unknown, outcome.retryable) == (OutcomeKind.REFUSED, False, True)
-    assert (outcome.by_provider, outcome.misconfigured) == (False, False)
+    assert (outcome.by_provider, outcome.is_misconfigured) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ def test_404_of_a_gateway_on_a_resend(body: Any) -> None:
 )
 def test_code_that_is_not_known_any_more(body: Any) -> None:
     """A 404 on a resend means that the code is gone, not that our settings are wrong."""
-    outcome = resend_outcome(reply(404, body), "OLD")
+    outcome = parse_resend(reply(404, body), "OLD")
 
     assert (outcome.kind, outcome.pin_unknown) == (OutcomeKind.REFUSED, True)
-    assert (outcome.misconfigured, outcome.pin_id) == (False, None)
+    assert (outcome.is_misconfigured, outcome.pin_id) == (False, None)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 502, 503])
@@ -154,8 +154,8 @@ def test_resend_that_fails_as_a_send_does(status: int) -> None:
     """Everything but a 404 means for a resend what it means for a send."""
     answer = reply(status, old("WORD"))
 
-    assert resend_outcome(answer, "OLD") == send_outcome(answer)
-    assert not resend_outcome(answer, "OLD").pin_unknown
+    assert parse_resend(answer, "OLD") == parse_send(answer)
+    assert not parse_resend(answer, "OLD").pin_unknown
 
 
 AT = datetime(2014, 12, 12, 21, 4, 6, tzinfo=UTC)
@@ -179,10 +179,10 @@ AT = datetime(2014, 12, 12, 21, 4, 6, tzinfo=UTC)
 )
 def test_when_codes_were_sent(body: Any, times: list[datetime] | None) -> None:
     """Ten digits are seconds, thirteen milliseconds, nought is never; what is no list is no answer."""
-    assert sent_times(reply(200, body)) == times
+    assert parse_sent_times(reply(200, body)) == times
 
 
 def test_no_answer_about_codes() -> None:
     """An error or no connection is no answer, not an empty one."""
-    assert sent_times(reply(404, old("NOT_FOUND"))) is None
-    assert sent_times(NotConnected(code="connection_failed")) is None
+    assert parse_sent_times(reply(404, old("NOT_FOUND"))) is None
+    assert parse_sent_times(NotConnected(code="connection_failed")) is None

@@ -12,7 +12,7 @@ import pytest
 PREAMBLE = """
 import logging
 import structlog
-from otpqueue.telemetry.logs import configure, get_logger
+from otpqueue.telemetry.logs import configure_logs, get_logger
 log = get_logger("otpqueue.test")
 """
 
@@ -31,7 +31,7 @@ def records() -> list[dict[str, Any]]:
     """Return the records of a process that logs in every way, as JSON."""
     lines = run(
         """
-configure(process="api", style="json", level="INFO")
+configure_logs(process="api", style="json", level="INFO")
 log.info("otp_requested", otp_id="1", country="GB")
 log.debug("too_quiet")
 logging.getLogger("library").warning("two\\nlines and %s", "an argument")
@@ -107,7 +107,7 @@ def test_readable_style_is_for_people() -> None:
     """The readable style says the same, without colours in a file and without local variables."""
     lines = run(
         """
-configure(process="dev", style="readable", level="WARNING")
+configure_logs(process="dev", style="readable", level="WARNING")
 log.info("too_quiet")
 log.warning("otp_failed", otp_id="1")
 try:
@@ -131,7 +131,7 @@ def test_http_library_does_not_log_urls() -> None:
     """A pinId stands in the URL of a check, which the HTTP library would log: it may not, at any level."""
     lines = run(
         """
-configure(process="api", level="DEBUG")
+configure_logs(process="api", level="DEBUG")
 from otpqueue.infobip.transport import Transport
 import socket, threading
 server = socket.create_server(("127.0.0.1", 0))
@@ -157,8 +157,8 @@ def test_configuring_again_replaces_the_handler() -> None:
     """A second call does not double the records."""
     lines = run(
         """
-configure(process="one")
-configure(process="two")
+configure_logs(process="one")
+configure_logs(process="two")
 logging.getLogger("x").warning("once")
 """
     )
@@ -170,9 +170,9 @@ def test_later_configuration_holds_for_loggers_that_have_logged() -> None:
     """A logger that has been used before takes the level and the process of the latest configuration."""
     lines = run(
         """
-configure(process="one", level="INFO")
+configure_logs(process="one", level="INFO")
 log.info("first")
-configure(process="two", level="WARNING")
+configure_logs(process="two", level="WARNING")
 log.info("too_quiet")
 log.warning("second")
 """
@@ -187,13 +187,13 @@ def test_records_can_be_captured_after_they_were_written() -> None:
     lines = run(
         """
 from otpqueue.telemetry import logs
-configure(process="api")
+configure_logs(process="api")
 log.info("written")
 with structlog.testing.capture_logs() as captured:
     log.info("captured", a=1)
 assert captured == [{"event": "captured", "a": 1, "log_level": "info"}]
 log.info("written_again")
-logs.reset()
+logs.reset_logs()
 with structlog.testing.capture_logs() as captured:
     log.debug("captured_too")
 assert captured == [{"event": "captured_too", "log_level": "debug"}]
@@ -208,7 +208,7 @@ def test_records_follow_a_redirection() -> None:
     lines = run(
         """
 import contextlib, io, json
-configure(process="api")
+configure_logs(process="api")
 with contextlib.redirect_stderr(io.StringIO()) as caught:
     log.info("caught")
     logging.getLogger("library").warning("caught, too")
@@ -225,7 +225,7 @@ def test_record_that_cannot_be_written_stops_nothing() -> None:
     lines = run(
         """
 import io, sys
-configure(process="api", style="readable")
+configure_logs(process="api", style="readable")
 kept, sys.stderr = sys.stderr, io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
 log.info("odd", text="\\u2028")
 assert b"record_not_written" in sys.stderr.buffer.getvalue()
@@ -248,7 +248,7 @@ def test_handler_of_a_signal_may_log() -> None:
     lines = run(
         """
 import signal, sys
-configure(process="api")
+configure_logs(process="api")
 signal.signal(signal.SIGALRM, lambda *_: log.info("signalled"))
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 for _ in range(2000):
@@ -267,7 +267,7 @@ def test_forked_process_may_log() -> None:
     lines = run(
         """
 import os, threading
-configure(process="api")
+configure_logs(process="api")
 done = threading.Event()
 def write():
     while not done.is_set():
@@ -291,7 +291,7 @@ def test_lines_of_threads_are_whole() -> None:
     lines = run(
         """
 import threading
-configure(process="api")
+configure_logs(process="api")
 def write(number):
     for _ in range(50):
         log.info("work", number=number, long="x" * 20_000)

@@ -173,4 +173,4 @@ def test_example_is_a_record() -> None:
     assert entry.fields <= set(record)
     assert {"timestamp", "process"} <= set(record)
     assert leaks.in_clear(example.encode()) == []
-    assert masks.values(record) == record
+    assert masks.mask_values(record) == record

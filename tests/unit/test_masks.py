@@ -54,7 +54,7 @@ def test_no_number_survives_in_a_text(number: tuple[str, str], before: str, afte
     """A number, however it is written, whatever stands around it, is gone but for a few digits at most."""
     digits, written = number
 
-    shown = masks.text(f"{before} {written} {after}")
+    shown = masks.mask_text(f"{before} {written} {after}")
 
     assert written not in shown
     assert digits not in digits_of(shown)
@@ -84,7 +84,7 @@ def test_no_number_survives_in_a_field(data: st.DataObject, number: tuple[str, s
     digits, written = number
     record = {"event": "something", "field": data.draw(nested(wrap(written)))}
 
-    shown = json.dumps(masks.values(record))
+    shown = json.dumps(masks.mask_values(record))
 
     assert written not in shown
     assert digits not in digits_of(shown)
@@ -93,15 +93,15 @@ def test_no_number_survives_in_a_field(data: st.DataObject, number: tuple[str, s
 @given(number=st.integers(100_000_000, 10**15 - 1), kind=st.sampled_from([int, float]))
 def test_no_number_survives_as_a_number(number: int, kind: type[float]) -> None:
     """A number that somebody logged as an int is gone, too."""
-    assert masks.values({"to": kind(number), "many": [kind(number)]}) == {"to": "***", "many": ["***"]}
+    assert masks.mask_values({"to": kind(number), "many": [kind(number)]}) == {"to": "***", "many": ["***"]}
 
 
 @thoroughly
 @given(made=st.uuids(), before=NO_SCHEMES, after=WORDS)
 def test_uuids_survive(made: uuid.UUID, before: str, after: str) -> None:
     """An id in a text or a field is what one searches the logs for."""
-    assert str(made) in masks.text(f"{before} {made} {after}")
-    assert masks.values({"otp_id": str(made), "request_id": str(made)}) == {
+    assert str(made) in masks.mask_text(f"{before} {made} {after}")
+    assert masks.mask_values({"otp_id": str(made), "request_id": str(made)}) == {
         "otp_id": str(made),
         "request_id": str(made),
     }
@@ -112,8 +112,8 @@ def test_ids_of_traces_survive(made: uuid.UUID) -> None:
     """The ids of trace and span stay by their names, although their digits may look like a number's."""
     ids = {"trace_id": made.hex, "span_id": made.hex[:16]}
 
-    assert masks.values(ids) == ids
-    assert masks.values({"span_id": "+447700900123", "trace_id": "447700900123"}) == {
+    assert masks.mask_values(ids) == ids
+    assert masks.mask_values({"span_id": "+447700900123", "trace_id": "447700900123"}) == {
         "span_id": masks.MASK,
         "trace_id": masks.MASK,
     }
@@ -123,15 +123,15 @@ def test_ids_of_traces_survive(made: uuid.UUID) -> None:
 def test_times_survive(moment: datetime) -> None:
     """Times as we and libraries write them stay."""
     for text in (moment.isoformat(), moment.isoformat().replace("+00:00", "Z"), str(moment)):
-        assert masks.text(text) == text
+        assert masks.mask_text(text) == text
 
 
 @given(seconds=st.floats(0, 99_999_999, allow_nan=False))
 def test_durations_survive(seconds: float) -> None:
     """Durations stay, as numbers and in words."""
-    assert masks.values({"duration_ms": seconds}) == {"duration_ms": seconds}
+    assert masks.mask_values({"duration_ms": seconds}) == {"duration_ms": seconds}
     text = f"took {seconds:.9f} s"
-    assert masks.text(text) == text or seconds >= 1_000_000
+    assert masks.mask_text(text) == text or seconds >= 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_durations_survive(seconds: float) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     """What stands in our logs every day is not touched."""
-    assert masks.text(text) == text
+    assert masks.mask_text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 )
 def test_secrets_in_a_text(text: str, secret: str) -> None:
     """Keys, codes, pinIds, sessions and passwords are gone from a text."""
-    shown = masks.text(text)
+    shown = masks.mask_text(text)
 
     assert secret not in shown
     assert masks.MASK in shown
@@ -206,15 +206,15 @@ def test_secrets_in_a_text(text: str, secret: str) -> None:
 )
 def test_secrets_by_their_names(key: str, value: object) -> None:
     """What a field's name gives away is masked, nested as well."""
-    assert masks.values({key: value}) == {key: "***"}
-    assert masks.values({"a": [{key: value}]}) == {"a": [{key: "***"}]}
+    assert masks.mask_values({key: value}) == {key: "***"}
+    assert masks.mask_values({"a": [{key: value}]}) == {"a": [{key: "***"}]}
 
 
 def test_codes_of_problems_stay() -> None:
     """A field called `code` also holds what a problem is called, or a provider's number for it."""
     record = {"code": "database_unavailable", "provider_code": 5, "http_code": 404, "pin": None}
 
-    assert masks.values(record) == record
+    assert masks.mask_values(record) == record
 
 
 def test_value_that_cannot_be_shown() -> None:
@@ -224,7 +224,7 @@ def test_value_that_cannot_be_shown() -> None:
         def __repr__(self) -> str:
             raise RuntimeError("+447700900123")
 
-    assert masks.values({"a": Broken()}) == {"a": "<Broken>"}
+    assert masks.mask_values({"a": Broken()}) == {"a": "<Broken>"}
 
 
 @pytest.mark.parametrize("style", ["json", "readable"])
@@ -232,8 +232,8 @@ def test_everything_that_logs_is_masked(style: str) -> None:
     """Our records, libraries', tracebacks, causes, warnings, threads, the process's end: no number."""
     script = f"""
 import logging, threading, warnings
-from otpqueue.telemetry.logs import configure, get_logger
-configure(process="test", style={style!r}, level="DEBUG")
+from otpqueue.telemetry.logs import configure_logs, get_logger
+configure_logs(process="test", style={style!r}, level="DEBUG")
 number = "+447700" + "900123"
 def fails():
     try:
@@ -271,16 +271,16 @@ fails()
 @given(texts=st.lists(WORDS | numbers().map(lambda number: number[1]), min_size=1, max_size=20))
 def test_texts_are_masked_the_same_again(texts: list[str]) -> None:
     """That a text was seen before changes nothing, whatever was seen between."""
-    first = [masks.text(text) for text in texts]
+    first = [masks.mask_text(text) for text in texts]
 
-    assert [masks.text(text) for text in texts] == first
+    assert [masks.mask_text(text) for text in texts] == first
 
 
 def test_few_texts_are_kept() -> None:
     """The texts that are known to be harmless are bounded, and a secret is never among them."""
     for number in range(5000):
-        masks.text(f"name-{number % 997}-{'x' * (number // 997)}")
-    masks.text(f"sent to {KEY}")
+        masks.mask_text(f"name-{number % 997}-{'x' * (number // 997)}")
+    masks.mask_text(f"sent to {KEY}")
 
     assert 0 < len(masks._clean) <= 2048
     assert not [text for text in masks._clean if KEY in text]

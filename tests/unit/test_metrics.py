@@ -163,7 +163,7 @@ def test_page_reads_back() -> None:
     """A label's value may hold anything without breaking the page."""
     odd = 'a"b\\c\nd'
 
-    page = metrics.page([(metrics.RECENT_FAILURES, {(odd,): 1.0})]).decode()
+    page = metrics.render_page([(metrics.RECENT_FAILURES, {(odd,): 1.0})]).decode()
 
     assert 'otpqueue_recent_failures{reason="a\\"b\\\\c\\nd"} 1.0' in page
 
@@ -174,14 +174,14 @@ def test_page_reads_back() -> None:
 )
 def test_answers_have_classes(status: int | None, answer: str) -> None:
     """A provider that answers anything does not make a label of its own."""
-    assert metrics.answer_class(status) == answer
+    assert metrics.classify_status(status) == answer
 
 
 def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
     """A new process takes the gauges of dead ones away and keeps their counts, but not of ever so many."""
 
     def process(statements: str) -> str:
-        begin = "from otpqueue.telemetry import metrics; metrics.share_processes(); "
+        begin = "from otpqueue.telemetry import metrics; metrics.share_metrics(); "
         done = subprocess.run(
             [sys.executable, "-c", begin + statements],
             env={**os.environ, metrics.FOLDER: str(tmp_path)},
@@ -191,8 +191,8 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
         )
         return done.stdout
 
-    count = "metrics.count(metrics.RESENDS); metrics.change(metrics.IN_FLIGHT, 1); "
-    show = "print(metrics.page().decode())"
+    count = "metrics.count(metrics.RESENDS); metrics.change_gauge(metrics.IN_FLIGHT, 1); "
+    show = "print(metrics.render_page().decode())"
     process(count)
     two = scraped(process(count + show))
     (counted,) = sorted(tmp_path.glob("counter_*.db"))[:1]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otpqueue.outbound import Outbound, PostUndeliverable, ask_system, is_public
+from otpqueue.outbound import Outbound, PostUndeliverable, is_public, resolve_with_system
 from tests.infobip.conftest import Script, ScriptedServer, http
 
 SECRET_PATH = "/services/T0/s3cret?token=s3cret"
@@ -39,7 +39,7 @@ def connect(usual_authorities: ssl.SSLContext) -> Iterator[Connect]:
         resolves_to: list[str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Outbound:
-        resolve = ask_system if resolves_to is None else lambda *_: resolves_to
+        resolve = resolve_with_system if resolves_to is None else lambda *_: resolves_to
         made.append(
             Outbound(
                 allow_private=allow_private,
@@ -297,19 +297,19 @@ def test_url_is_refused(connect: Connect, url: str, reason: str) -> None:
 
     assert why(outbound, url) == reason
     with pytest.raises(PostUndeliverable) as raised:
-        outbound.check(url)
+        outbound.check_url(url)
     assert not raised.value.retryable
 
 
 @pytest.mark.parametrize("port", ["", ":443", ":80", ":1024", ":8443", ":65535"])
 def test_url_is_fine(connect: Connect, port: str) -> None:
     """The ports of the web, and those that need no privilege, are allowed."""
-    connect(allow_private=False).check(f"https://hook.example{port}/hook?a=b")
+    connect(allow_private=False).check_url(f"https://hook.example{port}/hook?a=b")
 
 
 def test_private_network_may_have_any_port_and_no_tls(connect: Connect) -> None:
     """Who is trusted with private addresses is trusted with plain HTTP and every port."""
-    connect().check("http://relay.local:25/")
+    connect().check_url("http://relay.local:25/")
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -9,8 +9,8 @@ from otpqueue.domain.templates import (
     ProviderIds,
     Senders,
     TemplateKey,
-    sender_problem,
-    web_otp_problem,
+    find_sender_problem,
+    find_web_otp_problem,
 )
 
 IDS = ProviderIds("A", {"en": "1", "de": "2", "pt": "3", "pt-br": "4", "en@IN": "5", "hi": "6"})
@@ -45,29 +45,29 @@ IDS = ProviderIds("A", {"en": "1", "de": "2", "pt": "3", "pt-br": "4", "en@IN": 
 )
 def test_template_of_a_person(language: str | None, country: str | None, template: str) -> None:
     """A language falls back to its first part, then to English; in India the registered text goes out."""
-    assert IDS.message_id(language=language, country=country) == template
+    assert IDS.get_message_id(language=language, country=country) == template
 
 
 def test_india_without_registration() -> None:
     """Where nothing is registered, India is a country like any other."""
     ids = ProviderIds("A", {"en": "1", "hi": "2"})
 
-    assert ids.message_id(language="hi", country="IN") == "2"
-    assert ids.message_id(language=None, country="IN") == "1"
+    assert ids.get_message_id(language="hi", country="IN") == "2"
+    assert ids.get_message_id(language=None, country="IN") == "1"
 
 
 def test_registered_text_in_its_own_language_comes_first() -> None:
     """Of India's registered texts the one in the person's language is taken."""
     ids = ProviderIds("A", {"en": "1", "en@IN": "2", "hi": "3", "hi@IN": "4"})
 
-    assert ids.message_id(language="hi-IN", country="IN") == "4"
-    assert ids.message_id(language="ta", country="IN") == "2"
+    assert ids.get_message_id(language="hi-IN", country="IN") == "4"
+    assert ids.get_message_id(language="ta", country="IN") == "2"
 
 
 def test_no_template_at_all() -> None:
     """Without even the English template there is nothing to send, and that is an error."""
     with pytest.raises(KeyError):
-        ProviderIds("A", {"de": "1"}).message_id(language="fr", country=None)
+        ProviderIds("A", {"de": "1"}).get_message_id(language="fr", country=None)
 
 
 def test_keys_as_they_are_remembered() -> None:
@@ -92,26 +92,26 @@ SENDERS = Senders({"*": "MyBrand", "US": "18335550100", "IN": "MYBRND"})
 )
 def test_sender_of_a_country(country: str | None, sender: str | None) -> None:
     """A country's own sender wins; an alphanumeric common one is left out where only numbers are taken."""
-    assert SENDERS.sender(country) == sender
+    assert SENDERS.select_sender(country) == sender
 
 
 @pytest.mark.parametrize("country", sorted(NUMBER_ONLY))
 def test_common_number_is_used_everywhere(country: str) -> None:
     """A common sender that is a number goes where alphanumeric ones may not."""
-    assert Senders({"*": "447491163443"}).sender(country) == "447491163443"
-    assert Senders({"*": "Brand"}).sender(country) is None
+    assert Senders({"*": "447491163443"}).select_sender(country) == "447491163443"
+    assert Senders({"*": "Brand"}).select_sender(country) is None
 
 
 def test_no_senders() -> None:
     """Without senders the provider chooses."""
-    assert Senders({}).sender("GB") is None
-    assert Senders({}).everywhere is None
+    assert Senders({}).select_sender("GB") is None
+    assert Senders({}).global_sender is None
 
 
 def test_sender_that_may_stand_in_a_template() -> None:
     """A template's sender is used in every country, so only a number may be one."""
-    assert Senders({"*": "447491163443"}).everywhere == "447491163443"
-    assert SENDERS.everywhere is None
+    assert Senders({"*": "447491163443"}).global_sender == "447491163443"
+    assert SENDERS.global_sender is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_sender_that_may_stand_in_a_template() -> None:
 )
 def test_problems_of_senders(country: str, sender: str, problem: str | None) -> None:
     """A sender that a network would refuse is told before anything is sent."""
-    found = sender_problem(country, sender)
+    found = find_sender_problem(country, sender)
 
     assert (found is None) if problem is None else problem in str(found)
 
@@ -166,6 +166,6 @@ def test_problems_of_senders(country: str, sender: str, problem: str | None) -> 
 )
 def test_form_from_which_browsers_take_the_code(text: str, domain: str | None, problem: str | None) -> None:
     """The last line must be right to the letter; a text that wants nothing of it is let be."""
-    found = web_otp_problem(text, domain=domain)
+    found = find_web_otp_problem(text, domain=domain)
 
     assert found is None if problem is None else problem in (found or "")

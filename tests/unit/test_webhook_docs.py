@@ -35,8 +35,8 @@ def examples(document: str) -> dict[str, Any]:
 
 def test_examples_verify(examples: dict[str, Any]) -> None:
     """Both ways to verify take what is genuine and nothing else."""
-    secret, other = webhooks.new_secret(), webhooks.new_secret()
-    text = webhooks.body(WebhookEvent.SENT, datetime.now(UTC), {"id": "1"})
+    secret, other = webhooks.generate_secret(), webhooks.generate_secret()
+    text = webhooks.build_body(WebhookEvent.SENT, datetime.now(UTC), {"id": "1"})
     handled: list[dict[str, Any]] = []
     examples["handle"] = handled.append
 
@@ -47,11 +47,11 @@ def test_examples_verify(examples: dict[str, Any]) -> None:
         }
 
     now = datetime.now(UTC)
-    headers = webhooks.headers([other, secret], webhook_id="1", now=now, text=text)
-    old = webhooks.headers([secret], webhook_id="1", now=now - timedelta(minutes=6), text=text)
+    headers = webhooks.build_headers([other, secret], webhook_id="1", now=now, text=text)
+    old = webhooks.build_headers([secret], webhook_id="1", now=now - timedelta(minutes=6), text=text)
     assert both(secret, headers, text.encode()) == {True}
     assert handled[0]["type"] == "otp_request.sent"
-    assert both(webhooks.new_secret(), headers, text.encode()) == {False}
+    assert both(webhooks.generate_secret(), headers, text.encode()) == {False}
     assert both(secret, headers, text.encode() + b" ") == {False}
     assert both(secret, headers | {"webhook-id": "2"}, text.encode()) == {False}
     assert both(secret, old, text.encode()) == {False}
@@ -73,10 +73,10 @@ def test_example_by_hand_in_node(document: str, tmp_path: Path) -> None:
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout.strip()
 
-    secret, other = webhooks.new_secret(), webhooks.new_secret()
-    headers = webhooks.headers([other, secret], webhook_id="1", now=datetime.now(UTC), text="{}")
+    secret, other = webhooks.generate_secret(), webhooks.generate_secret()
+    headers = webhooks.build_headers([other, secret], webhook_id="1", now=datetime.now(UTC), text="{}")
     assert said(secret, headers, "{}") == "true"
-    assert said(secret, headers, "{} ") == said(webhooks.new_secret(), headers, "{}") == "false"
+    assert said(secret, headers, "{} ") == said(webhooks.generate_secret(), headers, "{}") == "false"
 
 
 def test_events_are_those_of_the_code(document: str) -> None:

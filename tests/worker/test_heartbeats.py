@@ -23,7 +23,7 @@ def test_processes_show_life(start: Start, parts_of: Callable[[Valkey], Parts], 
     api = start("api", f"--port={free_port()}", **redis)
 
     def at_work() -> set[ProcessKind]:
-        return {one.kind for one in heartbeats(parts) if one.works}
+        return {one.kind for one in heartbeats(parts) if one.is_connected}
 
     until(lambda: at_work() == {ProcessKind.API, ProcessKind.BEAT, ProcessKind.WORKER}, within_s=60)
     shown = {one.kind: one for one in heartbeats(parts)}
@@ -38,7 +38,7 @@ def test_processes_show_life(start: Start, parts_of: Callable[[Valkey], Parts], 
     # Without the broker they live on, and say that they do not hear it.
     own_valkey.stop()
     until(lambda: at_work() == {ProcessKind.API}, within_s=60)
-    assert {one.kind for one in heartbeats(parts) if one.lives} == {
+    assert {one.kind for one in heartbeats(parts) if one.is_alive} == {
         ProcessKind.API,
         ProcessKind.BEAT,
         ProcessKind.WORKER,

@@ -70,7 +70,7 @@ def waiting(rabbit: RabbitMq, queue: str = "send") -> int:
 
 def wake(parts: Parts) -> bool:
     """Wake as if no wake-up were pending."""
-    parts.waker.taken()
+    parts.waker.clear_flag()
     return parts.waker.wake()
 
 
@@ -234,7 +234,7 @@ def test_every_pooled_connection_recovers(parts: Parts, rabbit: RabbitMq) -> Non
 
     def wake_all() -> list[bool]:
         for waker in at_the_same_time:
-            waker.taken()
+            waker.clear_flag()
         return at_once([waker.wake for waker in at_the_same_time])
 
     before = wake_all()
@@ -259,7 +259,7 @@ def test_hung_broker_holds_up_nobody(
         begun = time.monotonic()
         assert not wake(each)
         took_s.append(time.monotonic() - begun)
-    parts.waker.taken()
+    parts.waker.clear_flag()
     begun = time.monotonic()
     accepted = ask(numbers(1)[0])
     took_s.append(time.monotonic() - begun)

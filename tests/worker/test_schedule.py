@@ -6,13 +6,13 @@ from celery.beat import Scheduler
 
 from otpqueue import jobs
 from otpqueue.settings import load
-from otpqueue.worker.schedule import beat_schedule
+from otpqueue.worker.schedule import build_beat_schedule
 
 
 def test_a_sweep_is_due_when_beat_starts() -> None:
     """The first sweep does not wait for its interval. All other jobs do: a restart must not repeat them."""
     app = jobs.make_celery("memory://", quick=False)
-    app.conf.beat_schedule = beat_schedule(load({"OTPQUEUE_POLL_RECEIPTS_EVERY_S": "60"}, dotenv=None))
+    app.conf.beat_schedule = build_beat_schedule(load({"OTPQUEUE_POLL_RECEIPTS_EVERY_S": "60"}, dotenv=None))
 
     entries = Scheduler(app=app).schedule
 

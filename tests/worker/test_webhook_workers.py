@@ -12,7 +12,7 @@ from otpqueue import clock
 from otpqueue.settings import load
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
-from otpqueue.worker.schedule import beat_schedule
+from otpqueue.worker.schedule import build_beat_schedule
 from tests.conftest import Ask
 from tests.operations.looking import Rows, until
 from tests.operations.receiver import Receiver
@@ -26,7 +26,7 @@ PRIVATE = {"OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
 def test_beat_looks_for_webhooks() -> None:
     """Beat has what is due sent every ten seconds, or as it is set."""
     usual, often = (
-        beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
+        build_beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
     )
 
     assert (usual["send_webhooks"]["schedule"], often["send_webhooks"]["schedule"]) == (10, 2)

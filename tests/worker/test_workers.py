@@ -63,7 +63,7 @@ def test_woken_workers_send_everything_once(
     until(lambda: statuses(rows) == {"sent": 101})
     for _ in range(5):
         # Late wake-ups: each finds nothing.
-        parts.waker.taken()
+        parts.waker.clear_flag()
         parts.waker.wake()
     until(lambda: parts.redis.llen("send") == 0)
 
@@ -165,8 +165,8 @@ def test_workers_share_a_backlog(
     }
 
     workers = [start(*SEND, **settings), start(*SEND, **settings)]
-    until(lambda: sum(one.works for one in heartbeats(parts)) == 2, within_s=60)
-    parts.waker.taken()
+    until(lambda: sum(one.is_connected for one in heartbeats(parts)) == 2, within_s=60)
+    parts.waker.clear_flag()
     parts.waker.wake()
     until(lambda: statuses(rows) == {"sent": 200}, within_s=50)
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue import clock
-from otpqueue.domain.caps import CapScope, day_of
+from otpqueue.domain.caps import CapScope, get_cap_day
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.phone import WORLD
@@ -125,7 +125,7 @@ class AccessCache:
         begun, now, before = time.monotonic(), clock.now(), self._snapshot
         since = None if self._judged_window_s is None else now - timedelta(seconds=self._judged_window_s)
         try:
-            current = access.read_current(self._engine, day=day_of(now), judged_since=since)
+            current = access.read_current(self._engine, day=get_cap_day(now), judged_since=since)
             if before is not None and before.current.version == current.version:
                 listed = before.listed
             else:
@@ -133,4 +133,4 @@ class AccessCache:
         except DatabaseUnavailable as error:
             self._failure = time.monotonic(), error
             raise
-        return AccessSnapshot(read_at=begun, day=day_of(now), listed=listed, current=current)
+        return AccessSnapshot(read_at=begun, day=get_cap_day(now), listed=listed, current=current)

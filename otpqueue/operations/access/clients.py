@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.client_settings import ClientSettings, Stored, with_setting, without_setting
+from otpqueue.domain.client_settings import ClientSettings, Stored, add_setting, remove_setting
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.operations.access.keys import check_client_name
 from otpqueue.store import clients
@@ -42,11 +42,11 @@ class Clients:
 
     def set(self, name: str, path: str, text: str) -> None:
         """Set one of a client's settings. Raises InvalidRequest for what cannot be set."""
-        self._change(name, lambda stored: with_setting(stored, path, text))
+        self._change(name, lambda stored: add_setting(stored, path, text))
 
     def unset(self, name: str, path: str) -> None:
         """Have the deployment's setting apply to a client again. Raises InvalidRequest when none is set."""
-        self._change(name, lambda stored: without_setting(stored, path))
+        self._change(name, lambda stored: remove_setting(stored, path))
 
     def settings_of(self, client_id: UUID) -> ClientSettings:
         """Return what is set for a client."""

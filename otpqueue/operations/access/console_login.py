@@ -60,19 +60,19 @@ class ConsoleLogin:
 
     def _count(self, address: str | None) -> None:
         try:
-            counted = self.limiter.take(self._windows(address))
+            counted = self.limiter.count_call(self._windows(address))
         except LimitsUnavailable as error:
             # Nobody guesses 256 bits.
             log.warning("log_ins_not_counted", error=type(error.__cause__).__name__)
             return
         if not counted.admitted:
-            raise refusal(counted.standings)
+            raise refusal(counted.statuses)
 
     def _windows(self, address: str | None) -> list[LimitWindow]:
         peer = self.vault.address_hash(address)
         whom = {CountedBy.PEER: None if peer is None else (b"log_in", peer), CountedBy.ALL: (b"log_in",)}
         return [
-            LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts))
+            LimitWindow(limit=limit, quota=quota, subject=self.vault.limit_hash(*parts))
             for limit in LOG_IN_LIMITS
             if (quota := Quota.parse(limit.default)) and (parts := whom[limit.counted])
         ]

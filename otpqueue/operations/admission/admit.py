@@ -20,7 +20,7 @@ from otpqueue.domain.admission import (
     AdmissionRules,
     StoredFacts,
 )
-from otpqueue.domain.caps import day_of
+from otpqueue.domain.caps import get_cap_day
 from otpqueue.domain.errors import NotAdmitted
 from otpqueue.jobs import Waker, WakeUp
 from otpqueue.operations.access.cache import AccessCache
@@ -101,7 +101,7 @@ class Admission:
             is_resend=applicant.resend,
             stopped=snapshot.is_stopped(client_id=client_id, country=applicant.number.country),
             clients=len(snapshot.listed.ids),
-            taken=snapshot.taken_on(day_of(applicant.now)),
+            taken=snapshot.taken_on(get_cap_day(applicant.now)),
             judged=snapshot.current.judged.get(client_id, (0, 0)),
         )
         if self.rules.find_refusal(facts) is not None:

@@ -35,7 +35,7 @@ class Blocklist:
         Raises InvalidPhoneNumber, InvalidRequest for an end that has passed or a reason that names a number,
         DatabaseUnavailable.
         """
-        number = phone.parse(phone_number, allow_documentation=True)
+        number = phone.parse_number(phone_number, allow_documentation=True)
         if until is not None and until <= now:
             raise InvalidRequest([FieldError("until", "must be a day to come")])
         check_reason(reason)
@@ -53,12 +53,12 @@ class Blocklist:
 
         Also one that today's numbering plan no longer allows. Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
-        forms = phone.stored_forms(phone_number)
+        forms = phone.list_stored_forms(phone_number)
         number_hashes = self.vault.stored_hashes(forms)
         removed = transaction(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
         if removed:
-            log.info("number_unblocked", country=phone.country_of(forms[0]))
-        return phone.masked(forms[0]), removed
+            log.info("number_unblocked", country=phone.find_country(forms[0]))
+        return phone.mask_number(forms[0]), removed
 
     def list(self, *, now: datetime) -> list[BlockedNumber]:
         """Return the list, newest first. Raises DatabaseUnavailable."""

@@ -38,14 +38,14 @@ class WithTestNumbers:
         if not message.is_test:
             return self.provider.send(message)
         e164 = f"+{message.to}"
-        if self.codes.of(e164, now=self.clock()) is None:
+        if self.codes.find_code(e164, now=self.clock()) is None:
             return Outcome(kind=OutcomeKind.REFUSED, code=ENDED, asked=False)
         pin_id = message.pin_id or _PIN + self.vault.number_hash(e164).hex()
         return Outcome(kind=OutcomeKind.ACCEPTED, code=SENT, pin_id=pin_id, asked=False)
 
-    def sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
+    def query_sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
         """Ask the provider: what is sent here is never unknown."""
-        return self.provider.sent_since(to=to, application_id=application_id, since=since)
+        return self.provider.query_sent_since(to=to, application_id=application_id, since=since)
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
         """Compare a code with the fixed one, or ask the provider."""
@@ -62,5 +62,5 @@ class WithTestNumbers:
         wanted, now = bytes.fromhex(pin_id.removeprefix(_PIN)), self.clock()
         for e164 in self.codes.by_number:
             if wanted in self.vault.number_hashes(e164):
-                return self.codes.of(e164, now=now)
+                return self.codes.find_code(e164, now=now)
         return None

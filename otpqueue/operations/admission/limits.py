@@ -49,8 +49,8 @@ def standings() -> tuple[LimitStatus, ...]:
 def _note(counted: CountedCall, *, keyless: bool = False) -> None:
     before = _standings.get()
     if before is not None:
-        strictest = _strictest(counted.standings)
-        _standings.set((*before, *(one for one in strictest if one.limit.is_shown(keyless=keyless))))
+        strictest = _strictest(counted.statuses)
+        _standings.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
 
 
 def _strictest(standings: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
@@ -101,7 +101,7 @@ class KeyRate:
         """Return the rate of a call by the holder: an API key, or the client of a call without one."""
         quota = in_force(KEY_RATE, self._quotas, own.limits)
         whom = self._vault.limit_hash(holder.bytes)
-        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, whom=whom),)
+        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, subject=whom),)
         return CallRate(limits=self, windows=windows)
 
     def of_keyless(
@@ -118,7 +118,7 @@ class KeyRate:
         }
         windows = [
             LimitWindow(
-                limit=limit, quota=quota, whom=self._vault.limit_hash(client_id.bytes, whom[limit.counted])
+                limit=limit, quota=quota, subject=self._vault.limit_hash(client_id.bytes, whom[limit.counted])
             )
             for limit in KEYLESS_LIMITS
             if (quota := self._quotas[limit.name])
@@ -134,14 +134,14 @@ class KeyRate:
         if not windows or time.monotonic() < self._redis_again_at:
             return
         try:
-            counted = self._limiter.take((), rate=windows)
+            counted = self._limiter.count_call((), rate=windows)
         except LimitsUnavailable as error:
             self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
             log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
             return
         _note(counted, keyless=keyless)
         if not counted.rate_admitted:
-            raise refusal(counted.standings)
+            raise refusal(counted.statuses)
 
 
 @dataclass(kw_only=True)
@@ -180,7 +180,7 @@ class LimitedTry:
     def give_back(self) -> None:
         """Count the try no more: nothing came of it. The rate of the API key stays counted."""
         if self.limiter and self.call and (self.windows or self.mark):
-            self.limiter.give_back(self.windows, self.call, mark=self.mark)
+            self.limiter.undo_call(self.windows, self.call, mark=self.mark)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +228,7 @@ class RequestLimits:
         if not (windows or first or wake):
             return LimitedTry()
         try:
-            counted = self.limiter.take(windows, rate=first, wake=wake, mark=mark)
+            counted = self.limiter.count_call(windows, rate=first, wake=wake, mark=mark)
         except LimitsUnavailable as error:
             if windows:
                 return LimitedTry(refusal=error)
@@ -239,11 +239,11 @@ class RequestLimits:
                 rate.counted = True
         _note(counted, keyless=rate is not None and rate.keyless)
         if not counted.rate_admitted:
-            raise refusal(counted.standings)
+            raise refusal(counted.statuses)
         if counted.is_running:
             return LimitedTry(is_running=True)
         if not counted.admitted:
-            return LimitedTry(refusal=refusal(counted.standings[len(first) :]))
+            return LimitedTry(refusal=refusal(counted.statuses[len(first) :]))
         return LimitedTry(
             wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted, mark=mark
         )
@@ -254,9 +254,9 @@ class RequestLimits:
         `own` are the clients, with the quotas that are set for each alone. A window whose quota was changed
         after it began ends by itself. Raises LimitsUnavailable.
         """
-        self.limiter.delete(
+        self.limiter.delete_windows(
             [
-                LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*whose, number, nth=nth))
+                LimitWindow(limit=limit, quota=quota, subject=self.vault.limit_hash(*whose, number, nth=nth))
                 for nth, number in enumerate(number_hashes)
                 for limit in REQUEST_LIMITS
                 for whose, quotas in self._counted_by(limit, own)
@@ -272,8 +272,8 @@ class RequestLimits:
         operator makes then. Raises LimitsUnavailable.
         """
         marks = [mark.hex() for mark in self.vault.marks]
-        windows = self.limiter.count_of_hashes(REQUEST_LIMITS, marks[nth])
-        since = self.limiter.first_time(marks[0], note=note)
+        windows = self.limiter.count_windows(REQUEST_LIMITS, marks[nth])
+        since = self.limiter.get_first_time(marks[0], note=note)
         begun = datetime.fromtimestamp(since, UTC) if since else now
         quotas = [self.quotas, *own.values()]
         longest_s = max(
@@ -314,4 +314,6 @@ class RequestLimits:
             if quota and (limit.resends or not is_resend):
                 # Under each look-up key, so that replacing it gives no caller a fresh window.
                 for nth, parts in enumerate(whom[limit.counted]):
-                    yield LimitWindow(limit=limit, quota=quota, whom=self.vault.limit_hash(*parts, nth=nth))
+                    yield LimitWindow(
+                        limit=limit, quota=quota, subject=self.vault.limit_hash(*parts, nth=nth)
+                    )

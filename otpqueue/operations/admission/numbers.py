@@ -88,7 +88,7 @@ class Numbers:
         return NumberStatus(
             client=one.client,
             in_a_row=one.in_a_row,
-            locked=self.policy.locks(one.in_a_row),
+            locked=self.policy.is_locked(one.in_a_row),
             refused_until=refused_until,
             unlocked_at=one.unlocked_at,
         )
@@ -98,4 +98,4 @@ class Numbers:
         return now - timedelta(seconds=self.policy.number.window_s if self.policy.number else 0)
 
     def _hashes(self, number: str) -> Sequence[bytes]:
-        return self.vault.stored_hashes(phone.stored_forms(number))
+        return self.vault.stored_hashes(phone.list_stored_forms(number))

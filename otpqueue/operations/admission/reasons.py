@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otpqueue.domain.alerts import names_number
+from otpqueue.domain.alerts import contains_number
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.telemetry import masks
 
@@ -15,5 +15,5 @@ def check_reason(reason: str | None) -> None:
         return
     if len(reason) > LONGEST or not reason.isprintable():
         raise InvalidRequest([FieldError("reason", f"must be at most {LONGEST} printable characters")])
-    if masks.text(reason) != reason or names_number(reason):
+    if masks.mask_text(reason) != reason or contains_number(reason):
         raise InvalidRequest([FieldError("reason", "must not hold what may be a phone number or a secret")])

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
-from otpqueue.domain.caps import Caps, CapScope, day_of
+from otpqueue.domain.caps import Caps, CapScope, get_cap_day
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.operations.admission.reasons import check_reason
 from otpqueue.store import clients, send_counts, stops
@@ -105,11 +105,11 @@ class SendingSwitch:
         """Return what is stopped, and the day's counts beside their caps. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             found = stops.in_force(conn)
-            counts = send_counts.of_day(conn, day_of(now))
+            counts = send_counts.of_day(conn, get_cap_day(now))
             known = clients.names_and_settings(conn)
         names = {str(client_id): name for client_id, (name, _) in known.items()}
         caps = {
-            str(client_id): self.caps.of_client(own, clients=len(known))
+            str(client_id): self.caps.get_client_cap(own, clients=len(known))
             for client_id, (_, own) in known.items()
         }
         if not any(count.scope is CapScope.ALL for count in counts):
@@ -131,7 +131,7 @@ class SendingSwitch:
             return self.caps.overall
         if count.scope is CapScope.CLIENT:
             return of_clients.get(count.subject, self.caps.per_client)
-        return self.caps.of_country(count.subject)
+        return self.caps.get_country_cap(count.subject)
 
     def _subject(self, conn: Connection, *, country: str | None, client: str | None) -> Subject:
         if country is not None and client is not None:

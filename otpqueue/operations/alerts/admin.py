@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alert_rules import OF_NUMBERS
-from otpqueue.domain.alerts import Alert, AlertRule, AlertState, names_number, tag_in
+from otpqueue.domain.alerts import Alert, AlertRule, AlertState, contains_number, find_tag
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.store.alerts import notices as alert_notices
 from otpqueue.store.alerts import records
@@ -110,7 +110,7 @@ class AlertAdmin:
         if subject is not None:
             of_numbers = rule in OF_NUMBERS
             subject = _checked("subject", subject, typed=not of_numbers)
-            if of_numbers and tag_in(subject) is None:
+            if of_numbers and find_tag(subject) is None:
                 raise _no_number()
         return self._silence(rule=rule, subject=subject, until=until, by=by, reason=reason)
 
@@ -150,7 +150,7 @@ class AlertAdmin:
         Without the hash an erasure would not find the silence. Raises InvalidRequest for a number that no
         alert is or was about.
         """
-        tag = tag_in(subject) if subject is not None and rule in OF_NUMBERS else None
+        tag = find_tag(subject) if subject is not None and rule in OF_NUMBERS else None
         if tag is None:
             return None, None
         number_hash = records.number_of(conn, tag)
@@ -217,7 +217,7 @@ def _checked(field: str, text: str, *, typed: bool = False) -> str:
     text = text.strip()
     if not text or len(text) > _LONGEST_TEXT or not text.isprintable():
         raise InvalidRequest([FieldError(field, f"must be 1 to {_LONGEST_TEXT} printable characters")])
-    if typed and (masks.text(text) != text or names_number(text)):
+    if typed and (masks.mask_text(text) != text or contains_number(text)):
         raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
     return text
 

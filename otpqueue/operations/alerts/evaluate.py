@@ -16,8 +16,21 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.alert_rules import WATCHES, RuleQuery, from_counts, from_numbers, top_reasons
-from otpqueue.domain.alerts import ALL, AlertRule, RuleVerdict, SubjectMeasure, judge, worst_first
+from otpqueue.domain.alert_rules import (
+    RULE_QUERIES,
+    RuleQuery,
+    measure_counts,
+    measure_numbers,
+    select_top_reasons,
+)
+from otpqueue.domain.alerts import (
+    ALL,
+    AlertRule,
+    RuleVerdict,
+    SubjectMeasure,
+    judge_measure,
+    sort_worst_first,
+)
 from otpqueue.domain.circuit import CircuitState
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.provider_calls import CallFailure
@@ -70,7 +83,7 @@ class EvaluateAlerts:
         looked = [
             found
             for rule in here
-            if not rule.off and (can_judge or rule.name not in WATCHES)
+            if not rule.off and (can_judge or rule.name not in RULE_QUERIES)
             for found in [self.look(rule, last.at if last else None, now)]
             if found
         ]
@@ -86,10 +99,10 @@ class EvaluateAlerts:
 
     def look(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
         """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
-        watch = WATCHES.get(rule.name)
+        watch = RULE_QUERIES.get(rule.name)
 
         def measure(conn: Connection) -> list[SubjectMeasure]:
-            if watch and watch.habit:
+            if watch and watch.baseline:
                 allow_time(conn, _HABIT_S)
             measures = self._measures(conn, rule, last, now)
             return _with_series(conn, rule, watch, measures, now) if watch else measures
@@ -107,15 +120,15 @@ class EvaluateAlerts:
     def _measures(
         self, conn: Connection, rule: AlertRule, last: datetime | None, now: datetime
     ) -> list[SubjectMeasure]:
-        if rule.name in WATCHES:
-            watch = WATCHES[rule.name]
-            return from_counts(rule, watch, facts.windows(conn, rule, watch, now=now))
+        if rule.name in RULE_QUERIES:
+            watch = RULE_QUERIES[rule.name]
+            return measure_counts(rule, watch, facts.windows(conn, rule, watch, now=now))
         match rule.name:
             case "number_requests" | "number_wrong_codes":
                 count = facts.asking if rule.name == "number_requests" else facts.guessing
                 known = records.known_numbers(conn, rule.name)
                 fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
-                return from_numbers(count(conn, rule, known=known, fresh=fresh, now=now))
+                return measure_numbers(count(conn, rule, known=known, fresh=fresh, now=now))
             case "queue_age":
                 return [_of_queue(facts.queue(conn, now=now), now)]
             case "circuit_open":
@@ -151,7 +164,7 @@ def _of_circuit(state: CircuitState, failures: Mapping[CallFailure, int]) -> Sub
         value=value,
         sample=1,
         figures={"circuit": state.value, "failed_calls_of_5_min": sum(reasons.values())},
-        reasons=top_reasons(reasons),
+        reasons=select_top_reasons(reasons),
     )
 
 
@@ -174,8 +187,8 @@ def _with_series(
     open_subjects = records.open_subjects(conn, rule.name)
     wanted = {
         one.subject
-        for one in worst_first(rule, measures)
-        if judge(rule, one, is_open=False) is RuleVerdict.BAD and one.subject not in open_subjects
+        for one in sort_worst_first(rule, measures)
+        if judge_measure(rule, one, is_open=False) is RuleVerdict.BAD and one.subject not in open_subjects
     }
     shown = [
         replace(one, series=_series(conn, rule, watch, one.subject, now)) if one.subject in wanted else one
@@ -224,7 +237,7 @@ def _find_examples(
         return facts.newest_of_number(conn, measure, since=now - rule.window)
     if rule.name == "queue_age":
         return facts.oldest_due(conn, now=now)
-    watch = WATCHES.get(rule.name)
+    watch = RULE_QUERIES.get(rule.name)
     return facts.examples(conn, rule, watch, measure.subject, now=now) if watch else None
 
 

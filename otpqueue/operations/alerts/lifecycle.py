@@ -24,8 +24,8 @@ from otpqueue.domain.alerts import (
     RuleVerdict,
     SubjectMeasure,
     TransitionProgress,
-    judge,
-    worst_first,
+    judge_measure,
+    sort_worst_first,
 )
 from otpqueue.store import locks
 from otpqueue.store.alerts import facts, notices, records
@@ -178,9 +178,9 @@ class AlertStore:
         before = {one.key: one.bad for one in pending}
         kept: set[str] = set()
         held_back = 0
-        for measure in worst_first(looked.rule, found.values()):
+        for measure in sort_worst_first(looked.rule, found.values()):
             run = TransitionProgress(count=before.get(measure.key, 0))
-            run, transition = run.after(judge(looked.rule, measure, is_open=False), looked.rule)
+            run, transition = run.after(judge_measure(looked.rule, measure, is_open=False), looked.rule)
             if not (run.count or transition) or page.is_erased(measure):
                 continue
             if measure.number_hash is not None and not page.may_name:
@@ -202,7 +202,7 @@ class AlertStore:
         self, page: _EvaluationRun, rule: AlertRule, alert: OpenAlert, measure: SubjectMeasure | None
     ) -> bool:
         """Enter what was found of an open alert; return whether it stays open."""
-        verdict = RuleVerdict.GOOD if measure is None else judge(rule, measure, is_open=True)
+        verdict = RuleVerdict.GOOD if measure is None else judge_measure(rule, measure, is_open=True)
         run, transition = TransitionProgress(is_open=True, count=alert.good).after(verdict, rule)
         records.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
         # The number was erased: the alert has no subject any more.

@@ -18,7 +18,13 @@ from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue import mail, outbound
-from otpqueue.domain.alert_notices import NoticeText, compose_notice, compose_test_notice, next_try, slack
+from otpqueue.domain.alert_notices import (
+    NoticeText,
+    compose_notice,
+    compose_test_notice,
+    compute_next_try,
+    format_slack,
+)
 from otpqueue.domain.alerts import Alert, NotificationChannel
 from otpqueue.operations.recording import record_when_possible
 from otpqueue.store.alerts import notices, records
@@ -96,7 +102,7 @@ class WebhookNotifier:
         """Post one. Raises NotificationFailed."""
         headers = {"Content-Type": "application/json", ID_HEADER: str(notice.id)}
         try:
-            status = self.post.post(self.url, body=json.dumps(slack(notice)).encode(), headers=headers)
+            status = self.post.post(self.url, body=json.dumps(format_slack(notice)).encode(), headers=headers)
         except outbound.PostUndeliverable as error:
             raise NotificationFailed(error.reason) from None
         if not 200 <= status < 300:
@@ -211,7 +217,7 @@ class NotifyAlerts:
 
     def _failed(self, claimed: ClaimedNotice, problem: str, now: datetime) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        again = next_try(created_at=claimed.created_at, tries=claimed.tries, now=now, jitter=jitter)
+        again = compute_next_try(created_at=claimed.created_at, tries=claimed.tries, now=now, jitter=jitter)
 
         def work(conn: Connection) -> None:
             notices.failed(conn, claimed, problem=problem, next_try_at=again)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from otpqueue.domain.alerts import AlertRule, SubjectMeasure, breaks
+from otpqueue.domain.alerts import AlertRule, SubjectMeasure, is_bad
 from otpqueue.domain.heartbeats import Heartbeat, ProcessKind
 from otpqueue.operations.alerts.lifecycle import AlertStore, EvaluationResult, RuleMeasures
 from otpqueue.operations.alerts.notify import NotifyAlerts
@@ -50,7 +50,7 @@ class EvaluateWorkers:
             now=now,
             took_ms=round((time.monotonic() - began) * 1000),
         )
-        if evaluated.closed or any(breaks(rule, measure.value or 0) for measure in measures):
+        if evaluated.closed or any(is_bad(rule, measure.value or 0) for measure in measures):
             self.notify(now=now)
         return evaluated
 
@@ -72,7 +72,7 @@ class EvaluateWorkers:
             worked_at = now - timedelta(seconds=one.idle_s)
             self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))
         silent_s = (now - self.worked.get(subject, self.began)).total_seconds()
-        living = [one for one in signs if one.lives]
+        living = [one for one in signs if one.is_alive]
         return SubjectMeasure(
             subject=subject,
             value=max(silent_s, 0),

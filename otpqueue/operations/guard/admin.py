@@ -11,7 +11,7 @@ import phonenumbers
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.guard import GuardPolicy, budget
+from otpqueue.domain.guard import GuardPolicy, compute_budget
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.guard import reports
@@ -104,7 +104,7 @@ class GuardAdmin:
             return reports.exceptions(conn, now=now)
 
     def _line(self, one: BlockSums) -> GuardReportLine:
-        may = budget(self.policy.block_floor, self.policy.share, one.best_day) if one.best_day else 1
+        may = compute_budget(self.policy.block_floor, self.policy.share, one.best_day) if one.best_day else 1
         return GuardReportLine(
             subject=one.block,
             blocks=1,

@@ -62,7 +62,7 @@ class PumpingGuard:
         """Return the block to store with a request; None where the guard does not count it."""
         if self.mode is GuardMode.OFF or applicant.is_test:
             return None
-        return rules.block_of(applicant.number.digits)
+        return rules.get_block(applicant.number.digits)
 
     def question(self, applicant: Applicant) -> GuardQuestion | None:
         """Return what a request must ask the guard when it is stored; None where that is nothing."""
@@ -73,7 +73,7 @@ class PumpingGuard:
 
     def count_allowed(self, taken: GuardCount) -> None:
         """Count a decision that let a request be stored."""
-        _count_decisions(self.mode, allowed=True, why=rules.decide(self.policy, taken.facts).why)
+        _count_decisions(self.mode, allowed=True, why=rules.decide_send(self.policy, taken.facts).why)
 
     def ask_again(self, applicant: Applicant, question: GuardQuestion, taken: GuardCount) -> GuardQuestion:
         """Return the next question about a request that the first one did not count.
@@ -81,7 +81,7 @@ class PumpingGuard:
         It is the chance of a new block, or others were quicker. Raises DestinationPaused for a send that is
         not allowed, DatabaseUnavailable.
         """
-        decision = rules.decide(self.policy, taken.facts)
+        decision = rules.decide_send(self.policy, taken.facts)
         if not decision.allowed:
             _count_decisions(self.mode, allowed=False, why=decision.why)
             self._refuse(applicant, _subject(applicant), taken, decision)
@@ -119,7 +119,7 @@ class PumpingGuard:
                 chances=chances,
                 now=applicant.now,
             )
-            decision = rules.decide(self.policy, taken.facts)
+            decision = rules.decide_send(self.policy, taken.facts)
             if taken.counted or not decision.allowed:
                 return taken, decision
             chances = decision.standing is CountedAs.NEW
@@ -228,7 +228,7 @@ class GuardClaims:
             ),
             send=BatchSend(
                 digits=claim.digits,
-                block=claim.guard_block or rules.block_of(claim.digits),
+                block=claim.guard_block or rules.get_block(claim.digits),
                 country=claim.country or NO_COUNTRY,
                 address=claim.client_ip_hash if claim.sends == 1 else None,
                 at=claim.created_at,
@@ -243,7 +243,7 @@ def _is_uncounted(claim: Claim) -> bool:
 def _subject(applicant: Applicant) -> GuardSubject:
     digits = applicant.number.digits
     return GuardSubject(
-        block=rules.block_of(digits),
+        block=rules.get_block(digits),
         country=applicant.number.country or NO_COUNTRY,
         digits=digits,
         number_hashes=applicant.number_hashes,

@@ -44,7 +44,7 @@ class EraseNumber:
         Limit windows that Redis cannot forget now end by themselves, within a day unless set otherwise.
         Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
-        forms = phone.stored_forms(phone_number, country=country)
+        forms = phone.list_stored_forms(phone_number, country=country)
         hashes = self.vault.stored_hashes(forms)
 
         def work(conn: Connection) -> tuple[list[UUID], dict[str, int], dict[UUID, Quotas]]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.caps import CapScope
 from otpqueue.domain.circuit import CircuitState
-from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, life_of, widest_skew_s
+from otpqueue.domain.heartbeats import Heartbeat, Liveness, ProcessKind, find_widest_skew_s, get_liveness
 from otpqueue.domain.stats import HISTOGRAMS, RECENT_WINDOW, Metric, MetricTally
 from otpqueue.jobs import QUEUES
 from otpqueue.store import heartbeats, queue, stops
@@ -125,15 +125,15 @@ def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
 
 
 def _of_processes(conn: Connection) -> list[Reading]:
-    living = [one for one in heartbeats.living(conn) if one.lives]
-    found = Counter((one.kind, life_of(one)) for one in living)
+    living = [one for one in heartbeats.living(conn) if one.is_alive]
+    found = Counter((one.kind, get_liveness(one)) for one in living)
     lives = {
         (kind.value, life.name.lower()): float(found[kind, life])
         for kind in ProcessKind
         for life in (Liveness.RUNNING, Liveness.STARTING, Liveness.CUT_OFF)
     }
     workers = {(queue,): float(_workers_of(queue, living)) for queue in QUEUES}
-    skew_s = widest_skew_s(living)
+    skew_s = find_widest_skew_s(living)
     return [
         (metrics.PROCESSES, lives),
         (metrics.QUEUE_WORKERS, workers),
@@ -142,7 +142,7 @@ def _of_processes(conn: Connection) -> list[Reading]:
 
 
 def _workers_of(queue: str, living: Sequence[Heartbeat]) -> int:
-    return sum(one.kind is ProcessKind.WORKER and one.works and queue in one.queues for one in living)
+    return sum(one.kind is ProcessKind.WORKER and one.is_connected and queue in one.queues for one in living)
 
 
 def _of_stops(conn: Connection) -> Reading:
@@ -164,9 +164,9 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
         (span.value, str(percentile)): ms / 1000
         for span in HISTOGRAMS
         for percentile in PERCENTILES
-        if (ms := tally.quantile_ms(span, percentile / 100)) is not None
+        if (ms := tally.compute_quantile_ms(span, percentile / 100)) is not None
     }
-    failures = {(reason,): float(count) for reason, count in tally.by_label(Metric.FAILED).items()}
+    failures = {(reason,): float(count) for reason, count in tally.count_by_label(Metric.FAILED).items()}
     shares = {
         "sent": tally.success_share,
         "delivered": tally.delivered_share,
@@ -176,7 +176,7 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
     # The provider's own word: it is shown if it is one that there may be only so many of.
     cost = {(word,): float(spent) for word, spent in tally.cost.items() if _CURRENCY.fullmatch(word)}
     return [
-        (metrics.RECENT, {(event.value,): float(tally.n(event)) for event in _EVENTS}),
+        (metrics.RECENT, {(event.value,): float(tally.count(event)) for event in _EVENTS}),
         (metrics.RECENT_FAILURES, failures),
         (metrics.RECENT_RATIO, {(of,): share for of, share in shares.items() if share is not None}),
         (metrics.RECENT_COST, cost),

@@ -105,4 +105,4 @@ def _groups(sums: Sequence[MetricSum]) -> list[StatisticsGroup]:
     for one in sums:
         by_key[one.key].append(one)
     groups = [StatisticsGroup(key=key, tally=MetricTally(ones)) for key, ones in by_key.items()]
-    return sorted(groups, key=lambda group: (-group.tally.n(Metric.REQUESTED), group.key))
+    return sorted(groups, key=lambda group: (-group.tally.count(Metric.REQUESTED), group.key))

@@ -41,7 +41,7 @@ _WHY_REFUSED = {
 class WebhookPoster(PostFunction, Protocol):
     """What posts to a receiver, and says what it would not post to."""
 
-    def check(self, url: str) -> None:
+    def check_url(self, url: str) -> None:
         """Raise Undeliverable when the URL itself is refused."""
 
 
@@ -68,10 +68,10 @@ class Webhooks:
         Returns the secret where it is new: it is not shown again. Raises InvalidRequest for what cannot be.
         """
         try:
-            self.outbound.check(url)
+            self.outbound.check_url(url)
         except PostUndeliverable as problem:
             raise InvalidRequest([FieldError("url", _WHY_REFUSED[problem.reason])]) from None
-        wanted = domain.events(events)
+        wanted = domain.parse_events(events)
         client_id = self._client_id(client)
         self._give_up_leftovers(client_id, now)
 
@@ -80,7 +80,7 @@ class Webhooks:
             if endpoint:
                 endpoints.change(conn, endpoint.id, url=url, events=wanted if events else endpoint.events)
                 return None
-            secret = domain.new_secret()
+            secret = domain.generate_secret()
             endpoints.add(
                 conn, client_id=client_id, url=url, events=wanted, secret=secret, vault=self.vault, now=now
             )
@@ -111,14 +111,14 @@ class Webhooks:
             endpoint.url,
             secrets=endpoint.secrets,
             webhook_id=str(uuid7()),
-            text=domain.body(domain.TEST, now, {"client": endpoint.client}),
+            text=domain.build_body(domain.TEST, now, {"client": endpoint.client}),
             now=now,
         )
         return WebhookTest(answer=answer, seconds=time.monotonic() - start)
 
     def rotate_secret(self, client: str, *, overlap: timedelta, now: datetime) -> str:
         """Make a secret in the place of a client's, which signs too for `overlap`, and return it."""
-        secret = domain.new_secret()
+        secret = domain.generate_secret()
 
         def work(conn: Connection) -> UUID:
             endpoint = self._endpoint(conn, client, now, lock=True)

@@ -66,7 +66,7 @@ def deliver(
     """Post one signed body and return what came of it; nothing is posted that cannot be signed."""
     if not secrets:
         return WebhookResponse(reason="secret_not_opened")
-    headers = webhooks.headers(secrets, webhook_id=webhook_id, now=now, text=text)
+    headers = webhooks.build_headers(secrets, webhook_id=webhook_id, now=now, text=text)
     try:
         return WebhookResponse(status=outbound.post(url, body=text.encode(), headers=headers))
     except PostUndeliverable as problem:
@@ -215,7 +215,7 @@ class SendWebhooks:
             delivery=delivery,
             answer=answer,
             tried_at=now,
-            next_try_at=webhooks.retry_at(delivery.tries, now=now, jitter=jitter) if again else None,
+            next_try_at=webhooks.compute_retry_at(delivery.tries, now=now, jitter=jitter) if again else None,
         )
 
     def _post(self, delivery: WebhookDelivery) -> WebhookResponse:
@@ -224,7 +224,7 @@ class SendWebhooks:
             delivery.url,
             secrets=delivery.secrets,
             webhook_id=str(delivery.id),
-            text=webhooks.body(delivery.event, delivery.at, delivery.data),
+            text=webhooks.build_body(delivery.event, delivery.at, delivery.data),
             now=self._clock(),
         )
 

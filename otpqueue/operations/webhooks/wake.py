@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import Status
-from otpqueue.domain.webhooks import event_of
+from otpqueue.domain.webhooks import find_event
 from otpqueue.store.engine import connection
 from otpqueue.store.webhooks import endpoints
 from otpqueue.telemetry.logs import get_logger
@@ -40,7 +40,9 @@ class WakeWebhooks:
         Where nobody wants to be told this costs nothing but a look into the table every ten seconds.
         """
         self._look()
-        if self._wanted and any((client_id, event_of(status)) in self._wanted for client_id, status in moves):
+        if self._wanted and any(
+            (client_id, find_event(status)) in self._wanted for client_id, status in moves
+        ):
             self._wake()
 
     def _look(self) -> None:

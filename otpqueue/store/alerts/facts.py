@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select, text
 
 from otpqueue.domain import phone
-from otpqueue.domain.alert_rules import HABIT_DAYS, Baseline, ExampleQuery, NumberCounts, RuleQuery
+from otpqueue.domain.alert_rules import BASELINE_DAYS, Baseline, ExampleQuery, NumberCounts, RuleQuery
 from otpqueue.domain.alerts import ALL, MOST_OPEN, AlertRule, SubjectMeasure
 from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, count_failures
@@ -45,7 +45,7 @@ _MOST_SCANNED = 2_000
 _MOST_EXAMPLES = 5
 _MOST_POINTS = 60
 _MOST_DUE = 10_000
-_DAYS = range(1, HABIT_DAYS)
+_DAYS = range(1, BASELINE_DAYS)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _FAILED_CALLS_OF = timedelta(minutes=5)
 _LONGEST_LIFE = timedelta(minutes=30)
@@ -94,9 +94,9 @@ def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetim
     since = start_of(rule, now)
     found = _tallies(conn, watch, since, now)
     past: list[Mapping[str, MetricTally]] = []
-    if watch.habit is Baseline.PAST_DAYS:
-        past = [_tallies(conn, watch, since - HABIT_DAYS * _DAY, since)]
-    elif watch.habit is Baseline.SAME_HOURS:
+    if watch.baseline is Baseline.PAST_DAYS:
+        past = [_tallies(conn, watch, since - BASELINE_DAYS * _DAY, since)]
+    elif watch.baseline is Baseline.SAME_HOURS:
         began = conn.execute(select(func.min(stats_hours.c.at))).scalar_one()
         known = [day * _DAY for day in _DAYS if began is not None and began <= since - day * _DAY]
         past = [_tallies(conn, watch, since - back, now - back) for back in known]

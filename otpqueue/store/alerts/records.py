@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain import phone
-from otpqueue.domain.alerts import Alert, AlertRule, AlertState, SubjectMeasure, shown_number
+from otpqueue.domain.alerts import Alert, AlertRule, AlertState, SubjectMeasure, format_number
 from otpqueue.store.schema import (
     alert_evaluations,
     alert_history,
@@ -334,7 +334,7 @@ def _masked(conn: Connection, number_hashes: Collection[bytes], vault: Vault) ->
     for row in conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}):
         with suppress(KeyError, InvalidTag):  # the key was taken away: the tag is shown alone
             number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
-            found[row.number_hash] = phone.masked(number)
+            found[row.number_hash] = phone.mask_number(number)
     return found
 
 
@@ -344,7 +344,7 @@ def _subjects(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[
     return [
         row.subject
         if row.subject is None or row.number_hash is None
-        else shown_number(row.subject, masked.get(row.number_hash))
+        else format_number(row.subject, masked.get(row.number_hash))
         for row in rows
     ]
 

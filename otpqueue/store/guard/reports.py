@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from otpqueue.domain.guard import LEARNT_DAYS, hour_of
+from otpqueue.domain.guard import LEARNT_DAYS, truncate_to_hour
 from otpqueue.store.schema import clients, guard_decisions, guard_exceptions
 
 _SUMS = text(
@@ -78,7 +78,7 @@ class GuardException:
 
 def blocks(conn: Connection, *, since: datetime, now: datetime, country: str | None) -> list[BlockSums]:
     """Return what was counted of each block since then (whole hours), by country and block."""
-    values = {"since": hour_of(since), "country": country, "learnt_since": _learnt_since(now, since)}
+    values = {"since": truncate_to_hour(since), "country": country, "learnt_since": _learnt_since(now, since)}
     return [
         BlockSums(**{"block" if name == "subject" else name: value for name, value in row.items()})
         for row in conn.execute(_SUMS, values).mappings()
@@ -131,7 +131,9 @@ def exceptions(conn: Connection, *, now: datetime) -> list[GuardException]:
 
 
 def _learnt_since(now: datetime, since: datetime) -> datetime:
-    return min(hour_of(now) - timedelta(days=LEARNT_DAYS), hour_of(since) - timedelta(hours=1))
+    return min(
+        truncate_to_hour(now) - timedelta(days=LEARNT_DAYS), truncate_to_hour(since) - timedelta(hours=1)
+    )
 
 
 def refused_by_country(conn: Connection, *, since: datetime) -> dict[str, int]:

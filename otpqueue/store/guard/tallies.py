@@ -29,7 +29,7 @@ from otpqueue.domain.guard import (
     GuardPolicy,
     NumberFacts,
     SendWindow,
-    hour_of,
+    truncate_to_hour,
 )
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import guard_tallies
@@ -166,7 +166,7 @@ def give_back(conn: Connection, subject: GuardSubject, *, chance: bool, at: date
     for name in [TOTAL, subject.country, subject.block] if chance else [subject.block]:
         conn.execute(
             guard_tallies.update()
-            .where(t.subject == name, t.hour == hour_of(at))
+            .where(t.subject == name, t.hour == truncate_to_hour(at))
             .values(sent=func.greatest(t.sent - 1, t.verified))
         )
 

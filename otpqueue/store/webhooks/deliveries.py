@@ -16,8 +16,8 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, func, null, or_, select, text, update
 from sqlalchemy.sql import ColumnElement
 
-from otpqueue.domain.phone import masked
-from otpqueue.domain.webhooks import DisabledReason, WebhookResponse, WebhookState, moment
+from otpqueue.domain.phone import mask_number
+from otpqueue.domain.webhooks import DisabledReason, WebhookResponse, WebhookState, format_time
 from otpqueue.store.schema import webhook_deliveries
 from otpqueue.store.vault import Vault
 from otpqueue.store.webhooks.endpoints import open_secrets
@@ -388,9 +388,9 @@ def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> WebhookDelivery:
         "phone_number": _masked_number(row, vault),
         "channel": row.channel,
         "client_reference": row.client_reference,
-        "created_at": moment(row.created_at),
-        "sent_at": moment(row.sent_at),
-        "expires_at": moment(row.expires_at),
+        "created_at": format_time(row.created_at),
+        "sent_at": format_time(row.sent_at),
+        "expires_at": format_time(row.expires_at),
     }
     return WebhookDelivery(
         id=row.id,
@@ -407,7 +407,7 @@ def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> WebhookDelivery:
 
 def _masked_number(row: Row[Any], vault: Vault) -> str | None:
     try:
-        return masked(vault.unseal(row.number_sealed, key_id=row.number_key_id, row_id=row.request_id))
+        return mask_number(vault.unseal(row.number_sealed, key_id=row.number_key_id, row_id=row.request_id))
     except (KeyError, InvalidTag):
         return None
 
