@@ -1,7 +1,7 @@
 """The alert rules: default thresholds, and how each computes its value.
 
-A `RuleQuery` describes a rule that evaluates the roll-ups: its metrics, grouping and baseline. The other rules
-query their own tables, in `store/alerts/facts.py`.
+A `RuleQuery` describes a rule that evaluates the roll-ups: its metrics, grouping and baseline. The other
+rules query their own tables, in `store/alerts/facts.py`.
 """
 
 from __future__ import annotations
