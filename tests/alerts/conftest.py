@@ -1,4 +1,4 @@
-"""A deployment under watch: real traffic through the simulator, and a clock that can be moved ahead."""
+"""A deployment with real traffic through the simulator, and a clock that can be advanced."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Deployment:
         assert answer.status_code < 300, answer.text
 
     def evaluate(self, times: int = 1) -> list[EvaluationResult]:
-        """Add up what happened, and evaluate so many times, a minute apart."""
+        """Roll up events, and evaluate this many times, a minute apart."""
         self.parts.roll_up()
         found = []
         # What has just happened must lie in the window, however long it took.
@@ -104,7 +104,7 @@ class Deployment:
 
 
 def numbers(count: int, first: int = 0) -> list[str]:
-    """Return so many different numbers."""
+    """Return this many different numbers."""
     return [f"+447700900{last:03d}" for last in range(first, first + count)]
 
 
@@ -142,7 +142,7 @@ MakeDeployment = Callable[..., Deployment]
 def make_deployment(
     parts: Parts, make_parts: MakeParts, provider: Provider, client_id: UUID
 ) -> MakeDeployment:
-    """Return a function that makes a deployment whose rules, or other settings, differ."""
+    """Return a function that makes a deployment with other rules or settings."""
 
     def make(rules: Mapping[str, Mapping[str, Any]] | None = None, **differing: str) -> Deployment:
         other = make_parts(OTPQUEUE_ALERT_RULES=json.dumps(rules or {}), **differing)

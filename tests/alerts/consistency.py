@@ -1,4 +1,4 @@
-"""What the numbers of an alert must satisfy so that a reader finds no contradiction in them."""
+"""Consistency conditions for the numbers of an alert."""
 
 from __future__ import annotations
 

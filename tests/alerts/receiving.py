@@ -1,4 +1,4 @@
-"""Who is told of alerts: a webhook and a mail server on this machine, which a test may start and stop."""
+"""Receivers of alert notifications: a webhook and a mail server, which a test can start and stop."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class _Mailbox:
     async def handle_RCPT(  # noqa: N802 - the library's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        """Refuse whom nobody knows."""
-        if address.startswith("nobody"):
+        """Reject unknown recipients."""
+        if address.startswith("unknown"):
             return "550 no such user"
         envelope.rcpt_tos.append(address)
         return "250 known"

@@ -1,4 +1,4 @@
-"""Alerts and erasures: no alert and no silence names what has been erased, also when both happen at once."""
+"""Alerts and erasure: no alert or silence names an erased number, also in concurrent runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RULES = {
 
 @pytest.fixture
 def deployment(make_deployment: MakeDeployment) -> Deployment:
-    """Return a deployment whose rules about numbers and checks need little to be broken."""
+    """Return a deployment with low thresholds for the rules about numbers and checks."""
     return make_deployment(RULES)
 
 
@@ -58,7 +58,7 @@ def held(engine: Engine, *, alone: bool) -> Iterator[None]:
 
 
 def waiting(deployment: Deployment) -> bool:
-    """Return whether somebody waits for that lock."""
+    """Return whether a session waits for that lock."""
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     return execute(deployment, waits) != [(0,)]
 
@@ -93,7 +93,7 @@ def test_closed_alerts_forget_requests_too(deployment: Deployment) -> None:
 
 
 def test_number_is_erased_while_rules_are_evaluated(deployment: Deployment) -> None:
-    """What was counted of it before opens no alert afterwards, and none is about to open."""
+    """Its earlier counts open no alert afterwards."""
     guess(deployment, NUMBER)
     deployment.ask(NUMBER)
     deployment.parts.roll_up()
@@ -115,7 +115,7 @@ def test_number_is_erased_while_rules_are_evaluated(deployment: Deployment) -> N
 
 
 def test_number_that_asks_again_after_its_erasure(deployment: Deployment) -> None:
-    """What was counted before the erasure is nobody's, though the number is known again by then."""
+    """Counts before the erasure are not assigned to a number that returns."""
     for _ in range(2):
         deployment.ask(NUMBER)
 
@@ -152,7 +152,7 @@ def test_evaluation_beside_an_erasure_names_nothing(deployment: Deployment) -> N
 
 
 def test_run_of_a_number_outlasts_an_erasure_of_another(deployment: Deployment) -> None:
-    """What was bad before is not forgotten because somebody else is being erased."""
+    """Earlier bad evaluations survive the erasure of another number."""
     guess(deployment, NUMBER)
     deployment.evaluate()
     assert execute(deployment, "SELECT rule, bad FROM alert_pending") == [("number_wrong_codes", 1)]

@@ -1,4 +1,4 @@
-"""An alert's life: none opens for nothing, two evaluations count as one, and what is erased is forgotten."""
+"""The life cycle of an alert: minimum samples, concurrent evaluations and erasure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def execute(deployment: Deployment, statement: str, **values: object) -> list[tu
 
 @contextmanager
 def locked(deployment: Deployment, table: str) -> Iterator[None]:
-    """Let nobody read a table for as long as the block lasts."""
+    """Lock a table against reads until the block ends."""
     engine = deployment.parts.engine.execution_options(isolation_level="READ COMMITTED")
     with connection(engine) as conn:
         conn.execute(text(f"LOCK TABLE {table}"))
@@ -49,7 +49,7 @@ def happened(deployment: Deployment, rule: str) -> list[tuple[str, str | None]]:
 
 
 def test_idle_system_is_well(deployment: Deployment) -> None:
-    """Where nothing happens nothing is wrong, today and tomorrow."""
+    """An idle system opens no alert."""
     deployment.evaluate(3)
     deployment.now += timedelta(days=1)
     deployment.evaluate(3)
@@ -61,7 +61,7 @@ def test_idle_system_is_well(deployment: Deployment) -> None:
 
 
 def test_three_failures_are_too_few(deployment: Deployment) -> None:
-    """Three requests of which all fail wake nobody, nor do three codes that are all wrong and then expire."""
+    """Three failed requests, or three wrong and expired codes, open no alert."""
     deployment.provider.fault(status=400, times=3, match=SENDS)
     deployment.send(numbers(3))
     tried = numbers(3, first=10)
@@ -127,7 +127,7 @@ def test_run_is_broken_by_one_good_evaluation(deployment: Deployment) -> None:
 
 
 def test_alert_stays_open_while_few_fail(deployment: Deployment) -> None:
-    """When most people have given up, the few whose codes fail keep the alert open."""
+    """When traffic drops, the few remaining failures keep the alert open."""
     deployment.provider.fault(status=400, match=SENDS)
     deployment.send(numbers(20))
     deployment.evaluate(2)
@@ -160,8 +160,8 @@ def test_attack_on_many_numbers_is_bounded(make_deployment: MakeDeployment) -> N
     assert [one["subjects"] for one in records if one["event"] == "alerts_held_back"] == [5]
 
 
-def test_number_that_asked_while_nobody_looked(make_deployment: MakeDeployment) -> None:
-    """After a pause of beat's, evaluation goes on where it stopped."""
+def test_number_counts_during_a_pause_of_beat(make_deployment: MakeDeployment) -> None:
+    """After a pause of beat, evaluation continues where it stopped."""
     deployment = make_deployment(OPEN_AT_TWO)
     deployment.now -= timedelta(minutes=2)
     deployment.evaluate()
@@ -175,7 +175,7 @@ def test_number_that_asked_while_nobody_looked(make_deployment: MakeDeployment) 
 
 
 def test_rule_that_is_turned_off(make_deployment: MakeDeployment) -> None:
-    """Its open alerts are closed, which is told as any other end, and it opens none."""
+    """Its open alerts are closed and notified as usual, and it opens no more."""
     deployment = make_deployment(OPEN_AT_TWO)
     for _ in range(2):
         deployment.ask(NUMBER)
@@ -264,7 +264,7 @@ def test_counts_that_change_while_a_rule_is_evaluated(deployment: Deployment) ->
 
 
 def test_statistics_that_stand_still(deployment: Deployment) -> None:
-    """While nobody adds events up nothing is concluded from sums; what needs none is still watched."""
+    """Without roll-ups no rule on sums is evaluated. Other rules still are."""
     deployment.provider.fault(status=400, match=SENDS)
     deployment.send(numbers(20))
     deployment.evaluate(2)
@@ -282,7 +282,7 @@ def test_statistics_that_stand_still(deployment: Deployment) -> None:
 
 
 def test_late_price_is_no_standstill(deployment: Deployment) -> None:
-    """An event of a minute long past, which has come just now, says nothing of who adds events up."""
+    """A late event for an old minute does not count as a stopped roll-up."""
     statement = """
         INSERT INTO stat_events (at, client_id, country, channel, metric, label, n, total)
         VALUES (:at, :client, 'GB', 'sms', 'cost', 'EUR', 1, 0.01)
@@ -310,7 +310,10 @@ def test_rule_of_another_version(deployment: Deployment) -> None:
 
 
 def test_erased_number_is_forgotten(make_deployment: MakeDeployment) -> None:
-    """An erasure takes the number from its alerts; an open one is closed, and its end names nobody."""
+    """An erasure removes the number from its alerts.
+
+    An open one closes, and its notification names no number.
+    """
     deployment = make_deployment(
         {"number_requests": {"threshold": 1, "opens_after": 2}, "number_wrong_codes": {"threshold": 0}}
     )
@@ -338,7 +341,7 @@ def test_erased_number_is_forgotten(make_deployment: MakeDeployment) -> None:
 
 
 def test_alert_outlives_its_look_up_key(make_deployment: MakeDeployment) -> None:
-    """When the key of the hashes is replaced, an open alert about a number goes on as the same."""
+    """An open alert about a number survives the rotation of the hash key."""
     deployment = make_deployment(OPEN_AT_TWO)
     for _ in range(2):
         deployment.ask(NUMBER)
@@ -373,7 +376,7 @@ def test_purge_takes_old_alerts(deployment: Deployment) -> None:
 
 
 def test_desk_refuses_what_cannot_be(deployment: Deployment) -> None:
-    """Rules that are none, times that are over, texts that may hold a number: each is refused by name."""
+    """Unknown rules, past times and texts with a number are rejected with the field's name."""
     desk, soon = deployment.parts.alert_admin, clock.now() + MINUTE
     for field, wanted in (
         ("rule", {"rule": "no_rule"}),

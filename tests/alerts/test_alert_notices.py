@@ -1,4 +1,4 @@
-"""Notices: each arrives once on each channel, whatever is down meanwhile, and says what is the matter."""
+"""Alert notifications arrive once per channel, also after outages."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def inbox(receivers: Receivers) -> Inbox:
 
 
 @pytest.fixture
-def told(make_deployment: MakeDeployment, receivers: Receivers) -> Deployment:
-    """Return a deployment that tells these receivers."""
+def notified(make_deployment: MakeDeployment, receivers: Receivers) -> Deployment:
+    """Return a deployment that notifies these receivers."""
     return make_deployment(**receivers.settings)
 
 
@@ -85,15 +85,15 @@ def happened(deployment: Deployment, alert_id: UUID) -> list[tuple[str, str | No
     return [(one.what, one.detail) for one in deployment.parts.alert_admin.get(alert_id).history]
 
 
-def test_one_notice_of_each_transition(told: Deployment, served: Inbox) -> None:
+def test_one_notice_of_each_transition(notified: Deployment, served: Inbox) -> None:
     """On each channel one notice comes when an alert opens, and one when it closes, however often we look."""
-    alert_id = open_one(told)
+    alert_id = open_one(notified)
     with structlog.testing.capture_logs() as records:
-        assert notify(told) == 3
-        assert notify(told) == 0
-        close_all(told)
-        assert notify(told) == 3
-        assert notify(told) == 0
+        assert notify(notified) == 3
+        assert notify(notified) == 0
+        close_all(notified)
+        assert notify(notified) == 3
+        assert notify(notified) == 0
 
     opened, closed = served.titles
     assert opened == "[OPEN] provider_5xx - Infobip answers with server errors"
@@ -107,10 +107,10 @@ def test_one_notice_of_each_transition(told: Deployment, served: Inbox) -> None:
     assert {one["alert_id"] for one in events} == {str(alert_id)}
 
 
-def test_what_a_notice_says(told: Deployment, served: Inbox) -> None:
+def test_what_a_notice_says(notified: Deployment, served: Inbox) -> None:
     """Value, threshold, figures and where to read on stand in post and mail, and nothing secret."""
-    alert_id = open_one(told)
-    notify(told)
+    alert_id = open_one(notified)
+    notify(notified)
 
     (headers, body), (mail,) = served.posts[0], served.mails
     assert headers["content-type"] == "application/json"
@@ -130,13 +130,15 @@ def test_what_a_notice_says(told: Deployment, served: Inbox) -> None:
     assert UUID(id_of_post) != UUID(id_of_mail[1:].partition("@")[0])
 
 
-def test_receivers_that_were_down_are_told_once(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
-    """What could not be delivered comes when the receivers are back: one opening, then one closing."""
-    alert_id = open_one(told)
+def test_receivers_that_were_down_are_notified_once(
+    notified: Deployment, inbox: Inbox, receivers: Receivers
+) -> None:
+    """After an outage of the receivers one opening and one closing arrive."""
+    alert_id = open_one(notified)
     with structlog.testing.capture_logs() as records:
-        assert notify(told) == 1
-        close_all(told)
-        assert notify(told) == 1
+        assert notify(notified) == 1
+        close_all(notified)
+        assert notify(notified) == 1
     failed = [one for one in records if one["event"] == "alert_notice_failed"]
     assert {(one["channel"], one["problem"]) for one in failed} == {
         ("webhook", "connection_failed"),
@@ -145,77 +147,77 @@ def test_receivers_that_were_down_are_told_once(told: Deployment, inbox: Inbox, 
     assert "s3cret" not in json.dumps(records, default=str)
 
     with receivers.up():
-        assert notify(told) == 4
-        assert notify(told) == 0
+        assert notify(notified) == 4
+        assert notify(notified) == 0
 
     assert [title.partition(" ")[0] for title in inbox.titles] == ["[OPEN]", "[closed]"]
     assert [subject.split()[1] for subject in inbox.subjects] == ["[OPEN]", "[closed]"]
-    history = happened(told, alert_id)
+    history = happened(notified, alert_id)
     assert ("notice_failed", "opened by webhook: connection_failed") in history
     assert history.count(("notice_delivered", "closed by email")) == 1
 
 
 @pytest.mark.parametrize("status", [301, 404, 500])
-def test_answer_that_is_no_yes(told: Deployment, served: Inbox, status: int) -> None:
+def test_answer_that_is_no_yes(notified: Deployment, served: Inbox, status: int) -> None:
     """Whatever a webhook answers but 2xx, the notice is tried again, under the same id."""
     served.status = status
-    alert_id = open_one(told)
-    notify(told)
+    alert_id = open_one(notified)
+    notify(notified)
     served.status = 204
 
-    assert notify(told) == 1
+    assert notify(notified) == 1
 
     ids = [headers["x-otpqueue-notice-id"] for headers, _ in served.posts]
     assert len(ids) == 2
     assert len(set(ids)) == 1
-    assert ("notice_failed", f"opened by webhook: http_{status}") in happened(told, alert_id)
+    assert ("notice_failed", f"opened by webhook: http_{status}") in happened(notified, alert_id)
 
 
-def test_pause_before_the_next_try(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
-    """A notice that failed is let be for some seconds, and for a quarter of an hour at most."""
-    open_one(told)
-    told.parts.notify_alerts(now=told.now)
+def test_pause_before_the_next_try(notified: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """The pause before a retry is some seconds, and at most a quarter of an hour."""
+    open_one(notified)
+    notified.parts.notify_alerts(now=notified.now)
     with receivers.up():
-        assert told.parts.notify_alerts(now=told.now + timedelta(seconds=4)) == 0
-        assert told.parts.notify_alerts(now=told.now + timedelta(seconds=11)) == 2
+        assert notified.parts.notify_alerts(now=notified.now + timedelta(seconds=4)) == 0
+        assert notified.parts.notify_alerts(now=notified.now + timedelta(seconds=11)) == 2
     assert len(inbox.posts) == len(inbox.mails) == 1
 
 
-def test_notice_is_kept_trying_for_days(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
-    """After a day it is still tried; after three it is given up, which is logged, and so is its closing."""
-    alert_id = open_one(told)
-    told.now += timedelta(days=1)
-    notify(told)
-    notices = {one.channel: one for one in told.parts.alert_admin.get(alert_id).notices}
+def test_notice_is_kept_trying_for_days(notified: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """A notification is retried for three days, then given up and logged."""
+    alert_id = open_one(notified)
+    notified.now += timedelta(days=1)
+    notify(notified)
+    notices = {one.channel: one for one in notified.parts.alert_admin.get(alert_id).notices}
     assert notices[NotificationChannel.WEBHOOK].next_try_at is not None
-    told.now += KEPT_TRYING
+    notified.now += KEPT_TRYING
     with structlog.testing.capture_logs() as records:
-        notify(told)
+        notify(notified)
 
     given_up = [one for one in records if one["event"] == "alert_notice_given_up"]
     assert sorted(one["channel"] for one in given_up) == ["email", "webhook"]
-    close_all(told)
+    close_all(notified)
     with receivers.up():
-        assert notify(told) == 1
+        assert notify(notified) == 1
     assert inbox.posts == []
-    assert ("notice_given_up", "opened by email: connection_failed") in happened(told, alert_id)
+    assert ("notice_given_up", "opened by email: connection_failed") in happened(notified, alert_id)
 
 
-def test_many_at_once_deliver_once(told: Deployment, served: Inbox) -> None:
+def test_many_at_once_deliver_once(notified: Deployment, served: Inbox) -> None:
     """Of workers that notify at the same moment each notice is one's."""
-    open_one(told)
-    told.now += HOUR
+    open_one(notified)
+    notified.now += HOUR
 
-    arrived = at_once([lambda: told.parts.notify_alerts(now=told.now)] * 6)
+    arrived = at_once([lambda: notified.parts.notify_alerts(now=notified.now)] * 6)
 
     assert sum(arrived) == 3
     assert len(served.posts) == len(served.mails) == 1
 
 
-def test_killed_after_delivering(told: Deployment, served: Inbox) -> None:
-    """Who dies before he has recorded it leaves a notice that comes once more, recognizable by its id."""
-    open_one(told)
-    notifier = told.parts.notify_alerts
+def test_killed_after_delivering(notified: Deployment, served: Inbox) -> None:
+    """A worker killed before recording repeats the notification with the same id."""
+    open_one(notified)
+    notifier = notified.parts.notify_alerts
     webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
 
     class Dying:
@@ -226,23 +228,23 @@ def test_killed_after_delivering(told: Deployment, served: Inbox) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replace(notifier, couriers=(Dying(),))(now=told.now)
-    assert notify(told) == 2
+        replace(notifier, couriers=(Dying(),))(now=notified.now)
+    assert notify(notified) == 2
     assert len(served.posts) == 1
 
-    execute(told, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
-    assert notify(told) == 1
+    execute(notified, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
+    assert notify(notified) == 1
 
     first, second = (headers["x-otpqueue-notice-id"] for headers, _ in served.posts)
     assert first == second
 
 
 def test_notice_that_arrived_is_not_sent_again(
-    told: Deployment, served: Inbox, engines: Engines, database_url: str
+    notified: Deployment, served: Inbox, engines: Engines, database_url: str
 ) -> None:
-    """Postgres that goes away right after a delivery costs nobody a second notice."""
-    open_one(told)
-    notifier = told.parts.notify_alerts
+    """An outage of Postgres right after a delivery causes no second notification."""
+    open_one(notified)
+    notifier = notified.parts.notify_alerts
     webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
     outage = connections_refused(engines, database_url)
 
@@ -254,56 +256,56 @@ def test_notice_that_arrived_is_not_sent_again(
             outage.__enter__()
 
     with ThreadPoolExecutor(1) as job, structlog.testing.capture_logs() as logs:
-        running = job.submit(replace(notifier, couriers=(Closing(),)), now=told.now)
+        running = job.submit(replace(notifier, couriers=(Closing(),)), now=notified.now)
         until(lambda: [one for one in logs if one["event"] == "results_kept"])
         outage.__exit__(None, None, None)
         assert running.result(60) == 1
 
-    execute(told, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
-    assert notify(told) == 2  # the other channels
+    execute(notified, "UPDATE alert_notices SET lease_until = now() WHERE lease_until IS NOT NULL")
+    assert notify(notified) == 2  # the other channels
     assert len(served.posts) == 1
 
 
-def test_channel_that_fails_does_not_hold_up_others(told: Deployment, served: Inbox) -> None:
+def test_channel_that_fails_does_not_hold_up_others(notified: Deployment, served: Inbox) -> None:
     """A webhook that refuses is asked once a run, and the mails go out."""
-    told.provider.fault(status=503, times=1, match=SENDS)
-    told.send(["+447700900123"])
+    notified.provider.fault(status=503, times=1, match=SENDS)
+    notified.send(["+447700900123"])
     for _ in range(11):
-        told.try_to_ask("+447700900124")
-    told.evaluate()
-    assert told.rules_open() == ["number_requests", "provider_5xx"]
+        notified.try_to_ask("+447700900124")
+    notified.evaluate()
+    assert notified.rules_open() == ["number_requests", "provider_5xx"]
     served.status = 500
 
-    assert notify(told) == 4
+    assert notify(notified) == 4
 
     assert (len(served.posts), len(served.mails)) == (1, 2)
 
 
-def test_acknowledged_alert_tells_of_its_end(told: Deployment, served: Inbox) -> None:
-    """Who has seen an alert still wants to know when it is over; who was first to see it stays."""
-    alert_id = open_one(told)
-    notify(told)
-    desk = told.parts.alert_admin
+def test_acknowledged_alert_notifies_its_end(notified: Deployment, served: Inbox) -> None:
+    """The end of an acknowledged alert is notified. The first acknowledgement stays."""
+    alert_id = open_one(notified)
+    notify(notified)
+    desk = notified.parts.alert_admin
     assert desk.ack(alert_id, by="anna").acknowledged_by == "anna"
     assert desk.ack(alert_id, by="ben").acknowledged_by == "anna"
 
-    close_all(told)
-    notify(told)
+    close_all(notified)
+    notify(notified)
 
     assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
-    assert [what for what, _ in happened(told, alert_id)].count("acknowledged") == 1
+    assert [what for what, _ in happened(notified, alert_id)].count("acknowledged") == 1
 
 
-def test_silenced_alert_tells_nothing(told: Deployment, served: Inbox) -> None:
-    """A silenced alert opens and closes without a word, and its history says so."""
-    silence(told, "provider_5xx", timedelta(days=2))
-    alert_id = open_one(told)
-    notify(told)
-    close_all(told)
-    notify(told)
+def test_silenced_alert_notifies_nothing(notified: Deployment, served: Inbox) -> None:
+    """A silenced alert opens and closes without notifications, as its history shows."""
+    silence(notified, "provider_5xx", timedelta(days=2))
+    alert_id = open_one(notified)
+    notify(notified)
+    close_all(notified)
+    notify(notified)
 
     assert served.posts == served.mails == []
-    assert happened(told, alert_id) == [
+    assert happened(notified, alert_id) == [
         ("opened", None),
         ("notice_silenced", "opened"),
         ("closed", None),
@@ -311,44 +313,44 @@ def test_silenced_alert_tells_nothing(told: Deployment, served: Inbox) -> None:
     ]
 
 
-def test_silence_that_ends_while_it_is_open(told: Deployment, served: Inbox) -> None:
-    """What is still wrong when a silence ends is told of then, and so is its end."""
-    silence_id = silence(told, "provider_5xx", timedelta(days=2))
-    open_one(told)
-    assert notify(told) == 0
-    assert told.parts.alert_admin.unsilence(silence_id)
-    assert not told.parts.alert_admin.unsilence(silence_id)
+def test_silence_that_ends_while_it_is_open(notified: Deployment, served: Inbox) -> None:
+    """When a silence ends, a still open alert is notified, and later its end."""
+    silence_id = silence(notified, "provider_5xx", timedelta(days=2))
+    open_one(notified)
+    assert notify(notified) == 0
+    assert notified.parts.alert_admin.unsilence(silence_id)
+    assert not notified.parts.alert_admin.unsilence(silence_id)
 
-    told.evaluate()
-    notify(told)
-    close_all(told)
-    notify(told)
+    notified.evaluate()
+    notify(notified)
+    close_all(notified)
+    notify(notified)
 
     assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
 
 
-def test_silenced_before_it_was_told(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
-    """A notice that has not arrived when its alert is silenced waits, and goes when the alert closes."""
-    alert_id = open_one(told)
-    notify(told)
-    silence(told, "provider_5xx", timedelta(days=3), subject="all")
+def test_silenced_before_its_notification(notified: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+    """A notification that is pending when its alert is silenced waits until the alert closes."""
+    alert_id = open_one(notified)
+    notify(notified)
+    silence(notified, "provider_5xx", timedelta(days=3), subject="all")
     with receivers.up():
-        assert notify(told) == 0
-        close_all(told)
-        assert notify(told) == 0
+        assert notify(notified) == 0
+        close_all(notified)
+        assert notify(notified) == 0
 
     assert inbox.posts == inbox.mails == []
-    assert ("silenced", None) not in happened(told, alert_id)
-    assert "silenced" in [what for what, _ in happened(told, alert_id)]
+    assert ("silenced", None) not in happened(notified, alert_id)
+    assert "silenced" in [what for what, _ in happened(notified, alert_id)]
 
 
-def test_silence_of_another_subject(told: Deployment, served: Inbox) -> None:
+def test_silence_of_another_subject(notified: Deployment, served: Inbox) -> None:
     """A silence is about its rule and subject alone."""
-    silence(told, "provider_5xx", timedelta(days=1), subject="GB")
-    silence(told, "success_rate", timedelta(days=1))
-    open_one(told)
+    silence(notified, "provider_5xx", timedelta(days=1), subject="GB")
+    silence(notified, "success_rate", timedelta(days=1))
+    open_one(notified)
 
-    assert notify(told) == 3
+    assert notify(notified) == 3
 
 
 def silence(deployment: Deployment, rule: str, lasting: timedelta, subject: str | None = None) -> UUID:
@@ -358,11 +360,11 @@ def silence(deployment: Deployment, rule: str, lasting: timedelta, subject: str 
     ).id
 
 
-def test_trying_the_way(told: Deployment, inbox: Inbox, receivers: Receivers) -> None:
+def test_trying_the_way(notified: Deployment, inbox: Inbox, receivers: Receivers) -> None:
     """A test notice goes to every channel at once, and what came of each is said."""
     with receivers.up():
-        tried = told.parts.notify_alerts.test(by="anna", now=told.now)
-    down = told.parts.notify_alerts.test(by="anna", now=told.now)
+        tried = notified.parts.notify_alerts.test(by="anna", now=notified.now)
+    down = notified.parts.notify_alerts.test(by="anna", now=notified.now)
 
     assert [(one.channel.value, one.problem) for one in tried] == [
         ("log", None),
@@ -376,11 +378,11 @@ def test_trying_the_way(told: Deployment, inbox: Inbox, receivers: Receivers) ->
     ]
     assert inbox.titles == ["[test] otpqueue can reach you"]
     assert inbox.subjects == ["otpqueue [test] otpqueue can reach you"]
-    assert told.open() == []
+    assert notified.open() == []
 
 
-def test_without_channels_the_log_is_told(deployment: Deployment) -> None:
-    """Where nothing is set an alert stands in the log."""
+def test_without_channels_alerts_are_logged(deployment: Deployment) -> None:
+    """Without a configured channel an alert is logged."""
     open_one(deployment)
     with structlog.testing.capture_logs() as records:
         assert notify(deployment) == 1
@@ -389,38 +391,38 @@ def test_without_channels_the_log_is_told(deployment: Deployment) -> None:
 
 
 def test_mail_that_some_do_not_get(make_deployment: MakeDeployment, receivers: Receivers) -> None:
-    """A mail that one of several people got has arrived; of the others their number is logged, not who."""
-    to = {"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, nobody@example.com"}
-    told = make_deployment(**receivers.settings | to)
-    open_one(told)
+    """A mail that one recipient got is delivered. The number of the others is logged."""
+    to = {"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, unknown@example.com"}
+    notified = make_deployment(**receivers.settings | to)
+    open_one(notified)
     with receivers.up(), structlog.testing.capture_logs() as records:
-        assert notify(told) == 3
-        assert notify(told) == 0
+        assert notify(notified) == 3
+        assert notify(notified) == 0
 
     (refused,) = [one for one in records if one["event"] == "alert_mail_refused_for_some"]
     assert refused["refused"] == 1
-    assert "nobody" not in json.dumps(records, default=str)
+    assert "unknown@" not in json.dumps(records, default=str)
     assert len(receivers.inbox.mails) == 1
 
 
-def test_every_alert_is_listed_with_its_notices(told: Deployment, served: Inbox) -> None:
+def test_every_alert_is_listed_with_its_notices(notified: Deployment, served: Inbox) -> None:
     """What is known of an alert says which notice arrived, and when."""
-    alert_id = open_one(told)
-    notify(told)
+    alert_id = open_one(notified)
+    notify(notified)
 
-    found = told.parts.alert_admin.get(alert_id)
+    found = notified.parts.alert_admin.get(alert_id)
 
     assert found.state is AlertState.OPEN
     assert {one.channel for one in found.notices if one.delivered_at} == set(NotificationChannel)
     assert len(found.values) == 1
 
 
-def test_courier_refuses_what_is_no_answer(receivers: Receivers, told: Deployment) -> None:
+def test_courier_refuses_what_is_no_answer(receivers: Receivers, notified: Deployment) -> None:
     """A webhook's URL that cannot be one is a failure like any other."""
-    courier = WebhookNotifier(post=told.parts.alert_outbound, url="http://x y/")
-    notifier = NotifyAlerts(engine=told.parts.engine, vault=told.parts.vault, couriers=(courier,))
+    courier = WebhookNotifier(post=notified.parts.alert_outbound, url="http://x y/")
+    notifier = NotifyAlerts(engine=notified.parts.engine, vault=notified.parts.vault, couriers=(courier,))
 
-    (tried,) = notifier.test(by="anna", now=told.now)
+    (tried,) = notifier.test(by="anna", now=notified.now)
 
     assert tried.problem == "url_not_understood"
     assert NotificationFailed("word").reason == "word"
@@ -452,11 +454,11 @@ def test_notice_shows_one_moment(make_deployment: MakeDeployment, receivers: Rec
     assert "50.0 %" not in said
 
 
-def test_end_without_data_is_no_value(told: Deployment, served: Inbox) -> None:
-    """When an alert closes because nothing happens any more its notice says so."""
-    open_one(told)
-    close_all(told)
-    notify(told)
+def test_end_without_data_is_no_value(notified: Deployment, served: Inbox) -> None:
+    """A closing notification without data says so."""
+    open_one(notified)
+    close_all(notified)
+    notify(notified)
 
     (_, closed) = (body["text"] for _, body in served.posts)
     assert "No data in the last evaluation; before that 1 over 5 min, sample 2; bad from 1." in closed

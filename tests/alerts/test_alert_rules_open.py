@@ -1,4 +1,4 @@
-"""Each rule opens an alert when real traffic is bad, and closes it when it is good again, or all is quiet."""
+"""Each rule opens an alert on bad traffic, and closes it on good traffic or silence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def closed(deployment: Deployment, rule: str) -> None:
 
 
 def test_success_rate(deployment: Deployment) -> None:
-    """Codes that do not get out open an alert, and it closes once they do again."""
+    """Codes that are not sent open an alert, which closes once they are sent again."""
     deployment.provider.fault(status=400, match=SENDS)
     deployment.send(numbers(10))
     deployment.provider.clear_faults()
@@ -91,7 +91,7 @@ def test_number_requests(make_deployment: MakeDeployment) -> None:
 
 
 def test_number_that_was_only_refused(make_deployment: MakeDeployment) -> None:
-    """Where no request tells the number, its tag names it."""
+    """A number without a stored request is named by its tag."""
     deployment = make_deployment(OTPQUEUE_COUNTRIES_BLOCKED="GB")
     assert not any(deployment.try_to_ask("+447700900123") for _ in range(11))
 
@@ -235,7 +235,7 @@ def test_request_spike(make_deployment: MakeDeployment) -> None:
 
 
 def test_expired_share(make_deployment: MakeDeployment) -> None:
-    """Codes that nobody types open an alert."""
+    """Unused codes open an alert."""
     deployment = make_deployment({"expired_share": SMALL})
     tried = numbers(4)
     (first, *_) = deployment.send(tried)
@@ -267,7 +267,7 @@ def test_verify_time(make_deployment: MakeDeployment) -> None:
 
 
 def test_country_conversion(make_deployment: MakeDeployment) -> None:
-    """A country whose codes nobody uses opens an alert about it."""
+    """A country with unused codes opens an alert."""
     deployment = make_deployment({"country_conversion": SMALL})
     deployment.send(numbers(4))
 
@@ -283,7 +283,7 @@ def test_country_conversion(make_deployment: MakeDeployment) -> None:
 
 
 def test_queue_age(deployment: Deployment) -> None:
-    """Codes that nobody sends open an alert, and it closes when they are sent."""
+    """Codes that are not sent open an alert, which closes when they are sent."""
     request = deployment.ask("+447700900123")
     deployment.now = clock.now() + timedelta(seconds=11)
 
@@ -351,7 +351,7 @@ def test_provider_misconfigured(make_deployment: MakeDeployment, status: int) ->
 
 
 def test_missing_template(make_deployment: MakeDeployment) -> None:
-    """A template that Infobip does not know opens an alert, whose evidence names its language."""
+    """An unknown template opens an alert with the language in its evidence."""
     deployment = make_deployment(
         OTPQUEUE_SEND_WITHIN_S="0.5", OTPQUEUE_TEMPLATES='{"fr": "Votre code : {{pin}}"}'
     )

@@ -1,4 +1,4 @@
-"""Mail: it arrives over every kind of server, is never sent in the wrong hands, and takes a bounded time."""
+"""Mail over all kinds of servers: TLS, logins and time limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return who signs the servers' certificates."""
+    """Return the certificate authority of the servers."""
     return trustme.CA()
 
 
@@ -51,7 +51,7 @@ def send(
     to: tuple[str, ...] = ("ops@example.com",),
     timeout_s: float = 20,
 ) -> list[str]:
-    """Send a mail over the server that a URL names; return who was refused."""
+    """Send a mail over the server of a URL. Return the rejected recipients."""
     mailer = Mailer(
         server=MailServer.parse(url), sender="Alerts <alerts@otp.example>", timeout_s=timeout_s, tls=tls
     )
@@ -70,7 +70,7 @@ def why(url: str, tls: ssl.SSLContext | None = None, **more: object) -> str:
 def allow_anna(
     _server: object, _session: object, _envelope: object, _kind: str, given: LoginPassword
 ) -> AuthResult:
-    """Let Anna in, and nobody else."""
+    """Accept Anna's password and no other."""
     return AuthResult(success=given == LoginPassword(b"anna", b"p@ss"), handled=False)
 
 
@@ -89,13 +89,13 @@ def test_mail_arrives() -> None:
     assert taken.get_content().strip() == "Gr\u00fc\u00dfe"
 
 
-def test_refused_ones_are_told() -> None:
-    """Of several people those that the server does not know are returned; if it knows none, it failed."""
+def test_refused_recipients_are_returned() -> None:
+    """Rejected recipients are returned. If all are rejected, the mail fails."""
     inbox, port = Inbox(), free_port()
     with mail_server(inbox, port):
         url = f"smtp://127.0.0.1:{port}"
-        assert send(url, to=("ops@example.com", "nobody@example.com")) == ["nobody@example.com"]
-        assert why(url, to=("nobody@example.com",)) == "recipients_refused"
+        assert send(url, to=("ops@example.com", "unknown@example.com")) == ["unknown@example.com"]
+        assert why(url, to=("unknown@example.com",)) == "recipients_refused"
 
     assert len(inbox.mails) == 1
 
@@ -118,7 +118,7 @@ def test_login_over_starttls(served_by: ssl.SSLContext, trusting: ssl.SSLContext
 
 
 def test_tls_from_the_first_byte(served_by: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """`smtps` speaks TLS at once, and hangs up on who does not."""
+    """`smtps` starts with TLS, and closes the connection to a server without it."""
     inbox, port = Inbox(), free_port()
     with mail_server(inbox, port, ssl_context=served_by):
         send(f"smtps://localhost:{port}", trusting)
@@ -130,7 +130,7 @@ def test_tls_from_the_first_byte(served_by: ssl.SSLContext, trusting: ssl.SSLCon
 
 @pytest.mark.parametrize("kind", ["smtp", "smtps"])
 def test_stranger_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
-    """A server whose certificate nobody vouches for is told neither password nor mail."""
+    """A server with an untrusted certificate gets neither password nor mail."""
     inbox, port = Inbox(), free_port()
     options = {"ssl_context": served_by} if kind == "smtps" else {"tls_context": served_by}
     with mail_server(inbox, port, **options):
@@ -141,10 +141,10 @@ def test_stranger_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["smtp", "smtps"])
 @pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", None), ("127.0.0.2", "certificate_refused")])
-def test_certificate_that_nobody_vouches_for(
+def test_self_signed_certificate_on_this_machine(
     served_by: ssl.SSLContext, kind: str, host: str, problem: str | None
 ) -> None:
-    """A server on this machine often has such a one. Where it gets no password, it gets the mail."""
+    """A local server with a self-signed certificate gets mail, if it needs no password."""
     inbox, port = Inbox(), free_port()
     options = {"ssl_context": served_by} if kind == "smtps" else {"tls_context": served_by}
     with mail_server(inbox, port, host=host, require_starttls=kind == "smtp", **options):
@@ -157,7 +157,7 @@ def test_certificate_that_nobody_vouches_for(
 
 
 def test_server_without_a_login() -> None:
-    """Whoever gives a password to a server that asks for none is told so, not of TLS."""
+    """A password for a server without authentication is reported as that, not as a TLS error."""
     inbox, port = Inbox(), free_port()
     with mail_server(inbox, port, auth_exclude_mechanism=["LOGIN", "PLAIN"]):
         assert why(f"smtp://anna:p%40ss@127.0.0.1:{port}") == "no_login"
@@ -197,10 +197,10 @@ def test_password_is_not_sent_in_clear(host: str, problem: str | None) -> None:
     assert len(inbox.mails) == (problem is None)
 
 
-def test_nobody_there() -> None:
-    """Where nobody listens, or no such host is, that is what is said."""
+def test_no_listener() -> None:
+    """A missing listener and an unknown host are reported."""
     assert why(f"smtp://127.0.0.1:{free_port()}") == "connection_failed"
-    assert why("smtp://nobody.invalid:25") == "name_not_resolved"
+    assert why("smtp://unknown.invalid:25") == "name_not_resolved"
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def slow_server(greeting: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("greeting", [b"", b"220-go on\r\n"], ids=["silent", "endless"])
 def test_slow_server_is_left(greeting: bytes) -> None:
-    """A server that says nothing, or goes on and on, is hung up on."""
+    """The connection to a silent or endless server is closed."""
     with slow_server(greeting) as url:
         assert why(url, timeout_s=0.5) == "timeout"
 

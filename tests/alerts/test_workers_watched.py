@@ -1,4 +1,4 @@
-"""`workers_silent`: a queue that nobody serves, or a beat that is gone, is noticed and told of by the API."""
+"""`workers_silent`: API processes detect a queue without workers or a missing beat."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Watched:
         self.beat(ProcessKind.WORKER, "periodic", "slow")
 
     def wait(self, pause: timedelta) -> None:
-        """Let time pass in which nobody shows life."""
+        """Let time pass without heartbeats."""
         self.now += pause
         with connection(self.parts.engine) as conn:
             conn.execute(
@@ -79,7 +79,7 @@ def watched(deployment: Deployment) -> Watched:
 
 
 def test_silence_is_noticed_and_its_end(watched: Watched) -> None:
-    """What has been silent for a minute, at two looks, has an alert until it shows life at two looks."""
+    """A minute of silence over two evaluations opens an alert. Two heartbeats close it."""
     watched.all_beat()
     watched.look()
     watched.wait(timedelta(seconds=60))
@@ -108,7 +108,7 @@ def test_one_queue_without_a_worker(watched: Watched) -> None:
 
 
 def test_just_started(watched: Watched) -> None:
-    """Who has begun to watch gives the others a minute to come up."""
+    """After its own start the watcher gives other processes a minute."""
     watched.look()
     watched.look()
     watched.all_beat()
@@ -118,7 +118,7 @@ def test_just_started(watched: Watched) -> None:
 
 
 def test_worker_that_does_not_hear_the_broker(watched: Watched) -> None:
-    """A process that lives but is cut off from the broker is not at work."""
+    """A running process without contact with the broker counts as silent."""
     watched.all_beat()
     watched.look()
     heard = watched.now
@@ -133,7 +133,7 @@ def test_worker_that_does_not_hear_the_broker(watched: Watched) -> None:
 
 
 def test_notices_are_delivered_without_workers(make_deployment: MakeDeployment) -> None:
-    """The API itself tells of it, once, also when the receivers come back later; then the workers do."""
+    """The API itself delivers the notification once, until workers are back."""
     receivers = Receivers(Inbox())
     watched = Watched(make_deployment(**receivers.settings))
     watched.wait(timedelta(minutes=2))
@@ -153,7 +153,7 @@ def test_notices_are_delivered_without_workers(make_deployment: MakeDeployment) 
 
 
 def test_processes_of_the_api_watch_together(watched: Watched) -> None:
-    """Of many that look at the same moment one evaluates."""
+    """Of many concurrent processes one evaluates."""
     watched.wait(timedelta(minutes=2))
     watch = watched.parts.evaluate_workers
     others = [replace(watch, worked={}) for _ in range(4)]

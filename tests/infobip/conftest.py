@@ -1,4 +1,4 @@
-"""A server whose every byte and pause is scripted, for what no decent server does."""
+"""A server with a script for each byte and pause, to simulate faulty servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client against the simulator: a code's life over HTTP."""
+"""The Infobip client against the simulator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ids(provider: Provider) -> dict[str, str]:
 
 
 def sms(ids: dict[str, str]) -> OutgoingMessage:
-    """Return a fresh code to be sent by SMS from nobody in particular."""
+    """Return a fresh code to send by SMS without a sender."""
     return OutgoingMessage(to=TO, channel=Channel.SMS, sender=None, **ids)
 
 
@@ -67,7 +67,7 @@ def wrong(code: str) -> str:
 
 
 def test_code_is_sent(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
-    """A send makes one message to the number, and names the PIN by which it is checked."""
+    """A send delivers one message and returns the PIN id for checks."""
     outcome = client.send(sms(ids))
 
     (message,) = provider.messages(NUMBER)
@@ -118,7 +118,7 @@ def test_unknown_pin_is_expired(client: InfobipClient, pin_id: str) -> None:
 
 
 def test_pin_id_is_one_part_of_the_path(connect: Connect) -> None:
-    """No id can lead a check to another path."""
+    """No id can change the path of a check."""
     with ScriptedServer(http(b'{"verified": false}')) as server:
         InfobipClient(connect(server.url), track_delivery=False).verify(pin_id="a/../b?c#d e", code="012345")
 
@@ -148,7 +148,7 @@ def test_limit_is_retryable(client: InfobipClient, ids: dict[str, str]) -> None:
 
 
 def test_unknown_application_is_misconfigured(client: InfobipClient, ids: dict[str, str]) -> None:
-    """An application that does not exist is our mistake, not the number's."""
+    """An unknown application is our misconfiguration."""
     outcome = client.send(sms(ids | {"application_id": "unknown"}))
 
     assert (outcome.kind, outcome.is_misconfigured) == (OutcomeKind.REFUSED, True)
@@ -156,7 +156,7 @@ def test_unknown_application_is_misconfigured(client: InfobipClient, ids: dict[s
 
 
 def test_unknown_template_concerns_its_own_sends(client: InfobipClient, ids: dict[str, str]) -> None:
-    """Infobip words a 404 for an application and a template alike: its list of templates tells them apart."""
+    """The template list distinguishes an unknown application from an unknown template."""
     outcome = client.send(sms(ids | {"message_id": "unknown"}))
 
     assert (outcome.code, outcome.cause) == ("template_not_found", RefusalCause.TEMPLATE)
@@ -164,7 +164,7 @@ def test_unknown_template_concerns_its_own_sends(client: InfobipClient, ids: dic
 
 
 def test_404_of_one_number(client: InfobipClient, ids: dict[str, str], provider: Provider) -> None:
-    """Infobip knows application and template: no operator can fix anything."""
+    """If Infobip knows application and template, no operator action can help."""
     provider.fault(match={"to": TO}, status=404)
 
     outcome = client.send(sms(ids))
@@ -177,7 +177,7 @@ def test_404_of_one_number(client: InfobipClient, ids: dict[str, str], provider:
 def test_404_of_unclear_cause(
     client: InfobipClient, ids: dict[str, str], provider: Provider, fault: dict[str, Any]
 ) -> None:
-    """Where Infobip does not show its templates, a 404 may concern everybody or one number."""
+    """Without the template list, a 404 may affect every send or one number."""
     provider.fault(match={"to": TO}, status=404)
     provider.fault(match={"path": "/messages"}, **fault)
 
@@ -190,7 +190,7 @@ def test_404_of_unclear_cause(
 def test_many_404s_ask_for_the_templates_once(
     client: InfobipClient, ids: dict[str, str], provider: Provider
 ) -> None:
-    """A deleted template costs one question more per process and five seconds, not one a send."""
+    """A deleted template costs one extra query per process and five seconds."""
     provider.fault(match={"path": "/messages"}, times=1, status=200, body=[])
     provider.fault(match={"path": "/messages"}, status=500)
     with ThreadPoolExecutor(8) as threads:
@@ -231,7 +231,7 @@ def test_trouble_on_the_way_is_an_outcome(
     code: str,
     leaves: int,
 ) -> None:
-    """Whether a code left or not, where nobody can tell the outcome is unknown, and never an error."""
+    """Network failures give outcomes, unknown if the code may have been sent, and never raise."""
     provider.fault(match={"path": "/2fa/2/pin"}, times=1, **fault)
 
     outcome = client.send(sms(ids))

@@ -1,4 +1,4 @@
-"""What is set up at the provider: found or made, mended, made once."""
+"""Provisioning of Infobip: create, find and repair."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_first_run_makes_everything_as_wanted(transport: Transport, provider: Pr
 
 
 def test_second_run_does_nothing(transport: Transport, provider: Provider) -> None:
-    """What is as wanted is found, with or without its ids remembered."""
+    """An up-to-date configuration is found with or without stored ids."""
     first = ensure(transport, WANTED, remembered=None)
 
     again = ensure(transport, WANTED, remembered=None)
@@ -147,10 +147,10 @@ def test_second_run_does_nothing(transport: Transport, provider: Provider) -> No
     ],
     ids=str,
 )
-def test_configuration_that_drifted_is_mended(
+def test_configuration_that_drifted_is_repaired(
     transport: Transport, provider: Provider, drifted: dict[str, Any]
 ) -> None:
-    """An application somebody changed, or made by hand, gets our configuration and keeps its id."""
+    """A changed or manually created application gets our configuration and keeps its id."""
     application_id = make_application(provider, configuration=CONFIGURATION | drifted)
 
     made = ensure(transport, WANTED, remembered=None)
@@ -161,8 +161,10 @@ def test_configuration_that_drifted_is_mended(
     assert made.actions[0] == "update application 'otpqueue'"
 
 
-def test_application_with_the_providers_defaults_is_mended(transport: Transport, provider: Provider) -> None:
-    """The provider's defaults would break the service; they do not survive."""
+def test_application_with_the_providers_defaults_is_repaired(
+    transport: Transport, provider: Provider
+) -> None:
+    """The provider's defaults, which would break the service, are replaced."""
     make_application(provider, configuration={})
 
     ensure(transport, WANTED, remembered=None)
@@ -192,7 +194,7 @@ def test_disabled_application_is_enabled(transport: Transport, provider: Provide
     ids=str,
 )
 def test_same_meaning_in_other_words_is_no_drift(connect: Connect, same: dict[str, Any]) -> None:
-    """The provider may say "300s" for "5m": that needs no update."""
+    """Equal durations in different formats need no update."""
     application = {
         "applicationId": "A",
         "name": "otpqueue",
@@ -211,7 +213,7 @@ def test_same_meaning_in_other_words_is_no_drift(connect: Connect, same: dict[st
 
 
 def test_of_two_applications_the_remembered_one_is_used(transport: Transport, provider: Provider) -> None:
-    """Where two have our name the one from before is kept, and the operator is told; others are let be."""
+    """The stored application is used and the operator is notified. Others are unchanged."""
     first, second = make_application(provider), make_application(provider)
     make_application(provider, name="another", configuration={})
 
@@ -231,8 +233,8 @@ def test_of_two_applications_the_remembered_one_is_used(transport: Transport, pr
     )
 
 
-def test_remembered_application_that_is_gone_is_made_anew(transport: Transport, provider: Provider) -> None:
-    """Ids of an account that knows them no more are no obstacle."""
+def test_missing_application_is_created_again(transport: Transport, provider: Provider) -> None:
+    """Stored ids that the account no longer knows are replaced."""
     made = ensure(transport, WANTED, remembered=ProviderIds("gone", {"en": "gone"}))
 
     assert [one["applicationId"] for one in applications(provider)] == [ids_of(made).application_id]
@@ -320,7 +322,7 @@ def test_wrong_key_fails_in_the_providers_words(connect: Connect, provider: Prov
 
 
 def test_unreachable_provider_fails_with_a_hint(connect: Connect) -> None:
-    """Where nobody answers, the base URL is what to look at."""
+    """An unreachable server is reported with a hint to the base URL."""
     with ScriptedServer(lambda: [b""]) as server:
         transport = connect(server.url)
 
@@ -343,7 +345,7 @@ def test_unreachable_provider_fails_with_a_hint(connect: Connect) -> None:
     ],
 )
 def test_answer_of_another_shape_fails(connect: Connect, answers: list[bytes], problem: str) -> None:
-    """A server that is not Infobip, or has changed, is told as such, and nothing raises otherwise."""
+    """A server that is not Infobip is reported as such."""
     with ScriptedServer(*map(http, answers)) as server:
         transport = connect(server.url)
 
@@ -351,10 +353,8 @@ def test_answer_of_another_shape_fails(connect: Connect, answers: list[bytes], p
             ensure(transport, WANTED, remembered=None)
 
 
-def test_failure_half_way_is_told_and_mended_by_the_next_run(
-    transport: Transport, provider: Provider
-) -> None:
-    """A template that could not be made fails the run; the next one uses the application it made."""
+def test_failure_half_way_is_reported_and_repaired(transport: Transport, provider: Provider) -> None:
+    """A failed template fails the run. The next run uses the application it created."""
     provider.fault(match={"path": "/messages"}, times=2, status=500, body="<html>")
     with pytest.raises(ProvisioningFailed, match="HTTP 500: no reason given"):
         ensure(transport, WANTED, remembered=None)

@@ -1,4 +1,4 @@
-"""The plan of provisioning, and its steps: printed first, and never more is done than it says."""
+"""The provisioning plan: printed first, then applied without further changes."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_command_prints_the_plan(run: Run, provider: Provider) -> None:
 
 
 def test_second_run_writes_nothing(make_parts: MakeParts, provider: Provider) -> None:
-    """What is there is used again, whoever runs it, without a single call that changes anything."""
+    """An existing configuration is reused by every process, without a changing call."""
     first = provision(make_parts(OTPQUEUE_TEMPLATES=GERMAN, INFOBIP_SENDER_ID="447491163443"))
     before = writes(provider)
 
@@ -167,17 +167,17 @@ def test_lost_memory(make_parts: MakeParts, provider: Provider) -> None:
     ids=str,
 )
 def test_template_that_drifted(make_parts: MakeParts, provider: Provider, drifted: dict[str, Any]) -> None:
-    """A template that somebody changed is mended by one update, completely, and keeps its id."""
+    """A changed template is repaired by one complete update and keeps its id."""
     parts = make_parts(OTPQUEUE_TEMPLATES=GERMAN)
     first = provision(parts)
     path = f"{APPLICATIONS}/{first.ids.application_id}/messages"
     provider.call("PUT", f"{path}/{first.ids.message_ids['de']}", json=drifted).raise_for_status()
     before = writes(provider)
 
-    mended = provision(parts)
+    repaired = provision(parts)
 
-    assert mended.actions == ("update message template de",)
-    assert mended.ids == first.ids
+    assert repaired.actions == ("update message template de",)
+    assert repaired.ids == first.ids
     assert writes(provider) == before + 1
     assert provision(parts).actions == ()
 
@@ -237,7 +237,7 @@ def test_languages_of_one_text_do_not_share(make_parts: MakeParts, provider: Pro
 def test_application_that_drifted(
     make_parts: MakeParts, provider: Provider, drifted: dict[str, Any], steps: int
 ) -> None:
-    """An application that somebody changed gets its complete configuration back in one update."""
+    """A changed application gets its complete configuration back in one update."""
     parts = make_parts()
     first = provision(parts)
     wanted = there(provider)[0]["configuration"]
@@ -245,10 +245,10 @@ def test_application_that_drifted(
     provider.call("PUT", path, json={"name": "otpqueue", **drifted}).raise_for_status()
     before = writes(provider)
 
-    mended = provision(parts)
+    repaired = provision(parts)
 
-    assert mended.actions == ("update application 'otpqueue'",) * steps
-    assert (mended.ids, writes(provider)) == (first.ids, before + steps)
+    assert repaired.actions == ("update application 'otpqueue'",) * steps
+    assert (repaired.ids, writes(provider)) == (first.ids, before + steps)
     if steps:
         (application,) = there(provider)
         assert (application["configuration"], application["enabled"]) == (wanted, True)
@@ -449,7 +449,7 @@ def subscriptions(provider: Provider) -> list[dict[str, Any]]:
     return list(found["results"] if isinstance(found, dict) and "results" in found else found)
 
 
-def test_dry_run_subscribes_nobody(run: Run, provider: Provider) -> None:
+def test_dry_run_makes_no_subscription(run: Run, provider: Provider) -> None:
     """A dry run makes no subscription."""
     credentials = {"OTPQUEUE_RECEIPTS_USER": "u", "OTPQUEUE_RECEIPTS_PASSWORD": "p"}
 
@@ -459,7 +459,7 @@ def test_dry_run_subscribes_nobody(run: Run, provider: Provider) -> None:
 
 
 def test_subscription_needs_credentials(run: Run, provider: Provider) -> None:
-    """Without credentials for the reports there is no subscription, and the setting is named."""
+    """Without receipt credentials the subscription fails and names the setting."""
     result = run("--subscribe", HOOK)
 
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""HTTP to the provider: whatever a server, a network or an environment does, a call is a value, in time."""
+"""HTTP to Infobip: every failure of a server, network or environment is a value, in bounded time."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     ],
 )
 def test_answer_that_is_none_is_a_value(connect: Connect, script: Script, reply: Reply) -> None:
-    """A server that is slow, cut off or mad costs no more than the time-out, and nobody an error."""
+    """A slow, truncated or invalid answer costs at most the timeout and never raises."""
     with ScriptedServer(script) as server:
         transport = connect(server.url, timeout_s=0.4)
 
@@ -283,7 +283,7 @@ def test_answer_that_is_none_is_a_value(connect: Connect, script: Script, reply:
 
 
 def test_time_out_is_over_the_whole_answer(connect: Connect) -> None:
-    """A byte just before the end of the time does not begin it anew."""
+    """A byte just before the end of the time does not restart the timeout."""
     with ScriptedServer(once(1.3, b"H", 10.0)) as server:
         transport = connect(server.url, timeout_s=1.5)
 
@@ -397,20 +397,20 @@ def test_no_bytes_make_a_call_raise(connect: Connect, seed: int) -> None:
 
 @pytest.fixture
 def closed_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 def test_refused_connection_is_not_connected(connect: Connect, closed_port: int) -> None:
-    """Where nobody listens, the provider has seen nothing."""
+    """Without a listener the call was not sent."""
     assert post(connect(f"http://127.0.0.1:{closed_port}")) == NOT_CONNECTED
 
 
 @pytest.mark.parametrize("base_url", ["http://name.invalid", "https://name.invalid", "https://a..b"])
 def test_name_without_an_address_is_not_connected(connect: Connect, base_url: str) -> None:
-    """Where a name leads nowhere, the provider has seen nothing."""
+    """With an unresolvable name the call was not sent."""
     assert post(connect(base_url)) == NOT_CONNECTED
 
 
@@ -496,8 +496,8 @@ def test_tls_handshake_that_hangs_is_not_connected(connect: Connect) -> None:
         assert isinstance(reply, NotConnected)
 
 
-def test_certificate_nobody_vouches_for_is_not_connected(connect: Connect, tls: ssl.SSLContext) -> None:
-    """The key is not shown to a server that cannot prove who it is."""
+def test_untrusted_certificate_is_not_connected(connect: Connect, tls: ssl.SSLContext) -> None:
+    """An untrusted server does not receive the API key."""
     with ScriptedServer(http(), tls=tls) as server:
         assert post(connect(server.url)) == NOT_CONNECTED
         assert server.requests == []
@@ -530,7 +530,7 @@ def test_certificate_of_another_name_is_not_connected(connect: Connect, tls: ssl
 def test_environment_changes_nothing(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Proxies and netrc of the environment are for people's tools: our calls and key go to the base URL."""
+    """Proxies and netrc of the environment are ignored."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ann password pw\ndefault login ann password pw\n")
     netrc.chmod(0o600)
@@ -552,7 +552,7 @@ def test_environment_changes_nothing(
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 T", "308 P"])
 def test_redirect_is_not_followed(connect: Connect, status: str) -> None:
-    """A redirect is an answer like any other: nobody else gets our call or our key."""
+    """A redirect is an answer like any other and is not followed."""
     with ScriptedServer(http()) as elsewhere:
         redirect = http(status=status, headers=[f"Location: {elsewhere.url}/"])
         with ScriptedServer(redirect) as server:

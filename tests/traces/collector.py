@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP, as any of the world's does, and keeps what came."""
+"""An OTLP collector over HTTP that keeps the received spans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KIND = {
 
 @dataclass(frozen=True)
 class Seen:
-    """A span as the collector got it. Ids are hexadecimal."""
+    """A span as the collector received it. Ids are hexadecimal."""
 
     service: str
     name: str
@@ -60,7 +60,7 @@ class Collector:
         return sorted(found, key=lambda span: span.start)
 
     def resources(self) -> list[dict[str, Any]]:
-        """Return what each sender says of itself."""
+        """Return the resource attributes of each sender."""
         return [
             _values(one.resource.attributes)
             for body in self.bodies

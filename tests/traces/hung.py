@@ -1,4 +1,4 @@
-"""A collector of traces that takes connections and does not answer."""
+"""A trace collector that accepts connections and does not answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Hung:
-    """A collector that takes connections and holds its answers back until it is told to refuse."""
+    """A collector that accepts connections and withholds its answers until it must reject them."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -30,11 +30,11 @@ class Hung:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether a client waits for an answer."""
         return bool(self._taken)
 
     def refuse(self) -> None:
-        """Answer all who wait and all who come: there is no use in trying again."""
+        """Reject all waiting and further requests permanently."""
         self._refuses.set()
         for connection in list(self._taken):
             _refuse(connection)

@@ -1,4 +1,4 @@
-"""The tracer by itself: collectors that are away or hang, what the environment says, and nothing at all."""
+"""The tracer: unavailable collectors, environment variables, and tracing turned off."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_spans_within_one_another(collector: Collector) -> None:
 
 
 def test_error_that_leaves_a_span_is_named_by_its_class(collector: Collector) -> None:
-    """A span that an error ends has failed; the error's text, which may hold anything, is not in it."""
+    """A span that an error ends records its class, not its text."""
     tracer = OpenTelemetry(process="test")
 
     with pytest.raises(ValueError, match="7700"), begin(tracer):
@@ -136,7 +136,7 @@ def test_new_thread_has_no_span(collector: Collector) -> None:
 
 
 def test_collector_that_is_away_costs_spans_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody listens, spans are dropped past the queue's bound, and the end does not wait for ever."""
+    """Without a collector, spans over the queue's limit are dropped, and the process ends in time."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
@@ -205,10 +205,10 @@ def test_environment_says_what_is_sent(
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "max_queue_size"),
     ],
 )
-def test_environment_that_is_no_good_is_told(
+def test_invalid_environment_is_reported(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
-    """A process that could not send what it is told to send does not start, and says why."""
+    """A process with an invalid trace configuration does not start, and says why."""
     monkeypatch.setenv(variable, value)
     parts = Parts(load({"OTPQUEUE_TRACES": "true"}, dotenv=None))
 
@@ -216,8 +216,8 @@ def test_environment_that_is_no_good_is_told(
         _ = parts.tracer
 
 
-def test_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
-    """What stands in `.env` alone is not seen by OpenTelemetry: spans would go somewhere else, unnoticed."""
+def test_unread_variable_is_reported(tmp_path: Path) -> None:
+    """OpenTelemetry does not read `.env`, so its variables there are rejected."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("OTEL_SERVICE_NAME=codes\nOTEL_SDK_DISABLED=false\n")
     environment = {"OTPQUEUE_TRACES": "true", "OTEL_SDK_DISABLED": "false"}
@@ -231,8 +231,8 @@ def test_variable_that_nobody_reads_is_told(tmp_path: Path) -> None:
     assert not load({}, dotenv=dotenv).traces
 
 
-def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Switched on without the extra, a process says what to install."""
+def test_missing_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tracing on and without the extra, a process says what to install."""
     monkeypatch.delitem(sys.modules, "otpqueue.telemetry.otel", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
@@ -244,7 +244,7 @@ def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_of_it_is_loaded_unless_wanted(clean_import: Callable[[str], list[str]]) -> None:
-    """Where traces are off, the code for them is not even imported, and a span is nothing."""
+    """With tracing off, its code is not imported and a span does nothing."""
     loaded = clean_import(
         """
 from otpqueue.telemetry import traces

@@ -1,4 +1,4 @@
-"""A code's life in one trace, as a collector gets it: from a served API through a worker to the provider."""
+"""The trace of one code from the API through a worker to the provider."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Story:
         return [span for span in mine if span.name == name]
 
     def within(self, span: Seen) -> list[Seen]:
-        """Return the spans whose parent this one is."""
+        """Return the child spans of this span."""
         return [one for one in self.spans if (one.trace_id, one.parent_id) == span.context]
 
 
 class _Telling:
-    """Makes the calls that the story is about."""
+    """Makes the calls of the story."""
 
     def __init__(self, served: Served) -> None:
         self.served, self.ids = served, dict[str, str]()
@@ -94,7 +94,7 @@ class _Telling:
         self.secrets.texts[f"pin id of ..{number[-2:]}"] = message["pinId"]
         return str(message["pin"])
 
-    def tell(self) -> None:
+    def make_calls(self) -> None:
         """Make all calls."""
         provider = self.served.provider
         provider.fault(match={"path": "/2fa/2/pin", "to": RETRIED[1:]}, status=503, times=1)
@@ -125,13 +125,13 @@ class _Telling:
 
 @pytest.fixture(scope="module")
 def story(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """Tell the story to a served API and a worker, end both, and return what a collector got of it."""
+    """Run the calls against an API and a worker, stop both, and return the collected spans."""
     folder: Path = tmp_path_factory.mktemp("traced")
     with collecting() as collector, settings_over_a_database(engines, provider_url=_simulator) as settings:
         settings |= {
             "OTPQUEUE_TRACES": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            # Nothing is sent before the processes end, unless somebody sends it then.
+            # Nothing is sent before the processes end, unless a flush sends it then.
             "OTEL_BSP_SCHEDULE_DELAY": "600000",
         }
         log = folder / "worker.log"
@@ -146,7 +146,7 @@ def story(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFa
             worker.start()
             try:
                 telling = _Telling(served)
-                telling.tell()
+                telling.make_calls()
             finally:
                 os.kill(worker.pid, signal.SIGTERM)
                 worker.wait(30)
@@ -172,7 +172,7 @@ def story(engines: Engines, _simulator: str, tmp_path_factory: pytest.TempPathFa
 
 
 def test_caller_is_where_the_trace_begins(story: Story) -> None:
-    """The call that asks for a code is a span within the caller's own, whose `traceparent` it brought."""
+    """The accepted call is a child span of the caller's span in `traceparent`."""
     (accepted,) = story.of(RETRIED, f"POST {ASK}")
 
     assert (accepted.trace_id, accepted.parent_id) == (CALLERS_TRACE, CALLERS_SPAN)
@@ -217,7 +217,7 @@ def test_provider_is_asked_within_the_attempt(story: Story) -> None:
 
 
 def test_unknown_outcome_is_looked_into_within_the_attempt(story: Story) -> None:
-    """Where nobody knows whether a code left, the question to the provider is in the attempt, too."""
+    """The evidence query of an unknown outcome belongs to the attempt."""
     unknown, *_ = story.of(LOST, "send_code")
 
     asked, looked = story.within(unknown)
@@ -320,10 +320,10 @@ def test_log_names_the_span(story: Story, event: str, spans: str) -> None:
 
 
 @pytest.mark.parametrize("collector", ["away", "hung"])
-def test_collector_that_does_not_answer_holds_nobody_up(
+def test_unresponsive_collector_causes_no_delay(
     engines: Engines, provider: Provider, monkeypatch: pytest.MonkeyPatch, collector: str
 ) -> None:
-    """While spans wait for a collector, codes are asked for, sent and checked, more than its queue holds."""
+    """While the collector does not answer, codes are requested, sent and checked."""
     with (
         closing(Hung()) as hung,
         settings_over_a_database(engines, provider_url=provider.url) as settings,

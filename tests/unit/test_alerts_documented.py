@@ -1,4 +1,4 @@
-"""docs/alerts.md: a section on each rule, and a table that says what the rules are."""
+"""docs/alerts.md has a section for each rule, and a table that matches the rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def document(project: Path) -> str:
 
 
 def test_every_rule_has_its_section(document: str) -> None:
-    """In the order of the rules: what it means, and what to do at night."""
+    """The sections follow the order of the rules and say what to do."""
     sections = re.split(
         r"^### ", document.partition("\n## Rules\n")[2].partition("\n## ")[0], flags=re.MULTILINE
     )
@@ -29,12 +29,12 @@ def test_every_rule_has_its_section(document: str) -> None:
 
 
 def test_table_says_what_is(document: str) -> None:
-    """Windows, samples and runs are those of the code, but for what other settings say."""
+    """The documented windows, samples and counts match the code, except those that other settings set."""
     rows = re.findall(r"^\| `(\w+)` \|[^|]+\|([^|]*)\|([^|]*)\|([^|]*)\|$", document, re.MULTILINE)
 
-    told = [row for row in rows if row[0] in RULES]
-    assert [name for name, *_ in told] == list(RULES)
-    for name, window, sample, runs in told:
+    documented = [row for row in rows if row[0] in RULES]
+    assert [name for name, *_ in documented] == list(RULES)
+    for name, window, sample, runs in documented:
         rule = RULES[name]
         assert runs.strip() == f"{rule.opens_after}, {rule.closes_after}", name
         if "OTPQUEUE" not in window:

@@ -1,4 +1,4 @@
-"""Bodies are parsed once: what is read, and what is refused, is what pydantic makes of the same text."""
+"""Request bodies: accepted and rejected as pydantic does with the same text, in a single parse."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def said(make: Any) -> object:
 @example(value={"phone_number": "x", "limit": 2**70}, ascii_only=True, model=bodies.SearchWanted)
 @example(value={"for_s": 60.0, "every_subject": 1}, ascii_only=True, model=bodies.SilenceWanted)
 def test_read_once(value: object, ascii_only: bool, model: type[BaseModel]) -> None:
-    """Model, problem and texts are the same as when the text is parsed again by pydantic."""
+    """The model, the problem and the messages equal those of pydantic's own parser."""
     text = json.dumps(value, ensure_ascii=ascii_only)
     try:
         text.encode()
@@ -110,7 +110,7 @@ def test_read_once(value: object, ascii_only: bool, model: type[BaseModel]) -> N
 @pytest.mark.parametrize("depth", [bodies.MAX_DEPTH, bodies.MAX_DEPTH + 1])
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
 def test_depth(depth: int, brackets: str) -> None:
-    """Depth is what counts, not the number of brackets, nor brackets in a text."""
+    """The depth of nesting is limited, not the number of brackets."""
     one, other = ('{"a":', "}") if brackets == "{}" else brackets
     nested = one * (depth - 1) + "1" + other * (depth - 1)
     text = '{"phone_number": "[[[[{{{{[[[[{{{{[[[[", "a": [[], [], [], [], [], []], "b": ' + nested + "}"
@@ -122,7 +122,7 @@ def test_depth(depth: int, brackets: str) -> None:
 
 
 def test_control_characters() -> None:
-    """Of all characters, control characters and surrogates are refused and no others."""
+    """Of all characters, exactly the control characters and surrogates are rejected."""
     refused = set()
     for number in range(sys.maxunicode + 1):
         try:

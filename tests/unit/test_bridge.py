@@ -1,4 +1,4 @@
-"""The bridge when the application, or granian, does what it should not: a caller is answered all the same."""
+"""The bridge answers the caller also when the application or granian fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otpqueue.api.http.pools import CallPools
 
 
 class Head:
-    """What granian tells of a request."""
+    """The head of a request, as granian passes it."""
 
     method, scheme, http_version = "GET", "http", "1.1"
     server, client = "127.0.0.1:8000", "127.0.0.1:4711"
@@ -50,9 +50,9 @@ class Exchange:
 
 
 def broken(environ: Environ, start: Any) -> Iterable[bytes]:
-    """Be an application with bugs that no handler sees."""
+    """Fail like an application with bugs that no handler catches."""
     if environ["PATH_INFO"] == "/raises":
-        raise RuntimeError("nobody thought of this")
+        raise RuntimeError("unexpected")
     if environ["PATH_INFO"] == "/odd":
         start("200 OK", [("X-Number", 7)])
         return [b"odd"]
@@ -78,7 +78,7 @@ async def serve(*paths: str) -> list[tuple[int, Headers, bytes]]:
 
 
 def test_bug_that_no_handler_sees() -> None:
-    """It is a 500 without a body and a record, and the thread goes on."""
+    """An uncaught bug is answered with an empty 500 and logged, and the thread continues."""
     with capture_logs() as logged:
         answers = asyncio.run(serve("/raises", "/odd", "/well", "/raises", "/well"))
 

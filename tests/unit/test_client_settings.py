@@ -1,4 +1,4 @@
-"""What is set for one client: read, changed by path, and not broken by what another version has stored."""
+"""Client settings: parsed, changed by path, and tolerant of values from other versions."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ NEWER: dict[str, Any] = {
 
 
 def test_nothing_set() -> None:
-    """A client without settings of its own has those of the deployment."""
+    """A client without settings uses the deployment's."""
     assert ClientSettings.from_stored({}) == ClientSettings()
 
 
 def test_limits_are_read() -> None:
-    """A quota of its own, and one that is off."""
+    """A client's own quota, and one that is off."""
     stored = {"limits": {"number_15m": "5/15m", "key_rate": "off"}}
 
     assert ClientSettings.from_stored(stored).limits == {"number_15m": Quota(5, 900), "key_rate": None}
 
 
 def test_settings_of_a_newer_version_are_passed_over() -> None:
-    """What this version cannot read is not heeded, is named, and breaks nothing."""
+    """Settings that this version cannot parse are ignored and listed."""
     assert ClientSettings.from_stored(NEWER).limits == {"number_15m": Quota(5, 900)}
     assert set(list_unknown_settings(NEWER)) == {
         "limits.number_week",
@@ -49,7 +49,7 @@ def test_settings_of_a_newer_version_are_passed_over() -> None:
 
 
 def test_settings_of_a_newer_version_are_kept() -> None:
-    """Setting and unsetting one leaves all others as they are stored."""
+    """Setting or removing one setting keeps all others as stored."""
     changed = add_setting(NEWER, "limits.client_ip_15m", "1/15m")
 
     assert flatten_settings(changed) == flatten_settings(NEWER) | {"limits.client_ip_15m": "1/15m"}
@@ -58,7 +58,7 @@ def test_settings_of_a_newer_version_are_kept() -> None:
 
 @pytest.mark.parametrize(("text", "stored"), [("5/15m", "5/15m"), ("48/24h", "48/d"), ("off", "off")])
 def test_what_is_set_is_stored_in_one_form(text: str, stored: str) -> None:
-    """However a quota is written, it is stored in its shortest form."""
+    """A quota is stored in its shortest form."""
     assert add_setting({}, "limits.number_day", text) == {"limits": {"number_day": stored}}
 
 
@@ -79,7 +79,7 @@ def test_the_last_one_unset_leaves_nothing() -> None:
     ],
 )
 def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
-    """A path that is none, and a value that does not fit, are told; what clients share is nobody's to set."""
+    """Unknown paths and invalid values are rejected. Limits that clients share cannot be set."""
     with pytest.raises(InvalidRequest) as refused:
         add_setting({}, path, text)
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
 
 
 def test_what_is_not_set_cannot_be_unset() -> None:
-    """Unsetting what is not set is told."""
+    """Removing a setting that is not set is rejected."""
     with pytest.raises(InvalidRequest) as refused:
         remove_setting({"limits": {"number_day": "5/d"}}, "limits.number_15m")
 
@@ -96,7 +96,7 @@ def test_what_is_not_set_cannot_be_unset() -> None:
 
 
 def test_every_path_takes_what_it_gives() -> None:
-    """What a path's reader has made, it reads again."""
+    """A parser accepts its own output."""
     texts = {
         "daily_cap": "100",
         "countries_allowed": "gb, 001",

@@ -1,4 +1,4 @@
-"""Charts as values: what is drawn where, and said beside it."""
+"""Chart geometry and its text alternatives."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def points(path: str) -> list[tuple[float, float]]:
     st.integers(1, 80).flatmap(lambda steps: st.lists(st.tuples(*[VALUES] * steps), min_size=1, max_size=4))
 )
 def test_everything_is_inside(series: list[tuple[Value, ...]]) -> None:
-    """Whatever the values are, lines, columns and levels lie within the drawing."""
+    """Lines, columns and levels lie within the drawing for all values."""
     for kind in ChartKind:
         chart = drawn(*series, kind=kind)
         for one in chart.drawn:
@@ -61,7 +61,7 @@ def test_everything_is_inside(series: list[tuple[Value, ...]]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=60))
 def test_columns_stand_upon_each_other(values: list[tuple[int, int]]) -> None:
-    """A column is as high as its parts together; parts of nothing are not drawn."""
+    """A column is as high as the sum of its parts. Empty parts are not drawn."""
     lower, upper = zip(*values, strict=True)
     chart = drawn(tuple(lower), tuple(upper), kind=ChartKind.COLUMNS)
     below, above = chart.drawn
@@ -73,7 +73,7 @@ def test_columns_stand_upon_each_other(values: list[tuple[int, int]]) -> None:
 
 
 def test_line_breaks_where_nothing_is_known() -> None:
-    """A line does not lead over what is not known; a value alone is a dot."""
+    """A line has a gap where a value is missing. A single value is a dot."""
     chart = drawn((1, 1, None, 2, None, 1, 1))
 
     assert chart.drawn[0].path == (
@@ -85,7 +85,7 @@ def test_line_breaks_where_nothing_is_known() -> None:
 
 
 def test_no_line_leads_to_what_is_not_over() -> None:
-    """The running step is a dot, and is said to be running."""
+    """The current step is drawn as a dot and labelled as running."""
     chart = drawn((2, 2, 1), running=True)
 
     assert chart.drawn[0].path.endswith("M500 100h0")
@@ -108,12 +108,12 @@ def test_no_line_leads_to_what_is_not_over() -> None:
     ],
 )
 def test_scale_is_round(highest: int, labels: tuple[str, ...]) -> None:
-    """The scale ends at a round number whose half is round too."""
+    """The scale ends at a round number with a round half."""
     assert drawn((highest,)).value_labels == labels
 
 
 def test_threshold_fits_in() -> None:
-    """A threshold above all values is still seen."""
+    """A threshold above all values is still visible."""
     chart = drawn((1, 2, 3), threshold=10)
 
     assert chart.threshold == 0
@@ -132,13 +132,13 @@ def test_threshold_fits_in() -> None:
     ],
 )
 def test_labels_of_time(count: int, step: timedelta, labels: tuple[str, ...]) -> None:
-    """Labels of time are as exact as their chart is long."""
+    """The precision of time labels depends on the span of the chart."""
     assert labels_of(count, step) == labels
 
 
 @given(st.integers(1, 200), st.integers(1, 4 * 86_400))
 def test_labels_of_time_do_not_repeat(count: int, step_s: int) -> None:
-    """However long a chart and its steps are, no two labels of its time are equal."""
+    """No two time labels of a chart are equal."""
     labels = labels_of(count, timedelta(seconds=step_s))
 
     assert len(set(labels)) == len(labels)
@@ -146,7 +146,7 @@ def test_labels_of_time_do_not_repeat(count: int, step_s: int) -> None:
 
 @given(st.floats(0, 1e9, allow_nan=False), st.sampled_from([ms, number, share, lambda one: f"{one:.0f}"]))
 def test_labels_of_values_do_not_repeat(highest: float, formatted: Callable[[float], str]) -> None:
-    """However small the values are, no two labels of them are equal."""
+    """No two value labels of a chart are equal."""
     chart = drawn((highest,), least_top=0.0001, formatted=formatted)
 
     labels = [label for label in chart.value_labels if label]
@@ -169,7 +169,7 @@ def labels_of(count: int, step: timedelta) -> tuple[str, ...]:
 
 
 def test_words_say_the_same() -> None:
-    """The summary, the table and the labels of time tell what is drawn."""
+    """The summary, the table and the time labels describe the drawn data."""
     chart = drawn((0, 7, 3), (1, None, 1))
 
     assert chart.summary == "codes a minute. s0: highest 7, last 3; s1: highest 1, last 1."

@@ -1,4 +1,4 @@
-"""Figures and times as people read them, and colours as they see them."""
+"""Formatting of figures and times, and the contrast of the colours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_numbers(value: float | None, text: str) -> None:
     ],
 )
 def test_shares(value: float | None, text: str) -> None:
-    """Nearly all is never shown as all."""
+    """A share below 100 % is never displayed as 100 %."""
     assert formatting.share(value) == text.replace(" ", THIN)
 
 
@@ -47,7 +47,7 @@ def test_shares(value: float | None, text: str) -> None:
     [(None, "\u2013"), (0, "0"), (120, "120 ms"), (2400, "2.4 s"), (30_000, "30 s"), (200_000, "3 min 20 s")],
 )
 def test_durations(value: float | None, text: str) -> None:
-    """Milliseconds are told in the unit that one would say."""
+    """Durations are displayed in a suitable unit."""
     assert formatting.ms(value).replace(THIN, " ") == text
 
 
@@ -61,7 +61,7 @@ def test_durations(value: float | None, text: str) -> None:
     ],
 )
 def test_how_long_ago(passed: timedelta, text: str) -> None:
-    """Time is told in its two largest units."""
+    """An age is displayed in its two largest units."""
     assert formatting.ago(NOW - passed, NOW).replace(THIN, " ") == text
 
 
@@ -86,7 +86,7 @@ def test_money(amount: str | None, text: str) -> None:
 
 
 def test_every_rule_says_what_to_do() -> None:
-    """Each rule of alerts has its sentences, of none that there is not."""
+    """Exactly the existing alert rules have instructions."""
     assert [rule for rule in RULES if todo(rule) == ELSE] == []
     assert set(RULES) >= URGENT
     assert todo("one of another version") == ELSE
@@ -108,8 +108,8 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_palette_can_be_told_apart(scheme: int) -> None:
-    """Text has a contrast of 4.5 to what it stands on, lines and columns one of 3: WCAG 2.2, AA."""
+def test_palette_has_contrast(scheme: int) -> None:
+    """Text has a contrast of 4.5 to its background, lines and columns one of 3: WCAG 2.2, AA."""
     blocks = re.findall(r":root \{(.*?)\}", asset("console.css").decode(), re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
 

@@ -1,4 +1,4 @@
-"""What is said to be wrong, and in which order."""
+"""The dashboard's warnings and their order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 def heartbeat(
     kind: ProcessKind, *queues: str, age_s: float = 1, in_touch: bool = True, skew_s: float = 0
 ) -> Heartbeat:
-    """Return a sign of life."""
+    """Return a heartbeat."""
     return Heartbeat(
         process=f"{kind.value}|web-1:1",
         kind=kind,
@@ -63,12 +63,12 @@ def said(overview: Overview, *alerts: ConsoleWarning) -> ServiceSummary:
 
 
 def test_all_is_well() -> None:
-    """Where nothing is wrong nothing is said to be."""
+    """Without problems there are no warnings."""
     assert said(WELL) == ServiceSummary(level=Severity.GOOD, headline="All systems operational", warnings=())
 
 
 def of(**changed: object) -> Overview:
-    """Return an overview whose health differs."""
+    """Return an overview with another health."""
     return replace(WELL, healthy=replace(HEALTHY, **changed))  # type: ignore[arg-type]
 
 
@@ -159,15 +159,15 @@ BEAT = heartbeat(ProcessKind.BEAT)
     ],
 )
 def test_what_is_wrong(overview: Overview, level: Severity, headline: str) -> None:
-    """Each trouble is named, as bad as it is, with what to do about it."""
+    """Each problem has a warning with its severity and a next step."""
     verdict = said(overview)
 
     assert (verdict.level, verdict.headline) == (level, headline)
     assert all(one.means and one.todo for one in verdict.warnings)
 
 
-def test_cut_off_worker_is_not_started_anew() -> None:
-    """Where workers live but do not hear the broker, the broker is to be looked at."""
+def test_cut_off_worker_needs_no_restart() -> None:
+    """If workers run without contact with the broker, the warning points to the broker."""
     (one,) = said(of(heartbeats=(replace(SEND, in_touch=False), PERIODIC, BEAT))).warnings
 
     assert "cannot reach the broker" in one.todo
@@ -177,14 +177,14 @@ STARTING = {"in_touch": False, "heard": False, "idle_s": 3.0}
 
 
 def test_starting_parts_are_no_warning() -> None:
-    """Parts in their first seconds are not faults."""
+    """Processes that have just started cause no warning."""
     starting = of(heartbeats=(replace(SEND, **STARTING), PERIODIC, replace(BEAT, **STARTING)))
 
     assert said(starting).headline == "All systems operational"
 
 
 def test_worst_first() -> None:
-    """A stop comes before all that follows from it, what is bad before what is not, alerts among them."""
+    """A sending stop comes before its consequences, and severe warnings before others, alerts included."""
     alert = ConsoleWarning(level=Severity.BAD, what="Codes are not being sent", means="x", todo="y")
     everything = replace(stopped("everything"), healthy=replace(HEALTHY, infobip=ProviderHealth.FAILING))
 

@@ -1,4 +1,4 @@
-"""Rules and hysteresis as plain values: what is bad, when an alert opens and closes, and what can be set."""
+"""Alert rules and hysteresis: bad values, transitions and configuration."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ ALERT = Alert(
 
 
 def measure(value: float | None, sample: int = 100, subject: str = "all") -> SubjectMeasure:
-    """Return a measure."""
+    """Return a measurement."""
     return SubjectMeasure(subject=subject, value=value, sample=sample)
 
 
@@ -111,14 +111,14 @@ def tally(**counts: int | tuple[str, int, float]) -> MetricTally:
 def value_of(
     rule: str, now: MetricTally, past: Sequence[MetricTally] = (), **differing: float
 ) -> float | None:
-    """Return what a rule makes of these counts."""
+    """Return a rule's value for these counts."""
     changed = replace(RULES[rule], **differing)  # type: ignore[arg-type]
     (found,) = measure_counts(changed, RULE_QUERIES[rule], {"all": (now, past)})
     return found.value
 
 
 def after(verdicts: Sequence[RuleVerdict], rule: AlertRule) -> list[AlertTransition | None]:
-    """Return what each of these evaluations, one after the other, brings."""
+    """Return the transitions that these evaluations cause, one after the other."""
     run, brought = TransitionProgress(), []
     for verdict in verdicts:
         run, transition = run.after(verdict, rule)
@@ -141,7 +141,7 @@ def test_transitions_alternate(rule: AlertRule, seen: list[RuleVerdict]) -> None
 
 @given(rules, verdicts)
 def test_transition_has_its_run(rule: AlertRule, seen: list[RuleVerdict]) -> None:
-    """Every opening has so many bad evaluations in a row right before it, every closing so many good ones."""
+    """Enough consecutive bad evaluations precede each opening, and enough good ones each closing."""
     for place, transition in enumerate(after(seen, rule), 1):
         if transition is AlertTransition.OPENED:
             assert seen[place - rule.opens_after : place] == [RuleVerdict.BAD] * rule.opens_after
@@ -151,7 +151,7 @@ def test_transition_has_its_run(rule: AlertRule, seen: list[RuleVerdict]) -> Non
 
 @given(rules, verdicts)
 def test_run_brings_its_transition(rule: AlertRule, seen: list[RuleVerdict]) -> None:
-    """So many bad ones in a row leave an open alert, so many good ones a closed one; fewer change nothing."""
+    """Enough bad evaluations open an alert, enough good ones close it. Fewer change nothing."""
     run = TransitionProgress()
     for verdict, group in groupby(seen):
         length, was_open = len(list(group)), run.is_open
@@ -166,8 +166,8 @@ def test_run_brings_its_transition(rule: AlertRule, seen: list[RuleVerdict]) -> 
 
 
 @given(rules, st.integers(0, 40))
-def test_value_that_hovers_wakes_nobody_twice(rule: AlertRule, times: int) -> None:
-    """A value that is bad and good by turns opens an alert at most once, unless one evaluation is enough."""
+def test_value_near_the_threshold_opens_once(rule: AlertRule, times: int) -> None:
+    """A value that alternates opens at most one alert, unless one evaluation suffices."""
     steady = replace(rule, opens_after=max(rule.opens_after, 2))
 
     assert after([RuleVerdict.BAD, RuleVerdict.GOOD] * times, steady) == [None] * 2 * times
@@ -175,7 +175,7 @@ def test_value_that_hovers_wakes_nobody_twice(rule: AlertRule, times: int) -> No
 
 @given(st.sampled_from(sorted(RULES)), st.floats(0, 100), st.integers(0, 10**6))
 def test_too_few_conclude_nothing(name: str, value: float, sample: int) -> None:
-    """With fewer than the sample no alert opens, whatever the value; one that is open is judged by any."""
+    """No alert opens below the minimum sample. An open alert is evaluated with any sample."""
     rule = RULES[name]
     closed, opened = (
         judge_measure(rule, measure(value, sample), is_open=is_open) for is_open in (False, True)
@@ -186,7 +186,7 @@ def test_too_few_conclude_nothing(name: str, value: float, sample: int) -> None:
 
 
 def test_nothing_to_judge_by() -> None:
-    """An idle system opens no alert, and closes one."""
+    """An idle system opens no alert and closes an open one."""
     assert judge_measure(RULE, measure(None, 0), is_open=False) is RuleVerdict.TOO_FEW
     assert judge_measure(RULE, measure(None, 0), is_open=True) is RuleVerdict.GOOD
 
@@ -201,7 +201,7 @@ def test_nothing_to_judge_by() -> None:
     ],
 )
 def test_sides(bad: ThresholdSide, threshold: float, broken: list[float], whole: list[float]) -> None:
-    """The threshold itself is good but where it says from."""
+    """The threshold itself is good, except for rules with `from`."""
     rule = replace(RULE, bad=bad, threshold=threshold)
 
     assert all(is_bad(rule, value) for value in broken)
@@ -209,7 +209,7 @@ def test_sides(bad: ThresholdSide, threshold: float, broken: list[float], whole:
 
 
 def test_worst_first() -> None:
-    """Where not all can have an alert, the worst have."""
+    """If the number of alerts is limited, the worst values get them."""
     ones = [measure(0.9, subject="b"), measure(0.1, subject="a"), measure(None, subject="c")]
 
     assert [one.subject for one in sort_worst_first(RULE, ones)] == ["a", "b", "c"]
@@ -218,7 +218,7 @@ def test_worst_first() -> None:
 
 
 def test_every_rule_is_looked_at() -> None:
-    """Each rule has a watch of the roll-ups, or is one of those that look at something of their own."""
+    """Each rule has a roll-up query or is one of those with a query of their own."""
     own = {
         "number_requests",
         "number_wrong_codes",
@@ -234,7 +234,7 @@ def test_every_rule_is_looked_at() -> None:
 
 
 def test_shares_of_roll_ups() -> None:
-    """What the rules make of counts, and that nothing makes nothing."""
+    """Rules compute their values from counts, and none from no counts."""
     for name in RULE_QUERIES:
         assert value_of(name, tally()) is None or name == "request_spike"
     assert (
@@ -253,8 +253,8 @@ def test_shares_of_roll_ups() -> None:
     assert value_of("country_conversion", tally(sent=10, verified=2)) == 0.2
 
 
-def test_habits() -> None:
-    """Against its habit a value is how many times as much; without a habit nothing is concluded."""
+def test_baselines() -> None:
+    """A value is a multiple of its baseline. Without a baseline there is no value."""
     days = [tally(requested=count) for count in (10, 50, 60)]
     assert value_of("request_spike", tally(requested=100, refused=("limit", 50, 0)), days) == 3
     assert value_of("request_spike", tally(requested=500), days[:2]) is None
@@ -273,7 +273,7 @@ def test_habits() -> None:
 
 
 def test_what_can_be_set() -> None:
-    """What is given for a rule takes the place of its default; the others stay."""
+    """Overrides replace the defaults of a rule. The others remain."""
     rules = apply_overrides(
         {
             "success_rate": {"threshold": 0.9, "window_s": 1800, "min_sample": 0},
@@ -288,7 +288,7 @@ def test_what_can_be_set() -> None:
 
 
 def test_ceiling_of_a_client_is_set_elsewhere() -> None:
-    """The rule about a client's share follows the ceiling that refuses, unless it is set itself."""
+    """The rule about a client's share uses the admission ceiling unless it is overridden."""
     ceiling = WrongShare(ceiling=0.2, window_s=90, min_checks=7)
 
     rule = apply_overrides({}, wrong_share=ceiling)["client_wrong_codes"]
@@ -315,13 +315,13 @@ def test_ceiling_of_a_client_is_set_elsewhere() -> None:
     ],
 )
 def test_what_cannot_be_set(given: dict[str, dict[str, float]], problem: str) -> None:
-    """A mistake is told with the rule's name and how to mend it."""
+    """An invalid override is reported with the rule's name and the valid values."""
     with pytest.raises(ValueError, match=problem):
         apply_overrides(given)
 
 
 def test_number_is_named_by_its_tag() -> None:
-    """A number is shown masked, with a tag that stays the same, tells nothing and survives in logs."""
+    """A number is displayed masked, with a stable tag that reveals nothing and that logs do not mask."""
     tag = derive_tag(b"h" * 32)
 
     assert tag == derive_tag(b"h" * 32) != derive_tag(b"i" * 32)
@@ -348,12 +348,12 @@ def test_number_is_named_by_its_tag() -> None:
     ],
 )
 def test_text_that_names_a_number_is_noticed(text: str, names: bool) -> None:
-    """Neither a masked number nor a tag may stand in what operators type: an erasure would not find it."""
+    """Operator texts may not contain a masked number or a tag, which an erasure would not find."""
     assert contains_number(text) is names
 
 
 def test_number_is_known_by_its_tag_alone() -> None:
-    """What a rule finds of a number holds none of its digits."""
+    """A measurement of a number contains none of its digits."""
     counted = NumberCounts(number_hash=b"h" * 32, figures={"wrong": 6}, count=6)
 
     (measure,) = measure_numbers([counted])
@@ -363,7 +363,7 @@ def test_number_is_known_by_its_tag_alone() -> None:
 
 
 def test_measure_does_not_print_its_hash() -> None:
-    """A measure may stand in a log."""
+    """A measurement can be logged."""
     tag = derive_tag(b"h" * 32)
 
     assert "hhhh" not in repr(SubjectMeasure(subject=tag, value=1, sample=1, number_hash=b"h" * 32))
@@ -399,7 +399,7 @@ def test_durations_are_readable() -> None:
 
 
 def test_notice_of_an_opening() -> None:
-    """It says what, how bad, of how many, why, and where to read on."""
+    """An opening notification has the value, sample, causes and a link."""
     said = compose_notice(
         ALERT, AlertTransition.OPENED, notice_id=UUID(int=2), public_url="https://otp.example"
     )
@@ -417,7 +417,7 @@ def test_notice_of_an_opening() -> None:
 
 
 def test_notice_of_an_end() -> None:
-    """It says how long it lasted; an erased number is nobody, and a rule of another version has its name."""
+    """A closing notification gives the duration, and handles erased numbers and unknown rules."""
     over = replace(
         ALERT,
         state=AlertState.CLOSED,
@@ -436,7 +436,7 @@ def test_notice_of_an_end() -> None:
 
 
 def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
-    """A later evaluation changes the value of the alert, and not what its notice says of the opening."""
+    """A later evaluation does not change the figures of the opening notification."""
     later = replace(ALERT, value=0.613, sample=31, evaluated_at=NOW + timedelta(minutes=5))
     of_old_version = replace(later, evidence={"figures": {"sent": 96}, "reasons": {"provider_refused": 24}})
 
@@ -453,7 +453,7 @@ def test_notice_of_an_opening_shows_what_it_opened_for() -> None:
 
 @pytest.mark.parametrize("had_data", [True, False])
 def test_notice_of_an_end_without_data(had_data: bool) -> None:
-    """It does not pass an old value off as the last one."""
+    """The notification does not present an old value as the last one."""
     over = replace(ALERT, state=AlertState.CLOSED, closed_at=NOW)
 
     said = compose_notice(
@@ -493,7 +493,7 @@ def tallies(draw: st.DrawFn) -> MetricTally:
 
 @given(now=tallies(), past=st.lists(tallies(), min_size=1, max_size=6))
 def test_numbers_of_a_measure_agree(now: MetricTally, past: list[MetricTally]) -> None:
-    """Whatever was counted, value, sample, figures and reasons of each rule can be true together."""
+    """For all counts, a rule's value, sample, figures and reasons are consistent."""
     for name, watch in RULE_QUERIES.items():
         (measure,) = measure_counts(RULES[name], watch, {"all": (now, past)})
         if measure.value is not None:
@@ -511,7 +511,7 @@ def test_agreement_is_checked_for_every_rule() -> None:
 
 
 def test_slack_reads_no_names() -> None:
-    """What stands in a client's name is text: no link, no call to everybody."""
+    """A client's name is plain text in Slack: no link and no mention."""
     named = replace(ALERT, rule="webhook_disabled", subject="<!channel> & <https://evil.example|us>")
 
     body = format_slack(
@@ -525,7 +525,7 @@ def test_slack_reads_no_names() -> None:
 
 
 def test_slack_takes_no_more() -> None:
-    """However long the evidence is, the blocks are within Slack's bounds."""
+    """Long evidence is cut to Slack's limits."""
     long = replace(ALERT, subject="s" * 500, evidence={"figures": {f"figure_{i}": i for i in range(1000)}})
 
     header, section = format_slack(

@@ -1,4 +1,4 @@
-"""The form of a code."""
+"""Parsing of entered codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_six_digits_are_a_code(text: str) -> None:
     ids=ascii,
 )
 def test_code_is_read_as_it_was_meant(text: str) -> None:
-    """Blanks and hyphens between the digits, what nobody sees, and the digits of a keyboard's script."""
+    """Spaces, hyphens, invisible characters and digits of other scripts are accepted."""
     assert parse_code(text) == "123456"
 
 
@@ -68,13 +68,13 @@ def test_code_is_read_as_it_was_meant(text: str) -> None:
     ids=ascii,
 )
 def test_anything_else_is_no_code(text: str) -> None:
-    """What is not six digits is refused before it could count as a check."""
+    """Text other than six digits is rejected before it counts as a check."""
     assert parse_code(text) is None
 
 
 @given(st.text(max_size=8) | st.text("0123456789 -\u00a0\u2011", max_size=14))
 def test_a_code_keeps_its_digits_and_their_order(text: str) -> None:
-    """Whatever is read has six ASCII digits: those of the text, in its order. No other code comes of it."""
+    """A parsed code has the digits of the text in their order."""
     code = parse_code(text)
 
     digits = "".join(str(unicodedata.digit(one)) for one in text if unicodedata.category(one) == "Nd")

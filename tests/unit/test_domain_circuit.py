@@ -1,4 +1,4 @@
-"""The circuit as a value: when it opens, how long it pauses, who probes, what closes it."""
+"""The circuit breaker's state machine: opening, pauses, probes and closing."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def opened(now: float = 0.0) -> Circuit:
 
 
 def probing(now: float = 1.0) -> Circuit:
-    """Return a circuit whose first probe left at `now`."""
+    """Return a circuit with a first probe at `now`."""
     circuit, permit = opened(now - 1).claim(now, POLICY)
     assert permit is ClaimPermit.PROBE
     return circuit
 
 
 def test_closed_circuit_lets_everything_through() -> None:
-    """A new circuit permits all, and taking changes nothing."""
+    """A new circuit permits all claims, and claiming changes nothing."""
     assert Circuit().claim(0.0, POLICY) == (Circuit(), ClaimPermit.ALL)
     assert Circuit().get_state(0.0) is CircuitState.CLOSED
 
@@ -55,8 +55,8 @@ def test_opens_after_failures_in_a_row() -> None:
     assert circuit.get_pause_left_s(0.25) == 0.75
 
 
-def test_sign_of_life_starts_the_count_anew() -> None:
-    """Failures with an answer between them are no row."""
+def test_answer_resets_the_failure_count() -> None:
+    """An answer between failures resets the count."""
     circuit = Circuit().record_signals([FAILED, FAILED, ALIVE, FAILED, FAILED], 0.0, POLICY)
 
     assert circuit.get_state(0.0) is CircuitState.CLOSED
@@ -64,14 +64,14 @@ def test_sign_of_life_starts_the_count_anew() -> None:
 
 
 def test_misconfiguration_opens_at_once() -> None:
-    """An answer that refuses everybody need not come three times."""
+    """One rejection of every send opens the circuit."""
     circuit = Circuit().record_signals([(CircuitSignal.MISCONFIGURED, False)], 0.0, POLICY)
 
     assert circuit.get_state(0.0) is CircuitState.OPEN
 
 
-def test_refusals_that_may_concern_everybody_open_when_there_are_several() -> None:
-    """One of them may be about one number; as many in a row as failures would have to be are about all."""
+def test_several_unclear_refusals_open_the_circuit() -> None:
+    """A single unclear refusal may concern one number. As many as the failure limit open the circuit."""
     suspected = (CircuitSignal.SUSPECTED, False)
     circuit = Circuit().record_signals([suspected] * (POLICY.failures - 1), 0.0, POLICY)
     assert circuit.get_state(0.0) is CircuitState.CLOSED
@@ -95,14 +95,14 @@ def refused(cause: RefusalCause) -> Outcome:
         (RefusalCause.UNCLEAR, CircuitSignal.SUSPECTED, CircuitSignal.NONE),
     ],
 )
-def test_whom_a_refusal_concerns(cause: RefusalCause, first: CircuitSignal, again: CircuitSignal) -> None:
-    """A bad key or application concerns everybody; an unclear refusal counts once per request."""
+def test_scope_of_a_refusal(cause: RefusalCause, first: CircuitSignal, again: CircuitSignal) -> None:
+    """A bad key or application concerns every send. An unclear refusal counts once per request."""
     assert classify_outcome(refused(cause)) is first
     assert classify_outcome(refused(cause), is_retry=True) is again
 
 
 def test_one_probe_at_a_time() -> None:
-    """After the pause one request goes; a second must wait until the first has said something or is lost."""
+    """After the pause one request probes. The next waits until the probe has ended or timed out."""
     circuit = probing(1.0)
 
     assert circuit.get_state(1.0) is CircuitState.HALF_OPEN
@@ -112,7 +112,7 @@ def test_one_probe_at_a_time() -> None:
 
 
 def test_probe_that_found_nothing_to_send_is_free_again() -> None:
-    """A worker that has nothing to probe with leaves the probe to others."""
+    """A worker without a request to send releases the probe."""
     circuit = probing(1.0).record_signals([PROBE_UNUSED], 1.1, POLICY)
 
     assert circuit.claim(1.1, POLICY)[1] is ClaimPermit.PROBE
@@ -132,19 +132,19 @@ def test_pause_doubles_up_to_its_ceiling() -> None:
 
 
 def test_probe_that_is_answered_closes() -> None:
-    """Everything is permitted again, and the next pause is the first."""
+    """An answered probe closes the circuit and resets the pause."""
     assert probing().record_signals([PROBE_ALIVE], 1.5, POLICY) == Circuit()
 
 
 def test_late_failures_do_not_prolong_the_pause() -> None:
-    """What began before the circuit opened tells nothing new, but a late answer is a sign of life."""
+    """Failures of earlier attempts do not extend the pause, but a late answer closes the circuit."""
     for circuit in (opened(), probing()):
         assert circuit.record_signals([FAILED] * 50, 1.0, POLICY) == circuit
         assert circuit.record_signals([ALIVE], 1.0, POLICY) == Circuit()
 
 
 def test_another_clock() -> None:
-    """Shifted to another clock it says the same."""
+    """A circuit shifted to another clock behaves the same."""
     for circuit in (Circuit(), opened(10.0), probing(10.0)):
         shifted = circuit.shift_clock(1000.0)
         assert shifted.get_pause_left_s(1010.5) == circuit.get_pause_left_s(10.5)
@@ -189,13 +189,13 @@ def test_another_clock() -> None:
     ],
 )
 def test_what_an_outcome_says(outcome: Outcome, sign: CircuitSignal) -> None:
-    """Any answer of the provider about one number is a sign of life."""
+    """Any answer of the provider about one number shows that it is alive."""
     assert classify_outcome(outcome) is sign
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(CircuitSignal)), st.booleans(), st.floats(0, 20))))
 def test_never_two_probes_and_never_stuck(steps: list[tuple[CircuitSignal, bool, float]]) -> None:
-    """Whatever happens, probes go one at a time, and a permit comes in bounded time."""
+    """There is at most one probe at a time, and a permit comes in bounded time."""
     circuit, now, probe_over = Circuit(), 0.0, 0.0
     for sign, probe, pause in steps:
         now += pause

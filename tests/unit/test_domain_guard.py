@@ -1,4 +1,4 @@
-"""The pumping guard's rule: what is let through, and that nothing but verified sends buys room."""
+"""The pumping guard's decisions: only verified sends raise a budget."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_known_block_has_a_budget(at_risk: int, allowed: bool) -> None:
 
 
 def test_verified_number_goes_on() -> None:
-    """Who has verified lately is sent to, whatever is done to his block."""
+    """A recently verified number is always sent to."""
     decision = decide_known(POLICY, NumberFacts(verified=True), BlockTally(day=sends(10_000)), allowed=False)
 
     assert decision
@@ -85,7 +85,7 @@ def test_verified_number_goes_on() -> None:
 
 
 def test_operator_wins() -> None:
-    """What an operator lets through is let through."""
+    """An operator's exception allows a send."""
     decision = decide_known(POLICY, STRANGER, BlockTally(day=sends(10_000)), allowed=True)
 
     assert decision
@@ -93,7 +93,7 @@ def test_operator_wins() -> None:
 
 
 def test_new_block_is_looked_at_more_closely() -> None:
-    """A block where nobody verified is not decided on by itself."""
+    """A block without a verification is not decided on by its own counts."""
     assert decide_known(POLICY, STRANGER, BlockTally(day=sends(0)), allowed=False) is None
 
 
@@ -105,7 +105,7 @@ def test_new_block_gets_one_chance() -> None:
 
 @pytest.mark.parametrize(("own", "allowed"), [(1, True), (OWN_SENDS - 1, True), (OWN_SENDS, False)])
 def test_own_sends_do_not_stand_in_the_way(own: int, allowed: bool) -> None:
-    """Who asks again, or for a resend, is not refused for his own first code, a few times."""
+    """A repeated request or resend for the same number is allowed a few times."""
     assert chance(NumberFacts(own=own), BlockTally(day=sends(own))).allowed is allowed
 
 
@@ -144,12 +144,15 @@ def test_all_chances_together_are_bounded(
     ],
 )
 def test_address_has_a_budget(address: SendWindow | None, why: GuardReason) -> None:
-    """An address that tried two new blocks in vain gets no other; one that many people share goes on."""
+    """An address with two unverified tries at new blocks gets no more.
+
+    A shared one with verifications does.
+    """
     assert chance(address=address).why is why
 
 
 def test_refused_block_waits_for_a_launch() -> None:
-    """A block that was refused gets its chance only while chances in its country are verified."""
+    """A refused block gets a chance only while chances in its country are verified."""
     refused = BlockTally(refused=3)
 
     assert chance(block=refused).why is GuardReason.REFUSED_BEFORE
@@ -186,7 +189,7 @@ def test_known_block_never_passes_its_budget(number: NumberFacts, block: BlockTa
 def test_chance_needs_every_budget(
     number: NumberFacts, block: BlockTally, country: BlockTally, total: BlockTally, address: SendWindow
 ) -> None:
-    """A chance is given only where block, country, all countries and address have room."""
+    """A chance requires a free budget of the block, country, all countries and address."""
     decision = chance(number, block, country=country, total=total, address=address)
 
     if not decision.allowed:
@@ -207,7 +210,7 @@ def test_chance_needs_every_budget(
 def test_unverified_sends_buy_nothing(
     block: BlockTally, country: BlockTally, total: BlockTally, where: str
 ) -> None:
-    """However long somebody sends without verifying, nothing that was refused is allowed for it."""
+    """Unverified sends never turn a refusal into an allowance."""
     before = {"block": block, "country": country, "total": total}
     tally = before[where]
     worse = replace(

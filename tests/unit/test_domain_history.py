@@ -128,14 +128,14 @@ def history(**differing: Any) -> History:
     return replace(usual, **differing)
 
 
-def lines(told: History) -> list[tuple[float, str]]:
+def lines(made: History) -> list[tuple[float, str]]:
     """Return each event as seconds after acceptance and its line."""
-    return [((event.at - NOW).total_seconds(), event.summary) for event in told.events]
+    return [((event.at - NOW).total_seconds(), event.summary) for event in made.events]
 
 
 def test_whole_life() -> None:
     """What came from five tables is one line of time."""
-    told = history(
+    made = history(
         attempts=(
             attempt(1, 1, 2, outcome="refused", retryable=True, code="UNAVAILABLE", http_status=503),
             attempt(2, 2.5, 3, outcome="unknown", code="timeout", http_status=None, evidence="left"),
@@ -152,7 +152,7 @@ def test_whole_life() -> None:
         ),
     )
 
-    assert lines(told) == [
+    assert lines(made) == [
         (0, "accepted: shop, +44********23, GB, sms"),
         (1, "attempt 1 claimed: fresh, sms, by host:1"),
         (2, "attempt 1 refused (retryable): UNAVAILABLE, HTTP 503, 103 ms"),
@@ -177,7 +177,7 @@ def test_whole_life() -> None:
 
 
 def test_nothing_but_acceptance() -> None:
-    """A request that nobody took up yet has one line; one in a worker's hands has two."""
+    """A request without an attempt has one line. A claimed one has two."""
     assert lines(history()) == [(0, "accepted: shop, +44********23, GB, sms")]
     held = history(attempts=(attempt(1, 1),), checks=(check(1, 2),))
     assert [event.kind for event in held.events] == [
@@ -189,14 +189,14 @@ def test_nothing_but_acceptance() -> None:
 
 def test_number_that_cannot_be_opened() -> None:
     """What is not known is left out of the line."""
-    told = history(phone_number=None, country=None, channel="voice")
+    made = history(phone_number=None, country=None, channel="voice")
 
-    assert lines(told) == [(0, "accepted: shop, voice")]
+    assert lines(made) == [(0, "accepted: shop, voice")]
 
 
 def test_moves_keep_their_order() -> None:
     """A clock that is behind moves no status before the one it came from; its own time is shown."""
-    told = history(
+    made = history(
         moves=(
             move(1, 5, "queued", "sent"),
             move(2, 4.8, "sent", "delivered"),
@@ -205,21 +205,21 @@ def test_moves_keep_their_order() -> None:
         receipts=(replace(REPORT, received_at=at(4.7)),),
     )
 
-    assert [line.split(":")[0] for _, line in lines(told)] == [
+    assert [line.split(":")[0] for _, line in lines(made)] == [
         "accepted",
         "report on attempt 1",
         "queued -> sent",
         "sent -> delivered",
         "delivered -> verified",
     ]
-    assert [seconds for seconds, _ in lines(told)] == [0, 4.7, 5, 4.8, 4.9]
+    assert [seconds for seconds, _ in lines(made)] == [0, 4.7, 5, 4.8, 4.9]
 
 
 def test_nothing_ends_before_it_begins() -> None:
     """Also where two clocks say so."""
-    told = history(attempts=(attempt(1, 3, 2),), checks=(check(1, 9, 8),))
+    made = history(attempts=(attempt(1, 3, 2),), checks=(check(1, 9, 8),))
 
-    assert [event.kind for event in told.events][1:] == [
+    assert [event.kind for event in made.events][1:] == [
         EventKind.ATTEMPT_CLAIMED,
         EventKind.ATTEMPT_FINISHED,
         EventKind.CHECK_STARTED,
@@ -229,13 +229,13 @@ def test_nothing_ends_before_it_begins() -> None:
 
 def test_everything_at_once() -> None:
     """Of what bears the same time causes come before what follows from them."""
-    told = history(
+    made = history(
         attempts=(attempt(1, 0, 0),),
         moves=(move(1, 0, "queued", "sent"), resend(2, 0, None, "pending"), resend(3, 1, "pending", "sent")),
     )
     asked = history(attempts=(attempt(2, 1, 1),), moves=(resend(1, 1, None, "pending"),))
 
-    assert [line.split(":")[0] for _, line in lines(told)] == [
+    assert [line.split(":")[0] for _, line in lines(made)] == [
         "accepted",
         "attempt 1 claimed",
         "attempt 1 accepted",

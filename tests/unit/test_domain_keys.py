@@ -1,4 +1,4 @@
-"""How an API key stands."""
+"""The state of an API key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
     ],
 )
 def test_states(ends_in: timedelta | None, revoked: bool, replaced: bool, expected: str) -> None:
-    """A revoked key is that whatever else it is; one that is replaced or near its end is expiring."""
+    """A revoked key is always revoked. A replaced key, or one near its end, is expiring."""
     state = get_key_state(
         expires_at=None if ends_in is None else NOW + ends_in,
         revoked_at=NOW if revoked else None,

@@ -1,4 +1,4 @@
-"""Quotas as they are written, the table of limits, and when there were too many wrong codes."""
+"""Quotas, the table of limits, and the rules for wrong codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_quota(text: str, quota: Quota, shown: str, in_words: str) -> None:
 
 
 def test_off() -> None:
-    """A limit may be off."""
+    """A limit can be off."""
     assert Quota.parse("off") is None
 
 
@@ -61,14 +61,14 @@ def test_off() -> None:
     ],
 )
 def test_no_quota(text: str) -> None:
-    """What is none is refused, and told how it is written."""
+    """An invalid quota is rejected with the expected format."""
     with pytest.raises(ValueError, match="must"):
         Quota.parse(text)
 
 
 @given(st.integers(1, 10_000), st.integers(1, 30 * 86400))
 def test_what_is_shown_is_read_again(amount: int, window_s: int) -> None:
-    """Whatever a quota is, its text says it."""
+    """The text of a quota parses to the same quota."""
     quota = Quota(amount, window_s)
 
     if window_s <= 99_999 or window_s % 60 == 0:
@@ -76,7 +76,7 @@ def test_what_is_shown_is_read_again(amount: int, window_s: int) -> None:
 
 
 def test_defaults_stand_in_the_table() -> None:
-    """Each limit has a setting, and the table's default is the one in force."""
+    """Each limit has a setting with the default from the table."""
     for limit in LIMITS.values():
         field = Settings.model_fields[f"limit_{limit.name}"]
         assert (field.alias, field.default) == (limit.setting, limit.default)
@@ -86,13 +86,13 @@ def test_defaults_stand_in_the_table() -> None:
 
 
 def test_without_redis_nothing_is_sent_and_all_is_checked() -> None:
-    """Every limit of requests refuses what it cannot count; those of calls let it through."""
+    """Without Redis, limits of requests reject and limits of calls admit."""
     assert {limit.without_redis for limit in REQUEST_LIMITS} == {WithoutRedis.REFUSED}
     assert {limit.without_redis for limit in (KEY_RATE, *KEYLESS_LIMITS)} == {WithoutRedis.ADMITTED}
 
 
 def test_impossible_quota_is_a_settings_error() -> None:
-    """A quota that has the right form and cannot be is named with its setting."""
+    """An out-of-range quota is reported with its setting."""
     settings = load({"OTPQUEUE_LIMIT_NUMBER_DAY": "3/31d"}, dotenv=None)
 
     with pytest.raises(SettingsError, match="OTPQUEUE_LIMIT_NUMBER_DAY must have a window"):

@@ -1,4 +1,4 @@
-"""Phone numbers: what is read, what is refused and why, and that a number never prints whole."""
+"""Phone numbers: parsing, rejection with a reason, and masking."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_national_number_is_read_with_its_country(text: str, country: str, e164:
 
 
 def test_country_code_in_the_number_wins_over_the_country_beside_it() -> None:
-    """A number that says where it belongs is believed."""
+    """The number's own country code has priority."""
     number = phone.parse_number("+33612345678", country="GB")
 
     assert (number.e164, number.country) == ("+33612345678", "FR")
 
 
 def test_number_of_no_one_country_has_no_country() -> None:
-    """An international network's number is read, and has no country."""
+    """A number of an international network has no country."""
     number = phone.parse_number("+883510000000093")
 
     assert number.country is None
@@ -113,7 +113,7 @@ def test_number_of_no_one_country_has_no_country() -> None:
     ],
 )
 def test_impossible_number_is_refused_with_what_is_wrong(text: str, why: str) -> None:
-    """A number that cannot exist is refused in words that say what is wrong with it."""
+    """An impossible number is rejected with a specific reason."""
     with pytest.raises(InvalidPhoneNumber) as caught:
         phone.parse_number(text)
 
@@ -166,7 +166,7 @@ def test_anything_but_digits_and_marks_is_refused(text: str, named: str) -> None
 
 @pytest.mark.parametrize("country", ["", "gb", "XX", "GBR", "001", "44", "ZZ", "\0"])
 def test_country_that_does_not_exist_is_refused_as_such(country: str) -> None:
-    """What is wrong is laid at the country's door, not at the number's."""
+    """The error names the field `country`, not the number."""
     with pytest.raises(InvalidPhoneNumber) as caught:
         phone.parse_number("07911123456", country=country)
 
@@ -212,7 +212,7 @@ DOCUMENTATION = [
 
 @pytest.mark.parametrize(("e164", "country"), DOCUMENTATION)
 def test_documentation_number_is_refused_unless_allowed(e164: str, country: str) -> None:
-    """Nobody has such a number: it is refused as what it is, even where libphonenumber calls it valid."""
+    """A documentation number is rejected, even where libphonenumber accepts it."""
     with pytest.raises(NumberNotAllowed) as caught:
         phone.parse_number(e164)
 
@@ -229,7 +229,7 @@ def test_documentation_number_is_read_where_allowed(e164: str, country: str) -> 
 
 
 def test_documentation_number_is_recognised_in_national_form() -> None:
-    """The table is looked at after the country code was put in front."""
+    """National forms are compared after the country code is added."""
     assert phone.parse_number("07700 900123", country="GB", allow_documentation=True).kind == "documentation"
 
 
@@ -246,7 +246,7 @@ def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
     [("+5491123456789", "+541123456789"), ("011 15-2345-6789", "011 2345-6789")],
 )
 def test_argentine_mobile_is_one_handset_in_both_its_forms(mobile: str, other: str) -> None:
-    """The form with the 9 is sent to as it is, and known as the one without it."""
+    """Both forms of an Argentine mobile number normalise to one."""
     forms = [phone.parse_number(text, country="AR").e164 for text in (mobile, other)]
 
     assert forms == ["+5491123456789", "+541123456789"]
@@ -255,12 +255,12 @@ def test_argentine_mobile_is_one_handset_in_both_its_forms(mobile: str, other: s
 
 @pytest.mark.parametrize("e164", ["+447400123456", "+5411234567", "+54912345678", "+525512345678"])
 def test_every_other_number_is_a_handset_of_its_own(e164: str) -> None:
-    """Nothing else is taken for something that it is not."""
+    """All other numbers are unchanged."""
     assert phone.normalize_mobile(e164) == e164
 
 
 def test_argentina_alone_has_two_forms_of_a_mobile_number() -> None:
-    """Should libphonenumber learn of another country with a mobile token, `one_handset` must, too."""
+    """Fails if libphonenumber gets another country with a mobile token."""
     tokens = {
         code: phonenumbers.country_mobile_token(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
     }
@@ -277,7 +277,7 @@ def test_argentina_alone_has_two_forms_of_a_mobile_number() -> None:
     ],
 )
 def test_number_prints_masked(e164: str, masked: str) -> None:
-    """However a number is printed, it shows its country code and its last two digits at most."""
+    """A printed number shows at most its country code and last two digits."""
     number = phone.parse_number(e164)
 
     assert number.masked == str(number) == f"{number}" == phone.mask_number(e164) == masked
@@ -296,7 +296,7 @@ e164s = st.builds("+{}{}".format, st.sampled_from(sorted(phonenumbers.COUNTRY_CO
 @example("+78001234567")
 @example("+5491123456789")
 def test_e164_is_read_as_libphonenumber_reads_it(text: str) -> None:
-    """The short way for what comes as E.164 leads where libphonenumber's own leads."""
+    """The fast path for E.164 gives libphonenumber's result."""
     try:
         read = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
@@ -400,13 +400,13 @@ def test_national_number_is_looked_up_by_todays_rules() -> None:
     "text", ["", "nonsense", "+1900", "+44", "+44770090012x", "07400123456", "+0123456789"]
 )
 def test_what_is_no_number_is_not_looked_up(text: str) -> None:
-    """What never was a number is refused: nothing found would read as if nothing were stored of it."""
+    """Text that was never a number is rejected instead of finding nothing."""
     with pytest.raises(InvalidPhoneNumber):
         phone.list_stored_forms(text)
 
 
 def test_country_must_exist_whatever_the_number() -> None:
-    """A wrong country is said, also beside a number that needs none."""
+    """An unknown country is rejected, also with a number that needs none."""
     with pytest.raises(InvalidPhoneNumber) as caught:
         phone.list_stored_forms("+22961234567", country="XX")
 
@@ -424,5 +424,5 @@ def test_country_must_exist_whatever_the_number() -> None:
     ],
 )
 def test_country_of_a_number(e164: str, country: str | None) -> None:
-    """A number that belongs to no one country, or is none today, has none."""
+    """A number without a country, or one that is invalid today, has none."""
     assert phone.find_country(e164) == country

@@ -1,4 +1,4 @@
-"""The life of a request: which moves exist, which statuses are final, what the caller is shown."""
+"""The life cycle of a request: transitions, final statuses and the shown status."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def a_request(**fields: Any) -> OtpRequest:
 @pytest.mark.parametrize("target", list(Status))
 @pytest.mark.parametrize("source", list(Status))
 def test_moves_are_those_of_the_table_and_no_other(source: Status, target: Status) -> None:
-    """A move is possible if the design's table has it, and only then, read in either direction."""
+    """Exactly the transitions of the table are possible."""
     expected = target.value in ALLOWED[source.value]
 
     assert (target in MOVES[source]) == expected
@@ -99,7 +99,7 @@ def test_queued_request_in_a_workers_hand_is_shown_as_sending(status: Status, se
 
 @pytest.mark.parametrize("status", list(Status))
 def test_checks_are_left_until_the_request_ends(status: Status) -> None:
-    """What is left is what is allowed less what is used, and nothing once the request has ended."""
+    """Remaining checks are those allowed less those used, and none after the end."""
     request = a_request(status=status, checks_allowed=5, checks_used=2)
 
     assert request.checks_left == (0 if status in FINAL else 3)

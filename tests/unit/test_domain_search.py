@@ -1,4 +1,4 @@
-"""Positions in a list, as cursors."""
+"""Search cursors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_cursor_comes_back(at: datetime, request_id: UUID, signature: bytes) -> 
 
 @pytest.mark.parametrize("cursor", ["", "x", "?" * 56, "A" * 55, "A" * 57, "A" * 60, "+" * 56, "é" * 56])
 def test_no_cursor(cursor: str) -> None:
-    """What cannot be a cursor is a ValueError."""
+    """Text that is not a cursor raises ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
         from_cursor(cursor)
 
 
 @given(st.text("AB-_+/=z", max_size=60) | st.text(max_size=60) | st.from_regex(r"[\w-]{56}", fullmatch=True))
 def test_any_text(cursor: str) -> None:
-    """Whatever is read as a cursor is written the same."""
+    """Text that parses as a cursor formats to the same text."""
     try:
         position, signature = from_cursor(cursor)
     except ValueError:
@@ -49,7 +49,7 @@ def test_any_text(cursor: str) -> None:
 
 
 def test_other_filters_are_another_text() -> None:
-    """No two searches sign alike, and a number does not show in the filters' repr."""
+    """Different filters have different texts, and their repr hides the number."""
     searches = [
         SearchFilters(),
         SearchFilters(status="sent"),

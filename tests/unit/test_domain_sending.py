@@ -1,4 +1,4 @@
-"""What follows from the outcome of an attempt: sent, again at some time, failed or expired."""
+"""The next state of a request after each outcome of an attempt."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_follows_from_an_outcome(outcome: Outcome, so_far: SendProgress, ex
 
 @pytest.mark.parametrize("resends", [0, 1, 5])
 def test_unknown_outcome_is_sent_again_as_often_as_the_policy_says(resends: int) -> None:
-    """Nobody is sent a code twice by accident: 0 stops at once, n allows n unknown outcomes more."""
+    """0 allows no resend after an unknown outcome, n allows n."""
     policy = replace(POLICY, unknown_resends=resends, max_attempts=20)
 
     decisions = [
@@ -148,7 +148,7 @@ def test_back_off_is_a_share_of_a_ceiling_that_doubles(
 def test_misconfiguration_is_tried_again_between_half_and_the_whole_ceiling(
     tries: int, jitter: float
 ) -> None:
-    """While an operator mends the configuration, requests wait without using up their attempts."""
+    """While an operator fixes the configuration, requests wait without using attempts."""
     decision = decide_next(MISCONFIGURED, replace(FAR, tries=tries), policy=POLICY, now=NOW, jitter=jitter)
 
     assert decision.status is Status.QUEUED

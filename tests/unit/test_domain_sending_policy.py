@@ -1,4 +1,4 @@
-"""The sending policy as values: countries, lines, languages, caps, test numbers."""
+"""The sending policy: countries, line types, languages, caps and test numbers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from otpqueue.domain.sending import Outcome, OutcomeKind
 
 LONDON, TORONTO, KINGSTON, NEW_YORK = "+447400123456", "+14165550123", "+18765550123", "+12125550123"
 NO_COUNTRY = "+883510000000093"
-NOBODY = ClientSettings()
+NO_SETTINGS = ClientSettings()
 
 
-def refused(policy: NumberPolicy, e164: str, client: ClientSettings = NOBODY) -> str | None:
+def refused(policy: NumberPolicy, e164: str, client: ClientSettings = NO_SETTINGS) -> str | None:
     """Return the reason why no code is sent to a number, None if one is."""
     refusal = policy.find_refusal(phone.parse_number(e164, allow_documentation=True), client)
     return refusal.reason if refusal else None
@@ -36,18 +36,18 @@ def allowing(*countries: str) -> NumberPolicy:
 @pytest.mark.parametrize(
     ("policy", "client", "e164", "taken"),
     [
-        (NumberPolicy(), NOBODY, LONDON, True),
-        (NumberPolicy(), NOBODY, NO_COUNTRY, False),
-        (allowing("001"), NOBODY, NO_COUNTRY, True),
-        (allowing("GB"), NOBODY, LONDON, True),
-        (allowing("GB"), NOBODY, "+33612345678", False),
+        (NumberPolicy(), NO_SETTINGS, LONDON, True),
+        (NumberPolicy(), NO_SETTINGS, NO_COUNTRY, False),
+        (allowing("001"), NO_SETTINGS, NO_COUNTRY, True),
+        (allowing("GB"), NO_SETTINGS, LONDON, True),
+        (allowing("GB"), NO_SETTINGS, "+33612345678", False),
         # One calling code, many countries.
-        (allowing("US"), NOBODY, "+12125551234", True),
-        (allowing("US"), NOBODY, "+14165551234", False),
-        (allowing("US"), NOBODY, "+18765551234", False),
-        (allowing("CA"), NOBODY, "+14165551234", True),
-        (allowing("JM"), NOBODY, "+18765551234", True),
-        (NumberPolicy(countries_blocked=frozenset({"GB"})), NOBODY, LONDON, False),
+        (allowing("US"), NO_SETTINGS, "+12125551234", True),
+        (allowing("US"), NO_SETTINGS, "+14165551234", False),
+        (allowing("US"), NO_SETTINGS, "+18765551234", False),
+        (allowing("CA"), NO_SETTINGS, "+14165551234", True),
+        (allowing("JM"), NO_SETTINGS, "+18765551234", True),
+        (NumberPolicy(countries_blocked=frozenset({"GB"})), NO_SETTINGS, LONDON, False),
         # A client's own list replaces the deployment's; what the deployment blocks stays blocked.
         (allowing("GB"), ClientSettings(countries_allowed=("FR",)), "+33612345678", True),
         (allowing("GB"), ClientSettings(countries_allowed=("FR",)), LONDON, False),
@@ -70,8 +70,8 @@ def test_lines() -> None:
     """Kinds of line that are listed are refused; the answer is the same for all, the reason is not."""
     policy = NumberPolicy(lines_refused=frozenset({"premium_rate", "fixed_line"}))
 
-    first = policy.find_refusal(phone.parse_number("+449012345678"), NOBODY)
-    second = policy.find_refusal(phone.parse_number("+441212345678"), NOBODY)
+    first = policy.find_refusal(phone.parse_number("+449012345678"), NO_SETTINGS)
+    second = policy.find_refusal(phone.parse_number("+441212345678"), NO_SETTINGS)
 
     assert isinstance(first, NumberNotAllowed)
     assert isinstance(second, NumberNotAllowed)
@@ -81,17 +81,19 @@ def test_lines() -> None:
 
 
 def test_country_goes_before_line() -> None:
-    """A country that is not allowed is said as such."""
+    """A country that is not allowed has priority over the line type."""
     policy = NumberPolicy(countries_blocked=frozenset({"GB"}), lines_refused=frozenset({"premium_rate"}))
 
-    assert isinstance(policy.find_refusal(phone.parse_number("+449012345678"), NOBODY), CountryNotAllowed)
+    assert isinstance(
+        policy.find_refusal(phone.parse_number("+449012345678"), NO_SETTINGS), CountryNotAllowed
+    )
 
 
 @pytest.mark.parametrize("language", [None, "de", "DE", "de-AT", "de_AT", "pt-BR"])
 def test_language_of_the_client(language: str | None) -> None:
     """A listed language stands for its regional forms, and none at all is right."""
     assert find_language_refusal(language, ClientSettings(languages=("de", "pt-br"))) is None
-    assert find_language_refusal(language, NOBODY) is None
+    assert find_language_refusal(language, NO_SETTINGS) is None
 
 
 @pytest.mark.parametrize("language", ["en", "pt", "pt-PT", "d"])
@@ -109,14 +111,14 @@ def test_which_cap() -> None:
     caps = Caps(overall=100, per_client=10, by_country={"GB": 0, "001": 2, "*": 7})
 
     assert [
-        caps.get_client_cap(NOBODY, clients=2),
+        caps.get_client_cap(NO_SETTINGS, clients=2),
         caps.get_client_cap(ClientSettings(daily_cap=0), clients=2),
     ] == [
         10,
         0,
     ]
     assert [caps.get_country_cap(one) for one in ("GB", None, "DE")] == [0, 2, 7]
-    assert [Caps().get_client_cap(NOBODY, clients=2), Caps().get_country_cap("GB")] == [None, None]
+    assert [Caps().get_client_cap(NO_SETTINGS, clients=2), Caps().get_country_cap("GB")] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_which_cap() -> None:
     ],
 )
 def test_midnight_is_utc(moment: datetime, seconds: int) -> None:
-    """The day ends at midnight UTC, wherever the clock stands."""
+    """The day ends at midnight UTC."""
     assert count_seconds_to_midnight(moment) == seconds
     assert get_cap_day(moment) == date(2026, 3, 1)
     assert get_cap_day(moment + timedelta(seconds=seconds)) == date(2026, 3, 2)
@@ -148,12 +150,12 @@ def test_fixed_code_ends_with_its_day() -> None:
 
 @pytest.mark.parametrize("kind", [OutcomeKind.ACCEPTED, OutcomeKind.REFUSED])
 def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> None:
-    """An attempt for a test number neither opens nor closes the circuit."""
+    """An attempt for a test number does not affect the circuit."""
     assert classify_outcome(Outcome(kind=kind, code="test_number", asked=False)) is CircuitSignal.NONE
 
 
 def test_client_settings_survive_json() -> None:
-    """What is stored of a client's settings comes back as it was, and only what is set is stored."""
+    """Stored client settings round-trip, and only set values are stored."""
     stored: dict[str, Any] = {}
     for path, given in {"daily_cap": "0", "countries_allowed": "gb, 001", "languages": "de,en-GB"}.items():
         stored = add_setting(stored, path, given)
@@ -180,8 +182,8 @@ def test_share_of_the_overall_cap(overall: int | None, share: float | None, cap:
     """Rounded down, at least one code, and only once there are several clients."""
     caps = Caps(overall=overall, client_share=share)
 
-    assert caps.get_client_cap(NOBODY, clients=2) == cap
-    assert caps.get_client_cap(NOBODY, clients=1) is None
-    assert caps.is_share(NOBODY, clients=2) is (cap is not None)
+    assert caps.get_client_cap(NO_SETTINGS, clients=2) == cap
+    assert caps.get_client_cap(NO_SETTINGS, clients=1) is None
+    assert caps.is_share(NO_SETTINGS, clients=2) is (cap is not None)
     assert caps.get_client_cap(ClientSettings(daily_cap=7), clients=2) == 7
     assert not caps.is_share(ClientSettings(daily_cap=7), clients=2)

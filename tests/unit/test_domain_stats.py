@@ -1,4 +1,4 @@
-"""What follows from counts: buckets, quantiles, shares, costs."""
+"""Figures derived from counts: buckets, quantiles, shares and costs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_bounds_ascend() -> None:
 
 
 def test_buckets() -> None:
-    """A duration falls into the first bucket whose bound it does not pass."""
+    """A duration falls into the first bucket with a bound that it does not exceed."""
     assert [get_bucket(ms) for ms in (0, 50, 51, 100, 3_600_000, 3_600_001)] == [
         "50",
         "50",
@@ -67,7 +67,7 @@ def test_quantile_of_an_even_bucket() -> None:
 
 
 def test_quantile_of_nothing() -> None:
-    """Nothing has no quantile, and what is counted off for now does no harm."""
+    """No counts have no quantile, and negative corrections do no harm."""
     assert compute_quantile({}, 0.5) is None
     assert compute_quantile({"100": 1, "200": -1}, 0.5) is None
     assert compute_quantile({"100": -1, "200": 3}, 0.5) is not None
@@ -79,7 +79,7 @@ def test_quantile_beyond_the_last_bound() -> None:
 
 
 def test_share_of_nothing() -> None:
-    """There is none."""
+    """A share of nothing is None."""
     assert compute_share(0, 0) is None
     assert compute_share(1, 4) == 0.25
 

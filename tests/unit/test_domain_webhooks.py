@@ -1,4 +1,4 @@
-"""Webhooks as values: what is told, how it is signed, when it is tried again."""
+"""Webhooks: events, signatures and retries."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def test_tries_are_bounded_and_their_pauses_grow(drawn: list[float]) -> None:
 
 
 def test_jitter_spreads() -> None:
-    """What failed at one moment does not come back at one moment."""
+    """Deliveries that failed together are retried at different times."""
     assert webhooks.compute_retry_at(4, now=NOW, jitter=0) != webhooks.compute_retry_at(
         4, now=NOW, jitter=0.5
     )
 
 
 @pytest.mark.parametrize("status", sorted(Status))
-def test_every_status_but_the_first_is_told(status: Status) -> None:
-    """A client can be told of each state that a request may come to."""
+def test_every_status_but_the_first_has_an_event(status: Status) -> None:
+    """Each status after `queued` has an event."""
     event = webhooks.find_event(status)
 
     assert event == (None if status is Status.QUEUED else f"otp_request.{status}")
@@ -70,7 +70,7 @@ def test_events_are_named(names: list[str], chosen: list[WebhookEvent]) -> None:
 
 @pytest.mark.parametrize("name", ["queued", "otpqueue.test", "otp_request.", "", "SENT"])
 def test_unknown_event_is_refused(name: str) -> None:
-    """What is no event is not silently left out."""
+    """An unknown event is rejected."""
     with pytest.raises(InvalidRequest, match="not valid") as raised:
         webhooks.parse_events(["sent", name])
 
@@ -137,7 +137,7 @@ def test_signature_is_verified_by_hand() -> None:
 
 
 def test_time_in_another_zone_is_the_same_moment() -> None:
-    """What the clock of this machine calls the hour does not matter."""
+    """The time zone of a datetime does not change the text."""
     secret = webhooks.generate_secret()
 
     assert signed(secret, now=NOW) == signed(secret, now=NOW.astimezone(timezone(timedelta(hours=9))))
@@ -166,5 +166,5 @@ def test_both_secrets_sign_while_one_replaces_the_other() -> None:
     ],
 )
 def test_only_2xx_is_a_success(answer: WebhookResponse, success: bool, gone: bool, text: str) -> None:
-    """Anything but 2xx is tried again; 410 is taken at its word."""
+    """Any other status is retried, except 410."""
     assert (answer.is_success, answer.is_gone, str(answer)) == (success, gone, text)

@@ -1,4 +1,4 @@
-"""Delivery reports as Infobip writes them, and as nobody should."""
+"""Parsing of Infobip's delivery reports, valid and invalid."""
 
 from __future__ import annotations
 
@@ -117,7 +117,10 @@ def test_legacy_shape() -> None:
     ids=str,
 )
 def test_what_a_status_means(status: dict[str, Any], expected: DeliveryState) -> None:
-    """The group decides, or the name; the operator is not the handset; what nobody knows is not final."""
+    """The group decides, or the name.
+
+    Delivered to the operator is not final, and neither is an unknown status.
+    """
     assert delivery(**status) is expected
 
 
@@ -141,7 +144,7 @@ def test_what_a_status_means(status: dict[str, Any], expected: DeliveryState) ->
     ids=repr,
 )
 def test_what_names_no_message_or_status_is_left_out(result: Any) -> None:
-    """A report that says nothing is left out; the others of its batch are not."""
+    """A report without a message or status is skipped, without its batch."""
     assert [receipt.message_id for receipt in parse_reports({"results": [result, V3]})] == [V3["messageId"]]
 
 
@@ -171,8 +174,8 @@ def test_empty_batch_is_one() -> None:
     ],
     ids=repr,
 )
-def test_times_nobody_can_use(value: Any) -> None:
-    """A time without a zone, or out of all bounds, is no time; the report counts all the same."""
+def test_unusable_times(value: Any) -> None:
+    """A time without a zone or out of range is ignored, and the report counts."""
     (receipt,) = parse_reports(one(doneAt=value))
 
     assert receipt.done_at is None

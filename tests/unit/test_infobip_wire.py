@@ -1,4 +1,4 @@
-"""What an answer of the 2FA API means, row by row, and that no answer whatever is mistaken for a success."""
+"""The meaning of each answer of the 2FA API."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refused(code: str, http_status: int | None, **fields: Any) -> Outcome:
 
 
 def unknown(code: str, http_status: int | None = None) -> Outcome:
-    """Return the outcome of a send that nobody knows."""
+    """Return the outcome of a send with an unknown result."""
     return Outcome(kind=OutcomeKind.UNKNOWN, code=code, http_status=http_status)
 
 
@@ -64,7 +64,7 @@ BAD_KEY: dict[str, Any] = {"retryable": True, "cause": RefusalCause.KEY}
 UNCLEAR: dict[str, Any] = {"retryable": True, "cause": RefusalCause.UNCLEAR}
 
 SENDS: list[tuple[Reply, Outcome]] = [
-    # The documented success, its optional fields, and those nobody documented.
+    # The documented success, its optional fields, and undocumented ones.
     (answer(200, sent()), accepted()),
     (answer(200, sent(ncStatus="NC_DESTINATION_REACHABLE")), accepted()),
     (
@@ -113,7 +113,7 @@ SENDS: list[tuple[Reply, Outcome]] = [
     (answer(403, old("FORBIDDEN")), refused("FORBIDDEN", 403, **UNCLEAR)),
     (answer(404, old("RESOURCE_NOT_FOUND")), refused("RESOURCE_NOT_FOUND", 404, **UNCLEAR)),
     (answer(404, old("NOT_FOUND")), refused("NOT_FOUND", 404, **UNCLEAR)),
-    # Refused by somebody on the way: nothing is final, and nothing is known of Infobip.
+    # Rejected by a proxy or gateway: not final, and no signal from Infobip.
     (answer(400, "<html>"), refused("http_400", 400, **BY_OTHERS)),
     (answer(400, None), refused("http_400", 400, **BY_OTHERS)),
     (answer(400, {"errorCode": "InvalidHeader"}), refused("InvalidHeader", 400, **BY_OTHERS)),
@@ -139,7 +139,7 @@ SENDS: list[tuple[Reply, Outcome]] = [
     (answer(500, old("GENERAL_ERROR")), refused("GENERAL_ERROR", 500, **AGAIN)),
     (answer(500, old("GENERAL_EXCEPTION")), refused("GENERAL_EXCEPTION", 500, **AGAIN)),
     (answer(500, new("E500")), refused("E500", 500, **AGAIN)),
-    # Somebody on the way had trouble: the code may have left.
+    # A proxy or gateway failed: the code may have been sent.
     (answer(503, "<html>"), unknown("http_503", 503)),
     (answer(503, "upstream connect error or disconnect/reset before headers"), unknown("http_503", 503)),
     (answer(503, {"errorCode": "UPSTREAM"}), unknown("UPSTREAM", 503)),
@@ -163,7 +163,7 @@ SENDS: list[tuple[Reply, Outcome]] = [
 
 @pytest.mark.parametrize(("reply", "outcome"), SENDS, ids=[f"{i}-{o.code}" for i, (_, o) in enumerate(SENDS)])
 def test_outcome_of_a_send(reply: Reply, outcome: Outcome) -> None:
-    """Each answer to a send is accepted, refused (for good, or not) or unknown, with the provider's word."""
+    """Each answer to a send is accepted, rejected (permanently or not) or unknown."""
     assert parse_send(reply) == outcome
 
 
@@ -329,7 +329,7 @@ replies = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(replies)
 def test_no_answer_is_mistaken_for_a_success(reply: ProviderResponse) -> None:
-    """Whatever JSON comes, nothing raises, and nobody is let in unless `verified` is true in a 2xx."""
+    """No JSON raises, and only `verified: true` in a 2xx is a success."""
     expected = (
         200 <= reply.status < 300 and isinstance(reply.body, dict) and reply.body.get("verified") is True
     )

@@ -1,4 +1,4 @@
-"""Calls, resends and a well-known guide's words on the wire."""
+"""Voice calls, resends and undocumented identifiers on the wire."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_guides_words_on_a_check(message_id: str, verdict: CheckVerdict, status:
 
 @pytest.mark.parametrize("message_id", ["PIN_EXPIRED", "MAX_ATTEMPTS_EXCEEDED"])
 def test_guides_words_with_a_server_error(message_id: str) -> None:
-    """A server that is broken has judged nothing, whatever words it finds."""
+    """An undocumented identifier in a server error gives no verdict."""
     assert parse_judgement(reply(500, old(message_id))).verdict is CheckVerdict.UNJUDGED
 
 
@@ -120,8 +120,8 @@ def test_pin_id_of_a_resend(body: dict[str, Any], pin_id: str) -> None:
 
 
 @pytest.mark.parametrize("body", [None, {}, [], "MESSAGE_SENT", {"pinId": "P"}], ids=repr)
-def test_resend_whose_answer_says_nothing(body: Any) -> None:
-    """An old pinId in hand makes no success out of an answer that tells none."""
+def test_resend_with_an_incomplete_answer(body: Any) -> None:
+    """A known pinId does not make an incomplete answer a success."""
     assert parse_resend(reply(200, body), "OLD").kind is OutcomeKind.UNKNOWN
 
 
@@ -131,7 +131,7 @@ def test_resend_whose_answer_says_nothing(body: Any) -> None:
     ids=repr,
 )
 def test_404_of_a_gateway_on_a_resend(body: Any) -> None:
-    """Only Infobip can say that a code is gone: for a fresh one the code in hand would be given up."""
+    """Only a 404 from Infobip itself shows that a code is gone."""
     outcome = parse_resend(reply(404, body), "OLD")
 
     assert (outcome.kind, outcome.pin_unknown, outcome.retryable) == (OutcomeKind.REFUSED, False, True)

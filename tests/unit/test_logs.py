@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, whoever logs, and no secrets in tracebacks."""
+"""Logs: one JSON object per line for all loggers, without secrets in tracebacks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ log.info("odd", text="\\u2028 \\x00 \\ud83d\\ude00 \\n")
 
 
 def test_every_record_is_one_json_object_with_the_same_fields(records: list[dict[str, Any]]) -> None:
-    """A machine can read each line alone, whoever logged it, and finds process, event, level and time."""
+    """Each line has process, event, level and time, for all loggers."""
     assert len(records) == 7
     for record in records:
         assert {"process", "event", "level", "logger", "timestamp"} <= set(record)
@@ -98,7 +98,7 @@ def test_tracebacks_have_no_local_variables(records: list[dict[str, Any]]) -> No
 
 
 def test_bound_context_stands_in_the_record(records: list[dict[str, Any]]) -> None:
-    """What was bound for a request is in its records; a field given by name wins over the process's."""
+    """Bound fields are in the records. An explicit field has priority."""
     assert records[5]["request_id"] == "r-1"
     assert records[5]["process"] == "worker"
 
@@ -204,7 +204,7 @@ assert captured == [{"event": "captured_too", "log_level": "debug"}]
 
 
 def test_records_follow_a_redirection() -> None:
-    """Who redirects standard error gets the records."""
+    """Records follow a redirection of standard error."""
     lines = run(
         """
 import contextlib, io, json

@@ -1,4 +1,4 @@
-"""When a pump looks: soon after a nudge, again until the row is there, and rarely otherwise."""
+"""The polling schedule of a pump: soon after a nudge, rarely otherwise."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_row_that_was_found_is_not_looked_for(looks: LookSchedule) -> None:
     assert look(looks, 2.004, found=1) == pytest.approx(QUIET_LOOK_S)
 
 
-def test_row_that_nobody_nudged_for_settles_no_nudge(looks: LookSchedule) -> None:
-    """A retry that falls due in the same moment is not the row that is waited for."""
+def test_row_without_a_nudge_settles_no_nudge(looks: LookSchedule) -> None:
+    """A retry that falls due at the same moment is not the awaited row."""
     looks.nudged(1, 1)
 
     assert look(looks, 1.002, found=1, expected=0) < 0.01
@@ -96,7 +96,7 @@ def test_what_falls_due_is_looked_at(looks: LookSchedule, in_s: float, pause_s: 
 def test_job_is_over_a_while_after_its_last_row(looks: LookSchedule) -> None:
     """It lingers from its last row on, and while a nudge or a retry is waited for."""
     look(looks, 3, found=1)
-    assert not looks.is_over(9)  # nobody has looked since
+    assert not looks.is_over(9)  # no query since
     look(looks, 3.5)
     assert not looks.is_over(3.9)
     assert looks.at == pytest.approx(4)
@@ -114,7 +114,7 @@ def test_job_is_over_a_while_after_its_last_row(looks: LookSchedule) -> None:
 
 
 def test_job_is_not_over_while_it_may_not_look(looks: LookSchedule) -> None:
-    """While the circuit is open nobody knows whether there is work."""
+    """While the circuit is open it is unknown whether there is work."""
     look(looks, 2)
     looks.put_off(3)
 
@@ -123,7 +123,7 @@ def test_job_is_not_over_while_it_may_not_look(looks: LookSchedule) -> None:
 
 
 def test_job_that_does_not_linger_ends_when_nothing_is_due() -> None:
-    """It expects nobody who commits late: those publish a job."""
+    """Late commits publish a job of their own."""
     looks = LookSchedule(now=0, linger_s=0, horizon_s=10)
     assert not looks.is_over(0)
 

@@ -1,4 +1,4 @@
-"""The masks of the logs: what must never be read does not survive, what finds a request does."""
+"""The masks of the logs hide secrets and keep identifiers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_number_survives_in_a_field(data: st.DataObject, number: tuple[str, s
 
 @given(number=st.integers(100_000_000, 10**15 - 1), kind=st.sampled_from([int, float]))
 def test_no_number_survives_as_a_number(number: int, kind: type[float]) -> None:
-    """A number that somebody logged as an int is gone, too."""
+    """A number that was logged as an int is masked, too."""
     assert masks.mask_values({"to": kind(number), "many": [kind(number)]}) == {"to": "***", "many": ["***"]}
 
 
@@ -218,7 +218,7 @@ def test_codes_of_problems_stay() -> None:
 
 
 def test_value_that_cannot_be_shown() -> None:
-    """A value whose repr fails does not cost the record."""
+    """A value with a failing repr does not lose the record."""
 
     class Broken:
         def __repr__(self) -> str:

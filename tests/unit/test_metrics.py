@@ -1,4 +1,4 @@
-"""The metrics as others read them: their names, the docs, the rules and the dashboard agree with the code."""
+"""Metric names, documentation, alert rules and the dashboard agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POSTs to given URLs: in time, in bounds, to the address that was looked at, and never into our network."""
+"""POST requests to given URLs: time limits, size limits and the SSRF guard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Connect = Callable[..., Outbound]
 
 @pytest.fixture(scope="module")
 def usual_authorities() -> ssl.SSLContext:
-    """Return what is trusted unless told otherwise: reading it takes a while."""
+    """Return the default TLS context. Loading it takes a while."""
     return ssl.create_default_context()
 
 
@@ -56,7 +56,7 @@ def connect(usual_authorities: ssl.SSLContext) -> Iterator[Connect]:
 
 
 def why(outbound: Outbound, url: str) -> str:
-    """Return the reason for which a POST is undeliverable."""
+    """Return the reason of the PostUndeliverable error."""
     with pytest.raises(PostUndeliverable) as raised:
         outbound.post(url, body=b"{}", headers={})
     return raised.value.reason
@@ -169,7 +169,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_address_that_is_not_public_is_refused(connect: Connect, address: str) -> None:
-    """A name that leads to an address which is not everybody's on the internet is not connected to."""
+    """A name that resolves to a private address is not connected to."""
     assert not is_public(address)
     assert (
         why(connect(allow_private=False, resolves_to=[address]), "https://hook.example") == "address_refused"
@@ -221,7 +221,7 @@ def test_no_spelling_of_an_address_leads_to_ourselves(connect: Connect, host: st
 
 
 def test_connection_goes_to_the_address_that_was_looked_at(connect: Connect) -> None:
-    """The name is resolved once, and a name that leads elsewhere a moment later is not asked again."""
+    """The name is resolved once, and a later DNS change has no effect."""
     asked: list[str] = []
 
     def rebinding(host: str, port: int) -> list[str]:
@@ -237,8 +237,8 @@ def test_connection_goes_to_the_address_that_was_looked_at(connect: Connect) -> 
         assert f"Host: hook.example:{server.port}".encode() in server.requests[0]
 
 
-def test_each_call_looks_at_the_addresses_anew(connect: Connect) -> None:
-    """A connection that is open does not spare a name that has moved into our network."""
+def test_each_call_checks_the_addresses(connect: Connect) -> None:
+    """A pooled connection does not bypass the address check."""
     places = [["127.0.0.1"], ["10.0.0.1"]]
     authority = trustme.CA()
     trusting = ssl.create_default_context()
@@ -292,7 +292,7 @@ def test_next_address_is_tried_when_one_takes_no_connection(connect: Connect) ->
     ],
 )
 def test_url_is_refused(connect: Connect, url: str, reason: str) -> None:
-    """What is no URL, holds a password or leads to another service is refused before anybody is asked."""
+    """An invalid URL, or one with a password or a foreign port, is rejected before it is resolved."""
     outbound = connect(allow_private=False, resolves_to=["8.8.8.8"])
 
     assert why(outbound, url) == reason
@@ -308,7 +308,7 @@ def test_url_is_fine(connect: Connect, port: str) -> None:
 
 
 def test_private_network_may_have_any_port_and_no_tls(connect: Connect) -> None:
-    """Who is trusted with private addresses is trusted with plain HTTP and every port."""
+    """If private addresses are allowed, so are plain HTTP and every port."""
     connect().check_url("http://relay.local:25/")
 
 
@@ -385,8 +385,8 @@ def test_status_counts_whatever_the_body_is(connect: Connect, script: Script) ->
         assert server.bytes_sent < 30_000_000
 
 
-def test_nobody_there(connect: Connect) -> None:
-    """A closed port is told from a name that does not exist; both may be mended."""
+def test_no_listener(connect: Connect) -> None:
+    """A closed port and an unknown name have different reasons. Both are retryable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -436,7 +436,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 def test_certificate_is_held_against_the_name(
     connect: Connect, authority: trustme.CA, trusting: ssl.SSLContext
 ) -> None:
-    """The connection goes to an address; the certificate must be for the name of the URL."""
+    """The certificate must match the name of the URL, not the address."""
     with ScriptedServer(http(), tls=certified(authority, "hook.example")) as server:
         outbound = connect(resolves_to=["127.0.0.1"], tls=trusting)
 
@@ -457,7 +457,7 @@ def test_certificate_of_an_address_is_checked(
 
 
 def test_unknown_authority_is_refused(connect: Connect, authority: trustme.CA) -> None:
-    """A certificate of an authority that nobody knows is none."""
+    """A certificate of an unknown authority is rejected."""
     with ScriptedServer(http(), tls=certified(authority, "hook.example")) as server:
         outbound = connect(resolves_to=["127.0.0.1"])
 
@@ -466,7 +466,7 @@ def test_unknown_authority_is_refused(connect: Connect, authority: trustme.CA) -
 
 
 def test_plain_http_behind_https_is_refused(connect: Connect) -> None:
-    """A server that speaks no TLS is not spoken to."""
+    """A server without TLS gets no request."""
     with ScriptedServer(http()) as server:
         url = server.url.replace("http:", "https:")
 
@@ -476,7 +476,7 @@ def test_plain_http_behind_https_is_refused(connect: Connect) -> None:
 def test_environment_is_not_listened_to(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """No proxy and no netrc of the environment take part."""
+    """Proxies and netrc of the environment are ignored."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login user password s3cret\n")
     with ScriptedServer(http()) as proxy, ScriptedServer(http()) as server:
@@ -490,8 +490,8 @@ def test_environment_is_not_listened_to(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://name.invalid", "https://user@hook.example"])
-def test_error_tells_nothing_of_the_url(connect: Connect, url: str) -> None:
-    """A URL may hold a secret: neither the error nor its trace shows it."""
+def test_error_hides_the_url(connect: Connect, url: str) -> None:
+    """Neither the error nor its traceback contains the URL, which may hold a secret."""
     with pytest.raises(PostUndeliverable) as raised:
         connect().post(url + SECRET_PATH, body=b"{}", headers={})
 

@@ -1,4 +1,4 @@
-"""Pools of threads: a call is answered once, in time or by a refusal, and one pool holds up no other."""
+"""Thread pools: each call is answered once, in time or with a rejection, and pools are independent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otpqueue.api.http.pools import CallPool, CallPools
 
 
 class Recorded:
-    """A call that notes how it was answered, and may take its time."""
+    """A call that records how it was answered, and may take time."""
 
     def __init__(self, until: threading.Event | None = None) -> None:
         self.answers: list[tuple[str, bool]] = []

@@ -1,4 +1,4 @@
-"""Which template and which sender a person gets."""
+"""The choice of message template and sender."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_template_at_all() -> None:
 
 
 def test_keys_as_they_are_remembered() -> None:
-    """A key's text tells language and registration apart."""
+    """A key's text distinguishes language and registration."""
     assert str(TemplateKey(language="pt-br")) == "pt-br"
     assert str(TemplateKey(language="en", india=True)) == "en@IN"
 
@@ -109,7 +109,7 @@ def test_no_senders() -> None:
 
 
 def test_sender_that_may_stand_in_a_template() -> None:
-    """A template's sender is used in every country, so only a number may be one."""
+    """A template's sender applies to every country, so only a number is allowed."""
     assert Senders({"*": "447491163443"}).global_sender == "447491163443"
     assert SENDERS.global_sender is None
 
@@ -134,7 +134,7 @@ def test_sender_that_may_stand_in_a_template() -> None:
     ],
 )
 def test_problems_of_senders(country: str, sender: str, problem: str | None) -> None:
-    """A sender that a network would refuse is told before anything is sent."""
+    """A sender that a network would reject is reported at configuration."""
     found = find_sender_problem(country, sender)
 
     assert (found is None) if problem is None else problem in str(found)
@@ -165,7 +165,7 @@ def test_problems_of_senders(country: str, sender: str, problem: str | None) -> 
     ],
 )
 def test_form_from_which_browsers_take_the_code(text: str, domain: str | None, problem: str | None) -> None:
-    """The last line must be right to the letter; a text that wants nothing of it is let be."""
+    """The last line must match exactly. A text without such a line is accepted."""
     found = find_web_otp_problem(text, domain=domain)
 
     assert found is None if problem is None else problem in (found or "")

@@ -35,7 +35,7 @@ def test_sealed_number_opens(number: str, row_id: UUID) -> None:
 
 
 def test_same_number_never_seals_alike(vault: Vault) -> None:
-    """Two sealed copies of a number cannot be told to be the same, for every nonce is fresh."""
+    """Two sealed copies of a number differ, because each has a fresh nonce."""
     row_id = uuid4()
 
     sealed = {vault.seal(NUMBER, row_id=row_id)[1] for _ in range(100)}
@@ -126,7 +126,7 @@ def test_vault_prints_no_key(vault: Vault) -> None:
     ],
 )
 def test_an_address_stands_for_its_subscriber(vault: Vault, one: str, other: str, same: bool) -> None:
-    """An IPv4 address is one subscriber's, however it is written; of IPv6 he has a whole /64."""
+    """An IPv4 address is one subscriber. Of IPv6 a /64 is one."""
     assert (vault.address_hash(one) == vault.address_hash(other)) is same
 
 
@@ -142,7 +142,7 @@ def test_what_limits_are_counted_by(vault: Vault) -> None:
 
 
 def test_two_look_up_keys() -> None:
-    """What is stored is hashed with the first key and looked up by both, and each hash tells its key."""
+    """Stored hashes use the first key, look-ups use both, and each hash identifies its key."""
     old = Vault(sealing_keys={"old": OLD}, hashing_key=HASH)
     both = Vault(sealing_keys={"old": OLD}, hashing_key=b"i" * 32, other_hashing_keys=[HASH])
 

@@ -1,4 +1,4 @@
-"""Real processes of workers and beat, started as the command line does, and what they leave in their logs."""
+"""Worker and beat processes as the command line starts them, and their logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.preloaded import otpqueue_process
 Start = Callable[..., ChildProcess]
 
 LINGERING = {"OTPQUEUE_TUNING_JOB_LINGER_S": "1"}
-"""As workers do unless told otherwise."""
+"""The default of workers."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Signs of life of real processes: of workers, of beat, and of the API."""
+"""Heartbeats of real workers, beat and API processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.worker.conftest import Start
 
 
 def test_processes_show_life(start: Start, parts_of: Callable[[Valkey], Parts], own_valkey: Valkey) -> None:
-    """Each process shows that it lives and whether it hears the broker, and takes that away unless killed."""
+    """Each process reports heartbeats and contact with the broker, and removes them unless killed."""
     parts = parts_of(own_valkey)
     redis = {"REDIS_URL": own_valkey.url, "OTPQUEUE_TUNING_SWEEP_EVERY_S": "1"}
     worker = start("worker", "--queues=periodic,slow", **redis)

@@ -45,10 +45,10 @@ def test_beat_has_old_requests_deleted(start: Start, parts: Parts, ask: Ask, row
     assert [row["id"] for row in rows.requests()] == [live.id]
 
 
-def test_worker_that_is_told_to_stop_leaves_the_rest(
+def test_stopping_worker_leaves_the_rest(
     start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """A purge of an hour's worth does not hold a worker up: it ends after the batch in hand, exit code 0."""
+    """A long purge ends after the current batch when the worker stops, with exit code 0."""
     ask(numbers(1)[0])
 
     def fill(conn: Connection) -> None:

@@ -1,4 +1,4 @@
-"""RabbitMQ as the broker: woken through it, cut off from it, held up by nothing it does.
+"""RabbitMQ as the broker: wake-ups, outages and an unresponsive broker.
 
 Needs `rabbitmq-server`: `python -m tests.faults.rabbitmq pytest tests/worker/test_rabbitmq.py` installs it.
 """
@@ -83,7 +83,7 @@ def test_woken_workers_send_everything_once(
     rows: Rows,
     logged: Callable[[], str],
 ) -> None:
-    """Two workers, woken through RabbitMQ alone, send everything once; no log holds the broker's password."""
+    """Two workers that only RabbitMQ wakes send everything once. No log contains the password."""
     workers = [begin(*SEND), begin(*SEND)]
     until_served(parts, "send")
 
@@ -157,7 +157,7 @@ def test_processes_survive_the_broker(
     logged: Callable[[], str],
     end: Callable[[RabbitMq], None],
 ) -> None:
-    """Workers and beat find the broker again by themselves; what was asked for while it was away is sent."""
+    """Workers and beat reconnect, and requests accepted during the outage are sent."""
     processes = [begin(*SEND), begin(*PERIODIC, **OFTEN), begin(*BEAT, **OFTEN)]
     until_served(parts, "send", "periodic")
     before = ask(numbers(5)[0])
@@ -167,7 +167,7 @@ def test_processes_survive_the_broker(
     until(lambda: not parts.redis.exists(parts.waker.flag_key))
     end(rabbit)
     asked = time.monotonic()
-    with structlog.testing.capture_logs() as told:
+    with structlog.testing.capture_logs() as captured:
         while_away = ask(numbers(5)[1])
     took_s = time.monotonic() - asked
     rabbit.start()
@@ -178,7 +178,7 @@ def test_processes_survive_the_broker(
         back = ask(number)
         until(lambda back=back: rows.request(back.id)["status"] == "sent", within_s=10)
     assert took_s < 2
-    assert "wake_failed" in [record["event"] for record in told]
+    assert "wake_failed" in [record["event"] for record in captured]
     assert len(provider.messages()) == len(rows.attempts()) == 5
     assert all(process.running for process in processes)
     assert logged().count("Cannot connect") < 50  # a try every two seconds from each worker
@@ -246,10 +246,10 @@ def test_every_pooled_connection_recovers(parts: Parts, rabbit: RabbitMq) -> Non
     assert waiting(rabbit) >= 15  # and those from before, unless they expired
 
 
-def test_hung_broker_holds_up_nobody(
+def test_unresponsive_broker_delays_little(
     parts: Parts, make_parts: MakeParts, rabbit: RabbitMq, ask: Ask, rows: Rows
 ) -> None:
-    """A broker that hangs delays a request by 2 s at most, over an old connection and over a new one."""
+    """An unresponsive broker delays a request by 2 s at most, over old and new connections."""
     assert wake(parts)
     fresh = make_parts(OTPQUEUE_BROKER_URL=rabbit.url)
 
@@ -285,8 +285,8 @@ def test_full_broker_is_no_success(parts: Parts, rabbit: RabbitMq) -> None:
 
 
 @pytest.mark.parametrize("part", ["password", "virtual host"])
-def test_wrong_url_is_told_by_its_name(make_parts: MakeParts, rabbit: RabbitMq, part: str) -> None:
-    """A wrong password or virtual host fails the wake-up, not the caller, and is not written down."""
+def test_wrong_url_fails_the_wake_up(make_parts: MakeParts, rabbit: RabbitMq, part: str) -> None:
+    """A wrong password or virtual host fails the wake-up, not the caller, and is not logged."""
     url = {
         "password": rabbit.url.replace(rabbit.password, "wrong-s3cret"),
         "virtual host": rabbit.url.removesuffix("otpqueue") + "nowhere",
@@ -304,7 +304,7 @@ def test_wrong_url_is_told_by_its_name(make_parts: MakeParts, rabbit: RabbitMq, 
 def test_queue_of_another_kind(
     begin: Start, rabbit: RabbitMq, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """A queue that somebody made otherwise ends no worker; once it is gone, codes leave within seconds."""
+    """A conflicting queue ends no worker. Once it is deleted, codes are sent within seconds."""
     with Connection(rabbit.url) as connection:
         channel = connection.default_channel
         channel.queue_delete("send")

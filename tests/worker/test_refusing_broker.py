@@ -1,4 +1,4 @@
-"""A broker that answers, and refuses: workers and beat stay, health says so, and all goes on afterwards."""
+"""A broker that rejects commands: workers and beat keep running, and health reports the failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REFUSALS: dict[str, tuple[Command, Command]] = {
         ("CONFIG", "SET", "min-replicas-to-write", "0"),
     ),
 }
-"""What makes Redis refuse, and what mends it."""
+"""Commands that make Redis reject, and commands that undo it."""
 SMALL = {"turned into a replica by a failover", "out of memory"}
 """One that reads and does not write, and one that reads what a worker waits for."""
 
@@ -59,7 +59,7 @@ def test_redis_that_refuses(
     logged: Callable[[], str],
     refusal: str,
 ) -> None:
-    """No process ends, health names what does not work, and codes leave seconds after it is mended."""
+    """No process ends, health names the failing part, and codes are sent soon after the repair."""
     parts = parts_of(own_valkey)
     own = {"REDIS_URL": own_valkey.url} | OFTEN
     processes = [start(*SEND, **own), start(*PERIODIC, **own), start(*BEAT, **own)]
@@ -82,7 +82,7 @@ def test_redis_that_refuses(
         try:
             meanwhile = ask()
             processes.append(start(*SEND, **own))
-            # Nobody who cannot write is in touch.
+            # A process that cannot write has no contact.
             until(broken, within_s=40)
             time.sleep(3)
             assert broken()
@@ -105,7 +105,7 @@ def test_redis_that_refuses(
 def test_message_that_is_none(
     start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """What somebody else puts into a queue is lost, and ends no worker."""
+    """An invalid message in a queue is dropped and ends no worker."""
     worker = start(*SEND)
     until_served(parts, "send")
 
@@ -121,7 +121,7 @@ def test_message_that_is_none(
 
 @pytest.mark.parametrize("how", ["raise OSError(24, 'no files left')", "raise SystemExit(0)", "raise Odd"])
 def test_worker_that_ends_unasked(environment: dict[str, str], how: str) -> None:
-    """Whatever ends it, its exit code tells a supervisor that it is to be started again."""
+    """After an unexpected end the exit code makes a supervisor restart the worker."""
     program = f"""
 from otpqueue.worker import main
 from otpqueue.cli import main as otpqueue
@@ -143,7 +143,7 @@ otpqueue(["worker", "--queues=send"])
 
 
 def test_redis_lost_with_a_message_unacknowledged(environment: dict[str, str], own_valkey: Valkey) -> None:
-    """A worker whose acknowledgement did not reach Redis any more connects again, and does not end."""
+    """A worker that loses an acknowledgement to Redis reconnects and does not end."""
     program = """
 import os, signal, socket, sys
 from kombu import Consumer, Queue

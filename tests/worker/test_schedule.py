@@ -1,4 +1,4 @@
-"""What beat does when it starts."""
+"""Beat's schedule at its start."""
 
 from __future__ import annotations
 

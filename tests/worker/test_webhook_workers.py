@@ -1,4 +1,4 @@
-"""Webhooks by real workers: woken, killed while a receiver answers, told to stop."""
+"""Webhooks by real workers: woken, killed during a delivery, stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRIVATE = {"OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
 
 
 def test_beat_looks_for_webhooks() -> None:
-    """Beat has what is due sent every ten seconds, or as it is set."""
+    """Beat starts the delivery of due webhooks every ten seconds, or as configured."""
     usual, often = (
         build_beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
     )
@@ -36,7 +36,7 @@ def test_beat_looks_for_webhooks() -> None:
 def test_workers_that_end_while_a_receiver_answers(
     start: Start, parts: Parts, ask: Ask, rows: Rows, environment: dict[str, str]
 ) -> None:
-    """What a killed worker was posting is posted again under its id; one that is told to stop finishes."""
+    """A killed worker's delivery is repeated with the same id. A stopped worker finishes."""
     hooks = Hooks(Parts(load(environment | PRIVATE, dotenv=None)), rows)
     go_on = threading.Event()
 

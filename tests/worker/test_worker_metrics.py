@@ -1,4 +1,4 @@
-"""`/metrics` of a real worker: what it has sent, for whoever has the token."""
+"""`/metrics` of a real worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN = "a-token-of-prometheus"
 def test_worker_shows_what_it_does(
     start: Start, parts: Parts, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """A worker answers with what it has claimed, sent and taken; nobody sees it without the token."""
+    """A worker reports claimed, sent and received counts, to callers with the token only."""
     port = free_port()
     settings = {"OTPQUEUE_METRICS_TOKEN": TOKEN, "OTPQUEUE_WORKER_METRICS_PORT": str(port)}
     start("worker", "--queues=send,periodic", "--jobs=2", **settings)
@@ -57,7 +57,7 @@ def test_worker_shows_what_it_does(
 def test_port_that_is_taken_stops_no_worker(
     start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """A worker that cannot show its metrics says so, and sends."""
+    """A worker without its metrics port logs that and sends codes."""
     taken = requests.utils.urlparse(parts.settings.require("infobip_base_url")).port
     settings = {"OTPQUEUE_METRICS_TOKEN": TOKEN, "OTPQUEUE_WORKER_METRICS_PORT": str(taken)}
     start("worker", "--queues=send", **settings)

@@ -34,7 +34,7 @@ OFTEN = {
 
 
 def until_served(parts: Parts, *queues: str) -> None:
-    """Wait until workers of these queues have shown life."""
+    """Wait until workers of these queues have sent a heartbeat."""
     until(lambda: set(queues) <= served(parts), within_s=60)
 
 
@@ -142,7 +142,7 @@ def test_stopped_worker_finishes_what_it_is_sending(
     assert {row["outcome"] for row in rows.attempts()} <= {"accepted", "returned"}
     assert "Traceback" not in logged()
 
-    # Those that stayed due are sent by whoever comes next.
+    # The next worker sends those that stayed due.
     provider.clear_faults()
     parts.pump.run()
     assert statuses(rows) == {"sent": 12}
@@ -179,7 +179,7 @@ def test_workers_share_a_backlog(
 def test_second_sigterm_ends_a_worker_at_once(
     start: Start, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """Told twice, it waits for no answer: what has finished is recorded, what has not keeps its lease."""
+    """A second SIGTERM ends the worker without waiting. Unfinished attempts keep their lease."""
     slow, quick = numbers(2)
     provider.fault(match={"path": "/2fa/2/pin", "to": slow.removeprefix("+")}, latency_ms=60_000)
     patient = {
@@ -204,7 +204,7 @@ def test_second_sigterm_ends_a_worker_at_once(
 def test_worker_stops_within_its_time(
     start: Start, ask: Ask, provider: Provider, rows: Rows, logged: Callable[[], str]
 ) -> None:
-    """Told once, it does not wait for an answer longer than it was given."""
+    """After one SIGTERM the worker waits no longer than its time limit."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=60_000)
     patient = {
         "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "50",
