@@ -53,7 +53,7 @@ def _read_dotenv(path: Path, names: set[str]) -> tuple[dict[str, str], list[str]
         return name in names or name.removesuffix("_FILE") in names or name.startswith("OTPQUEUE_")
 
     as_json = {str(field.alias) for field in Settings.model_fields.values() if FromJson in field.metadata}
-    return dotenv_file.read(path, is_ours=is_ours, escaped=as_json)
+    return dotenv_file.read_env_file(path, is_ours=is_ours, escaped=as_json)
 
 
 def _find_quoted(environment: Mapping[str, str], names: set[str]) -> list[str]:

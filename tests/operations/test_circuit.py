@@ -101,7 +101,13 @@ def test_many_writers_at_once(make_parts: MakeParts) -> None:
     """Failures noted at the same moment by many threads of many processes are all counted."""
     circuits = [make_parts(OTPQUEUE_TUNING_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
 
-    at_once([lambda one=one: one.record_signals([(CircuitSignal.FAILED, False)]) for one in circuits for _ in range(4)])
+    at_once(
+        [
+            lambda one=one: one.record_signals([(CircuitSignal.FAILED, False)])
+            for one in circuits
+            for _ in range(4)
+        ]
+    )
 
     circuits[0].record_signals([(CircuitSignal.FAILED, False)])
     assert circuits[0].get_state() is CircuitState.CLOSED

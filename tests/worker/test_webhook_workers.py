@@ -26,7 +26,8 @@ PRIVATE = {"OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
 def test_beat_looks_for_webhooks() -> None:
     """Beat starts the delivery of due webhooks every ten seconds, or as configured."""
     usual, often = (
-        build_beat_schedule(load(given, dotenv=None)) for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
+        build_beat_schedule(load(given, dotenv=None))
+        for given in ({}, {"OTPQUEUE_TUNING_WEBHOOKS_EVERY_S": "2"})
     )
 
     assert (usual["send_webhooks"]["schedule"], often["send_webhooks"]["schedule"]) == (10, 2)
