@@ -128,8 +128,8 @@ def test_command_prints_the_plan(run: Run, provider: Provider) -> None:
         f"application {application['applicationId']}",
         f"message template en: {application['templates'][0]['messageId']}",
     ]
-    assert again.output.splitlines()[0] == "nothing to do: everything is there"
-    assert dry_again.output.splitlines() == ["nothing to do: everything is there"]
+    assert again.output.splitlines()[0] == "nothing to do: everything is up to date"
+    assert dry_again.output.splitlines() == ["nothing to do: everything is up to date"]
 
 
 def test_second_run_writes_nothing(make_parts: MakeParts, provider: Provider) -> None:
