@@ -108,8 +108,8 @@ class BenchmarkResource:
     )
     def on_get(self, _call: ApiCall, query: bodies.StatusQuery) -> OtpRequestResponse:  # noqa: ARG002
         """Answer as a poll does."""
-        logs.bind(client="shop")
-        logs.bind(otp_id=ID)
+        logs.bind_fields(client="shop")
+        logs.bind_fields(otp_id=ID)
         return OtpRequestResponse.of(REQUEST)
 
     @serves(
@@ -126,8 +126,8 @@ class BenchmarkResource:
     )
     def on_post(self, _call: ApiCall, body: bodies.NewOtpRequest) -> StoredResponse:  # noqa: ARG002
         """Answer as a request for a code does."""
-        logs.bind(client="shop")
-        logs.bind(otp_id=ID)
+        logs.bind_fields(client="shop")
+        logs.bind_fields(otp_id=ID)
         log.info("otp_requested", otp_id=ID, client_id=ID, country="GB")
         return StoredResponse(
             status=202,
@@ -150,7 +150,7 @@ def application() -> App:
         },
         dotenv=None,
     )
-    logs.configure(process="api", level="INFO")
+    logs.configure_logs(process="api", level="INFO")
     app = create_app(Parts(settings))
     add_routes(app, BenchmarkResource())
     return app

@@ -60,7 +60,7 @@ def create_app(parts: Parts) -> App:
     if parts.settings.console:
         console.mount(
             app,
-            parts.aside,
+            parts.console_parts,
             places=ConcurrencyLimit(CONSOLE_SLOTS),
             log_in_places=ConcurrencyLimit(CONSOLE_LOG_IN_SLOTS),
         )
@@ -69,7 +69,7 @@ def create_app(parts: Parts) -> App:
 
 def _create_resources(parts: Parts) -> tuple[object, ...]:
     """Return a resource of each class in the catalog."""
-    settings, desk, replays = parts.settings, parts.alert_desk, parts.replays
+    settings, desk, replays = parts.settings, parts.alert_admin, parts.idempotent_responses
     keys = ApiKeyAuthentication(keys=parts.keys, access=parts.access, rate=parts.key_rate)
     guide = GuideAuthentication(api_keys=keys, client=settings.guide_client)
     token = settings.metrics_token
@@ -92,5 +92,5 @@ def _create_resources(parts: Parts) -> tuple[object, ...]:
         RequestOtp(authentication=guide, request=parts.request),
         VerifyOtp(authentication=guide, verify=parts.verify, limit=checks, replays=replays),
         Health(parts.health),
-        Metrics(authentication=metrics, readings=parts.readings),
+        Metrics(authentication=metrics, readings=parts.gauges),
     )

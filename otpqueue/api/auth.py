@@ -66,7 +66,7 @@ class ApiKeyAuthentication:
         if scheme.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
             raise Unauthenticated
         key = self.keys.recognise(api_key, access=self.access, now=clock.now())
-        logs.bind(client=key.client_name)
+        logs.bind_fields(client=key.client_name)
         return Caller(
             client_id=key.client_id,
             client=key.client_name,

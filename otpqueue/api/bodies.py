@@ -15,11 +15,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from otpqueue.api.http.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
-from otpqueue.domain.checking import read_code
+from otpqueue.domain.checking import parse_code
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.request import SHOWN
 from otpqueue.domain.stats import Dimension
-from otpqueue.domain.typed import control_character, named
+from otpqueue.domain.typed import describe_character, find_control_character
 from otpqueue.durations import parse_duration
 
 MAX_DEPTH = 16
@@ -38,9 +38,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _check_printable(text: str) -> str:
-    character = control_character(text)
+    character = find_control_character(text)
     if character is not None:
-        raise ValueError(f"must not contain control characters such as {named(character)}")
+        raise ValueError(f"must not contain control characters such as {describe_character(character)}")
     return text
 
 
@@ -53,7 +53,7 @@ def _read_address(text: str) -> str:
 
 
 def _read_code(text: str) -> str:
-    code = read_code(_check_printable(text))
+    code = parse_code(_check_printable(text))
     if code is None:
         raise ValueError("must be six digits, 0 to 9")
     return code

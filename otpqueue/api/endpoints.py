@@ -282,7 +282,7 @@ def _parse_request_id(text: str) -> UUID:
             "The id in the path is not a UUID. Use the `id` of the 202 response to `POST /v1/otp-requests`."
         )
     request_id = UUID(text)
-    logs.bind(otp_id=str(request_id))
+    logs.bind_fields(otp_id=str(request_id))
     return request_id
 
 

@@ -72,7 +72,7 @@ class CallMiddleware:
         """Begin the call. Checks come last: an error is logged, and has an id and security headers."""
         context = req.context
         context.started = time.monotonic()
-        metrics.change(metrics.HTTP_IN_FLIGHT, 1)
+        metrics.change_gauge(metrics.HTTP_IN_FLIGHT, 1)
         if self._tracer:
             context.span = _begin_span(self._tracer, req)
         given = req.env.get("HTTP_X_REQUEST_ID", "")
@@ -129,7 +129,7 @@ class CallMiddleware:
             if self._tracer:
                 _end_span(req.context.span, req, resp)
             method = req.method if req.method in _METHODS else "other"
-            metrics.change(metrics.HTTP_IN_FLIGHT, -1)
+            metrics.change_gauge(metrics.HTTP_IN_FLIGHT, -1)
             metrics.count(metrics.HTTP_REQUESTS, method, route or "unmatched", str(status))
             # A caller that tries all methods on all paths must not create a histogram for each.
             if resource is not None and status != 405:
@@ -165,7 +165,7 @@ def _begin_span(tracer: Tracer, req: falcon.Request) -> Span:
     method = _mask_method(req)
     span = NO_SPAN
     if not req.path.startswith(_NOT_TRACED):
-        span = tracer.begin(
+        span = tracer.start_span(
             method,
             kind=SpanKind.SERVER,
             parent=req.get_header("traceparent"),
@@ -177,8 +177,8 @@ def _begin_span(tracer: Tracer, req: falcon.Request) -> Span:
 def _end_span(span: Span, req: falcon.Request, resp: falcon.Response) -> None:
     peer, problem = getattr(req.context, "peer", None), getattr(resp.context, "problem", None)
     if req.uri_template:
-        span.name(f"{_mask_method(req)} {req.uri_template}")
-    span.note(
+        span.set_name(f"{_mask_method(req)} {req.uri_template}")
+    span.set_attributes(
         {
             "http.route": req.uri_template,
             "http.response.status_code": resp.status_code,
@@ -187,7 +187,7 @@ def _end_span(span: Span, req: falcon.Request, resp: falcon.Response) -> None:
         }
     )
     if resp.status_code >= 500:
-        span.fail(problem or str(resp.status_code))
+        span.mark_failed(problem or str(resp.status_code))
     span.__exit__(None, None, None)
 
 

@@ -35,15 +35,17 @@ _HEAD_BYTES_AT_MOST = 64 * 1024
 
 def create_from_environment() -> Bridge:
     """Return the application for the settings in the environment. Each of granian's processes calls this."""
-    metrics.share_processes()
+    metrics.share_metrics()
     current = load()
-    logs.configure(process="api", style=current.log_format, level=current.log_level)
-    parent.end_with_it(grace_s=ORPHANED_S)
+    logs.configure_logs(process="api", style=current.log_format, level=current.log_level)
+    parent.end_with_parent(grace_s=ORPHANED_S)
     parts = Parts(current, process="otpqueue-api")
     app = create_app(parts)
     watch_workers = parts.evaluate_workers
     watchdog = Watchdog(
-        heart=parts.heart(ProcessKind.API), watch=lambda now: watch_workers(now=now), clock=clock.now
+        heart=parts.make_heartbeat_reporter(ProcessKind.API),
+        watch=lambda now: watch_workers(now=now),
+        clock=clock.now,
     )
     watchdog.start()
 
@@ -71,7 +73,7 @@ def serve(settings: Settings) -> None:
 
     The TLS files and the address must have been checked.
     """
-    parent.end_with_it()
+    parent.end_with_parent()
     with _share_metrics(settings.api_processes):
         _create_server(settings).serve()
 

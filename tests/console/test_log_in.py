@@ -32,7 +32,7 @@ def console_of(
 ) -> falcon.App[falcon.Request, falcon.Response]:
     """Return a console with places of its own."""
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=[CallMiddleware(Peers(()))])
-    parts = caller.parts.aside
+    parts = caller.parts.console_parts
     mount(
         app, parts, places=places or ConcurrencyLimit(4), log_in_places=log_in_places or ConcurrencyLimit(2)
     )
@@ -310,12 +310,12 @@ def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None
 def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
     """When strangers have used up what all of them have, and hold all places, a right key is let in."""
     caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_TUNING_ACCESS_CACHE_S="5")
-    log_in, room, key = caller.parts.aside.log_in, ConcurrencyLimit(1), admin_key(caller.parts)
+    log_in, room, key = caller.parts.console_parts.console_login, ConcurrencyLimit(1), admin_key(caller.parts)
     windows = [
-        LimitWindow(limit=limit, quota=Quota(1, 900), whom=log_in.vault.limit_hash(b"log_in"))
+        LimitWindow(limit=limit, quota=Quota(1, 900), subject=log_in.vault.limit_hash(b"log_in"))
         for limit in LOG_IN_LIMITS[1:]
     ]
-    log_in.limiter.take(windows)
+    log_in.limiter.count_call(windows)
     app = console_of(caller, log_in_places=room)
 
     assert Browser(app).log_in(key).status_code == 303
@@ -330,7 +330,7 @@ def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeO
     """Of many log-ins with unknown keys few ask Postgres."""
     other = caller.over(make_other_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S="5"))
     lent: list[object] = []
-    event.listen(other.parts.aside.engine, "checkout", lambda *_: lent.append(None))
+    event.listen(other.parts.console_parts.engine, "checkout", lambda *_: lent.append(None))
 
     started = time.monotonic()
     answers = [Browser(other.app).log_in(f"oq_{nth}").status_code for nth in range(40)]

@@ -31,7 +31,7 @@ class GuideAuthentication:
         """Return the caller of a call. Raises Unauthenticated, DatabaseUnavailable."""
         if self.client is None or req.get_header("Authorization") is not None:
             return self.api_keys.authenticate(req)
-        logs.bind(client=self.client)
+        logs.bind_fields(client=self.client)
         access, rate = self.api_keys.access, self.api_keys.rate
         client_id = access.find_client(self.client)
         if client_id is None:

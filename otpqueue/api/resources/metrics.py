@@ -38,7 +38,7 @@ class MetricsAuthentication:
         """Return the caller, None for one with the token. Raises Unauthenticated, DatabaseUnavailable."""
         if self.token is None:
             return self.api_keys.authenticate(req)
-        if not metrics.is_token(req.get_header("Authorization"), self.token):
+        if not metrics.is_valid_token(req.get_header("Authorization"), self.token):
             raise Unauthenticated("Send the token of OTPQUEUE_METRICS_TOKEN: `Authorization: Bearer ...`.")
         return None
 
@@ -68,4 +68,4 @@ class Metrics:
     def on_get(self, call: ApiCall) -> bytes:
         """Answer with all metrics, also while Postgres or Redis is down."""
         call.resp.content_type = metrics.CONTENT_TYPE
-        return metrics.page(self.readings())
+        return metrics.render_page(self.readings())

@@ -118,5 +118,5 @@ class Receipts:
     )
     def on_post(self, _call: ApiCall, body: ReportsBody) -> TakenResponse:
         """Receive reports. Answers 200 whatever they are about: Infobip would push others again and again."""
-        reports = receipts.parse({"results": body.results})
+        reports = receipts.parse_reports({"results": body.results})
         return TakenResponse(received=len(reports), new=self.receive(reports, now=clock.now()))

@@ -38,10 +38,10 @@ class DurationsResponse(ClosedModel):
     def of(cls, tally: MetricTally, metric: Metric) -> Self:
         """Return the durations of a histogram."""
         return cls(
-            mean_ms=_round(tally.mean_ms(metric), 0),
-            p50_ms=_round(tally.quantile_ms(metric, 0.50), 0),
-            p95_ms=_round(tally.quantile_ms(metric, 0.95), 0),
-            p99_ms=_round(tally.quantile_ms(metric, 0.99), 0),
+            mean_ms=_round(tally.compute_mean_ms(metric), 0),
+            p50_ms=_round(tally.compute_quantile_ms(metric, 0.50), 0),
+            p95_ms=_round(tally.compute_quantile_ms(metric, 0.95), 0),
+            p99_ms=_round(tally.compute_quantile_ms(metric, 0.99), 0),
         )
 
 
@@ -76,8 +76,8 @@ class FiguresResponse(ClosedModel):
             judged=tally.judged,
             cost=_format_costs(tally.cost),
             cost_per_verified=_format_costs(tally.cost_per_verified),
-            provider_send_mean_ms=_round(tally.mean_ms(Metric.PROVIDER_SENDS), 1),
-            provider_check_mean_ms=_round(tally.mean_ms(Metric.PROVIDER_CHECKS), 1),
+            provider_send_mean_ms=_round(tally.compute_mean_ms(Metric.PROVIDER_SENDS), 1),
+            provider_check_mean_ms=_round(tally.compute_mean_ms(Metric.PROVIDER_CHECKS), 1),
             accept_to_sent=DurationsResponse.of(tally, Metric.ACCEPT_TO_SENT),
             sent_to_delivered=DurationsResponse.of(tally, Metric.SENT_TO_DELIVERED),
             sent_to_verified=DurationsResponse.of(tally, Metric.SENT_TO_VERIFIED),
@@ -94,7 +94,8 @@ class TallyResponse(ClosedModel):
     def of(cls, tally: MetricTally, **more: Any) -> Self:
         """Return the response for a tally; `more` are the fields that a subclass adds."""
         counts = {
-            metric.value: tally.n(metric) if metric in _PLAIN else tally.by_label(metric) for metric in Metric
+            metric.value: tally.count(metric) if metric in _PLAIN else tally.count_by_label(metric)
+            for metric in Metric
         }
         return cls(counts=CountsResponse(**counts), figures=FiguresResponse.of(tally), **more)
 
