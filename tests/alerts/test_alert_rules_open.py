@@ -126,7 +126,7 @@ def test_provider_5xx(deployment: Deployment, match: dict[str, Any]) -> None:
     deployment.provider.fault(status=503, times=1, match=match)
     (request,) = deployment.send([number])
     if match == CHECKS:
-        with pytest.raises(Exception, match="could not judge"):
+        with pytest.raises(Exception, match="could not check the code"):
             deployment.check(request, number, right=True)
 
     alert = opened(deployment, "provider_5xx")
