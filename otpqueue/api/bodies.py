@@ -178,7 +178,7 @@ class StatusQuery(BaseModel):
     )
 
 
-class SearchFilters(BaseModel):
+class FilterFields(BaseModel):
     """The filters of both searches."""
 
     status: Annotated[str, AfterValidator(_check_status)] | None = Field(
@@ -196,7 +196,7 @@ class SearchFilters(BaseModel):
     )
 
 
-class SearchQuery(SearchFilters):
+class SearchQuery(FilterFields):
     """The query of `GET /v1/otp-requests`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -204,7 +204,7 @@ class SearchQuery(SearchFilters):
     limit: int = Field(20, ge=1, le=100, description="maximum number of requests on a page")
 
 
-class SearchWanted(SearchFilters, JsonBody):
+class SearchWanted(FilterFields, JsonBody):
     """A search for the requests of a number."""
 
     phone_number: Number = Field(description="E.164", examples=["+447700900123"])

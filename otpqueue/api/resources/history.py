@@ -93,7 +93,7 @@ class TransitionDetails(ClosedModel):
     reason: str | None
 
 
-class HistoryEvent(ClosedModel):
+class HistoryEventResponse(ClosedModel):
     """Something that happened to a request. Subclasses say what."""
 
     at: Timestamp
@@ -103,56 +103,56 @@ class HistoryEvent(ClosedModel):
     details: ClosedModel
 
 
-class AcceptedEvent(HistoryEvent):
+class AcceptedEvent(HistoryEventResponse):
     """The request was accepted."""
 
     kind: Literal[EventKind.ACCEPTED]
     details: AcceptedDetails
 
 
-class AttemptClaimedEvent(HistoryEvent):
+class AttemptClaimedEvent(HistoryEventResponse):
     """A worker claimed the request to send its code."""
 
     kind: Literal[EventKind.ATTEMPT_CLAIMED]
     details: ClaimDetails
 
 
-class AttemptFinishedEvent(HistoryEvent):
+class AttemptFinishedEvent(HistoryEventResponse):
     """An attempt to send ended."""
 
     kind: Literal[EventKind.ATTEMPT_FINISHED]
     details: AttemptDetails
 
 
-class CheckStartedEvent(HistoryEvent):
+class CheckStartedEvent(HistoryEventResponse):
     """A check of a code started."""
 
     kind: Literal[EventKind.CHECK_STARTED]
     details: StartedCheckDetails
 
 
-class CheckFinishedEvent(HistoryEvent):
+class CheckFinishedEvent(HistoryEventResponse):
     """A check of a code ended."""
 
     kind: Literal[EventKind.CHECK_FINISHED]
     details: CheckDetails
 
 
-class ReceiptEvent(HistoryEvent):
+class ReceiptEvent(HistoryEventResponse):
     """A delivery report was received."""
 
     kind: Literal[EventKind.RECEIPT]
     details: ReceiptDetails
 
 
-class StatusEvent(HistoryEvent):
+class StatusEvent(HistoryEventResponse):
     """The status changed."""
 
     kind: Literal[EventKind.STATUS]
     details: TransitionDetails
 
 
-class ResendEvent(HistoryEvent):
+class ResendEvent(HistoryEventResponse):
     """A resend was requested, or changed."""
 
     kind: Literal[EventKind.RESEND]

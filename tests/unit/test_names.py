@@ -1,0 +1,19 @@
+"""Names in the product."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+
+def test_class_names_are_unique(project: Path) -> None:
+    """A class name occurs once, so that a search for it finds one thing."""
+    modules: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted((project / "otpqueue").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                modules[node.name].append(str(path.relative_to(project)))
+
+    assert len(modules) > 300
+    assert {name: places for name, places in modules.items() if len(places) > 1} == {}
