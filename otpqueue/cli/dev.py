@@ -118,7 +118,7 @@ def _format_commands(about: dict[str, Any]) -> list[str]:
     request = (
         'ID=$(curl -s $URL/v1/otp-requests -H "Authorization: Bearer $KEY" '
         "-H 'Content-Type: application/json' "
-        f'-d \'{{"phone_number": "{number}"}}\' | grep -o \'"id": "[^"]*\' | cut -d\'"\' -f4)'
+        f'-d \'{{"phone_number": "{number}"}}\' | grep -o \'"id":"[^"]*\' | cut -d\'"\' -f4)'
     )
     poll = 'curl -s "$URL/v1/otp-requests/$ID?wait=1" -H "Authorization: Bearer $KEY"; echo'
     verify = (
