@@ -12,8 +12,7 @@ PROBLEM = {
     "type": "/docs#destination_paused",
     "title": "Destination paused",
     "status": 429,
-    "detail": "Sending to this range of numbers is paused. Retry later, or verify the person "
-    "another way.",
+    "detail": "Sending to this range of numbers is paused. Retry later, or verify the person another way.",
     "code": "destination_paused",
 }
 
