@@ -71,12 +71,14 @@ from otpqueue.operations.privacy.purge import Purge
 from otpqueue.operations.privacy.rotate_hash import RotateHash
 from otpqueue.operations.privacy.rotate_seal import RotateSeal
 from otpqueue.operations.provision import Provision
+from otpqueue.operations.pump import Pump
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.operations.request import RequestCode
 from otpqueue.operations.resend import ResendCode
 from otpqueue.operations.search import SearchRequests
-from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.send import CodeToSend, SendCodes, SendSettings
+from otpqueue.operations.send_reports import SendResult
 from otpqueue.operations.stats.breakdown import ReadBreakdown
 from otpqueue.operations.stats.gauges import KEPT_S, WAIT_S, CachedReading, ReadGauges, of_database
 from otpqueue.operations.stats.overview import ReadOverview
@@ -94,6 +96,7 @@ from otpqueue.store.engine import make_engine
 from otpqueue.store.locks import Lock
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.store.vault import Vault
+from otpqueue.store.webhooks.deliveries import DeliveryResult, WebhookDelivery
 from otpqueue.telemetry import metrics, traces
 from otpqueue.telemetry.traces import Tracer
 
@@ -567,31 +570,40 @@ class Parts:
             return False
 
     @cached_property
-    def pump(self) -> Pump:
-        """Sends due codes."""
-        return Pump(
+    def pump(self) -> Pump[CodeToSend, SendResult]:
+        """The pump of codes."""
+        settings = SendSettings(
+            worker=_name_process(),
+            threads=self.settings.sender_threads,
+            lease_s=self.settings.send_lease_s,
+            job_s=self.settings.job_s,
+            keep_s=self.settings.code_lifetime_s,
+            linger_s=self.settings.job_linger_s,
+            code_lifetime_s=self.settings.code_lifetime_s,
+            policy=self.policy,
+            senders=self.senders,
+            caps=self.caps,
+        )
+        send_codes = SendCodes(
             engine=self.engine,
             vault=self.vault,
             sms=self.sms,
             provider_ids=self.provision.ids,
             breaker=self.circuit,
+            clock=clock.now,
+            settings=settings,
+            on_status=self.wake_webhooks,
+            tracer=self.tracer,
+            guard=self.guard_claims.decide if self.guard.mode is not GuardMode.OFF else None,
+        )
+        return Pump(
+            send_codes,
+            name="codes",
+            # While this pump lingers, `wake` would only nudge it.
             wake=self.waker.publish,
             nudges=self.waker,
             clock=clock.now,
-            on_status=self.wake_webhooks,
-            settings=PumpSettings(
-                worker=_name_process(),
-                threads=self.settings.sender_threads,
-                lease_s=self.settings.send_lease_s,
-                job_s=self.settings.job_s,
-                code_lifetime_s=self.settings.code_lifetime_s,
-                policy=self.policy,
-                senders=self.senders,
-                caps=self.caps,
-                linger_s=self.settings.job_linger_s,
-            ),
-            tracer=self.tracer,
-            guard=self.guard_claims.decide if self.guard.mode is not GuardMode.OFF else None,
+            settings=settings,
         )
 
     @cached_property
@@ -735,20 +747,23 @@ class Parts:
         return WakeWebhooks(engine=self.engine, wake=self.webhook_waker.wake)
 
     @cached_property
-    def send_webhooks(self) -> SendWebhooks:
-        """Sends due webhooks."""
-        settings = self.settings
-        return SendWebhooks(
-            engine=self.engine,
-            vault=self.vault,
-            outbound=self.outbound,
+    def webhook_pump(self) -> Pump[WebhookDelivery, DeliveryResult]:
+        """The pump of webhooks."""
+        settings = SendWebhooksSettings(
+            lease_s=2 * self.settings.webhook_timeout_s + WEBHOOK_LEASE_SPARE_S,
+            job_s=self.settings.job_s,
+            disable_after=timedelta(seconds=self.settings.webhook_disable_after_s),
+        )
+        send_webhooks = SendWebhooks(
+            engine=self.engine, vault=self.vault, post=self.outbound.post, settings=settings
+        )
+        return Pump(
+            send_webhooks,
+            name="webhooks",
+            # This pump does not linger, so a wake-up that is pending already is enough.
             wake=self.webhook_waker.wake,
             clock=clock.now,
-            settings=SendWebhooksSettings(
-                lease_s=2 * settings.webhook_timeout_s + WEBHOOK_LEASE_SPARE_S,
-                job_s=settings.job_s,
-                disable_after=timedelta(seconds=settings.webhook_disable_after_s),
-            ),
+            settings=settings,
         )
 
     @cached_property

@@ -44,37 +44,40 @@ _UNREAD_S = 0.05
 class LookSchedule:
     """The schedule of one job's looks. Times are of the monotonic clock, in seconds. Not thread-safe."""
 
-    def __init__(self, *, now: float, linger_s: float, horizon_s: float) -> None:
-        """Wait for rows up to `linger_s` after the last one, and for what falls due within `horizon_s`."""
+    def __init__(self, *, now: float, linger_s: float, horizon_s: float, poll_s: float = DEAF_LOOK_S) -> None:
+        """Wait for rows up to `linger_s` after the last one, and for what falls due within `horizon_s`.
+
+        `poll_s` is the pause between looks while no nudges are heard.
+        """
         self.at = now
         """When to look next."""
-        self._linger_s, self._horizon_s = linger_s, horizon_s
+        self._linger_s, self._horizon_s, self._poll_s = linger_s, horizon_s, poll_s
         self._found_at = now
         self._found_nothing = False
         self._due_soon = False
         self._expected: deque[tuple[float, int]] = deque()
-        """Nudges whose rows have not been found, oldest first: when, and how many."""
+        """Nudges without a row yet, oldest first: when, and how many."""
         self._step = 0
         if linger_s:
             # Callers who saw that a job was published may commit after the first look.
             self._expected.append((now, 1))
 
-    def nudged(self, now: float, count: int) -> None:
+    def note_nudges(self, now: float, count: int) -> None:
         """Expect `count` rows that are committed, or will be in a moment."""
         self._expected.append((now, count))
         self._step = 1
         self.at = min(self.at, now + PAUSES_S[0])
 
-    def put_off(self, until: float) -> None:
+    def postpone_look(self, until: float) -> None:
         """Look at that time, whatever comes before: until then nothing may be claimed."""
         self.at = until
         self._found_nothing = False
 
-    def hurry(self, now: float) -> None:
+    def hurry_look(self, now: float) -> None:
         """Look now."""
         self.at = now
 
-    def looked(
+    def note_look(
         self,
         now: float,
         *,
@@ -86,8 +89,8 @@ class LookSchedule:
     ) -> None:
         """Note what a look found, and when to look next.
 
-        Of the rows that were found so many were `expected`: those that callers nudge for. `more` says that
-        there may be more due than there was room for.
+        `expected` is how many of the rows found are of the kind that callers nudge for. `more` says that more
+        may be due than there was room for.
         """
         self._found_nothing = not found and not more
         if found:
@@ -99,7 +102,7 @@ class LookSchedule:
             self.at = now + (PAUSES_S[self._step] if self._step < len(PAUSES_S) else LAST_PAUSE_S)
             self._step += 1
         else:
-            self.at = now + (QUIET_LOOK_S if is_heard else DEAF_LOOK_S)
+            self.at = now + (QUIET_LOOK_S if is_heard else self._poll_s)
             if self._found_at + self._linger_s > now:
                 self.at = min(self.at, self._found_at + self._linger_s)
         self._due_soon = next_due_in_s is not None and next_due_in_s <= self._horizon_s
@@ -119,7 +122,7 @@ class LookSchedule:
             found = max(0, found - count)
 
     def is_over(self, now: float) -> bool:
-        """Return whether no row has come for so long that the job need not look any more."""
+        """Return whether the last row came more than `linger_s` ago and no other is expected."""
         is_waiting = self._expected or self._due_soon
         return self._found_nothing and not is_waiting and now >= self._found_at + self._linger_s
 
@@ -178,7 +181,7 @@ class NudgeListener:
                 self._is_on = False
                 self._nudges.stop_lingering()
 
-    def looked(self) -> None:
+    def admit_nudge(self) -> None:
         """Let the next nudge in: the pump has looked since the last one."""
         self._looked.set()
 

@@ -92,7 +92,7 @@ def _receive_signals(celery: Celery, parts: Parts) -> None:
     signals.heartbeat_sent.connect(record_contact, weak=False)
     stopping = Stopping(
         parts.pump,
-        parts.send_webhooks,
+        parts.webhook_pump,
         also=parts.purge,
         within_s=parts.settings.stop_within_s,
         at_end=parts.tracer.close,

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otpqueue.operations.privacy.purge import Purge
-from otpqueue.operations.send import Pump
-from otpqueue.operations.webhooks.send import SendWebhooks
+from otpqueue.operations.pump import Pump
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -25,7 +24,7 @@ class Stopping:
 
     def __init__(
         self,
-        *pumps: Pump | SendWebhooks,
+        *pumps: Pump[Any, Any],
         also: Purge,
         within_s: float,
         at_end: Callable[[], None] = lambda: None,

@@ -24,7 +24,7 @@ def register_tasks(app: Celery, parts: Parts) -> None:
     pump, sweep_once, expire_once, purge_once = parts.pump, parts.sweep, parts.expire, parts.purge
     roll_up_once = parts.roll_up
     evaluate, notify_once = parts.evaluate_alerts, parts.notify_alerts
-    send_webhooks_due = parts.send_webhooks
+    webhook_pump = parts.webhook_pump
 
     @app.task(name=jobs.SEND_CODES.name)  # type: ignore[untyped-decorator]
     def send_codes(**_: Any) -> None:
@@ -58,7 +58,7 @@ def register_tasks(app: Celery, parts: Parts) -> None:
     @app.task(name=jobs.SEND_WEBHOOKS.name)  # type: ignore[untyped-decorator]
     def send_webhooks(**_: Any) -> None:
         parts.webhook_waker.clear_flag()
-        _run_job(jobs.SEND_WEBHOOKS, send_webhooks_due.run)
+        _run_job(jobs.SEND_WEBHOOKS, webhook_pump.run)
 
     @app.task(name=jobs.POLL_RECEIPTS.name)  # type: ignore[untyped-decorator]
     def poll_receipts(**_: Any) -> None:

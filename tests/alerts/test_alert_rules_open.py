@@ -387,7 +387,7 @@ def test_webhook_disabled(make_deployment: MakeDeployment) -> None:
     with receivers.up():
         receivers.inbox.status = 410
         deployment.send(["+447700900123"])
-        deployment.parts.send_webhooks.run()
+        deployment.parts.webhook_pump.run()
 
     alert = opened(deployment, "webhook_disabled")
 

@@ -148,7 +148,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         measure("expire", partial(parts.expire, now=now()))
         measure("evaluate alerts", partial(parts.evaluate_alerts, now=now() + timedelta(minutes=1)))
         measure("read metrics", partial(gauges.of_database, parts.engine, now=now()))
-        measure("send webhooks", parts.send_webhooks.run)
+        measure("send webhooks", parts.webhook_pump.run)
         measure("read the history", partial(parts.history, sent.id))
         measure("list", partial(parts.search, SearchFilters(), reader=client_id, cursor=None, limit=50))
         measure("numbers", partial(parts.numbers.status, number, now=now()))

@@ -61,7 +61,7 @@ def test_walk(
     assert Webhook(secret).verify(call.body, call.headers)["type"] == "otpqueue.test"
 
     request_id = moved(parts, client_id, "sent", "verified")
-    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").send_webhooks.run()
+    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").webhook_pump.run()
     listed = said(operator, "deliveries", "test")
     assert listed.count(f"otp_request.sent  {request_id}") == 1
     assert listed.count("delivered  1 attempts, HTTP 200") == 2
@@ -94,7 +94,7 @@ def test_receiver_that_is_ill(
     said(operator, "set", "test", receiver.url)
     receiver.answer = lambda _: 410
     moved(parts, client_id, "sent")
-    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").send_webhooks.run()
+    make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").webhook_pump.run()
 
     tested = operator.invoke("webhooks", "test", "test")
     assert (tested.exit_code, tested.output[:14]) == (1, "HTTP 410 after")

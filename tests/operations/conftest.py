@@ -18,7 +18,8 @@ from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.domain.sending import SmsProvider
 from otpqueue.embedded.home import free_port
 from otpqueue.operations.nudges import Nudges
-from otpqueue.operations.send import Pump, PumpSettings
+from otpqueue.operations.pump import Pump
+from otpqueue.operations.send import SendCodes, SendSettings
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import NO_LIMITS, NUMBER, Ask, MakeParts
@@ -67,7 +68,7 @@ def ask_sent(parts: Parts, ask: Ask) -> AskSent:
     return ask_sent
 
 
-MakePump = Callable[..., Pump]
+MakePump = Callable[..., Pump[Any, Any]]
 
 
 @pytest.fixture
@@ -92,27 +93,28 @@ def make_pump(patient_parts: Parts) -> MakePump:
         sms: SmsProvider | None = None,
         nudges: Nudges | None = None,
         **differing: Any,
-    ) -> Pump:
-        settings = PumpSettings(
+    ) -> Pump[Any, Any]:
+        settings = SendSettings(
             worker="test",
             threads=parts.settings.sender_threads,
             lease_s=parts.settings.send_lease_s,
             job_s=parts.settings.job_s,
+            keep_s=parts.settings.code_lifetime_s,
             code_lifetime_s=parts.settings.code_lifetime_s,
             policy=parts.policy,
             senders=parts.senders,
         )
-        return Pump(
+        settings = replace(settings, **differing)
+        send_codes = SendCodes(
             engine=parts.engine,
             vault=parts.vault,
             sms=sms or parts.infobip,
             provider_ids=parts.provision.ids,
             breaker=parts.circuit,
-            wake=wake,
             clock=clock,
-            nudges=nudges,
-            settings=replace(settings, **differing),
+            settings=settings,
         )
+        return Pump(send_codes, name="codes", wake=wake, clock=clock, nudges=nudges, settings=settings)
 
     return make
 

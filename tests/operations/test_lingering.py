@@ -14,8 +14,8 @@ import pytest
 
 from otpqueue import clock, jobs
 from otpqueue.operations import nudges
+from otpqueue.operations.pump import Pump
 from otpqueue.operations.request import RequestedCode
-from otpqueue.operations.send import Pump
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.operations.conftest import MakePump
@@ -40,7 +40,7 @@ def only_nudged_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def lingering(pump: Pump, background: ThreadPoolExecutor, parts: Parts) -> Iterator[None]:
+def lingering(pump: Pump[Any, Any], background: ThreadPoolExecutor, parts: Parts) -> Iterator[None]:
     """Run a job until the block ends; begin when it has looked for the first time."""
     job = background.submit(pump.run)
     try:
@@ -139,7 +139,7 @@ def test_job_that_ends_loses_no_wake_up(
 
     monkeypatch.setattr(parts.waker, "stop_lingering", stop_while_somebody_commits)
     # So that a slow machine commits in time.
-    monkeypatch.setattr("otpqueue.operations.send._LAST_LOOK_S", 3)
+    monkeypatch.setattr("otpqueue.operations.pump._LAST_LOOK_S", 3)
 
     make_pump(nudges=parts.waker, linger_s=0.3).run()
 

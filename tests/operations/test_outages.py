@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from uuid import UUID
@@ -110,7 +110,7 @@ def test_outcome_that_postgres_refuses_takes_no_other_along(
             )
         )
     try:
-        with structlog.testing.capture_logs() as logs, suppress(Exception):
+        with structlog.testing.capture_logs() as logs:
             parts.pump.run()
     finally:
         with connection(parts.engine) as conn:
@@ -119,6 +119,35 @@ def test_outcome_that_postgres_refuses_takes_no_other_along(
     assert {rows.request(one.id)["status"] for one in others} == {"sent"}
     assert [one["otp_id"] for one in logs if one["event"] == "outcome_refused"] == [str(refused.id)]
     assert len(provider.messages()) == 4
+
+
+def test_refused_result_of_a_webhook_takes_no_other_along(hooks: Hooks, receiver: Receiver) -> None:
+    """One delivery that cannot be recorded keeps its lease; all others are posted and recorded."""
+    hooks.set(receiver.url)
+    refused, *others = [hooks.moved("sent") for _ in range(4)]
+    hooks.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.request_id = '{refused.id}' AND NEW.state = 'delivered' THEN
+                RAISE EXCEPTION 'never' USING ERRCODE = 'check_violation';
+            END IF;
+            RETURN NEW;
+        END $$
+        """
+    )
+    hooks.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    try:
+        with structlog.testing.capture_logs() as logs:
+            hooks.sender(threads=2).run()
+    finally:
+        hooks.execute("DROP FUNCTION refuse CASCADE")
+
+    assert [one["otp_id"] for one in logs if one["event"] == "webhook_outcome_refused"] == [str(refused.id)]
+    states = {row["request_id"]: row["state"] for row in hooks.deliveries()}
+    assert [states[one.id] for one in [refused, *others]] == ["pending"] + ["delivered"] * 3
+    assert len(receiver.calls) == 4
 
 
 def test_webhook_that_arrived_is_not_posted_again(
@@ -136,7 +165,7 @@ def test_webhook_that_arrived_is_not_posted_again(
     receiver.answer = answer
     sender = hooks.sender(lease_s=2)
     with ThreadPoolExecutor(1) as job:
-        running = job.submit(_run, sender.run)
+        running = job.submit(sender.run)
         until(lambda: receiver.calls)
         time.sleep(OUTAGE_S)
         outage.__exit__(None, None, None)
@@ -170,8 +199,3 @@ def test_locked_delivery_holds_up_no_other(hooks: Hooks, receiver: Receiver) -> 
 
     assert {row["state"] for row in hooks.deliveries()} == {"delivered"}
     assert len(receiver.calls) == 2
-
-
-def _run(work: Callable[[], None]) -> None:
-    with suppress(DatabaseUnavailable):
-        work()

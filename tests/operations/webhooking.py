@@ -12,8 +12,9 @@ from sqlalchemy import RowMapping, select, text
 
 from otpqueue import clock
 from otpqueue.domain.request import OtpRequest
+from otpqueue.operations.pump import Pump
 from otpqueue.operations.request import RequestedCode
-from otpqueue.operations.webhooks.send import PostFunction, SendWebhooks, SendWebhooksSettings
+from otpqueue.operations.webhooks.send import SendWebhooks, SendWebhooksSettings
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import webhook_deliveries, webhook_endpoints
@@ -76,19 +77,19 @@ class Hooks:
         self,
         *,
         wake: Callable[[], bool] = lambda: True,
-        outbound: PostFunction | None = None,
+        outbound: Any = None,
         **differing: Any,
-    ) -> SendWebhooks:
+    ) -> Pump[Any, Any]:
         """Return a sender as a worker has one, but for `differing` settings."""
         settings = SendWebhooksSettings(lease_s=60, job_s=30, disable_after=timedelta(days=1))
-        return SendWebhooks(
+        settings = replace(settings, **differing)
+        send_webhooks = SendWebhooks(
             engine=self.parts.engine,
             vault=self.parts.vault,
-            outbound=outbound or self.parts.outbound,
-            wake=wake,
-            clock=self.now,
-            settings=replace(settings, **differing),
+            post=(outbound or self.parts.outbound).post,
+            settings=settings,
         )
+        return Pump(send_webhooks, name="webhooks", wake=wake, clock=self.now, settings=settings)
 
     def send(self) -> None:
         """Send what is due."""

@@ -13,7 +13,7 @@ from otpqueue.operations.nudges import DEAF_LOOK_S, QUIET_LOOK_S, TAKEN_LOOK_S, 
 def look(looks: LookSchedule, now: float, found: int = 0, **differing: Any) -> float:
     """Look, and return in how many seconds the next look is due."""
     what: dict[str, Any] = {"expected": found, "more": False, "next_due_in_s": None, "is_heard": True}
-    looks.looked(now, found=found, **(what | differing))
+    looks.note_look(now, found=found, **(what | differing))
     return looks.at - now
 
 
@@ -36,8 +36,8 @@ def test_first_look_is_at_once() -> None:
 
 def test_pauses_after_a_nudge_grow(looks: LookSchedule) -> None:
     """It looks at once, and less and less often, as long as the row may still come."""
-    looks.put_off(100)
-    looks.nudged(1, 1)
+    looks.postpone_look(100)
+    looks.note_nudges(1, 1)
     pauses = [looks.at - 1]
     while pauses[-1] < 0.4:
         pauses.append(look(looks, looks.at))
@@ -50,25 +50,25 @@ def test_pauses_after_a_nudge_grow(looks: LookSchedule) -> None:
 
 def test_row_that_was_found_is_not_looked_for(looks: LookSchedule) -> None:
     """One nudge, one row: what follows is quiet. Two nudges, one row: it looks on."""
-    looks.nudged(1, 1)
+    looks.note_nudges(1, 1)
     assert look(looks, 1.002, found=1) == pytest.approx(QUIET_LOOK_S)
 
-    looks.nudged(2, 2)
+    looks.note_nudges(2, 2)
     assert look(looks, 2.002, found=1) < 0.01
     assert look(looks, 2.004, found=1) == pytest.approx(QUIET_LOOK_S)
 
 
 def test_row_without_a_nudge_settles_no_nudge(looks: LookSchedule) -> None:
     """A retry that falls due at the same moment is not the awaited row."""
-    looks.nudged(1, 1)
+    looks.note_nudges(1, 1)
 
     assert look(looks, 1.002, found=1, expected=0) < 0.01
 
 
 def test_nudge_that_came_to_nothing_is_forgotten(looks: LookSchedule) -> None:
     """A caller who was refused costs some looks; a newer nudge is still looked for."""
-    looks.nudged(1, 1)
-    looks.nudged(1.2, 1)
+    looks.note_nudges(1, 1)
+    looks.note_nudges(1.2, 1)
 
     assert look(looks, 1.1 + WAIT_FOR_ROW_S) < 0.05
     assert look(looks, 1.3 + WAIT_FOR_ROW_S) == pytest.approx(QUIET_LOOK_S)
@@ -102,7 +102,7 @@ def test_job_is_over_a_while_after_its_last_row(looks: LookSchedule) -> None:
     assert looks.at == pytest.approx(4)
     assert looks.is_over(4)
 
-    looks.nudged(4, 1)
+    looks.note_nudges(4, 1)
     assert not looks.is_over(4)
     look(looks, 4.5)
     assert looks.is_over(4.5)
@@ -116,7 +116,7 @@ def test_job_is_over_a_while_after_its_last_row(looks: LookSchedule) -> None:
 def test_job_is_not_over_while_it_may_not_look(looks: LookSchedule) -> None:
     """While the circuit is open it is unknown whether there is work."""
     look(looks, 2)
-    looks.put_off(3)
+    looks.postpone_look(3)
 
     assert looks.at == 3
     assert not looks.is_over(10)

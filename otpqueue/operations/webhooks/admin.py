@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from otpqueue.domain import webhooks as domain
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.webhooks import WebhookResponse, WebhookState
-from otpqueue.operations.webhooks.send import PostFunction, deliver
+from otpqueue.operations.webhooks.send import post_webhook
 from otpqueue.outbound import PostUndeliverable
 from otpqueue.store import clients
 from otpqueue.store.engine import connection, transaction
@@ -38,8 +38,11 @@ _WHY_REFUSED = {
 }
 
 
-class WebhookPoster(PostFunction, Protocol):
-    """What posts to a receiver, and says what it would not post to."""
+class WebhookPoster(Protocol):
+    """What posts to a receiver, and reports what it would not post to."""
+
+    def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> int:
+        """Return the answer's HTTP status. Raises PostUndeliverable."""
 
     def check_url(self, url: str) -> None:
         """Raise Undeliverable when the URL itself is refused."""
@@ -106,8 +109,8 @@ class Webhooks:
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
         start = time.monotonic()
-        answer = deliver(
-            self.outbound,
+        answer = post_webhook(
+            self.outbound.post,
             endpoint.url,
             secrets=endpoint.secrets,
             webhook_id=str(uuid7()),
