@@ -298,9 +298,9 @@ MUTATIONS = (
                 new="FOR NO KEY UPDATE\n",
             ),
             Edit(
-                path="otpqueue/operations/send.py",
-                old="            self._keep(job, finished)\n            self._abandoned.wait(_AWAY_S)\n",
-                new="            self._abandoned.wait(_AWAY_S)\n",
+                path="otpqueue/operations/pump_recorder.py",
+                old="            self._keep_results(job, finished)\n            return False\n",
+                new="            return False\n",
             ),
         ),
         run=_LOCKS,
@@ -335,9 +335,9 @@ MUTATIONS = (
         check="outcomes_kept",
         edits=(
             Edit(
-                path="otpqueue/operations/send.py",
-                old="            self._keep(job, finished)\n            self._abandoned.wait(_AWAY_S)\n",
-                new="            self._abandoned.wait(_AWAY_S)\n",
+                path="otpqueue/operations/pump_recorder.py",
+                old="            self._keep_results(job, finished)\n            return False\n",
+                new="            return False\n",
             ),
         ),
         run=_OUTAGES,

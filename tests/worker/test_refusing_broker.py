@@ -127,7 +127,7 @@ from otpqueue.worker import main
 from otpqueue.cli import main as otpqueue
 class Odd(BaseException): pass
 def loop(self, *_): {how}
-main.Consumer._listen = loop
+main.Consumer._consume = loop
 otpqueue(["worker", "--queues=send"])
 """
 
