@@ -528,7 +528,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/api/server.py",
-                old="refusals={receipts.PATH: receipts.Credentials.of(current).refusal},",
+                old="refusals={receipts.PATH: receipts.ReceiptsCredentials.of(current).refusal},",
                 new="refusals={},",
             ),
         ),

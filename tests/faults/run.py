@@ -46,9 +46,11 @@ _MISCAPPED = """
         ) AS of (scope, subject)
         WHERE coalesce(a.outcome, 'open') NOT IN ('refused', 'returned') AND NOT r.is_test
         GROUP BY 1, 2, 3
+    ), counts AS (
+        SELECT day, scope, subject, sum(taken) AS taken FROM send_counts GROUP BY 1, 2, 3
     )
-    SELECT day, scope, subject, coalesce(c.taken, 0) AS counted, coalesce(found.found, 0) AS found
-    FROM found FULL JOIN send_counts AS c USING (day, scope, subject)
+    SELECT day, scope, subject, coalesce(c.taken, 0)::integer AS counted, coalesce(found.found, 0) AS found
+    FROM found FULL JOIN counts AS c USING (day, scope, subject)
     WHERE coalesce(c.taken, 0) <> coalesce(found.found, 0)
 """
 """What the daily caps have counted, and what left or may have left."""
