@@ -221,7 +221,7 @@ def test_ambiguous_prefix(parts: Parts) -> None:
     first, second = parts.keys.list()
     for refused in (revoking, rotating):
         said = refused.value.errors[0].message
-        assert "give the id of one" in said
+        assert "pass the id of one" in said
         assert all(word in said for word in (str(first.id), str(second.id), "client 0", "client 1"))
     assert parts.keys.revoke(str(first.id).upper(), now=clock.now()).id == first.id
     assert [opens(parts, key, clock.now()) for key in keys] == [False, True]
