@@ -373,7 +373,7 @@ def test_number_blocked_after_acceptance_is_not_sent_to(
         ("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", '{"UK": 1}', "'UK' is not a country"),
         ("OTPQUEUE_COUNTRIES_ALLOWED", "GB,UK", "'UK' is not a country"),
         ("OTPQUEUE_COUNTRIES_BLOCKED", "gb", "'gb' is not a country"),
-        ("OTPQUEUE_REFUSED_LINES", "satellite", "'satellite' is not a kind of line"),
+        ("OTPQUEUE_REFUSED_LINES", "satellite", "'satellite' is not a line type"),
     ],
 )
 def test_unknown_words_are_refused_at_the_start(

@@ -449,7 +449,7 @@ def _add_headers(environ: Environ, headers: Headers) -> None:
     for name, value in headers:
         key = _KEYS.get(name)
         if key is None:
-            # An environment cannot tell `X_Forwarded_Proto` from `X-Forwarded-Proto`. Proxies drop it.
+            # An environment cannot distinguish `X_Forwarded_Proto` from `X-Forwarded-Proto`. Proxies drop it.
             if "_" in name:
                 continue
             key = f"HTTP_{name.upper().replace('-', '_')}"
