@@ -1,4 +1,4 @@
-"""The pumping guard: what it counts, gives back and refuses at acceptance, and counts after the claim."""
+"""The pumping guard: counts, reverts and refusals at acceptance, and counts after the claim."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ LONG_AGO = timedelta(days=3)
 
 
 class Door:
-    """A door with a guard, and what it has counted."""
+    """A service with a guard, and its counts."""
 
     def __init__(self, parts: Parts, client_id: UUID) -> None:
         self.parts, self.client_id = parts, client_id
 
     def ask(self, number: str = "+447700900001", **wanted: Any) -> OtpRequest:
-        """Ask for a code."""
+        """Request a code."""
         return self.parts.request(
             RequestedCode(phone_number=number, **wanted), client_id=self.client_id, now=clock.now()
         )
 
     def applicant(self, number: str) -> Applicant:
-        """Return who asks for a code."""
+        """Return an applicant with a number."""
         return Applicant(
             client_id=self.client_id,
             number=phone.parse_number(number, allow_documentation=True),
@@ -58,11 +58,11 @@ class Door:
         )
 
     def verify(self, request: OtpRequest, code: str) -> OtpRequest:
-        """Check a code."""
+        """Verify a code."""
         return self.parts.verify(request.id, TypedCode(code=code), client_id=self.client_id, now=clock.now())
 
     def counted(self, subject: str = BLOCK) -> tuple[int, int, int]:
-        """Return what is sent, verified and refused of a subject."""
+        """Return the sent, verified and refused counts of a subject."""
         with connection(self.parts.engine) as conn:
             row = conn.execute(
                 text(
@@ -74,19 +74,19 @@ class Door:
             return (row[0], row[1], row[2])
 
     def learn(self, subject: str = BLOCK, *, verified: int, at: datetime | None = None) -> None:
-        """Let so many have been verified some days ago."""
+        """Record this many verified codes some days ago."""
         at = truncate_to_hour(at or clock.now() - LONG_AGO)
         row = {"subject": subject, "hour": at, "country": "GB", "sent": verified, "verified": verified}
         with connection(self.parts.engine) as conn:
             conn.execute(insert(guard_tallies).values(row))
 
     def decisions(self) -> list[RowMapping]:
-        """Return the refusals that are stored."""
+        """Return the stored refusals."""
         with connection(self.parts.engine) as conn:
             return list(conn.execute(text("SELECT * FROM guard_decisions ORDER BY reason")).mappings())
 
     def spread(self, count: int) -> list[str]:
-        """Return valid numbers of as many blocks."""
+        """Return valid numbers, each of another block."""
         return [f"+4474{i:04}0001"[:13] for i in range(1000, 1000 + count)]
 
 
@@ -95,12 +95,12 @@ MakeDoor = Callable[..., Door]
 
 @pytest.fixture
 def make_door(make_parts: MakeParts, parts: Parts, client_id: UUID) -> MakeDoor:
-    """Return a function that makes a door with settings that differ."""
+    """Return a function that creates a guarded service with other settings."""
     return lambda mode="enforce", **differing: Door(make_parts(OTPQUEUE_GUARD=mode, **differing), client_id)
 
 
 def test_send_is_counted_and_verified(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
-    """A chance counts for block, country and all; a right code gives it back, a wrong one does not."""
+    """A probe counts for block, country and total. A right code reverts it, a wrong one does not."""
     door = make_door()
     request = door.ask()
     door.parts.pump.run()
@@ -116,7 +116,7 @@ def test_send_is_counted_and_verified(make_door: MakeDoor, provider: Provider, r
 
 
 def test_second_number_of_a_new_block_is_refused(make_door: MakeDoor, rows: Rows) -> None:
-    """A new block has one chance; the refusal is stored twice: for the alerts, and with its figures."""
+    """A new block has one probe. The refusal is stored twice: for the alerts, and with its figures."""
     door = make_door()
     door.ask()
 
@@ -145,7 +145,7 @@ def test_block_is_known_once_verified(make_door: MakeDoor, provider: Provider) -
 
 
 def test_verified_number_goes_on_while_its_block_is_refused(make_door: MakeDoor, provider: Provider) -> None:
-    """Who has verified is sent to, while strangers in his block are not."""
+    """A verified number is sent to while other numbers of its block are refused."""
     door = make_door(OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR="1", OTPQUEUE_GUARD_SHARE="0")
     request = door.ask()
     door.parts.pump.run()
@@ -158,7 +158,7 @@ def test_verified_number_goes_on_while_its_block_is_refused(make_door: MakeDoor,
 
 
 def test_asking_again_is_not_refused(make_door: MakeDoor) -> None:
-    """Whose first code did not come asks again: his own send does not count against him, three times."""
+    """The number's own earlier sends do not count against a repeated request, three times."""
     door = make_door(**NO_LIMITS)
     for _ in range(3):
         door.ask()
@@ -183,7 +183,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_shadow_costs_the_caller_nothing(make_door: MakeDoor, statements: list[str], rows: Rows) -> None:
-    """In shadow mode an accepted request names its block, for no statement; the worker counts its send."""
+    """In shadow mode a request stores its block without a statement. The worker counts its send."""
     cost = {}
     for mode in ("off", "shadow"):
         door = make_door(mode)
@@ -202,7 +202,7 @@ def test_shadow_costs_the_caller_nothing(make_door: MakeDoor, statements: list[s
 
 
 def test_known_block_costs_one_statement_in_enforce_mode(make_door: MakeDoor, statements: list[str]) -> None:
-    """Facts and count of a known block come with one round trip, those of a chance with two."""
+    """Facts and count of a known block take one round trip, those of a probe two."""
     door = make_door()
     door.learn(verified=10)
     take = door.parts.guard.take
@@ -217,7 +217,7 @@ def test_known_block_costs_one_statement_in_enforce_mode(make_door: MakeDoor, st
 
 
 def test_what_is_counted_at_acceptance_is_not_counted_after_the_claim(make_door: MakeDoor) -> None:
-    """A worker leaves alone what enforce mode has counted, whatever its own mode is."""
+    """A worker in any mode skips what enforce mode has counted."""
     enforce, shadow = make_door(), make_door("shadow")
     enforce.ask()
 
@@ -227,7 +227,7 @@ def test_what_is_counted_at_acceptance_is_not_counted_after_the_claim(make_door:
 
 
 def test_worker_counts_what_shadow_mode_accepted(make_door: MakeDoor) -> None:
-    """A worker in enforce mode counts what was accepted in shadow mode: the send leaves, and it says so."""
+    """A worker in enforce mode counts and logs the sends that were accepted in shadow mode."""
     make_door("shadow").ask()
     door = make_door()
 
@@ -237,7 +237,7 @@ def test_worker_counts_what_shadow_mode_accepted(make_door: MakeDoor) -> None:
 
 
 def test_worker_that_is_off_counts_nothing(make_door: MakeDoor, rows: Rows) -> None:
-    """A worker whose guard is off leaves what was accepted in shadow mode uncounted, to its end."""
+    """A worker with the guard off never counts what was accepted in shadow mode."""
     make_door("shadow").ask()
     door = make_door("off")
     door.parts.pump.run()
@@ -250,7 +250,7 @@ def test_worker_that_is_off_counts_nothing(make_door: MakeDoor, rows: Rows) -> N
 
 
 def test_test_numbers_are_not_counted(make_door: MakeDoor, rows: Rows) -> None:
-    """Nothing is sent to a test number, so nothing is counted, in either mode."""
+    """Test numbers are not counted in either mode, because nothing is sent to them."""
     until = f"{clock.now() + timedelta(days=9):%Y-%m-%d}"
     fixed = '{"+447700900001": {"code": "571839", "until": "' + until + '"}}'
     for mode in ("shadow", "enforce"):
@@ -263,7 +263,7 @@ def test_test_numbers_are_not_counted(make_door: MakeDoor, rows: Rows) -> None:
 
 
 def test_retries_are_one_send(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
-    """A send that the provider takes at the second try is counted once, one that fails at last not at all."""
+    """A send that succeeds at the second attempt is counted once, one that finally fails not at all."""
     door = make_door("shadow")
     provider.fault(status=503, times=1, match={"path": "/2fa/2/pin"})
     request = door.ask()
@@ -281,7 +281,7 @@ def test_retries_are_one_send(make_door: MakeDoor, provider: Provider, rows: Row
 
 
 def test_shadowed_resend_is_counted(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
-    """In shadow mode a resend is counted after its claim; a right code settles both sends."""
+    """In shadow mode a resend is counted after its claim. A right code settles both sends."""
     door = make_door("shadow")
     request = door.ask()
     door.parts.pump.run()
@@ -297,7 +297,7 @@ def test_shadowed_resend_is_counted(make_door: MakeDoor, provider: Provider, row
 
 
 def test_guard_never_holds_up_a_send(make_door: MakeDoor, provider: Provider) -> None:
-    """When nothing can be counted codes are sent all the same, and what was missed is logged."""
+    """If counting fails, codes are still sent, and the failure is logged."""
     door = make_door("shadow")
     door.ask()
     with connection(door.parts.engine) as conn:
@@ -316,7 +316,7 @@ def test_guard_never_holds_up_a_send(make_door: MakeDoor, provider: Provider) ->
 
 
 def test_missed_claims_are_counted_with_the_next(make_door: MakeDoor, provider: Provider) -> None:
-    """While the database is away from the guard codes are sent; their sends are counted once it is back."""
+    """Sends that could not be counted are counted once the database is available again."""
     door = make_door("shadow", OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR="9")
     guard = door.parts.guard_claims
     away = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
@@ -338,7 +338,7 @@ def test_missed_claims_are_counted_with_the_next(make_door: MakeDoor, provider: 
 
 
 def test_shadow_refuses_nothing(make_door: MakeDoor, provider: Provider) -> None:
-    """In shadow mode the same is decided, all is sent, and people who would be lost are counted."""
+    """Shadow mode makes the same decisions, sends everything, and counts the people who would be refused."""
     door = make_door("shadow")
     door.ask()
     second = door.ask("+447700900002")
@@ -365,7 +365,7 @@ def test_off_counts_nothing(make_door: MakeDoor, rows: Rows) -> None:
 
 
 def test_code_that_never_left_is_given_back(make_door: MakeDoor, provider: Provider) -> None:
-    """A send that the provider refuses, or that is replaced before it left, counts no more."""
+    """A send that the provider refuses, or that is replaced before it is sent, does not count."""
     door = make_door()
     door.ask()
     door.ask()
@@ -380,7 +380,7 @@ def test_code_that_never_left_is_given_back(make_door: MakeDoor, provider: Provi
 
 
 def test_request_that_is_not_stored_is_given_back(make_door: MakeDoor, rows: Rows) -> None:
-    """When the row cannot be stored nothing stays counted."""
+    """If the row cannot be stored the count is reverted."""
     door = make_door()
     with connection(door.parts.engine) as conn:
         conn.execute(text("ALTER TABLE otp_requests ADD CONSTRAINT no_more CHECK (false) NOT VALID"))
@@ -398,7 +398,7 @@ def test_request_that_is_not_stored_is_given_back(make_door: MakeDoor, rows: Row
 
 
 def test_resends_count_and_are_verified_together(make_door: MakeDoor, provider: Provider, rows: Rows) -> None:
-    """A resend is a send more; a right code settles all of its request's."""
+    """A resend is another send. A right code settles all sends of its request."""
     door = make_door()
     request = door.ask()
     door.parts.pump.run()
@@ -413,7 +413,7 @@ def test_resends_count_and_are_verified_together(make_door: MakeDoor, provider: 
 
 
 def test_resend_is_refused_too(make_door: MakeDoor, rows: Rows) -> None:
-    """A code in hand is not sent again when no budget covers it, and it stays good."""
+    """A code is not sent again without a budget, and it stays valid."""
     door = make_door(OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="1")
     request = door.ask()
     door.parts.pump.run()
@@ -427,7 +427,7 @@ def test_resend_is_refused_too(make_door: MakeDoor, rows: Rows) -> None:
 
 
 def test_address_of_vain_tries_gets_no_chance(make_door: MakeDoor) -> None:
-    """An address that tried two new blocks in vain is refused a third; another one is not."""
+    """After two failed new blocks an address is refused a third. Another address is not."""
     door = make_door()
     first, second, third = door.spread(3)
     for number in (first, second):
@@ -440,7 +440,7 @@ def test_address_of_vain_tries_gets_no_chance(make_door: MakeDoor) -> None:
 
 
 def test_refused_block_waits(make_door: MakeDoor) -> None:
-    """A block that was refused does not get the place that comes free, a block that asks first does."""
+    """A free send of a budget goes to the block that asks first, not to one that was refused before."""
     door = make_door(OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="1")
     first, second, third = door.spread(3)
     door.ask(first)
@@ -457,7 +457,7 @@ def test_refused_block_waits(make_door: MakeDoor) -> None:
 
 
 def test_operator_lets_through(make_door: MakeDoor) -> None:
-    """What an operator allows is sent to, until he ends it."""
+    """An exception by an operator applies until it is ended."""
     door = make_door()
     desk = door.parts.guard_admin
     door.ask()
@@ -474,7 +474,7 @@ def test_operator_lets_through(make_door: MakeDoor) -> None:
 
 
 def test_flood_is_one_row_a_minute(make_door: MakeDoor) -> None:
-    """Refusals of a minute for one reason are one row that counts them."""
+    """Refusals of one minute and reason are one row with a count."""
     door = make_door()
     door.ask()
     for last in range(2, 12):
@@ -488,7 +488,7 @@ def test_flood_is_one_row_a_minute(make_door: MakeDoor) -> None:
 
 @pytest.mark.parametrize("callers", [50])
 def test_known_block_is_not_overrun(make_door: MakeDoor, callers: int) -> None:
-    """Of concurrent callers for one known block exactly its budget is sent to: 3 + 0.5 * 10 = 8."""
+    """Concurrent callers for one known block get exactly its budget: 3 + 0.5 * 10 = 8."""
     door = make_door()
     door.learn(verified=10)
     calls = [partial(door.ask, f"+4477009001{last:02}") for last in range(callers)]
@@ -501,7 +501,7 @@ def test_known_block_is_not_overrun(make_door: MakeDoor, callers: int) -> None:
 
 
 def test_country_is_not_overrun(make_door: MakeDoor) -> None:
-    """Of concurrent callers for as many new blocks exactly the country's floor is sent to."""
+    """Concurrent callers for many new blocks get exactly the country's floor."""
     door = make_door()
 
     answers = at_once([partial(door.ask, number) for number in door.spread(50)])
@@ -511,7 +511,7 @@ def test_country_is_not_overrun(make_door: MakeDoor) -> None:
 
 
 def test_new_block_gets_one_chance_from_many_at_once(make_door: MakeDoor) -> None:
-    """Of concurrent callers for one new block one is sent to."""
+    """Of concurrent callers for one new block one gets a code."""
     door = make_door()
 
     answers = at_once([partial(door.ask, f"+4477009002{last:02}") for last in range(30)])
@@ -521,7 +521,7 @@ def test_new_block_gets_one_chance_from_many_at_once(make_door: MakeDoor) -> Non
 
 
 def test_launch_grows(make_door: MakeDoor, provider: Provider) -> None:
-    """Where chances are verified more are given: a launch in a country without history is not held up."""
+    """Verified probes raise the budget, so a launch in a new country is not delayed."""
     door = make_door()
     sent = 0
     for number in door.spread(40):
@@ -534,7 +534,7 @@ def test_launch_grows(make_door: MakeDoor, provider: Provider) -> None:
 
 
 def test_old_rows_go(make_door: MakeDoor) -> None:
-    """What is older is deleted in batches; what the guard learns from stays."""
+    """Old rows are deleted in batches. The history that the guard needs stays."""
     door = make_door()
     old = clock.now() - timedelta(days=40)
     for hours in range(5):

@@ -1,4 +1,4 @@
-"""Rules against guessing: what stops new requests, what never does, and what an operator can undo."""
+"""Limits on guessing: what they refuse, what they never refuse, and what an operator can reset."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from tests.conftest import NO_LIMITS, NUMBER, MakeParts, Provider
 from tests.operations.looking import Rows, at_once, numbers
 
 WRONG_UNTIL_LOCKED = 96
-"""With the five checks of one more request there might be more than a hundred."""
+"""With the five checks of one more request there could be more than a hundred."""
 
 
 class House:
-    """A service without other limits, its clients, and people who type codes."""
+    """A service without rate limits, its clients, and their users."""
 
     def __init__(self, parts: Parts, provider: Provider) -> None:
         self.parts, self.provider = parts, provider
         self.client_id = self.client("test")
 
     def client(self, name: str) -> UUID:
-        """Return the client of this name."""
+        """Return the id of the client with this name."""
         return self.parts.keys.client_id(name, now=clock.now())
 
     def ask(self, number: str = NUMBER, *, by: UUID | None = None, **wanted: str | None) -> OtpRequest:
-        """Ask for a code."""
+        """Request a code."""
         wish = RequestedCode(phone_number=number, **wanted)  # type: ignore[arg-type]
         return self.parts.request(wish, client_id=by or self.client_id, now=clock.now())
 
     def sent(self, number: str = NUMBER, *, by: UUID | None = None, **wanted: str | None) -> OtpRequest:
-        """Ask for a code and have it sent."""
+        """Request a code and have it sent."""
         request = self.ask(number, by=by, **wanted)
         self.parts.pump.run()
         return request
 
     def verify(self, request: OtpRequest, code: str, **says: str | None) -> OtpRequest:
-        """Check a code."""
+        """Verify a code."""
         attempted = TypedCode(code=code, **says)  # type: ignore[arg-type]
         return self.parts.verify(request.id, attempted, client_id=request.client_id, now=clock.now())
 
@@ -65,20 +65,20 @@ class House:
         return self.provider.code(number)
 
     def guess(self, request: OtpRequest, times: int = 1, *, number: str = NUMBER, **says: str | None) -> None:
-        """Type wrong codes."""
+        """Verify with wrong codes."""
         wrong = f"{(int(self.right(number)) + 1) % 1_000_000:06d}"
         for _ in range(times):
             with pytest.raises(CodeIncorrect):
                 self.verify(request, wrong, **says)
 
     def guess_times(self, times: int, number: str = NUMBER, **wanted: str | None) -> None:
-        """Type so many wrong codes, with as many requests as that takes."""
+        """Verify with this many wrong codes, over several requests if needed."""
         while times > 0:
             self.guess(self.sent(number, **wanted), min(5, times), number=number)
             times -= 5
 
     def in_a_row(self, client_id: UUID | None = None) -> int:
-        """Return how many wrong codes in a row NUMBER has."""
+        """Return the consecutive wrong codes of NUMBER."""
         with connection(self.parts.engine) as conn:
             found = conn.execute(
                 select(number_guesses.c.wrong_in_a_row).where(
@@ -89,19 +89,19 @@ class House:
         return found or 0
 
     def set_in_a_row(self, count: int) -> None:
-        """Have the number guessed at so often, long ago."""
+        """Set the number's count of consecutive wrong codes, from long ago."""
         with connection(self.parts.engine) as conn:
             conn.execute(update(number_guesses).values(wrong_in_a_row=count))
         self.pass_time(hours=2)
 
     def pass_time(self, **by: float) -> None:
-        """Let all checks so far have been so much earlier."""
+        """Move all checks into the past by this time."""
         with connection(self.parts.engine) as conn:
             earlier = checks.c.started_at - timedelta(**by)
             conn.execute(update(checks).values(started_at=earlier))
 
     def forget_an_hour(self) -> None:
-        """Let all counts of checks by the minute be more than an hour old."""
+        """Move all per-minute counts of checks more than an hour into the past."""
         with connection(self.parts.engine) as conn:
             earlier = check_counts.c.minute - timedelta(minutes=61)
             conn.execute(update(check_counts).values(minute=earlier))
@@ -109,10 +109,10 @@ class House:
 
 @pytest.fixture
 def make_house(make_parts: MakeParts, provider: Provider) -> Callable[..., House]:
-    """Return a function that makes a house with settings that differ."""
+    """Return a function that creates a service with other settings."""
 
     def make(**differing: str) -> House:
-        # So that the provider's own limit is not what these tests meet.
+        # So that the provider's own limit does not apply first.
         parts = make_parts(**NO_LIMITS, OTPQUEUE_TUNING_PROVIDER_VERIFY_LIMIT="1000/1s", **differing)
         parts.provision(parts.transport, now=clock.now())
         return House(parts, provider)
@@ -122,19 +122,19 @@ def make_house(make_parts: MakeParts, provider: Provider) -> Callable[..., House
 
 @pytest.fixture
 def house(make_house: Callable[..., House]) -> House:
-    """Return a house with the default rules."""
+    """Return a service with the default limits."""
     return make_house()
 
 
 def refusal(ask: Callable[[], object]) -> TooManyWrongCodes:
-    """Return the refusal that asking ends in."""
+    """Return the refusal of a request."""
     with pytest.raises(TooManyWrongCodes) as refused:
         ask()
     return refused.value
 
 
 def test_ten_wrong_codes_in_an_hour(house: House, rows: Rows) -> None:
-    """After ten wrong codes for a number no new request is taken until the tenth newest is an hour old."""
+    """After ten wrong codes new requests for a number are refused until the tenth newest is an hour old."""
     house.guess_times(5)
     house.pass_time(minutes=20)
     house.guess_times(5)
@@ -151,7 +151,7 @@ def test_ten_wrong_codes_in_an_hour(house: House, rows: Rows) -> None:
 
 
 def test_asking_again_or_resending_resets_nothing(house: House, rows: Rows) -> None:
-    """Neither a new request, nor a resend, nor another session, nor a cancellation gives guesses back."""
+    """Neither a new request, a resend, another session nor a cancellation resets the count."""
     first = house.sent()
     house.guess(first, 2)
     rows.change(first.id, resend_after=clock.now())
@@ -167,7 +167,7 @@ def test_asking_again_or_resending_resets_nothing(house: House, rows: Rows) -> N
 
 
 def test_the_code_in_hand_stays_good(house: House, rows: Rows) -> None:
-    """Guessing in one session takes neither checks, nor resends, nor the right code from another."""
+    """Wrong codes in one session take no checks, resends or right code from another."""
     owners = house.sent(session_id="owner")
     code = house.right()
     for session in ("x", "y"):
@@ -181,7 +181,7 @@ def test_the_code_in_hand_stays_good(house: House, rows: Rows) -> None:
 
 
 def test_a_number_is_not_locked_at_other_clients(house: House) -> None:
-    """Whoever guesses at one client locks nobody out at another."""
+    """Wrong codes with one client do not lock the number for another."""
     house.guess_times(10)
     house.set_in_a_row(100)
     with pytest.raises(NumberLocked):
@@ -192,7 +192,10 @@ def test_a_number_is_not_locked_at_other_clients(house: House) -> None:
 
 
 def test_twenty_wrong_codes_from_an_address(house: House) -> None:
-    """An address that guesses at many numbers is stopped; others, and other numbers without it, are not."""
+    """An address with many wrong codes is refused.
+
+    Other addresses, and its numbers from elsewhere, are not.
+    """
     for number in numbers(5)[1:]:
         house.guess_times(5, number, client_ip="192.0.2.1")
 
@@ -204,7 +207,7 @@ def test_twenty_wrong_codes_from_an_address(house: House) -> None:
 
 
 def test_the_address_that_types_the_code_counts(house: House) -> None:
-    """Where the check tells an address it is that one which has guessed."""
+    """If the check has an address, the wrong codes count for that one."""
     for number in numbers(5)[1:]:
         request = house.sent(number, client_ip="192.0.2.1")
         house.guess(request, 5, number=number, client_ip="2001:db8::1")
@@ -214,7 +217,7 @@ def test_the_address_that_types_the_code_counts(house: House) -> None:
 
 
 def test_a_hundred_in_a_row_lock(house: House) -> None:
-    """Over many hours a number may be guessed at a hundred times and not once more, until it is unlocked."""
+    """A hundred consecutive wrong codes, over any time, lock a number until it is unlocked."""
     total = 0
     for _ in range(30):
         try:
@@ -237,7 +240,7 @@ def test_a_hundred_in_a_row_lock(house: House) -> None:
 
 @pytest.mark.parametrize(("count", "locked"), [(WRONG_UNTIL_LOCKED - 1, False), (WRONG_UNTIL_LOCKED, True)])
 def test_no_request_may_bring_more_than_a_hundred(house: House, count: int, locked: bool) -> None:
-    """A request whose checks do not all fit under the hundred is refused."""
+    """A request is refused unless all its checks fit under the hundred."""
     house.guess_times(1)
     house.set_in_a_row(count)
 
@@ -249,7 +252,7 @@ def test_no_request_may_bring_more_than_a_hundred(house: House, count: int, lock
 
 
 def test_a_right_code_ends_the_row(house: House) -> None:
-    """A success begins the count anew; a right code that is not accepted does not."""
+    """An accepted code resets the count. A right code that is not accepted does not."""
     first = house.sent(session_id="a")
     house.guess(first, 4, session_id="a")
     with pytest.raises(CodeIncorrect):
@@ -262,7 +265,7 @@ def test_a_right_code_ends_the_row(house: House) -> None:
 
 
 def test_wrong_sessions_are_no_guesses(house: House) -> None:
-    """A code that was not put to the provider counts nowhere, however often: nobody is locked out by it."""
+    """Codes that were not sent to the provider never count."""
     request = house.sent(session_id="mine")
     for _ in range(30):
         with pytest.raises(CodeIncorrect):
@@ -273,7 +276,7 @@ def test_wrong_sessions_are_no_guesses(house: House) -> None:
 
 
 def test_what_the_provider_did_not_judge_is_no_guess(house: House, provider: Provider) -> None:
-    """A check that is given back is given back here, too."""
+    """A check that was not judged does not count here either."""
     request = house.sent()
     provider.fault(match={"path": "/verify"}, times=2, status=503)
     for _ in range(2):
@@ -284,7 +287,7 @@ def test_what_the_provider_did_not_judge_is_no_guess(house: House, provider: Pro
 
 
 def test_a_guess_counts_before_it_is_compared(house: House, provider: Provider) -> None:
-    """A check whose process never came back is a wrong code: killing it wins no guess."""
+    """A check whose process was killed counts as a wrong code."""
     request = house.sent()
     with connection(house.parts.engine) as conn:
         assert check_queries.begin(
@@ -303,7 +306,7 @@ def test_a_guess_counts_before_it_is_compared(house: House, provider: Provider) 
 
 
 def test_guesses_at_once_are_all_counted(house: House) -> None:
-    """Wrong codes in many sessions of one number at the same moment are counted, every one."""
+    """Concurrent wrong codes in many sessions of one number are all counted."""
     sessions = [f"s{number}" for number in range(8)]
     requests = [house.ask(session_id=session) for session in sessions]
     house.parts.pump.run()
@@ -324,7 +327,7 @@ def test_guesses_at_once_are_all_counted(house: House) -> None:
 
 
 def test_unlock_forgives_one_client_alone(house: House) -> None:
-    """Unlocking is for one client where one is named, forgives the last hour, too, and tells whom."""
+    """Unlocking can be limited to one client, resets the last hour too, and returns the clients' names."""
     other = house.client("other")
     house.guess_times(10)
     for _ in range(2):
@@ -343,7 +346,7 @@ def test_unlock_forgives_one_client_alone(house: House) -> None:
 
 
 def test_unlock_after_a_right_code(house: House) -> None:
-    """A right code ends the row and keeps the last hour's wrong ones: an operator sees and forgives them."""
+    """A right code resets the consecutive count. An operator can reset that of the last hour."""
     for wrong in (4, 4, 2):
         request = house.sent()
         house.guess(request, wrong)
@@ -361,14 +364,14 @@ def test_unlock_after_a_right_code(house: House) -> None:
 
 
 def test_unlock_what_nobody_guessed_at(house: House) -> None:
-    """There is nothing to forgive."""
+    """A number without wrong codes cannot be unlocked."""
     with pytest.raises(InvalidRequest, match="not valid"):
         house.parts.numbers.unlock(NUMBER, client=None, now=clock.now())
     assert house.parts.numbers.status(NUMBER, now=clock.now()) == []
 
 
 def test_rules_that_are_off(make_house: Callable[..., House]) -> None:
-    """The hourly rules can be off; the hundred in a row cannot."""
+    """The hourly limits can be off. The hundred in a row cannot."""
     house = make_house(OTPQUEUE_WRONG_CODES_NUMBER="off", OTPQUEUE_WRONG_CODES_CLIENT_IP="off")
     house.guess_times(30, client_ip="192.0.2.1")
 
@@ -379,7 +382,7 @@ def test_rules_that_are_off(make_house: Callable[..., House]) -> None:
 
 
 def share_of(house: House, *, wrong: int, right: int) -> None:
-    """Have a client's people type so many wrong and right codes, each for a number of his own."""
+    """Verify wrong and right codes for a client, each for another number."""
     for number in numbers(wrong + right)[:wrong]:
         house.guess(house.sent(number), 1, number=number)
     for number in numbers(wrong + right)[wrong:]:
@@ -390,7 +393,7 @@ def share_of(house: House, *, wrong: int, right: int) -> None:
 def test_share_of_wrong_codes(
     make_house: Callable[..., House], wrong: int, right: int, refuses: bool
 ) -> None:
-    """A client above the ceiling is refused where that is set, from the smallest sample on."""
+    """A client above the configured share is refused, once it has the minimum sample."""
     house = make_house(OTPQUEUE_WRONG_SHARE_REFUSES="true", OTPQUEUE_TUNING_WRONG_SHARE_MIN_CHECKS="8")
     share_of(house, wrong=wrong, right=right)
 
@@ -412,7 +415,7 @@ def test_share_refuses_nobody_unless_set(make_house: Callable[..., House]) -> No
 
 
 def test_locked_request_and_locked_number_are_two_things(house: House) -> None:
-    """A request without checks is over; its number is not."""
+    """A request without checks left has ended, but its number is not locked."""
     request = house.sent()
     house.guess(request, 5)
 

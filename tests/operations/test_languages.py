@@ -1,4 +1,4 @@
-"""Languages, senders and India, from the settings to the handset."""
+"""Languages, senders and India's registration, from the settings to the message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BRITISH, AMERICAN, INDIAN, BRAZILIAN = "+447700900123", "+12025550143", "+919876
 
 @dataclass(frozen=True)
 class House:
-    """Provisioned parts, and what arrives when they send."""
+    """Provisioned parts, and the messages that they send."""
 
     parts: Parts
     client_id: UUID
@@ -40,7 +40,7 @@ class House:
         return self.provider.messages(number)[0]
 
     def text(self, number: str, **wanted: Any) -> str:
-        """Have a code sent and return the text with the code taken out again."""
+        """Have a code sent and return the text with the code replaced by its placeholder."""
         message = self.send(number, **wanted)
         return str(message["text"]).replace(str(message["pin"]), "{{pin}}")
 
@@ -58,7 +58,7 @@ MakeHouse = Callable[..., House]
 
 @pytest.fixture
 def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> MakeHouse:
-    """Return a function that provisions parts with settings that differ; maps become JSON."""
+    """Return a function that provisions parts with other settings. Maps become JSON."""
 
     def make(**differing: Any) -> House:
         values = {
@@ -74,7 +74,7 @@ def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> Ma
 
 
 def test_languages(make_house: MakeHouse) -> None:
-    """A person gets the text in his language, the language without its region, or English."""
+    """The text is in the requested language, that language without its region, or English."""
     house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
 
     for language, text in {
@@ -93,21 +93,21 @@ def test_languages(make_house: MakeHouse) -> None:
 
 
 def test_region_without_its_language(make_house: MakeHouse) -> None:
-    """Where only a region's text is there, another region of that language gets English."""
+    """Without a text for the language or its region, another region gets English."""
     house = make_house(OTPQUEUE_TEMPLATES={"pt-br": TEXTS["pt-br"]})
 
     assert house.text(BRITISH, language="pt-PT") == ENGLISH
 
 
 def test_english_may_be_among_the_others(make_house: MakeHouse) -> None:
-    """A text given for `en` is the one that falls back."""
+    """A text for `en` is the fallback."""
     house = make_house(OTPQUEUE_TEMPLATES={"en": "Code: {{pin}}"})
 
     assert house.text(BRITISH, language="xx") == "Code: {{pin}}"
 
 
 def test_language_of_a_call(make_house: MakeHouse) -> None:
-    """A call speaks the same text, and its template names the language where the provider speaks it."""
+    """A call has the same text, and its template names the language if the provider can speak it."""
     house = make_house(OTPQUEUE_TEMPLATES=TEXTS | {"uk": "Код {{pin}}"})
 
     message = house.send(BRITISH, language="de", channel=Channel.VOICE)
@@ -125,7 +125,7 @@ def test_language_of_a_call(make_house: MakeHouse) -> None:
 
 
 def test_language_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
-    """The same code comes in the same language."""
+    """A resend has the same code in the same language."""
     house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
     first = house.send(BRITISH, language="de")
     rows = Rows(parts.engine)
@@ -142,7 +142,7 @@ SENDERS = {"US": "18335550100", "IN": "MYBRND"}
 
 
 def test_senders(make_house: MakeHouse) -> None:
-    """A country's own sender wins over the common one, which is left out where only numbers are taken."""
+    """A country's sender takes precedence. The default one is omitted where only numbers are allowed."""
     house = make_house(INFOBIP_SENDER_ID="MyBrand", OTPQUEUE_SENDERS=SENDERS)
 
     senders = {number: house.send(number)["from"] for number in (BRITISH, AMERICAN, INDIAN, BRAZILIAN)}
@@ -151,14 +151,14 @@ def test_senders(make_house: MakeHouse) -> None:
 
 
 def test_common_number(make_house: MakeHouse) -> None:
-    """A common sender that is a number is used everywhere."""
+    """A default sender that is a number is used everywhere."""
     house = make_house(INFOBIP_SENDER_ID="447491163443")
 
     assert {house.send(number)["from"] for number in (BRITISH, AMERICAN, BRAZILIAN)} == {"447491163443"}
 
 
 def test_sender_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
-    """A resend comes from whom the first message came."""
+    """A resend has the sender of the first message."""
     house = make_house(INFOBIP_SENDER_ID="MyBrand")
     house.send(BRAZILIAN)
     rows = Rows(parts.engine)
@@ -172,7 +172,7 @@ def test_sender_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
 
 
 def test_no_sender(make_house: MakeHouse) -> None:
-    """Without senders the provider chooses."""
+    """Without senders the provider chooses one."""
     assert make_house().send(BRITISH)["from"] is None
 
 
@@ -180,7 +180,7 @@ DLT = {"INDIA_DLT_PRINCIPAL_ENTITY_ID": "1201159", "INDIA_DLT_CONTENT_TEMPLATE_I
 
 
 def test_india(make_house: MakeHouse, parts: Parts) -> None:
-    """India's registration stands in one template, which numbers of India get, whatever their language."""
+    """Numbers of India get one template, which has the registration, in any language."""
     house = make_house(OTPQUEUE_TEMPLATES={"hi": "कोड {{pin}}"}, OTPQUEUE_SENDERS=SENDERS, **DLT)
     templates = {template["messageId"]: template for template in house.templates()}
     registered = [template for template in templates.values() if "regional" in template]
@@ -200,7 +200,7 @@ def test_india(make_house: MakeHouse, parts: Parts) -> None:
 
 
 def test_india_without_a_registered_text(make_house: MakeHouse) -> None:
-    """The text's registration may be left out."""
+    """The registration of the text is optional."""
     house = make_house(INDIA_DLT_PRINCIPAL_ENTITY_ID="1201159")
 
     (regional,) = [one["regional"] for one in house.templates() if "regional" in one]
@@ -208,7 +208,7 @@ def test_india_without_a_registered_text(make_house: MakeHouse) -> None:
 
 
 def test_no_registration(make_house: MakeHouse) -> None:
-    """Without a registration there is no template for India, and its numbers get the common one."""
+    """Without a registration there is no template for India, and its numbers get the default one."""
     house = make_house()
 
     assert len(house.templates()) == 1
@@ -241,7 +241,7 @@ def test_no_registration(make_house: MakeHouse) -> None:
 def test_problems_are_told_at_the_start(
     environment: dict[str, str], differing: dict[str, str], problem: str
 ) -> None:
-    """Settings that cannot work are refused by name when they are read."""
+    """Invalid settings are rejected by name when they are read."""
     with pytest.raises(SettingsError) as error:
         load(environment | differing, dotenv=None)
 
@@ -258,7 +258,7 @@ def test_problems_are_told_at_the_start(
     ids=str,
 )
 def test_senders_that_cannot_be(make_parts: MakeParts, differing: dict[str, str], problem: str) -> None:
-    """A sender that a country refuses is told before anything is provisioned or sent."""
+    """A sender that a country rejects is reported before anything is provisioned or sent."""
     (name,) = differing
 
     with pytest.raises(SettingsError, match=f"{name}: .*{problem}"):
@@ -266,7 +266,7 @@ def test_senders_that_cannot_be(make_parts: MakeParts, differing: dict[str, str]
 
 
 def test_every_problem_is_told_at_once(environment: dict[str, str]) -> None:
-    """Whoever mends his settings is told all that is wrong with texts and senders, not the first of it."""
+    """All problems with texts and senders are reported together."""
     texts = json.dumps({"German": "{{pin}}", "de": "x"})
 
     with pytest.raises(SettingsError) as error:
