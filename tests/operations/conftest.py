@@ -156,7 +156,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def hooks(parts: Parts, make_parts: MakeParts) -> Hooks:
     """Return webhook helpers over parts that may post to this machine."""
-    told = make_parts(
+    parts_for_hooks = make_parts(
         **NO_LIMITS, OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_DAILY_CAP="none", OTPQUEUE_GUARD="off"
     )
-    return Hooks(told, Rows(told.engine))
+    return Hooks(parts_for_hooks, Rows(parts_for_hooks.engine))

@@ -43,12 +43,12 @@ def test_everything_works(parts: Parts) -> None:
 
 def test_missing_workers_are_named(parts: Parts) -> None:
     """Queues without a worker are named. Calls are answered, but codes would not be sent."""
-    nobody = parts.health(now=clock.now())
+    silent = parts.health(now=clock.now())
     show_life(parts, "host:1", "send")
     show_life(parts, "host:2", kind=ProcessKind.BEAT)
     some = parts.health(now=clock.now())
 
-    assert nobody.queues == {"send": Liveness.SILENT, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
+    assert silent.queues == {"send": Liveness.SILENT, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
     assert some.queues == {"send": Liveness.RUNNING, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
     assert some.serves
     assert not some.whole

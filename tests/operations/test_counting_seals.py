@@ -57,7 +57,7 @@ def test_no_seal_is_missed_by_many_threads(parts: Parts) -> None:
 def test_count_outlives_an_outage(parts: Parts, make_parts: MakeParts) -> None:
     """A count that could not be stored is stored the next time."""
     away = make_parts(
-        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
+        DATABASE_URL="postgresql://unknown@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
     )
     parts.vault.seal("x", row_id=uuid4())
     with pytest.raises(DatabaseUnavailable):

@@ -202,7 +202,7 @@ def test_nothing_is_pulled_while_postgres_is_away(
     request = ask_sent()
     provider = GivenOnce(report(reports.id_of(request)))
     away = make_parts(
-        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
+        DATABASE_URL="postgresql://unknown@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
     )
 
     with pytest.raises(DatabaseUnavailable):
@@ -336,7 +336,7 @@ def test_unknown_ids_are_no_error(reports: Reports, ask_sent: AskSent) -> None:
     """A report with an unknown message id is stored, and does not delay others of its batch."""
     request = ask_sent()
 
-    assert reports.take(report("nobody"), report(reports.id_of(request)), report("nobody-else")) == 3
+    assert reports.take(report("unknown"), report(reports.id_of(request)), report("unknown-else")) == 3
 
     assert reports.rows.request(request.id)["status"] == "delivered"
     assert [row["request_id"] for row in reports.kept()].count(None) == 2
@@ -361,7 +361,7 @@ def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) ->
     """Unmatched reports are logged as a count and deleted after an hour. Matched ones stay."""
     now = clock.now()
     matched = report(reports.id_of(ask_sent()))
-    old, young = report("nobody"), report("nobody-young")
+    old, young = report("unknown"), report("unknown-young")
     reports.parts.receipts([matched, old], now=now - timedelta(minutes=60, seconds=1))
     reports.parts.receipts([young], now=now - timedelta(minutes=59))
 
@@ -369,7 +369,7 @@ def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) ->
         reports.parts.expire(now=now)
         reports.parts.expire(now=now)
 
-    assert {row["message_id"] for row in reports.kept()} == {matched.message_id, "nobody-young"}
+    assert {row["message_id"] for row in reports.kept()} == {matched.message_id, "unknown-young"}
     assert [(one["event"], one["receipts"]) for one in logs if "receipts" in one] == [
         ("receipts_unmatched", 1)
     ]

@@ -83,8 +83,8 @@ class Needles:
         for nth, number in enumerate(vault.number_hashes(PHONE)):
             self.hashes[f"hash {nth}"] = number
             self.texts[f"tag {nth}"] = derive_tag(number)
-            for whose in ((), *((client_id.bytes,) for client_id in client_ids)):
-                self.texts[f"limit {nth} {len(self.texts)}"] = vault.limit_hash(*whose, number, nth=nth)
+            for scope in ((), *((client_id.bytes,) for client_id in client_ids)):
+                self.texts[f"limit {nth} {len(self.texts)}"] = vault.limit_hash(*scope, number, nth=nth)
         for nth, fingerprint in enumerate(vault.body_hashes(body)):
             self.hashes[f"fingerprint {nth}"] = fingerprint
 

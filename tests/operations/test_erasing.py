@@ -371,7 +371,7 @@ def test_codes_that_count_no_more_are_not_kept(
     assert wrong_codes(guarded) == []
 
 
-def test_wrong_codes_of_requests_whose_key_is_lost_count_on(
+def test_wrong_codes_of_requests_with_a_lost_key_count_on(
     guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID, make_parts: MakeParts
 ) -> None:
     """Requests without a usable seal key are deleted, but the guesses still count."""
@@ -414,9 +414,7 @@ def test_limits_of_an_erased_number_are_forgotten(
     assert windows(redis_url) == sorted(of_one * 2)
 
 
-def test_redis_that_is_away_keeps_nobody_from_an_erasure(
-    make_parts: MakeParts, ask: Ask, closed_port: int, rows: Rows
-) -> None:
+def test_erasure_without_redis(make_parts: MakeParts, ask: Ask, closed_port: int, rows: Rows) -> None:
     """The rows are erased. A log record says that limit windows remain until they expire."""
     ask()
     apart = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")

@@ -147,7 +147,7 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("settings", ODD)
-def test_settings_that_cannot_be_read_stop_nobody(
+def test_unreadable_settings_stop_no_client(
     parts: Parts, make_parts: MakeParts, client_id: UUID, settings: str
 ) -> None:
     """Acceptance, claims, statuses and alerts continue for all clients, including that one."""

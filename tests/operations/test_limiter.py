@@ -135,7 +135,7 @@ def test_given_back_makes_room(limiter: Limiter) -> None:
     assert [one.left for one in limiter.count_call(pair).statuses] == [1, 1]
 
 
-def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
+def test_hosts_with_different_clocks_share_a_window(limiter: Limiter) -> None:
     """Redis's clock counts: a host an hour ahead or behind has the same windows as the others."""
     admitted = []
     for hours in (0, 1, -1, 2, -2):

@@ -139,7 +139,7 @@ def test_all_limits_or_none(parts: Parts, ask: Ask) -> None:
         ask(client_ip="192.0.2.2")
 
 
-def test_the_longest_wait_is_told(parts: Parts, ask: Ask) -> None:
+def test_the_longest_wait_is_reported(parts: Parts, ask: Ask) -> None:
     """If several limits refuse, the error names the one with the longest wait."""
     for _ in range(7):
         ask()

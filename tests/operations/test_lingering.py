@@ -62,7 +62,7 @@ def is_sent(rows: Rows, request_id: UUID) -> Callable[[], bool]:
     return lambda: bool(rows.request(request_id)["status"] == "sent")
 
 
-def test_nobody_publishes_under_steady_traffic(
+def test_nothing_is_published_under_steady_traffic(
     parts: Parts, ask: Ask, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
     """While a job lingers each code is sent at once, and no job is published."""
@@ -132,12 +132,12 @@ def test_job_that_ends_loses_no_wake_up(
     late: list[Any] = []
     stop = parts.waker.stop_lingering
 
-    def stop_while_somebody_commits() -> None:
+    def stop_during_commit() -> None:
         if not late:
             late.append(background.submit(lambda: time.sleep(0.03) or commit(numbers(1)[0])))
         stop()
 
-    monkeypatch.setattr(parts.waker, "stop_lingering", stop_while_somebody_commits)
+    monkeypatch.setattr(parts.waker, "stop_lingering", stop_during_commit)
     # So that a slow machine commits in time.
     monkeypatch.setattr("otpqueue.operations.pump._LAST_LOOK_S", 3)
 

@@ -253,7 +253,7 @@ def test_last_use_is_noted_once_a_minute(parts: Parts) -> None:
     assert noted == [now + timedelta(seconds=at_s) for at_s in (0, 0, 0, 61, 300)]
 
 
-def test_noting_a_use_waits_for_nobody(parts: Parts) -> None:
+def test_recording_a_use_waits_for_no_lock(parts: Parts) -> None:
     """A lock on the key's row does not delay the call."""
     key = make(parts)
     locked = select(api_keys).with_for_update()
@@ -266,7 +266,7 @@ def test_noting_a_use_waits_for_nobody(parts: Parts) -> None:
     assert stored(parts, key).last_used_at is None
 
 
-def test_use_that_cannot_be_noted_refuses_no_call(parts: Parts) -> None:
+def test_use_that_cannot_be_recorded_refuses_no_call(parts: Parts) -> None:
     """A read-only database causes a warning with the prefix only."""
     key = make(parts)
     with connection(parts.engine) as conn:

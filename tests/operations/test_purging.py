@@ -171,9 +171,7 @@ def test_steps_are_small_and_each_is_kept(
     assert rows.requests() == rows.attempts() == []
 
 
-def test_purge_that_is_told_to_stop(
-    make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows
-) -> None:
+def test_stopped_purge(make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows) -> None:
     """A stopped purge ends after the current batch, without its pause."""
     old(25, ended=clock.now() - 31 * DAY)
     purge = make_purge(pause_s=60)

@@ -72,7 +72,7 @@ def test_deleted_template_stops_its_own_language_alone(
     assert (entry["cause"], entry["template"], entry["log_level"]) == ("template", "fr", "error")
 
 
-def test_404_of_one_number_stops_nobody_else(
+def test_404_of_one_number_stops_no_other(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """A 404 of one number is retried like any refusal, and fails with a code that names the cause."""
@@ -92,7 +92,7 @@ def test_404_of_one_number_stops_nobody_else(
     assert "provider_misconfigured" not in {one["event"] for one in logs}
 
 
-def test_403_of_one_number_stops_nobody_else(
+def test_403_of_one_number_stops_no_other(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
     """A 403 of one number counts once despite retries. It stays due, since our key may be the cause."""

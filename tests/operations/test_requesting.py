@@ -144,7 +144,7 @@ def test_many_requests_publish_one_wake_up(parts: Parts, ask: Ask) -> None:
     assert 1 <= parts.redis.llen(QUEUE) <= 1 + (time.monotonic() - start)
 
 
-def test_redis_down_holds_up_nobody(
+def test_redis_down_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
     """If no limit needs Redis, a request is accepted without it, and quickly."""
@@ -158,7 +158,7 @@ def test_redis_down_holds_up_nobody(
 
 
 @pytest.mark.parametrize("setting", ["REDIS_URL", "OTPQUEUE_BROKER_URL"])
-def test_hung_redis_holds_up_nobody(
+def test_hung_redis_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, hung_port: int, setting: str
 ) -> None:
     """A Redis or broker that accepts the connection and never answers delays a request by at most 2 s."""
@@ -171,7 +171,7 @@ def test_hung_redis_holds_up_nobody(
     assert rows.request(accepted.id)["send_state"] == SendState.DUE
 
 
-def test_dead_broker_holds_up_nobody(
+def test_dead_broker_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
     """With only the broker down a request is accepted quickly."""

@@ -40,12 +40,12 @@ def only(parts: Parts) -> Heartbeat:
 
 def test_beat_is_written(parts: Parts) -> None:
     """A heartbeat describes the process. The next one replaces it."""
-    heart = make(parts)
-    heart.serve(("periodic", "slow"))
+    reporter = make(parts)
+    reporter.serve(("periodic", "slow"))
 
-    assert heart.beat()
+    assert reporter.beat()
     first = only(parts)
-    assert heart.beat()
+    assert reporter.beat()
     second = only(parts)
 
     assert (first.process, first.kind, first.version) == ("worker|host:1", ProcessKind.WORKER, "1.2")
@@ -59,14 +59,14 @@ def test_beat_is_written(parts: Parts) -> None:
 def test_process_without_its_broker_lives(parts: Parts) -> None:
     """A process that has lost the broker reports so, and continues its heartbeats."""
     with freeze_time(clock.now(), ignore=["asyncio"]) as frozen:
-        heart = make(parts, in_touch_for_s=10)
-        heart.beat()
+        reporter = make(parts, in_touch_for_s=10)
+        reporter.beat()
         before = only(parts)
-        heart.touch()
-        heart.beat()
+        reporter.touch()
+        reporter.beat()
         after = only(parts)
         frozen.tick(11)
-        heart.beat()
+        reporter.beat()
         later = only(parts)
 
     assert [one.is_connected for one in (before, after, later)] == [False, True, False]
@@ -78,11 +78,11 @@ def test_process_without_its_broker_lives(parts: Parts) -> None:
 
 def test_skew_is_measured(parts: Parts) -> None:
     """From the second heartbeat on the skew between this host's clock and Postgres's is known."""
-    heart = make(parts, clock=lambda: clock.now() + timedelta(seconds=7200))
+    reporter = make(parts, clock=lambda: clock.now() + timedelta(seconds=7200))
 
-    heart.beat()
+    reporter.beat()
     unknown = only(parts).skew_s
-    heart.beat()
+    reporter.beat()
     known = only(parts).skew_s
 
     assert unknown is None
@@ -90,45 +90,45 @@ def test_skew_is_measured(parts: Parts) -> None:
     assert round(known / 3600) == 2
 
 
-def test_heart_beats_by_itself_until_it_is_stopped(parts: Parts) -> None:
+def test_heartbeats_until_stopped(parts: Parts) -> None:
     """The thread writes a heartbeat at once, and again when the broker is heard. `stop` deletes the row."""
-    heart = make(parts, in_touch_for_s=60)
+    reporter = make(parts, in_touch_for_s=60)
 
-    heart.start()
+    reporter.start()
     until(lambda: heartbeats(parts))
-    heart.touch()
+    reporter.touch()
     until(lambda: only(parts).is_connected)
-    heart.stop()
+    reporter.stop()
 
     assert heartbeats(parts) == []
 
 
-def test_heart_survives_postgres(make_parts: MakeParts, closed_port: int) -> None:
+def test_reporter_survives_postgres(make_parts: MakeParts, closed_port: int) -> None:
     """Without Postgres the heartbeat fails, logs this once, and stops cleanly."""
-    heart = make(make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app"))
+    reporter = make(make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app"))
 
     with structlog.testing.capture_logs() as logged:
-        beats = [heart.beat(), heart.beat()]
-        heart.stop()
+        beats = [reporter.beat(), reporter.beat()]
+        reporter.stop()
 
     assert beats == [False, False]
     assert [record["event"] for record in logged] == ["heartbeat_failed", "heartbeat_not_taken_away"]
     assert logged[0]["error"] == "database_unavailable"
 
 
-def test_heart_survives_a_missing_table(parts: Parts) -> None:
+def test_reporter_survives_a_missing_table(parts: Parts) -> None:
     """A missing table does not end the process, and heartbeats succeed once it is migrated."""
-    heart = make(parts)
+    reporter = make(parts)
 
     with connection(parts.engine) as conn:
         conn.execute(text("ALTER TABLE heartbeats RENAME TO away"))
     try:
-        without = heart.beat()
+        without = reporter.beat()
     finally:
         with connection(parts.engine) as conn:
             conn.execute(text("ALTER TABLE away RENAME TO heartbeats"))
 
-    assert (without, heart.beat()) == (False, True)
+    assert (without, reporter.beat()) == (False, True)
 
 
 def test_killed_processes_are_forgotten(parts: Parts) -> None:
