@@ -29,7 +29,7 @@ UNSENT_BATCHES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class SweepResult:
     """The counts of one sweep."""
 
     leases: int
@@ -47,7 +47,7 @@ class Sweep:
     wake: Callable[[], bool]
     policy: SendingPolicy
 
-    def __call__(self, *, now: datetime) -> Swept:
+    def __call__(self, *, now: datetime) -> SweepResult:
         """Sweep once, up to `BATCH` rows of each kind. The next sweep is seconds away.
 
         Unsent requests take up to `UNSENT_BATCHES`, so that a backlog of expired ones does not slow down
@@ -64,7 +64,7 @@ class Sweep:
         freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
         with connection(self.engine) as conn:
             due = attempts.next_due(conn, now=now)
-        swept = Swept(
+        swept = SweepResult(
             leases=len(moved),
             unsent=len(unsent),
             resends=resends,

@@ -138,7 +138,7 @@ class VerifyCode:
         start = time.monotonic()
         check = self._begin(request_id, attempted, client_id=client_id, now=now)
         asked = time.monotonic()
-        judgement = self._ask(check, attempted.code)
+        judgement = self._ask_provider(check, attempted.code)
         answered = time.monotonic()
 
         def record(where: Engine | Connection) -> RecordedCheck:
@@ -163,7 +163,7 @@ class VerifyCode:
 
         # Without an Idempotency-Key this is one statement, which needs no explicit transaction.
         keyed = held is not None and held.held is not None
-        recorded = self._surely(
+        recorded = self._record_reliably(
             lambda: transaction(self.engine, record_and_keep) if keyed else record(self.engine),
             check,
             judgement,
@@ -174,7 +174,7 @@ class VerifyCode:
             return request
         raise _refusal(request, judgement.verdict)
 
-    def _surely(
+    def _record_reliably(
         self, record: Callable[[], RecordedCheck], check: OpenCheck, judgement: Judgement
     ) -> RecordedCheck:
         """Record a verdict. A right code is recorded again if Postgres may have committed without a reply.
@@ -201,7 +201,7 @@ class VerifyCode:
         except Exception:
             log.exception("check_not_followed_up", otp_id=str(request.id))
 
-    def _ask(self, check: OpenCheck, code: str) -> Judgement:
+    def _ask_provider(self, check: OpenCheck, code: str) -> Judgement:
         about: Attributes = {"otpqueue.otp_id": str(check.request_id), "otpqueue.check": check.number}
         with traces.span("check_code", attributes=about) as span:
             # Links to the trace in which the code was sent, which is that of another call.
@@ -228,7 +228,7 @@ class VerifyCode:
                 number_hashes=self._number_hashes(attempted) or [],
                 session_hashes=self.vault.session_hashes(attempted.session_id),
             )
-        return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+        return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
 
     def newest_of_stranger(
         self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
@@ -249,11 +249,11 @@ class VerifyCode:
             )
         hidden = _HIDDEN_FROM_STRANGERS if attempted.session_id is None else _SAID_OF_NO_REQUEST
         try:
-            return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+            return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
         except hidden:
             raise RequestNotFound(_NO_CODE) from None
 
-    def _found(
+    def _verify_newest(
         self,
         request_id: UUID | None,
         attempted: TypedCode,

@@ -76,13 +76,13 @@ def test_alert_in_time(parts: Parts, make_parts: MakeParts, environment: dict[st
     rule = RULES["seal_key_worn"]
     with connection(parts.engine) as conn:
         seal_counts.add(conn, "k1", MOST_SEALS // 2 - 1)
-    (before,) = parts.evaluate_alerts.look(rule, None, clock.now()).measures
+    (before,) = parts.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
     with connection(parts.engine) as conn:
         seal_counts.add(conn, "k1", 1)
-    (after,) = parts.evaluate_alerts.look(rule, None, clock.now()).measures
+    (after,) = parts.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
     newer = "k2:" + base64.b64encode(b"n" * 32).decode()
     rotated = make_parts(OTPQUEUE_SEAL_KEYS=f"{newer},{environment['OTPQUEUE_SEAL_KEYS']}")
-    (replaced,) = rotated.evaluate_alerts.look(rule, None, clock.now()).measures
+    (replaced,) = rotated.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
 
     assert (before.value < rule.threshold, after.value, replaced.value) == (True, rule.threshold, 0)
     assert after.figures == {"key_id": "k1", "seals": 2**31, "most_seals": 2**32}

@@ -105,7 +105,7 @@ def test_start_is_refused_while_the_list_alone_needs_a_key(
 
     assert why is not None
     assert "k1 (1 numbers)" in why
-    assert rotated.rotate_seal.look().removable == ()
+    assert rotated.rotate_seal.report().removable == ()
     assert rotated.rotate_seal(progress=silent).removable == ("k1",)
     assert refusal_to_start(bereft.rotate_seal) is None
 
@@ -119,7 +119,7 @@ def test_list_stays_in_force_without_its_sealing_key(parts: Parts, ask: Ask, mak
     assert bereft.rotate_seal.drop("k1") == 1
 
     assert refusal_to_start(bereft.rotate_seal) is None
-    assert bereft.rotate_seal.look().counts == {}
+    assert bereft.rotate_seal.report().counts == {}
     assert [one.phone_number for one in bereft.blocklist.list(now=clock.now())] == [None]
     with pytest.raises(NumberNotAllowed):
         ask()

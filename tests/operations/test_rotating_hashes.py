@@ -107,7 +107,7 @@ def test_whole_procedure(
     assert (left.live_sessions, left.api_keys) == (1, ())
     assert left.needed
     assert verify(switched, request.id, request.client_id, provider.code(), **context) is Status.VERIFIED
-    assert not switched.rotate_hash.look().needed
+    assert not switched.rotate_hash.report().needed
     assert after.keys.authenticate(key, now=clock.now()).prefix == prefix_of(key)
     with pytest.raises(Unauthenticated):
         parts.keys.authenticate(key, now=clock.now())
@@ -202,7 +202,7 @@ def test_interrupted_and_run_again(ask: Ask, switched: Parts) -> None:
     with pytest.raises(KeyboardInterrupt):
         switched.rotate_hash(progress=interrupt, batch=5)
 
-    assert switched.rotate_hash.look().numbers["otp_requests"] == 15
+    assert switched.rotate_hash.report().numbers["otp_requests"] == 15
     assert switched.rotate_hash(progress=silent, batch=5).numbers == CLEAN
 
 
@@ -264,7 +264,7 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
     known = [switched.keys.authenticate(used, now=clock.now()) for _ in range(2)]
 
     assert {key.id for key in known} == {after.keys.authenticate(used, now=clock.now()).id}
-    assert switched.rotate_hash.look().api_keys == (prefix_of(unused),)
+    assert switched.rotate_hash.report().api_keys == (prefix_of(unused),)
     for parts_ in (switched, after):
         with pytest.raises(Unauthenticated):
             parts_.keys.authenticate(revoked, now=clock.now())
@@ -279,7 +279,7 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
 
 def uses(parts: Parts) -> dict[str, OldKeyUse]:
     """Return what the old key is needed for."""
-    return {use.what: use for use in parts.rotate_hash.look().uses}
+    return {use.what: use for use in parts.rotate_hash.report().uses}
 
 
 def test_expired_api_key_needs_no_look_up_key(parts: Parts, make_parts: MakeParts) -> None:
@@ -299,7 +299,7 @@ def test_expired_api_key_needs_no_look_up_key(parts: Parts, make_parts: MakePart
     (use,) = left.uses
     assert (use.what, use.until) == (f"API key {prefix_of(ending)}", now + DAY)
     both.keys.authenticate(ending, now=clock.now())
-    assert not both.rotate_hash.look().needed
+    assert not both.rotate_hash.report().needed
 
 
 def test_idempotency_keys_need_the_old_key_until_they_expire(
@@ -584,11 +584,11 @@ def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, cli
 def test_each_limit_is_returned_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
     """A limit that is counted under two keys appears once in the headers."""
     parts = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
-    limits.forget_standings()
+    limits.clear_counted_limits()
 
     parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
 
-    returned = [(one.limit.name, one.left) for one in limits.standings()]
+    returned = [(one.limit.name, one.left) for one in limits.counted_limits()]
     assert len(returned) == len({name for name, _ in returned}) == 3
     assert ("number_15m", 2) in returned
 

@@ -61,7 +61,7 @@ def test_looking_changes_nothing(ask: Ask, rotated: Parts, rows: Rows) -> None:
     ask()
     before = rows.requests()
 
-    sealed = rotated.rotate_seal.look()
+    sealed = rotated.rotate_seal.report()
 
     assert (sealed.counts, sealed.removable) == ({"k1": 1}, ())
     assert rows.requests() == before
@@ -77,7 +77,7 @@ def test_interrupted_and_run_again(ask: Ask, rotated: Parts) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         rotated.rotate_seal(progress=interrupt, batch=5)
-    half = rotated.rotate_seal.look()
+    half = rotated.rotate_seal.report()
     whole = rotated.rotate_seal(progress=silent, batch=5)
 
     assert half.counts == {"k1": 15, "k2": 5}

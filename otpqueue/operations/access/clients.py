@@ -38,7 +38,7 @@ class Clients:
     def show(self, name: str) -> Client:
         """Return a client. Raises InvalidRequest if there is none."""
         with connection(self.engine) as conn:
-            return _found(clients.read_client(conn, name))
+            return _require_client(clients.read_client(conn, name))
 
     def set(self, name: str, path: str, text: str) -> None:
         """Set one of a client's settings. Raises InvalidRequest for an unknown setting or invalid value."""
@@ -59,13 +59,13 @@ class Clients:
     def _change(self, name: str, change: Callable[[Stored], Stored]) -> None:
         def work(conn: Connection) -> None:
             # Each of two concurrent operators changes the result of the other.
-            client = _found(clients.read_client(conn, name, lock=True))
+            client = _require_client(clients.read_client(conn, name, lock=True))
             clients.store_settings(conn, client.id, change(client.settings))
 
         transaction(self.engine, work)
 
 
-def _found(client: Client | None) -> Client:
+def _require_client(client: Client | None) -> Client:
     if client is None:
         raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)")])
     return client

@@ -122,7 +122,9 @@ class ApiKeys:
 
         def work(conn: Connection) -> ApiKey:
             # Locked, so that the second of two concurrent rotations finds the key already rotated.
-            old = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False)
+            old = _find_single_key(
+                prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False
+            )
             if old.replaced_by:
                 raise InvalidRequest(
                     [FieldError("prefix", f"{old.prefix} has already been rotated; rotate its successor")]
@@ -151,7 +153,7 @@ class ApiKeys:
         Raises InvalidRequest unless exactly one key matches; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            key = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            key = _find_single_key(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
             clients.revoke_key(conn, key.id, now=now)
         return key
 
@@ -219,7 +221,7 @@ class ApiKeys:
             log.warning("key_use_not_noted", prefix=key.prefix)
 
 
-def _the_one(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
+def _find_single_key(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
     """Return the only matching key; ended keys count only if `ended`. Raises InvalidRequest."""
     shown = prefix_of(named)
     usable = [key for key in found if ended or key.state(now) is not KeyState.EXPIRED]

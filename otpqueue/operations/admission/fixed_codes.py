@@ -52,14 +52,14 @@ class WithTestNumbers:
         """Compare a code with the fixed one, or have the provider verify it."""
         if not pin_id.startswith(_PIN):
             return self.checker.verify(pin_id=pin_id, code=code)
-        fixed = self._behind(pin_id)
+        fixed = self._find_fixed_code(pin_id)
         if fixed is None:
             return Judgement(verdict=CheckVerdict.EXPIRED, code=ENDED)
         return Judgement(
             verdict=CheckVerdict.CORRECT if fixed.matches(code) else CheckVerdict.WRONG, code=SENT
         )
 
-    def _behind(self, pin_id: str) -> FixedCode | None:
+    def _find_fixed_code(self, pin_id: str) -> FixedCode | None:
         wanted, now = bytes.fromhex(pin_id.removeprefix(_PIN)), self.clock()
         for e164 in self.codes.by_number:
             if wanted in self.vault.number_hashes(e164):

@@ -32,42 +32,42 @@ log = get_logger(__name__)
 _WITHOUT_REDIS_S = 2.0
 """How long calls are not counted after Redis failed, so that not every call waits for it."""
 
-_standings: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("standings", default=None)
+_counted_limits: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("counted_limits", default=None)
 """None outside the API, which alone returns them in headers."""
 
 
-def forget_standings() -> None:
+def clear_counted_limits() -> None:
     """Clear the rate limits that were counted. Called at the start of each call."""
-    _standings.set(())
+    _counted_limits.set(())
 
 
-def standings() -> tuple[LimitStatus, ...]:
+def counted_limits() -> tuple[LimitStatus, ...]:
     """Return the rate limits that were counted in this call, as far as the caller may see them."""
-    return _standings.get() or ()
+    return _counted_limits.get() or ()
 
 
 def _note(counted: CountedCall, *, keyless: bool = False) -> None:
-    before = _standings.get()
+    before = _counted_limits.get()
     if before is not None:
         strictest = _strictest(counted.statuses)
-        _standings.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
+        _counted_limits.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
 
 
-def _strictest(standings: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
+def _strictest(statuses: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
     """Return each limit once, the strictest. During hash key rotation each is counted twice."""
     found: dict[str, LimitStatus] = {}
-    for one in standings:
+    for one in statuses:
         other = found.get(one.limit.name, one)
         found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
     return found.values()
 
 
-def refusal(standings: Sequence[LimitStatus]) -> LimitExceeded:
+def refusal(statuses: Sequence[LimitStatus]) -> LimitExceeded:
     """Return the error of a rejected attempt. It names the full window with the longest wait."""
-    for full in standings:
+    for full in statuses:
         if full.left <= 0:
             metrics.count(metrics.LIMITS_HIT, full.limit.name)
-    longest = max((one for one in standings if one.left <= 0), key=lambda one: one.more_in_s)
+    longest = max((one for one in statuses if one.left <= 0), key=lambda one: one.more_in_s)
     return LimitExceeded(
         longest.limit.name,
         f"At most {longest.quota.in_words}: {longest.limit.what}. "

@@ -80,15 +80,15 @@ class EvaluateAlerts:
             waiting = facts.oldest_event(conn)
             unknown = [name for name in records.count_open(conn) if name not in self.rules]
         can_judge = _has_statistics(waiting, last, now)
-        looked = [
+        measured = [
             found
             for rule in here
             if not rule.off and (can_judge or rule.name not in RULE_QUERIES)
-            for found in [self.look(rule, last.at if last else None, now)]
+            for found in [self.measure_rule(rule, last.at if last else None, now)]
             if found
         ]
         return self.book.enter(
-            looked,
+            measured,
             # A rule that this version does not have counts as disabled.
             retired=[*(rule.name for rule in here if rule.off), *unknown],
             examples=partial(_examples, now=now),
@@ -97,7 +97,7 @@ class EvaluateAlerts:
             waiting=waiting.id if waiting else None,
         )
 
-    def look(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
+    def measure_rule(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
         """Return the measurements of a rule; None if unavailable.
 
         `last` is the time of its last evaluation.

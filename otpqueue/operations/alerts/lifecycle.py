@@ -108,7 +108,7 @@ class AlertStore:
 
     def enter(
         self,
-        looked: Sequence[RuleMeasures],
+        measured: Sequence[RuleMeasures],
         *,
         retired: Sequence[str] = (),
         examples: FindExamples,
@@ -128,13 +128,13 @@ class AlertStore:
             ):
                 return EvaluationResult(skipped=True)
             state = _EvaluationRun(conn=conn, now=now, examples=examples)
-            self._enter_all(state, looked, retired)
+            self._enter_all(state, measured, retired)
             records.note_evaluation(
                 conn,
                 self.watch,
                 at=now,
                 took_ms=took_ms,
-                measures=sum(len(one.measures) for one in looked),
+                measures=sum(len(one.measures) for one in measured),
                 opened=len(state.opened),
                 closed=len(state.closed),
                 waiting=waiting,
@@ -144,13 +144,13 @@ class AlertStore:
         return transaction(self.engine, work)
 
     def _enter_all(
-        self, state: _EvaluationRun, looked: Sequence[RuleMeasures], retired: Sequence[str]
+        self, state: _EvaluationRun, measured: Sequence[RuleMeasures], retired: Sequence[str]
     ) -> None:
-        names = [*(one.rule.name for one in looked), *retired]
+        names = [*(one.rule.name for one in measured), *retired]
         opening = notices.of_opening()
         open_ones = records.open_ones(state.conn, names, noticed=opening, now=state.now)
         pending = records.pending_ones(state.conn, names)
-        for one in looked:
+        for one in measured:
             self._enter(
                 state,
                 one,
@@ -165,40 +165,40 @@ class AlertStore:
     def _enter(
         self,
         state: _EvaluationRun,
-        looked: RuleMeasures,
+        measured: RuleMeasures,
         open_ones: Sequence[OpenAlert],
         pending: Sequence[PendingAlert],
     ) -> None:
-        found = {measure.key: measure for measure in looked.measures}
+        found = {measure.key: measure for measure in measured.measures}
         still_open = 0
         for alert in open_ones:
             # During hash key rotation a number may have two alerts. The older one continues.
             measure = found.pop(alert.key, None) if alert.key else None
-            still_open += self._go_on(state, looked.rule, alert, measure)
+            still_open += self._update_open(state, measured.rule, alert, measure)
         before = {one.key: one.bad for one in pending}
         kept: set[str] = set()
         held_back = 0
-        for measure in sort_worst_first(looked.rule, found.values()):
+        for measure in sort_worst_first(measured.rule, found.values()):
             run = TransitionProgress(count=before.get(measure.key, 0))
-            run, transition = run.after(judge_measure(looked.rule, measure, is_open=False), looked.rule)
+            run, transition = run.after(judge_measure(measured.rule, measure, is_open=False), measured.rule)
             if not (run.count or transition) or state.is_erased(measure):
                 continue
             if measure.number_hash is not None and not state.may_name:
                 # The previous state, from which the next evaluation continues.
                 kept.add(measure.subject)
             elif not transition:
-                records.keep_pending(state.conn, looked.rule, measure, bad=run.count, now=state.now)
+                records.keep_pending(state.conn, measured.rule, measure, bad=run.count, now=state.now)
                 kept.add(measure.subject)
             elif still_open < MOST_OPEN:
-                self._open(state, looked.rule, measure)
+                self._open(state, measured.rule, measure)
                 still_open += 1
             else:
                 held_back += 1
         records.forget_pending(state.conn, [one for one in pending if one.subject not in kept])
         if held_back:
-            log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
+            log.warning("alerts_held_back", rule=measured.rule.name, subjects=held_back)
 
-    def _go_on(
+    def _update_open(
         self, state: _EvaluationRun, rule: AlertRule, alert: OpenAlert, measure: SubjectMeasure | None
     ) -> bool:
         """Store the measurement of an open alert. Returns whether it stays open."""

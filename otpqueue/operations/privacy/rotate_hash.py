@@ -107,15 +107,15 @@ class RotateHash:
         if drop_unknown:
             for holding in rehashing.OTHERS:
                 self._long(partial(rehashing.drop, holding=holding, marks=old))
-        left = self._look(note=True)
+        left = self._report(note=True)
         log.info("numbers_rehashed", left=dict(left.numbers), needed=left.needed)
         return left
 
-    def look(self) -> HashKeyReport:
+    def report(self) -> HashKeyReport:
         """Return the remaining uses of the previous key. Changes nothing. Raises DatabaseUnavailable."""
-        return self._look(note=False)
+        return self._report(note=False)
 
-    def _look(self, *, note: bool) -> HashKeyReport:
+    def _report(self, *, note: bool) -> HashKeyReport:
         def work(conn: Connection) -> tuple[HashKeyReport, dict[UUID, Quotas]]:
             return self._stored(conn), clients.own_quotas(conn)
 

@@ -67,7 +67,7 @@ class RotateSeal:
             if before.get(key_id):
                 unopened[key_id] = self._reseal(key_id, before[key_id], batch, progress)
         CountSeals(engine=self.engine, vault=self.vault)()
-        sealed = self.look()
+        sealed = self.report()
         if any(before.get(key_id) for key_id in older):
             log.info("numbers_resealed", key_id=current, before=before, after=dict(sealed.counts))
         return SealKeyReport(
@@ -77,7 +77,7 @@ class RotateSeal:
             seals=sealed.seals,
         )
 
-    def look(self) -> SealKeyReport:
+    def report(self) -> SealKeyReport:
         """Return how the numbers are sealed. Changes nothing. Raises DatabaseUnavailable."""
         counts = self._counts()
         removable = tuple(key_id for key_id in self.vault.seal_key_ids[1:] if not counts.get(key_id))
@@ -163,7 +163,7 @@ def refusal_to_start(rotate: RotateSeal) -> str | None:
         return None
     lacking = ", ".join(f"{key_id} ({count} numbers)" for key_id, count in sorted(missing.items()))
     return (
-        f"OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: {lacking}. Put them back, after "
-        "the first; `otpqueue keys rotate-seal` then makes them needless. If one is lost for good, "
-        "`otpqueue keys drop-sealed ID` deletes the requests that it sealed"
+        f"OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: {lacking}. Restore them after "
+        "the primary key, then run `otpqueue keys rotate-seal` to replace them. If one is lost, run "
+        "`otpqueue keys drop-sealed ID` to delete the requests that it sealed"
     )

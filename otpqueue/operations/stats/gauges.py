@@ -47,41 +47,41 @@ _EVENTS = (
 
 
 class CachedReading(Generic[T]):
-    """The result of `look`, cached for `kept_s` seconds. Thread-safe.
+    """The result of `read`, cached for `kept_s` seconds. Thread-safe.
 
-    `look` runs in a thread, one at a time, and a call waits for it for up to `wait_s`. One that hangs thus
+    `read` runs in a thread, one at a time, and a call waits for it for up to `wait_s`. One that hangs thus
     occupies only one thread.
     """
 
-    def __init__(self, look: Callable[[], T], *, kept_s: float, wait_s: float) -> None:
-        self._look, self._kept_s, self._wait_s = look, kept_s, wait_s
+    def __init__(self, read: Callable[[], T], *, kept_s: float, wait_s: float) -> None:
+        self._read, self._kept_s, self._wait_s = read, kept_s, wait_s
         self._lock = threading.Lock()
-        self._found: T | None = None
-        self._found_at = -kept_s
-        self._looking: threading.Thread | None = None
+        self._result: T | None = None
+        self._read_at = -kept_s
+        self._reading: threading.Thread | None = None
 
     def __call__(self) -> T | None:
         """Return the result, None if it is not available in time."""
         with self._lock:
-            if time.monotonic() - self._found_at < self._kept_s:
-                return self._found
-            if self._looking is None:
-                self._looking = threading.Thread(target=self._take, name="readings", daemon=True)
-                self._looking.start()
-            looking = self._looking
-        looking.join(self._wait_s)
+            if time.monotonic() - self._read_at < self._kept_s:
+                return self._result
+            if self._reading is None:
+                self._reading = threading.Thread(target=self._refresh, name="readings", daemon=True)
+                self._reading.start()
+            reading = self._reading
+        reading.join(self._wait_s)
         with self._lock:
-            return self._found if time.monotonic() - self._found_at < self._kept_s else None
+            return self._result if time.monotonic() - self._read_at < self._kept_s else None
 
-    def _take(self) -> None:
-        found = None
+    def _refresh(self) -> None:
+        result = None
         try:
-            found = self._look()
+            result = self._read()
         except Exception as error:  # noqa: BLE001 - the other metrics must still be exported
             log.warning("readings_not_taken", error=type(error).__name__)
         finally:
             with self._lock:
-                self._found, self._found_at, self._looking = found, time.monotonic(), None
+                self._result, self._read_at, self._reading = result, time.monotonic(), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,8 @@ class ReadGauges:
     def __call__(self) -> list[Reading]:
         """Return all readings that are available."""
         readings = list(self._of_redis())
-        found = self.from_database()
-        return [*readings, (metrics.DATABASE_UP, {(): float(found is not None)}), *(found or ())]
+        result = self.from_database()
+        return [*readings, (metrics.DATABASE_UP, {(): float(result is not None)}), *(result or ())]
 
     def _of_redis(self) -> Sequence[Reading]:
         try:
@@ -110,8 +110,8 @@ class ReadGauges:
 def of_database(engine: Engine, *, now: datetime) -> list[Reading]:
     """Return the readings of Postgres. Raises DatabaseUnavailable, and other errors if it is not migrated."""
     with connection(engine) as conn:
-        found = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
-        return [*found, _of_stops(conn), _of_alerts(conn)]
+        result = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
+        return [*result, _of_stops(conn), _of_alerts(conn)]
 
 
 def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
@@ -126,9 +126,9 @@ def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
 
 def _of_processes(conn: Connection) -> list[Reading]:
     living = [one for one in heartbeats.living(conn) if one.is_alive]
-    found = Counter((one.kind, get_liveness(one)) for one in living)
+    result = Counter((one.kind, get_liveness(one)) for one in living)
     lives = {
-        (kind.value, life.name.lower()): float(found[kind, life])
+        (kind.value, life.name.lower()): float(result[kind, life])
         for kind in ProcessKind
         for life in (Liveness.RUNNING, Liveness.STARTING, Liveness.CUT_OFF)
     }

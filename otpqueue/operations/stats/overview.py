@@ -28,7 +28,7 @@ _COMPARED = (*_CHARTED, Metric.UNDELIVERED)
 
 
 COMPARED_RULES = ("success_rate", "delivery_rate", "check_failures")
-"""Alert rules whose values the dashboard shows, each over its rule's window.
+"""Alert rules with values on the dashboard, each over its own window.
 Another window would give a value that contradicts an open alert.
 """
 
