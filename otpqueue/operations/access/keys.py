@@ -240,7 +240,8 @@ def _find_single_key(named: str, found: list[ApiKey], now: datetime, *, ended: b
 def _end(now: datetime, duration: timedelta, field: str) -> datetime:
     # An overlap of zero is allowed: the old key then ends immediately.
     if duration < timedelta(0) or (field == "expires_in" and not duration):
-        raise InvalidRequest([FieldError(field, "must be positive")])
+        must = "must be positive" if field == "expires_in" else "must not be negative"
+        raise InvalidRequest([FieldError(field, must)])
     try:
         return now + duration
     except OverflowError:
