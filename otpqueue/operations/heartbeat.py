@@ -60,7 +60,7 @@ class HeartbeatReporter:
         self._queues = queues
 
     def touch(self) -> None:
-        """Record a sign of life of the broker."""
+        """Record that the broker has just been heard."""
         now = time.monotonic()
         was_in_touch, self._touched = self._in_touch(now), now
         if not was_in_touch:

@@ -268,9 +268,9 @@ def test_recording_a_use_waits_for_no_lock(parts: Parts) -> None:
 
 def test_use_that_cannot_be_recorded_refuses_no_call(parts: Parts) -> None:
     """A read-only database causes a warning with the prefix only."""
-    key = make(parts)
+    key, database = make(parts), parts.engine.url.database
     with connection(parts.engine) as conn:
-        conn.execute(text("ALTER DATABASE operations SET default_transaction_read_only = on"))
+        conn.execute(text(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'))
     parts.engine.dispose()
     try:
         with structlog.testing.capture_logs() as logs:
@@ -278,7 +278,7 @@ def test_use_that_cannot_be_recorded_refuses_no_call(parts: Parts) -> None:
     finally:
         with connection(parts.engine) as conn:
             conn.execute(text("SET default_transaction_read_only = off"))
-            conn.execute(text("ALTER DATABASE operations RESET default_transaction_read_only"))
+            conn.execute(text(f'ALTER DATABASE "{database}" RESET default_transaction_read_only'))
         parts.engine.dispose()
 
     assert [(one["event"], one["prefix"]) for one in logs] == [("key_use_not_noted", prefix_of(key))]

@@ -634,7 +634,7 @@ def test_code_the_provider_forgot(resends: Resends, ask_sent: AskSent, provider:
 def test_fresh_code_goes_by_the_channel_asked_for(
     resends: Resends, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """The new code in place of a forgotten one uses the requested channel, and so does the next resend."""
+    """A new code after a 404 uses the requested channel, and so does the next resend."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=404, times=1)
 

@@ -170,7 +170,7 @@ class Bridge:
             raise Unauthenticated(refusal)
 
     def _close_later(self, peer: str) -> None:
-        # One pass over all sockets closes several connections.
+        # A single iteration of all sockets closes several connections.
         if not self._to_close:
             loop = asyncio.get_running_loop()
             loop.call_later(_CLOSE_AFTER_S, loop.run_in_executor, None, self._close_all)

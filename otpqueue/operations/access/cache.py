@@ -54,7 +54,7 @@ class AccessSnapshot:
         return None
 
     def taken_on(self, day: date) -> Mapping[Subject, int]:
-        """Return how many codes of a day count against each cap, as far as it is known."""
+        """Return how many codes of a day count against each cap; empty for a day that is not cached."""
         return self.current.taken if day == self.day else {}
 
     def is_stopped(self, *, client_id: UUID, country: str | None) -> bool:
