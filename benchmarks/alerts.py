@@ -125,7 +125,7 @@ def measure(engine: Engine, rounds: int) -> None:
     last = now - timedelta(minutes=1)
     for rule in RULES.values():
         if rule.name not in ELSEWHERE:
-            ms = median_ms(lambda rule=rule: everything.look(rule, last, now), rounds)
+            ms = median_ms(lambda rule=rule: everything.measure_rule(rule, last, now), rounds)
             print(f"{rule.name:<24}{ms:>9.1f} ms")
     moments = iter(now + timedelta(minutes=minutes) for minutes in range(1, rounds + 2))
     # The first one has no evaluation before it, and looks at the whole hour.

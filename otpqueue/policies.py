@@ -100,7 +100,7 @@ def numbers(settings: Settings) -> NumberPolicy:
     _refuse(
         _problems("OTPQUEUE_COUNTRIES_ALLOWED", allowed - phone.COUNTRIES, _NO_COUNTRY)
         + _problems("OTPQUEUE_COUNTRIES_BLOCKED", blocked - phone.COUNTRIES, _NO_COUNTRY)
-        + _problems("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a kind of line")
+        + _problems("OTPQUEUE_REFUSED_LINES", lines - phone.KINDS, "is not a line type")
     )
     return NumberPolicy(
         countries_allowed=frozenset(allowed) if allowed else None,

@@ -694,15 +694,15 @@ class Parts:
         return NotifyAlerts(
             engine=self.engine,
             vault=self.vault,
-            couriers=self._make_notifiers(),
+            notifiers=self._make_notifiers(),
             public_url=self.settings.public_url,
         )
 
     def _make_notifiers(self) -> tuple[Notifier, ...]:
         settings = self.settings
-        couriers: list[Notifier] = [LogNotifier()]
+        notifiers: list[Notifier] = [LogNotifier()]
         if settings.alert_webhook_url:
-            couriers.append(
+            notifiers.append(
                 WebhookNotifier(post=self.alert_outbound, url=settings.require("alert_webhook_url"))
             )
         if settings.alert_email_to:
@@ -711,8 +711,8 @@ class Parts:
                 sender=settings.require("alert_email_from"),
                 timeout_s=ALERT_MAIL_S,
             )
-            couriers.append(MailNotifier(mailer=mailer, to=settings.alert_email_to))
-        return tuple(couriers)
+            notifiers.append(MailNotifier(mailer=mailer, to=settings.alert_email_to))
+        return tuple(notifiers)
 
     @cached_property
     def alert_admin(self) -> AlertAdmin:

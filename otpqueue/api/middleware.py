@@ -80,7 +80,7 @@ class CallMiddleware:
         logs.begin_call(request_id=request_id)
         resp.set_header("X-Request-Id", request_id)
         resp.set_headers(_SAFE_HEADERS)
-        limits.forget_standings()
+        limits.clear_counted_limits()
         context.peer = peer = self._peers.find_peer(req)
         if self._https_required and peer.https:
             # Browsers ignore it over plain HTTP: RFC 6797, 7.2.
@@ -113,7 +113,7 @@ class CallMiddleware:
         took_s = time.monotonic() - req.context.started
         route, status = req.uri_template, resp.status_code
         try:
-            ratelimit.set_headers(resp, limits.standings())
+            ratelimit.set_headers(resp, limits.counted_limits())
             # The route has no id in it. The query is never logged.
             if not (route or "").startswith("/health"):
                 log.info(

@@ -37,7 +37,7 @@ def rotate_seal(batch: int, *, dry_run: bool) -> None:
     """
     with closing(Parts(settings.load())) as parts:
         rotate = parts.rotate_seal
-        sealed = rotate.look() if dry_run else rotate(progress=_print_progress, batch=batch)
+        sealed = rotate.report() if dry_run else rotate(progress=_print_progress, batch=batch)
     _print_sealed(sealed, rotate.vault.seal_key_ids)
 
 
@@ -85,7 +85,7 @@ def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
                 "OTPQUEUE_HASH_KEY holds one key. To replace it, put the new key and a comma before it."
             )
         left = (
-            rotate.look()
+            rotate.report()
             if dry_run
             else rotate(progress=_print_progress, batch=batch, drop_unknown=drop_unknown)
         )

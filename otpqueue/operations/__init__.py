@@ -1,6 +1,9 @@
-"""What can be done, one use case a file, in the order of a request's life.
+"""The use cases of the service, one per module.
 
-request -> send -> status -> verify -> cancel; sweep and expire end what is left; provision and keys come
-before them all.
-Parts (the provider, how to wake a worker) are handed in; nothing here knows HTTP servers or Celery.
+A request passes through request, send, status, verify and cancel. `sweep` and `expire` end unfinished
+requests.
+`provision` and `access.keys` set up what a request needs.
+
+Dependencies (the provider, the way to wake a worker) are passed in. Nothing here depends on HTTP servers or
+Celery.
 """

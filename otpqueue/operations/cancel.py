@@ -1,4 +1,4 @@
-"""Cancel a request at its client's wish."""
+"""Cancel a request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CancelRequest:
     on_status: StatusCallback = ignore_changes
 
     def __call__(self, request_id: UUID, *, client_id: UUID, now: datetime) -> OtpRequest:
-        """End a live request and return it; one that has ended already is returned as it is.
+        """Cancel a live request and return it. A request that has already ended is returned unchanged.
 
         Raises RequestNotFound, DatabaseUnavailable.
         """

@@ -1,4 +1,4 @@
-"""End requests whose code nobody typed in time; match reports that were left, forget those nobody wants."""
+"""Expire unverified requests, and match or delete unmatched delivery reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Expire:
     engine: Engine
 
     def __call__(self, *, now: datetime) -> int:
-        """End what has outlived its time, in batches that do not block traffic; return how many.
+        """Expire overdue requests, in batches that do not block traffic. Returns how many.
 
         Raises DatabaseUnavailable.
         """
@@ -46,7 +46,7 @@ class Expire:
         return total
 
     def _match_leftovers(self, now: datetime) -> None:
-        """Match reports that came before their attempt was recorded, by a worker that died right after it."""
+        """Match reports that a worker left unmatched: it ended right after it recorded their attempt."""
         before = now - _LEFT_OVER_AFTER
         messages = run(
             self.engine, lambda conn: receipts.leftovers(conn, before=before, limit=_LEFTOVERS_AT_MOST)

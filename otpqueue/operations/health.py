@@ -1,4 +1,4 @@
-"""Say whether the service can do its work, from what it needs."""
+"""Health check of the service: Postgres, Redis, queues, beat, Infobip and clocks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ from otpqueue.store.engine import connection
 from otpqueue.store.stats import reports
 
 MOST_SKEW_S = 5.0
-"""Deadlines are set by one host's clock and kept by another's: past that codes die early, or leave late."""
+"""One host's clock sets a deadline and another's enforces it.
+
+Beyond this skew codes expire early or are sent late.
+"""
 
 
 _NOW = timedelta(minutes=1)
@@ -44,7 +47,7 @@ _WORKING = {Liveness.RUNNING, Liveness.STARTING}
 
 
 class ProviderHealth(StrEnum):
-    """The state of Infobip, judged by the calls that were made; no call is made to find out."""
+    """The state of Infobip, by the outcomes of recent calls. The health check makes no call itself."""
 
     CONNECTED = "connected"
     """Most calls of this minute and the last one, or else of the last five minutes, had a useful answer."""
@@ -52,7 +55,7 @@ class ProviderHealth(StrEnum):
     """Most of those calls failed."""
     QUIET = "no recent traffic"
     PAUSED = "paused"
-    """The circuit is open: so many calls failed that workers make none for a while."""
+    """The circuit is open: workers pause calls after too many failures."""
     NOT_CONFIGURED = "not configured"
     UNKNOWN = "unknown"
     """Postgres, which has the statistics, is down."""
@@ -60,26 +63,26 @@ class ProviderHealth(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class HealthStatus:
-    """What works, in the guide's words."""
+    """The result of a health check."""
 
     database: bool
     migrated: bool
-    """Whether the database has the tables."""
+    """Whether the schema is migrated."""
     redis: bool
-    """Whether Redis answers and takes what we write."""
+    """Whether Redis answers and accepts writes."""
     infobip: ProviderHealth
     heartbeats: tuple[Heartbeat, ...] | None
     """The last heartbeat of each process; None while Postgres is down."""
     call_failure: CallFailure | None = None
     """The most frequent cause of failed calls in the window of `infobip`; None if none failed."""
     redis_refuses: bool = False
-    """Whether it answers, but refuses: a replica, one without memory, one that denies us commands."""
+    """Whether Redis answers but rejects writes: a replica, out of memory, or missing permissions."""
     stopped: frozenset[CapScope] = frozenset()
-    """For what an operator has stopped sending: that is a wish, not an illness."""
+    """The subjects of the stops in force. A stop is not an error."""
 
     @property
     def queues(self) -> dict[str, Liveness] | None:
-        """How each queue is served; None while Postgres is down."""
+        """The state of each queue's workers; None while Postgres is down."""
         return None if self.heartbeats is None else get_queue_liveness(self.heartbeats, QUEUES)
 
     @property
@@ -96,17 +99,20 @@ class HealthStatus:
 
     @property
     def skew_s(self) -> float | None:
-        """How far the clock of the host that is off most is ahead of Postgres's; None if unknown."""
+        """The largest clock skew of a host against Postgres, in seconds, positive if ahead.
+
+        None if unknown.
+        """
         return find_widest_skew_s(self.heartbeats or ())
 
     @property
     def serves(self) -> bool:
-        """Whether calls can be answered: everything is in Postgres, all else heals behind it."""
+        """Whether calls can be answered. Only Postgres is needed for that; the rest recovers later."""
         return self.database and self.migrated
 
     @property
     def whole(self) -> bool:
-        """Whether codes asked for now will leave in time, and what is too old will be deleted."""
+        """Whether new codes will be sent in time, and old data will be deleted."""
         # Without traffic there is no call to judge by, which is not an error.
         provider = self.infobip in {ProviderHealth.CONNECTED, ProviderHealth.QUIET}
         staffed = self.queues is not None and {*self.queues.values(), self.beat} <= _WORKING
@@ -120,13 +126,13 @@ class CheckHealth:
 
     engine: Engine
     circuit: Callable[[], CircuitState]
-    """Asks Redis. Raises RedisError."""
+    """Pings Redis. Raises RedisError."""
     redis_writes: Callable[[], None]
-    """Does what counting needs. Raises RedisError."""
+    """Runs the commands that rate limits need. Raises RedisError."""
     provider_ids: Callable[[], ProviderIds | None]
 
     def __call__(self, *, now: datetime) -> HealthStatus:
-        """Look at each part; never raises for a part that is down."""
+        """Check each part. Never raises for a part that is down."""
         database = migrated = False
         provider = ProviderHealth.UNKNOWN
         stopped: frozenset[CapScope] = frozenset()
@@ -143,7 +149,7 @@ class CheckHealth:
                 provider = ProviderHealth.NOT_CONFIGURED
             migrated = True
         except (DatabaseUnavailable, ProgrammingError):
-            pass  # what was not reached stays False
+            pass  # parts that were not reached stay False
         redis = closed = True
         redis_refuses = False
         try:

@@ -1,4 +1,4 @@
-"""Show that this process lives: a row that it writes every few seconds."""
+"""Heartbeat of this process: a row that it writes every few seconds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _FORGET_EVERY = 100
-"""With one beat of so many, and the first, processes that are long gone are forgotten."""
+"""The first heartbeat and every n-th one delete the rows of processes that ended long ago."""
 
 
 class HeartbeatReporter:
-    """The heart of one process. It beats in a thread of its own, however busy the others are.
+    """Writes the heartbeat of one process, in its own thread, so that a busy process is not late.
 
-    With `in_touch_for_s` the process is in touch with the broker for so long after `touch`; without, always.
-    Thread-safe. Nothing here raises: a process must not die of what only tells that it lives.
+    With `in_touch_for_s` the broker counts as reachable for that many seconds after each `touch`; without it,
+    always. Thread-safe. Nothing here raises, since a failed heartbeat must not end the process.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class HeartbeatReporter:
         in_touch_for_s: float | None = None,
         count_seals: Callable[[], None] = lambda: None,
     ) -> None:
-        """`count_seals` is called after each beat and at the end."""
+        """`count_seals` is called after each heartbeat and at the end."""
         self.kind, self.process = kind, f"{kind.value}|{name}"
         self._engine, self._version, self._clock = engine, version, clock
         self._in_touch_for_s, self._count_seals = in_touch_for_s, count_seals
@@ -56,21 +56,21 @@ class HeartbeatReporter:
         self._thread: threading.Thread | None = None
 
     def serve(self, queues: tuple[str, ...]) -> None:
-        """Say which queues the process serves."""
+        """Set the queues that the process serves."""
         self._queues = queues
 
     def touch(self) -> None:
-        """Note that the broker has just been heard."""
+        """Record that the broker has just been heard."""
         now = time.monotonic()
         was_in_touch, self._touched = self._in_touch(now), now
         if not was_in_touch:
             self._nudge.set()
 
     def beat(self) -> bool:
-        """Show life now; return whether that was written. What keeps failing is logged once."""
+        """Write a heartbeat. Returns whether it was written. A repeated failure is logged once."""
         try:
             self._beat()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the process has work to do
+        except Exception as error:  # noqa: BLE001 - a failed heartbeat must not end the process
             if not self._faltering:
                 name = error.code if isinstance(error, DatabaseUnavailable) else type(error).__name__
                 log.warning("heartbeat_failed", error=name)
@@ -82,7 +82,7 @@ class HeartbeatReporter:
     def _beat(self) -> None:
         if self._beats % _FORGET_EVERY == 0:
             run(self._engine, heartbeats.forget)
-        # Connected before time is measured.
+        # Connect before the time is measured.
         with connection(self._engine) as conn:
             before, begun = self._clock(), time.monotonic()
             sign = ProcessReport(
@@ -98,7 +98,7 @@ class HeartbeatReporter:
             database_now = heartbeats.beat(conn, sign)
             halfway_s = (time.monotonic() - begun) / 2
         self._beats += 1
-        # Postgres looked at its clock about half-way between question and answer.
+        # Assume that Postgres read its clock half-way between query and answer.
         self._skew_s = (before - database_now).total_seconds() + halfway_s
         self._count_seals()
 
@@ -108,20 +108,20 @@ class HeartbeatReporter:
         return self._touched is not None and now - self._touched <= self._in_touch_for_s
 
     def start(self) -> None:
-        """Beat from now on, in a thread, until the process ends or `stop` is called."""
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        """Start a thread that writes heartbeats until the process ends or `stop` is called."""
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stopped:
-            # Good news need not wait: that is what the nudge is for.
+            # Write at once when the broker is reachable again: `touch` sets the event.
             self._nudge.clear()
             self.beat()
-            # Spread, or all processes of a deployment would come at once.
+            # With jitter, so that the processes of a deployment do not write at the same moment.
             self._nudge.wait(EVERY_S[self.kind] * random.uniform(0.8, 1.2))  # noqa: S311 - guards nothing
 
     def stop(self) -> None:
-        """End the thread, and take the sign away: the process ends because it was told to."""
+        """End the thread, and delete the row: the process ends by intention."""
         self._stopped = True
         self._nudge.set()
         if self._thread is not None:
@@ -129,5 +129,5 @@ class HeartbeatReporter:
         try:
             run(self._engine, lambda conn: heartbeats.stop(conn, self.process))
             self._count_seals()
-        except Exception as error:  # noqa: BLE001 - it would count as silent, and be forgotten in an hour
+        except Exception as error:  # noqa: BLE001 - the row counts as silent, and is deleted in an hour
             log.warning("heartbeat_not_taken_away", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Tell a request's whole life to an operator."""
+"""Read the history of a request."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from otpqueue.store.vault import Vault
 
 @dataclass(frozen=True, kw_only=True)
 class ReadHistory:
-    """Tells histories."""
+    """Reads histories."""
 
     engine: Engine
     vault: Vault
 
     def __call__(self, request_id: UUID) -> History:
-        """Return the history of a request, whichever client made it: this is for operators.
+        """Return the history of a request of any client. For operators only.
 
         Raises RequestNotFound, DatabaseUnavailable.
         """
-        # One moment: else a move could be told whose cause is not.
+        # One snapshot, so that every status change comes with its cause.
         engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
         with connection(engine) as conn, conn.begin():
             found = history.find(conn, request_id, vault=self.vault)

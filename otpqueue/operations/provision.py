@@ -1,4 +1,4 @@
-"""Set up the provider's side: found or made there, the ids remembered here."""
+"""Provision the Infobip account: find or create its application and templates, and store their ids."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Provisioned:
-    """What was done, or with a dry run would be, in words for an operator; and the ids in force."""
+    """The actions of a run or dry run, as text for an operator, and the ids in use."""
 
     actions: tuple[str, ...]
     ids: ProviderIds | None
-    """None after a dry run that found nothing there."""
+    """None after a dry run that found nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provision:
-    """Provisions one Infobip account, and knows its ids."""
+    """Provisions one Infobip account, and reads its ids."""
 
     engine: Engine
     base_url: str
     wanted: WantedConfiguration
     given: ProviderIds | None
-    """Ids from the environment: they win, and nothing is provisioned."""
+    """Ids from the environment. They take precedence, and nothing is provisioned."""
 
     def __call__(self, transport: Transport, *, now: datetime, dry_run: bool = False) -> Provisioned:
-        """Find or make the application and the templates, mend what drifted, remember the ids.
+        """Find or create the application and the templates, correct differences, and store the ids.
 
-        Safe to run twice at once. Raises ProvisioningFailed, DatabaseUnavailable.
+        Safe to run concurrently. Raises ProvisioningFailed, DatabaseUnavailable.
         """
         if self.given:
-            return Provisioned(ids=self.given, actions=("used the ids of the environment",))
+            return Provisioned(ids=self.given, actions=("used the ids from the environment",))
 
         def work(conn: Connection) -> Provisioned:
-            # The lock is held while the provider answers: a second run must wait and find what this one made.
+            # The lock is held during calls to Infobip: a concurrent run must wait for the result of this one.
             provider_ids.lock(conn)
             key = {"base_url": self.base_url, "application_name": self.wanted.application_name}
             remembered = provider_ids.recall(conn, **key)
@@ -66,7 +66,7 @@ class Provision:
         return provisioned
 
     def ids(self) -> ProviderIds | None:
-        """Return the ids in force, None before provisioning. They are read anew each time.
+        """Return the ids in use, None before provisioning. Not cached.
 
         Raises DatabaseUnavailable.
         """

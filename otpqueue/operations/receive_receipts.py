@@ -1,4 +1,4 @@
-"""Take delivery reports in, pushed or pulled: always idempotent, in any order."""
+"""Store and match delivery reports, pushed or pulled. Idempotent, in any order."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PULLS_AT_MOST = 20
 
 
 class ReportSource(Protocol):
-    """A provider that gives out delivery reports, each once."""
+    """A provider that returns each delivery report once."""
 
     def fetch_reports(self) -> list[Receipt]:
-        """Take the next reports; none when there are none."""
+        """Return the next reports, if any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class ReceiveReceipts:
     on_status: StatusCallback = ignore_changes
 
     def __call__(self, reports: Sequence[Receipt], *, now: datetime) -> int:
-        """Keep reports not seen before and move what they speak of; return how many were new.
+        """Store new reports and update their attempts. Returns how many were new.
 
-        One whose attempt is not recorded yet is kept and matched when it is. Raises DatabaseUnavailable.
+        A report without a recorded attempt is stored, and matched once it is. Raises DatabaseUnavailable.
         """
         new = self._add(reports, now)
         self._match(sorted({report.message_id for report in reports}), now)
@@ -56,7 +56,7 @@ class ReceiveReceipts:
         try:
             return transaction(self.engine, lambda conn: receipts.add(conn, reports, now=now))
         except (DataError, IntegrityError):
-            # One that Postgres refuses for good must not take the others along.
+            # A report that Postgres always rejects must not fail the others.
             if len(reports) == 1:
                 log.exception("receipt_refused", message_id=reports[0].message_id)
                 return 0
@@ -64,13 +64,13 @@ class ReceiveReceipts:
             return self._add(reports[:half], now) + self._add(reports[half:], now)
 
     def _match(self, ids: Sequence[str], now: datetime) -> None:
-        """Match reports that are stored: what fails here is left to `expire`, which matches leftovers."""
-        # In a transaction of its own, so that a pump that records the attempt at this moment sees the
-        # reports, or we see the attempt.
+        """Match stored reports. After a failure, `expire` matches the rest."""
+        # Its own transaction, so that a pump that records the attempt at this moment sees the reports, or
+        # this transaction sees the attempt.
         try:
             moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now))
         except DatabaseUnavailable:
-            # Usually one request is locked for long: it must not hold up those of others.
+            # Usually one locked request is the cause. It must not delay the reports of others.
             try:
                 moved = run(self.engine, lambda conn: receipts.match(conn, ids, now=now, skip_locked=True))
             except DatabaseUnavailable:
@@ -82,10 +82,10 @@ class ReceiveReceipts:
         self.on_status((one.client_id, one.status) for one in moved)
 
     def pull(self, provider: ReportSource, *, now: datetime) -> int:
-        """Take in all reports that the provider has ready; return how many were new.
+        """Receive all reports that the provider has ready. Returns how many were new.
 
-        The provider gives each report out once: none is taken while Postgres is away (DatabaseUnavailable),
-        and what was taken before that is kept until it is recorded.
+        The provider returns each report once. So none is fetched while Postgres is down
+        (DatabaseUnavailable), and what was fetched before is retried until it is recorded.
         """
         new = 0
         for _ in range(_PULLS_AT_MOST):

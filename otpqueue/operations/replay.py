@@ -1,7 +1,7 @@
-"""Do once what a call asks for, however often it is made: a repetition gets the first answer.
+"""Idempotency: do once what a call asks for; a repeated call gets the first response.
 
-Accepting a request keeps its answer in the statement that stores it. Calls that last longer, or that find out
-only at the end what to answer, hold their key under a lease meanwhile: take, then keep or release.
+An accepted request stores its response in the same statement. Calls that take longer, or that know their
+response only at the end, hold their key with a lease meanwhile: hold, then keep or release.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from otpqueue.telemetry import logs
 
 log = logs.get_logger(__name__)
 
-_ERASED = "What this Idempotency-Key was used for has been erased."
+_ERASED = "The request that this Idempotency-Key was used for has been erased."
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotentResponses:
-    """The answers that are kept with Idempotency-Keys."""
+    """The responses that are stored with Idempotency-Keys."""
 
     engine: Engine
     vault: Vault
     keep: timedelta
-    """How long an answer is replayed."""
+    """How long a response is replayed."""
     lease_s: float
-    """How long a call holds its key; longer than any call takes. After that another may take it over."""
+    """How long a call holds its key, longer than any call takes. After that another call may take it over."""
 
     def key(self, call: IdempotentCall, *, client_id: UUID) -> IdempotencyKey:
-        """Return what a call's key and body are stored as."""
+        """Return the stored form of a call's key and body."""
         return IdempotencyKey(
             client_id=client_id,
             key_hashes=self.vault.idempotency_hashes(call.name, call.key),
@@ -62,9 +62,9 @@ class IdempotentResponses:
         client_id: UUID,
         now: datetime,
     ) -> KeyToKeep:
-        """Return what is kept of a call whose answer is known before its work is done.
+        """Return what to store of a call if its response is known before its work is done.
 
-        `number` is the one in the answer, masked.
+        `number` is the masked number in the response.
         """
         return KeyToKeep(
             key=self.key(call, client_id=client_id),
@@ -73,12 +73,12 @@ class IdempotentResponses:
         )
 
     def answer(self, key: IdempotencyKey, used: UsedKey, *, number: str | None) -> StoredResponse:
-        """Return the kept answer to a call that was made before; `number` is the one in it, masked.
+        """Return the stored response to a repeated call. `number` is the masked number in it.
 
-        Raises IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
-        answer is about has been erased.
+        Raises IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound if the request that the
+        response is about has been erased.
         """
-        # Emptied with the request, so whether the bodies agree is unknown.
+        # Erasure also clears the hash of the body, so whether the bodies agree is unknown.
         if not used.fingerprint:
             raise RequestNotFound(_ERASED)
         if not any(hmac.compare_digest(used.fingerprint, one) for one in key.fingerprints):
@@ -100,9 +100,9 @@ class IdempotentResponses:
         client_id: UUID,
         now: datetime,
     ) -> HeldCall:
-        """Hold the key of a call for `lease_s`, or find the answer to the first one.
+        """Hold the key of a call for `lease_s`, or find the response to the first call.
 
-        None is a call without key. `make` makes the answer of an accepted call. Raises as `answer` does.
+        `call` is None without a key. `make` builds the response of an accepted call. Raises as `answer` does.
         """
         if call is None:
             return HeldCall(engine=self.engine, make=make)
@@ -117,22 +117,22 @@ class IdempotentResponses:
 
 @dataclass(kw_only=True)
 class HeldCall:
-    """A call that may hold its Idempotency-Key; when its block fails the key is released."""
+    """A call that may hold its Idempotency-Key. The key is released when the block raises."""
 
     engine: Engine
     make: Callable[[OtpRequest], StoredResponse]
     held: HeldKey | None = None
-    """None for a call without key, and for a repetition."""
+    """None for a call without a key, and for a repeated call."""
     now: datetime | None = None
     expires_at: datetime | None = None
     answer: StoredResponse | None = None
-    """The answer: of the first call if this one repeats it, and of this one once it is done."""
+    """The response of the first call if this one repeats it, and of this one once it is done."""
 
     def keep(self, conn: Connection, request: OtpRequest) -> bool:
-        """Keep the answer to an accepted call, as the last statement of the transaction of its work.
+        """Store the response to an accepted call, as the last statement of the transaction of its work.
 
-        Returns False when the lease expired and another call has used the key: work that can be undone must
-        be.
+        Returns False if the lease expired and another call has used the key. Work that can be undone must
+        then be rolled back.
         """
         self.answer = self.make(request)
         if self.held is None or self.now is None or self.expires_at is None:
@@ -156,5 +156,5 @@ class HeldCall:
             with connection(self.engine) as conn:
                 idempotency.release(conn, self.held)
         except DatabaseUnavailable:
-            # The refusal matters more to the caller; the key is free when its lease has expired.
+            # The original error matters more to the caller. The key is free when its lease expires.
             log.warning("idempotency_key_not_released", client_id=str(self.held.key.client_id))

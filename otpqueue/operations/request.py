@@ -1,7 +1,7 @@
-"""Accept a request for a code: check the number, count the try, commit the row, wake a worker.
+"""Accept a request for a code: check the number, count the attempt, commit the row, wake a worker.
 
-One Redis script and one Postgres call. The script comes first, since a try must be counted before anything is
-stored: it also finds out whether a worker must be woken once the row is committed.
+One Redis script and one Postgres call. The script comes first, because an attempt must be counted before
+anything is stored. It also returns whether a worker must be woken once the row is committed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from otpqueue.telemetry import logs, metrics, traces
 log = logs.get_logger(__name__)
 
 _QUESTIONS = 20
-"""Of several calls for the last place of a budget one gets it, the others ask the guard again."""
+"""Of several concurrent calls for the last send of a budget one gets it. The others ask the guard again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedCode:
-    """What a caller asks for."""
+    """The content of a request for a code."""
 
     phone_number: str
     country: str | None = None
@@ -50,7 +50,7 @@ class RequestedCode:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestCode:
-    """Accepts requests. Once it returns, the request ends in a final state whatever process is killed."""
+    """Accepts requests. A returned request reaches a final status even if any process is killed."""
 
     engine: Engine
     vault: Vault
@@ -64,11 +64,11 @@ class RequestCode:
     def __call__(
         self, wanted: RequestedCode, *, client_id: UUID, now: datetime, rate: CallRate | None = None
     ) -> OtpRequest:
-        """Store a request as due and wake a worker; an older live one for the same person is cancelled.
+        """Store a request as due and wake a worker. An older live one for the same person is cancelled.
 
         `rate` is the rate of the call, counted with the limits of the request.
 
-        Raises InvalidPhoneNumber, InvalidRequest, NotAdmitted (noted as a refusal), LimitsUnavailable,
+        Raises InvalidPhoneNumber, InvalidRequest, NotAdmitted (recorded as a rejection), LimitsUnavailable,
         DatabaseUnavailable.
         """
         applicant, new = self._read(wanted, client_id=client_id, now=now, rate=rate)
@@ -85,11 +85,11 @@ class RequestCode:
         now: datetime,
         rate: CallRate | None = None,
     ) -> StoredResponse:
-        """Return the answer to `call`: the first one if it is a repetition, which costs none of the limits.
+        """Return the response to `call`: that of the first call if it is a repetition, which uses no quota.
 
-        None is a call without an Idempotency-Key. Only the answer of an accepted call is kept. Raises as a
-        call does, IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound when the request that the
-        kept answer is about has been erased.
+        `call` is None without an Idempotency-Key. Only the response of an accepted call is stored. Raises as
+        a call does, IdempotencyKeyReused, IdempotencyInProgress, and RequestNotFound if the request that the
+        stored response is about has been erased.
         """
         applicant, new = self._read(wanted, client_id=client_id, now=now, rate=rate)
         given = answer(new.as_accepted())
@@ -102,7 +102,7 @@ class RequestCode:
     def _accept(
         self, applicant: Applicant, new: NewRequest, *, rate: CallRate | None, keep: KeyToKeep | None
     ) -> StoredResponse | None:
-        """Store a request; return the answer of an earlier call instead if this one repeats it."""
+        """Store a request, or return the stored response that this call repeats."""
         mark = f"{new.client_id.hex}/{keep.key.key_hashes[0].hex()}" if keep else None
         with self.admission.attempt(applicant, rate=rate, mark=mark) as attempt:
             result = self._store(new, attempt, keep)
@@ -113,7 +113,7 @@ class RequestCode:
         return None
 
     def _store(self, new: NewRequest, attempt: AdmissionAttempt, keep: KeyToKeep | None) -> AcceptResult:
-        """Store a request, or find an earlier call; raise what refuses it.
+        """Store a request, or find an earlier call. Raises the rejection, if any.
 
         One call, unless the guard is in enforce mode and must be asked again.
         """
@@ -194,7 +194,7 @@ class RequestCode:
         except NumberNotAllowed as error:
             if self.fixed_codes.find_code(error.e164, now=now):
                 return phone.parse_number(error.e164, allow_documentation=True)
-            # A call that comes too often costs nothing in Postgres.
+            # A rate-limited call must cost nothing in Postgres.
             if rate is not None:
                 rate.count()
             self.admission.note_number(

@@ -1,4 +1,4 @@
-"""Send the code in hand once more, by SMS or voice."""
+"""Send the current code again, by SMS or voice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ResendCode:
-    """Resends codes. The code in hand stays good meanwhile, and whatever becomes of it."""
+    """Resends codes. The current code stays valid, whatever the outcome."""
 
     engine: Engine
     vault: Vault
@@ -55,9 +55,9 @@ class ResendCode:
         now: datetime,
         held: HeldCall | None = None,
     ) -> OtpRequest:
-        """Make the request due once more and wake a worker; `channel` is the first one's unless given.
+        """Make the request due again and wake a worker. `channel` defaults to that of the first send.
 
-        The answer to a `held` call is kept in the same transaction.
+        The response to a `held` call is stored in the same transaction.
 
         Raises RequestNotFound, NotSentYet, one of the ResendRefused errors, one of the CheckRefused errors
         for a request that has ended, NotAdmitted, DatabaseUnavailable.
@@ -131,7 +131,7 @@ class ResendCode:
         if after is None:
             raise RequestNotFound
         if not taken:
-            # Another call was quicker.
+            # A concurrent call changed the request first.
             raise _why_not(after, now) or ResendInProgress(retry_after_s=1)
         return after
 

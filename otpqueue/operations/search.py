@@ -1,4 +1,4 @@
-"""Find requests of all clients, newest first, page by page: this is for operators."""
+"""Search requests of all clients, newest first, with pagination. For operators only."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SearchRequests:
     window: int = search.WINDOW
 
     def __call__(self, filters: SearchFilters, *, reader: UUID, cursor: str | None, limit: int) -> SearchPage:
-        """Return a page of what the filters let through; it may be short while there is a `next_cursor`.
+        """Return a page of matching requests. It may be short although there is a `next_cursor`.
 
-        A cursor is good for the reader (a client) and the filters that it was given for, and for no others.
-        Raises InvalidRequest for any other cursor and for a client that does not exist, InvalidPhoneNumber,
+        A cursor is valid only for the reader (a client) and the filters of the search that returned it.
+        Raises InvalidRequest for any other cursor and for an unknown client, InvalidPhoneNumber,
         DatabaseUnavailable.
         """
         number_hashes = None
@@ -80,6 +80,6 @@ def _no_cursor() -> InvalidRequest:
 def _client_id(conn: Connection, name: str) -> UUID:
     client_id = clients.find_client(conn, name)
     if client_id is None:
-        # Nothing found would read like: this client asks for nothing.
-        raise InvalidRequest([FieldError("client", "is the name of no client")])
+        # An empty result would suggest that the client has no requests.
+        raise InvalidRequest([FieldError("client", "does not exist")])
     return client_id

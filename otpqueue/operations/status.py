@@ -1,4 +1,4 @@
-"""Read how a request stands."""
+"""Read the status of a request."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class ReadStatus:
         return found
 
     def of_many(self, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
-        """Return the status of each of these requests, whoever's they are, in one query."""
+        """Return the status of each of these requests, of any client, in one query."""
         with connection(self.engine) as conn:
             return requests.statuses(conn, ids)

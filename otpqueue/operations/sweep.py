@@ -1,6 +1,6 @@
-"""Pick up what was dropped: leases that ran out, wake-ups that were lost, deadlines of unsent codes.
+"""Recover lost work: expired leases, lost wake-ups, and unsent codes past their deadline.
 
-Every statement is conditional, so that two sweeps at once do no harm.
+Every statement is conditional, so concurrent sweeps do no harm.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ log = get_logger(__name__)
 
 BATCH = 1000
 _LATE_OUTCOME = timedelta(seconds=1.5)
-"""More than the pause between two tries of a worker to record an outcome."""
+"""More than the pause between two attempts of a worker to record an outcome."""
 UNSENT_BATCHES = 20
-"""How many batches of unsent requests a sweep ends: more than are accepted until the next one."""
+"""How many batches of unsent requests a sweep expires: more than are accepted until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
-    """How much a sweep found."""
+class SweepResult:
+    """The counts of one sweep."""
 
     leases: int
     unsent: int
@@ -47,12 +47,11 @@ class Sweep:
     wake: Callable[[], bool]
     policy: SendingPolicy
 
-    def __call__(self, *, now: datetime) -> Swept:
-        """Sweep once, at most `BATCH` rows of each kind: the next sweep is seconds away.
+    def __call__(self, *, now: datetime) -> SweepResult:
+        """Sweep once, up to `BATCH` rows of each kind. The next sweep is seconds away.
 
-        Unsent requests take up to `UNSENT_BATCHES`: a backlog that expires must not grow in the claim's way.
-
-        Raises DatabaseUnavailable.
+        Unsent requests take up to `UNSENT_BATCHES`, so that a backlog of expired ones does not slow down
+        claims. Raises DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
             lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
@@ -65,7 +64,7 @@ class Sweep:
         freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
         with connection(self.engine) as conn:
             due = attempts.next_due(conn, now=now)
-        swept = Swept(
+        swept = SweepResult(
             leases=len(moved),
             unsent=len(unsent),
             resends=resends,
@@ -92,8 +91,8 @@ class Sweep:
 
     def _lost(self, claim: attempts.ExpiredLease, now: datetime) -> attempts.AttemptResult:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        # After an outage of Postgres the worker of an expired lease may know its outcome, and records it
-        # within a second: it must come before the code is sent again.
+        # After an outage of Postgres, the worker of an expired lease may still have its outcome and record it
+        # within a second. That must happen before the code is sent again.
         again_from = now + _LATE_OUTCOME
         return attempts.AttemptResult(
             request_id=claim.request_id,

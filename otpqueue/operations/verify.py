@@ -1,4 +1,4 @@
-"""Check a code, synchronously: count the check, ask the provider, record the answer."""
+"""Verify a code, synchronously: count the check, ask the provider, record the result."""
 
 from __future__ import annotations
 
@@ -49,11 +49,10 @@ ENDED: dict[Status, type[CheckRefused]] = {
     Status.CANCELLED: RequestCancelled,
     Status.FAILED: RequestFailed,
 }
-"""What is answered to a caller that wants something of a request that has ended."""
+"""The error of a call for a request that has ended."""
 
 _SAID_OF_NO_REQUEST: tuple[type[OtpqueueError], ...] = (AlreadyVerified, RequestCancelled, RequestNotFound)
-"""What callers without an API key hear in the words for a number that was never used: the guide knows no
-others for it."""
+"""The reasons that callers without an API key get as those of an unknown number: their API has no others."""
 
 _HIDDEN_FROM_STRANGERS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), RequestNotFound)
 
@@ -63,14 +62,14 @@ _POLL_S = 0.03
 _WAITERS_OF_CLIENT = 4
 
 _RECORD_WITHIN_S = 3.0
-"""How long recording a right code is tried again while Postgres is away."""
+"""How long recording a right code is retried while Postgres is down."""
 
 _RECORD_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TypedCode:
-    """A code as somebody typed it, and what the caller says of him."""
+    """A code that a user typed, and the context that the caller passes with it."""
 
     code: str
     session_id: str | None = None
@@ -79,9 +78,10 @@ class TypedCode:
 
 
 class CheckWaiters:
-    """Who waits in this process for another check of the same request to end. Thread-safe.
+    """Calls in this process that wait for another check of the same request to end. Thread-safe.
 
-    A waiting call holds a thread: one for a request, and a few for a client, leave room for all others.
+    A waiting call occupies a thread. The limits (one per request, a few per client) leave threads for all
+    others.
     """
 
     def __init__(self, *, of_client: int = _WAITERS_OF_CLIENT) -> None:
@@ -91,7 +91,7 @@ class CheckWaiters:
         self._clients: Counter[UUID] = Counter()
 
     def enter(self, request_id: UUID, client_id: UUID) -> bool:
-        """Return whether a call may wait; one that may must `leave`."""
+        """Return whether a call may wait. One that may must call `leave` afterwards."""
         with self._lock:
             if request_id in self._requests or self._clients[client_id] >= self._of_client:
                 return False
@@ -100,24 +100,24 @@ class CheckWaiters:
             return True
 
     def leave(self, request_id: UUID, client_id: UUID) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         with self._lock:
             self._requests.discard(request_id)
             self._clients[client_id] -= 1
-            # A client that is idle takes no memory.
+            # An idle client must use no memory.
             self._clients += Counter()
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyCode:
-    """Checks codes. A code is accepted once, and a guess is counted before it is compared."""
+    """Verifies codes. A code is accepted once, and a guess is counted before it is compared."""
 
     engine: Engine
     vault: Vault
     checker: Checker
     lease_s: float
     patience_s: float
-    """How long a check waits for another one of the same request that is in progress."""
+    """How long a check waits for a concurrent one of the same request."""
     on_status: StatusCallback = ignore_changes
     waiters: CheckWaiters = field(default_factory=CheckWaiters, repr=False)
 
@@ -130,7 +130,7 @@ class VerifyCode:
         now: datetime,
         held: HeldCall | None = None,
     ) -> OtpRequest:
-        """Return the request, verified; the answer to a `held` call is kept in the same transaction.
+        """Return the request, verified. The response to a `held` call is stored in the same transaction.
 
         Raises RequestNotFound, InvalidPhoneNumber, one of the CheckRefused errors, ProviderUnavailable,
         DatabaseUnavailable.
@@ -138,7 +138,7 @@ class VerifyCode:
         start = time.monotonic()
         check = self._begin(request_id, attempted, client_id=client_id, now=now)
         asked = time.monotonic()
-        judgement = self._ask(check, attempted.code)
+        judgement = self._ask_provider(check, attempted.code)
         answered = time.monotonic()
 
         def record(where: Engine | Connection) -> RecordedCheck:
@@ -157,13 +157,13 @@ class VerifyCode:
         def record_and_keep(conn: Connection) -> RecordedCheck:
             recorded = record(conn)
             if held and recorded.moved_to is Status.VERIFIED:
-                # A code that was accepted is, whatever became of the key: a person cannot type it again.
+                # An accepted code stays accepted even if the key was lost: a person cannot type it again.
                 held.keep(conn, recorded.request)
             return recorded
 
-        # Without a key to keep the answer with it is one statement, which needs no transaction around it.
+        # Without an Idempotency-Key this is one statement, which needs no explicit transaction.
         keyed = held is not None and held.held is not None
-        recorded = self._surely(
+        recorded = self._record_reliably(
             lambda: transaction(self.engine, record_and_keep) if keyed else record(self.engine),
             check,
             judgement,
@@ -174,13 +174,13 @@ class VerifyCode:
             return request
         raise _refusal(request, judgement.verdict)
 
-    def _surely(
+    def _record_reliably(
         self, record: Callable[[], RecordedCheck], check: OpenCheck, judgement: Judgement
     ) -> RecordedCheck:
-        """Record a judgement; that of a right code again where Postgres may have recorded it unheard.
+        """Record a verdict. A right code is recorded again if Postgres may have committed without a reply.
 
-        Else its caller would get 503 now and `already_verified` afterwards, and nobody the 200. Of any other
-        judgement a loss does no harm: the guess stays spent.
+        Otherwise the caller would get 503 now and `already_verified` afterwards, but never 200. Losing any
+        other verdict does no harm: the guess stays counted.
         """
         give_up = time.monotonic() + _RECORD_WITHIN_S
         while True:
@@ -193,7 +193,7 @@ class VerifyCode:
                 time.sleep(_RECORD_PAUSE_S)
 
     def _follow_up(self, request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:
-        """Report a judgement and notify the client. What fails here must not hide what was recorded."""
+        """Report a verdict and notify the client. A failure here must not hide the recorded result."""
         try:
             _report(request, judgement, moved_to)
             if moved_to in FINAL:
@@ -201,10 +201,10 @@ class VerifyCode:
         except Exception:
             log.exception("check_not_followed_up", otp_id=str(request.id))
 
-    def _ask(self, check: OpenCheck, code: str) -> Judgement:
+    def _ask_provider(self, check: OpenCheck, code: str) -> Judgement:
         about: Attributes = {"otpqueue.otp_id": str(check.request_id), "otpqueue.check": check.number}
         with traces.span("check_code", attributes=about) as span:
-            # The trace in which the code was sent: that of another call.
+            # Links to the trace in which the code was sent, which is that of another call.
             span.add_link(check.trace_context)
             judgement = self.checker.verify(pin_id=check.pin_id, code=code)
             span.set_attributes(
@@ -217,9 +217,9 @@ class VerifyCode:
     def newest(
         self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
     ) -> OtpRequest:
-        """Check a code against the newest request for the number and session in `attempted`.
+        """Verify a code against the newest request for the number and session in `attempted`.
 
-        Raises as a call does; RequestNotFound when there is no request for them.
+        Raises as a call does; RequestNotFound if there is no such request.
         """
         with connection(self.engine) as conn:
             request_id = requests.newest_for(
@@ -228,16 +228,16 @@ class VerifyCode:
                 number_hashes=self._number_hashes(attempted) or [],
                 session_hashes=self.vault.session_hashes(attempted.session_id),
             )
-        return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+        return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
 
     def newest_of_stranger(
         self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
     ) -> OtpRequest:
-        """Check a code as `newest` does, for a caller without an API key.
+        """Verify a code as `newest` does, for a caller without an API key.
 
-        Numbers that were never used, numbers whose requests have ended and numbers with a request of another
-        session are all RequestNotFound, after the same one query. How a request of theirs ended is told to
-        those alone who know its session.
+        Unused numbers, numbers without live requests and numbers with a request of another session all raise
+        RequestNotFound, after the same single query. Only the holder of its session learns how a request
+        ended.
         """
         with connection(self.engine) as conn:
             request_id = requests.newest_for_stranger(
@@ -249,11 +249,11 @@ class VerifyCode:
             )
         hidden = _HIDDEN_FROM_STRANGERS if attempted.session_id is None else _SAID_OF_NO_REQUEST
         try:
-            return self._found(request_id, attempted, client_id=client_id, now=now, held=held)
+            return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
         except hidden:
             raise RequestNotFound(_NO_CODE) from None
 
-    def _found(
+    def _verify_newest(
         self,
         request_id: UUID | None,
         attempted: TypedCode,
@@ -315,7 +315,7 @@ class VerifyCode:
     def _number_hashes(self, attempted: TypedCode) -> list[bytes] | None:
         if attempted.phone_number is None:
             return None
-        # Whether such a number may be sent to was decided when it was; here it is only compared.
+        # Whether the number may receive codes was decided at acceptance. Here it is only compared.
         number = phone.parse_number(attempted.phone_number, allow_documentation=True)
         return self.vault.number_hashes(number.e164)
 
@@ -330,8 +330,8 @@ def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefus
     if request.check_in_flight:
         return CheckInProgress(retry_after_s=1)
     if not belongs:
-        # The answer of a wrong code that had cost a check, at no cost: whatever the code was, it has not been
-        # looked at, and the owner keeps his checks.
+        # The error of a wrong code that cost a check, at no cost. The code was not compared, and the owner
+        # keeps all checks.
         return CodeIncorrect(max(request.checks_left - 1, 0))
     if request.checks_left <= 0:
         return RequestLocked()

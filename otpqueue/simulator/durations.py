@@ -27,7 +27,7 @@ class AttemptLimit:
 def parse_duration(text: str) -> float:
     """Return the seconds in `{timeLength}{timeUnit}`; the length defaults to 1.
 
-    Raises ValueError, whose message suits a `validationErrors` entry.
+    Raises ValueError, with a message that suits a `validationErrors` entry.
     """
     match = _DURATION.fullmatch(text)
     if match is None:
@@ -42,7 +42,7 @@ def parse_duration(text: str) -> float:
 def parse_limit(text: str) -> AttemptLimit:
     """Return the limit in `{attempts}/{timeLength}{timeUnit}`.
 
-    Raises ValueError, whose message suits a `validationErrors` entry.
+    Raises ValueError, with a message that suits a `validationErrors` entry.
     """
     match = _LIMIT.fullmatch(text)
     if match is None:

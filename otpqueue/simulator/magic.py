@@ -1,7 +1,7 @@
 """The magic numbers: phone numbers that cause errors without configuration.
 
 All lie in 442079460900 to 442079460999, of a range that Ofcom reserves for drama, so none is assigned.
-An e-mail address whose local part is a magic number, such as 442079460950@example.com, is magic too.
+An e-mail address with a magic number as its local part, such as 442079460950@example.com, is magic too.
 """
 
 from collections.abc import Mapping, Sequence

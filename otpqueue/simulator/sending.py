@@ -80,7 +80,7 @@ class EmailSendBody(EmailResendBody):
 
 
 class SendReply(NamedTuple):
-    """The reply to a send, and the id of a message whose reports must be pushed before the reply."""
+    """The reply to a send, and the id of a message that must be pushed in reports before the reply."""
 
     reply: dict[str, Any]
     report_first: str | None = None

@@ -54,7 +54,7 @@ class _SimulatorServer(uvicorn.Server):
         """Stop serving. Thread-safe."""
         self.should_exit = True
         if self._loop is not None:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # it has already ended
                 self._loop.call_soon_threadsafe(self._woken.set)
 
 

@@ -160,5 +160,5 @@ def parse_address(text: str) -> str | None:
 
 
 def parse_recipient(text: str) -> str | None:
-    """Return a phone number in digits or an e-mail address as it is, or None if it is neither."""
+    """Return a phone number in digits or an e-mail address unchanged, or None if it is neither."""
     return parse_address(text) if "@" in text else parse_number(text)

@@ -218,7 +218,7 @@ def test_killed_after_delivering(notified: Deployment, served: Inbox) -> None:
     """A worker killed before recording repeats the notification with the same id."""
     open_one(notified)
     notifier = notified.parts.notify_alerts
-    webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
+    webhook = next(one for one in notifier.notifiers if one.channel is NotificationChannel.WEBHOOK)
 
     class Dying:
         channel = NotificationChannel.WEBHOOK
@@ -228,7 +228,7 @@ def test_killed_after_delivering(notified: Deployment, served: Inbox) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replace(notifier, couriers=(Dying(),))(now=notified.now)
+        replace(notifier, notifiers=(Dying(),))(now=notified.now)
     assert notify(notified) == 2
     assert len(served.posts) == 1
 
@@ -245,7 +245,7 @@ def test_notice_that_arrived_is_not_sent_again(
     """An outage of Postgres right after a delivery causes no second notification."""
     open_one(notified)
     notifier = notified.parts.notify_alerts
-    webhook = next(one for one in notifier.couriers if one.channel is NotificationChannel.WEBHOOK)
+    webhook = next(one for one in notifier.notifiers if one.channel is NotificationChannel.WEBHOOK)
     outage = connections_refused(engines, database_url)
 
     class Closing:
@@ -256,7 +256,7 @@ def test_notice_that_arrived_is_not_sent_again(
             outage.__enter__()
 
     with ThreadPoolExecutor(1) as job, structlog.testing.capture_logs() as logs:
-        running = job.submit(replace(notifier, couriers=(Closing(),)), now=notified.now)
+        running = job.submit(replace(notifier, notifiers=(Closing(),)), now=notified.now)
         until(lambda: [one for one in logs if one["event"] == "results_kept"])
         outage.__exit__(None, None, None)
         assert running.result(60) == 1
@@ -420,7 +420,7 @@ def test_every_alert_is_listed_with_its_notices(notified: Deployment, served: In
 def test_courier_refuses_what_is_no_answer(receivers: Receivers, notified: Deployment) -> None:
     """A webhook's URL that cannot be one is a failure like any other."""
     courier = WebhookNotifier(post=notified.parts.alert_outbound, url="http://x y/")
-    notifier = NotifyAlerts(engine=notified.parts.engine, vault=notified.parts.vault, couriers=(courier,))
+    notifier = NotifyAlerts(engine=notified.parts.engine, vault=notified.parts.vault, notifiers=(courier,))
 
     (tried,) = notifier.test(by="anna", now=notified.now)
 

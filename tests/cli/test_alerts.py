@@ -129,7 +129,7 @@ def test_rules(bare_shell: Shell) -> None:
         (("silence", "success_rate", "--for", "91d"), "until must be within the next 90 days"),
         (
             ("silence", "success_rate", "--reason", "+447911123456"),
-            "must not hold what may be a phone number",
+            "must not contain what may be a phone number",
         ),
         (("silence", "01234567-89ab-7def-8123-456789abcdef", "--subject", "GB"), "An alert has its own"),
     ],

@@ -45,10 +45,10 @@ def test_life_of_a_client(shell: Shell, parts: Parts) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("create", "shop"), "client has this name already"),
+        (("create", "shop"), "client already exists"),
         (("create", " "), "client must be 1 to 64 printable characters"),
-        (("show", "nobody"), "client is not the name of one; `otpqueue clients list`"),
-        (("set", "nobody", "limits.number_day=5/d"), "client is not the name of one"),
+        (("show", "nobody"), "client does not exist (`otpqueue clients list`)"),
+        (("set", "nobody", "limits.number_day=5/d"), "client does not exist"),
         (("set", "shop", "limits.number_day"), "Give PATH=VALUE"),
         (("set", "shop", "limits.number_day=many"), "limits.number_day must be like `3/15m`"),
         (
@@ -130,7 +130,7 @@ def test_number_that_nobody_guessed_at(shell: Shell, parts: Parts) -> None:
     assert typed(shell, "numbers", "status")[:2] == (0, "no wrong codes since the last right code\n")
     code, out, err = typed(shell, "numbers", "unlock")
     assert (code, out) == (1, "")
-    assert "number has no wrong codes that could be forgiven" in err
+    assert "number has no wrong codes to reset" in err
     code, _, err = typed(shell, "numbers", "unlock", number="12")
     assert code == 1
     assert "phone_number" in err

@@ -61,7 +61,7 @@ def test_unknown_prefix(shell: Shell, command: str) -> None:
     result = shell.run("keys", command, "oq_nonsense")
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "Error: prefix oq_nonsense is of no key in force (`otpqueue keys list`)\n"
+    assert result.stderr == "Error: prefix oq_nonsense matches no active API key (`otpqueue keys list`)\n"
 
 
 def test_ambiguous_prefix(shell: Shell, parts: Parts) -> None:
@@ -75,7 +75,7 @@ def test_ambiguous_prefix(shell: Shell, parts: Parts) -> None:
     done = shell.run("keys", "revoke", str(second.id))
 
     assert refused.returncode == 1
-    assert "give the id of one instead" in refused.stderr
+    assert "pass the id of one instead" in refused.stderr
     assert str(first.id) in refused.stderr
     assert (done.returncode, done.stdout) == (0, "revoked oq_twin\n")
 

@@ -131,7 +131,7 @@ def test_rotate_hash(shell: Shell, ask: Ask, parts: Parts) -> None:
     parts.keys.revoke(prefix_of(key), now=clock.now())
     done = shell.invoke("keys", "rotate-hash", **both)
 
-    unused = f"API key {prefix_of(key)}: 1 under the old key, no end date; use it once, or make another"
+    unused = f"API key {prefix_of(key)}: 1 under the old key, no end date; use it once, or create another"
     windows = r"limit windows: 3 under the old key, until \d{4}-\d\d-\d\d \d\d:\d\dZ; wait"
     in_requests, in_keys, in_redis, needed = looked.output.splitlines()
     assert in_requests.startswith("otp_requests: 1 under the old key, ")

@@ -79,4 +79,4 @@ def test_odd_numbers_and_days(shell: Shell, parts: Parts) -> None:
 
     assert no_number.returncode == past.returncode == 1
     assert no_number.stderr.startswith("Error: phone_number ")
-    assert past.stderr == "Error: until must be a day to come\n"
+    assert past.stderr == "Error: until must be in the future\n"

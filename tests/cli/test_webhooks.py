@@ -105,14 +105,14 @@ def test_receiver_that_is_ill(
     receiver.answer = lambda _: None
     assert "connection_cut" in operator.invoke("webhooks", "test", "test").output
 
-    assert "is told nothing now" in operator.invoke("webhooks", "retry", "test").output
+    assert "has a disabled webhook" in operator.invoke("webhooks", "retry", "test").output
     assert said(operator, "enable", "test") == "test is enabled; 1 deliveries are pending\n"
     assert said(operator, "retry", "test") == "1 deliveries are being retried\n"
 
 
 MISTAKES = [
-    (("set", "nobody", "https://shop.example/"), "client is not the name of one"),
-    (("set", "test", "https://user@shop.example/"), "url must hold no user or password"),
+    (("set", "nobody", "https://shop.example/"), "client does not exist"),
+    (("set", "test", "https://user@shop.example/"), "url must not contain a user or password"),
     (("set", "test", "https://shop.example/", "--events", "sold"), "events must be some of sent, delivered"),
     (("show", "test"), "client has no webhook"),
     (("test", "test"), "client has no webhook"),
@@ -120,7 +120,7 @@ MISTAKES = [
     (("rotate-secret", "test"), "client has no webhook"),
     (("retry", "test"), "client has no webhook"),
     (("remove", "test", "--yes"), "client has no webhook"),
-    (("deliveries", "nobody"), "client is not the name of one"),
+    (("deliveries", "nobody"), "client does not exist"),
     (("retry", "test", "1"), "is not a valid UUID"),
 ]
 

@@ -1,4 +1,4 @@
-"""Parts of the operations in the states that tests begin from."""
+"""Fixtures of the operations tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ AskSent = Callable[..., OtpRequest]
 
 @pytest.fixture
 def ask_sent(parts: Parts, ask: Ask) -> AskSent:
-    """Return a function that asks for a code and has it sent."""
+    """Return a function that requests a code and has it sent."""
 
     def ask_sent(phone_number: str = NUMBER, **wanted: Any) -> OtpRequest:
         request = ask(phone_number, **wanted)
@@ -73,7 +73,7 @@ MakePump = Callable[..., Pump[Any, Any]]
 
 @pytest.fixture
 def patient_parts(parts: Parts, make_parts: MakeParts) -> Parts:
-    """Return parts that wait longer for the provider than any test delays it."""
+    """Return parts with a provider timeout longer than any delay in a test."""
     return make_parts(
         OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="5",
         OTPQUEUE_TUNING_SEND_LEASE_S="10",
@@ -83,7 +83,7 @@ def patient_parts(parts: Parts, make_parts: MakeParts) -> Parts:
 
 @pytest.fixture
 def make_pump(patient_parts: Parts) -> MakePump:
-    """Return a function that makes a pump with a `wake`, a clock, a provider or settings of its own."""
+    """Return a function that creates a pump with its own `wake`, clock, provider or settings."""
     parts = patient_parts
 
     def make(
@@ -135,28 +135,28 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def closed_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port without a listener."""
     return free_port()
 
 
 @pytest.fixture
 def hung_port() -> Iterator[int]:
-    """Yield a port that takes connections and never answers."""
+    """Yield a port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Yield a receiver of webhooks."""
+    """Yield a webhook receiver."""
     with Receiver() as receiver:
         yield receiver
 
 
 @pytest.fixture
 def hooks(parts: Parts, make_parts: MakeParts) -> Hooks:
-    """Return short ways to webhooks, over parts that may post to this machine."""
-    told = make_parts(
+    """Return webhook helpers over parts that may post to this machine."""
+    parts_for_hooks = make_parts(
         **NO_LIMITS, OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_DAILY_CAP="none", OTPQUEUE_GUARD="off"
     )
-    return Hooks(told, Rows(told.engine))
+    return Hooks(parts_for_hooks, Rows(parts_for_hooks.engine))

@@ -1,4 +1,4 @@
-"""What the tests of the operations look at and through: rows, bounded waiting, calls at the same moment."""
+"""Helpers of the operations tests: rows, bounded waits, concurrent calls."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ T = TypeVar("T")
 
 
 class Left:
-    """What may be left of a time that began to run after this was made, on however slow a machine."""
+    """The possible remainder of a time that started after this was created, on a machine of any speed."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
 
     def of(self, whole_s: int) -> range:
-        """Return the whole seconds that may be left of so many."""
+        """Return the possible whole seconds that remain of `whole_s`."""
         return range(whole_s - math.ceil(time.monotonic() - self._begun), whole_s + 1)
 
 
 @contextmanager
 def connections_refused(engines: Engines, database_url: str) -> Iterator[None]:
-    """Take a database away from everybody for as long as the block lasts, as a restart of Postgres does."""
+    """Refuse all connections to a database during the block, as a restart of Postgres does."""
     name = make_url(database_url).database
     admin = make_engine(engines.postgres.url, pool_size=1)
     try:
@@ -70,7 +70,7 @@ def connections_refused(engines: Engines, database_url: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The tables as they stand."""
+    """The rows of the tables."""
 
     engine: Engine
 
@@ -95,11 +95,11 @@ class Rows:
         return self._of(checks, request_id)
 
     def refusals(self) -> list[RowMapping]:
-        """Return what was refused."""
+        """Return the stored refusals."""
         return self._all(refusals)
 
     def change(self, request_id: UUID, **values: Any) -> None:
-        """Change a request behind everybody's back, as time or another process would."""
+        """Change a request directly in the table."""
         with connection(self.engine) as conn:
             conn.execute(update(otp_requests).where(otp_requests.c.id == request_id).values(**values))
 
@@ -112,12 +112,12 @@ class Rows:
 
 
 def numbers(count: int) -> list[str]:
-    """Return so many different numbers that codes may be sent to."""
+    """Return this many different numbers that codes may be sent to."""
     return [f"+447700900{last:03d}" for last in range(count)]
 
 
 def until(condition: Callable[[], T], *, within_s: float = 20) -> T:
-    """Wait until something holds, and return it."""
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"still not so after {within_s:g} s"
@@ -136,7 +136,7 @@ def show_life(
 ) -> None:
     """Write a heartbeat as a process would have some seconds ago.
 
-    One that is not in touch has lost the broker a minute before, unless it started `starting_for_s` ago.
+    A process that is not in touch lost the broker a minute before, unless it started `starting_for_s` ago.
     """
     started = starting_for_s is not None
 
@@ -160,19 +160,19 @@ def show_life(
 
 
 def heartbeats(parts: Parts) -> list[Heartbeat]:
-    """Return the signs of life."""
+    """Return the stored heartbeats."""
     with connection(parts.engine) as conn:
         return store_heartbeats.living(conn)
 
 
 def served(parts: Parts) -> set[str]:
-    """Return the queues that some worker serves."""
+    """Return the queues that a live worker serves."""
     lives = get_queue_liveness(heartbeats(parts), QUEUES)
     return {queue for queue, life in lives.items() if life is Liveness.RUNNING}
 
 
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Make the calls at the same moment; return, for each, what it returned or the refusal it raised."""
+    """Make the calls concurrently. Returns, for each, its result or the refusal it raised."""
     barrier = threading.Barrier(len(calls))
 
     def make(call: Callable[[], Any]) -> Any:
@@ -187,7 +187,7 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def begin_check(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: float) -> None:
-    """Begin a check as a process does that says no more."""
+    """Begin a check and never finish it."""
     begun = store_checks.begin(
         parts.engine,
         request_id=request_id,
@@ -203,7 +203,7 @@ def begin_check(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: flo
 
 
 def new_request(client_id: UUID, phone: PhoneNumber, *, now: datetime, is_test: bool = False) -> NewRequest:
-    """Return a request for a number as it is to be stored, with all else as it is most often."""
+    """Return a new request for a number, with typical values."""
     return NewRequest(
         id=uuid7(),
         client_id=client_id,

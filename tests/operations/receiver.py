@@ -1,4 +1,4 @@
-"""A receiver of webhooks, as a client has one: a real HTTP server on a port of its own."""
+"""A webhook receiver of a client: a real HTTP server on its own port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Call:
-    """One call that came."""
+    """A received call."""
 
     path: str
     headers: dict[str, str]
@@ -26,7 +26,7 @@ class Call:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the body says."""
+        """The decoded body."""
         said: dict[str, Any] = json.loads(self.body)
         return said
 
@@ -37,17 +37,17 @@ class Call:
 
     @property
     def of(self) -> str:
-        """The request that it is about."""
+        """The id of the request that it is about."""
         return str(self.payload["data"]["id"])
 
 
 class Receiver:
-    """Notes each call and answers as `answer` says: a status, or None to cut the connection."""
+    """Records each call and answers as `answer` says: a status, or None to cut the connection."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.taken: list[Call] = []
-        """Those that were answered with 2xx, in the order of the answers."""
+        """The calls that were answered with 2xx, in the order of the answers."""
         self.answer: Callable[[Call], int | None] = lambda _: 200
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -67,7 +67,7 @@ class Receiver:
 
     @property
     def types(self) -> list[str]:
-        """The events that were taken."""
+        """The types of the accepted events."""
         return [call.type for call in self.taken]
 
     def _take(self, call: Call) -> int | None:
@@ -99,5 +99,5 @@ class Receiver:
 
 
 def never(_: Call) -> int | None:
-    """Answer 503, as a receiver that is being restarted behind its proxy."""
+    """Answer 503, as a proxy does while its receiver restarts."""
     return 503

@@ -1,4 +1,4 @@
-"""What an API process caches of who may call: how old it gets, and calls that cannot refresh it."""
+"""The access cache of an API process: maximum age, and calls that cannot refresh it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CACHE_S = 1
 
 @pytest.fixture
 def caching(parts: Parts, make_parts: MakeParts) -> Parts:
-    """Return the parts of a process that caches for the time that is the default."""
+    """Return the parts of a process with the default cache time."""
     return make_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S=str(CACHE_S))
 
 
@@ -33,19 +33,19 @@ def a_key(parts: Parts, client: str = "test") -> str:
 
 
 def recognise(parts: Parts, key: str) -> UUID:
-    """Return the client of a key, as a call finds it."""
+    """Return the client of a key, as the API looks it up."""
     return parts.keys.recognise(key, access=parts.access, now=clock.now()).client_id
 
 
 def statements(parts: Parts) -> list[str]:
-    """Return a list that grows by each statement that SQLAlchemy executes."""
+    """Return a list that grows with each statement that SQLAlchemy executes."""
     seen: list[str] = []
     event.listen(parts.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
     return seen
 
 
 def test_revoked_key_is_refused_within_the_cache_time(parts: Parts, caching: Parts) -> None:
-    """A revoked key works for a second at most, and is refused ever after."""
+    """A revoked key works for at most a second."""
     key = a_key(parts)
     recognise(caching, key)
     parts.keys.revoke(key, now=clock.now())
@@ -65,7 +65,7 @@ def test_revoked_key_is_refused_within_the_cache_time(parts: Parts, caching: Par
 
 
 def test_new_key_works_at_once(parts: Parts, caching: Parts) -> None:
-    """A key that is not in the cache is looked for again, so that whoever made it need not wait."""
+    """A key that is not in the cache is looked up in Postgres, so a new key works at once."""
     recognise(caching, a_key(parts))
     time.sleep(0.11)
 
@@ -73,7 +73,7 @@ def test_new_key_works_at_once(parts: Parts, caching: Parts) -> None:
 
 
 def test_unknown_keys_cost_few_queries(caching: Parts) -> None:
-    """A flood of unknown keys is answered from the cache, which is refreshed ten times a second at most."""
+    """A flood of unknown keys is answered from the cache, which is refreshed at most ten times a second."""
     checked_out: list[object] = []
     event.listen(caching.engine, "checkout", lambda *_: checked_out.append(1))
     begun = time.monotonic()
@@ -87,7 +87,7 @@ def test_unknown_keys_cost_few_queries(caching: Parts) -> None:
 
 
 def test_expired_key_is_refused_at_its_moment(parts: Parts, caching: Parts) -> None:
-    """The end of a key is known beforehand: the cache does not delay it."""
+    """The cache knows when a key expires, and does not delay it."""
     key = a_key(parts)
     recognise(caching, key)
     with connection(parts.engine) as conn:
@@ -98,7 +98,10 @@ def test_expired_key_is_refused_at_its_moment(parts: Parts, caching: Parts) -> N
 
 
 def test_keys_are_read_again_only_when_they_change(parts: Parts, caching: Parts) -> None:
-    """A refresh reads the list of keys only if its version has changed; a key that is used is no change."""
+    """A refresh reads the list of keys only if its version has changed.
+
+    The use of a key does not change it.
+    """
     key = a_key(parts)
     recognise(caching, key)
     seen = statements(caching)
@@ -115,7 +118,7 @@ def test_keys_are_read_again_only_when_they_change(parts: Parts, caching: Parts)
 
 
 def test_stop_refuses_within_the_cache_time(parts: Parts, caching: Parts, client_id: UUID) -> None:
-    """A stop refuses new requests after a second at most; the claim heeds it at once."""
+    """A stop refuses new requests within a second. Claims stop at once."""
     wanted = RequestedCode(phone_number=NUMBER)
     caching.request(wanted, client_id=client_id, now=clock.now())
     parts.switch.stop(country=None, client=None, reason=None, by="test", now=clock.now())
@@ -129,7 +132,7 @@ def test_stop_refuses_within_the_cache_time(parts: Parts, caching: Parts, client
 
 
 def test_counts_of_the_day_are_cached(parts: Parts, caching: Parts, client_id: UUID) -> None:
-    """What is taken of the caps is read with the rest, for this day alone."""
+    """The cap counts are read with the rest, for the current day only."""
     parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
     parts.pump.run()
 
@@ -142,7 +145,7 @@ def test_counts_of_the_day_are_cached(parts: Parts, caching: Parts, client_id: U
 def test_nothing_older_is_used_when_postgres_is_away(
     parts: Parts, make_parts: MakeParts, closed_port: int
 ) -> None:
-    """When the cache cannot be refreshed its calls fail, together and once, however many wait."""
+    """Calls that wait for a failed refresh all fail, after a single query."""
     away = make_parts(
         DATABASE_URL=f"postgresql://otpqueue@127.0.0.1:{closed_port}/none",
         OTPQUEUE_TUNING_ACCESS_CACHE_S=str(CACHE_S),

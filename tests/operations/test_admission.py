@@ -1,4 +1,4 @@
-"""The admission rules and the SQL that stores a request agree, whatever Postgres has about a number."""
+"""The admission rules and the SQL that stores a request agree for any state of a number."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CLIENT = uuid4()
 
 
 def rules(guesses: GuessPolicy, **differing: object) -> AdmissionRules:
-    """Return rules that refuse for wrong codes alone, but for `differing`."""
+    """Return rules that only refuse for wrong codes, with `differing` changed."""
     values = {"numbers": NumberPolicy(), "guesses": guesses, "share_refuses": False, "caps": Caps()}
     return AdmissionRules(**(values | differing))  # type: ignore[arg-type]
 
 
 def policy(number: Quota | None, client_ip: Quota | None, in_a_row: int) -> GuessPolicy:
-    """Return a policy against guessing."""
+    """Return a policy for wrong codes."""
     share = WrongShare(ceiling=0.5, window_s=3600, min_checks=1)
     return GuessPolicy(number=number, client_ip=client_ip, in_a_row=in_a_row, max_checks=5, share=share)
 
@@ -46,7 +46,7 @@ NO_WINDOWS = policy(None, None, 100)
 
 
 def facts(now: datetime, **differing: object) -> AdmissionFacts:
-    """Return facts that nothing stands against, but for `differing`."""
+    """Return facts that no rule refuses, with `differing` changed."""
     values: dict[str, object] = {
         "now": now,
         "client_id": CLIENT,
@@ -66,7 +66,7 @@ quotas = st.one_of(st.none(), st.builds(Quota, st.integers(1, 4), st.sampled_fro
 
 @dataclass(frozen=True)
 class Case:
-    """What Postgres has about a number, and the policy."""
+    """The state of a number in Postgres, and the policy."""
 
     number: Quota | None
     client_ip: Quota | None
@@ -97,7 +97,7 @@ CASES = st.builds(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=CASES)
 def test_sql_stores_exactly_what_the_rules_do_not_refuse(parts: Parts, client_id: UUID, case: Case) -> None:
-    """Random wrong codes, locks and blocks: a request is stored if and only if no rule refuses it."""
+    """With random wrong codes, locks and blocks a request is stored if and only if no rule refuses it."""
     now, vault = clock.now(), parts.vault
     hashes, address = vault.number_hashes(NUMBER.e164), vault.address_hashes(ADDRESS)
     assert address
@@ -188,7 +188,7 @@ REFUSING: dict[str, dict[str, object]] = {
 
 
 def test_rules_refuse_in_order() -> None:
-    """Each rule hides those after it; with all of them lifted the request is accepted."""
+    """Each rule takes precedence over those after it. Without any, the request is accepted."""
     judge = rules(NO_WINDOWS, caps=Caps(overall=5), share_refuses=True)
     codes = list(REFUSING)
 
@@ -200,7 +200,7 @@ def test_rules_refuse_in_order() -> None:
 
 
 def joined(codes: list[str]) -> dict[str, object]:
-    """Return facts for which the rules with these codes refuse."""
+    """Return facts that the rules with these codes refuse."""
     every: dict[str, object] = {}
     for code in codes:
         every |= REFUSING[code]
@@ -217,7 +217,7 @@ def joined(codes: list[str]) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", REFUSING)
 def test_test_numbers_are_refused_by_the_stop_alone(name: str) -> None:
-    """Nothing is sent to a test number, so no rule but the stop applies to it."""
+    """Only a stop applies to a test number, because nothing is sent to it."""
     judge = rules(NO_WINDOWS, caps=Caps(overall=5), share_refuses=True)
 
     refusal = judge.find_refusal(facts(clock.now(), is_test=True, **REFUSING[name]))

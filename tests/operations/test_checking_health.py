@@ -1,4 +1,4 @@
-"""Health: what works is told apart, and what is down never raises."""
+"""The health check distinguishes its parts, and never raises for one that is down."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.operations.looking import show_life
 
 
 def staff(parts: Parts) -> None:
-    """Let all processes live that are needed."""
+    """Write heartbeats of all required processes."""
     show_life(parts, "host:1", "periodic", "send", "slow")
     show_life(parts, "host:2", kind=ProcessKind.BEAT)
 
 
 def test_everything_works(parts: Parts) -> None:
-    """With Postgres, Redis, a provisioned provider, beat and a worker for each queue the service is whole."""
+    """With Postgres, Redis, provider ids, beat and a worker for each queue the service is healthy."""
     staff(parts)
 
     healthy = parts.health(now=clock.now())
@@ -42,20 +42,20 @@ def test_everything_works(parts: Parts) -> None:
 
 
 def test_missing_workers_are_named(parts: Parts) -> None:
-    """Queues that nobody serves are named: calls are answered, but codes would not leave."""
-    nobody = parts.health(now=clock.now())
+    """Queues without a worker are named. Calls are answered, but codes would not be sent."""
+    silent = parts.health(now=clock.now())
     show_life(parts, "host:1", "send")
     show_life(parts, "host:2", kind=ProcessKind.BEAT)
     some = parts.health(now=clock.now())
 
-    assert nobody.queues == {"send": Liveness.SILENT, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
+    assert silent.queues == {"send": Liveness.SILENT, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
     assert some.queues == {"send": Liveness.RUNNING, "periodic": Liveness.SILENT, "slow": Liveness.SILENT}
     assert some.serves
     assert not some.whole
 
 
 def test_worker_is_no_beat(parts: Parts) -> None:
-    """Workers of all queues do not make up for beat: nothing would be swept."""
+    """Workers of all queues do not replace beat."""
     show_life(parts, "host:1", "periodic", "send", "slow")
 
     healthy = parts.health(now=clock.now())
@@ -65,7 +65,7 @@ def test_worker_is_no_beat(parts: Parts) -> None:
 
 
 def test_silent_and_cut_off_processes_do_not_count(parts: Parts) -> None:
-    """A process without a sign of life for a quarter of a minute is gone; one without its broker is told."""
+    """A process without a heartbeat for 15 s counts as gone. One without its broker is reported."""
     show_life(parts, "host:1", "send", ago_s=10)
     show_life(parts, "host:2", "periodic", ago_s=20)
     show_life(parts, "host:3", "slow", in_touch=False)
@@ -80,7 +80,7 @@ def test_silent_and_cut_off_processes_do_not_count(parts: Parts) -> None:
 
 @pytest.mark.parametrize("ahead", [1, -1])
 def test_clocks_that_disagree(parts: Parts, ahead: int) -> None:
-    """A host whose clock is far off Postgres's is told: its deadlines are kept by others' clocks."""
+    """A host with a clock far off Postgres's is reported, because other hosts enforce its deadlines."""
     staff(parts)
     healthy = parts.health(now=clock.now())
     assert healthy.heartbeats
@@ -118,7 +118,7 @@ def test_redis_down(parts: Parts, make_parts: MakeParts, closed_port: int) -> No
 
 
 def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
-    """Without Postgres nothing can be answered, and nobody can tell about the workers."""
+    """Without Postgres no call can be answered, and the state of the workers is unknown."""
     healthy = make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app").health(now=clock.now())
 
     assert (healthy.database, healthy.redis, healthy.infobip) == (False, True, ProviderHealth.UNKNOWN)
@@ -128,7 +128,7 @@ def test_database_down(make_parts: MakeParts, closed_port: int) -> None:
 
 
 def test_database_without_tables_does_not_serve(parts: Parts) -> None:
-    """A database that was not migrated is told apart from one that is down, and serves nothing."""
+    """A database without the schema is distinguished from one that is down. Neither can serve."""
     with connection(parts.engine) as conn:
         conn.execute(text("ALTER TABLE provider_ids RENAME TO away"))
 
@@ -158,7 +158,7 @@ def test_new_processes_are_starting(parts: Parts, age_s: float, beat: Liveness) 
 
 
 def test_process_that_lost_the_broker_is_not_starting(parts: Parts) -> None:
-    """A young process that has heard the broker and lost it is cut off."""
+    """A new process that has reached the broker and then lost it is cut off."""
     show_life(parts, "host:1", "send", in_touch=False)
     show_life(parts, "host:3", "send", in_touch=False, ago_s=20)
 
@@ -185,7 +185,7 @@ def test_provider_shows_in_traffic(
     state: ProviderHealth,
     said: str,
 ) -> None:
-    """The state of Infobip and its cause follow from what was sent; health makes no call of its own."""
+    """The state of Infobip and its cause follow from recent sends. The health check makes no call itself."""
     parts = make_parts(
         OTPQUEUE_TUNING_JOB_S="0.3", OTPQUEUE_UNKNOWN_RESENDS="0", OTPQUEUE_TUNING_MAX_ATTEMPTS="3"
     )
@@ -204,7 +204,7 @@ def test_provider_shows_in_traffic(
 
 
 def test_old_trouble_of_the_provider_is_over(parts: Parts, ask: Ask, provider: Simulator) -> None:
-    """What happened more than five minutes ago says nothing of now; good answers since then count first."""
+    """Calls from more than five minutes ago do not count, and recent successes take precedence."""
     provider.fault(status=400, times=1)
     ask()
     parts.pump.run()

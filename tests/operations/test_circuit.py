@@ -1,4 +1,4 @@
-"""The circuit between workers and provider: shared through Redis, each worker's own without it."""
+"""The circuit breaker between workers and provider: shared through Redis, local to each worker without it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 def test_every_process_sees_it(make_parts: MakeParts) -> None:
-    """What one worker learns, the others know; one of them probes, and its success lets all go on."""
+    """All workers see the failures of one.
+
+    After an open circuit one of them probes, and its success closes it.
+    """
     slow = {"OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "0.3", "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "0.3"}
     workers = [make_parts(**slow).circuit for _ in range(3)]
     workers[0].record_signals(FAILURES)
@@ -57,7 +60,7 @@ def test_every_process_sees_it(make_parts: MakeParts) -> None:
 
 
 def test_closed_circuit_leaves_nothing_in_redis(parts: Parts) -> None:
-    """While all is well there is no key to read wrong."""
+    """A closed circuit has no key in Redis."""
     parts.circuit.record_signals([(CircuitSignal.FAILED, False)])
     assert parts.redis.exists("otpqueue:circuit")
 
@@ -67,7 +70,7 @@ def test_closed_circuit_leaves_nothing_in_redis(parts: Parts) -> None:
 
 
 def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
-    """A value that cannot be read is replaced when there is something to write."""
+    """An unreadable value is replaced by the next write."""
     for left in ("not json", '{"colour": "red"}', "[]", "7"):
         parts.redis.set("otpqueue:circuit", left)
         assert parts.circuit.claim()[0] is ClaimPermit.ALL
@@ -78,7 +81,10 @@ def test_what_another_version_left_counts_as_closed(parts: Parts) -> None:
 
 
 def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey: Valkey) -> None:
-    """It keeps what it knew, opens and closes by itself, and is quick about it; then they share again."""
+    """Without Redis each worker keeps its state, opens and closes its own circuit, and does not block.
+
+    Later they share again.
+    """
     one, other = (make_parts(REDIS_URL=own_valkey.url, **LONG_PAUSE).circuit for _ in range(2))
     one.record_signals(FAILURES)
     other.get_state()
@@ -91,14 +97,14 @@ def test_without_redis_each_worker_has_its_own(make_parts: MakeParts, own_valkey
     with structlog.testing.capture_logs() as logged:
         for _ in range(100):
             one.claim()
-    assert len(logged) <= 1  # not a record each, nor a connection each
+    assert len(logged) <= 1  # neither a record nor a connection for each call
 
     own_valkey.start()
-    until(lambda: other.get_state() is CircuitState.CLOSED)  # Redis forgot, and all agree
+    until(lambda: other.get_state() is CircuitState.CLOSED)  # Redis lost its data, and all agree
 
 
 def test_many_writers_at_once(make_parts: MakeParts) -> None:
-    """Failures noted at the same moment by many threads of many processes are all counted."""
+    """Concurrent failures from many threads of many processes are all counted."""
     circuits = [make_parts(OTPQUEUE_TUNING_CIRCUIT_FAILURES="1000").circuit for _ in range(4)]
 
     at_once(
@@ -117,7 +123,10 @@ def test_many_writers_at_once(make_parts: MakeParts) -> None:
 def test_dead_provider_is_left_alone_and_deadlines_are_kept(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """While nothing gets through only probes go out; requests keep their tries and all leave afterwards."""
+    """While the provider is down only probes are sent.
+
+    Requests keep their attempts, and all are sent afterwards.
+    """
     parts = make_parts(
         OTPQUEUE_TUNING_CIRCUIT_FAILURES="4",
         OTPQUEUE_TUNING_CIRCUIT_PAUSE_S="0.2",
@@ -135,7 +144,7 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
     pauses = (time.monotonic() - begun) / 0.2
 
     attempts = rows.attempts()
-    # Eight senders had begun before the fourth failure was seen; after that, one probe a pause.
+    # Eight senders had begun before the fourth failure was seen. After that, there is one probe per pause.
     assert 4 <= len(attempts) <= 8 + 8 + pauses
     assert {row["status"] for row in rows.requests()} == {"queued"}
     assert max(row["tries"] for row in rows.requests()) < parts.settings.max_attempts
@@ -152,7 +161,7 @@ def test_dead_provider_is_left_alone_and_deadlines_are_kept(
 def test_one_probe_for_all_processes(
     make_parts: MakeParts, client_id: UUID, parts: Parts, provider: Provider, rows: Rows
 ) -> None:
-    """Of four processes that pump while the circuit is half open, one asks the provider, once."""
+    """Of four processes that pump while the circuit is half open, one calls the provider, once."""
     settings = {
         "OTPQUEUE_TUNING_CIRCUIT_PAUSE_S": "2",
         "OTPQUEUE_TUNING_CIRCUIT_PAUSE_MAX_S": "30",
@@ -166,14 +175,14 @@ def test_one_probe_for_all_processes(
 
     at_once([process.pump.run for process in processes])
 
-    # The pauses are 2 and 4 s: in jobs of three seconds there is room for one probe.
+    # The pauses are 2 and 4 s, so a job of three seconds fits one probe.
     assert len(rows.attempts()) == 1
 
 
 def test_refusals_of_single_numbers_do_not_open_it(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows
 ) -> None:
-    """However many numbers the provider refuses, the others are sent."""
+    """Refusals of single numbers, however many, do not stop the others."""
     provider.fault(match={"path": "/2fa/2/pin"}, status=400, times=30)
     for number in numbers(40):
         ask(number)
@@ -186,7 +195,7 @@ def test_refusals_of_single_numbers_do_not_open_it(
 
 
 def test_probe_without_work_is_left_to_others(parts: Parts, make_parts: MakeParts) -> None:
-    """A worker that finds nothing due gives the probe back at once."""
+    """A worker without due requests releases the probe at once."""
     parts.circuit.record_signals(FAILURES)
     until(lambda: parts.circuit.get_state() is CircuitState.HALF_OPEN)
 
@@ -198,7 +207,7 @@ def test_probe_without_work_is_left_to_others(parts: Parts, make_parts: MakePart
 def test_stop_ends_the_pause(
     make_parts: MakeParts, ask: Ask, rows: Rows, background: ThreadPoolExecutor
 ) -> None:
-    """A worker that waits for the circuit stops at once when it is told to."""
+    """A worker that waits for the circuit stops at once when it is asked to."""
     parts = make_parts(**LONG_PAUSE)
     ask()
     parts.circuit.record_signals(FAILURES)
@@ -216,7 +225,7 @@ def test_stop_ends_the_pause(
 def test_clock_that_steps_doubles_and_loses_nothing(
     step: timedelta, ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
-    """The clock of a worker's host jumps while it sends: what it holds is sent once, nothing is stuck."""
+    """The clock of a worker's host jumps while it sends. Its claims are sent once, and none is stuck."""
     calls = iter(range(10_000))
 
     def steps_after_three_calls() -> Any:
@@ -239,7 +248,7 @@ def test_clock_that_steps_doubles_and_loses_nothing(
 def test_abandoned_job_records_what_it_knows(
     ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump, background: ThreadPoolExecutor
 ) -> None:
-    """A worker that may wait no longer records what has finished and leaves the rest to its lease."""
+    """A worker that may no longer wait records finished sends and leaves the rest to their leases."""
     slow, quick = numbers(2)
     provider.fault(match={"path": "/2fa/2/pin", "to": slow.removeprefix("+")}, latency_ms=4000)
     ask(slow)

@@ -1,4 +1,4 @@
-"""How much each sealing key has sealed: counted with heartbeats, shown, and warned of in time."""
+"""The seals of each seal key: counted with heartbeats, shown, and alerted on in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def counted(parts: Parts) -> dict[str, int]:
 
 
 def test_requests_are_counted_with_the_heartbeat(parts: Parts, ask: Ask) -> None:
-    """A request is one seal; its count is stored with the next heartbeat, and added to by other processes."""
+    """A request is one seal. Heartbeats store the count, and those of several processes add up."""
     heart = parts.make_heartbeat_reporter(ProcessKind.API)
     for number in numbers(3):
         ask(number)
@@ -44,7 +44,7 @@ def test_requests_are_counted_with_the_heartbeat(parts: Parts, ask: Ask) -> None
 
 
 def test_no_seal_is_missed_by_many_threads(parts: Parts) -> None:
-    """Seals that are made while the count is taken belong to it or to the next."""
+    """Concurrent seals are counted now or with the next heartbeat."""
     taken: list[int] = []
     with ThreadPoolExecutor(1) as other:
         taking = other.submit(lambda: taken.extend(parts.vault.take_seals() for _ in range(2000)))
@@ -55,9 +55,9 @@ def test_no_seal_is_missed_by_many_threads(parts: Parts) -> None:
 
 
 def test_count_outlives_an_outage(parts: Parts, make_parts: MakeParts) -> None:
-    """What could not be stored is stored the next time."""
+    """A count that could not be stored is stored the next time."""
     away = make_parts(
-        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
+        DATABASE_URL="postgresql://unknown@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
     )
     parts.vault.seal("x", row_id=uuid4())
     with pytest.raises(DatabaseUnavailable):
@@ -69,17 +69,20 @@ def test_count_outlives_an_outage(parts: Parts, make_parts: MakeParts) -> None:
 
 
 def test_alert_in_time(parts: Parts, make_parts: MakeParts, environment: dict[str, str]) -> None:
-    """It opens at half of the bound, and another first key closes it; rotation counts against that one."""
+    """The alert opens at half of the maximum and resolves with another primary key.
+
+    Rotation counts for that key.
+    """
     rule = RULES["seal_key_worn"]
     with connection(parts.engine) as conn:
         seal_counts.add(conn, "k1", MOST_SEALS // 2 - 1)
-    (before,) = parts.evaluate_alerts.look(rule, None, clock.now()).measures
+    (before,) = parts.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
     with connection(parts.engine) as conn:
         seal_counts.add(conn, "k1", 1)
-    (after,) = parts.evaluate_alerts.look(rule, None, clock.now()).measures
+    (after,) = parts.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
     newer = "k2:" + base64.b64encode(b"n" * 32).decode()
     rotated = make_parts(OTPQUEUE_SEAL_KEYS=f"{newer},{environment['OTPQUEUE_SEAL_KEYS']}")
-    (replaced,) = rotated.evaluate_alerts.look(rule, None, clock.now()).measures
+    (replaced,) = rotated.evaluate_alerts.measure_rule(rule, None, clock.now()).measures
 
     assert (before.value < rule.threshold, after.value, replaced.value) == (True, rule.threshold, 0)
     assert after.figures == {"key_id": "k1", "seals": 2**31, "most_seals": 2**32}
@@ -88,7 +91,7 @@ def test_alert_in_time(parts: Parts, make_parts: MakeParts, environment: dict[st
 def test_rotation_is_counted(
     parts: Parts, make_parts: MakeParts, ask: Ask, environment: dict[str, str]
 ) -> None:
-    """Each number that is sealed anew is a seal of the new key."""
+    """Each number that is sealed again is a seal of the new key."""
     for number in numbers(3):
         ask(number)
     newer = "k2:" + base64.b64encode(b"n" * 32).decode()

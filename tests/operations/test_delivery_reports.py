@@ -1,4 +1,4 @@
-"""What delivery reports do to a request: in any order, however often, before and after everything else."""
+"""Delivery reports: in any order, repeated, and before or after other events."""
 
 from __future__ import annotations
 
@@ -55,42 +55,42 @@ def report(message_id: str, delivery: DeliveryState = DeliveryState.DELIVERED, *
 
 @dataclass(frozen=True)
 class Reports:
-    """Short ways to receive reports on requests."""
+    """Helpers that receive reports on requests."""
 
     parts: Parts
     rows: Rows
 
     def id_of(self, request: OtpRequest, attempt: int = -1) -> str:
-        """Return what reports call a message of a request; the newest unless told otherwise."""
+        """Return the provider's id of a message of a request, by default the newest."""
         found = self.rows.attempts(request.id)[attempt]["external_message_id"]
         assert isinstance(found, str)
         return found
 
     def take(self, *reports: Receipt) -> int:
-        """Take these in as one batch; return how many were new."""
+        """Receive these as one batch. Returns how many were new."""
         return self.parts.receipts(reports, now=clock.now())
 
     def on(self, request: OtpRequest, *deliveries: DeliveryState, attempt: int = -1) -> RowMapping:
-        """Take in one report after the other on a message of a request; return the request's row."""
+        """Receive one report after the other on a message of a request. Returns the request's row."""
         for delivery in deliveries:
             self.take(report(self.id_of(request, attempt), delivery))
         return self.rows.request(request.id)
 
     def resend(self, request: OtpRequest) -> None:
-        """Have the code sent once more."""
+        """Have the code sent again."""
         self.rows.change(request.id, resend_after=clock.now())
         self.parts.resend(request.id, client_id=request.client_id, channel=None, now=clock.now())
         self.parts.pump.run()
 
     def kept(self) -> list[RowMapping]:
-        """Return the reports that are kept."""
+        """Return the stored reports."""
         with connection(self.parts.engine) as conn:
             return list(conn.execute(select(receipt_rows).order_by(receipt_rows.c.id)).mappings())
 
 
 @pytest.fixture
 def reports(parts: Parts, rows: Rows) -> Reports:
-    """Return short ways to receive reports."""
+    """Return helpers that receive reports."""
     return Reports(parts, rows)
 
 
@@ -116,7 +116,7 @@ D, U, P = DeliveryState.DELIVERED, DeliveryState.UNDELIVERED, DeliveryState.PEND
 def test_status_follows_the_best_report(
     reports: Reports, ask_sent: AskSent, deliveries: list[DeliveryState], status: str
 ) -> None:
-    """`undelivered` may become `delivered`, `delivered` is never taken back, what is pending says nothing."""
+    """`undelivered` may become `delivered`, `delivered` is final, and a pending report changes nothing."""
     request = ask_sent()
 
     row = reports.on(request, *deliveries)
@@ -157,7 +157,7 @@ def test_pulled_reports(
     error: str | None,
     price: Decimal,
 ) -> None:
-    """Pulling takes in what the provider has ready, once, with its status, error, price and currency."""
+    """A pull stores each ready report once, with its status, error, price and currency."""
     provider.call("POST", "/_simulator/receipts", json={"outcome": outcome, "delay_ms": 0})
     request = ask_sent()
 
@@ -173,7 +173,7 @@ def test_pulled_reports(
 
 
 def test_pulling_while_the_provider_is_down(reports: Reports, ask_sent: AskSent, provider: Provider) -> None:
-    """While the provider does not answer nothing is taken, and nothing is lost."""
+    """A pull from an unavailable provider stores and loses nothing."""
     provider.call("POST", "/_simulator/receipts", json={"delay_ms": 0})
     request = ask_sent()
     provider.fault(match={"path": "/sms/3/reports"}, status=500, times=1)
@@ -185,24 +185,24 @@ def test_pulling_while_the_provider_is_down(reports: Reports, ask_sent: AskSent,
 
 
 class GivenOnce:
-    """A provider with these reports, which it gives out once."""
+    """A provider that returns these reports once."""
 
     def __init__(self, *reports: Receipt) -> None:
         self._batches = [list(reports)]
 
     def fetch_reports(self) -> list[Receipt]:
-        """Give out the next batch."""
+        """Return the next batch."""
         return self._batches.pop() if self._batches else []
 
 
 def test_nothing_is_pulled_while_postgres_is_away(
     reports: Reports, ask_sent: AskSent, make_parts: MakeParts
 ) -> None:
-    """Infobip gives each report once: it keeps those that could not be stored."""
+    """Infobip returns each report once, so none is pulled while it could not be stored."""
     request = ask_sent()
     provider = GivenOnce(report(reports.id_of(request)))
     away = make_parts(
-        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
+        DATABASE_URL="postgresql://unknown@127.0.0.1:1/none", OTPQUEUE_TUNING_DATABASE_WAIT_S="0.2"
     )
 
     with pytest.raises(DatabaseUnavailable):
@@ -215,7 +215,7 @@ def test_nothing_is_pulled_while_postgres_is_away(
 def test_reports_are_kept_while_postgres_is_away(
     reports: Reports, ask_sent: AskSent, engines: Engines, database_url: str, background: ThreadPoolExecutor
 ) -> None:
-    """Postgres that goes away right after the pull costs no report: each is stored once it is back."""
+    """Reports that were pulled just before an outage of Postgres are stored after it."""
     request = ask_sent()
 
     class Closing(GivenOnce):
@@ -241,7 +241,7 @@ def test_reports_are_kept_while_postgres_is_away(
 def test_locked_request_holds_up_no_report_of_others(
     reports: Reports, make_parts: MakeParts, ask_sent: AskSent
 ) -> None:
-    """What is matched later is the report on the locked request alone."""
+    """Only the report on the locked request is matched later."""
     held, other = ask_sent(), ask_sent("+447700900124")
     impatient = make_parts(OTPQUEUE_TUNING_DATABASE_LOCK_TIMEOUT_S="0.2")
     with connection(reports.parts.engine.execution_options(isolation_level="READ COMMITTED")) as conn:
@@ -258,7 +258,7 @@ def test_locked_request_holds_up_no_report_of_others(
 
 
 def test_report_that_postgres_refuses_takes_no_other_along(reports: Reports, ask_sent: AskSent) -> None:
-    """It is logged and dropped: it would be refused for ever."""
+    """A report that Postgres always rejects is logged and dropped."""
     request = ask_sent()
     refused = report("refused", status="a\x00b")
 
@@ -271,7 +271,7 @@ def test_report_that_postgres_refuses_takes_no_other_along(reports: Reports, ask
 
 
 def test_many_reports_in_one_answer(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """An answer with hundreds of reports is read whole, since it is given once."""
+    """A response with hundreds of reports is read whole, because it is returned once."""
     provider.call("POST", "/_simulator/receipts", json={"delay_ms": 0})
     for number in numbers(80):
         ask(number)
@@ -282,7 +282,7 @@ def test_many_reports_in_one_answer(parts: Parts, ask: Ask, provider: Provider, 
 
 
 def test_untracked_messages(make_parts: MakeParts, ask: Ask, rows: Rows, provider: Provider) -> None:
-    """With tracking off no reports are asked for, and a code is sent all the same."""
+    """With tracking off no reports are requested, and codes are still sent."""
     request = ask()
     make_parts(OTPQUEUE_TRACK_DELIVERY="false").pump.run()
 
@@ -292,14 +292,14 @@ def test_untracked_messages(make_parts: MakeParts, ask: Ask, rows: Rows, provide
 
 
 def test_calls_are_reported_too(reports: Reports, ask_sent: AskSent) -> None:
-    """A call has an id of its own, and a report on it moves the request."""
+    """A call has its own id, and a report on it updates the request."""
     request = ask_sent(channel=Channel.VOICE)
 
     assert reports.on(request, D)["status"] == "delivered"
 
 
 def test_duplicates_change_nothing(reports: Reports, ask_sent: AskSent) -> None:
-    """A report that comes again, in the same batch or a later one, is kept once and moves nothing."""
+    """A repeated report, in the same batch or a later one, is stored once and changes nothing."""
     request = ask_sent()
     one = report(reports.id_of(request))
 
@@ -312,7 +312,7 @@ def test_duplicates_change_nothing(reports: Reports, ask_sent: AskSent) -> None:
 
 
 def test_duplicates_without_a_time(reports: Reports, ask_sent: AskSent) -> None:
-    """A report that does not say when it was is recognized all the same."""
+    """Duplicates of a report without a time are recognised too."""
     request = ask_sent()
     one = report(reports.id_of(request), done_at=None)
 
@@ -320,7 +320,7 @@ def test_duplicates_without_a_time(reports: Reports, ask_sent: AskSent) -> None:
 
 
 def test_same_report_at_once(reports: Reports, ask_sent: AskSent) -> None:
-    """Of the same batch pushed by many at once each report counts once, in whatever order they are."""
+    """A batch that is pushed concurrently, in any order, counts each report once."""
     ids = [reports.id_of(ask_sent(number)) for number in numbers(10)]
     batch = [report(name, delivery) for name in ids for delivery in (P, U, D)]
 
@@ -333,17 +333,17 @@ def test_same_report_at_once(reports: Reports, ask_sent: AskSent) -> None:
 
 
 def test_unknown_ids_are_no_error(reports: Reports, ask_sent: AskSent) -> None:
-    """A report on nobody's message is kept, moves nothing, and does not keep others of its batch back."""
+    """A report with an unknown message id is stored, and does not delay others of its batch."""
     request = ask_sent()
 
-    assert reports.take(report("nobody"), report(reports.id_of(request)), report("nobody-else")) == 3
+    assert reports.take(report("unknown"), report(reports.id_of(request)), report("unknown-else")) == 3
 
     assert reports.rows.request(request.id)["status"] == "delivered"
     assert [row["request_id"] for row in reports.kept()].count(None) == 2
 
 
 def test_report_that_overtakes_the_answer(reports: Reports, ask: Ask, provider: Provider) -> None:
-    """A report that comes before its attempt is recorded is matched when it is."""
+    """A report that arrives before its attempt is recorded is matched afterwards."""
     request = ask()
     reports.take(report("early", U, done_at=DONE), report("early", D, price=None))
     assert [row["request_id"] for row in reports.kept()] == [None, None]
@@ -358,10 +358,10 @@ def test_report_that_overtakes_the_answer(reports: Reports, ask: Ask, provider: 
 
 
 def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) -> None:
-    """After an hour what nobody claimed is counted in the log and deleted; what was matched stays."""
+    """Unmatched reports are logged as a count and deleted after an hour. Matched ones stay."""
     now = clock.now()
     matched = report(reports.id_of(ask_sent()))
-    old, young = report("nobody"), report("nobody-young")
+    old, young = report("unknown"), report("unknown-young")
     reports.parts.receipts([matched, old], now=now - timedelta(minutes=60, seconds=1))
     reports.parts.receipts([young], now=now - timedelta(minutes=59))
 
@@ -369,7 +369,7 @@ def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) ->
         reports.parts.expire(now=now)
         reports.parts.expire(now=now)
 
-    assert {row["message_id"] for row in reports.kept()} == {matched.message_id, "nobody-young"}
+    assert {row["message_id"] for row in reports.kept()} == {matched.message_id, "unknown-young"}
     assert [(one["event"], one["receipts"]) for one in logs if "receipts" in one] == [
         ("receipts_unmatched", 1)
     ]
@@ -380,7 +380,7 @@ def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) ->
 def test_final_requests_stay(
     reports: Reports, ask_sent: AskSent, status: str, delivery: DeliveryState
 ) -> None:
-    """What has ended does not move; the attempt keeps what the report says."""
+    """A final request does not change. The attempt stores the report."""
     request = ask_sent()
     reports.rows.change(request.id, status=status, finished_at=clock.now())
     before = reports.rows.request(request.id)
@@ -400,7 +400,7 @@ def test_older_message_makes_nothing_undelivered(reports: Reports, ask_sent: Ask
 
 
 def test_older_message_can_be_delivered(reports: Reports, ask_sent: AskSent) -> None:
-    """The code is the same: whichever send reached the handset, it was delivered."""
+    """All sends carry the same code, so a delivery of any of them counts."""
     request = ask_sent()
     reports.resend(request)
 
@@ -411,7 +411,7 @@ def test_older_message_can_be_delivered(reports: Reports, ask_sent: AskSent) -> 
 def test_resend_that_failed_is_not_the_newest(
     reports: Reports, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """A resend that was refused leaves the send before it the one whose report counts."""
+    """After a refused resend, the report on the send before it counts."""
     request = ask_sent()
     provider.fault(match={"path": "/resend"}, status=400)
     reports.resend(request)
@@ -420,7 +420,7 @@ def test_resend_that_failed_is_not_the_newest(
 
 
 def test_undelivered_code_still_verifies(reports: Reports, ask_sent: AskSent, provider: Provider) -> None:
-    """Reports can lie: who has the code is let in."""
+    """Reports can be wrong: an undelivered code still verifies."""
     request = ask_sent()
     reports.on(request, U)
 
@@ -433,7 +433,7 @@ def test_undelivered_code_still_verifies(reports: Reports, ask_sent: AskSent, pr
 
 
 def test_price_and_currency_are_kept(reports: Reports, ask_sent: AskSent) -> None:
-    """What a message cost is kept with the attempt exactly, whichever report said it."""
+    """The exact price of a message is stored with the attempt, from whichever report had it."""
     request = ask_sent()
     name = reports.id_of(request)
 
@@ -457,7 +457,7 @@ def test_log_of_a_delivery(reports: Reports, ask_sent: AskSent) -> None:
 
 
 def test_resend_keeps_the_delivery_of_each_send(reports: Reports, ask_sent: AskSent) -> None:
-    """Each send has a report of its own; a batch about both notes both."""
+    """Each send has its own report. A batch about both updates both."""
     request = ask_sent()
     reports.resend(request)
 
@@ -468,7 +468,7 @@ def test_resend_keeps_the_delivery_of_each_send(reports: Reports, ask_sent: AskS
 
 
 def test_report_that_waited_for_a_better_one(reports: Reports, ask_sent: AskSent) -> None:
-    """Two reports matched at the same moment: the better one is noted, whichever was looked at first."""
+    """Of two reports that are matched together the better one counts, in either order."""
     request = ask_sent()
     name = reports.id_of(request)
 
@@ -527,7 +527,7 @@ def test_order_does_not_matter(
     data: st.DataObject,
     said: list[tuple[int, DeliveryState, int | None, Decimal]],
 ) -> None:
-    """Any order, any batches, any repetition of the same reports end in the same state."""
+    """Reports in any order, batching or repetition lead to the same state."""
     orders = [said, data.draw(st.permutations(said + said[:2]))]
     batches = [len(said), data.draw(st.integers(1, 3))]
     ends = []
@@ -559,7 +559,7 @@ def test_order_does_not_matter(
 
 
 def test_many_reports_at_once(reports: Reports, ask_sent: AskSent) -> None:
-    """The largest batch that fits a body is taken in, though a statement has room for fewer."""
+    """The largest batch that fits a body is stored, although one statement takes fewer."""
     request = ask_sent()
     batch = [report(f"m{number}") for number in range(9000)]
 
@@ -574,7 +574,7 @@ def test_nothing_to_take(reports: Reports) -> None:
 
 
 def test_half_a_batch_is_never_kept(reports: Reports) -> None:
-    """A batch is kept whole or not at all, so that the provider's next push of it can be taken."""
+    """A batch is stored whole or not at all, so that the provider's retry can be stored."""
 
     def work(conn: Any) -> int:
         store.add(conn, [report("a"), report("b")], now=clock.now())

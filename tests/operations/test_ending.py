@@ -1,4 +1,4 @@
-"""How a request ends without a right code, and how it is read: expire, cancel, status."""
+"""Requests that end without a right code, and how they are read: expire, cancel, status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stranger(parts: Parts) -> UUID:
 
 
 def test_code_expires(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """A code nobody typed ends its request when its time is over, not before; unsent ones are not touched."""
+    """An unverified code expires at its time, not before. Unsent requests are not affected."""
     old, unsent = ask(), numbers(1)[0]
     parts.pump.run()
     queued = ask(unsent)
@@ -54,7 +54,7 @@ def test_code_expires(parts: Parts, ask: Ask, rows: Rows) -> None:
 
 
 def test_code_being_checked_does_not_expire(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A code that was typed in time is judged first: its request expires once the check's lease is over."""
+    """A check in progress is judged first. Its request expires once the check's lease has expired."""
     request = ask_sent()
     late = clock.now() + timedelta(minutes=6)
     rows.change(request.id, check_lease_until=clock.now() + timedelta(minutes=1))
@@ -67,7 +67,7 @@ def test_code_being_checked_does_not_expire(parts: Parts, ask_sent: AskSent, row
 
 
 def test_final_requests_do_not_expire(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """What has ended keeps its status and reason for ever."""
+    """A final request keeps its status and reason."""
     request = ask_sent()
     parts.cancel(request.id, client_id=request.client_id, now=clock.now())
 
@@ -78,7 +78,7 @@ def test_final_requests_do_not_expire(parts: Parts, ask_sent: AskSent, rows: Row
 
 
 def test_more_than_a_batch_expires_in_one_run(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """One run ends more than fits into a batch, and two runs at once end each request once."""
+    """One run expires more than a batch, and two concurrent runs expire each request once."""
     template = dict(rows.request(ask_sent().id))
     many = [template | {"id": uuid4(), "number_hash": uuid4().bytes} for _ in range(expire.BATCH + 200)]
     with connection(parts.engine) as conn:
@@ -93,7 +93,7 @@ def test_more_than_a_batch_expires_in_one_run(parts: Parts, ask_sent: AskSent, r
 
 @pytest.mark.parametrize("sent", [False, True], ids=["queued", "sent"])
 def test_client_cancels(parts: Parts, ask: Ask, ask_sent: AskSent, rows: Rows, sent: bool) -> None:
-    """A live request is cancelled at its client's wish, and to ask again changes nothing."""
+    """A client can cancel a live request. A repeated cancellation changes nothing."""
     request = ask_sent() if sent else ask()
 
     cancelled = parts.cancel(request.id, client_id=request.client_id, now=clock.now())
@@ -109,7 +109,7 @@ def test_client_cancels(parts: Parts, ask: Ask, ask_sent: AskSent, rows: Rows, s
 
 @pytest.mark.parametrize("status", sorted(FINAL))
 def test_cancel_leaves_what_has_ended(parts: Parts, ask_sent: AskSent, rows: Rows, status: Status) -> None:
-    """A request that has ended is returned as it is."""
+    """A request that has ended is returned unchanged."""
     request = ask_sent()
     rows.change(request.id, status=status.value, reason=REASONS[status].value)
     before = rows.request(request.id)
@@ -123,7 +123,7 @@ def test_cancel_leaves_what_has_ended(parts: Parts, ask_sent: AskSent, rows: Row
 def test_foreign_and_unknown_requests_are_not_found(
     parts: Parts, ask: Ask, rows: Rows, stranger: UUID
 ) -> None:
-    """Another client's request is no more to be seen or cancelled than one that does not exist."""
+    """Another client's request behaves like one that does not exist."""
     request = ask()
     now = clock.now()
 
@@ -137,7 +137,7 @@ def test_foreign_and_unknown_requests_are_not_found(
 
 
 def test_status_shows_a_masked_number_and_the_checks_left(parts: Parts, ask_sent: AskSent) -> None:
-    """What a caller reads of a request never holds the number, and tells what can still be done."""
+    """A caller never sees the whole number, but sees the remaining checks."""
     request = ask_sent(client_reference="order 7")
 
     read = parts.status(request.id, client_id=request.client_id)
@@ -149,7 +149,7 @@ def test_status_shows_a_masked_number_and_the_checks_left(parts: Parts, ask_sent
 
 
 def test_status_of_many(parts: Parts, ask: Ask, make_parts: MakeParts) -> None:
-    """One query tells the status of many requests; those that do not exist are absent."""
+    """One query reads the status of many requests. Unknown ids are absent."""
     first, second = ask(numbers(2)[0]), ask(numbers(2)[1])
     parts.cancel(second.id, client_id=second.client_id, now=clock.now())
 

@@ -1,8 +1,7 @@
-"""After an erasure nothing leads to the number, wherever one looks: every table, all of Redis, the broker.
+"""After an erasure nothing leads to the number: in any table, in Redis or in the broker.
 
-The number has had a rich life before, with rows in every table that `holdings` says may know it, under both
-look-up keys. A new table that knows numbers makes this test fail until its rows are erased, or stand below
-among those that may stay.
+The number first has rows in every table that `holdings` lists, under both hash keys. A new table with numbers
+makes this test fail until its rows are erased, or are listed below as exceptions.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ MASKED = "+44********87"
 SESSION, ADDRESS = "session of the erased", "203.0.113.87"
 
 MAY_STAY = {
-    ("do_not_send", "number_hash"): "not to be sent anything is what the person asked for",
-    ("do_not_send", "number_sealed"): "or the list could not outlive the look-up key",
+    ("do_not_send", "number_hash"): "the person asked not to be sent anything",
+    ("do_not_send", "number_sealed"): "needed to rotate the hash key of the list",
     ("number_guesses", "number_hash"): "a lock protects the number's owner",
     (
         "erased_wrong_codes",
         "number_hash",
-    ): "for an hour, or an erasure would let guessing begin anew",
+    ): "for an hour, or an erasure would reset the guessing limit",
 }
-"""Columns that may still lead to the number, and why; docs/privacy.md says the same."""
+"""Columns that may still lead to the number, and why. docs/privacy.md says the same."""
 
 RULES = {
     "number_requests": {"threshold": 2, "opens_after": 1},
@@ -73,24 +72,24 @@ SETTINGS = {
 
 @dataclass
 class Needles:
-    """Whatever leads to a number: what must not be found, by a name to tell of it."""
+    """Values that lead to a number and must not be found, by a name for the failure message."""
 
     texts: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, bytes] = field(default_factory=dict)
 
     def add_hashes(self, parts: Parts, client_ids: list[UUID], body: str) -> None:
-        """Add all hashes that are made of the number, under each look-up key."""
+        """Add all hashes of the number, under each hash key."""
         vault = parts.vault
         for nth, number in enumerate(vault.number_hashes(PHONE)):
             self.hashes[f"hash {nth}"] = number
             self.texts[f"tag {nth}"] = derive_tag(number)
-            for whose in ((), *((client_id.bytes,) for client_id in client_ids)):
-                self.texts[f"limit {nth} {len(self.texts)}"] = vault.limit_hash(*whose, number, nth=nth)
+            for scope in ((), *((client_id.bytes,) for client_id in client_ids)):
+                self.texts[f"limit {nth} {len(self.texts)}"] = vault.limit_hash(*scope, number, nth=nth)
         for nth, fingerprint in enumerate(vault.body_hashes(body)):
             self.hashes[f"fingerprint {nth}"] = fingerprint
 
     def found_in(self, value: Any) -> Iterator[str]:
-        """Yield the names of what a value holds, in any form."""
+        """Yield the names of the needles in a value, in any form."""
         written = value if isinstance(value, bytes) else str(value).encode()
         for layer in (written, *leaks._unpacked(written)):
             for name, one in self.texts.items():
@@ -102,7 +101,7 @@ class Needles:
 
 
 class Life:
-    """A number's life, in the parts of two generations of processes: one look-up key follows the other."""
+    """The history of a number in two sets of processes, during a rotation of the hash key."""
 
     def __init__(self, before: Parts, parts: Parts, provider: Provider) -> None:
         self.before, self.parts, self.provider = before, parts, provider
@@ -114,7 +113,7 @@ class Life:
         self.asked: list[UUID] = []
 
     def ask(self, parts: Parts, number: str = PHONE, *, by: UUID | None = None, **wanted: Any) -> OtpRequest:
-        """Ask for a code and have it sent."""
+        """Request a code and have it sent."""
         wanted = {"client_ip": ADDRESS, "session_id": SESSION} | wanted
         request = parts.request(
             RequestedCode(phone_number=number, **wanted), client_id=by or self.shop, now=clock.now()
@@ -125,7 +124,7 @@ class Life:
         return request
 
     def guess(self, request: OtpRequest) -> None:
-        """Type a wrong code."""
+        """Verify with a wrong code."""
         code = f"{(int(self.provider.code(PHONE)) + 1) % 1_000_000:06}"
         with pytest.raises(CodeIncorrect):
             self.parts.verify(
@@ -136,7 +135,7 @@ class Life:
             )
 
     def once(self, body: str) -> None:
-        """Ask by a call that may be repeated."""
+        """Request a code with an Idempotency-Key."""
         self.parts.request.once(
             RequestedCode(phone_number=PHONE),
             call=IdempotentCall(name="POST /v1/otp-requests", key="order 5", body=body),
@@ -148,7 +147,7 @@ class Life:
         )
 
     def live(self, rows: Rows, body: str) -> None:
-        """Have the number asked for, sent to, reported on, guessed at, refused, alerted on and blocked."""
+        """Request, send, report, guess, refuse, alert on and block the number."""
         first = self.ask(self.before)
         self.guess(first)
         second = self.ask(self.parts)
@@ -198,7 +197,7 @@ class Life:
 
 @pytest.fixture
 def life(make_parts: MakeParts, parts: Parts, provider: Provider) -> Life:
-    """Return a life in which the look-up key is being replaced."""
+    """Return a number's history during a rotation of the hash key."""
     both = f"{NEW},{OLD}"
     return Life(
         make_parts(**SETTINGS, OTPQUEUE_HASH_KEY=f"{OLD},{NEW}"),
@@ -208,7 +207,7 @@ def life(make_parts: MakeParts, parts: Parts, provider: Provider) -> Life:
 
 
 def in_tables(parts: Parts, needles: Needles) -> dict[tuple[str, str], set[str]]:
-    """Return what each column of each table holds of the needles, and of numbers that open to PHONE."""
+    """Return the needles in each column of each table, and sealed values that open to PHONE."""
     found: dict[tuple[str, str], set[str]] = {}
     with connection(parts.engine) as conn:
         for table in metadata.tables.values():
@@ -223,14 +222,14 @@ def in_tables(parts: Parts, needles: Needles) -> dict[tuple[str, str], set[str]]
 
 
 def opens(parts: Parts, row: Any, value: bytes) -> bool:
-    """Return whether bytes of a row are the number, sealed."""
+    """Return whether bytes of a row are the sealed number."""
     with suppress(InvalidTag, KeyError, ValueError):
         return parts.vault.unseal(value, key_id=row["seal_key_id"], row_id=row["id"]) == PHONE
     return False
 
 
 def in_redis(url: str, needles: Needles) -> set[tuple[str, str]]:
-    """Return the keys of Redis, which is the broker too, that hold a needle in their name or value."""
+    """Return the keys of Redis, including the broker's, with a needle in their name or value."""
     with redis_lib.Redis.from_url(url) as client:
         return {
             (key.decode(), name)
@@ -254,7 +253,7 @@ def everything_of(client: redis_lib.Redis, key: bytes) -> bytes:
 def test_nothing_leads_to_an_erased_number(
     life: Life, rows: Rows, redis_url: str, provider: Provider
 ) -> None:
-    """Number, hashes, masked form, tags, requests and Infobip's ids are found before, and not afterwards."""
+    """Number, hashes, masks, tags, request ids and Infobip's ids are found before, and not afterwards."""
     body = json.dumps({"phone_number": PHONE})
     life.live(rows, body)
     needles = Needles()
@@ -270,7 +269,7 @@ def test_nothing_leads_to_an_erased_number(
 
     life.parts.erase(PHONE, country=None, client_id=None, now=clock.now())
 
-    # The life was rich enough for each table and each of the needles to matter.
+    # The history must cover each table and each needle, or the test would be too weak.
     assert {table for table, _ in before} == {
         one.table.name for one in HOLDINGS if one.on_erase is not OnErase.UNCONCERNED
     } - {"erased_wrong_codes"}
@@ -278,7 +277,7 @@ def test_nothing_leads_to_an_erased_number(
         name.split()[0] for _, name in redis_before
     }
     stored = {name.split()[0] for name in (*needles.texts, *needles.hashes)} | {"sealed"}
-    assert seen == stored - {"number", "masked"}, "these two stand nowhere in clear at any time"
+    assert seen == stored - {"number", "masked"}, "these two must never be stored in clear"
     assert {limit.name for limit in REQUEST_LIMITS if limit.name.startswith("number")} == {
         key.split("/")[0].rpartition(":")[2] for key, _ in redis_before
     }
@@ -291,7 +290,7 @@ def test_nothing_leads_to_an_erased_number(
     }
     assert not {name for names in after.values() for name in names} - {"hash 0", "hash 1", "sealed"}
     assert in_redis(redis_url, needles) == set()
-    # And of the other number everything is there as before.
+    # All rows of the other number are unchanged.
     others = Needles(hashes={"hash": life.parts.vault.number_hash(ANOTHER)})
     assert ("otp_requests", "number_hash") in in_tables(life.parts, others)
     assert in_redis(redis_url, Needles(texts={"limit": life.parts.vault.limit_hash(others.hashes["hash"])}))
@@ -304,7 +303,7 @@ def broker_messages(url: str) -> int:
 
 
 def test_what_may_stay_goes_when_its_time_is_over(life: Life, rows: Rows) -> None:
-    """Wrong codes go with their window, those in a row with the retention, the entry when it is lifted."""
+    """Wrong codes are deleted after their window or the retention, the entry when unblocked."""
     life.live(rows, "{}")
     life.parts.erase(PHONE, country=None, client_id=None, now=clock.now())
     needles = Needles()
@@ -320,7 +319,7 @@ def test_what_may_stay_goes_when_its_time_is_over(life: Life, rows: Rows) -> Non
 
 
 def test_docs_say_what_may_stay(project: Any) -> None:
-    """The tables that may stay are those that docs/privacy.md calls kept."""
+    """The tables that may keep rows are those that docs/privacy.md calls kept."""
     document = (project / "docs" / "privacy.md").read_text(encoding="utf-8")
 
     for table in {table for table, _ in MAY_STAY}:
@@ -330,7 +329,7 @@ def test_docs_say_what_may_stay(project: Any) -> None:
 
 
 def test_base64_is_looked_into() -> None:
-    """The broker's messages are packed, and must not hide anything."""
+    """Messages of the broker are base64; needles in them must be found."""
     needles = Needles(texts={"number": PHONE[3:]}, hashes={"hash": b"h" * 32})
     packed = base64.b64encode(f'{{"to": "{PHONE}"}}'.encode())
 

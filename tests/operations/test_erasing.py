@@ -1,4 +1,4 @@
-"""A number is erased: everywhere, whatever is under way, and without a word about which it was."""
+"""Erasure of a number: everywhere, with any work in progress, and without logging the number."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ALERTS = (
 
 
 def erase(parts: Parts, number: str = NUMBER, **differing: Any) -> dict[str, int]:
-    """Erase a number, as the operator unless told otherwise."""
+    """Erase a number, by default as the operator."""
     given = {"country": None, "client_id": None} | differing
     return dict(parts.erase(number, now=clock.now(), **given))
 
@@ -70,7 +70,7 @@ def stored(parts: Parts) -> dict[str, list[dict[str, Any]]]:
 
 
 def delivered(message_id: str) -> Receipt:
-    """Return a report that a message has arrived."""
+    """Return a report that a message was delivered."""
     return Receipt(
         message_id=message_id,
         delivery=DeliveryState.DELIVERED,
@@ -83,7 +83,7 @@ def delivered(message_id: str) -> Receipt:
 
 
 def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
-    """Leave a trail of a number in every table; return its request, which is live."""
+    """Create rows of a number in every table. Returns its request, which is live."""
     parts.webhooks.set("test", "https://shop.example/", events=(), now=clock.now())
     old = ask_sent(number, session_id=session, client_ip="203.0.113.7")
     request = ask_sent(number, session_id=session, client_ip="203.0.113.7", client_reference="ref")
@@ -120,7 +120,7 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
 def test_everything_of_a_number_goes_and_nothing_of_another(
     parts: Parts, ask_sent: AskSent, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every table is emptied of the number, of all clients; what concerns another number stays as it is."""
+    """Every table loses the rows of the number, for all clients. Rows of another number stay."""
     erased_id = fill(parts, ask_sent, NUMBER, "one")
     kept_id = fill(parts, ask_sent, OTHER, "two")
     with connection(parts.engine) as conn:
@@ -131,8 +131,8 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
     counts = erase(parts, "07700 900123", country="GB", client_id=elsewhere)
 
     after = stored(parts)
-    # Of each table the two numbers had as many rows; the other client's request is one more, and the two
-    # live ones were cancelled first.
+    # Both numbers had the same rows in each table. The other client's request is one more, and the two live
+    # ones were cancelled first.
     assert counts == NOTHING | {
         "requests": 3,
         "attempts": 2,
@@ -166,7 +166,7 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
 
 
 def test_second_time_there_is_nothing_left(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """Erasing twice, or a number that was never there, answers zeros; both are noted."""
+    """Erasing twice, or an unknown number, returns zeros. Both are recorded."""
     ask()
 
     first, second, unknown = erase(parts), erase(parts), erase(parts, "+447700900999")
@@ -179,7 +179,7 @@ def test_second_time_there_is_nothing_left(parts: Parts, ask: Ask, rows: Rows) -
 
 @pytest.mark.parametrize("number", ["+1900", "nonsense", "+44770090012x", ""])
 def test_what_is_no_number_is_refused(parts: Parts, number: str) -> None:
-    """What cannot be a number erases nothing and is not noted."""
+    """Invalid input erases nothing and is not recorded."""
     with pytest.raises(InvalidPhoneNumber):
         erase(parts, number)
 
@@ -187,7 +187,7 @@ def test_what_is_no_number_is_refused(parts: Parts, number: str) -> None:
 
 
 def test_number_that_may_not_be_sent_to_is_erased(parts: Parts, client_id: UUID) -> None:
-    """A premium-rate number was refused, and the refusal is of a person all the same."""
+    """A refusal of a premium-rate number is erased too."""
     premium = "+449012345678"
     with pytest.raises(NumberNotAllowed):
         parts.request(RequestedCode(phone_number=premium), client_id=client_id, now=clock.now())
@@ -198,7 +198,7 @@ def test_number_that_may_not_be_sent_to_is_erased(parts: Parts, client_id: UUID)
 def test_outcome_of_a_claim_in_hand_is_stored_nowhere(
     parts: Parts, ask: Ask, provider: Provider, background: ThreadPoolExecutor, rows: Rows
 ) -> None:
-    """A worker that is sending survives the erasure, leaves nothing behind, and goes on with the others."""
+    """A worker that is sending drops the erased outcome and continues with the others."""
     ask()
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=600, times=1)
     pump = background.submit(parts.pump.run)
@@ -218,7 +218,7 @@ def test_outcome_of_a_claim_in_hand_is_stored_nowhere(
 
 
 def test_late_report_on_an_erased_message_is_dropped(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A delivery report that comes after the erasure is held for an hour at most, and moves nothing."""
+    """A delivery report that arrives after the erasure is kept for at most an hour, and changes nothing."""
     request = ask_sent()
     (attempt,) = rows.attempts(request.id)
     early = delivered(attempt["external_message_id"])
@@ -236,7 +236,7 @@ def test_late_report_on_an_erased_message_is_dropped(parts: Parts, ask_sent: Ask
 
 
 def test_report_that_waits_to_be_matched_goes_too(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A report that is stored and not matched yet is the erased message's all the same."""
+    """A stored report that is not matched yet is erased too."""
     request = ask_sent()
     (attempt,) = rows.attempts(request.id)
     parts.receipts([delivered(attempt["external_message_id"])], now=clock.now())
@@ -250,7 +250,7 @@ def test_report_that_waits_to_be_matched_goes_too(parts: Parts, ask_sent: AskSen
 def test_check_in_flight_finds_nothing(
     parts: Parts, ask_sent: AskSent, provider: Provider, background: ThreadPoolExecutor, rows: Rows
 ) -> None:
-    """A code whose number is erased while it is being checked is not accepted."""
+    """A code is not accepted if its number is erased during the check."""
     request = ask_sent()
     provider.fault(match={"path": "/2fa/2/pin/*/verify"}, latency_ms=600, times=1)
     attempted = TypedCode(code=provider.code())
@@ -267,7 +267,7 @@ def test_check_in_flight_finds_nothing(
 
 
 def test_erasures_requests_and_workers_at_once(parts: Parts, make_parts: MakeParts, client_id: UUID) -> None:
-    """Asking, sending and erasing one number at the same moments: nothing fails, nothing is left over."""
+    """Concurrent requests, sends and erasures of one number do not fail and leave nothing behind."""
     unlimited = make_parts(**NO_LIMITS)
 
     def ask() -> None:
@@ -286,12 +286,12 @@ def test_erasures_requests_and_workers_at_once(parts: Parts, make_parts: MakePar
 
 @pytest.fixture
 def guarded(make_parts: MakeParts, parts: Parts) -> Parts:
-    """Return parts without limits, in which three wrong codes keep new requests out for an hour."""
+    """Return parts without rate limits. Three wrong codes reject new requests for an hour."""
     return make_parts(**NO_LIMITS, OTPQUEUE_WRONG_CODES_NUMBER="3/h", OTPQUEUE_WRONG_CODES_CLIENT_IP="4/h")
 
 
 def guess(parts: Parts, request: OtpRequest, provider: Provider, times: int, number: str = NUMBER) -> None:
-    """Type wrong codes."""
+    """Verify with wrong codes."""
     code = f"{(int(provider.code(number)) + 1) % 1_000_000:06}"
     for _ in range(times):
         with pytest.raises(CodeIncorrect):
@@ -307,7 +307,7 @@ def wrong_codes(parts: Parts) -> list[timedelta]:
 def test_wrong_codes_of_an_erased_number_count_on(
     guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID
 ) -> None:
-    """Those before the erasure and those after it are one hour's; an operator forgives both."""
+    """Wrong codes before and after the erasure count together. An operator resets both."""
     guess(guarded, ask_sent(), provider, 2)
     erase(guarded)
 
@@ -336,7 +336,10 @@ def test_wrong_codes_of_an_erased_number_count_on(
 def test_wrong_codes_of_an_address_count_on(
     guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID
 ) -> None:
-    """Who guesses at many numbers gains nothing by the erasure of one of them; another address is free."""
+    """Guessing at many numbers from an address still counts after one of them is erased.
+
+    Other addresses are free.
+    """
     for number in (NUMBER, OTHER):
         guess(guarded, ask_sent(number, client_ip="203.0.113.7"), provider, 2, number)
     erase(guarded)
@@ -355,7 +358,7 @@ def test_wrong_codes_of_an_address_count_on(
 def test_codes_that_count_no_more_are_not_kept(
     guarded: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """What is older than the window is erased with the request, and what was not judged never counted."""
+    """Wrong codes older than the window are erased, and unjudged checks never counted."""
     guess(guarded, ask_sent(), provider, 2)
     hour_ago = "UPDATE checks SET started_at = started_at - interval '61 minutes' WHERE number = 1"
     with connection(guarded.engine) as conn:
@@ -368,10 +371,10 @@ def test_codes_that_count_no_more_are_not_kept(
     assert wrong_codes(guarded) == []
 
 
-def test_wrong_codes_of_requests_whose_key_is_lost_count_on(
+def test_wrong_codes_of_requests_with_a_lost_key_count_on(
     guarded: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID, make_parts: MakeParts
 ) -> None:
-    """Requests that nobody can open any more are deleted; guesses at them are not forgiven."""
+    """Requests without a usable seal key are deleted, but the guesses still count."""
     guess(guarded, ask_sent(), provider, 3)
     lost = base64.b64encode(b"l" * 32).decode()
     bereft = make_parts(**NO_LIMITS, OTPQUEUE_WRONG_CODES_NUMBER="3/h", OTPQUEUE_SEAL_KEYS=f"k2:{lost}")
@@ -383,7 +386,7 @@ def test_wrong_codes_of_requests_whose_key_is_lost_count_on(
 
 
 def windows(url: str) -> list[str]:
-    """Return the names of the limits that have windows of numbers in Redis."""
+    """Return the names of the limits with windows of numbers in Redis."""
     with redis.Redis.from_url(url) as client:
         return sorted(key.decode().split(":")[2].split("/")[0] for key in client.keys("*limits:number*"))
 
@@ -392,7 +395,7 @@ def windows(url: str) -> list[str]:
 def test_limits_of_an_erased_number_are_forgotten(
     parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str, first: bytes
 ) -> None:
-    """Its windows go: of every client, with quotas of their own or not, under both look-up keys."""
+    """Its windows are deleted: of every client, with own quotas or not, under both hash keys."""
     keys = [base64.b64encode(one * 32).decode() for one in sorted((b"h", b"n"), key=lambda one: one != first)]
     counting = make_parts(OTPQUEUE_HASH_KEY=",".join(keys))
     with connection(parts.engine) as conn:
@@ -401,7 +404,7 @@ def test_limits_of_an_erased_number_are_forgotten(
     for number in (NUMBER, OTHER):
         for client in (client_id, other):
             counting.request(RequestedCode(phone_number=number), client_id=client, now=clock.now())
-    # Of a number under one key: two clients' windows of 15 minutes and of a day, and one of all clients.
+    # Per number and key: two clients' windows of 15 minutes and a day, and one shared window.
     of_one = ["number_15m"] * 2 + ["number_day"] * 2 + ["number_day_all"]
     before = windows(redis_url)
 
@@ -411,10 +414,8 @@ def test_limits_of_an_erased_number_are_forgotten(
     assert windows(redis_url) == sorted(of_one * 2)
 
 
-def test_redis_that_is_away_keeps_nobody_from_an_erasure(
-    make_parts: MakeParts, ask: Ask, closed_port: int, rows: Rows
-) -> None:
-    """The rows are erased, and it is logged that limit windows are left, which end by themselves."""
+def test_erasure_without_redis(make_parts: MakeParts, ask: Ask, closed_port: int, rows: Rows) -> None:
+    """The rows are erased. A log record says that limit windows remain until they expire."""
     ask()
     apart = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
@@ -428,7 +429,7 @@ def test_redis_that_is_away_keeps_nobody_from_an_erasure(
 
 
 def call(parts: Parts, client_id: UUID, body: str, *, number: str = NUMBER) -> StoredResponse:
-    """Ask by a call that may be repeated."""
+    """Request a code with an Idempotency-Key."""
     return parts.request.once(
         RequestedCode(phone_number=number),
         call=IdempotentCall(name="POST /v1/otp-requests", key="k", body=body),
@@ -439,16 +440,16 @@ def call(parts: Parts, client_id: UUID, body: str, *, number: str = NUMBER) -> S
 
 
 def let_keys_expire(parts: Parts) -> None:
-    """Let the time of all idempotency keys be over."""
+    """Expire all idempotency keys."""
     with connection(parts.engine) as conn:
         conn.execute(text("UPDATE idempotency_keys SET expires_at = now() - interval '1 second'"))
-    # The marks of running calls have long gone by then.
+    # By then the marks of running calls have expired.
     for mark in parts.redis.scan_iter("otpqueue:running:*"):
         parts.redis.delete(mark)
 
 
 def test_repeated_call_leads_to_no_erased_number(parts: Parts, client_id: UUID) -> None:
-    """Neither answer nor fingerprint is left; the call is not made anew, whatever its body."""
+    """Neither response nor fingerprint is left. The call is not repeated, whatever its body."""
     call(parts, client_id, "a body with the number")
     erase(parts)
 
@@ -461,7 +462,7 @@ def test_repeated_call_leads_to_no_erased_number(parts: Parts, client_id: UUID) 
 
 
 def test_key_of_an_erased_request_is_free_after_its_time(parts: Parts, client_id: UUID) -> None:
-    """A call that takes the key over keeps its own fingerprint, and is known when it is repeated."""
+    """A call that takes over the key stores its own fingerprint, and is recognised when repeated."""
     call(parts, client_id, "one")
     erase(parts)
     let_keys_expire(parts)
@@ -474,7 +475,7 @@ def test_key_of_an_erased_request_is_free_after_its_time(parts: Parts, client_id
 
 
 def test_taking_over_a_key_keeps_the_new_fingerprint(parts: Parts, client_id: UUID) -> None:
-    """A key whose time is over may be held by another call, which is not the one whose request went."""
+    """An expired key may be held by another call, which is not the one of the erased request."""
     call(parts, client_id, "one")
     let_keys_expire(parts)
     check = IdempotentCall(name="POST /v1/otp-requests", key="k", body="two")
@@ -490,7 +491,7 @@ def test_taking_over_a_key_keeps_the_new_fingerprint(parts: Parts, client_id: UU
 
 
 def test_kept_answers_hold_no_digits_of_a_number(parts: Parts, client_id: UUID) -> None:
-    """They are repeated as they were given, and stored without the two digits that are shown."""
+    """They are replayed unchanged, but stored without the two digits that are shown."""
     first = call(parts, client_id, "one")
     (kept,) = stored(parts)["idempotency_keys"]
 

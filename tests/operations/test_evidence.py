@@ -1,4 +1,4 @@
-"""What the provider says later of a send without an answer; and that it decides nothing."""
+"""The provider's evidence on a send with an unknown outcome. It does not affect retries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evidence(rows: Rows, request_id: UUID) -> list[tuple[str, str | None]]:
 
 
 def test_cut_after_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A code that left though no answer came is seen to have left."""
+    """A code that was sent before the connection was cut is found."""
     provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
     request = ask()
 
@@ -40,7 +40,7 @@ def test_cut_after_sending(parts: Parts, ask: Ask, provider: Provider, rows: Row
 
 
 def test_time_out_after_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A code that left while we gave up waiting is seen to have left."""
+    """A code that was sent after our timeout is found."""
     provider.fault(match={"path": SEND, "method": "POST"}, latency_ms=1300, times=1)
     request = ask()
 
@@ -50,7 +50,7 @@ def test_time_out_after_sending(parts: Parts, ask: Ask, provider: Provider, rows
 
 
 def test_cut_before_sending(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A code that never left is not seen, and is sent again just the same."""
+    """A code that was never sent is not found, and is sent again."""
     provider.fault(match={"path": SEND, "method": "POST"}, drop="before", times=1)
     request = ask()
 
@@ -78,7 +78,7 @@ def test_cut_before_sending(parts: Parts, ask: Ask, provider: Provider, rows: Ro
 def test_provider_that_does_not_say(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows, fault: dict[str, Any]
 ) -> None:
-    """When the question goes unanswered too, that is what is noted, and the code is sent again."""
+    """If the query also fails, that is recorded, and the code is sent again."""
     provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
     provider.fault(match={"path": ASKING}, **fault)
     request = ask()
@@ -91,7 +91,7 @@ def test_provider_that_does_not_say(
 def test_an_older_code_is_no_evidence(
     make_parts: MakeParts, ask_sent: AskSent, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """A code that went to the number before is told apart by its time."""
+    """An earlier code to the number is distinguished by its time."""
     ask_sent()
     parts = make_parts()
 
@@ -108,7 +108,7 @@ def test_an_older_code_is_no_evidence(
 
 @pytest.fixture(scope="module")
 def seconds_url() -> Iterator[str]:
-    """Yield a simulator that tells times in seconds."""
+    """Yield a simulator with times in seconds."""
     with running(Options(api_keys=(INFOBIP_KEY,), verification_times="s")) as simulator:
         yield simulator.url
 
@@ -117,7 +117,7 @@ def seconds_url() -> Iterator[str]:
 def test_times_in_seconds(
     make_parts: MakeParts, client_id: UUID, rows: Rows, seconds_url: str, drop: str
 ) -> None:
-    """Times in seconds are understood as those in milliseconds are."""
+    """Times in seconds are parsed like those in milliseconds."""
     provider = Provider(seconds_url)
     provider.reset()
     parts = make_parts(INFOBIP_BASE_URL=seconds_url)
@@ -137,7 +137,7 @@ def test_times_in_seconds(
 def test_policy_is_unchanged(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, drop: str, allowed: int
 ) -> None:
-    """Whether something left or not, an unknown outcome is repeated as often as the setting says."""
+    """Evidence does not change how often an unknown outcome is retried."""
     parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS=str(allowed))
     provider.fault(match={"path": SEND, "method": "POST"}, drop=drop)
     request = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=clock.now())
@@ -150,7 +150,7 @@ def test_policy_is_unchanged(
 
 
 def test_nothing_is_asked_of_what_is_known(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """After an outcome that is known the provider is not asked again."""
+    """A known outcome needs no query."""
     provider.fault(match={"path": SEND, "method": "POST"}, status=503, times=1)
     ask()
 
@@ -161,7 +161,7 @@ def test_nothing_is_asked_of_what_is_known(parts: Parts, ask: Ask, provider: Pro
 
 
 def test_evidence_is_logged(parts: Parts, ask: Ask, provider: Provider) -> None:
-    """What is found out stands in the log beside the attempt."""
+    """The log record of the attempt has the evidence."""
     provider.fault(match={"path": SEND, "method": "POST"}, drop="after", times=1)
     ask()
 
@@ -172,7 +172,7 @@ def test_evidence_is_logged(parts: Parts, ask: Ask, provider: Provider) -> None:
 
 
 def test_evidence_of_a_resend(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
-    """A resend without an answer is asked after too."""
+    """A resend without a response is queried too."""
     request = ask_sent()
     provider.fault(match={"path": "/resend"}, drop="after", times=1)
     rows.change(request.id, resend_after=clock.now())

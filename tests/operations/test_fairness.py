@@ -1,4 +1,4 @@
-"""One client's backlog, cap or unreadable settings do not stop the codes of others."""
+"""One client's backlog, cap or unreadable settings do not affect the codes of others."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tests.operations.looking import Rows
 
 
 def ask_of(parts: Parts, client: UUID, place: int) -> OtpRequest:
-    """Ask for a code for one of a thousand numbers."""
+    """Request a code for one of a thousand numbers."""
     return parts.request(
         RequestedCode(phone_number=f"+447700900{place:03}"), client_id=client, now=clock.now()
     )
 
 
 def client_of(parts: Parts, name: str) -> UUID:
-    """Return a client."""
+    """Return the id of a client."""
     return parts.keys.client_id(name, now=clock.now())
 
 
 def store_settings(parts: Parts, client: UUID, settings: str) -> None:
-    """Store settings as JSON, whatever they are."""
+    """Store settings as JSON without validation."""
     with connection(parts.engine) as conn:
         conn.execute(
             text("UPDATE clients SET settings = CAST(:settings AS jsonb) WHERE id = :id"),
@@ -44,7 +44,7 @@ def store_settings(parts: Parts, client: UUID, settings: str) -> None:
 def test_a_backlog_of_one_client_does_not_end_the_codes_of_another(
     parts: Parts, make_parts: MakeParts, provider: Provider
 ) -> None:
-    """With more codes than can leave in time, the flood loses some of its own, and the other client none."""
+    """With more codes than can be sent in time, the busy client loses some, and the other client none."""
     slow = make_parts(
         **NO_LIMITS,
         OTPQUEUE_GUARD="off",
@@ -72,7 +72,7 @@ def test_a_backlog_of_one_client_does_not_end_the_codes_of_another(
 def test_one_client_does_not_use_up_the_day_of_another(
     parts: Parts, make_parts: MakeParts, rows: Rows, cap: int
 ) -> None:
-    """It gets its share by default, is refused with what that means, and the other client is served."""
+    """A client gets its default share and then a refusal that explains it. The other client is served."""
     capped = make_parts(**NO_LIMITS, OTPQUEUE_GUARD="off", OTPQUEUE_DAILY_CAP=str(cap))
     flood, other = client_of(capped, "flood"), client_of(capped, "other")
     for place in range(cap):
@@ -109,7 +109,7 @@ def test_one_client_does_not_use_up_the_day_of_another(
 def test_share_is_replaced_by_a_cap_and_can_be_switched_off(
     parts: Parts, make_parts: MakeParts, settings: dict[str, str], own: str, accepted: bool
 ) -> None:
-    """A cap of the client or for each client takes its place; `none` is no share."""
+    """A cap for one or each client replaces the share. `none` turns it off."""
     capped = make_parts(**NO_LIMITS, OTPQUEUE_GUARD="off", OTPQUEUE_DAILY_CAP="4", **settings)
     first, _ = client_of(capped, "first"), client_of(capped, "second")
     store_settings(capped, first, own)
@@ -122,7 +122,7 @@ def test_share_is_replaced_by_a_cap_and_can_be_switched_off(
 
 
 def test_a_client_alone_may_use_the_whole_cap(parts: Parts, make_parts: MakeParts) -> None:
-    """There is nobody to share with; once there is, what it has used counts."""
+    """A single client may use the whole cap. Once there are others, its earlier use counts."""
     capped = make_parts(**NO_LIMITS, OTPQUEUE_GUARD="off", OTPQUEUE_DAILY_CAP="4")
     first = client_of(capped, "first")
     requests = [ask_of(capped, first, place) for place in range(3)]
@@ -147,10 +147,10 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("settings", ODD)
-def test_settings_that_cannot_be_read_stop_nobody(
+def test_unreadable_settings_stop_no_client(
     parts: Parts, make_parts: MakeParts, client_id: UUID, settings: str
 ) -> None:
-    """Acceptance, the claim, statuses and alerts go on for all clients, that one included."""
+    """Acceptance, claims, statuses and alerts continue for all clients, including that one."""
     open_to_all = make_parts(**NO_LIMITS)
     odd = client_of(open_to_all, "odd")
     store_settings(open_to_all, odd, settings)

@@ -1,4 +1,4 @@
-"""Test numbers: the same states as any request, a fixed code, and nothing ever reaches the provider."""
+"""Test numbers: the same states as other requests, a fixed code, and no call to the provider."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REVIEWER, CODE = "+447700900001", "271828"
 
 
 def listed(days: int = 30) -> str:
-    """Return the setting that makes REVIEWER a test number for so many days."""
+    """Return the setting that makes REVIEWER a test number for this many days."""
     until = clock.now().date() + timedelta(days=days)
     return json.dumps({REVIEWER: {"code": CODE, "until": str(until)}})
 
 
 @pytest.fixture
 def testing(parts: Parts, make_parts: MakeParts) -> Parts:
-    """Return parts that know a test number, in a policy under which nobody else is sent anything."""
+    """Return parts with a test number and a policy that sends to no other number."""
     return make_parts(
         OTPQUEUE_TEST_NUMBERS=listed(),
         OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false",
@@ -41,17 +41,17 @@ def testing(parts: Parts, make_parts: MakeParts) -> Parts:
 
 
 def ask(parts: Parts, client_id: UUID, number: str = REVIEWER) -> OtpRequest:
-    """Ask for a code."""
+    """Request a code."""
     return parts.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
 
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
-    """Check a code."""
+    """Verify a code."""
     return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def test_life_of_a_test_request(testing: Parts, client_id: UUID, provider: Provider, rows: Rows) -> None:
-    """Queued, sent by the worker without the provider, wrong, right; no cap, country or count knows of it."""
+    """Queued, sent locally, wrong, right. No cap, country or count is affected."""
     request = ask(testing, client_id)
     testing.pump.run()
 
@@ -83,7 +83,7 @@ def test_checks_are_bounded(testing: Parts, client_id: UUID) -> None:
 
 
 def test_no_cool_down(testing: Parts, client_id: UUID, rows: Rows, provider: Provider) -> None:
-    """A resend may be asked for at once, and makes an attempt of its own."""
+    """A resend has no cool-down, and creates its own attempt."""
     request = ask(testing, client_id)
     testing.pump.run()
 
@@ -96,7 +96,7 @@ def test_no_cool_down(testing: Parts, client_id: UUID, rows: Rows, provider: Pro
 
 
 def test_stop_holds_for_test_numbers(testing: Parts, client_id: UUID) -> None:
-    """While sending is stopped everybody hears the same."""
+    """While sending is stopped test numbers are refused like others."""
     testing.switch.stop(country=None, client=None, reason=None, by="ann", now=clock.now())
 
     with pytest.raises(SendingStopped):
@@ -104,7 +104,7 @@ def test_stop_holds_for_test_numbers(testing: Parts, client_id: UUID) -> None:
 
 
 def test_others_are_not_test_numbers(testing: Parts, client_id: UUID) -> None:
-    """A number that is not listed meets every rule."""
+    """All rules apply to a number that is not listed."""
     with pytest.raises(NumberNotAllowed):
         ask(testing, client_id, NUMBER)
 
@@ -112,7 +112,7 @@ def test_others_are_not_test_numbers(testing: Parts, client_id: UUID) -> None:
 def test_code_is_worth_nothing_once_the_number_is_listed_no_more(
     testing: Parts, parts: Parts, client_id: UUID, rows: Rows, provider: Provider
 ) -> None:
-    """What was accepted is neither sent for real nor verified."""
+    """An accepted request is neither sent to the provider nor verified after its number is removed."""
     sent = ask(testing, client_id)
     testing.pump.run()
     with pytest.raises(CodeExpired):
@@ -139,12 +139,13 @@ def test_code_is_stored_nowhere(testing: Parts, client_id: UUID) -> None:
         tables = conn.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
         for table in tables.all():
             rows = conn.execute(text(f"SELECT t::text FROM {table} AS t")).scalars().all()
-            # Microseconds and random hexadecimal digits may hold any six digits: look for them alone.
+            # Microseconds and random hexadecimal digits may contain any six digits, so match whole words
+            # only.
             assert not [row for row in rows if f",{CODE}," in row or f'"{CODE}"' in row]
 
 
 def test_end_is_at_most_ninety_days_off(make_parts: MakeParts) -> None:
-    """A test number cannot stay for good; one that has ended does not keep a process from starting."""
+    """A test number must have an end. An expired one does not prevent a start."""
     assert make_parts(OTPQUEUE_TEST_NUMBERS=listed(90)).fixed_codes.find_code(REVIEWER, now=clock.now())
     assert (
         make_parts(OTPQUEUE_TEST_NUMBERS=listed(-1)).fixed_codes.find_code(REVIEWER, now=clock.now()) is None
@@ -156,7 +157,7 @@ def test_end_is_at_most_ninety_days_off(make_parts: MakeParts) -> None:
 
 
 def test_real_provider_needs_a_word(make_parts: MakeParts) -> None:
-    """Beside a real provider test numbers are a back door: they must be asked for twice."""
+    """Test numbers with a real provider are a back door, so they need a second setting."""
     real = {"INFOBIP_BASE_URL": "https://x.api.infobip.com", "OTPQUEUE_TEST_NUMBERS": listed()}
 
     with pytest.raises(SettingsError, match="OTPQUEUE_ALLOW_TEST_NUMBERS"):

@@ -1,4 +1,4 @@
-"""Another client's request, and one that does not exist: the same refusal, by the same queries."""
+"""Another client's request and an unknown one: the same refusal, with the same queries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ACTS: dict[str, Act] = {
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_foreign_is_unknown(parts: Parts, ask_sent: AskSent, rows: Rows, act: Act) -> None:
-    """Nothing tells the two apart, the work they cost included, and nothing happens to the request."""
+    """The two cases are indistinguishable, even by their cost, and the request is unchanged."""
     request = ask_sent(session_id="a")
     stranger = parts.keys.client_id("stranger", now=clock.now())
     before = rows.request(request.id)

@@ -1,4 +1,4 @@
-"""Numbers that today's numbering plans no longer allow: what is stored of them can be found and erased."""
+"""Numbers that the current numbering plans no longer allow can still be found and erased."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from otpqueue.wiring import Parts
 from tests.operations.looking import new_request
 
 FORMER = "+22961234567"
-"""A mobile number of Benin until the end of 2024; today's plan has 01 after the country code."""
+"""A mobile number of Benin until the end of 2024. The current plan has 01 after the country code."""
 
 TYPED = ["+22961234567", "+229 61 23-45 67", "tel:+229-61234567"]
 
 
 @pytest.fixture
 def request_id(parts: Parts, client_id: UUID) -> UUID:
-    """Return a request for the number, accepted under the older plan; it is blocked and locked, too."""
+    """Return a request for the number, accepted under the older plan. It is also blocked and locked."""
     now = clock.now()
     new = new_request(client_id, PhoneNumber(FORMER, "BJ", "mobile"), now=now)
     lookup = NumberLookup(
@@ -51,7 +51,7 @@ def request_id(parts: Parts, client_id: UUID) -> UUID:
 
 
 def test_plan_has_changed() -> None:
-    """The number is no longer sent to."""
+    """The number may no longer be sent to."""
     with pytest.raises(InvalidPhoneNumber):
         phone.parse_number(FORMER)
 
@@ -67,7 +67,7 @@ def test_its_requests_are_found(parts: Parts, client_id: UUID, request_id: UUID,
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_it_is_unlocked(parts: Parts, request_id: UUID, typed: str) -> None:
-    """An operator sees its wrong codes and forgives them."""
+    """An operator sees its wrong codes and resets them."""
     (before,) = parts.numbers.status(typed, now=clock.now())
     unlocked = parts.numbers.unlock(typed, client=None, now=clock.now())
     (after,) = parts.numbers.status(typed, now=clock.now())
@@ -80,7 +80,7 @@ def test_it_is_unlocked(parts: Parts, request_id: UUID, typed: str) -> None:
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_it_is_unblocked(parts: Parts, request_id: UUID, typed: str) -> None:
-    """It can be taken off the do-not-send list, and is shown masked."""
+    """It can be removed from the do-not-send list, and is shown masked."""
     assert parts.blocklist.unblock(typed) == ("+229******67", True)
     assert parts.blocklist.unblock(typed) == ("+229******67", False)
     assert request_id
@@ -88,7 +88,7 @@ def test_it_is_unblocked(parts: Parts, request_id: UUID, typed: str) -> None:
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_it_is_erased(parts: Parts, request_id: UUID, typed: str) -> None:
-    """Its owner may ask for an erasure whatever has become of the numbering plan."""
+    """It can be erased under any numbering plan."""
     counts = parts.erase(typed, country=None, client_id=None, now=clock.now())
 
     assert counts["requests"] == 1
@@ -99,7 +99,7 @@ def test_it_is_erased(parts: Parts, request_id: UUID, typed: str) -> None:
 
 @pytest.mark.parametrize("typed", ["", "nonsense", "+229", "+44770090012x"])
 def test_what_never_was_a_number_is_refused(parts: Parts, client_id: UUID, typed: str) -> None:
-    """What cannot be looked up is said, instead of nothing found."""
+    """An invalid number raises an error instead of an empty result."""
     now = clock.now()
     calls = (
         lambda: parts.search(SearchFilters(phone_number=typed), reader=client_id, cursor=None, limit=10),

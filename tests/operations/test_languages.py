@@ -1,4 +1,4 @@
-"""Languages, senders and India, from the settings to the handset."""
+"""Languages, senders and India's registration, from the settings to the message."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BRITISH, AMERICAN, INDIAN, BRAZILIAN = "+447700900123", "+12025550143", "+919876
 
 
 @dataclass(frozen=True)
-class House:
-    """Provisioned parts, and what arrives when they send."""
+class LanguageSender:
+    """Provisioned parts, and the messages that they send."""
 
     parts: Parts
     client_id: UUID
@@ -40,7 +40,7 @@ class House:
         return self.provider.messages(number)[0]
 
     def text(self, number: str, **wanted: Any) -> str:
-        """Have a code sent and return the text with the code taken out again."""
+        """Have a code sent and return the text with the code replaced by its placeholder."""
         message = self.send(number, **wanted)
         return str(message["text"]).replace(str(message["pin"]), "{{pin}}")
 
@@ -53,14 +53,14 @@ class House:
         return found
 
 
-MakeHouse = Callable[..., House]
+MakeSender = Callable[..., LanguageSender]
 
 
 @pytest.fixture
-def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> MakeHouse:
-    """Return a function that provisions parts with settings that differ; maps become JSON."""
+def make_sender(make_parts: MakeParts, client_id: UUID, provider: Provider) -> MakeSender:
+    """Return a function that provisions parts with other settings. Maps become JSON."""
 
-    def make(**differing: Any) -> House:
+    def make(**differing: Any) -> LanguageSender:
         values = {
             name: json.dumps(value) if isinstance(value, dict) else value for name, value in differing.items()
         }
@@ -68,14 +68,14 @@ def make_house(make_parts: MakeParts, client_id: UUID, provider: Provider) -> Ma
             INFOBIP_MESSAGE_TEMPLATE=ENGLISH, INFOBIP_APP_NAME="languages", **NO_LIMITS, **values
         )
         parts.provision(parts.transport, now=clock.now())
-        return House(parts, client_id, provider)
+        return LanguageSender(parts, client_id, provider)
 
     return make
 
 
-def test_languages(make_house: MakeHouse) -> None:
-    """A person gets the text in his language, the language without its region, or English."""
-    house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
+def test_languages(make_sender: MakeSender) -> None:
+    """The text is in the requested language, that language without its region, or English."""
+    sender = make_sender(OTPQUEUE_TEMPLATES=TEXTS)
 
     for language, text in {
         "de": TEXTS["de"],
@@ -89,32 +89,32 @@ def test_languages(make_house: MakeHouse) -> None:
         "en-GB": ENGLISH,
         None: ENGLISH,
     }.items():
-        assert house.text(BRITISH, language=language) == text, language
+        assert sender.text(BRITISH, language=language) == text, language
 
 
-def test_region_without_its_language(make_house: MakeHouse) -> None:
-    """Where only a region's text is there, another region of that language gets English."""
-    house = make_house(OTPQUEUE_TEMPLATES={"pt-br": TEXTS["pt-br"]})
+def test_region_without_its_language(make_sender: MakeSender) -> None:
+    """Without a text for the language or its region, another region gets English."""
+    sender = make_sender(OTPQUEUE_TEMPLATES={"pt-br": TEXTS["pt-br"]})
 
-    assert house.text(BRITISH, language="pt-PT") == ENGLISH
-
-
-def test_english_may_be_among_the_others(make_house: MakeHouse) -> None:
-    """A text given for `en` is the one that falls back."""
-    house = make_house(OTPQUEUE_TEMPLATES={"en": "Code: {{pin}}"})
-
-    assert house.text(BRITISH, language="xx") == "Code: {{pin}}"
+    assert sender.text(BRITISH, language="pt-PT") == ENGLISH
 
 
-def test_language_of_a_call(make_house: MakeHouse) -> None:
-    """A call speaks the same text, and its template names the language where the provider speaks it."""
-    house = make_house(OTPQUEUE_TEMPLATES=TEXTS | {"uk": "Код {{pin}}"})
+def test_english_may_be_among_the_others(make_sender: MakeSender) -> None:
+    """A text for `en` is the fallback."""
+    sender = make_sender(OTPQUEUE_TEMPLATES={"en": "Code: {{pin}}"})
 
-    message = house.send(BRITISH, language="de", channel=Channel.VOICE)
+    assert sender.text(BRITISH, language="xx") == "Code: {{pin}}"
+
+
+def test_language_of_a_call(make_sender: MakeSender) -> None:
+    """A call has the same text, and its template names the language if the provider can speak it."""
+    sender = make_sender(OTPQUEUE_TEMPLATES=TEXTS | {"uk": "Код {{pin}}"})
+
+    message = sender.send(BRITISH, language="de", channel=Channel.VOICE)
 
     assert message["channel"] == "VOICE"
     assert message["text"].startswith("Ihr Code ist ")
-    spoken = {template["messageText"]: template.get("language") for template in house.templates()}
+    spoken = {template["messageText"]: template.get("language") for template in sender.templates()}
     assert spoken == {
         ENGLISH: "en",
         TEXTS["de"]: "de",
@@ -124,65 +124,65 @@ def test_language_of_a_call(make_house: MakeHouse) -> None:
     }
 
 
-def test_language_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
-    """The same code comes in the same language."""
-    house = make_house(OTPQUEUE_TEMPLATES=TEXTS)
-    first = house.send(BRITISH, language="de")
+def test_language_of_a_resend(make_sender: MakeSender, parts: Parts) -> None:
+    """A resend has the same code in the same language."""
+    sender = make_sender(OTPQUEUE_TEMPLATES=TEXTS)
+    first = sender.send(BRITISH, language="de")
     rows = Rows(parts.engine)
     request = rows.requests()[-1]
     rows.change(request["id"], resend_after=clock.now())
 
-    house.parts.resend(request["id"], client_id=house.client_id, channel=None, now=clock.now())
-    house.parts.pump.run()
+    sender.parts.resend(request["id"], client_id=sender.client_id, channel=None, now=clock.now())
+    sender.parts.pump.run()
 
-    assert house.provider.messages(BRITISH)[0]["text"] == first["text"]
+    assert sender.provider.messages(BRITISH)[0]["text"] == first["text"]
 
 
 SENDERS = {"US": "18335550100", "IN": "MYBRND"}
 
 
-def test_senders(make_house: MakeHouse) -> None:
-    """A country's own sender wins over the common one, which is left out where only numbers are taken."""
-    house = make_house(INFOBIP_SENDER_ID="MyBrand", OTPQUEUE_SENDERS=SENDERS)
+def test_senders(make_sender: MakeSender) -> None:
+    """A country's sender takes precedence. The default one is omitted where only numbers are allowed."""
+    sender = make_sender(INFOBIP_SENDER_ID="MyBrand", OTPQUEUE_SENDERS=SENDERS)
 
-    senders = {number: house.send(number)["from"] for number in (BRITISH, AMERICAN, INDIAN, BRAZILIAN)}
+    senders = {number: sender.send(number)["from"] for number in (BRITISH, AMERICAN, INDIAN, BRAZILIAN)}
 
     assert senders == {BRITISH: "MyBrand", AMERICAN: "18335550100", INDIAN: "MYBRND", BRAZILIAN: None}
 
 
-def test_common_number(make_house: MakeHouse) -> None:
-    """A common sender that is a number is used everywhere."""
-    house = make_house(INFOBIP_SENDER_ID="447491163443")
+def test_common_number(make_sender: MakeSender) -> None:
+    """A default sender that is a number is used everywhere."""
+    sender = make_sender(INFOBIP_SENDER_ID="447491163443")
 
-    assert {house.send(number)["from"] for number in (BRITISH, AMERICAN, BRAZILIAN)} == {"447491163443"}
+    assert {sender.send(number)["from"] for number in (BRITISH, AMERICAN, BRAZILIAN)} == {"447491163443"}
 
 
-def test_sender_of_a_resend(make_house: MakeHouse, parts: Parts) -> None:
-    """A resend comes from whom the first message came."""
-    house = make_house(INFOBIP_SENDER_ID="MyBrand")
-    house.send(BRAZILIAN)
+def test_sender_of_a_resend(make_sender: MakeSender, parts: Parts) -> None:
+    """A resend has the sender of the first message."""
+    sender = make_sender(INFOBIP_SENDER_ID="MyBrand")
+    sender.send(BRAZILIAN)
     rows = Rows(parts.engine)
     request = rows.requests()[-1]
     rows.change(request["id"], resend_after=clock.now())
 
-    house.parts.resend(request["id"], client_id=house.client_id, channel=None, now=clock.now())
-    house.parts.pump.run()
+    sender.parts.resend(request["id"], client_id=sender.client_id, channel=None, now=clock.now())
+    sender.parts.pump.run()
 
-    assert [message["from"] for message in house.provider.messages(BRAZILIAN)] == [None, None]
+    assert [message["from"] for message in sender.provider.messages(BRAZILIAN)] == [None, None]
 
 
-def test_no_sender(make_house: MakeHouse) -> None:
-    """Without senders the provider chooses."""
-    assert make_house().send(BRITISH)["from"] is None
+def test_no_sender(make_sender: MakeSender) -> None:
+    """Without senders the provider chooses one."""
+    assert make_sender().send(BRITISH)["from"] is None
 
 
 DLT = {"INDIA_DLT_PRINCIPAL_ENTITY_ID": "1201159", "INDIA_DLT_CONTENT_TEMPLATE_ID": "1107158"}
 
 
-def test_india(make_house: MakeHouse, parts: Parts) -> None:
-    """India's registration stands in one template, which numbers of India get, whatever their language."""
-    house = make_house(OTPQUEUE_TEMPLATES={"hi": "कोड {{pin}}"}, OTPQUEUE_SENDERS=SENDERS, **DLT)
-    templates = {template["messageId"]: template for template in house.templates()}
+def test_india(make_sender: MakeSender, parts: Parts) -> None:
+    """Numbers of India get one template, which has the registration, in any language."""
+    sender = make_sender(OTPQUEUE_TEMPLATES={"hi": "कोड {{pin}}"}, OTPQUEUE_SENDERS=SENDERS, **DLT)
+    templates = {template["messageId"]: template for template in sender.templates()}
     registered = [template for template in templates.values() if "regional" in template]
 
     (template,) = registered
@@ -191,28 +191,28 @@ def test_india(make_house: MakeHouse, parts: Parts) -> None:
     }
     assert template["messageText"] == ENGLISH
     assert len(templates) == 3
-    assert house.text(INDIAN, language="hi") == ENGLISH
-    assert house.text(BRITISH, language="hi") == "कोड {{pin}}"
-    ids = house.parts.provision.ids()
+    assert sender.text(INDIAN, language="hi") == ENGLISH
+    assert sender.text(BRITISH, language="hi") == "कोड {{pin}}"
+    ids = sender.parts.provision.ids()
     assert ids is not None
     assert ids.get_message_id(language="hi", country="IN") == template["messageId"]
     assert ids.get_message_id(language=None, country="GB") != template["messageId"]
 
 
-def test_india_without_a_registered_text(make_house: MakeHouse) -> None:
-    """The text's registration may be left out."""
-    house = make_house(INDIA_DLT_PRINCIPAL_ENTITY_ID="1201159")
+def test_india_without_a_registered_text(make_sender: MakeSender) -> None:
+    """The registration of the text is optional."""
+    sender = make_sender(INDIA_DLT_PRINCIPAL_ENTITY_ID="1201159")
 
-    (regional,) = [one["regional"] for one in house.templates() if "regional" in one]
+    (regional,) = [one["regional"] for one in sender.templates() if "regional" in one]
     assert regional == {"indiaDlt": {"principalEntityId": "1201159"}}
 
 
-def test_no_registration(make_house: MakeHouse) -> None:
-    """Without a registration there is no template for India, and its numbers get the common one."""
-    house = make_house()
+def test_no_registration(make_sender: MakeSender) -> None:
+    """Without a registration there is no template for India, and its numbers get the default one."""
+    sender = make_sender()
 
-    assert len(house.templates()) == 1
-    assert house.text(INDIAN) == ENGLISH
+    assert len(sender.templates()) == 1
+    assert sender.text(INDIAN) == ENGLISH
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_no_registration(make_house: MakeHouse) -> None:
     ],
     ids=str,
 )
-def test_problems_are_told_at_the_start(
+def test_problems_are_reported_at_start(
     environment: dict[str, str], differing: dict[str, str], problem: str
 ) -> None:
-    """Settings that cannot work are refused by name when they are read."""
+    """Invalid settings are rejected by name when they are read."""
     with pytest.raises(SettingsError) as error:
         load(environment | differing, dotenv=None)
 
@@ -258,15 +258,15 @@ def test_problems_are_told_at_the_start(
     ids=str,
 )
 def test_senders_that_cannot_be(make_parts: MakeParts, differing: dict[str, str], problem: str) -> None:
-    """A sender that a country refuses is told before anything is provisioned or sent."""
+    """A sender that a country rejects is reported before anything is provisioned or sent."""
     (name,) = differing
 
     with pytest.raises(SettingsError, match=f"{name}: .*{problem}"):
         make_parts(**differing)
 
 
-def test_every_problem_is_told_at_once(environment: dict[str, str]) -> None:
-    """Whoever mends his settings is told all that is wrong with texts and senders, not the first of it."""
+def test_all_problems_are_reported_together(environment: dict[str, str]) -> None:
+    """All problems with texts and senders are reported together."""
     texts = json.dumps({"German": "{{pin}}", "de": "x"})
 
     with pytest.raises(SettingsError) as error:

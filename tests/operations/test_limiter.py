@@ -1,4 +1,4 @@
-"""Moving windows in a real Redis: exact under many threads, several at once or none, by Redis's own clock."""
+"""Moving windows in a real Redis: exact with many threads, atomic over several windows, on Redis's clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, SECOND = REQUEST_LIMITS[0], REQUEST_LIMITS[1]
 
 @pytest.fixture
 def redis(redis_url: str) -> Redis:
-    """Return an empty Redis as our processes reach it."""
+    """Return an empty Redis, connected as our processes connect."""
     return jobs.connect_redis(redis_url)
 
 
@@ -41,7 +41,7 @@ def window(quota: Quota = THREE, subject: str = "ann", limit: object = FIRST) ->
 
 
 def grow_older(redis: Redis, seconds: float) -> None:
-    """Let so much time pass for everything that was counted."""
+    """Move everything that was counted into the past."""
     for key in redis.scan_iter("otpqueue:limits:*"):
         times = [f"{float(one) - seconds:.6f}" for one in redis.lrange(key, 0, -1)]
         redis.delete(key)
@@ -49,7 +49,7 @@ def grow_older(redis: Redis, seconds: float) -> None:
 
 
 def at_once(threads: int, work: Callable[[int], CountedCall]) -> list[CountedCall]:
-    """Do something in so many threads at the same moment."""
+    """Call a function in this many threads at once."""
     barrier = threading.Barrier(threads)
 
     def one(index: int) -> CountedCall:
@@ -61,7 +61,7 @@ def at_once(threads: int, work: Callable[[int], CountedCall]) -> list[CountedCal
 
 
 def test_two_hundred_at_once_admit_three(limiter: Limiter) -> None:
-    """Of 200 threads that try at once exactly three are admitted, and each is told a place of its own."""
+    """Of 200 concurrent attempts exactly three are admitted, each with another remaining count."""
     taken = at_once(200, lambda _: limiter.count_call([window()]))
 
     admitted = [one for one in taken if one.admitted]
@@ -73,7 +73,7 @@ def test_two_hundred_at_once_admit_three(limiter: Limiter) -> None:
 
 
 def test_a_window_that_is_full_leaves_the_others_alone(limiter: Limiter) -> None:
-    """200 threads try a window of three and one of a hundred at once: both have counted the same three."""
+    """200 threads count in a window of three and one of a hundred: both have counted the same three."""
     pair = [window(Quota(100, 900), limit=FIRST), window(THREE, limit=SECOND)]
 
     taken = at_once(200, lambda _: limiter.count_call(pair))
@@ -83,7 +83,7 @@ def test_a_window_that_is_full_leaves_the_others_alone(limiter: Limiter) -> None
 
 
 def test_many_windows_at_once_never_refuse_without_reason(limiter: Limiter) -> None:
-    """Tries that share one window and have one each of their own are refused by the shared one alone."""
+    """Attempts with one shared window and one of their own are refused only by the shared one."""
     shared = window(Quota(50, 900), subject="all", limit=SECOND)
 
     taken = at_once(
@@ -96,7 +96,7 @@ def test_many_windows_at_once_never_refuse_without_reason(limiter: Limiter) -> N
 
 
 def test_retry_after_is_exact(limiter: Limiter, redis: Redis) -> None:
-    """A window is full until its oldest entry has left it: not a second sooner, not a second later."""
+    """A window is full exactly until its oldest entry has left it."""
     limiter.count_call([window()])
     grow_older(redis, 100)
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_retry_after_is_exact(limiter: Limiter, redis: Redis) -> None:
 
 
 def test_a_burst_over_the_edge_of_a_window_is_refused(limiter: Limiter, redis: Redis) -> None:
-    """It is a moving window: three at its end leave no room for three at the start of the next."""
+    """The window moves: three at its end leave no room for three at the start of the next."""
     for _ in range(3):
         limiter.count_call([window()])
     grow_older(redis, 899)
@@ -124,7 +124,7 @@ def test_a_burst_over_the_edge_of_a_window_is_refused(limiter: Limiter, redis: R
 
 
 def test_given_back_makes_room(limiter: Limiter) -> None:
-    """A try that came to nothing leaves no trace in any window, and another's stays."""
+    """A reverted attempt leaves no trace in any window, and another's stays."""
     pair = [window(limit=FIRST), window(limit=SECOND)]
     limiter.count_call(pair)
     second = limiter.count_call(pair)
@@ -135,8 +135,8 @@ def test_given_back_makes_room(limiter: Limiter) -> None:
     assert [one.left for one in limiter.count_call(pair).statuses] == [1, 1]
 
 
-def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
-    """The clock is Redis's: a host an hour ahead or behind neither gets more nor takes others' share."""
+def test_hosts_with_different_clocks_share_a_window(limiter: Limiter) -> None:
+    """Redis's clock counts: a host an hour ahead or behind has the same windows as the others."""
     admitted = []
     for hours in (0, 1, -1, 2, -2):
         # The simulator may run in this process: a timer that its loop sets by a frozen clock never ends.
@@ -147,7 +147,7 @@ def test_hosts_whose_clocks_disagree_share_a_window(limiter: Limiter) -> None:
 
 
 def test_windows_are_the_librarys(limiter: Limiter, redis: Redis) -> None:
-    """The library's own strategy reads the windows that are kept here."""
+    """The limits library reads the windows that are stored here."""
     for _ in range(2):
         limiter.count_call([window(Quota(5, 900))])
 
@@ -157,7 +157,7 @@ def test_windows_are_the_librarys(limiter: Limiter, redis: Redis) -> None:
 
 
 def test_rate_is_counted_before_the_limits_and_whatever_becomes_of_them(limiter: Limiter) -> None:
-    """A full rate leaves the limits alone; full limits leave the rate counted."""
+    """A full rate leaves the limits uncounted. Full limits leave the rate counted."""
     rate, few = window(Quota(3, 900), limit=KEY_RATE), window(Quota(1, 900))
 
     first, second = (limiter.count_call([few], rate=[rate]) for _ in range(2))
@@ -172,7 +172,7 @@ def test_rate_is_counted_before_the_limits_and_whatever_becomes_of_them(limiter:
 
 
 def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
-    """Only a try that is admitted takes the flag or nudges, and of several only one takes the flag."""
+    """Only an admitted attempt sets the flag or nudges, and of several only one sets the flag."""
     limiter = Limiter(redis, wake_lua=jobs.WAKE_LUA)
     wake = ("otpqueue:wake:test", "otpqueue:nudge:test")
 
@@ -185,7 +185,7 @@ def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
 
 
 def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
-    """What nobody asks for again leaves Redis by itself, and a window never holds more than its quota."""
+    """Unused windows expire in Redis, and a window never has more entries than its quota."""
     quota = Quota(2, 7)
     for _ in range(5):
         limiter.count_call([window(quota)])
@@ -196,7 +196,7 @@ def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
 
 
 def test_a_restarted_redis_is_asked_again(own_valkey: object) -> None:
-    """Connections and scripts that a restart of Redis has lost are made anew, unseen by callers."""
+    """Lost connections and scripts are replaced after a restart of Redis, without an error."""
     limiter = Limiter(jobs.connect_redis(own_valkey.url))  # type: ignore[attr-defined]
     assert limiter.count_call([window()]).admitted
 

@@ -1,4 +1,4 @@
-"""Limits on what is asked for: who is counted for what, all or nothing, and with Redis stopped or hung."""
+"""Rate limits of requests: scopes, all or nothing, and behaviour while Redis is stopped or hung."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def other_client(parts: Parts) -> UUID:
 
 
 def ask_of(parts: Parts, client_id: UUID, number: str = NUMBER, **wanted: object) -> OtpRequest:
-    """Ask for a code."""
+    """Request a code."""
     wish = RequestedCode(phone_number=number, **wanted)  # type: ignore[arg-type]
     return parts.request(wish, client_id=client_id, now=clock.now())
 
 
 def refusal(ask: Callable[[], object]) -> LimitExceeded:
-    """Return the refusal that asking ends in."""
+    """Return the refusal of a request."""
     with pytest.raises(LimitExceeded) as refused:
         ask()
     return refused.value
 
 
 def test_three_requests_for_a_number(ask: Ask, rows: Rows) -> None:
-    """The fourth request for one number within 15 minutes is refused, and says until when."""
+    """The fourth request for one number within 15 minutes is refused until a given time."""
     left = Left()
     for _ in range(3):
         ask()
@@ -66,11 +66,11 @@ def test_three_requests_for_a_number(ask: Ask, rows: Rows) -> None:
 
 
 def test_two_hundred_ask_at_once(ask: Ask, rows: Rows) -> None:
-    """Of 200 callers that ask for one number at once exactly three are accepted."""
+    """Of 200 concurrent requests for one number exactly three are accepted."""
     answers = at_once([ask] * 200)
 
     accepted = [one for one in answers if isinstance(one, OtpRequest)]
-    # A caller may find no connection in time: then nothing was stored, and nothing counted for good.
+    # A call may find no connection in time. Then nothing is stored, and the count is reverted.
     others = [one for one in answers if not isinstance(one, OtpRequest)]
     assert {type(one) for one in others} <= {LimitExceeded, DatabaseUnavailable}
     assert len(accepted) == len(rows.requests()) == 3
@@ -80,7 +80,7 @@ def test_two_hundred_ask_at_once(ask: Ask, rows: Rows) -> None:
 def test_other_numbers_and_clients_have_counts_of_their_own(
     parts: Parts, ask: Ask, other_client: UUID
 ) -> None:
-    """One client's requests for a number take nothing from another number, nor from another client."""
+    """One client's requests for a number do not count for another number, nor for another client."""
     for _ in range(3):
         ask()
 
@@ -91,7 +91,7 @@ def test_other_numbers_and_clients_have_counts_of_their_own(
 
 
 def test_ten_codes_a_day(parts: Parts, ask: Ask) -> None:
-    """Ten codes to a number in a day, however they are spread."""
+    """At most ten codes a day to one number, at any times."""
     left = Left()
     for _ in range(10):
         ask()
@@ -104,7 +104,7 @@ def test_ten_codes_a_day(parts: Parts, ask: Ask) -> None:
 
 
 def test_twenty_codes_a_day_over_all_clients(parts: Parts, make_parts: MakeParts) -> None:
-    """A person gets no more than twenty codes a day, whoever asks; and a client has at most half of them."""
+    """A person gets at most twenty codes a day from all clients, and at most half of them from one."""
     with connection(parts.engine) as conn:
         askers = [clients.ensure_client(conn, f"client {number}", now=clock.now()) for number in range(8)]
     for asker in askers[:6]:
@@ -117,7 +117,7 @@ def test_twenty_codes_a_day_over_all_clients(parts: Parts, make_parts: MakeParts
 
 
 def test_addresses(parts: Parts, ask: Ask, other_client: UUID) -> None:
-    """Ten requests from one address, whichever numbers; of IPv6 one network is one address."""
+    """Ten requests from one address, for any numbers. An IPv6 network counts as one address."""
     for last, number in enumerate(numbers(10)):
         ask(number, client_ip=f"2001:db8::{last + 1}")
 
@@ -129,7 +129,7 @@ def test_addresses(parts: Parts, ask: Ask, other_client: UUID) -> None:
 
 
 def test_all_limits_or_none(parts: Parts, ask: Ask) -> None:
-    """What one limit refuses costs nothing of the others."""
+    """A request that one limit refuses does not count in the others."""
     for number in numbers(10):
         ask(number, client_ip="192.0.2.1")
     for _ in range(5):
@@ -139,8 +139,8 @@ def test_all_limits_or_none(parts: Parts, ask: Ask) -> None:
         ask(client_ip="192.0.2.2")
 
 
-def test_the_longest_wait_is_told(parts: Parts, ask: Ask) -> None:
-    """Where several limits refuse, it is the one that does so longest that is named."""
+def test_the_longest_wait_is_reported(parts: Parts, ask: Ask) -> None:
+    """If several limits refuse, the error names the one with the longest wait."""
     for _ in range(7):
         ask()
         grow_older(parts.redis, 900)
@@ -151,7 +151,7 @@ def test_the_longest_wait_is_told(parts: Parts, ask: Ask) -> None:
 
 
 def test_resends_count_as_codes_and_not_as_requests(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A resend passes the limit of requests, is one of the day's codes, and refused takes no code away."""
+    """A resend does not count as a request, but as one of the day's codes. A refused one does not count."""
     parts.clients.set("test", "limits.number_day", "4/d")
     requests = [ask_sent(session_id=str(number)) for number in range(3)]
     for request in requests:
@@ -167,7 +167,7 @@ def test_resends_count_as_codes_and_not_as_requests(parts: Parts, ask_sent: AskS
 
 
 def test_what_comes_to_nothing_is_not_counted(parts: Parts, ask: Ask) -> None:
-    """A request that could not be stored has taken nobody's place."""
+    """A request that could not be stored does not count."""
     with connection(parts.engine) as conn:
         conn.execute(text("ALTER TABLE otp_requests RENAME TO elsewhere"))
     try:
@@ -183,7 +183,7 @@ def test_what_comes_to_nothing_is_not_counted(parts: Parts, ask: Ask) -> None:
 
 
 def test_a_clients_own_limits(parts: Parts, ask: Ask, other_client: UUID) -> None:
-    """A client's own quota takes the place of the deployment's at once, may be off, and is nobody else's."""
+    """A client's own quota replaces the deployment's at once, may be off, and applies to no other client."""
     parts.clients.set("test", "limits.number_15m", "4/15m")
     left = Left()
     for _ in range(4):
@@ -200,7 +200,7 @@ def test_a_clients_own_limits(parts: Parts, ask: Ask, other_client: UUID) -> Non
 
 
 def test_limits_of_the_deployment(make_parts: MakeParts, client_id: UUID, parts: Parts) -> None:
-    """Each limit can be set, and be off: then Redis is not even asked."""
+    """Each limit can be set or off. Without limits Redis is not used."""
     strict, left = make_parts(OTPQUEUE_LIMIT_NUMBER_15M="1/1m"), Left()
     ask_of(strict, client_id)
     assert refusal(partial(ask_of, strict, client_id)).retry_after_s in left.of(60)
@@ -218,7 +218,7 @@ def test_limits_of_the_deployment(make_parts: MakeParts, client_id: UUID, parts:
 
 
 def test_redis_holds_keyed_hashes_only(parts: Parts, ask: Ask) -> None:
-    """Nothing in Redis tells a number, an address or a client, nor can be joined with the database."""
+    """Redis has no number, address or client in clear, nor a hash that joins with the database."""
     request = ask(client_ip="192.0.2.77", session_id="the-session")
     parts.key_rate(request.client_id, ClientSettings())
 
@@ -236,7 +236,7 @@ def test_redis_holds_keyed_hashes_only(parts: Parts, ask: Ask) -> None:
 
 
 def test_rate_of_calls(parts: Parts, client_id: UUID, other_client: UUID) -> None:
-    """A holder of a key may call so often a second; another one has a count of its own."""
+    """Each API key has its own rate of calls."""
     own, left = ClientSettings.from_stored({"limits": {"key_rate": "5/m"}}), Left()
     for _ in range(5):
         parts.key_rate(client_id, own)
@@ -248,7 +248,7 @@ def test_rate_of_calls(parts: Parts, client_id: UUID, other_client: UUID) -> Non
 
 
 def test_two_hundred_calls_at_once(parts: Parts, client_id: UUID) -> None:
-    """Of 200 calls at the same moment exactly as many pass as may."""
+    """Of 200 concurrent calls exactly the quota is admitted."""
     own = ClientSettings.from_stored({"limits": {"key_rate": "50/m"}})
 
     answers = at_once([partial(parts.key_rate, client_id, own)] * 200)
@@ -259,7 +259,7 @@ def test_two_hundred_calls_at_once(parts: Parts, client_id: UUID) -> None:
 
 @contextmanager
 def stopped(valkey: Valkey) -> Iterator[None]:
-    """Have Valkey down."""
+    """Stop Valkey during the block."""
     valkey.stop()
     try:
         yield
@@ -269,7 +269,7 @@ def stopped(valkey: Valkey) -> Iterator[None]:
 
 @contextmanager
 def hung(valkey: Valkey) -> Iterator[None]:
-    """Have Valkey take connections and answer nobody."""
+    """Have Valkey accept connections without answering during the block."""
     os.kill(valkey.pid, signal.SIGSTOP)
     try:
         yield
@@ -287,7 +287,7 @@ def test_no_code_is_sent_without_redis(
     without: Callable[[Valkey], Iterator[None]],
     kept: str,
 ) -> None:
-    """Each limit of requests, on its own, refuses what it cannot count, soon, and counts again at once."""
+    """Each limit alone refuses soon what it cannot count, and counts again after the outage."""
     names = {"NUMBER_15M", "NUMBER_DAY", "NUMBER_DAY_ALL", "CLIENT_IP_15M"} - {kept}
     off = {f"OTPQUEUE_LIMIT_{name}": "off" for name in names}
     parts = make_parts(REDIS_URL=own_valkey.url, **off)
@@ -310,7 +310,7 @@ def test_codes_are_checked_without_redis(
     parts: Parts,
     without: Callable[[Valkey], Iterator[None]],
 ) -> None:
-    """The rate of calls lets all through while it cannot be counted, and few of them wait for that."""
+    """The rate of calls admits all calls while it cannot be counted, and few of them wait."""
     cut_off = make_parts(REDIS_URL=own_valkey.url)
     own = ClientSettings.from_stored({"limits": {"key_rate": "1/h"}})
     cut_off.key_rate(client_id, own)
@@ -324,7 +324,7 @@ def test_codes_are_checked_without_redis(
 
 
 def test_refused_by_a_rule_is_not_counted(parts: Parts, ask: Ask) -> None:
-    """A number that is refused for its kind has asked for nothing."""
+    """A number that a rule refuses does not count."""
     for _ in range(5):
         with pytest.raises(OtpqueueError):
             ask("+449012345678")
@@ -333,7 +333,7 @@ def test_refused_by_a_rule_is_not_counted(parts: Parts, ask: Ask) -> None:
 
 
 def test_a_flood_of_refusals_is_one_row_a_minute(ask: Ask, rows: Rows) -> None:
-    """Refused tries are counted, all of them, in a row for each minute and reason."""
+    """All refused attempts are counted, in one row per minute and reason."""
     for _ in range(3):
         ask()
     for _ in range(40):

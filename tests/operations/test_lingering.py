@@ -1,4 +1,4 @@
-"""A job that lingers: nobody publishes meanwhile, and rows that are committed late are found."""
+"""Lingering jobs: callers publish nothing meanwhile, and rows that are committed late are found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Commit = Callable[[str], UUID]
 
 @pytest.fixture
 def commit(parts: Parts, client_id: UUID) -> Commit:
-    """Return a function that commits a request and wakes nobody."""
+    """Return a function that commits a request and wakes no worker."""
     elsewhere = replace(jobs.SEND_CODES, name="elsewhere", queue="elsewhere")
     waker = jobs.Waker(redis=parts.redis, celery=parts.publisher, job=elsewhere)
     request = replace(parts.request, admission=replace(parts.admission, waker=waker))
@@ -35,17 +35,17 @@ def commit(parts: Parts, client_id: UUID) -> Commit:
 
 @pytest.fixture
 def only_nudged_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no job find by chance, at one of its quiet looks, what it would miss otherwise."""
+    """Disable the periodic queries that would otherwise find missed rows."""
     monkeypatch.setattr(nudges, "QUIET_LOOK_S", 60)
 
 
 @contextmanager
 def lingering(pump: Pump[Any, Any], background: ThreadPoolExecutor, parts: Parts) -> Iterator[None]:
-    """Run a job until the block ends; begin when it has looked for the first time."""
+    """Run a job until the block ends. The block starts after the job's first query."""
     job = background.submit(pump.run)
     try:
         until(lambda: parts.redis.get(parts.waker.flag_key) == jobs.LINGERING.encode())
-        time.sleep(nudges.WAIT_FOR_ROW_S + 0.2)  # what it looks for at its beginning
+        time.sleep(nudges.WAIT_FOR_ROW_S + 0.2)  # the rows that it waits for at its beginning
         yield
     finally:
         pump.stop()
@@ -53,19 +53,19 @@ def lingering(pump: Pump[Any, Any], background: ThreadPoolExecutor, parts: Parts
 
 
 def published(parts: Parts) -> int:
-    """Return how many jobs were published; nobody takes them."""
+    """Return how many jobs were published. No worker takes them."""
     return int(parts.redis.llen(jobs.SEND_CODES.queue))
 
 
 def is_sent(rows: Rows, request_id: UUID) -> Callable[[], bool]:
-    """Return a function that says whether a request was sent."""
+    """Return a function that returns whether a request was sent."""
     return lambda: bool(rows.request(request_id)["status"] == "sent")
 
 
-def test_nobody_publishes_under_steady_traffic(
+def test_nothing_is_published_under_steady_traffic(
     parts: Parts, ask: Ask, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
-    """While a job lingers each code leaves at once, and not one job is published."""
+    """While a job lingers each code is sent at once, and no job is published."""
     pump = make_pump(nudges=parts.waker, linger_s=20, job_s=60)
 
     with lingering(pump, background, parts):
@@ -88,7 +88,7 @@ def test_row_committed_after_its_nudge_leaves_at_once(
     make_pump: MakePump,
     late_s: float,
 ) -> None:
-    """The caller's script nudges before the row is committed: the pump looks until it is there."""
+    """The caller's script nudges before the row is committed. The pump queries until it finds the row."""
     pump = make_pump(nudges=parts.waker, linger_s=20, job_s=60)
 
     with lingering(pump, background, parts):
@@ -104,7 +104,7 @@ def test_row_committed_after_its_nudge_leaves_at_once(
 def test_each_of_several_nudges_is_looked_for(
     parts: Parts, commit: Commit, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
-    """Of two callers that nudge together one commits late: to find the other one's row is not enough."""
+    """Of two callers that nudge together one commits late. Finding the other one's row is not enough."""
     pump = make_pump(nudges=parts.waker, linger_s=20, job_s=60)
     first, second = numbers(2)
 
@@ -128,16 +128,16 @@ def test_job_that_ends_loses_no_wake_up(
     background: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A caller who saw the flag just before it was taken away, and committed just after, is served."""
+    """A caller that saw the flag just before its deletion, and committed just after, is served."""
     late: list[Any] = []
     stop = parts.waker.stop_lingering
 
-    def stop_while_somebody_commits() -> None:
+    def stop_during_commit() -> None:
         if not late:
             late.append(background.submit(lambda: time.sleep(0.03) or commit(numbers(1)[0])))
         stop()
 
-    monkeypatch.setattr(parts.waker, "stop_lingering", stop_while_somebody_commits)
+    monkeypatch.setattr(parts.waker, "stop_lingering", stop_during_commit)
     # So that a slow machine commits in time.
     monkeypatch.setattr("otpqueue.operations.pump._LAST_LOOK_S", 3)
 
@@ -148,10 +148,10 @@ def test_job_that_ends_loses_no_wake_up(
 
 
 def test_nudge_that_comes_after_the_job_is_passed_on(parts: Parts) -> None:
-    """What the listener still hears when its job has ended has a job published."""
+    """A nudge that arrives after its job has ended publishes a job."""
     listener = nudges.NudgeListener(parts.waker, lambda _: False)
     listener.start()
-    parts.waker.wake()  # nudges; the listener is told that nobody will look
+    parts.waker.wake()  # nudges; the listener is closed without a query
     listener.stop()
     parts.redis.delete(parts.waker.flag_key)
 
@@ -160,13 +160,13 @@ def test_nudge_that_comes_after_the_job_is_passed_on(parts: Parts) -> None:
 
 
 def test_flag_goes_with_the_job(parts: Parts, ask: Ask, rows: Rows, make_pump: MakePump) -> None:
-    """When a job has ended the next caller publishes, and its code is sent by the next job."""
+    """When a job has ended the next caller publishes, and the next job sends its code."""
     pump = make_pump(nudges=parts.waker, linger_s=0.2)
     ask(numbers(2)[0])
     pump.run()
     assert published(parts) == 1
 
-    parts.redis.delete(parts.waker.flag_key)  # the first one's publish, which nobody took
+    parts.redis.delete(parts.waker.flag_key)  # of the first publish, which no worker took
     last = ask(numbers(2)[1])
 
     assert published(parts) == 2
@@ -182,7 +182,7 @@ def test_two_pumps_linger_side_by_side(
     rows: Rows,
     background: ThreadPoolExecutor,
 ) -> None:
-    """Each code is sent once; where one pump stops, the other is nudged soon again and nobody is missed."""
+    """Each code is sent once. When one pump stops, the other is nudged soon and no code is missed."""
     lasting = {"OTPQUEUE_TUNING_JOB_LINGER_S": "20", "OTPQUEUE_TUNING_JOB_S": "60"}
     one, other = (make_parts(**lasting) for _ in range(2))
     left = iter(numbers(30))
@@ -211,7 +211,7 @@ def test_without_redis_the_table_is_polled(
     background: ThreadPoolExecutor,
     closed_port: int,
 ) -> None:
-    """A pump that cannot hear nudges looks often, and its codes leave all the same."""
+    """A pump without nudges queries often, and its codes are sent."""
     deaf = make_parts(
         REDIS_URL=f"redis://127.0.0.1:{closed_port}/0",
         OTPQUEUE_TUNING_JOB_LINGER_S="20",
@@ -230,7 +230,7 @@ def test_without_redis_the_table_is_polled(
 def test_job_hands_over_without_a_gap(
     parts: Parts, ask: Ask, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
-    """A job at the end of its time publishes its successor; until that begins, nudges wait for it."""
+    """A job at its maximum run time publishes its successor. Nudges wait until that begins."""
     woken: list[int] = []
     pump = make_pump(nudges=parts.waker, linger_s=20, job_s=0.5, wake=lambda: bool(woken.append(1)) or True)
     pump.run()
@@ -248,11 +248,11 @@ def test_job_hands_over_without_a_gap(
 def test_statements_of_a_batch(
     parts: Parts, ask: Ask, rows: Rows, make_pump: MakePump, statements: list[str]
 ) -> None:
-    """A batch of codes costs one call that claims and one that records, and one look for early reports."""
+    """A batch of codes costs one call that claims, one that records, and one query of early reports."""
     for number in numbers(5):
         ask(number)
     pump = make_pump()
-    pump.run()  # what is read once: ids, webhooks
+    pump.run()  # caches ids and webhooks
     assert {row["status"] for row in rows.requests()} == {"sent"}
     for number in numbers(10)[5:]:
         ask(number)
@@ -266,14 +266,14 @@ def test_statements_of_a_batch(
     turns = [one for one in executed if "pump_turn" in one]
     early = [one for one in executed if "unmatched_receipts" in one]
     others = [one for one in executed if one not in turns and one not in early]
-    assert 2 <= len(turns) <= 1 + 5  # one records each if the provider answers one by one
+    assert 2 <= len(turns) <= 1 + 5  # one record each if the provider answers one by one
     assert len(early) == 1
     assert len(others) <= 1, others  # the provider's ids, once a job
-    # The circuit is asked for each claim, unless it was asked a moment ago: TIME and GET.
+    # The circuit is read for each claim, unless it was read a moment ago: TIME and GET.
     assert commands(parts) - before <= 2 * len(turns)
 
 
 def commands(parts: Parts) -> int:
-    """Return how many commands Redis has executed, but for those that ask."""
+    """Return how many write commands Redis has executed."""
     found = parts.redis.info("commandstats")
     return sum(int(one["calls"]) for name, one in found.items() if name != "cmdstat_info")

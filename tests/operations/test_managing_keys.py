@@ -1,4 +1,4 @@
-"""API keys: made, stored as hashes, looked up, revoked."""
+"""API keys: created, stored as hashes, authenticated, rotated, revoked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.operations.looking import at_once
 
 
 def test_key_opens_what_it_was_made_for(parts: Parts) -> None:
-    """A new key is recognised as its client's, with the scopes it was given."""
+    """A new key authenticates its client, with its scopes."""
     key = parts.keys.create(client="shop", scopes=frozenset({"send", "verify"}), now=clock.now())
 
     known = parts.keys.authenticate(key, now=clock.now())
@@ -34,7 +34,7 @@ def test_key_opens_what_it_was_made_for(parts: Parts) -> None:
 
 
 def test_key_itself_is_not_stored(parts: Parts) -> None:
-    """Only a hash and a prefix to recognise it by are kept of a key."""
+    """Only a hash and a prefix of a key are stored."""
     key = parts.keys.create(client="shop", scopes=frozenset({"send"}), now=clock.now())
 
     with connection(parts.engine) as conn:
@@ -44,7 +44,7 @@ def test_key_itself_is_not_stored(parts: Parts) -> None:
 
 
 def test_keys_of_one_client_share_it(parts: Parts) -> None:
-    """Two keys of one name belong to one client, those of another name to another."""
+    """Keys with the same client name share the client. Another name is another client."""
     keys = [
         parts.keys.create(client=name, scopes=frozenset({"send"}), now=clock.now())
         for name in ("shop", "shop", "bank")
@@ -57,7 +57,7 @@ def test_keys_of_one_client_share_it(parts: Parts) -> None:
 
 
 def test_same_key_twice_is_one_key(parts: Parts) -> None:
-    """A key that is given, as `dev` does at each start, is stored once and keeps its scopes."""
+    """A given key, as `dev` passes at each start, is stored once and keeps its scopes."""
     for scopes in ({"send"}, {"send", "admin"}):
         parts.keys.create(client="dev", scopes=frozenset(scopes), now=clock.now(), key="oq_dev_secret")
 
@@ -66,7 +66,7 @@ def test_same_key_twice_is_one_key(parts: Parts) -> None:
 
 
 def test_revoked_key_opens_nothing(parts: Parts) -> None:
-    """A revoked key is refused from then on; other keys go on working; to revoke it again does nothing."""
+    """A revoked key is refused. Other keys keep working, and a repeated revocation changes nothing."""
     revoked, other = (
         parts.keys.create(client="shop", scopes=frozenset({"send"}), now=clock.now()) for _ in range(2)
     )
@@ -84,14 +84,14 @@ def test_revoked_key_opens_nothing(parts: Parts) -> None:
 
 @pytest.mark.parametrize("key", ["", "oq_", "oq_unknown_secret", "x" * 5000, "schlüssel"])
 def test_unknown_key_opens_nothing(parts: Parts, key: str) -> None:
-    """What is no key of ours is refused, whatever it looks like."""
+    """An unknown key of any form is refused."""
     with pytest.raises(Unauthenticated):
         parts.keys.authenticate(key, now=clock.now())
 
 
 @pytest.mark.parametrize("scopes", [set(), {"sned"}, {"send", "root"}])
 def test_scopes_that_do_not_exist_are_refused(parts: Parts, scopes: set[str]) -> None:
-    """A key is made with known scopes or not at all."""
+    """A key cannot be created with unknown scopes."""
     with pytest.raises(InvalidRequest):
         parts.keys.create(client="shop", scopes=frozenset(scopes), now=clock.now())
 
@@ -102,13 +102,13 @@ DAY = timedelta(days=1)
 
 
 def make(parts: Parts, **given: Any) -> str:
-    """Make a key."""
+    """Create a key."""
     wanted = {"client": "shop", "scopes": frozenset({"send"}), "now": clock.now()}
     return parts.keys.create(**(wanted | given))
 
 
 def opens(parts: Parts, key: str, now: datetime) -> bool:
-    """Return whether a key opens anything at a moment."""
+    """Return whether a key authenticates at a moment."""
     try:
         parts.keys.authenticate(key, now=now)
     except Unauthenticated:
@@ -117,13 +117,13 @@ def opens(parts: Parts, key: str, now: datetime) -> bool:
 
 
 def stored(parts: Parts, key: str) -> ApiKey:
-    """Return what is listed of a key."""
+    """Return the listed key."""
     (found,) = [one for one in parts.keys.list() if one.prefix == prefix_of(key)]
     return found
 
 
 def test_key_expires(parts: Parts) -> None:
-    """A key works until its end and not at it; one without an end goes on."""
+    """A key works until just before its expiry. One without expiry keeps working."""
     now = clock.now()
     key, other = make(parts, expires_in=90 * DAY, note="billing", now=now), make(parts, now=now)
     end = now + 90 * DAY
@@ -146,7 +146,7 @@ def test_key_expires(parts: Parts) -> None:
     ],
 )
 def test_odd_keys_are_refused(parts: Parts, given: dict[str, Any], field: str) -> None:
-    """A key is made with an end in the future, and with words that a list can show, or not at all."""
+    """A key needs an expiry in the future and printable texts."""
     with pytest.raises(InvalidRequest) as refused:
         make(parts, **given)
 
@@ -155,7 +155,7 @@ def test_odd_keys_are_refused(parts: Parts, given: dict[str, Any], field: str) -
 
 
 def test_rotation(parts: Parts) -> None:
-    """The new key is as the old one, which works on for the overlap and no longer."""
+    """The new key has the properties of the old one, which works for the overlap only."""
     now = clock.now()
     old = make(parts, scopes=frozenset({"send", "verify"}), note="billing", now=now)
 
@@ -172,7 +172,7 @@ def test_rotation(parts: Parts) -> None:
 
 
 def test_rotation_keeps_ends(parts: Parts) -> None:
-    """A rotation never lengthens the old key's life; the new one lives as long as the old was made for."""
+    """Rotation never extends the old key's life. The new key has the same lifetime as the old one had."""
     made = clock.now()
     old = make(parts, expires_in=10 * DAY, now=made)
     now = made + 9 * DAY
@@ -186,7 +186,7 @@ def test_rotation_keeps_ends(parts: Parts) -> None:
 
 
 def test_key_is_rotated_once(parts: Parts) -> None:
-    """Of rotations of one key at once one succeeds: nobody is left with a key that nobody knows of."""
+    """Of concurrent rotations of one key one succeeds, so no unknown key is created."""
     old = make(parts)
 
     results = at_once([partial(parts.keys.rotate, prefix_of(old), overlap=DAY, now=clock.now())] * 6)
@@ -197,7 +197,7 @@ def test_key_is_rotated_once(parts: Parts) -> None:
 
 
 def test_keys_that_cannot_be_rotated(parts: Parts) -> None:
-    """Neither unknown nor revoked nor expired ones."""
+    """Unknown, revoked and expired keys cannot be rotated."""
     now = clock.now()
     revoked, expired = make(parts, now=now), make(parts, expires_in=DAY, now=now)
     parts.keys.revoke(prefix_of(revoked), now=now)
@@ -209,7 +209,7 @@ def test_keys_that_cannot_be_rotated(parts: Parts) -> None:
 
 
 def test_ambiguous_prefix(parts: Parts) -> None:
-    """A prefix that several keys have touches none; the refusal has the ids, and an id does."""
+    """An ambiguous prefix changes nothing. The refusal lists the ids, and an id works."""
     keys = [make(parts, key=f"oq_dev_{n}", client=f"client {n}") for n in range(2)]
 
     with pytest.raises(InvalidRequest) as revoking:
@@ -221,16 +221,16 @@ def test_ambiguous_prefix(parts: Parts) -> None:
     first, second = parts.keys.list()
     for refused in (revoking, rotating):
         said = refused.value.errors[0].message
-        assert "give the id of one" in said
+        assert "pass the id of one" in said
         assert all(word in said for word in (str(first.id), str(second.id), "client 0", "client 1"))
     assert parts.keys.revoke(str(first.id).upper(), now=clock.now()).id == first.id
     assert [opens(parts, key, clock.now()) for key in keys] == [False, True]
-    # Of those that can be meant only one is left.
+    # The prefix now matches only one usable key.
     assert parts.keys.revoke("oq_dev", now=clock.now()).id == second.id
 
 
 def test_whole_key_in_place_of_its_prefix(parts: Parts) -> None:
-    """Somebody who holds a leaked key may give all of it; no message repeats it."""
+    """A whole leaked key may be given. No message repeats it."""
     key = make(parts)
 
     with pytest.raises(InvalidRequest) as refused:
@@ -241,7 +241,7 @@ def test_whole_key_in_place_of_its_prefix(parts: Parts) -> None:
 
 
 def test_last_use_is_noted_once_a_minute(parts: Parts) -> None:
-    """Calls within a minute of a noted one write nothing."""
+    """Calls within a minute of a recorded use write nothing."""
     now = clock.now()
     key = make(parts, now=now)
     noted = []
@@ -253,8 +253,8 @@ def test_last_use_is_noted_once_a_minute(parts: Parts) -> None:
     assert noted == [now + timedelta(seconds=at_s) for at_s in (0, 0, 0, 61, 300)]
 
 
-def test_noting_a_use_waits_for_nobody(parts: Parts) -> None:
-    """Whoever holds the key's row: the call goes on."""
+def test_recording_a_use_waits_for_no_lock(parts: Parts) -> None:
+    """A lock on the key's row does not delay the call."""
     key = make(parts)
     locked = select(api_keys).with_for_update()
     with parts.engine.execution_options(isolation_level="READ COMMITTED").connect() as own, own.begin():
@@ -266,11 +266,11 @@ def test_noting_a_use_waits_for_nobody(parts: Parts) -> None:
     assert stored(parts, key).last_used_at is None
 
 
-def test_use_that_cannot_be_noted_refuses_no_call(parts: Parts) -> None:
-    """A database that takes no writes is a warning, with the prefix alone."""
-    key = make(parts)
+def test_use_that_cannot_be_recorded_refuses_no_call(parts: Parts) -> None:
+    """A read-only database causes a warning with the prefix only."""
+    key, database = make(parts), parts.engine.url.database
     with connection(parts.engine) as conn:
-        conn.execute(text("ALTER DATABASE operations SET default_transaction_read_only = on"))
+        conn.execute(text(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'))
     parts.engine.dispose()
     try:
         with structlog.testing.capture_logs() as logs:
@@ -278,7 +278,7 @@ def test_use_that_cannot_be_noted_refuses_no_call(parts: Parts) -> None:
     finally:
         with connection(parts.engine) as conn:
             conn.execute(text("SET default_transaction_read_only = off"))
-            conn.execute(text("ALTER DATABASE operations RESET default_transaction_read_only"))
+            conn.execute(text(f'ALTER DATABASE "{database}" RESET default_transaction_read_only'))
         parts.engine.dispose()
 
     assert [(one["event"], one["prefix"]) for one in logs] == [("key_use_not_noted", prefix_of(key))]

@@ -1,4 +1,4 @@
-"""An outage of Postgres that outlasts leases: what a worker knows is recorded, and nothing is done twice."""
+"""Outages of Postgres longer than leases: outcomes are recorded, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEASE = {
 
 @contextmanager
 def sweeping(parts: Parts) -> Iterator[None]:
-    """Sweep again and again beside the block, far more often than beat has it done."""
+    """Sweep continuously during the block, far more often than beat does."""
     over = threading.Event()
 
     def sweep() -> None:
@@ -59,7 +59,7 @@ def test_known_outcome_outlives_an_outage_longer_than_the_lease(
     rows: Rows,
     is_stopping: bool,
 ) -> None:
-    """Each person gets one message, also when the worker is told to stop meanwhile."""
+    """Each person gets one message, even if the worker is stopped meanwhile."""
     worker, beat = (make_parts(**NO_LIMITS, **LEASE, OTPQUEUE_GUARD="off") for _ in range(2))
     asked = [
         worker.request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now())
@@ -89,7 +89,7 @@ def test_known_outcome_outlives_an_outage_longer_than_the_lease(
 def test_outcome_that_postgres_refuses_takes_no_other_along(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows
 ) -> None:
-    """One row that cannot be written leaves its own attempt unknown; the others are recorded."""
+    """One row that cannot be written leaves its attempt unknown. The others are recorded."""
     refused, *others = [ask(number) for number in numbers(4)]
     with connection(parts.engine) as conn:
         conn.execute(
@@ -153,7 +153,7 @@ def test_refused_result_of_a_webhook_takes_no_other_along(hooks: Hooks, receiver
 def test_webhook_that_arrived_is_not_posted_again(
     hooks: Hooks, receiver: Receiver, engines: Engines, database_url: str
 ) -> None:
-    """A receiver that has answered 200 gets no second delivery, though the lease ends in the outage."""
+    """A receiver that has answered 200 gets no second delivery, though the lease expires in the outage."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     outage = connections_refused(engines, database_url)
@@ -177,7 +177,7 @@ def test_webhook_that_arrived_is_not_posted_again(
 
 
 def test_locked_delivery_holds_up_no_other(hooks: Hooks, receiver: Receiver) -> None:
-    """What is recorded later is the delivery whose row is locked alone."""
+    """Only the delivery with the locked row is recorded later."""
     hooks.set(receiver.url)
     held, other = hooks.moved("sent"), hooks.moved("sent")
     engine = hooks.parts.engine.execution_options(isolation_level="READ COMMITTED")

@@ -45,9 +45,9 @@ class Squares(PumpUser[int, Squared]):
     """When each turn began, on the monotonic clock."""
     perform: Callable[[int], int] = lambda number: number * number
     locked: set[int] = field(default_factory=set)
-    """Numbers whose rows another session has locked."""
+    """Numbers with rows that another session has locked."""
     never: set[int] = field(default_factory=set)
-    """Numbers whose results are refused for good."""
+    """Numbers with results that are refused permanently."""
     is_away: threading.Event = field(default_factory=threading.Event)
     """Whether the database is unavailable."""
     permits: deque[ClaimAllowance] = field(default_factory=deque)
@@ -537,7 +537,7 @@ def test_abandoned_recording_is_tried_once(is_back: bool) -> None:
 
 
 def test_job_ends_after_the_look_at_its_claims() -> None:
-    """What the user does beside the tasks is over when the job is."""
+    """The work of the user beside the tasks ends with the job."""
     seen: list[int] = []
     with ThreadPoolExecutor(1) as looking:
 

@@ -1,4 +1,4 @@
-"""A small day with an attack in it, replayed through the real guard: what it costs stays as promised."""
+"""A short replay of a day with an attack through the real guard, within the promised bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def replay(database_url: str) -> Iterator[Replay]:
 
 
 def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
-    """Hidden in the largest country, the attack gets at most 1 % of its tries; 0.5 % of people are lost."""
+    """An attack in the largest country gets at most 1 % of its attempts.
+
+    At most 0.5 % of people are refused.
+    """
     limited = replay.limits_only(ATTACK)
     held = replay.guarded(ATTACK, GuardMode.ENFORCE)
 
@@ -36,7 +39,7 @@ def test_attack_is_stopped_and_people_are_not(replay: Replay) -> None:
 
 @pytest.mark.full
 def test_shadow_mode_says_so_before(replay: Replay) -> None:
-    """In shadow mode all is sent, and nearly the same is found after the claims as enforce mode refuses."""
+    """Shadow mode sends everything, and reports after the claims nearly what enforce mode refuses."""
     seen = replay.guarded(ATTACK, GuardMode.SHADOW)
 
     assert seen.sent[True] == seen.tries[True] - seen.limited[True]

@@ -1,4 +1,4 @@
-"""What has been kept long enough is deleted, in steps, beside the traffic; nothing else is."""
+"""The purge deletes only what is past its retention, in batches, beside the traffic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = {holding.table.name: 0 for holding in HOLDINGS if holding.age is not N
 
 @pytest.fixture
 def make_purge(parts: Parts) -> Callable[..., Purge]:
-    """Return a function that makes a purge of small steps without pauses, but for what differs."""
+    """Return a function that creates a purge with small batches and no pauses, with `differing` changed."""
 
     def make(**differing: Any) -> Purge:
         given = {"engine": parts.engine, "retention": 30 * DAY, "batch": 10, "pause_s": 0} | differing
@@ -73,14 +73,14 @@ def old(parts: Parts, client_id: UUID, rows: Rows) -> Callable[..., list[UUID]]:
 
 
 def remaining(rows: Rows) -> set[UUID]:
-    """Return which requests are stored."""
+    """Return the ids of the stored requests."""
     return {row["id"] for row in rows.requests()}
 
 
 def test_old_requests_go_with_all_that_belongs_to_them(
     parts: Parts, ask_sent: AskSent, rows: Rows, old: Callable[..., list[UUID]]
 ) -> None:
-    """A day past the retention they are gone, an hour before it they are there."""
+    """Requests are deleted after the retention, with all dependent rows, and not an hour earlier."""
     now = clock.now()
     gone = old(3, ended=now - 30 * DAY - timedelta(hours=1))
     kept = old(2, ended=now - 30 * DAY + timedelta(hours=1))
@@ -100,7 +100,7 @@ def test_old_requests_go_with_all_that_belongs_to_them(
 def test_live_request_is_never_purged(
     parts: Parts, rows: Rows, old: Callable[..., list[UUID]], status: str
 ) -> None:
-    """However old it is, even with an end that it should not have."""
+    """A live request is never purged, even with a wrong `finished_at`."""
     made = old(1, ended=clock.now() - 900 * DAY, status=status)
 
     assert parts.purge(now=clock.now()) == NOTHING
@@ -109,7 +109,7 @@ def test_live_request_is_never_purged(
 
 @pytest.mark.parametrize("status", sorted(FINAL))
 def test_every_end_is_an_end(parts: Parts, rows: Rows, old: Callable[..., list[UUID]], status: str) -> None:
-    """However a request ended, it is purged."""
+    """A request is purged whatever its final status."""
     old(1, ended=clock.now() - 31 * DAY, status=status)
 
     assert parts.purge(now=clock.now())["otp_requests"] == 1
@@ -118,7 +118,7 @@ def test_every_end_is_an_end(parts: Parts, rows: Rows, old: Callable[..., list[U
 def test_every_way_to_end_sets_the_time(
     parts: Parts, ask: Ask, ask_sent: AskSent, rows: Rows, client_id: UUID
 ) -> None:
-    """What ends without the time of its end would never be purged."""
+    """Each way to end a request sets `finished_at`, without which it would never be purged."""
     replaced, cancelled = ask(), ask()
     parts.cancel(cancelled.id, client_id=client_id, now=clock.now())
     ask_sent("+447700900125")
@@ -137,7 +137,7 @@ def test_every_way_to_end_sets_the_time(
 def test_other_tables_have_times_of_their_own(
     parts: Parts, make_parts: MakeParts, client_id: UUID, rows: Rows
 ) -> None:
-    """Refusals go after a week, or sooner where the retention is shorter; erasures stay for years."""
+    """Refusals go after a week, or earlier with a shorter retention. Erasures stay for years."""
     now = clock.now()
     with connection(parts.engine) as conn:
         for days in (8, 6, 1):
@@ -161,7 +161,7 @@ def test_other_tables_have_times_of_their_own(
 def test_steps_are_small_and_each_is_kept(
     make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows
 ) -> None:
-    """Each batch is a transaction of its own; out of time, a purge ends, and the next one goes on."""
+    """Each batch is a transaction. A purge that runs out of time ends, and the next one continues."""
     old(25, ended=clock.now() - 31 * DAY)
     in_time = make_purge(budget_s=0)(now=clock.now())
     left = len(rows.requests())
@@ -171,10 +171,8 @@ def test_steps_are_small_and_each_is_kept(
     assert rows.requests() == rows.attempts() == []
 
 
-def test_purge_that_is_told_to_stop(
-    make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows
-) -> None:
-    """It ends after the batch in hand, without waiting for its pause to be over."""
+def test_stopped_purge(make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows) -> None:
+    """A stopped purge ends after the current batch, without its pause."""
     old(25, ended=clock.now() - 31 * DAY)
     purge = make_purge(pause_s=60)
     purge.stop()
@@ -189,7 +187,7 @@ def test_two_at_once(
     rows: Rows,
     background: ThreadPoolExecutor,
 ) -> None:
-    """Several purges at once delete each row once, and none fails."""
+    """Concurrent purges delete each row once, and none fails."""
     old(200, ended=clock.now() - 31 * DAY)
 
     at_once = [background.submit(make_purge(), now=clock.now()) for _ in range(4)]
@@ -203,7 +201,7 @@ def test_two_at_once(
 def test_other_purge_has_its_turn(
     parts: Parts, make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows
 ) -> None:
-    """While another one purges, a purge leaves it to that one and waits for nothing."""
+    """While another purge runs, a purge returns at once."""
     old(5, ended=clock.now() - 31 * DAY)
 
     with parts.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn, conn.begin():
@@ -217,7 +215,7 @@ def test_other_purge_has_its_turn(
 def test_row_that_is_held_is_passed_over(
     parts: Parts, make_purge: Callable[..., Purge], old: Callable[..., list[UUID]], rows: Rows
 ) -> None:
-    """A locked row is left to the next purge; the others go."""
+    """A locked row is left to the next purge. The others are deleted."""
     held, *_others = old(12, ended=clock.now() - 31 * DAY)
 
     with parts.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn, conn.begin():
@@ -236,7 +234,7 @@ def test_traffic_goes_on_beside_a_purge(
     rows: Rows,
     background: ThreadPoolExecutor,
 ) -> None:
-    """Requests for the purged numbers' tables are accepted, sent and erased while rows go by the hundred."""
+    """Requests are accepted, sent and erased while the purge deletes hundreds of rows."""
     old(2000, ended=clock.now() - 31 * DAY)
     done = background.submit(make_purge(batch=100), now=clock.now())
 
@@ -253,7 +251,7 @@ def test_traffic_goes_on_beside_a_purge(
 def test_steps_continue_where_the_last_one_ended(
     parts: Parts, make_purge: Callable[..., Purge], old: Callable[..., list[UUID]]
 ) -> None:
-    """No step reads what the steps before it have deleted, even while an old transaction keeps those rows."""
+    """No batch reads rows that earlier ones deleted, even while an old transaction keeps them."""
     count, step = 3000, 100
     for day in range(count // step):
         old(step, ended=clock.now() - (31 + day) * DAY)
@@ -266,12 +264,12 @@ def test_steps_continue_where_the_last_one_ended(
         deleted = make_purge(batch=step)(now=clock.now())
 
     assert deleted["otp_requests"] == count
-    # Each entry is read once or twice; all that was deleted before would be 45 000.
+    # Each entry is read once or twice. Reading all deleted ones again would be 45 000.
     assert entries_read(parts) - before < 4 * count
 
 
 def entries_read(parts: Parts) -> int:
-    """Return how many entries of the index by the time of the end were read so far, by all sessions."""
+    """Return how many entries of the index on `finished_at` were read so far, by all sessions."""
     with connection(parts.engine) as conn:
         conn.execute(text("SELECT pg_stat_force_next_flush()"))
         found = conn.execute(

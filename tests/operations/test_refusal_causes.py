@@ -1,4 +1,4 @@
-"""Whom a refusal of 401, 403 or 404 concerns: everybody, those with one template, or one number."""
+"""The scope of a refusal with 401, 403 or 404: all requests, those with one template, or one number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OTHERS = numbers(20)
 
 @pytest.fixture
 def make_paused_long(make_parts: MakeParts, parts: Parts) -> MakeParts:
-    """Return a function that makes provisioned parts whose circuit, once open, stays open."""
+    """Return a function that makes provisioned parts with a circuit that stays open."""
 
     def make(**differing: str) -> Parts:
         made = make_parts(**NO_LIMITS, **LONG_PAUSE, **FRENCH, OTPQUEUE_GUARD="off", **differing)
@@ -42,7 +42,7 @@ def make_paused_long(make_parts: MakeParts, parts: Parts) -> MakeParts:
 
 
 def ask(parts: Parts, client_id: UUID, number: str, **wanted: Any) -> OtpRequest:
-    """Ask for a code."""
+    """Request a code."""
     return parts.request(RequestedCode(phone_number=number, **wanted), client_id=client_id, now=clock.now())
 
 
@@ -50,7 +50,7 @@ def ask(parts: Parts, client_id: UUID, number: str, **wanted: Any) -> OtpRequest
 def test_deleted_template_stops_its_own_language_alone(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows, channel: Channel
 ) -> None:
-    """Its requests are retried until their deadline; those of other languages are sent at once."""
+    """Its requests are retried until their deadline. Those in other languages are sent at once."""
     parts = make_paused_long(OTPQUEUE_SEND_WITHIN_S="4")
     forget_template(parts, "fr")
     lost = [ask(parts, client_id, one, language="fr", channel=channel) for one in OTHERS[:7]]
@@ -72,10 +72,10 @@ def test_deleted_template_stops_its_own_language_alone(
     assert (entry["cause"], entry["template"], entry["log_level"]) == ("template", "fr", "error")
 
 
-def test_404_of_one_number_stops_nobody_else(
+def test_404_of_one_number_stops_no_other(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """It is retried like any refusal, and fails with a code that says what is the matter."""
+    """A 404 of one number is retried like any refusal, and fails with a code that names the cause."""
     parts = make_paused_long(OTPQUEUE_TUNING_MAX_ATTEMPTS="5")
     provider.fault(match={"path": SEND, "to": NUMBER.removeprefix("+")}, status=404)
     refused = ask(parts, client_id, NUMBER)
@@ -92,10 +92,10 @@ def test_404_of_one_number_stops_nobody_else(
     assert "provider_misconfigured" not in {one["event"] for one in logs}
 
 
-def test_403_of_one_number_stops_nobody_else(
+def test_403_of_one_number_stops_no_other(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """However often it is retried, it counts once; it stays due, since it may be our key."""
+    """A 403 of one number counts once despite retries. It stays due, since our key may be the cause."""
     parts = make_paused_long(OTPQUEUE_SEND_WITHIN_S="4")
     provider.fault(match={"path": SEND, "to": NUMBER.removeprefix("+")}, status=403)
     refused = ask(parts, client_id, NUMBER)
@@ -112,7 +112,7 @@ def test_403_of_one_number_stops_nobody_else(
 def test_refused_key_opens_the_circuit(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows, status: int
 ) -> None:
-    """What refuses everybody pauses sending: 401 at once, 403 once as many requests had it as may fail."""
+    """A refused key pauses sending: 401 at once, 403 after the failure threshold of different requests."""
     parts = make_paused_long(**SHORT_JOB)
     provider.fault(match={"path": "/2fa/"}, status=status)
     first = ask(parts, client_id, OTHERS[0])
@@ -130,9 +130,12 @@ def test_refused_key_opens_the_circuit(
 def test_deleted_application_opens_the_circuit_at_once(
     make_paused_long: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """Infobip words it as a deleted template; that it knows no templates of it either tells them apart."""
+    """Infobip reports it as a deleted template.
+
+    It then has no templates of it either, which distinguishes the two.
+    """
     parts = make_paused_long(**SHORT_JOB)
-    provider.reset()  # which forgets all applications
+    provider.reset()  # deletes all applications
     request = ask(parts, client_id, NUMBER)
 
     parts.pump.run()

@@ -1,4 +1,4 @@
-"""Calls that are repeated: done once, answered alike, and refused where they are not the same call."""
+"""Idempotency: repeated calls run once and get the same response; calls that differ are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DAY_S = 86_400
 
 
 def answer_of(request: OtpRequest) -> StoredResponse:
-    """Return an answer that tells requests and states apart."""
+    """Return a response that identifies the request and its state."""
     return StoredResponse(status=202, body=f"{request.id} {request.status.value}")
 
 
@@ -51,7 +51,7 @@ def a_call(key: str = "key", body: str = NUMBER, name: str = "POST /v1/otp-reque
 
 @pytest.fixture
 def ask_once(parts: Parts, client_id: UUID) -> Repeat:
-    """Return a function that asks for a code by a call that may be repeated."""
+    """Return a function that requests a code with an Idempotency-Key."""
 
     def ask_once(
         call: IdempotentCall | None = None, *, number: str = NUMBER, by: UUID | None = None, **more: Any
@@ -78,7 +78,7 @@ def hold(parts: Parts, client_id: UUID) -> Hold:
 
 
 def test_repetition_gets_the_first_answer(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
-    """One request is made, and what has become of it meanwhile does not show."""
+    """One request is made, and later changes of it do not affect the replayed response."""
     first = ask_once()
     parts.pump.run()
     again = [ask_once() for _ in range(3)]
@@ -90,7 +90,7 @@ def test_repetition_gets_the_first_answer(parts: Parts, ask_once: Repeat, rows: 
 
 
 def test_two_hundred_calls_with_one_key(ask_once: Repeat, rows: Rows) -> None:
-    """Of calls at the same moment one makes a request; the others get its answer, or are told to wait."""
+    """Of concurrent calls one makes a request. The others get its response or a conflict."""
     answers = at_once([ask_once] * 200)
 
     (request,) = rows.requests()
@@ -104,7 +104,7 @@ def test_two_hundred_calls_with_one_key(ask_once: Repeat, rows: Rows) -> None:
 
 
 def test_same_key_with_another_body(ask_once: Repeat, rows: Rows) -> None:
-    """A key stands for one wish."""
+    """A key with another body is refused."""
     ask_once()
 
     with pytest.raises(IdempotencyKeyReused):
@@ -115,7 +115,7 @@ def test_same_key_with_another_body(ask_once: Repeat, rows: Rows) -> None:
 def test_keys_of_calls_clients_and_names_are_apart(
     parts: Parts, ask_once: Repeat, client_id: UUID, rows: Rows
 ) -> None:
-    """Another key, path or client is another call, also with the same body."""
+    """Another key, path or client is another call, even with the same body."""
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())
     ask_once()
@@ -133,7 +133,7 @@ def test_key_is_good_for_a_day(parts: Parts, ask_once: Repeat, rows: Rows) -> No
     moments = [start, start + timedelta(seconds=DAY_S - 1), start + timedelta(seconds=DAY_S)]
 
     first, replayed = (ask_once(now=moment) for moment in moments[:2])
-    # By then the mark of the running call has long gone.
+    # By then the mark of the running call has expired.
     parts.redis.delete(*parts.redis.keys("otpqueue:running:*"))
     fresh = ask_once(now=moments[2])
 
@@ -143,7 +143,7 @@ def test_key_is_good_for_a_day(parts: Parts, ask_once: Repeat, rows: Rows) -> No
 
 
 def test_refused_call_does_not_use_its_key(ask_once: Repeat, rows: Rows) -> None:
-    """Only what was accepted is remembered: a corrected call may come with the same key."""
+    """Only accepted calls are stored, so a corrected call may use the same key."""
     with pytest.raises(InvalidPhoneNumber):
         ask_once(a_call(body="nonsense"), number="+44")
 
@@ -152,7 +152,7 @@ def test_refused_call_does_not_use_its_key(ask_once: Repeat, rows: Rows) -> None
 
 
 def test_running_call_keeps_others_away(ask_once: Repeat, hold: Hold, rows: Rows) -> None:
-    """While a call holds its key, others with the same key are asked to try again."""
+    """While a call holds its key, others with the same key get a conflict."""
     with hold():
         for other in (ask_once, hold):
             with pytest.raises(IdempotencyInProgress) as refused:
@@ -163,7 +163,7 @@ def test_running_call_keeps_others_away(ask_once: Repeat, hold: Hold, rows: Rows
 
 
 def test_failed_call_releases_its_key(ask_once: Repeat, hold: Hold) -> None:
-    """A call that is refused after it took its key leaves the key to the next one."""
+    """A call that is refused while it holds its key releases it."""
     with pytest.raises(RequestNotFound), hold():
         raise RequestNotFound
 
@@ -171,7 +171,7 @@ def test_failed_call_releases_its_key(ask_once: Repeat, hold: Hold) -> None:
 
 
 def test_twin_calls_are_counted_once(ask_once: Repeat, rows: Rows) -> None:
-    """Five calls with one key at the same moment are one try of the three that are allowed."""
+    """Five concurrent calls with one key count as one of the three allowed attempts."""
     at_once([ask_once] * 5)
 
     for key in ("b", "c"):
@@ -182,7 +182,7 @@ def test_twin_calls_are_counted_once(ask_once: Repeat, rows: Rows) -> None:
 
 
 def test_call_that_is_refused_leaves_its_key_free(ask_once: Repeat) -> None:
-    """A call over its limit may be repeated with the same key, and is refused for the limit again."""
+    """A rate-limited call may be repeated with the same key, and is then refused by the limit again."""
     for key in ("a", "b", "c"):
         ask_once(a_call(key=key))
 
@@ -192,7 +192,7 @@ def test_call_that_is_refused_leaves_its_key_free(ask_once: Repeat) -> None:
 
 
 def test_killed_call_may_be_repeated_after_its_lease(ask_once: Repeat, hold: Hold, rows: Rows) -> None:
-    """A process that dies in between leaves a lease, and no request."""
+    """A killed process leaves a lease and no request. The key is free when the lease expires."""
     hold(lease_s=0.0)
 
     assert not ask_once().replayed
@@ -203,7 +203,7 @@ def test_killed_call_may_be_repeated_after_its_lease(ask_once: Repeat, hold: Hol
 def test_late_call_finds_that_its_key_was_used(
     parts: Parts, ask_once: Repeat, hold: Hold, rows: Rows
 ) -> None:
-    """A call slower than its lease cannot keep its answer once a repetition has been answered."""
+    """A call slower than its lease cannot store its response once a repetition was answered."""
     late = hold(lease_s=0.0)
     second = ask_once()
 
@@ -214,7 +214,7 @@ def test_late_call_finds_that_its_key_was_used(
 
 
 def test_request_and_answer_are_stored_together(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
-    """If the answer cannot be kept, nothing is stored, and the limits are given back."""
+    """If the response cannot be stored, no request is, and the counts are reverted."""
     with connection(parts.engine) as conn:
         conn.execute(text("ALTER TABLE idempotency_keys ADD CONSTRAINT broken CHECK (false) NOT VALID"))
     try:
@@ -230,7 +230,7 @@ def test_request_and_answer_are_stored_together(parts: Parts, ask_once: Repeat, 
 
 
 def test_repetition_costs_none_of_the_limits(ask_once: Repeat, rows: Rows) -> None:
-    """Ten repetitions leave room for the two more requests that the limit of three allows."""
+    """Ten repetitions do not count against the limit of three."""
     for _ in range(11):
         ask_once()
 
@@ -242,7 +242,7 @@ def test_repetition_costs_none_of_the_limits(ask_once: Repeat, rows: Rows) -> No
 
 
 def test_erased_request_does_not_come_back(parts: Parts, ask_once: Repeat, rows: Rows) -> None:
-    """A repetition after the request was erased shows nothing of it and makes no new one."""
+    """A repetition after an erasure returns nothing of the request and makes no new one."""
     ask_once()
     with connection(parts.engine) as conn:
         conn.execute(delete(otp_requests))
@@ -255,7 +255,7 @@ def test_erased_request_does_not_come_back(parts: Parts, ask_once: Repeat, rows:
 def test_replay_needs_no_redis(
     make_parts: MakeParts, ask_once: Repeat, client_id: UUID, closed_port: int, rows: Rows
 ) -> None:
-    """While Redis is down an answer is replayed as ever."""
+    """Responses are replayed while Redis is down."""
     first = ask_once()
     parts = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
@@ -268,7 +268,7 @@ def test_replay_needs_no_redis(
 def test_lost_answer_to_a_right_code(
     parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
 ) -> None:
-    """The 200 that got lost is there again, and without its key the code stays used."""
+    """A lost 200 is replayed. Without its key the code counts as used."""
     request = ask_sent()
     attempted = TypedCode(code=provider.code())
 
@@ -289,7 +289,7 @@ def test_lost_answer_to_a_right_code(
 def test_wrong_code_is_not_remembered(
     parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
 ) -> None:
-    """Each repetition of a wrong code costs a check: a refused call releases its key."""
+    """Each repetition of a wrong code costs a check, because a refused call releases its key."""
     request = ask_sent()
     wrong = TypedCode(code=f"{(int(provider.code()) + 1) % 1_000_000:06}")
 
@@ -303,7 +303,7 @@ def test_wrong_code_is_not_remembered(
 def test_right_code_stays_right_when_the_lease_expired(
     parts: Parts, ask_sent: AskSent, hold: Hold, provider: Provider, rows: Rows
 ) -> None:
-    """A check that took longer than its lease is not undone, and its answer is kept."""
+    """A check that took longer than its lease is not undone, and its response is stored."""
     request = ask_sent()
     with hold(lease_s=0.0) as held:
         with pytest.raises(RequestNotFound), hold(lease_s=0.0):
@@ -317,7 +317,7 @@ def test_right_code_stays_right_when_the_lease_expired(
 
 
 def test_what_is_stored_of_a_call(parts: Parts, ask_once: Repeat) -> None:
-    """Neither key nor body stand in the row, and of the number not more than its mask."""
+    """The row has neither key nor body in clear, and the number only masked."""
     ask_once(a_call(key="a-secret-key", body=f'{{"phone_number": "{NUMBER}"}}'))
 
     with connection(parts.engine) as conn:

@@ -23,7 +23,7 @@ QUEUE = "send"
 
 
 def test_request_is_stored_as_due_and_sealed(ask: Ask, rows: Rows) -> None:
-    """An accepted request is due at once; number, session and address stand nowhere in its row."""
+    """An accepted request is due at once. Its row has no number, session or address in clear."""
     request = ask(session_id="session-of-ann", client_ip="203.0.113.77", client_reference="order 7")
 
     row = rows.request(request.id)
@@ -38,7 +38,7 @@ def test_request_is_stored_as_due_and_sealed(ask: Ask, rows: Rows) -> None:
 
 
 def test_same_number_is_sealed_differently_each_time(ask: Ask, rows: Rows) -> None:
-    """Two rows of one number have the same look-up hash, but sealed numbers that differ."""
+    """Two rows of one number have the same hash, but different sealed numbers."""
     first, second = ask(), ask()
 
     one, other = rows.request(first.id), rows.request(second.id)
@@ -47,7 +47,7 @@ def test_same_number_is_sealed_differently_each_time(ask: Ask, rows: Rows) -> No
 
 
 def test_newer_request_replaces_older(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """A new request for the same number and session cancels the older one, which then is not sent."""
+    """A new request for the same number and session cancels the older one, which is not sent."""
     older = ask(session_id="s")
 
     newer = ask(session_id="s")
@@ -61,7 +61,7 @@ def test_newer_request_replaces_older(parts: Parts, ask: Ask, rows: Rows) -> Non
 
 
 def test_sent_request_is_replaced_too(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """A code in the user's hand ends with the newer request: one live request per number and session."""
+    """A newer request also ends one that was sent: there is one live request per number and session."""
     older = ask()
     parts.pump.run()
 
@@ -72,7 +72,7 @@ def test_sent_request_is_replaced_too(parts: Parts, ask: Ask, rows: Rows) -> Non
 
 
 def test_others_are_not_replaced(make_parts: MakeParts, client_id: UUID, rows: Rows) -> None:
-    """A request of another session, without a session, of another number or client is left alone."""
+    """A request of another session, number or client, or without a session, is not replaced."""
     parts = make_parts(**NO_LIMITS)
 
     def ask(number: str = NUMBER, session_id: str | None = None) -> OtpRequest:
@@ -93,7 +93,7 @@ def test_others_are_not_replaced(make_parts: MakeParts, client_id: UUID, rows: R
 
 
 def test_national_and_spaced_numbers_are_the_same_person(ask: Ask, rows: Rows) -> None:
-    """However a number is written, it is one number: the newer request replaces the older."""
+    """Any spelling of a number is the same number: the newer request replaces the older."""
     older = ask("+44 7700 900123")
 
     ask("07700 900123", country="GB")
@@ -109,7 +109,7 @@ def test_national_and_spaced_numbers_are_the_same_person(ask: Ask, rows: Rows) -
 def test_refused_number_leaves_a_refusal(
     make_parts: MakeParts, client_id: UUID, rows: Rows, number: str, reason: str
 ) -> None:
-    """A number that is not sent to is refused, and a small row remembers it without the number."""
+    """A refused number is recorded as a small row without the number."""
     parts = make_parts(OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
     wanted = RequestedCode(phone_number=number, client_ip="203.0.113.77")
 
@@ -126,7 +126,7 @@ def test_refused_number_leaves_a_refusal(
 
 @pytest.mark.parametrize("number", ["", "abc", "+44", "+999123456789", "07700900123", "+4477009001234567"])
 def test_invalid_number_leaves_nothing(ask: Ask, rows: Rows, number: str) -> None:
-    """What cannot be a number is refused and stored nowhere."""
+    """An invalid number is refused and stored nowhere."""
     with pytest.raises(InvalidPhoneNumber):
         ask(number)
 
@@ -144,10 +144,10 @@ def test_many_requests_publish_one_wake_up(parts: Parts, ask: Ask) -> None:
     assert 1 <= parts.redis.llen(QUEUE) <= 1 + (time.monotonic() - start)
 
 
-def test_redis_down_holds_up_nobody(
+def test_redis_down_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
-    """Where no limit needs Redis, a request is accepted without it all the same, and quickly."""
+    """If no limit needs Redis, a request is accepted without it, and quickly."""
     parts = make_parts(**NO_LIMITS, REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
     start = time.monotonic()
 
@@ -158,10 +158,10 @@ def test_redis_down_holds_up_nobody(
 
 
 @pytest.mark.parametrize("setting", ["REDIS_URL", "OTPQUEUE_BROKER_URL"])
-def test_hung_redis_holds_up_nobody(
+def test_hung_redis_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, hung_port: int, setting: str
 ) -> None:
-    """A Redis or a broker that takes the connection and never answers delays a request by 2 s at most."""
+    """A Redis or broker that accepts the connection and never answers delays a request by at most 2 s."""
     parts = make_parts(**NO_LIMITS, **{setting: f"redis://127.0.0.1:{hung_port}/0"})
     start = time.monotonic()
 
@@ -171,10 +171,10 @@ def test_hung_redis_holds_up_nobody(
     assert rows.request(accepted.id)["send_state"] == SendState.DUE
 
 
-def test_dead_broker_holds_up_nobody(
+def test_dead_broker_delays_no_request(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
-    """With only the broker gone a request is accepted all the same, and quickly."""
+    """With only the broker down a request is accepted quickly."""
     parts = make_parts(OTPQUEUE_BROKER_URL=f"redis://127.0.0.1:{closed_port}/0")
     start = time.monotonic()
 
@@ -188,7 +188,7 @@ def test_dead_broker_holds_up_nobody(
 def test_concurrent_requests_leave_one_live(
     make_parts: MakeParts, client_id: UUID, rows: Rows, at_a_time: int, rounds: int
 ) -> None:
-    """Of concurrent requests for one number and session exactly one stays live; the others are replaced."""
+    """Of concurrent requests for one number and session exactly one stays live. It replaces the others."""
     request = make_parts(**NO_LIMITS).request
     for number in numbers(rounds):
         wanted = RequestedCode(phone_number=number, session_id="s")

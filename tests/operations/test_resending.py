@@ -1,4 +1,4 @@
-"""The same code once more: who gets it, how often, and that a resend that fails changes nothing else."""
+"""Resends of the same code: permissions, limits, and failed resends, which change nothing else."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ RESEND = "/resend"
 
 @dataclass(frozen=True)
 class Resends:
-    """Short ways through a resend, over parts that may differ from the test's own."""
+    """Helpers for resends, over any parts."""
 
     parts: Parts
     rows: Rows
 
     def ready(self, request: OtpRequest) -> None:
-        """Let the cool-down pass."""
+        """Move the cool-down into the past."""
         self.rows.change(request.id, resend_after=clock.now() - timedelta(milliseconds=1))
 
     def ask(self, request: OtpRequest, channel: Channel | None = None) -> OtpRequest:
-        """Ask for a resend when the cool-down has passed."""
+        """Request a resend after the cool-down."""
         self.ready(request)
         return self.parts.resend(request.id, client_id=request.client_id, channel=channel, now=clock.now())
 
     def __call__(self, request: OtpRequest, channel: Channel | None = None) -> RowMapping:
-        """Have the code sent once more, and return the row."""
+        """Have the code sent again, and return the row."""
         self.ask(request, channel)
         self.parts.pump.run()
         return self.rows.request(request.id)
 
     def verify(self, request: OtpRequest, code: str) -> Status:
-        """Check a code."""
+        """Verify a code."""
         return self.parts.verify(
             request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now()
         ).status
 
     def status(self, request: OtpRequest) -> OtpRequest:
-        """Return the request as it is now."""
+        """Return the current request."""
         return self.parts.status(request.id, client_id=request.client_id)
 
 
@@ -83,24 +83,24 @@ MakeResends = Callable[..., Resends]
 
 @pytest.fixture
 def resends(parts: Parts, rows: Rows) -> Resends:
-    """Return short ways through a resend."""
+    """Return helpers for resends."""
     return Resends(parts, rows)
 
 
 @pytest.fixture
 def make_resends(make_parts: MakeParts, rows: Rows) -> MakeResends:
-    """Return a function that makes the same over parts with settings that differ."""
+    """Return a function that creates the helpers over parts with other settings."""
     return lambda **differing: Resends(make_parts(**differing), rows)
 
 
 def kept(row: RowMapping) -> dict[str, Any]:
-    """Return what a resend that fails must not change."""
+    """Return the columns that a failed resend must not change."""
     names = ("status", "reason", "pin_id", "sent_at", "expires_at", "finished_at")
     return {name: row[name] for name in names}
 
 
 def test_same_code_arrives_again(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """The code in hand is sent once more, from the same pin, and verifies."""
+    """The same code is sent again with the same pin, and verifies."""
     request = ask_sent()
 
     row = resends(request)
@@ -114,7 +114,7 @@ def test_same_code_arrives_again(resends: Resends, ask_sent: AskSent, provider: 
 
 
 def test_expiry_does_not_move(resends: Resends, ask_sent: AskSent) -> None:
-    """A resend gives the same code no new life, and does not change when it was first sent."""
+    """A resend changes neither the expiry of the code nor the time of its first send."""
     request = ask_sent()
     before = resends.rows.request(request.id)
 
@@ -124,7 +124,7 @@ def test_expiry_does_not_move(resends: Resends, ask_sent: AskSent) -> None:
 
 
 def test_every_send_is_an_attempt(resends: Resends, ask_sent: AskSent) -> None:
-    """Each send leaves a row that says what kind it was, over which channel, and as which message."""
+    """Each send has a row with its kind, channel and message id."""
     request = ask_sent()
     resends(request)
     resends(request, Channel.VOICE)
@@ -141,7 +141,7 @@ def test_every_send_is_an_attempt(resends: Resends, ask_sent: AskSent) -> None:
 
 
 def test_resend_by_voice(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A resend by voice calls the person with the same code; the next is by SMS again unless asked."""
+    """A resend by voice calls the person with the same code. The next one defaults to SMS again."""
     request = ask_sent()
 
     row = resends(request, Channel.VOICE)
@@ -155,7 +155,7 @@ def test_resend_by_voice(resends: Resends, ask_sent: AskSent, provider: Provider
 
 
 def test_voice_as_first_channel(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A request for a call is called, and a resend calls again."""
+    """A voice request is sent as a call, and so is its resend."""
     request = ask_sent(channel=Channel.VOICE)
     resends(request)
 
@@ -165,7 +165,7 @@ def test_voice_as_first_channel(resends: Resends, ask_sent: AskSent, provider: P
 
 
 def test_first_call_then_sms(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """After a call the same code may be asked for by SMS."""
+    """After a call the same code may be resent by SMS."""
     request = ask_sent(channel=Channel.VOICE)
     resends(request, Channel.SMS)
 
@@ -173,7 +173,7 @@ def test_first_call_then_sms(resends: Resends, ask_sent: AskSent, provider: Prov
 
 
 def test_cool_downs_double(resends: Resends, ask_sent: AskSent) -> None:
-    """The next send may be asked for 30 s after the first, then 60, 120 and 240 s after the one before."""
+    """The first resend is allowed after 30 s, the next after 60, 120 and 240 s."""
     request = ask_sent()
     waits = []
     for _ in range(5):
@@ -186,7 +186,7 @@ def test_cool_downs_double(resends: Resends, ask_sent: AskSent) -> None:
 
 
 def test_five_sends_in_all(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """The fifth send is the last, however long one waits."""
+    """The fifth send is the last, after any time."""
     request = ask_sent()
     for _ in range(4):
         resends(request)
@@ -200,7 +200,7 @@ def test_five_sends_in_all(resends: Resends, ask_sent: AskSent, provider: Provid
 
 
 def test_failed_resends_count_too(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A resend that failed was one of the five: the bill is bounded whatever the provider does."""
+    """A failed resend is one of the five sends, so the cost is bounded."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=400)
     for _ in range(4):
@@ -214,7 +214,7 @@ def test_failed_resends_count_too(resends: Resends, ask_sent: AskSent, provider:
 def test_too_soon_says_how_long_to_wait(
     parts: Parts, ask_sent: AskSent, rows: Rows, before_s: float, retry_after_s: int
 ) -> None:
-    """During the cool-down a resend is refused with the whole seconds that are left, and nothing changes."""
+    """During the cool-down a resend is refused with the remaining whole seconds, and nothing changes."""
     request = ask_sent()
     before = rows.request(request.id)
     assert request.resend_after is not None
@@ -228,7 +228,7 @@ def test_too_soon_says_how_long_to_wait(
 
 
 def test_allowed_to_the_moment(parts: Parts, ask_sent: AskSent) -> None:
-    """Whoever waits exactly as long as he was told is served."""
+    """A caller that waits exactly as long as the error says is served."""
     request = ask_sent()
     assert request.resend_after is not None
 
@@ -252,7 +252,7 @@ def test_in_progress(resends: Resends, ask_sent: AskSent) -> None:
 
 
 def hold(resends: Resends, request: OtpRequest) -> None:
-    """Have a worker that never comes back hold the request."""
+    """Claim the request and never finish."""
     resends.rows.change(
         request.id,
         send_state="claimed",
@@ -263,7 +263,7 @@ def hold(resends: Resends, request: OtpRequest) -> None:
 
 
 def test_not_sent_yet(parts: Parts, ask: Ask) -> None:
-    """A code that has not left cannot be sent once more."""
+    """A code that was not sent yet cannot be resent."""
     request = ask()
 
     with pytest.raises(NotSentYet) as refusal:
@@ -283,7 +283,7 @@ def test_not_sent_yet(parts: Parts, ask: Ask) -> None:
     ],
 )
 def test_ended_request(resends: Resends, ask_sent: AskSent, status: str, error: type[OtpqueueError]) -> None:
-    """What has ended is not sent again, and the refusal says how it ended."""
+    """A request that has ended is not resent, and the refusal says how it ended."""
     request = ask_sent()
     resends.rows.change(request.id, status=status, finished_at=clock.now())
 
@@ -294,7 +294,7 @@ def test_ended_request(resends: Resends, ask_sent: AskSent, status: str, error: 
 
 
 def test_code_that_expired_before_anybody_noticed(parts: Parts, ask_sent: AskSent) -> None:
-    """A code whose life is over is not sent again, though no sweep has come yet."""
+    """An expired code is not resent, even before a sweep has run."""
     request = ask_sent()
     assert request.expires_at is not None
 
@@ -303,7 +303,7 @@ def test_code_that_expired_before_anybody_noticed(parts: Parts, ask_sent: AskSen
 
 
 def test_strangers_request(parts: Parts, ask_sent: AskSent) -> None:
-    """Another client's request does not exist, and neither does an unknown one."""
+    """Another client's request is not found, like an unknown one."""
     request = ask_sent()
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())
@@ -318,7 +318,7 @@ def test_strangers_request(parts: Parts, ask_sent: AskSent) -> None:
 def test_send_by_leaves_time_to_type_the_code(
     parts: Parts, ask_sent: AskSent, rows: Rows, left_s: float, within_s: float
 ) -> None:
-    """A resend must leave within the usual 90 s, and 20 s before the code stops being good."""
+    """A resend must be sent within the usual 90 s, and 20 s before the code expires."""
     request = ask_sent()
     now = clock.now() + timedelta(seconds=100)
     rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
@@ -331,7 +331,7 @@ def test_send_by_leaves_time_to_type_the_code(
 
 @pytest.mark.parametrize("left_s", [0.001, 2, 19.9, 20])
 def test_code_that_is_about_to_expire(resends: Resends, ask_sent: AskSent, left_s: float) -> None:
-    """A code that would be over before it could be typed is not sent again."""
+    """A code that would expire before a user can type it is not resent."""
     request = ask_sent()
     now = clock.now() + timedelta(seconds=100)
     resends.rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
@@ -346,7 +346,7 @@ def test_code_that_is_about_to_expire(resends: Resends, ask_sent: AskSent, left_
 def test_resend_that_waits_until_the_code_is_about_to_expire(
     resends: Resends, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """A resend that could not leave in time is given up, also if a worker comes before the code's end."""
+    """A resend that could not be sent in time is dropped, also if a worker comes before the code expires."""
     request = ask_sent()
     resends.rows.change(request.id, expires_at=clock.now() + timedelta(seconds=20.3))
     resends.ask(request)
@@ -361,7 +361,7 @@ def test_resend_that_waits_until_the_code_is_about_to_expire(
 
 
 def test_code_in_hand_while_a_resend_is_due(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """The code verifies while a resend waits; the resend is then not sent, and is not left pending."""
+    """The code verifies while a resend is due. The resend is then not sent, and does not stay pending."""
     request = ask_sent()
     resends.ask(request)
 
@@ -377,7 +377,7 @@ def test_code_in_hand_while_a_resend_is_due(resends: Resends, ask_sent: AskSent,
 def test_code_in_hand_while_a_resend_is_claimed(
     resends: Resends, ask_sent: AskSent, provider: Provider, background: ThreadPoolExecutor
 ) -> None:
-    """The code verifies while the resend is at the provider; the late outcome is noted, and that is all."""
+    """The code verifies while the resend is at the provider. The late outcome is only recorded."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, latency_ms=500)
     resends.ask(request)
@@ -393,7 +393,7 @@ def test_code_in_hand_while_a_resend_is_claimed(
 
 
 def test_wrong_code_while_a_resend_is_due(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A wrong code is wrong whatever sending does, costs a check, and leaves the resend due."""
+    """A wrong code costs a check during a resend too, and the resend stays due."""
     request = ask_sent()
     resends.ask(request)
 
@@ -417,7 +417,7 @@ def test_resending_gives_no_checks_back(resends: Resends, ask_sent: AskSent, pro
 
 
 def test_refused_resend(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A resend that the provider refuses for good shows in `resend` alone, and the code still verifies."""
+    """A permanent refusal of a resend only changes `resend`, and the code still verifies."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=400)
@@ -433,7 +433,7 @@ def test_refused_resend(resends: Resends, ask_sent: AskSent, provider: Provider)
 def test_resend_until_attempts_run_out(
     make_resends: MakeResends, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """A resend is tried as often as a first send is, then failed; the status is what it was."""
+    """A resend has as many attempts as a first send, and then fails. The status does not change."""
     resends = make_resends(OTPQUEUE_TUNING_MAX_ATTEMPTS="3")
     request = ask_sent()
     before = resends.rows.request(request.id)
@@ -449,7 +449,7 @@ def test_resend_until_attempts_run_out(
 def test_resend_that_succeeds_at_the_second_try(
     resends: Resends, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """A refusal that is worth another try is tried again; the same code arrives once more, once."""
+    """A refusal that can be retried is. The same code arrives again, once."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=503, times=1)
 
@@ -461,10 +461,10 @@ def test_resend_that_succeeds_at_the_second_try(
 
 
 @pytest.mark.parametrize(("allowed", "times"), [("0", 1), ("1", 2)])
-def test_resend_of_which_nobody_knows(
+def test_resend_with_unknown_outcome(
     make_resends: MakeResends, ask_sent: AskSent, provider: Provider, allowed: str, times: int
 ) -> None:
-    """An unknown outcome is repeated as the policy says, then failed; the code in hand stays good."""
+    """An unknown outcome is retried as the policy says, and then fails. The code stays valid."""
     resends = make_resends(OTPQUEUE_UNKNOWN_RESENDS=allowed)
     request = ask_sent()
     before = resends.rows.request(request.id)
@@ -481,7 +481,7 @@ def test_resend_of_which_nobody_knows(
 def test_unknowns_of_the_first_send_do_not_count_against_a_resend(
     resends: Resends, ask: Ask, provider: Provider
 ) -> None:
-    """Each send has tries and unknown outcomes of its own."""
+    """Each send has its own attempts and unknown outcomes."""
     provider.fault(drop="after", times=1, match={"path": "/2fa/2/pin"})
     request = ask()
     resends.parts.pump.run()
@@ -494,8 +494,8 @@ def test_unknowns_of_the_first_send_do_not_count_against_a_resend(
     assert row["resend"] == "sent"
 
 
-def test_resend_that_nobody_took_in_time(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A resend that did not leave by its deadline is given up by the sweep, and only the resend."""
+def test_resend_that_was_not_sent_in_time(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
+    """The sweep ends only the resend if it was not sent by its deadline."""
     request = ask_sent()
     resends.ask(request)
     before = resends.rows.request(request.id)
@@ -514,7 +514,7 @@ def test_resend_that_nobody_took_in_time(resends: Resends, ask_sent: AskSent, pr
 
 
 def test_retry_after_past_the_deadline(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A provider that wants more patience than there is ends the resend at once, not the request."""
+    """A Retry-After past the deadline ends the resend at once, but not the request."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=429, headers={"Retry-After": "3600"})
@@ -526,11 +526,11 @@ def test_retry_after_past_the_deadline(resends: Resends, ask_sent: AskSent, prov
 
 
 def test_worker_that_died_over_a_resend(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A resend whose lease ran out is unknown: the sweep has it sent once more, and the status stays."""
+    """A resend with an expired lease is unknown: the sweep makes it due again, and the status stays."""
     request = ask_sent()
     resends.ask(request)
     before = resends.rows.request(request.id)
-    # Claimed by a worker that is no more.
+    # Claimed by a killed worker.
     with connection(resends.parts.engine) as conn:
         conn.exec_driver_sql(
             "UPDATE otp_requests SET send_state = 'claimed', next_attempt_at = NULL, attempt = 2, tries = 1,"
@@ -561,7 +561,7 @@ def renaming_url() -> Iterator[str]:
 def test_pin_id_that_changes_is_the_one_checked(
     make_parts: MakeParts, client_id: UUID, rows: Rows, renaming_url: str
 ) -> None:
-    """Where a resend gives the code another pinId, that one is stored, and the code verifies by it alone."""
+    """A new pinId of a resend is stored, and the code verifies only with it."""
     parts = make_parts(INFOBIP_BASE_URL=renaming_url)
     parts.provision(parts.transport, now=clock.now())
     provider, resends = Provider(renaming_url), Resends(parts, rows)
@@ -584,7 +584,7 @@ def test_pin_id_that_changes_is_the_one_checked(
 def test_answer_without_a_pin_id_keeps_the_old_one(
     resends: Resends, ask_sent: AskSent, provider: Provider, body: dict[str, Any]
 ) -> None:
-    """A resend whose answer names no pinId leaves the one in force, and counts as sent."""
+    """A resend with a response without a pinId keeps the old one, and counts as sent."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=200, body=body)
@@ -596,7 +596,7 @@ def test_answer_without_a_pin_id_keeps_the_old_one(
 
 
 def test_answer_that_says_nothing_was_sent(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A 200 with MESSAGE_NOT_SENT is a resend that failed, and its pinId is not taken."""
+    """A 200 with MESSAGE_NOT_SENT is a failed resend, and its pinId is not stored."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=200, body={"pinId": "X", "smsStatus": "MESSAGE_NOT_SENT"})
@@ -608,7 +608,7 @@ def test_answer_that_says_nothing_was_sent(resends: Resends, ask_sent: AskSent, 
 
 
 def test_code_the_provider_forgot(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """A 404 on a resend has a fresh code sent, which is the one that verifies and has an end of its own."""
+    """A 404 on a resend sends a new code, which alone verifies and has its own expiry."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=404, times=1)
@@ -634,7 +634,7 @@ def test_code_the_provider_forgot(resends: Resends, ask_sent: AskSent, provider:
 def test_fresh_code_goes_by_the_channel_asked_for(
     resends: Resends, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """The fresh code in place of a forgotten one goes as was asked for; the next resend repeats it."""
+    """A new code after a 404 uses the requested channel, and so does the next resend."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=404, times=1)
 
@@ -647,7 +647,7 @@ def test_fresh_code_goes_by_the_channel_asked_for(
 
 
 def test_forgotten_code_past_the_deadline(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """When the deadline has passed by the time the provider says 404, no fresh code is sent."""
+    """If the deadline has passed by the time of the 404, no new code is sent."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=404, latency_ms=600)
     resends.ask(request)
@@ -661,7 +661,7 @@ def test_forgotten_code_past_the_deadline(resends: Resends, ask_sent: AskSent, p
 
 
 def test_fresh_code_that_is_refused(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """When the fresh code cannot be sent either, the old one stays as it was, and the resend failed."""
+    """If the new code cannot be sent either, the old one stays, and the resend has failed."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=404, times=1)
@@ -677,7 +677,7 @@ def test_fresh_code_that_is_refused(resends: Resends, ask_sent: AskSent, provide
 def test_gateway_gives_up_no_code(
     resends: Resends, ask_sent: AskSent, provider: Provider, status: int
 ) -> None:
-    """What a gateway refuses is tried again: the code in hand is still the one that is sent."""
+    """A gateway's refusal is retried with the same code."""
     request = ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, status=status, envelope="html", times=1)
@@ -697,7 +697,7 @@ def test_gateway_gives_up_no_code(
 def test_wrong_key_fails_no_resend(
     resends: Resends, ask_sent: AskSent, provider: Provider, status: int
 ) -> None:
-    """While the provider refuses us, not the code, the resend stays due and is sent when that is mended."""
+    """While the provider refuses our key, the resend stays due. It is sent once the key works."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=status, times=2)
 
@@ -717,7 +717,7 @@ def test_ended_while_a_resend_is_claimed(
     background: ThreadPoolExecutor,
     how: str,
 ) -> None:
-    """A request that ends while its resend is at the provider stays ended; the attempt is noted."""
+    """A request that ends during its resend stays ended. The attempt is recorded."""
     resends, request = make_resends(OTPQUEUE_TUNING_SEND_LEASE_S="30"), ask_sent()
     before = resends.rows.request(request.id)
     provider.fault(match={"path": RESEND}, latency_ms=500)
@@ -744,7 +744,7 @@ def test_ended_while_a_resend_is_claimed(
 def test_ended_while_a_resend_is_due(
     resends: Resends, ask: Ask, ask_sent: AskSent, provider: Provider, how: str
 ) -> None:
-    """A request that ends before its resend left is not sent again, and no resend is left pending."""
+    """A request that ends before its resend was sent is not sent again, and no resend stays pending."""
     request = ask_sent()
     resends.ask(request)
 
@@ -766,7 +766,7 @@ def test_ended_while_a_resend_is_due(
 def test_sixteen_at_once(
     resends: Resends, ask_sent: AskSent, make_parts: MakeParts, provider: Provider
 ) -> None:
-    """Of sixteen resends at the same moment one is taken and the code is sent once more, once."""
+    """Of sixteen concurrent resends one is accepted, and the code is sent again once."""
     request = ask_sent()
     resends.ready(request)
     unlimited = make_parts(**NO_LIMITS)
@@ -783,7 +783,7 @@ def test_sixteen_at_once(
 
 
 def test_delivered_request_may_be_resent(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """Reports can lie: what is said to be delivered or undelivered is sent again, and keeps its status."""
+    """Reports can be wrong: a delivered or undelivered code can be resent, and keeps its status."""
     for number, status in (("+447700900001", "delivered"), ("+447700900002", "undelivered")):
         request = ask_sent(number)
         resends.rows.change(request.id, status=status)
@@ -795,7 +795,7 @@ def test_delivered_request_may_be_resent(resends: Resends, ask_sent: AskSent, pr
 
 
 def test_wakes_a_worker(resends: Resends, ask_sent: AskSent) -> None:
-    """A resend is asynchronous: it is made due, and a worker is woken."""
+    """A resend is asynchronous: it becomes due, and a worker is woken."""
     request = ask_sent()
     resends.parts.redis.flushall()
 
@@ -806,7 +806,7 @@ def test_wakes_a_worker(resends: Resends, ask_sent: AskSent) -> None:
 
 
 def test_log_names_no_code_and_no_number(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
-    """What is logged of a resend says which request it was, and neither number nor code."""
+    """The log of a resend has the request's id, and neither number nor code."""
     request = ask_sent()
 
     with structlog.testing.capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""What goes through all the parts is counted once, and stays counted when it is erased or purged."""
+"""Events of all parts are counted once, and stay counted after an erasure or a purge."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.store.recounting import Counts, by_hour, counted, recount
 
 
 def sums(parts: Parts) -> Counts:
-    """Add everything up and return the sums of minutes; those of hours agree with them."""
+    """Roll up everything and return the sums of minutes, which equal those of hours."""
     parts.roll_up()
     with connection(parts.engine) as conn:
         minutes = counted(conn, stats_minutes)
@@ -49,7 +49,7 @@ def sums(parts: Parts) -> Counts:
 
 
 def live(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """Send a code at the second try, report it, mistype it, type it in, and ask too often."""
+    """Send a code at the second attempt, report it, verify it wrong and right, and hit a rate limit."""
     provider.fault(match={"path": "/2fa/2/pin"}, status=503, times=1)
     request = ask()
     parts.pump.run()
@@ -77,28 +77,28 @@ def live(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
 
 
 def check(parts: Parts, request: OtpRequest, code: str) -> None:
-    """Check a code."""
+    """Verify a code."""
     parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def test_life_is_counted_and_stays_counted(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """Sums equal a recount of the rows, and are the same when these are erased, or too old to be kept."""
+    """Sums equal a recount of the rows, and do not change when the rows are erased or purged."""
     live(parts, ask, provider, rows)
     with connection(parts.engine) as conn:
         expected = recount(conn)
 
-    told = parts.stats(window=timedelta(minutes=5), now=clock.now())
-    assert told.waiting_since is not None
+    report = parts.stats(window=timedelta(minutes=5), now=clock.now())
+    assert report.waiting_since is not None
     assert sums(parts) == expected
     parts.erase(NUMBER, country=None, client_id=None, now=clock.now())
     assert rows.requests() == rows.refusals() == []
     assert sums(parts).items() >= expected.items()
 
-    told = parts.stats(window=timedelta(minutes=5), by=[Dimension.COUNTRY], now=clock.now())
-    (group,) = told.groups
+    report = parts.stats(window=timedelta(minutes=5), by=[Dimension.COUNTRY], now=clock.now())
+    (group,) = report.groups
     assert group.key == ("GB",)
-    assert told.waiting_since is None
-    for tally in (told.all, group.tally):
+    assert report.waiting_since is None
+    for tally in (report.all, group.tally):
         assert tally.count_by_label(Metric.REFUSED) == {"limit_number_15m": 4}
         assert tally.count_by_label(Metric.ATTEMPTS) == {"accepted": 1, "refused": 1}
         assert tally.count_by_label(Metric.PROVIDER_SENDS) == {"200": 1, "503": 1}
@@ -108,14 +108,14 @@ def test_life_is_counted_and_stays_counted(parts: Parts, ask: Ask, provider: Pro
 
 
 def test_purging_requests_leaves_their_counts(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """Requests of a month ago go; what was counted of them goes at its own time."""
+    """The requests of a month ago are purged. Their statistics have their own retention."""
     request = ask()
     counts = sums(parts)
     ended = clock.now() - timedelta(days=31)
     rows.change(request.id, status="expired", send_state="idle", next_attempt_at=None, finished_at=ended)
 
     with connection(parts.engine) as conn:
-        # The end that was made up a month ago.
+        # Without the event of the end that was set to a month ago.
         conn.execute(text("DELETE FROM stat_events"))
     parts.purge(now=clock.now())
 
@@ -136,7 +136,7 @@ def test_old_statistics_are_purged(parts: Parts) -> None:
 
 
 def put(parts: Parts, *, at: datetime, country: str = "GB") -> None:
-    """Put an event into the outbox."""
+    """Add an event to the outbox."""
     with connection(parts.engine) as conn:
         conn.execute(
             text(
@@ -148,7 +148,7 @@ def put(parts: Parts, *, at: datetime, country: str = "GB") -> None:
 
 
 def test_test_numbers_are_left_out(parts: Parts, make_parts: MakeParts, client_id: UUID) -> None:
-    """Neither a test number's request nor its refused tries are counted."""
+    """Neither a test number's request nor its refused attempts are counted."""
     testing = make_parts(OTPQUEUE_TEST_NUMBERS=listed(), OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
     wanted = RequestedCode(phone_number=REVIEWER)
     request = testing.request(wanted, client_id=client_id, now=clock.now())
@@ -164,7 +164,7 @@ def test_test_numbers_are_left_out(parts: Parts, make_parts: MakeParts, client_i
 def test_refusals_of_documentation_numbers_have_their_country(
     make_parts: MakeParts, parts: Parts, client_id: UUID
 ) -> None:
-    """A number that nobody has is refused before anything else, and counted for its country."""
+    """An unassigned number is refused first, and counted for its country."""
     strict = make_parts(OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
     with pytest.raises(NumberNotAllowed):
         strict.request(RequestedCode(phone_number="+12025550123"), client_id=client_id, now=clock.now())
@@ -175,7 +175,7 @@ def test_refusals_of_documentation_numbers_have_their_country(
 
 
 def test_backlog_is_put_off(parts: Parts) -> None:
-    """Where there is more than one call has time for, it says so, and the next one goes on."""
+    """A call that runs out of time logs so, and the next one continues."""
     for _ in range(5):
         put(parts, at=clock.now())
     hasty = RollUp(engine=parts.engine, batch=2, budget=timedelta(0))
@@ -188,7 +188,7 @@ def test_backlog_is_put_off(parts: Parts) -> None:
 
 
 def test_statistics_and_the_do_not_send_list_do_not_wait_for_each_other(parts: Parts, ask: Ask) -> None:
-    """Events are added up while the list or its hashes change, and a number is blocked meanwhile."""
+    """Rolling up, blocking a number and rotating the hashes of the list do not deadlock."""
     ask()
     isolated = parts.engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as conn, conn.begin():
@@ -202,7 +202,7 @@ def test_statistics_and_the_do_not_send_list_do_not_wait_for_each_other(parts: P
 
 
 def test_database_that_is_away(closed_port: int) -> None:
-    """A roll-up says that there is no database, which is no bug."""
+    """A roll-up without a database raises DatabaseUnavailable."""
     engine = make_engine(f"postgresql://x@127.0.0.1:{closed_port}/x", pool_size=1)
     with pytest.raises(DatabaseUnavailable):
         RollUp(engine=engine)()
@@ -216,7 +216,7 @@ def test_windows(parts: Parts) -> None:
         put(parts, at=at)
     parts.roll_up()
 
-    def told(**window: float) -> tuple[str, str, int, int]:
+    def window_of(**window: float) -> tuple[str, str, int, int]:
         report = parts.stats(window=timedelta(**window), now=now)
         seconds = int(report.step.total_seconds())
         return (
@@ -226,17 +226,17 @@ def test_windows(parts: Parts) -> None:
             report.all.count(Metric.REQUESTED),
         )
 
-    assert told(minutes=1) == ("01 12:33", "01 12:35", 60, 1)
-    assert told(hours=1) == ("01 11:34", "01 12:35", 60, 3)
-    assert told(hours=6) == ("01 06:34", "01 12:35", 60, 3)
-    assert told(minutes=361) == ("01 05:00", "01 13:00", 3600, 3)
-    assert told(hours=24) == ("28 12:00", "01 13:00", 3600, 4)
-    assert told(days=30) == ("30 12:00", "01 13:00", 3600, 4)
+    assert window_of(minutes=1) == ("01 12:33", "01 12:35", 60, 1)
+    assert window_of(hours=1) == ("01 11:34", "01 12:35", 60, 3)
+    assert window_of(hours=6) == ("01 06:34", "01 12:35", 60, 3)
+    assert window_of(minutes=361) == ("01 05:00", "01 13:00", 3600, 3)
+    assert window_of(hours=24) == ("28 12:00", "01 13:00", 3600, 4)
+    assert window_of(days=30) == ("30 12:00", "01 13:00", 3600, 4)
 
 
 @pytest.mark.parametrize("window", [timedelta(0), timedelta(seconds=59), timedelta(days=30, seconds=1)])
 def test_window_that_is_not_kept(parts: Parts, window: timedelta) -> None:
-    """What is not kept is not told as nothing."""
+    """A window longer than the retention is refused instead of reported as empty."""
     with pytest.raises(InvalidRequest) as refused:
         parts.stats(window=window, now=clock.now())
 
@@ -244,13 +244,13 @@ def test_window_that_is_not_kept(parts: Parts, window: timedelta) -> None:
 
 
 def test_groups_are_bounded(parts: Parts) -> None:
-    """Of very many groups those that ask for most are told, and how many are not."""
+    """Only the groups with the most requests are reported, with the number of the others."""
     for country in ("GB", "US", "US", "FR", "FR", "FR", "DE"):
         put(parts, at=clock.now(), country=country)
     parts.roll_up()
 
-    tell = replace(parts.stats, groups_at_most=2)
-    report = tell(window=timedelta(hours=1), by=[Dimension.COUNTRY], now=clock.now())
+    read = replace(parts.stats, groups_at_most=2)
+    report = read(window=timedelta(hours=1), by=[Dimension.COUNTRY], now=clock.now())
 
     assert [group.key for group in report.groups] == [("FR",), ("US",)]
     assert report.left_out == 2

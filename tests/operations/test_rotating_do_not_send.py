@@ -1,4 +1,4 @@
-"""The do-not-send list outlives its keys: nothing on it is lost when one is replaced, or lost itself."""
+"""The do-not-send list survives the rotation and the loss of its keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 
 def block(parts: Parts, number: str = NUMBER, **given: Any) -> None:
-    """Put a number on the list, for good unless told otherwise."""
+    """Put a number on the list, by default permanently."""
     parts.blocklist.block(number, **({"reason": None, "until": None, "now": clock.now()} | given))
 
 
@@ -39,7 +39,7 @@ def listed(parts: Parts) -> list[RowMapping]:
 
 
 def is_blocked(parts: Parts, number: str = NUMBER) -> bool:
-    """Return whether nothing may be sent to a number, as parts with these keys see it."""
+    """Return whether parts with these keys find a number blocked."""
     lookup = NumberLookup(
         client_id=uuid4(),
         number_hashes=parts.vault.number_hashes(number),
@@ -58,24 +58,24 @@ def rotated(parts: Parts, make_parts: MakeParts) -> Parts:
 
 @pytest.fixture
 def prepared(make_parts: MakeParts) -> Parts:
-    """Return parts that know the new look-up key and hash with the old one yet."""
+    """Return parts with the new hash key as previous and the old one as primary."""
     return make_parts(OTPQUEUE_HASH_KEY=f"{OLD},{NEW}")
 
 
 @pytest.fixture
 def switched(make_parts: MakeParts) -> Parts:
-    """Return parts that hash with the new look-up key and still know the old one."""
+    """Return parts with the new hash key as primary and the old one as previous."""
     return make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
 
 
 @pytest.fixture
 def after(make_parts: MakeParts) -> Parts:
-    """Return parts that know the new look-up key alone."""
+    """Return parts with only the new hash key."""
     return make_parts(OTPQUEUE_HASH_KEY=NEW)
 
 
-def test_list_is_sealed_anew(parts: Parts, ask: Ask, rotated: Parts, make_parts: MakeParts) -> None:
-    """Its numbers are counted with those of requests, sealed anew in steps, and stay readable."""
+def test_list_is_sealed_again(parts: Parts, ask: Ask, rotated: Parts, make_parts: MakeParts) -> None:
+    """Its numbers are counted with those of requests, sealed again in batches, and stay readable."""
     ask()
     for number in numbers(5):
         block(parts, number)
@@ -97,7 +97,7 @@ def test_list_is_sealed_anew(parts: Parts, ask: Ask, rotated: Parts, make_parts:
 def test_start_is_refused_while_the_list_alone_needs_a_key(
     parts: Parts, rotated: Parts, make_parts: MakeParts
 ) -> None:
-    """A key that seals nothing but an entry of the list is missed all the same."""
+    """A missing key that only seals an entry of the list is reported."""
     block(parts)
     bereft = make_parts(OTPQUEUE_SEAL_KEYS=K2)
 
@@ -105,13 +105,13 @@ def test_start_is_refused_while_the_list_alone_needs_a_key(
 
     assert why is not None
     assert "k1 (1 numbers)" in why
-    assert rotated.rotate_seal.look().removable == ()
+    assert rotated.rotate_seal.report().removable == ()
     assert rotated.rotate_seal(progress=silent).removable == ("k1",)
     assert refusal_to_start(bereft.rotate_seal) is None
 
 
 def test_list_stays_in_force_without_its_sealing_key(parts: Parts, ask: Ask, make_parts: MakeParts) -> None:
-    """With a key that is lost for good requests go; the list holds by its hashes, and the start is free."""
+    """After the loss of a key its requests are deleted. The list still blocks by hash."""
     ask("+447700900124")
     block(parts)
     bereft = make_parts(OTPQUEUE_SEAL_KEYS=K2)
@@ -119,14 +119,14 @@ def test_list_stays_in_force_without_its_sealing_key(parts: Parts, ask: Ask, mak
     assert bereft.rotate_seal.drop("k1") == 1
 
     assert refusal_to_start(bereft.rotate_seal) is None
-    assert bereft.rotate_seal.look().counts == {}
+    assert bereft.rotate_seal.report().counts == {}
     assert [one.phone_number for one in bereft.blocklist.list(now=clock.now())] == [None]
     with pytest.raises(NumberNotAllowed):
         ask()
 
 
-def test_list_is_hashed_anew(parts: Parts, switched: Parts, after: Parts) -> None:
-    """Numbers of which no request is stored are known by the new key alone, each as it was listed."""
+def test_list_is_hashed_again(parts: Parts, switched: Parts, after: Parts) -> None:
+    """Numbers without a stored request are hashed with the new key, with their entries unchanged."""
     for days, number in enumerate(numbers(5)):
         block(parts, number, reason=f"{days}", until=clock.now() + (days + 1) * DAY)
     before = listed(parts)
@@ -144,7 +144,7 @@ def test_list_is_hashed_anew(parts: Parts, switched: Parts, after: Parts) -> Non
 
 
 def test_list_helps_tables_that_know_a_hash_alone(parts: Parts, switched: Parts, client_id: Any) -> None:
-    """What else is stored of a listed number is hashed anew with it."""
+    """Other rows of a listed number are hashed again with its help."""
     block(parts)
     refuse(parts, client_id, NUMBER)
 
@@ -170,7 +170,7 @@ SOON, LATER = clock.now() + DAY, clock.now() + 9 * DAY
 def test_two_entries_become_one(
     parts: Parts, after: Parts, switched: Parts, under_old: datetime, under_new: datetime, stays: str
 ) -> None:
-    """Of one number's entries under both keys the one without an end stays, or the one with the later end."""
+    """Of two entries of one number the one without an end stays, or the one with the later end."""
     now = clock.now()
     block(parts, reason="old", until=under_old, now=now - DAY)
     block(after, reason="new", until=under_new, now=now)
@@ -188,7 +188,7 @@ def test_two_entries_become_one(
 
 
 def test_number_has_one_entry_while_two_keys_are_in_force(prepared: Parts, switched: Parts) -> None:
-    """Whichever process blocks it, the newest reason and end hold, and one unblock takes it off."""
+    """Any process can replace the entry with the newest reason and end. One unblock removes it."""
     for reason, parts in enumerate((prepared, switched, prepared)):
         block(parts, reason=f"{reason}")
         assert [row["reason"] for row in listed(parts)] == [f"{reason}"]
@@ -200,17 +200,17 @@ def test_number_has_one_entry_while_two_keys_are_in_force(prepared: Parts, switc
 
 
 def test_blocking_at_once_leaves_one_entry(prepared: Parts, switched: Parts) -> None:
-    """Processes of both generations that block a number at the same moment leave one row."""
+    """Processes of both generations that block a number concurrently leave one row."""
     answers = at_once([partial(block, parts) for parts in (prepared, switched) * 4])
 
     assert answers == [None] * 8
     assert len(listed(prepared)) == 1
 
 
-def test_unblocked_while_it_is_hashed_anew(
+def test_unblocked_while_it_is_hashed_again(
     parts: Parts, switched: Parts, background: ThreadPoolExecutor
 ) -> None:
-    """Who takes a number off finds it, though its row is just going from one hash to the other."""
+    """Unblocking finds the number while its row is being hashed again."""
     block(parts)
 
     (mark,) = switched.vault.marks[1:]
@@ -228,14 +228,14 @@ def test_unblocked_while_it_is_hashed_anew(
 
 
 def waiting(parts: Parts) -> int:
-    """Return how many sessions wait for their turn to change the list."""
+    """Return how many sessions wait for the lock of the list."""
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with connection(parts.engine) as conn:
         return int(conn.execute(text(held)).scalar_one())
 
 
 def test_entry_that_cannot_be_read_keeps_the_old_key(parts: Parts, ask: Ask, make_parts: MakeParts) -> None:
-    """Its hash can be made anew only from a request of the number; until then the old key is needed."""
+    """Only a request of the number allows its hash to be replaced. Until then the old key is needed."""
     block(parts)
     bereft = make_parts(OTPQUEUE_SEAL_KEYS=K2, OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
     bereft.rotate_seal.drop("k1")

@@ -1,4 +1,4 @@
-"""The look-up key is replaced: a number is one and the same under both keys, and no count begins anew."""
+"""Rotation of the hash key: a number is the same under both keys, and no count restarts."""
 
 from __future__ import annotations
 
@@ -50,34 +50,34 @@ CLEAN = {holding.table.name: 0 for holding in HOLDINGS if holding.number_hash is
 
 
 def silent(_key: str, _done: int, _of: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 @pytest.fixture
 def prepared(make_parts: MakeParts) -> Parts:
-    """Return parts that know the new key and hash with the old one yet."""
+    """Return parts with the new key as previous and the old one as primary."""
     return make_parts(OTPQUEUE_HASH_KEY=f"{OLD},{NEW}", **NO_LIMITS)
 
 
 @pytest.fixture
 def switched(make_parts: MakeParts) -> Parts:
-    """Return parts that hash with the new key and still know the old one."""
+    """Return parts with the new key as primary and the old one as previous."""
     return make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}", **NO_LIMITS)
 
 
 @pytest.fixture
 def after(make_parts: MakeParts) -> Parts:
-    """Return parts that know the new key alone."""
+    """Return parts with only the new key."""
     return make_parts(OTPQUEUE_HASH_KEY=NEW)
 
 
 def wanted(number: str = NUMBER, **more: Any) -> RequestedCode:
-    """Return what a caller asks for."""
+    """Return a request for a code."""
     return RequestedCode(phone_number=number, **more)
 
 
 def verify(parts: Parts, request_id: UUID, client_id: UUID, code: str, **more: Any) -> Status:
-    """Check a code and return the request's status."""
+    """Verify a code and return the request's status."""
     attempted = TypedCode(code=code, **more)
     return parts.verify(request_id, attempted, client_id=client_id, now=clock.now()).status
 
@@ -91,10 +91,10 @@ def test_whole_procedure(
     provider: Provider,
     rows: Rows,
 ) -> None:
-    """A request outlives the change of the key: its number and session are recognised at each step."""
+    """A request survives the rotation: its number and session are recognised at each step."""
     key = parts.keys.create(client="test", scopes=frozenset({"send"}), now=clock.now())
     request = ask_sent(session_id="one")
-    told = {"session_id": "one", "phone_number": NUMBER}
+    context = {"session_id": "one", "phone_number": NUMBER}
     foreign = {"session_id": "two", "phone_number": NUMBER}
 
     for step in (prepared, switched):
@@ -106,8 +106,8 @@ def test_whole_procedure(
     assert left.numbers == CLEAN
     assert (left.live_sessions, left.api_keys) == (1, ())
     assert left.needed
-    assert verify(switched, request.id, request.client_id, provider.code(), **told) is Status.VERIFIED
-    assert not switched.rotate_hash.look().needed
+    assert verify(switched, request.id, request.client_id, provider.code(), **context) is Status.VERIFIED
+    assert not switched.rotate_hash.report().needed
     assert after.keys.authenticate(key, now=clock.now()).prefix == prefix_of(key)
     with pytest.raises(Unauthenticated):
         parts.keys.authenticate(key, now=clock.now())
@@ -119,7 +119,7 @@ def test_whole_procedure(
 def test_newest_wins_across_the_change(
     prepared: Parts, switched: Parts, client_id: UUID, rows: Rows, session: str | None
 ) -> None:
-    """Whichever process hashes with whichever key, a newer request replaces the live one."""
+    """With either primary key a newer request replaces the live one."""
     for parts in (prepared, switched, prepared, switched):
         parts.request(wanted(session_id=session), client_id=client_id, now=clock.now())
 
@@ -132,7 +132,7 @@ def test_newest_wins_across_the_change(
 def test_one_is_live_however_many_ask_at_once(
     prepared: Parts, switched: Parts, client_id: UUID, rows: Rows
 ) -> None:
-    """Two generations of processes that accept the same number at the same moment leave one live request."""
+    """Concurrent requests for a number from two generations of processes leave one live request."""
     calls = [
         lambda one=one: one.request(wanted(), client_id=client_id, now=clock.now())
         for one in (prepared, switched) * 6
@@ -148,7 +148,7 @@ def test_one_is_live_however_many_ask_at_once(
 def test_guides_calls_find_the_number_across_the_change(
     ask_sent: AskSent, switched: Parts, provider: Provider
 ) -> None:
-    """Who names a number and no id is understood under both keys."""
+    """A call with a number and no id works under both keys."""
     request = ask_sent()
 
     attempted = TypedCode(code=provider.code(), phone_number=NUMBER)
@@ -158,7 +158,7 @@ def test_guides_calls_find_the_number_across_the_change(
 
 
 def test_number_is_erased_under_both_keys(prepared: Parts, switched: Parts, client_id: UUID) -> None:
-    """An erasure in the middle of the change leaves nothing under either key."""
+    """An erasure during the rotation leaves nothing under either key."""
     for parts in (prepared, switched):
         parts.request(wanted(session_id=uuid4().hex), client_id=client_id, now=clock.now())
 
@@ -170,7 +170,7 @@ def test_number_is_erased_under_both_keys(prepared: Parts, switched: Parts, clie
 def test_steps_beside_traffic(
     ask: Ask, switched: Parts, client_id: UUID, rows: Rows, background: ThreadPoolExecutor
 ) -> None:
-    """Rows are hashed anew in steps while newer requests of the same numbers replace them."""
+    """Rows are hashed again in batches while newer requests of the same numbers replace them."""
     many = numbers(40)
     for number in many:
         ask(number)
@@ -192,7 +192,7 @@ def test_steps_beside_traffic(
 
 
 def test_interrupted_and_run_again(ask: Ask, switched: Parts) -> None:
-    """What was done before an interruption stays done; the next run does the rest."""
+    """Batches before an interruption are kept. The next run does the rest."""
     for number in numbers(20):
         ask(number)
 
@@ -202,12 +202,12 @@ def test_interrupted_and_run_again(ask: Ask, switched: Parts) -> None:
     with pytest.raises(KeyboardInterrupt):
         switched.rotate_hash(progress=interrupt, batch=5)
 
-    assert switched.rotate_hash.look().numbers["otp_requests"] == 15
+    assert switched.rotate_hash.report().numbers["otp_requests"] == 15
     assert switched.rotate_hash(progress=silent, batch=5).numbers == CLEAN
 
 
 def refuse(parts: Parts, client_id: UUID, number: str) -> None:
-    """Note that a request was refused."""
+    """Record a refused request."""
     with connection(parts.engine) as conn:
         refusals.add(
             conn,
@@ -220,7 +220,7 @@ def refuse(parts: Parts, client_id: UUID, number: str) -> None:
 
 
 def test_tables_without_numbers(parts: Parts, ask: Ask, switched: Parts, client_id: UUID, rows: Rows) -> None:
-    """A hash alone is made anew where a request of the number is stored; else it is kept, or dropped."""
+    """A row with only a hash is hashed again if a request of the number is stored, else kept or dropped."""
     ask()
     refuse(parts, client_id, NUMBER)
     refuse(parts, client_id, "+447700900999")
@@ -242,7 +242,7 @@ def test_tables_without_numbers(parts: Parts, ask: Ask, switched: Parts, client_
 def test_number_that_cannot_be_read_keeps_the_old_key(
     ask: Ask, switched: Parts, rows: Rows, parts: Parts
 ) -> None:
-    """Such a number is passed over, and the old key is not called needless."""
+    """An unreadable number is skipped, and the old key stays needed."""
     request = ask()
     ask("+447700900124")
     rows.change(request.id, number_sealed=b"\0" * 40)
@@ -254,7 +254,7 @@ def test_number_that_cannot_be_read_keeps_the_old_key(
 
 
 def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: Parts) -> None:
-    """A key is recognised under the old hash, stored anew on its first call, and named until then."""
+    """A key is recognised by the old hash until its first call stores the new one."""
     used, unused = (
         parts.keys.create(client="test", scopes=frozenset({"send"}), now=clock.now()) for _ in range(2)
     )
@@ -264,7 +264,7 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
     known = [switched.keys.authenticate(used, now=clock.now()) for _ in range(2)]
 
     assert {key.id for key in known} == {after.keys.authenticate(used, now=clock.now()).id}
-    assert switched.rotate_hash.look().api_keys == (prefix_of(unused),)
+    assert switched.rotate_hash.report().api_keys == (prefix_of(unused),)
     for parts_ in (switched, after):
         with pytest.raises(Unauthenticated):
             parts_.keys.authenticate(revoked, now=clock.now())
@@ -279,11 +279,11 @@ def test_api_keys_move_when_they_are_used(parts: Parts, switched: Parts, after: 
 
 def uses(parts: Parts) -> dict[str, OldKeyUse]:
     """Return what the old key is needed for."""
-    return {use.what: use for use in parts.rotate_hash.look().uses}
+    return {use.what: use for use in parts.rotate_hash.report().uses}
 
 
 def test_expired_api_key_needs_no_look_up_key(parts: Parts, make_parts: MakeParts) -> None:
-    """A key that has expired can move no more; one that will expire needs the old key until then."""
+    """An expired API key needs no hash key. One that will expire needs the old hash key until then."""
     now = clock.now()
     old = parts.keys.create(client="shop", scopes=frozenset({"send"}), now=now)
     ending = parts.keys.create(client="bank", scopes=frozenset({"send"}), now=now, expires_in=DAY)
@@ -299,13 +299,13 @@ def test_expired_api_key_needs_no_look_up_key(parts: Parts, make_parts: MakePart
     (use,) = left.uses
     assert (use.what, use.until) == (f"API key {prefix_of(ending)}", now + DAY)
     both.keys.authenticate(ending, now=clock.now())
-    assert not both.rotate_hash.look().needed
+    assert not both.rotate_hash.report().needed
 
 
 def test_idempotency_keys_need_the_old_key_until_they_expire(
     parts: Parts, switched: Parts, client_id: UUID
 ) -> None:
-    """A call that was made under the old key may be repeated for a day."""
+    """A call made under the old key may be repeated for a day."""
     now = clock.now()
     parts.request.once(
         wanted(),
@@ -327,7 +327,7 @@ def test_idempotency_keys_need_the_old_key_until_they_expire(
 def test_limit_windows_need_the_old_key_for_the_longest_window(
     parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str
 ) -> None:
-    """What was counted under the old key alone counts for a day from the first run on, and no longer."""
+    """Counts with only the old key are needed for a day after the first run."""
     parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
     both = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
 
@@ -335,7 +335,7 @@ def test_limit_windows_need_the_old_key_for_the_longest_window(
     first = {use.what: use for use in left.uses}["limit windows"]
     again = uses(both)["limit windows"]
 
-    # Of the number: in 15 minutes, a day, and a day over all clients; of the address: in 15 minutes.
+    # Of the number: in 15 minutes, a day, and a day over all clients. Of the address: in 15 minutes.
     assert first.rows == again.rows == 4
     assert first.until == again.until
     assert first.until is not None
@@ -347,7 +347,7 @@ def test_limit_windows_need_the_old_key_for_the_longest_window(
 
 
 def test_longest_window_may_be_a_clients_own(parts: Parts, make_parts: MakeParts, client_id: UUID) -> None:
-    """A client whose codes are counted by the week has the old key needed for a week."""
+    """A client with a weekly quota needs the old key for a week."""
     parts.clients.set("test", "limits.number_day", "30/7d")
     parts.request(wanted(), client_id=client_id, now=clock.now())
 
@@ -360,7 +360,7 @@ def test_longest_window_may_be_a_clients_own(parts: Parts, make_parts: MakeParts
 def test_redis_that_is_away_is_not_taken_for_empty(
     parts: Parts, make_parts: MakeParts, closed_port: int
 ) -> None:
-    """While windows cannot be counted the old key is not called needless."""
+    """While windows cannot be counted the old key stays needed."""
     apart = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}", REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
     left = apart.rotate_hash(progress=silent)
@@ -372,7 +372,7 @@ def test_redis_that_is_away_is_not_taken_for_empty(
 def test_addresses_need_the_old_key_while_they_count(
     parts: Parts, ask_sent: AskSent, switched: Parts, rows: Rows, client_id: UUID
 ) -> None:
-    """Wrong codes from an address count for an hour, its tries at new blocks for a day."""
+    """Wrong codes from an address count for an hour, its attempts at new blocks for a day."""
     request = ask_sent(client_ip="198.51.100.7")
     with pytest.raises(CodeIncorrect):
         verify(parts, request.id, client_id, "000000")
@@ -387,7 +387,7 @@ def test_addresses_need_the_old_key_while_they_count(
 
 
 def test_tables_say_until_when_they_need_the_old_key(parts: Parts, switched: Parts, client_id: UUID) -> None:
-    """Refusals go by their age; a locked number stays until something is done, which is said."""
+    """Refusals are deleted by age. A locked number stays until an operator acts, which the report says."""
     refuse(parts, client_id, "+447700900999")
     with connection(parts.engine) as conn:
         locked = {"client": client_id, "hash": parts.vault.number_hash("+447700900998")}
@@ -407,7 +407,7 @@ def test_tables_say_until_when_they_need_the_old_key(parts: Parts, switched: Par
     "keys", [f"{OLD},{OLD}", f"{OLD},{NEW},{base64.b64encode(b'j' * 32).decode()}", f"{OLD},", "x"]
 )
 def test_keys_that_make_no_sense_are_refused(make_parts: MakeParts, keys: str) -> None:
-    """One key, or two that differ."""
+    """One key, or two different ones, are valid."""
     with pytest.raises(SettingsError, match="OTPQUEUE_HASH_KEY"):
         make_parts(OTPQUEUE_HASH_KEY=keys)
 
@@ -422,7 +422,7 @@ COUNTS = Table(
 
 @pytest.fixture
 def counting(parts: Parts) -> Iterator[Holding]:
-    """Yield a table with one row a number, as counts are kept."""
+    """Yield a table with one row per number, as counts have."""
     COUNTS.create(parts.engine)
     yield Holding(
         table=COUNTS,
@@ -434,7 +434,7 @@ def counting(parts: Parts) -> Iterator[Holding]:
 
 
 def test_counts_of_one_number_become_one(parts: Parts, switched: Parts, counting: Holding) -> None:
-    """Where a number has a row under each key, the two are added up: no count begins anew."""
+    """The rows of a number under both keys are added up, so that no count restarts."""
     (one_new, one_old), (two_new, two_old) = map(switched.vault.number_hashes, numbers(2))
     with connection(parts.engine) as conn:
         conn.execute(
@@ -455,7 +455,10 @@ def test_counts_of_one_number_become_one(parts: Parts, switched: Parts, counting
 
 
 def test_hashes_are_found_by_their_mark(parts: Parts, switched: Parts) -> None:
-    """The hashes of a key stand together: none of another key is counted, whatever its mark."""
+    """The hashes of a key are contiguous in the index.
+
+    Those of another key are not counted, whatever its mark.
+    """
     marks = [b"\0\0", b"\0\1", b"\xfe\xff", b"\xff\xff"]
     with connection(parts.engine) as conn:
         client_id = parts.keys.client_id("test", now=clock.now())
@@ -478,7 +481,7 @@ def test_hashes_are_found_by_their_mark(parts: Parts, switched: Parts) -> None:
 
 
 def test_fixed_code_stays_checkable(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
-    """The code of a test number that was asked for under the old key is right under both."""
+    """The code of a test number that was requested under the old key verifies under both."""
     until = f"{clock.now() + timedelta(days=9):%Y-%m-%d}"
     fixed = {"OTPQUEUE_TEST_NUMBERS": json.dumps({NUMBER: {"code": "571839", "until": until}}), **NO_LIMITS}
     before = make_parts(**fixed)
@@ -495,7 +498,7 @@ def test_fixed_code_stays_checkable(make_parts: MakeParts, parts: Parts, client_
 def test_guard_knows_who_verified_under_the_old_key(
     make_parts: MakeParts, parts: Parts, client_id: UUID, provider: Provider
 ) -> None:
-    """A number that was verified is sent to though its block's budget is used up, whichever key is first."""
+    """A verified number is sent to though its block's budget is used up, with either primary key."""
     enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS}
     before = make_parts(**enforced)
 
@@ -519,7 +522,7 @@ def test_guard_knows_who_verified_under_the_old_key(
 def test_guard_knows_a_number_under_both_keys_after_the_claim(
     make_parts: MakeParts, parts: Parts, client_id: UUID, provider: Provider
 ) -> None:
-    """In shadow mode, too, who was verified under the one key is known when claimed under the other."""
+    """In shadow mode too, a number verified under one key is recognised in claims under the other."""
     before = make_parts(**NO_LIMITS)
     request_id = before.request(wanted(), client_id=client_id, now=clock.now()).id
     before.pump.run()
@@ -534,14 +537,14 @@ def test_guard_knows_a_number_under_both_keys_after_the_claim(
 
     with connection(before.engine) as conn:
         rows = conn.execute(text("SELECT guard_as FROM otp_requests ORDER BY created_at")).scalars().all()
-    # Strangers of the block are not: its chance is used.
+    # Other numbers of the block are refused: its probe is used.
     assert rows == ["new", "known", "refused", "refused"]
 
 
 def test_guard_counts_an_address_under_both_keys(
     make_parts: MakeParts, parts: Parts, client_id: UUID
 ) -> None:
-    """An address that has had its chances at new blocks gets no others by a change of the key."""
+    """A rotation gives an address no additional probes of new blocks."""
     enforced = {"OTPQUEUE_GUARD": "enforce", **NO_LIMITS, "OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR": "20"}
 
     def ask(parts: Parts, block: int) -> None:
@@ -558,7 +561,7 @@ def test_guard_counts_an_address_under_both_keys(
 
 
 def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, client_id: UUID) -> None:
-    """Three requests for a number are three, whichever processes they came to and whichever key is first."""
+    """Three requests for a number count as three, in any process and with either primary key."""
     old_first, new_first, new = (
         make_parts(OTPQUEUE_HASH_KEY=keys) for keys in (f"{OLD},{NEW}", f"{NEW},{OLD}", NEW)
     )
@@ -572,28 +575,28 @@ def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, cli
     for step in (old_first, new_first):
         with pytest.raises(LimitExceeded):
             ask(step)
-    # What came before the new key was known is not counted under it.
+    # Earlier counts exist only under the old key.
     ask(new)
     with pytest.raises(LimitExceeded):
         ask(new)
 
 
-def test_each_limit_is_told_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
-    """A limit that is counted under two keys stands in an answer's headers as one."""
+def test_each_limit_is_returned_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
+    """A limit that is counted under two keys appears once in the headers."""
     parts = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
-    limits.forget_standings()
+    limits.clear_counted_limits()
 
     parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
 
-    told = [(one.limit.name, one.left) for one in limits.standings()]
-    assert len(told) == len({name for name, _ in told}) == 3
-    assert ("number_15m", 2) in told
+    returned = [(one.limit.name, one.left) for one in limits.counted_limits()]
+    assert len(returned) == len({name for name, _ in returned}) == 3
+    assert ("number_15m", 2) in returned
 
 
 def test_repeated_call_is_known_across_the_change(
     parts: Parts, prepared: Parts, switched: Parts, client_id: UUID, rows: Rows
 ) -> None:
-    """A call that is repeated under another key is answered as the first time; another body is refused."""
+    """A repeated call under another key gets the first response. Another body is refused."""
 
     def make(step: Parts, key: str, body: str = "{}") -> StoredResponse:
         return step.request.once(
@@ -617,7 +620,7 @@ def test_repeated_call_is_known_across_the_change(
 def test_lapsed_call_is_taken_over_across_the_change(
     prepared: Parts, switched: Parts, client_id: UUID
 ) -> None:
-    """What a process that was killed held under the old key is made again under the new one, once."""
+    """A killed call that held its key under the old hash key is taken over under the new one, once."""
     key = [
         IdempotencyKey(
             client_id=client_id,

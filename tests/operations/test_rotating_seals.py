@@ -1,4 +1,4 @@
-"""Sealing keys are replaced beside the traffic, in steps, and none is let go of while it is needed."""
+"""Rotation of seal keys: beside the traffic, in batches, and no key is removable while it is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMPOSTOR = "k1:" + base64.b64encode(b"u" * 32).decode()
 
 
 def silent(_key: str, _done: int, _of: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def rotated(parts: Parts, make_parts: MakeParts) -> Parts:
     return make_parts(OTPQUEUE_SEAL_KEYS=f"{K2},{K1}")
 
 
-def test_numbers_are_sealed_anew_in_steps(ask: Ask, rotated: Parts, rows: Rows) -> None:
-    """Every row is sealed with the first key, nothing else of it changes, and the old key may go."""
+def test_numbers_are_sealed_again_in_steps(ask: Ask, rotated: Parts, rows: Rows) -> None:
+    """Every row is sealed with the primary key and otherwise unchanged, and the old key is removable."""
     for number in numbers(25):
         ask(number)
     before = rows.requests()
@@ -57,18 +57,18 @@ def test_numbers_are_sealed_anew_in_steps(ask: Ask, rotated: Parts, rows: Rows) 
 
 
 def test_looking_changes_nothing(ask: Ask, rotated: Parts, rows: Rows) -> None:
-    """A dry run says how numbers are sealed."""
+    """A dry run reports how numbers are sealed."""
     ask()
     before = rows.requests()
 
-    sealed = rotated.rotate_seal.look()
+    sealed = rotated.rotate_seal.report()
 
     assert (sealed.counts, sealed.removable) == ({"k1": 1}, ())
     assert rows.requests() == before
 
 
 def test_interrupted_and_run_again(ask: Ask, rotated: Parts) -> None:
-    """What was done before an interruption stays done; the next run does the rest."""
+    """Batches before an interruption are kept. The next run does the rest."""
     for number in numbers(20):
         ask(number)
 
@@ -77,7 +77,7 @@ def test_interrupted_and_run_again(ask: Ask, rotated: Parts) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         rotated.rotate_seal(progress=interrupt, batch=5)
-    half = rotated.rotate_seal.look()
+    half = rotated.rotate_seal.report()
     whole = rotated.rotate_seal(progress=silent, batch=5)
 
     assert half.counts == {"k1": 15, "k2": 5}
@@ -93,7 +93,7 @@ def test_traffic_goes_on_beside_it(
     rows: Rows,
     background: ThreadPoolExecutor,
 ) -> None:
-    """Requests are made, sent by workers of both generations and checked while their rows are sealed anew."""
+    """Requests are accepted, sent and verified while their rows are sealed again."""
     many, prepared = numbers(60), make_parts(OTPQUEUE_SEAL_KEYS=f"{K1},{K2}")
     for number in many[:40]:
         ask(number)
@@ -120,10 +120,10 @@ def test_traffic_goes_on_beside_it(
     assert verified.status is Status.VERIFIED
 
 
-def test_row_held_by_somebody_is_sealed_later(
+def test_locked_row_is_sealed_later(
     parts: Parts, ask: Ask, rotated: Parts, background: ThreadPoolExecutor
 ) -> None:
-    """A locked row is passed over, and waited for only in the next pass."""
+    """A locked row is skipped, and sealed in the next pass."""
     held, _other = ask(), ask("+447700900124")
     steps: list[tuple[str, int, int]] = []
 
@@ -141,7 +141,7 @@ def test_row_held_by_somebody_is_sealed_later(
 def test_key_of_the_same_name_is_not_taken_for_the_right_one(
     ask: Ask, make_parts: MakeParts, rows: Rows
 ) -> None:
-    """What a key does not open stays as it is and is said, and the key is not called needless."""
+    """Numbers that a key does not open are unchanged and reported, and the key stays needed."""
     ask()
     before = rows.requests()
 
@@ -152,7 +152,7 @@ def test_key_of_the_same_name_is_not_taken_for_the_right_one(
 
 
 def test_start_is_refused_while_a_key_is_missing(ask: Ask, rotated: Parts, make_parts: MakeParts) -> None:
-    """What is stored with a key that is not configured is named with its count; nothing starts silently."""
+    """The error names the missing key and its count."""
     for number in numbers(3):
         ask(number)
     bereft = make_parts(OTPQUEUE_SEAL_KEYS=K2)
@@ -168,8 +168,8 @@ def test_start_is_refused_while_a_key_is_missing(ask: Ask, rotated: Parts, make_
     assert missing == {"k2": 3}
 
 
-def test_start_waits_for_nobody(make_parts: MakeParts, closed_port: int) -> None:
-    """A Postgres that is away for a moment does not keep a process from starting."""
+def test_start_without_postgres(make_parts: MakeParts, closed_port: int) -> None:
+    """An unavailable Postgres does not prevent a start."""
     away = make_parts(DATABASE_URL=f"postgresql://x@127.0.0.1:{closed_port}/x")
 
     assert refusal_to_start(away.rotate_seal) is None
@@ -178,7 +178,7 @@ def test_start_waits_for_nobody(make_parts: MakeParts, closed_port: int) -> None
 def test_numbers_of_a_lost_key_are_dropped(
     ask_sent: AskSent, make_parts: MakeParts, rows: Rows, client_id: UUID
 ) -> None:
-    """What nobody can read any more can be deleted; what can be read cannot."""
+    """Only unreadable numbers can be deleted."""
     ask_sent()
     bereft = make_parts(OTPQUEUE_SEAL_KEYS=K2)
     bereft.provision(bereft.transport, now=clock.now())
@@ -195,7 +195,7 @@ def test_numbers_of_a_lost_key_are_dropped(
 
 
 def test_keys_are_found_without_reading_the_table(parts: Parts, client_id: UUID) -> None:
-    """Asking which keys are in use looks once into the index for each, however many rows there are."""
+    """Finding the keys in use takes one index look-up per key, for any number of rows."""
     fill = """
     INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash, channel, status,
                               send_state, checks_allowed, created_at, updated_at, send_by, finished_at)

@@ -1,4 +1,4 @@
-"""The pump: what is due is sent, once."""
+"""The pump sends each due request once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Ages = Callable[[float], OtpRequest]
 
 @pytest.fixture
 def ask_ago(parts: Parts, client_id: UUID) -> Ages:
-    """Return a function that asks for a code as if some seconds ago."""
+    """Return a function that requests a code as if some seconds ago."""
 
     def ask_ago(seconds: float) -> OtpRequest:
         then = clock.now() - timedelta(seconds=seconds)
@@ -45,7 +45,7 @@ def ask_ago(parts: Parts, client_id: UUID) -> Ages:
 
 
 def test_due_request_is_sent(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A request that is due leaves through the provider and can be checked from then on."""
+    """A due request is sent by the provider and can then be verified."""
     request = ask()
 
     parts.pump.run()
@@ -61,7 +61,7 @@ def test_due_request_is_sent(parts: Parts, ask: Ask, provider: Provider, rows: R
 
 
 def test_times_of_a_sent_code(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """The code's life counts from when the provider was asked, so that ours ends before the provider's."""
+    """The code's life starts when the provider is called, so that ours ends before the provider's."""
     request = ask()
 
     parts.pump.run()
@@ -75,9 +75,9 @@ def test_times_of_a_sent_code(parts: Parts, ask: Ask, rows: Rows) -> None:
 def test_eight_pumps_send_twenty_rows_once(
     parts: Parts, ask: Ask, make_parts: MakeParts, provider: Provider, rows: Rows
 ) -> None:
-    """However many processes pump at once, each request is sent exactly once."""
+    """Concurrent pumps in many processes send each request exactly once."""
     pumps = [make_parts().pump for _ in range(8)]
-    at_once([pump.run for pump in pumps])  # connected from here on, they meet at the rows
+    at_once([pump.run for pump in pumps])  # already connected, so that they compete for the rows
 
     for total in range(20, 120, 20):
         for number in numbers(120)[total:][:20]:
@@ -92,7 +92,7 @@ def test_eight_pumps_send_twenty_rows_once(
 def test_late_and_repeated_wake_ups_send_nothing(
     parts: Parts, ask: Ask, make_parts: MakeParts, provider: Provider, rows: Rows
 ) -> None:
-    """A job that comes when all is sent, or twice at once, finds nothing to do."""
+    """A job after everything is sent, or a concurrent second one, finds nothing to do."""
     ask()
     parts.pump.run()
 
@@ -104,7 +104,7 @@ def test_late_and_repeated_wake_ups_send_nothing(
 
 
 def test_jobs_of_one_process_miss_nothing(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A row that is committed while another job is ending is sent all the same, and none twice."""
+    """A row that is committed while another job ends is sent, and none is sent twice."""
 
     def ask_and_run(number: str, pause_s: float) -> None:
         time.sleep(pause_s)
@@ -131,7 +131,7 @@ def test_row_committed_between_last_look_and_end_is_sent(
     make_pump: MakePump,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """When a job comes just after another has looked for the last time, that one looks again."""
+    """A job that starts just after the last query of another one makes that one query again."""
     pump = make_pump()
     late: list[OtpRequest] = []
 
@@ -175,14 +175,14 @@ def test_job_waits_quietly_for_a_free_thread(
     make_pump: MakePump,
     statements: list[str],
 ) -> None:
-    """A job that finds all threads busy with another job's sends does not keep asking the database."""
+    """A job that finds all threads busy with another job's sends does not poll the database."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=900, times=2)
     pump = make_pump(threads=2, job_s=0.1, wake=lambda: False)
     for number in numbers(3):
         ask(number)
     jobs = [background.submit(pump.run)]
     until(lambda: len(provider.messages()) == 2)
-    time.sleep(0.2)  # past the first job's time: it only waits for what it has in flight
+    time.sleep(0.2)  # past the first job's time: it now only waits for what is in flight
 
     statements.clear()
     jobs.append(background.submit(pump.run))
@@ -196,7 +196,7 @@ def test_job_waits_quietly_for_a_free_thread(
 def test_job_hands_over_what_falls_due_after_it(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
-    """A retry that falls due after the job's time is not left to the sweep: a successor is woken for it."""
+    """A retry that is due after the job's time does not wait for the sweep: the job wakes a successor."""
     woken: list[int] = []
 
     def wake() -> bool:
@@ -209,7 +209,7 @@ def test_job_hands_over_what_falls_due_after_it(
 
     pump.run()
     while rows.request(request.id)["status"] == "queued":
-        assert woken, "the job ended with a request due and woke nobody"
+        assert woken, "the job ended with a request due and woke no worker"
         woken.clear()
         pump.run()
 
@@ -219,7 +219,7 @@ def test_job_hands_over_what_falls_due_after_it(
 def test_nothing_leaves_after_the_deadline(
     parts: Parts, ask_ago: Ages, provider: Provider, rows: Rows
 ) -> None:
-    """A request that nobody took by `send_by` is not sent, however late the wake-up comes."""
+    """A request that was not claimed by `send_by` is not sent, even if the wake-up is late."""
     request = ask_ago(90)
 
     parts.pump.run()
@@ -232,7 +232,7 @@ def test_nothing_leaves_after_the_deadline(
 def test_claimed_request_is_not_sent_after_the_deadline(
     ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
-    """A sender looks at the deadline again just before it sends: too late is given back, and expires."""
+    """A sender checks the deadline again just before it sends. A late claim is given back, and expires."""
     request = ask()
     deadline = clock.now() + timedelta(seconds=1.5)
     rows.change(request.id, send_by=deadline)
@@ -250,7 +250,7 @@ def test_claimed_request_is_not_sent_after_the_deadline(
 
 
 def test_stale_claim_is_given_back(ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump) -> None:
-    """A claim older than half its lease is not sent on, since the lease might run out meanwhile."""
+    """A claim older than half its lease is not sent, because the lease might expire meanwhile."""
     held_up_s = iter([1.2])
     request = ask()
 
@@ -268,14 +268,17 @@ def test_stale_claim_is_given_back(ask: Ask, provider: Provider, rows: Rows, mak
 def test_stop_finishes_what_is_in_flight_and_gives_back_the_rest(
     ask: Ask, provider: Provider, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
-    """A stopped pump records what it is sending; what it only holds is due again, the try not counted."""
+    """A stopped pump records what it is sending.
+
+    Its other claims are due again, and the attempt is not counted.
+    """
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=800)
     pump = make_pump(threads=4, wake=lambda: bool(pump.stop()))
     first = [ask(number) for number in numbers(3)]
     job = background.submit(pump.run)
     until(lambda: len(provider.messages()) == 3)
 
-    # The claim that fills the last thread wakes a colleague: this one stops at that very moment.
+    # The claim that fills the last thread wakes another worker. This one stops at that moment.
     last = ask()
     job.result(10)
 
@@ -291,7 +294,10 @@ def test_stop_finishes_what_is_in_flight_and_gives_back_the_rest(
 def test_given_back_request_is_sent_by_the_next_worker(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
-    """What a stopped worker gave back another sends, as a new attempt; a stopped one claims no more."""
+    """A claim that a stopped worker gave back is sent by another, as a new attempt.
+
+    A stopped one claims nothing.
+    """
     stopped = make_pump(threads=1, wake=lambda: bool(stopped.stop()))
     request = ask()
     stopped.run()
@@ -307,7 +313,7 @@ def test_given_back_request_is_sent_by_the_next_worker(
 def test_nothing_is_claimed_before_provisioning(
     ask: Ask, make_parts: MakeParts, provider: Provider, rows: Rows
 ) -> None:
-    """Without the provider's ids nothing is claimed and no try is spent: requests keep their deadlines."""
+    """Without the provider's ids nothing is claimed and no attempt is used. Requests keep their deadlines."""
     request = ask()
     unprovisioned = make_parts(INFOBIP_APP_NAME="not provisioned")
 
@@ -319,7 +325,7 @@ def test_nothing_is_claimed_before_provisioning(
 
 
 def test_cancelled_request_is_not_sent(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A request that its client cancels before a worker takes it never leaves."""
+    """A request that is cancelled before it is claimed is never sent."""
     request = ask()
     parts.cancel(request.id, client_id=request.client_id, now=clock.now())
 
@@ -332,7 +338,7 @@ def test_cancelled_request_is_not_sent(parts: Parts, ask: Ask, provider: Provide
 def test_cancelled_while_sending_stays_cancelled(
     patient_parts: Parts, ask: Ask, provider: Provider, rows: Rows, background: ThreadPoolExecutor
 ) -> None:
-    """A late success of a cancelled request is recorded on the attempt and changes nothing else."""
+    """A late success of a cancelled request is only recorded on the attempt."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=500)
     request = ask()
     job = background.submit(patient_parts.pump.run)
@@ -353,7 +359,7 @@ def test_cancelled_while_sending_stays_cancelled(
 def test_replaced_while_sending(
     patient_parts: Parts, ask: Ask, provider: Provider, rows: Rows, background: ThreadPoolExecutor
 ) -> None:
-    """A newer request wins over one that is being sent: only the newer one's code is good."""
+    """A newer request replaces one that is being sent, and only the newer code is valid."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=500, times=1)
     older = ask()
     job = background.submit(patient_parts.pump.run)
@@ -380,7 +386,7 @@ def test_lost_connections_do_not_lose_an_outcome(
     background: ThreadPoolExecutor,
     engines: Engines,
 ) -> None:
-    """When Postgres cuts its connections while the provider answers, the outcome is recorded all the same."""
+    """If Postgres cuts its connections during a send, the outcome is still recorded."""
     provider.fault(match={"path": "/2fa/2/pin"}, latency_ms=600)
     request = ask()
     job = background.submit(patient_parts.pump.run)
@@ -396,7 +402,7 @@ def test_lost_connections_do_not_lose_an_outcome(
 
 
 def test_logs_hold_no_secret(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """What is logged of a whole life names the request, and never number, code, pinId or key."""
+    """The logs of a whole request have its id, and never number, code, pinId or key."""
     with structlog.testing.capture_logs() as logs:
         provider.fault(match={"path": "/2fa/2/pin"}, status=503, times=1)
         request = ask(session_id="session-of-ann", client_ip="203.0.113.77")
@@ -435,7 +441,7 @@ def _cut_connections(postgres: Postgres, parts: Parts) -> None:
 def test_row_that_cannot_be_opened_does_not_hold_up_the_others(
     ask: Ask, provider: Provider, rows: Rows, make_pump: MakePump
 ) -> None:
-    """A number sealed with a key that was taken away is reported; the others of its batch are sent."""
+    """A number without a usable seal key is reported. The others of its batch are sent."""
     lost, kept = ask("+447700900001"), ask("+447700900002")
     rows.change(lost.id, seal_key_id="gone")
 
@@ -447,12 +453,12 @@ def test_row_that_cannot_be_opened_does_not_hold_up_the_others(
     assert any(one["event"] == "number_not_opened" and one["otp_id"] == str(lost.id) for one in logs)
 
 
-def test_attempt_that_crashes_says_whose_it_was(make_pump: MakePump, ask: Ask, rows: Rows) -> None:
-    """What nobody thought of is logged with the request it was about; the sweep finds it by its lease."""
+def test_attempt_that_crashes_logs_its_request(make_pump: MakePump, ask: Ask, rows: Rows) -> None:
+    """An unexpected error is logged with its request. The sweep finds the request by its lease."""
 
     class Broken:
         def send(self, _: OutgoingMessage) -> Outcome:
-            raise RuntimeError("nobody thought of that")
+            raise RuntimeError("unexpected")
 
         def query_sent_since(self, **_: object) -> OutcomeEvidence:
             return OutcomeEvidence.NO_ANSWER

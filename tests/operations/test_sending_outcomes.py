@@ -1,4 +1,4 @@
-"""What follows from each thing that a provider or a network can do to a send."""
+"""The consequence of each outcome of a send: responses, refusals and network failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEND = "/2fa/2/pin"
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, and what becomes of the attempts and of the request."""
+    """A fault, and the expected attempts and request."""
 
     fault: dict[str, Any]
     outcomes: list[str]
@@ -29,7 +29,7 @@ class Case:
     provider_code: str | None = None
     messages: int = 0
     attempts: dict[str, Any] = field(default_factory=dict)
-    """What all but the accepted attempts hold."""
+    """The expected columns of all but the accepted attempts."""
 
 
 UNAVAILABLE = {"status": 503}
@@ -43,7 +43,7 @@ REJECTED = {
 UNKNOWN_TWICE = {"outcomes": ["unknown", "unknown"], "status": "failed", "reason": "outcome_unknown"}
 
 CASES = {
-    # Refused, and worth another try: the third one succeeds.
+    # Refused, but can be retried: the third attempt succeeds.
     "503 twice": Case(
         fault=UNAVAILABLE | {"times": 2},
         outcomes=["refused", "refused", "accepted"],
@@ -79,7 +79,7 @@ CASES = {
         messages=1,
         attempts={"http_status": 400, "code": "http_400", "retryable": True},
     ),
-    # Refused for good.
+    # Refused permanently.
     "400": Case(
         fault={"status": 400},
         outcomes=["refused"],
@@ -103,7 +103,7 @@ CASES = {
         reason="provider_refused",
         provider_code="NC_DESTINATION_UNREACHABLE",
     ),
-    # Nobody knows: sent again once, then given up. What had an effect is in the inbox twice.
+    # Unknown: sent again once, then failed. What had an effect is in the inbox twice.
     "cut after sending": Case(
         fault={"drop": "after"},
         **UNKNOWN_TWICE,
@@ -148,7 +148,7 @@ def _sent(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
 
 @pytest.mark.usefixtures("_sent")
 def test_every_outcome_has_its_consequence(parts: Parts, provider: Provider, rows: Rows) -> None:
-    """Refusals are retried or final, unknown outcomes sent again once; every attempt says what happened."""
+    """Refusals are retried or final, unknown outcomes sent again once. Every attempt records its outcome."""
     requests = {row["number_hash"]: row for row in rows.requests()}
     for (name, case), number in zip(CASES.items(), numbers(len(CASES)), strict=True):
         row = requests[parts.vault.number_hash(number)]
@@ -169,7 +169,7 @@ def test_every_outcome_has_its_consequence(parts: Parts, provider: Provider, row
 
 
 def test_retry_after_is_honoured(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """A 429 that says how long to wait is obeyed to the second."""
+    """The wait of a 429 is respected to the second."""
     provider.fault(match={"path": SEND}, status=429, headers={"Retry-After": "1"}, times=1)
     request = ask()
 
@@ -183,7 +183,7 @@ def test_retry_after_is_honoured(parts: Parts, ask: Ask, provider: Provider, row
 def test_retry_after_past_the_deadline_ends_the_request(
     parts: Parts, ask: Ask, provider: Provider, rows: Rows
 ) -> None:
-    """When the provider asks for more patience than the code is useful for, the request expires at once."""
+    """A Retry-After past the deadline expires the request at once."""
     provider.fault(match={"path": SEND}, status=429, headers={"Retry-After": "3600"})
     request = ask()
 
@@ -194,8 +194,8 @@ def test_retry_after_past_the_deadline_ends_the_request(
     assert rows.outcomes(request.id) == ["refused"]
 
 
-def test_404_of_a_gateway_stops_nobody(parts: Parts, ask: Ask, provider: Provider) -> None:
-    """One refusal that is not Infobip's opens no circuit, and no operator is called."""
+def test_404_of_a_gateway_opens_no_circuit(parts: Parts, ask: Ask, provider: Provider) -> None:
+    """One refusal that is not Infobip's opens no circuit and no alert."""
     provider.fault(match={"path": SEND}, status=404, body="<html>no such host</html>", times=1)
     ask()
 
@@ -210,7 +210,7 @@ def test_404_of_a_gateway_stops_nobody(parts: Parts, ask: Ask, provider: Provide
 def test_our_misconfiguration_fails_no_request(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, status: int
 ) -> None:
-    """While the provider refuses us, not the number, requests stay due, however often they were tried."""
+    """While the provider refuses our account, requests stay due for any number of attempts."""
     parts = make_parts(OTPQUEUE_TUNING_MAX_ATTEMPTS="2")
     provider.fault(match={"path": SEND}, status=status, times=4)
     wanted = RequestedCode(phone_number=NUMBER)
@@ -229,7 +229,7 @@ def test_our_misconfiguration_fails_no_request(
 def test_misconfiguration_ends_at_the_deadline(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """A wrong key that nobody mends lets requests expire, not fail; nothing is tried after `send_by`."""
+    """With a wrong key requests expire instead of failing. Nothing is sent after `send_by`."""
     parts = make_parts(OTPQUEUE_SEND_WITHIN_S="1.5", OTPQUEUE_TUNING_MAX_ATTEMPTS="1")
     provider.fault(match={"path": SEND}, status=401)
     wanted = RequestedCode(phone_number=NUMBER)
@@ -240,14 +240,14 @@ def test_misconfiguration_ends_at_the_deadline(
 
     row = rows.request(request.id)
     assert (row["status"], row["reason"]) == ("expired", "send_deadline")
-    # One that was claimed too late was given back untried.
+    # A late claim was given back without an attempt.
     attempts = [attempt for attempt in rows.attempts(request.id) if attempt["outcome"] != "returned"]
     assert len(attempts) > 1
     assert all(attempt["started_at"] < row["send_by"] for attempt in attempts)
 
 
 def test_attempts_are_bounded(make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows) -> None:
-    """A provider that stays unavailable is asked up to the maximum of attempts, then the request fails."""
+    """An unavailable provider is called up to the maximum of attempts. Then the request fails."""
     parts = make_parts(OTPQUEUE_TUNING_MAX_ATTEMPTS="3")
     provider.fault(match={"path": SEND}, **UNAVAILABLE)
     wanted = RequestedCode(phone_number=NUMBER)
@@ -264,7 +264,7 @@ def test_attempts_are_bounded(make_parts: MakeParts, client_id: UUID, provider: 
 def test_unreachable_provider_is_a_retryable_refusal(
     make_parts: MakeParts, client_id: UUID, rows: Rows, closed_port: int
 ) -> None:
-    """When no connection is made the code has not left, so it is tried again freely."""
+    """Without a connection the code was not sent, so it can be retried without limit."""
     parts = make_parts(
         INFOBIP_BASE_URL=f"http://127.0.0.1:{closed_port}",
         INFOBIP_APPLICATION_ID="a",
@@ -285,7 +285,7 @@ def test_unreachable_provider_is_a_retryable_refusal(
 def test_unknown_is_resent_as_often_as_the_policy_says(
     make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows, resends: int
 ) -> None:
-    """`OTPQUEUE_UNKNOWN_RESENDS` bounds the extra codes a person can get; 0 means none."""
+    """`OTPQUEUE_UNKNOWN_RESENDS` bounds the extra codes that a person can get. 0 means none."""
     parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS=str(resends))
     provider.fault(match={"path": SEND}, drop="after")
     wanted = RequestedCode(phone_number=NUMBER)
@@ -299,7 +299,7 @@ def test_unknown_is_resent_as_often_as_the_policy_says(
 
 
 def test_refusals_do_not_count_as_unknown(parts: Parts, ask: Ask, provider: Provider, rows: Rows) -> None:
-    """Refused attempts between two unknown ones neither use up nor renew what unknown outcomes may cost."""
+    """Refused attempts between two unknown ones neither count as unknown nor reset that count."""
     for fault in ({"drop": "after"}, {"status": 503}, {"drop": "after"}):
         provider.fault(match={"path": SEND}, times=1, **fault)
     request = ask()

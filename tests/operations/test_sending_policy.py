@@ -1,4 +1,4 @@
-"""The sending policy at work: caps, the kill switch, countries, the do-not-send list."""
+"""The sending policy: caps, the kill switch, countries, the do-not-send list."""
 
 from __future__ import annotations
 
@@ -43,33 +43,41 @@ PARIS = "+33612345678"
 def ask_of(
     parts: Parts, client_id: UUID, number: str = NUMBER, *, now: datetime | None = None, **wanted: Any
 ) -> OtpRequest:
-    """Ask these parts for a code."""
+    """Request a code from these parts."""
     return parts.request(
         RequestedCode(phone_number=number, **wanted), client_id=client_id, now=now or clock.now()
     )
 
 
 def set_for(parts: Parts, client_id: UUID, **settings: Any) -> None:
-    """Set something for a client alone."""
+    """Set a client's own settings."""
     with connection(parts.engine) as conn:
         conn.execute(update(clients).where(clients.c.id == client_id).values(settings=settings))
 
 
 def reasons(rows: Rows) -> list[str]:
-    """Return why requests were refused; those of one kind and minute stand in one row."""
+    """Return the reasons of refusals. Refusals of one kind and minute are one row."""
     return [row["reason"] for row in rows.refusals() for _ in range(row["count"])]
 
 
 @pytest.mark.parametrize(
-    ("setting", "reason", "whose"),
+    ("setting", "reason", "message"),
     [
-        ({"OTPQUEUE_DAILY_CAP": "2"}, "daily_cap", "may be sent today have"),
-        ({"OTPQUEUE_DAILY_CAP_PER_CLIENT": "2"}, "daily_cap_of_client", "for this client"),
-        ({"OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"GB": 2}'}, "daily_cap_of_country", "to this country"),
-        ({"OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"*": 2}'}, "daily_cap_of_country", "to this country"),
+        ({"OTPQUEUE_DAILY_CAP": "2"}, "daily_cap", "^Daily sending cap reached"),
+        ({"OTPQUEUE_DAILY_CAP_PER_CLIENT": "2"}, "daily_cap_of_client", "cap of this client reached"),
+        (
+            {"OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"GB": 2}'},
+            "daily_cap_of_country",
+            "cap of this country reached",
+        ),
+        (
+            {"OTPQUEUE_DAILY_CAPS_BY_COUNTRY": '{"*": 2}'},
+            "daily_cap_of_country",
+            "cap of this country reached",
+        ),
     ],
 )
-def test_cap_is_told_at_the_door(
+def test_cap_refuses_requests(
     parts: Parts,
     make_parts: MakeParts,
     client_id: UUID,
@@ -77,16 +85,16 @@ def test_cap_is_told_at_the_door(
     provider: Provider,
     setting: dict[str, str],
     reason: str,
-    whose: str,
+    message: str,
 ) -> None:
-    """Once a cap is reached nothing is accepted, and the caller is told to come back at midnight UTC."""
+    """Once a cap is reached requests are refused until midnight UTC."""
     capped = make_parts(**setting)
     for number in numbers(2):
         ask_of(capped, client_id, number)
     capped.pump.run()
     now = clock.now()
 
-    with pytest.raises(DailyCapReached, match=whose) as caught:
+    with pytest.raises(DailyCapReached, match=message) as caught:
         ask_of(capped, client_id, now=now)
 
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
@@ -100,7 +108,7 @@ def test_cap_is_told_at_the_door(
 def test_cap_of_another_country_or_client_does_not_matter(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider
 ) -> None:
-    """Only what a cap is for stands still."""
+    """A cap only stops its own subject."""
     capped = make_parts(OTPQUEUE_DAILY_CAPS_BY_COUNTRY='{"FR": 0}', OTPQUEUE_DAILY_CAP_PER_CLIENT="1")
     other = parts.keys.client_id("other", now=clock.now())
     set_for(parts, other, daily_cap=0)
@@ -118,7 +126,7 @@ def test_cap_of_another_country_or_client_does_not_matter(
 def test_what_was_accepted_beyond_the_cap_fails_at_once(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """The reading at the door is approximate; the claim is not, and tells the truth at once."""
+    """The count at acceptance is approximate. The claim is exact, and fails the request at once."""
     capped = make_parts(OTPQUEUE_DAILY_CAP="3")
     for number in numbers(10):
         ask_of(capped, client_id, number)
@@ -133,7 +141,7 @@ def test_what_was_accepted_beyond_the_cap_fails_at_once(
 def test_two_hundred_callers_and_several_workers_keep_the_cap(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """Never a code more than the cap, whoever asks and whoever sends at once; and not one fewer."""
+    """Exactly the cap is sent, with any number of concurrent callers and workers."""
     capped = [
         make_parts(OTPQUEUE_DAILY_CAP="37", OTPQUEUE_TUNING_DATABASE_WAIT_S="30", **NO_LIMITS)
         for _ in range(4)
@@ -157,17 +165,17 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
 
     accepted = [answer for answer in answers if isinstance(answer, OtpRequest)]
     refused = [answer for answer in answers if isinstance(answer, OtpqueueError)]
-    # On a busy machine a caller may wait too long for Postgres: that costs him his code, and the cap nothing.
+    # On a busy machine a caller may time out on Postgres. That costs its code, and does not count.
     assert {type(refusal) for refusal in refused} <= {DailyCapReached, DatabaseUnavailable}
-    stands = Counter(row["status"] for row in rows.requests())
-    assert len(provider.messages()) == stands["sent"] == 37
-    assert stands["sent"] + stands["failed"] == len(accepted) == 200 - len(refused)
+    statuses = Counter(row["status"] for row in rows.requests())
+    assert len(provider.messages()) == statuses["sent"] == 37
+    assert statuses["sent"] + statuses["failed"] == len(accepted) == 200 - len(refused)
 
 
 def test_refused_sends_do_not_use_the_cap_up(
     parts: Parts, make_parts: MakeParts, client_id: UUID, provider: Provider, rows: Rows
 ) -> None:
-    """While the provider takes nothing, attempts cost nothing: the cap is there when it is back."""
+    """Refused attempts do not count against the cap."""
     capped = make_parts(OTPQUEUE_DAILY_CAP="1", OTPQUEUE_TUNING_CIRCUIT_FAILURES="100")
     provider.fault(status=503, times=3)
 
@@ -183,7 +191,7 @@ def test_refused_sends_do_not_use_the_cap_up(
 def test_stop_holds_at_the_door_and_at_the_claim(
     parts: Parts, ask: Ask, ask_sent: AskSent, provider: Provider, rows: Rows, client_id: UUID
 ) -> None:
-    """Nothing is accepted, claimed or resent; a code that was sent is verified; then it goes on."""
+    """Nothing is accepted, claimed or resent during a stop. Sent codes are verified. Then sending resumes."""
     sent = ask_sent()
     rows.change(sent.id, resend_after=clock.now())
     waiting = ask(numbers(2)[1])
@@ -216,7 +224,7 @@ def test_stop_holds_at_the_door_and_at_the_claim(
 def test_stop_of_a_country_or_a_client(
     parts: Parts, ask: Ask, rows: Rows, client_id: UUID, provider: Provider
 ) -> None:
-    """Only they stand still, and what is behind them in line is sent."""
+    """Only they are stopped, and later requests of others are sent."""
     other = parts.keys.client_id("other", now=clock.now())
     first, second = ask_of(parts, other), ask(PARIS)
     third = ask(numbers(2)[1])
@@ -238,7 +246,7 @@ def test_stop_of_a_country_or_a_client(
 def test_what_waited_out_a_stop_says_so(
     parts: Parts, ask: Ask, ask_sent: AskSent, rows: Rows, client_id: UUID
 ) -> None:
-    """A request or a resend that ends because sending was stopped does not blame anything else."""
+    """A request or resend that ends because of a stop has that reason."""
     sent = ask_sent()
     rows.change(sent.id, resend_after=clock.now())
     parts.resend(sent.id, client_id=client_id, channel=None, now=clock.now())
@@ -258,7 +266,7 @@ def test_what_waited_out_a_stop_says_so(
 
 
 def test_stopped_workers_do_not_spin(parts: Parts, ask: Ask) -> None:
-    """What waits for a stop to end wakes nobody."""
+    """A request that waits for the end of a stop wakes no worker."""
     ask()
     parts.switch.stop(country=None, client=None, reason=None, by="ann", now=clock.now())
 
@@ -272,12 +280,12 @@ def test_stopped_workers_do_not_spin(parts: Parts, ask: Ask) -> None:
     "narrowed",
     [
         {"country": "XX", "client": None},
-        {"country": None, "client": "nobody"},
+        {"country": None, "client": "unknown"},
         {"country": "GB", "client": "test"},
     ],
 )
 def test_stop_of_what_does_not_exist(parts: Parts, client_id: UUID, narrowed: dict[str, Any]) -> None:
-    """A slip of the pen at 3 a.m. is said, and stops nothing."""
+    """A stop of an unknown subject is an error, and stops nothing."""
     with pytest.raises(InvalidRequest):
         parts.switch.stop(reason=None, by="ann", now=clock.now(), **narrowed)
 
@@ -287,7 +295,7 @@ def test_stop_of_what_does_not_exist(parts: Parts, client_id: UUID, narrowed: di
 def test_countries_and_languages_at_the_door(
     parts: Parts, make_parts: MakeParts, client_id: UUID, rows: Rows
 ) -> None:
-    """The deployment's and the client's lists are both looked at; a wrong language is the caller's slip."""
+    """Both the deployment's and the client's lists apply. An invalid language is the caller's error."""
     narrow = make_parts(OTPQUEUE_COUNTRIES_ALLOWED="GB,FR", OTPQUEUE_COUNTRIES_BLOCKED="FR")
     set_for(parts, client_id, languages=["de"])
 
@@ -303,7 +311,7 @@ def test_countries_and_languages_at_the_door(
 
 
 def test_blocked_number(parts: Parts, ask: Ask, rows: Rows, provider: Provider) -> None:
-    """Nothing is accepted for it, in whichever form it comes, until it is unblocked or its time is over."""
+    """No request for it is accepted, in any spelling, until it is unblocked or the entry ends."""
     now = clock.now()
     parts.blocklist.block(NUMBER, reason="asked us to", until=now + timedelta(hours=1), now=now)
 
@@ -333,7 +341,7 @@ def test_blocked_number(parts: Parts, ask: Ask, rows: Rows, provider: Provider) 
 
 
 def test_argentine_number_is_blocked_in_both_its_forms(parts: Parts, ask: Ask) -> None:
-    """Whoever asked us to leave a handset alone means the handset, not one way to write its number."""
+    """Blocking one form of a handset's number blocks the other."""
     parts.blocklist.block("+5491123456789", reason=None, until=None, now=clock.now())
 
     with pytest.raises(NumberNotAllowed):
@@ -343,7 +351,7 @@ def test_argentine_number_is_blocked_in_both_its_forms(parts: Parts, ask: Ask) -
 def test_number_blocked_after_acceptance_is_not_sent_to(
     parts: Parts, ask: Ask, ask_sent: AskSent, rows: Rows, provider: Provider, client_id: UUID
 ) -> None:
-    """What was accepted before ends; so does a resend, beside a code that stays good."""
+    """An accepted request ends. So does a resend, but its code stays valid."""
     sent = ask_sent(numbers(2)[1])
     rows.change(sent.id, resend_after=clock.now())
     parts.resend(sent.id, client_id=client_id, channel=None, now=clock.now())
@@ -373,17 +381,17 @@ def test_number_blocked_after_acceptance_is_not_sent_to(
         ("OTPQUEUE_DAILY_CAPS_BY_COUNTRY", '{"UK": 1}', "'UK' is not a country"),
         ("OTPQUEUE_COUNTRIES_ALLOWED", "GB,UK", "'UK' is not a country"),
         ("OTPQUEUE_COUNTRIES_BLOCKED", "gb", "'gb' is not a country"),
-        ("OTPQUEUE_REFUSED_LINES", "satellite", "'satellite' is not a kind of line"),
+        ("OTPQUEUE_REFUSED_LINES", "satellite", "'satellite' is not a line type"),
     ],
 )
 def test_unknown_words_are_refused_at_the_start(
     make_parts: MakeParts, name: str, value: str, said: str
 ) -> None:
-    """A list with a slip in it would not hold what it is for."""
+    """A list with an invalid entry is rejected at start."""
     with pytest.raises(SettingsError, match=f"{name}: {said}"):
         make_parts(**{name: value})
 
 
 def test_refused_lines_may_be_none(make_parts: MakeParts) -> None:
-    """`none` refuses no kind of line."""
+    """`none` refuses no line type."""
     assert make_parts(OTPQUEUE_REFUSED_LINES="none").number_policy.lines_refused == frozenset()

@@ -1,4 +1,4 @@
-"""The sweep: leases that ran out, wake-ups that were lost, deadlines of unsent codes."""
+"""The sweep: expired leases, lost wake-ups, deadlines of unsent codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TakeAndDie = Callable[..., list[Claim]]
 
 @pytest.fixture
 def take_and_die(parts: Parts) -> TakeAndDie:
-    """Return a function that claims what is due as a worker does that is killed then; its leases run out."""
+    """Return a function that claims what is due as a worker that is then killed. Its leases expire."""
 
     def take_and_die(*, lease_s: float = 0.05) -> list[Claim]:
         with connection(parts.engine) as conn:
@@ -43,7 +43,7 @@ def take_and_die(parts: Parts) -> TakeAndDie:
 
 
 def accepted(claim: Claim, *, pin_id: str = "LATE") -> AttemptResult:
-    """Return the result of a worker that was thought dead, and was only slow."""
+    """Return the result of a slow worker with an expired lease."""
     now = clock.now()
     return AttemptResult(
         request_id=claim.request_id,
@@ -61,7 +61,7 @@ def accepted(claim: Claim, *, pin_id: str = "LATE") -> AttemptResult:
 def test_lease_that_ran_out_is_unknown_and_sent_again(
     parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
 ) -> None:
-    """What a killed worker held becomes due again, its attempt recorded as unknown, and is sent."""
+    """A killed worker's request becomes due again, with an unknown attempt, and is sent."""
     request = ask()
     take_and_die()
 
@@ -82,7 +82,7 @@ def test_lease_that_ran_out_is_unknown_and_sent_again(
 def test_outcome_comes_before_the_next_claim(
     parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """A send that the sweep declares lost is not claimed at once: its worker may record the outcome first."""
+    """A send with an expired lease is not claimed at once: its worker may still record the outcome."""
     request = ask()
     (claim,) = take_and_die()
 
@@ -98,7 +98,7 @@ def test_outcome_comes_before_the_next_claim(
 def test_lease_that_runs_is_respected(
     parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
 ) -> None:
-    """While a worker may still be sending nobody else takes its request, however often woken."""
+    """During a lease no other worker claims the request, however often it is woken."""
     request = ask()
     with connection(parts.engine) as conn:
         claims.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
@@ -115,7 +115,7 @@ def test_lease_that_runs_is_respected(
 def test_lost_lease_fails_by_policy(
     make_parts: MakeParts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
 ) -> None:
-    """Where no unknown outcome may be sent again, a lease that ran out fails the request."""
+    """If unknown outcomes may not be retried, an expired lease fails the request."""
     parts = make_parts(OTPQUEUE_UNKNOWN_RESENDS="0")
     request = ask()
     take_and_die()
@@ -130,13 +130,13 @@ def test_lost_lease_fails_by_policy(
 
 
 def test_second_lost_lease_fails(parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie) -> None:
-    """A request whose workers are killed again and again is not sent for ever."""
+    """A request is not sent again after repeated expired leases."""
     request = ask()
 
     while rows.request(request.id)["status"] == "queued":
         take_and_die()
         parts.sweep(now=clock.now())
-        time.sleep(0.06)  # the back-off, at most
+        time.sleep(0.06)  # the maximum back-off
 
     assert rows.outcomes(request.id) == ["unknown", "unknown"]
     assert rows.request(request.id)["reason"] == "outcome_unknown"
@@ -145,7 +145,7 @@ def test_second_lost_lease_fails(parts: Parts, ask: Ask, rows: Rows, take_and_di
 def test_late_success_wins_over_the_sweep(
     parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
 ) -> None:
-    """A worker that was slow, not dead, may still say that the code left: then it is not sent again."""
+    """A slow worker may still record that the code was sent. Then it is not sent again."""
     request = ask()
     (claim,) = take_and_die()
     parts.sweep(now=clock.now())
@@ -164,7 +164,7 @@ def test_late_success_wins_over_the_sweep(
 def test_late_success_loses_to_a_later_attempt(
     parts: Parts, ask: Ask, rows: Rows, provider: Provider, take_and_die: TakeAndDie
 ) -> None:
-    """Once another attempt was made, the newest code is the one that counts; the late one is only noted."""
+    """After another attempt, the newest code counts. The late outcome is only recorded."""
     request = ask()
     (claim,) = take_and_die()
     parts.sweep(now=clock.now())
@@ -181,7 +181,7 @@ def test_late_success_loses_to_a_later_attempt(
 def test_late_success_does_not_disturb_a_later_attempt(
     parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """While another worker is sending already, a late success is noted and leaves the request to that one."""
+    """While another worker is sending, a late success is only recorded."""
     request = ask()
     (slow,) = take_and_die()
     parts.sweep(now=clock.now())
@@ -201,7 +201,7 @@ def test_late_success_does_not_disturb_a_later_attempt(
 
 
 def test_lost_wake_up_is_made_good(parts: Parts, ask: Ask, rows: Rows) -> None:
-    """A request whose wake-up was lost is found by the sweep, which wakes a worker once."""
+    """The sweep finds a request with a lost wake-up, and wakes a worker once."""
     ask()
     parts.redis.flushall()
 
@@ -212,8 +212,8 @@ def test_lost_wake_up_is_made_good(parts: Parts, ask: Ask, rows: Rows) -> None:
     assert parts.redis.llen("send") == 1
 
 
-def test_idle_sweep_wakes_nobody(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """When nothing is due the sweep leaves the workers asleep."""
+def test_idle_sweep_wakes_no_worker(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
+    """Without due requests the sweep wakes no worker."""
     request = ask_sent()
     before = rows.request(request.id)
     parts.redis.flushall()
@@ -226,7 +226,7 @@ def test_idle_sweep_wakes_nobody(parts: Parts, ask_sent: AskSent, rows: Rows) ->
 
 
 def test_unsent_code_expires_at_its_deadline(parts: Parts, client_id: UUID, ask: Ask, rows: Rows) -> None:
-    """A first code that did not leave by `send_by` ends its request; others are left alone."""
+    """A first code that was not sent by `send_by` expires its request. Others are not affected."""
     then = clock.now() - timedelta(seconds=91)
     late = parts.request(RequestedCode(phone_number=NUMBER), client_id=client_id, now=then)
     fresh = ask(numbers(1)[0])
@@ -243,7 +243,7 @@ def test_unsent_code_expires_at_its_deadline(parts: Parts, client_id: UUID, ask:
 def test_held_request_does_not_expire_under_the_worker(
     parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """At its deadline a request that a worker holds is left to it: the code may be on its way."""
+    """A claimed request does not expire at its deadline, because its code may be on its way."""
     request = ask()
     with connection(parts.engine) as conn:
         (claim,) = claims.claim(conn, slots=1, lease_s=30, worker="slow", now=clock.now(), vault=parts.vault)
@@ -260,7 +260,7 @@ def test_held_request_does_not_expire_under_the_worker(
 def test_lost_lease_past_the_deadline_expires(
     parts: Parts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """A request whose worker was killed is not sent again when its deadline has passed meanwhile."""
+    """A request with an expired lease is not sent again after its deadline."""
     request = ask()
     take_and_die()
     rows.change(request.id, send_by=clock.now())
@@ -275,7 +275,7 @@ def test_lost_lease_past_the_deadline_expires(
 def test_two_sweeps_at_once_do_the_work_once(
     parts: Parts, make_parts: MakeParts, ask: Ask, rows: Rows, take_and_die: TakeAndDie
 ) -> None:
-    """Sweeps that run at the same moment share the work; what one has done the other does not repeat."""
+    """Concurrent sweeps share the work, and do nothing twice."""
     for number in numbers(40):
         ask(number)
     take_and_die()
@@ -288,7 +288,7 @@ def test_two_sweeps_at_once_do_the_work_once(
 
 
 def test_abandoned_check_is_closed(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A check whose process was killed is recorded as unknown and no longer shown as in flight."""
+    """A killed process's check is recorded as unknown and no longer in progress."""
     request = ask_sent()
     begin_and_die(parts, request.id, request.client_id)
 
@@ -305,7 +305,7 @@ def test_abandoned_check_is_closed(parts: Parts, ask_sent: AskSent, rows: Rows) 
 
 
 def test_abandoned_last_check_locks(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
-    """When the last check was abandoned the request is locked: that guess may have been looked at."""
+    """An abandoned last check locks the request, because the guess may have been compared."""
     request = ask_sent()
     rows.change(request.id, checks_used=4)
     begin_and_die(parts, request.id, request.client_id)
@@ -324,7 +324,7 @@ def test_abandoned_last_check_locks(parts: Parts, ask_sent: AskSent, provider: P
 
 
 def test_check_in_flight_is_left_alone(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A check that is in flight is neither closed nor is its request locked by the sweep."""
+    """The sweep neither closes a check in progress nor locks its request."""
     request = ask_sent()
     rows.change(request.id, checks_used=4)
     begin_and_die(parts, request.id, request.client_id, lease_s=30)
@@ -339,7 +339,7 @@ def test_check_in_flight_is_left_alone(parts: Parts, ask_sent: AskSent, rows: Ro
 def test_sweep_after_a_late_judgement(
     parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """After an abandoned check was swept the code in hand is still good for the checks that are left."""
+    """After an abandoned check was swept the code is still valid for the remaining checks."""
     request = ask_sent()
     begin_and_die(parts, request.id, request.client_id)
     parts.sweep(now=clock.now())
@@ -352,7 +352,7 @@ def test_sweep_after_a_late_judgement(
 
 
 def begin_and_die(parts: Parts, request_id: UUID, client_id: UUID, *, lease_s: float = 0.05) -> None:
-    """Begin a check as a process does that is killed then, and let its lease run out if that is short."""
+    """Begin a check as a process that is then killed. If the lease is short, let it expire."""
     begin_check(parts, request_id, client_id, lease_s=lease_s)
     if lease_s < 1:
         time.sleep(lease_s + 0.01)

@@ -1,4 +1,4 @@
-"""What runs every few seconds reads what is open, not the whole table."""
+"""Periodic jobs read only open requests, not the whole table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.operations.looking import numbers
 
 ENDED = 30_000
 
-# As many ended requests as a service has in a day or two, beside a few that are open.
+# The ended requests of a day or two, beside a few open ones.
 FILL = text(
     """
     INSERT INTO otp_requests (id, client_id, number_sealed, seal_key_id, number_hash, channel, status, reason,
@@ -33,7 +33,7 @@ FILL = text(
 
 @pytest.fixture
 def explained(parts: Parts) -> Iterator[list[tuple[str, str]]]:
-    """Yield a list of each statement that runs from then on, with its plan."""
+    """Yield a list that grows with each executed statement and its plan."""
     seen: list[tuple[str, str]] = []
 
     def explain(_conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -49,7 +49,7 @@ def explained(parts: Parts) -> Iterator[list[tuple[str, str]]]:
 def test_nothing_periodic_reads_the_whole_table(
     parts: Parts, client_id: UUID, ask: Ask, provider: Provider, explained: list[tuple[str, str]]
 ) -> None:
-    """Claims, sweeps, expiry, purges and scrapes find their rows by an index, however many requests ended."""
+    """Claims, sweeps, expiry, purges and scrapes use an index, for any number of ended requests."""
     with connection(parts.engine) as conn:
         conn.execute(FILL, {"client_id": client_id, "now": clock.now(), "ended": ENDED})
         conn.execute(text("ANALYZE otp_requests"))

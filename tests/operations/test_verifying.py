@@ -1,4 +1,4 @@
-"""Checking a code: who may, what it costs, and what each answer of the provider means."""
+"""Verifying a code: authorisation, costs, and each response of the provider."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Verify = Callable[..., OtpRequest]
 
 @pytest.fixture
 def verify(parts: Parts) -> Verify:
-    """Return a function that checks a code of a request as its own client does."""
+    """Return a function that verifies a code as the request's own client."""
 
     def verify(request: OtpRequest, code: str, **says: Any) -> OtpRequest:
         attempted = TypedCode(code=code, **says)
@@ -49,14 +49,14 @@ def verify(parts: Parts) -> Verify:
 
 
 def wrong(code: str) -> str:
-    """Return another code."""
+    """Return a wrong code."""
     return f"{(int(code) + 1) % 1_000_000:06d}"
 
 
 def test_right_code_is_accepted_once(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """The code that was sent verifies its request, once; the same code again is refused."""
+    """The right code verifies its request once. A repetition is refused."""
     request = ask_sent()
 
     verified = verify(request, provider.code())
@@ -92,7 +92,7 @@ def test_wrong_codes_count_and_lock(
 
 
 def test_right_code_after_wrong_ones(verify: Verify, ask_sent: AskSent, provider: Provider) -> None:
-    """Wrong codes before the last one do no harm to the right code."""
+    """Wrong codes before the last check do not affect the right code."""
     request = ask_sent()
     code = provider.code()
     for _ in range(4):
@@ -122,7 +122,7 @@ def test_ended_request_takes_no_code(
     ended: dict[str, str],
     refusal: type[CheckRefused],
 ) -> None:
-    """The right code of a request that has ended is refused with the reason, and nobody is asked."""
+    """The right code of an ended request is refused with the reason, without a call to the provider."""
     request = ask_sent()
     rows.change(request.id, **ended)
 
@@ -135,7 +135,7 @@ def test_ended_request_takes_no_code(
 def test_code_past_its_time_is_refused(
     parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A code is not accepted from `expires_at` on, even before anybody has marked it as expired."""
+    """A code is refused from `expires_at` on, even before the request is marked as expired."""
     request = ask_sent()
     attempted = TypedCode(code=provider.code())
     assert request.expires_at is not None
@@ -149,7 +149,7 @@ def test_code_past_its_time_is_refused(
 
 
 def test_nothing_to_check_before_sending(verify: Verify, ask: Ask, rows: Rows) -> None:
-    """A code cannot be checked before one was sent; the caller is told to come back."""
+    """A code cannot be verified before it was sent. The caller is asked to retry later."""
     request = ask()
 
     with pytest.raises(NotSentYet) as refused:
@@ -162,7 +162,7 @@ def test_nothing_to_check_before_sending(verify: Verify, ask: Ask, rows: Rows) -
 def test_foreign_request_is_not_found(
     parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """Another client cannot check a code, even the right one, nor learn that the request exists."""
+    """Another client cannot verify a code, even the right one, nor learn that the request exists."""
     request = ask_sent()
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())
@@ -201,13 +201,13 @@ def test_wrong_person_learns_nothing_and_costs_nothing(
     asked: dict[str, str],
     says: dict[str, str],
 ) -> None:
-    """A right code from the wrong session or for another number is a wrong code that costs no check."""
+    """A right code from another session or for another number counts as wrong, but costs no check."""
     request = ask_sent(**asked)
 
     with pytest.raises(CodeIncorrect) as refused:
         verify(request, provider.code(), **says)
 
-    # As a wrong code would leave.
+    # The same state as after a wrong code.
     assert refused.value.checks_left == 4
     assert rows.checks(request.id) == []
     row = rows.request(request.id)
@@ -216,14 +216,14 @@ def test_wrong_person_learns_nothing_and_costs_nothing(
 
 
 def test_number_may_be_written_another_way(verify: Verify, ask_sent: AskSent, provider: Provider) -> None:
-    """A number given with the code is compared as a number, not as text."""
+    """A number that is passed with the code is compared as a number, not as text."""
     request = ask_sent()
 
     assert verify(request, provider.code(), phone_number="+44 (0) 7700-900123").status is Status.VERIFIED
 
 
 def test_impossible_number_is_refused(verify: Verify, ask_sent: AskSent, rows: Rows) -> None:
-    """What cannot be a number is bad input, not a wrong code."""
+    """An invalid number is bad input, not a wrong code."""
     request = ask_sent()
 
     with pytest.raises(InvalidPhoneNumber):
@@ -236,7 +236,7 @@ def test_impossible_number_is_refused(verify: Verify, ask_sent: AskSent, rows: R
 def test_unjudged_check_is_given_back(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows, status: int
 ) -> None:
-    """When the provider did not look at the code the check costs nothing, and the code stays good."""
+    """A check that the provider did not judge costs nothing, and the code stays valid."""
     request = ask_sent()
     provider.fault(match={"path": CHECK}, status=status, times=1)
 
@@ -253,7 +253,7 @@ def test_unjudged_check_is_given_back(
 def test_checks_are_given_back_three_times(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """From the fourth unjudged check on each one counts, and the last of them locks."""
+    """From the fourth unjudged check on each one counts, and the last one locks."""
     request = ask_sent()
     provider.fault(match={"path": CHECK}, status=503)
 
@@ -272,7 +272,7 @@ def test_checks_are_given_back_three_times(
 def test_unreachable_provider_gives_the_check_back(
     parts: Parts, make_parts: MakeParts, ask_sent: AskSent, provider: Provider, rows: Rows, closed_port: int
 ) -> None:
-    """When no connection is made no guess was spent."""
+    """Without a connection no guess was spent."""
     request = ask_sent()
     cut_off = make_parts(INFOBIP_BASE_URL=f"http://127.0.0.1:{closed_port}")
     attempted = TypedCode(code=provider.code())
@@ -300,7 +300,7 @@ def test_unreachable_provider_gives_the_check_back(
 def test_lost_judgement_counts_and_is_no_success(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows, fault: dict[str, Any]
 ) -> None:
-    """When nobody knows whether the provider looked the guess is spent; only `true` is a success."""
+    """With an unknown outcome the guess is spent. Only `true` is a success."""
     request = ask_sent()
     provider.fault(match={"path": CHECK}, times=1, **fault)
 
@@ -316,7 +316,7 @@ def test_lost_judgement_counts_and_is_no_success(
 def test_lost_judgement_of_the_last_check_locks(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A last check that nobody can tell about locks: a guess more than allowed must not be possible."""
+    """An unknown outcome of the last check locks, because another guess could exceed the limit."""
     request = ask_sent()
     rows.change(request.id, checks_used=4)
     provider.fault(match={"path": CHECK}, drop="after", times=1)
@@ -333,7 +333,7 @@ def test_lost_judgement_of_the_last_check_locks(
 def test_not_verified_is_never_a_success(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows, error: str | None
 ) -> None:
-    """A 200 with `verified: false` is a wrong code, whatever stands beside it."""
+    """A 200 with `verified: false` is a wrong code, whatever else the response says."""
     request = ask_sent()
     body = {"pinId": "P", "verified": False, "attemptsRemaining": 3, "pinError": error}
     provider.fault(match={"path": CHECK}, status=200, body=body, times=1)
@@ -348,7 +348,7 @@ def test_not_verified_is_never_a_success(
 def test_code_that_expired_at_the_provider(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """The provider's word that a code is too old ends the request, though our clock disagrees."""
+    """If the provider says that a code has expired, the request ends, even if our clock differs."""
     request = ask_sent()
     assert provider.call("POST", "/_simulator/clock", json={"advance_s": 400}).ok
 
@@ -363,7 +363,7 @@ def test_code_that_expired_at_the_provider(
 def test_code_the_provider_does_not_know(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A 404 for the pinId means that the provider has forgotten the code: the request has expired."""
+    """A 404 for the pinId means that the provider has deleted the code, so the request has expired."""
     request = ask_sent()
     provider.fault(match={"path": CHECK}, status=404, times=1)
 
@@ -376,7 +376,7 @@ def test_code_the_provider_does_not_know(
 def test_code_the_provider_has_locked(
     verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """When the provider takes no more checks the request is locked with that reason."""
+    """When the provider accepts no more checks the request is locked with that reason."""
     request = ask_sent()
     body = {"pinId": "P", "verified": False, "attemptsRemaining": 0, "pinError": "NO_MORE_PIN_ATTEMPTS"}
     provider.fault(match={"path": CHECK}, status=200, body=body, times=1)
@@ -391,7 +391,7 @@ def test_code_the_provider_has_locked(
 def test_process_killed_during_a_check(
     parts: Parts, verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A check that was counted and never judged holds the next one back only until its lease is over."""
+    """An unfinished check delays the next one only until its lease expires."""
     request = ask_sent()
     begin_check(parts, request.id, request.client_id, lease_s=2)
 
@@ -410,7 +410,7 @@ def test_process_killed_during_a_check(
 def test_check_waits_for_another_that_ends_soon(
     parts: Parts, verify: Verify, ask_sent: AskSent, provider: Provider
 ) -> None:
-    """A check that meets another one in progress waits a moment for it rather than refuse at once."""
+    """A check waits a moment for a concurrent one instead of failing at once."""
     request = ask_sent()
     begin_check(parts, request.id, request.client_id, lease_s=0.2)
 
@@ -420,7 +420,7 @@ def test_check_waits_for_another_that_ends_soon(
 def test_verifying_needs_no_redis(
     make_parts: MakeParts, ask_sent: AskSent, provider: Provider, closed_port: int
 ) -> None:
-    """A code in the user's hand can be checked while Redis is down."""
+    """A code can be verified while Redis is down."""
     request = ask_sent()
     parts = make_parts(REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
 
@@ -433,7 +433,7 @@ def test_verifying_needs_no_redis(
 def test_address_of_a_check_is_kept_as_a_hash(
     parts: Parts, verify: Verify, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A check remembers whence it came, as a keyed hash."""
+    """A check stores the caller's address as a keyed hash."""
     request = ask_sent()
 
     verify(request, provider.code(), client_ip="203.0.113.77")
@@ -461,7 +461,7 @@ def test_newest_request_of_number_and_session(
 def test_newest_ended_request_says_how_it_ended(
     parts: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID
 ) -> None:
-    """When nothing is live the newest request answers, so that a code used twice is told as that."""
+    """Without a live request the newest one determines the error, e.g. for a code that was already used."""
     ask_sent()
     attempted = TypedCode(code=provider.code(), phone_number=NUMBER)
     parts.verify.newest(attempted, client_id=client_id, now=clock.now())
@@ -481,7 +481,7 @@ def test_newest_ended_request_says_how_it_ended(
 def test_no_newest_request(
     parts: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID, says: dict[str, str]
 ) -> None:
-    """Nothing is found for a number that no code was asked for."""
+    """Without a request for the number nothing is found."""
     ask_sent(session_id="a")
     attempted = TypedCode(code=provider.code(), **says)
 
@@ -493,7 +493,7 @@ def test_no_newest_request(
 def test_newest_request_of_another_session(
     parts: Parts, ask_sent: AskSent, provider: Provider, client_id: UUID, rows: Rows, session: str | None
 ) -> None:
-    """The right code from another session than the live request's is a wrong one, at no cost."""
+    """The right code from another session than the live request's counts as wrong, at no cost."""
     request = ask_sent(session_id="a")
     attempted = TypedCode(code=provider.code(), phone_number=NUMBER, session_id=session)
 
@@ -505,7 +505,7 @@ def test_newest_request_of_another_session(
 
 
 def test_newest_of_another_client_is_not_found(parts: Parts, ask_sent: AskSent, provider: Provider) -> None:
-    """Number and session of another client's request lead nowhere."""
+    """Number and session of another client's request are not found."""
     ask_sent(session_id="a")
     with connection(parts.engine) as conn:
         stranger = clients.ensure_client(conn, "stranger", now=clock.now())

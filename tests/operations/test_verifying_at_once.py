@@ -1,4 +1,4 @@
-"""Many checks of one request at the same moment."""
+"""Concurrent checks of one request."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def processes(parts: Parts, make_parts: MakeParts) -> list[Parts]:
 
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
-    """Check a code once."""
+    """Verify a code once."""
     return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
 def check_patiently(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
-    """Check a code, and try again while another check is in progress, as the answer says."""
+    """Verify a code, and retry while another check is in progress."""
     give_up = time.monotonic() + 20
     while True:
         try:
@@ -53,7 +53,7 @@ def check_patiently(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
 def test_fifty_right_codes_succeed_once(
     processes: list[Parts], ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """Of fifty checks of one right code at once exactly one succeeds, and it is the only one that counts."""
+    """Of fifty concurrent checks of one right code exactly one succeeds, and only that one counts."""
     request = ask_sent()
     code = provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=100)
@@ -70,7 +70,7 @@ def test_fifty_right_codes_succeed_once(
 def test_right_code_is_not_refused_for_wrong_ones_in_flight(
     processes: list[Parts], ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """With fewer wrong codes at once than are allowed the right one gets through, however they interleave."""
+    """Among fewer concurrent wrong codes than allowed the right one succeeds, in any order."""
     request = ask_sent()
     code = provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=200)
@@ -90,7 +90,7 @@ def test_right_code_is_not_refused_for_wrong_ones_in_flight(
 
 
 def test_one_call_waits_for_a_check(parts: Parts, ask_sent: AskSent, provider: Provider) -> None:
-    """While a request is being checked one more call of this process waits; others hear so at once."""
+    """While a request is being checked one more call of this process waits. Others fail at once."""
     request, code = ask_sent(), provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=700)
     patient = replace(parts.verify, patience_s=5.0, waiters=CheckWaiters())
@@ -108,14 +108,14 @@ def test_one_call_waits_for_a_check(parts: Parts, ask_sent: AskSent, provider: P
 
     counts = Counter(type(answer) for answer in answers)
     assert counts[OtpRequest] == 1
-    # One was checked and one waited for it; a call that came after both is told that the code was used.
+    # One was checked and one waited for it. A later call gets the error of a used code.
     assert counts[CheckInProgress] + counts[AlreadyVerified] == 11
     assert counts[CheckInProgress] >= 8
     assert max(took_s) < 4.0
 
 
 def test_few_calls_of_a_client_wait() -> None:
-    """A client whose requests are all being checked has four calls that wait; others have their own."""
+    """A client has at most four waiting calls. Those of other clients are counted separately."""
     waiters = CheckWaiters()
     client, other, requests = uuid4(), uuid4(), [uuid4() for _ in range(6)]
 
@@ -129,7 +129,7 @@ def test_few_calls_of_a_client_wait() -> None:
 def test_guessing_at_once_gets_no_extra_checks(
     processes: list[Parts], ask: Ask, provider: Provider, rows: Rows
 ) -> None:
-    """Never more codes are compared than allowed; the right one is refused only when they were used up."""
+    """No more codes are compared than allowed. The right one is refused only when they were used up."""
     requests = [ask(number) for number in numbers(3)]
     processes[0].pump.run()
     provider.fault(match={"path": CHECK}, latency_ms=50)
@@ -155,7 +155,7 @@ def test_guessing_at_once_gets_no_extra_checks(
 def test_cancelled_during_a_check_stays_cancelled(
     parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A right code whose request was cancelled while the provider looked at it is refused, and only noted."""
+    """A right code of a request that is cancelled during the check is refused, and only recorded."""
     request = ask_sent()
     code = provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=500)
@@ -175,7 +175,7 @@ def test_cancelled_during_a_check_stays_cancelled(
 def test_replaced_during_a_check(
     parts: Parts, ask: Ask, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """A right code that meets a newer request is refused: the newest wins, and stays due."""
+    """A right code that meets a newer request is refused. The newer request stays due."""
     older = ask_sent()
     code = provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=500)
@@ -192,7 +192,7 @@ def test_replaced_during_a_check(
 
 
 def test_expiring_during_a_check(parts: Parts, ask_sent: AskSent, provider: Provider, rows: Rows) -> None:
-    """A right code that was typed in time verifies, though its time runs out while the provider looks."""
+    """A right code that was submitted in time verifies, even if it expires during the check."""
     request = ask_sent()
     code = provider.code()
     provider.fault(match={"path": CHECK}, latency_ms=500)

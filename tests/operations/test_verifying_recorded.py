@@ -1,4 +1,4 @@
-"""A right code that Postgres has recorded is told to its caller, whatever breaks at that moment."""
+"""A caller gets the result of a right code that Postgres has recorded, despite failures at that moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORD = b"record_check"
 
 
 class DeafProxy:
-    """Stands before Postgres. When told so, it passes a statement on, swallows its answer and hangs up."""
+    """A proxy of Postgres. On demand it passes a statement on, drops the reply and disconnects."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -34,9 +34,9 @@ class DeafProxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = url.replace(f":{parts.port}/", f":{self._server.getsockname()[1]}/")
         self.statement = RECORD
-        """What stands in it."""
+        """The text of the statement that triggers it."""
         self.swallow = 0
-        """How many more times."""
+        """How many replies are still to be dropped."""
         self._open: list[socket.socket] = [self._server]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -55,10 +55,10 @@ class DeafProxy:
                 deaf = self.statement in data and self.swallow > 0
                 if deaf:
                     self.swallow -= 1
-                    # What is shut down for reading takes no more of what the server says.
+                    # A socket that is shut down for reading receives nothing more from the server.
                     client.shutdown(socket.SHUT_WR)
                 server.sendall(data)
-        # Postgres executes what it has got before it sees the end.
+        # Postgres executes what it has received before it sees the disconnect.
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
 
@@ -85,12 +85,12 @@ def deaf(database_url: str) -> Iterator[DeafProxy]:
 
 @pytest.fixture
 def behind(make_parts: MakeParts, deaf: DeafProxy) -> Parts:
-    """Return parts that reach Postgres through the proxy."""
+    """Return parts that connect to Postgres through the proxy."""
     return make_parts(DATABASE_URL=deaf.url)
 
 
 def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
-    """Check a code."""
+    """Verify a code."""
     return parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
@@ -98,7 +98,7 @@ def check(parts: Parts, request: OtpRequest, code: str) -> OtpRequest:
 def test_answer_of_postgres_is_lost(
     behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, rows: Rows, times: int
 ) -> None:
-    """The code was recorded, and nobody heard so: it is asked again, and the caller gets their 200, once."""
+    """The code was recorded without a reply. The record is queried again, and the caller gets a 200, once."""
     request, code = ask_sent(), provider.code()
     deaf.swallow = times
 
@@ -117,9 +117,9 @@ def test_answer_of_postgres_is_lost(
 def test_answer_of_postgres_is_lost_with_an_idempotency_key(
     behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, statement: bytes
 ) -> None:
-    """So it is where the answer is kept in the same transaction."""
+    """The same holds if the response is stored in the same transaction."""
     request, code = ask_sent(), provider.code()
-    # The first connection has transactions of its own.
+    # The first connection has its own transactions.
     behind.status(request.id, client_id=request.client_id)
     deaf.statement, deaf.swallow = statement, 1
     now, call = clock.now(), IdempotentCall(name="verify", key="k", body="b")
@@ -137,10 +137,10 @@ def test_answer_of_postgres_is_lost_with_an_idempotency_key(
         assert again.answer == StoredResponse(status=200, body="verified", replayed=True)
 
 
-def test_wrong_code_whose_record_is_lost(
+def test_wrong_code_with_a_lost_record(
     behind: Parts, deaf: DeafProxy, ask_sent: AskSent, provider: Provider, rows: Rows
 ) -> None:
-    """Of a wrong code nothing is asked again: the guess is spent, and the caller may try another code."""
+    """A wrong code is not recorded again: the guess is spent, and the caller may try another code."""
     request, code = ask_sent(), provider.code()
     deaf.swallow = 1
 
@@ -152,13 +152,13 @@ def test_wrong_code_whose_record_is_lost(
 
 
 def test_notification_that_breaks(parts: Parts, ask_sent: AskSent, provider: Provider) -> None:
-    """Whatever becomes of the client's webhook, the caller of a right code gets their 200."""
+    """A failed webhook wake-up does not change the 200 of a right code."""
     request = ask_sent()
 
-    def tell(_: object) -> None:
+    def fail(_: object) -> None:
         raise RuntimeError("broken")
 
-    verify = replace(parts.verify, on_status=tell)
+    verify = replace(parts.verify, on_status=fail)
     with capture_logs() as logs:
         verified = verify(
             request.id, TypedCode(code=provider.code()), client_id=request.client_id, now=clock.now()

@@ -1,4 +1,4 @@
-"""The contract between API and workers: wake-ups and signs of life, in a real Redis."""
+"""The contract between API and workers: wake-ups and heartbeats, in a real Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def waiting(parts: Parts) -> int:
 
 
 def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
-    """A second wake-up while one is pending is left out; after it was taken the next one gets through."""
+    """A second wake-up while one is pending is skipped. Once that is taken the next one is published."""
     first = parts.waker.wake()
     second = parts.waker.wake()
     pending = waiting(parts)
@@ -33,7 +33,7 @@ def test_wake_up_is_published_once_until_it_is_taken(parts: Parts) -> None:
 
 
 def test_each_job_has_its_wake_up(parts: Parts) -> None:
-    """One job's pending wake-up, and that it is taken, is nothing to another job."""
+    """A pending or taken wake-up of one job does not affect another job."""
     parts.waker.wake()
     parts.webhook_waker.wake()
     parts.webhook_waker.clear_flag()
@@ -44,15 +44,15 @@ def test_each_job_has_its_wake_up(parts: Parts) -> None:
     assert (waiting(parts), parts.redis.llen(jobs.SEND_WEBHOOKS.queue)) == (1, 1)
 
 
-def test_wake_up_that_nobody_takes_is_repeated(parts: Parts) -> None:
-    """A wake-up that got lost holds up the next one for a second at most."""
+def test_wake_up_that_is_not_taken_is_repeated(parts: Parts) -> None:
+    """A lost wake-up delays the next one by at most a second."""
     parts.waker.wake()
 
     until(lambda: parts.waker.wake() and waiting(parts) == 2)
 
 
 def test_lingering_worker_is_nudged(parts: Parts) -> None:
-    """While a worker lingers nothing is published: it hears how often it was nudged, once."""
+    """While a worker lingers nothing is published. It gets the number of nudges, once."""
     parts.waker.linger()
 
     woken = [parts.waker.wake() for _ in range(3)]
@@ -64,7 +64,7 @@ def test_lingering_worker_is_nudged(parts: Parts) -> None:
 
 
 def test_nudge_wakes_a_listener_at_once(parts: Parts, background: ThreadPoolExecutor) -> None:
-    """A listener that is blocked hears a nudge when it is given, not at its next look."""
+    """A blocked listener receives a nudge at once, not at its next query."""
     parts.waker.linger()
     heard = background.submit(parts.waker.listen, jobs.LISTEN_AT_MOST_S)
     until(lambda: parts.redis.info("clients")["blocked_clients"] == 1)
@@ -77,7 +77,7 @@ def test_nudge_wakes_a_listener_at_once(parts: Parts, background: ThreadPoolExec
 
 
 def test_lingering_ends(parts: Parts) -> None:
-    """Whether a worker says so or is killed: soon a wake-up is published again."""
+    """After a worker stops lingering, or is killed, wake-ups are soon published again."""
     parts.waker.linger()
     parts.waker.stop_lingering()
     parts.waker.wake()
@@ -85,18 +85,18 @@ def test_lingering_ends(parts: Parts) -> None:
 
     parts.waker.linger()
     lasts_ms = parts.redis.pttl(parts.waker.flag_key)
-    parts.redis.delete(parts.waker.flag_key)  # as it is after that time
+    parts.redis.delete(parts.waker.flag_key)  # as after its expiry
     parts.waker.wake()
 
     assert (after_a_stop, waiting(parts)) == (1, 2)
     assert 0 < lasts_ms <= jobs.LINGERING_MS
 
 
-def test_nudge_that_nobody_takes_is_followed_by_a_publish(parts: Parts) -> None:
-    """A worker that was killed while it lingered does not hold up wake-ups for as long as its flag lasts."""
+def test_nudge_that_is_not_taken_is_followed_by_a_publish(parts: Parts) -> None:
+    """The flag of a worker that was killed while it lingered does not delay wake-ups."""
     parts.waker.linger()
     parts.waker.wake()
-    parts.redis.pexpire(parts.waker.nudge_key, 1000)  # as it is when nobody has popped it for a second
+    parts.redis.pexpire(parts.waker.nudge_key, 1000)  # as if not popped for a second
 
     parts.waker.wake()
 
@@ -106,7 +106,7 @@ def test_nudge_that_nobody_takes_is_followed_by_a_publish(parts: Parts) -> None:
 
 
 def test_flags_of_two_workers(parts: Parts, make_parts: MakeParts) -> None:
-    """A job that begins leaves the flag of one that lingers; one that ends leaves a publish pending."""
+    """A job that begins keeps the flag of one that lingers. One that ends leaves a publish pending."""
     other = make_parts()
 
     def flag() -> bytes | None:
@@ -134,7 +134,7 @@ def test_flags_of_two_workers(parts: Parts, make_parts: MakeParts) -> None:
 
 
 def test_wake_up_is_one_command(parts: Parts) -> None:
-    """Each kind of wake-up costs one round trip, and what it runs in Redis is few commands."""
+    """Each kind of wake-up costs one round trip, and few commands in Redis."""
     parts.waker.wake()
 
     def commands(act: Callable[[], object]) -> int:
@@ -154,7 +154,7 @@ def test_wake_up_is_one_command(parts: Parts) -> None:
 
 
 def test_wake_up_carries_nothing(parts: Parts) -> None:
-    """The message names the job, expires, and holds neither arguments nor anything of a person."""
+    """The message names the job, expires, and has neither arguments nor personal data."""
     parts.waker.wake()
 
     message = json.loads(parts.redis.lindex("send", 0))
@@ -164,8 +164,8 @@ def test_wake_up_carries_nothing(parts: Parts) -> None:
     assert (headers["argsrepr"], headers["kwargsrepr"]) == ("()", "{}")
 
 
-def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port: int) -> None:
-    """With Redis or the broker down `wake` says so, and `taken` does no harm."""
+def test_failed_wake_up_is_reported(make_parts: MakeParts, parts: Parts, closed_port: int) -> None:
+    """With Redis or the broker down `wake` returns False, and `taken` does no harm."""
     down = f"redis://127.0.0.1:{closed_port}/0"
 
     for broken in (make_parts(REDIS_URL=down), make_parts(OTPQUEUE_BROKER_URL=down)):
@@ -180,7 +180,7 @@ def test_failed_wake_up_is_told(make_parts: MakeParts, parts: Parts, closed_port
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_lost_broker_is_tried_every_two_seconds(closed_port: int, scheme: str) -> None:
-    """A worker that lost its broker neither hammers it nor waits longer and longer: codes have 90 s."""
+    """A worker reconnects to its broker every two seconds, without a growing back-off: codes have 90 s."""
     worker = jobs.make_celery(f"{scheme}://127.0.0.1:{closed_port}/0", quick=False)
     pauses: list[float] = []
 

@@ -1,4 +1,4 @@
-"""A broker over TLS must show a certificate that is good for its host."""
+"""A broker over TLS must have a valid certificate for its host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GREETINGS = {"amqps": b"AMQP", "rediss": b"*"}
 
 
 def certificate(folder: Path, host: str) -> Path:
-    """Make a certificate of its own authority, for one address; the file holds its key as well."""
+    """Create a self-signed certificate for one address. The file also has its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
     made = (
@@ -55,7 +55,7 @@ def certificate(folder: Path, host: str) -> Path:
 
 @contextmanager
 def tls_server(pem: Path) -> Iterator[tuple[int, Greeted]]:
-    """Yield the port of a server that takes note of the first bytes of each client, and says nothing."""
+    """Yield the port of a server that records the first bytes of each client, and never answers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     greeted: Greeted = []
@@ -80,7 +80,7 @@ def tls_server(pem: Path) -> Iterator[tuple[int, Greeted]]:
 def greetings(
     make_parts: MakeParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, str], Greeted]:
-    """Return a function that wakes through a broker with a certificate for some address, which we trust."""
+    """Return a function that wakes through a broker with a trusted certificate for some address."""
 
     def wake(scheme: str, host: str) -> Greeted:
         pem = certificate(tmp_path, host)
@@ -94,10 +94,10 @@ def greetings(
 
 
 @pytest.mark.parametrize("scheme", sorted(GREETINGS))
-def test_broker_with_a_good_certificate_is_talked_to(
+def test_broker_with_a_valid_certificate_is_used(
     greetings: Callable[[str, str], Greeted], scheme: str
 ) -> None:
-    """The protocol begins once the certificate was found good."""
+    """The protocol begins once the certificate is verified."""
     (greeting,) = greetings(scheme, "127.0.0.1")[:1]
 
     assert greeting.startswith(GREETINGS[scheme])
@@ -107,7 +107,7 @@ def test_broker_with_a_good_certificate_is_talked_to(
 def test_certificate_of_another_host_is_refused(
     greetings: Callable[[str, str], Greeted], scheme: str
 ) -> None:
-    """Nothing is said to a server whose certificate, though trusted, is for another address."""
+    """Nothing is sent to a server with a trusted certificate for another address."""
     with structlog.testing.capture_logs() as logged:
         assert [greeting for greeting in greetings(scheme, "127.0.0.2") if greeting] == []
     assert [record["event"] for record in logged] == ["wake_failed"]

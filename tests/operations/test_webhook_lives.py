@@ -1,4 +1,4 @@
-"""Whole lives of requests through the simulator, as a receiver of webhooks is told of them."""
+"""The webhook events of whole requests through the simulator."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.operations.test_delivery_reports import report
 from tests.operations.webhooking import Hooks
 
 UNDELIVERED = "+442079460920"
-"""The simulator reports that it did not arrive."""
+"""The simulator reports that it was not delivered."""
 
 
 class Life:
-    """One request, and what its client's receiver hears of it."""
+    """One request, and the webhook calls about it."""
 
     def __init__(self, hooks: Hooks, receiver: Receiver, provider: Provider, number: str) -> None:
         self.hooks, self.receiver, self.provider, self.number = hooks, receiver, provider, number
@@ -40,7 +40,7 @@ class Life:
         return self.hooks.parts.request(wanted, client_id=self.hooks.client(), now=clock.now())
 
     def waker_taken(self) -> None:
-        """Let the next wake-up through."""
+        """Take the pending wake-up, so that the next one is published."""
         self.hooks.parts.webhook_waker.clear_flag()
         self.hooks.parts.redis.delete(jobs.SEND_WEBHOOKS.queue)
 
@@ -49,7 +49,7 @@ class Life:
         self.hooks.parts.pump.run()
 
     def check(self, code: str) -> None:
-        """Check a code."""
+        """Verify a code."""
         attempted = TypedCode(code=code, session_id="s3ss10n")
         self.hooks.parts.verify(self.request.id, attempted, client_id=self.request.client_id, now=clock.now())
 
@@ -58,13 +58,13 @@ class Life:
         return self.provider.code(self.number)
 
     def guess_wrong(self, times: int) -> None:
-        """Check wrong codes."""
+        """Verify with wrong codes."""
         for _ in range(times):
             with pytest.raises(CodeIncorrect):
                 self.check(f"{(int(self.code()) + 1) % 1_000_000:06}")
 
     def reported(self) -> None:
-        """Have delivery reports pulled until one has moved the request."""
+        """Pull delivery reports until one has changed the request."""
         parts = self.hooks.parts
 
         def moved() -> bool:
@@ -74,12 +74,15 @@ class Life:
         until(moved)
 
     def arrived(self) -> None:
-        """Have it reported that the code arrived after all."""
+        """Have a later delivery reported."""
         message_id = self.hooks.rows.attempts(self.request.id)[0]["external_message_id"]
         self.hooks.parts.receipts([report(message_id)], now=clock.now())
 
     def hear(self, *, woken: bool = True) -> Call:
-        """Send what is due, and return the one call that came of it; whether a worker was woken for it."""
+        """Send due deliveries and return the one resulting call.
+
+        `woken` is whether a worker was woken for it.
+        """
         before = len(self.receiver.calls)
         assert self.hooks.parts.redis.llen(jobs.SEND_WEBHOOKS.queue) == (1 if woken else 0)
         self.waker_taken()
@@ -88,15 +91,15 @@ class Life:
         Webhook(self.secret).verify(call.body, call.headers)
         return call
 
-    def told(self, call: Call) -> dict[str, Any]:
-        """Return what a call said, which is about this request."""
+    def body_of(self, call: Call) -> dict[str, Any]:
+        """Return the body of a call, which is about this request."""
         data: dict[str, Any] = call.payload["data"]
         assert call.type == f"otp_request.{data['status']}"
         assert (data["id"], data["client_reference"]) == (str(self.request.id), "order-1")
         return data
 
     def nothing_leaked(self) -> None:
-        """Fail when a receiver heard a code, a whole number, a session or an id of the provider's."""
+        """Fail if a receiver got a code, a whole number, a session or an id of the provider."""
         secrets = leaks.Secrets({"session": "s3ss10n", "secret": self.secret})
         secrets.add_number(self.number)
         for message in self.provider.messages(self.number):
@@ -110,21 +113,21 @@ class Life:
 
 
 def test_life_that_ends_well(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
-    """Sent, undelivered, delivered after all, verified: each move is told, and a worker is woken for each."""
+    """Sent, undelivered, delivered, verified: each change is an event and wakes a worker."""
     life = Life(hooks, receiver, provider, UNDELIVERED)
     life.sent()
-    sent = life.told(life.hear())
+    sent = life.body_of(life.hear())
     life.reported()
-    undelivered = life.told(life.hear())
+    undelivered = life.body_of(life.hear())
     life.arrived()
-    delivered = life.told(life.hear())
+    delivered = life.body_of(life.hear())
     life.guess_wrong(1)
     assert hooks.parts.redis.llen(jobs.SEND_WEBHOOKS.queue) == 0
     life.check(life.code())
-    verified = life.told(life.hear())
+    verified = life.body_of(life.hear())
 
-    told = [one["status"] for one in (sent, undelivered, delivered, verified)]
-    assert told == ["sent", "undelivered", "delivered", "verified"]
+    statuses = [one["status"] for one in (sent, undelivered, delivered, verified)]
+    assert statuses == ["sent", "undelivered", "delivered", "verified"]
     row = hooks.rows.request(life.request.id)
     assert sent["phone_number"] == "+44********20"
     assert (sent["sent_at"], sent["expires_at"]) == (
@@ -137,12 +140,12 @@ def test_life_that_ends_well(hooks: Hooks, receiver: Receiver, provider: Provide
 
 
 def test_life_that_fails(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
-    """A code that the provider refuses for good is told with the reason and the provider's word."""
+    """A permanent refusal is an event with the reason and the provider's code."""
     life = Life(hooks, receiver, provider, NUMBER)
     provider.fault(match={"path": "/2fa/2/pin"}, status=400)
     life.sent()
 
-    failed = life.told(life.hear())
+    failed = life.body_of(life.hear())
 
     assert (failed["status"], failed["reason"], failed["provider_code"]) == (
         "failed",
@@ -154,7 +157,7 @@ def test_life_that_fails(hooks: Hooks, receiver: Receiver, provider: Provider) -
 
 
 def test_life_that_is_guessed_at(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
-    """The wrong code that locks a request is told; those before it are not."""
+    """The wrong code that locks a request causes an event. Those before it do not."""
     life = Life(hooks, receiver, provider, NUMBER)
     life.sent()
     life.hear()
@@ -163,14 +166,14 @@ def test_life_that_is_guessed_at(hooks: Hooks, receiver: Receiver, provider: Pro
     assert len(receiver.calls) == 1
     life.guess_wrong(1)
 
-    locked = life.told(life.hear())
+    locked = life.body_of(life.hear())
 
     assert (locked["status"], locked["reason"]) == ("locked", "checks_exhausted")
     life.nothing_leaked()
 
 
-def test_life_that_nobody_finishes(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
-    """A code that nobody types is told as expired, when beat next has somebody look."""
+def test_life_that_expires(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
+    """An expired code is an event, sent when beat next wakes a worker."""
     life = Life(hooks, receiver, provider, NUMBER)
     life.sent()
     life.hear()
@@ -178,14 +181,14 @@ def test_life_that_nobody_finishes(hooks: Hooks, receiver: Receiver, provider: P
     hooks.pass_time(minutes=6)
 
     hooks.send()
-    expired = life.told(receiver.calls[-1])
+    expired = life.body_of(receiver.calls[-1])
 
     assert (expired["status"], expired["reason"]) == ("expired", "code_lifetime")
     life.nothing_leaked()
 
 
 def test_life_that_is_called_off(hooks: Hooks, receiver: Receiver, provider: Provider) -> None:
-    """A request that its client cancels is told as cancelled, as one that a newer one replaced is."""
+    """A cancelled request is an event, and so is one that a newer request replaced."""
     life = Life(hooks, receiver, provider, NUMBER)
     replaced = life.request
     life.request = life._ask()
@@ -196,6 +199,6 @@ def test_life_that_is_called_off(hooks: Hooks, receiver: Receiver, provider: Pro
     )
 
     hooks.parts.cancel(life.request.id, client_id=life.request.client_id, now=clock.now())
-    cancelled = life.told(life.hear())
+    cancelled = life.body_of(life.hear())
 
     assert (cancelled["status"], cancelled["reason"]) == ("cancelled", "cancelled_by_client")

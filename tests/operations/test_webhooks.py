@@ -1,4 +1,4 @@
-"""Webhooks as receivers get them: each event once, in order, signed, whatever happens on the way."""
+"""Webhooks as receivers get them: each event once, in order and signed, despite failures."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def events(*statuses: str) -> list[str]:
 
 
 def by_request(calls: list[Call]) -> dict[str, list[str]]:
-    """Return the events of each request, in the order in which they came."""
+    """Return the events of each request, in the order of arrival."""
     found: dict[str, list[str]] = {}
     for call in calls:
         found.setdefault(call.of, []).append(call.type)
     return found
 
 
-def test_client_is_told(hooks: Hooks, receiver: Receiver) -> None:
-    """What comes says which request, what became of it and when; of the number only the mask."""
+def test_client_is_notified(hooks: Hooks, receiver: Receiver) -> None:
+    """An event has the request's id, status and time, and the number only masked."""
     hooks.set(receiver.url)
     request = hooks.ask(client_reference="order-4711")
     at = hooks.now()
@@ -80,7 +80,7 @@ def _text(moment: Any) -> str:
 
 
 def test_signature_verifies(hooks: Hooks, receiver: Receiver) -> None:
-    """What was posted verifies with the standard's library, and by hand over the bytes as they came."""
+    """A delivery verifies with the standard's library, and by hand over its raw bytes."""
     secret = hooks.set(receiver.url)
     hooks.moved("sent")
 
@@ -94,8 +94,8 @@ def test_signature_verifies(hooks: Hooks, receiver: Receiver) -> None:
     assert call.headers["webhook-signature"] == f"v1,{signature}"
 
 
-def test_nobody_is_told_without_an_endpoint(hooks: Hooks, receiver: Receiver) -> None:
-    """A client without an endpoint, or without one for an event, costs no row."""
+def test_nothing_is_written_without_an_endpoint(hooks: Hooks, receiver: Receiver) -> None:
+    """A client without an endpoint, or without a subscription for an event, costs no row."""
     hooks.set(receiver.url, "verified", client="other")
     hooks.moved(*ALL)
     hooks.moved("sent", "failed", client="other")
@@ -106,8 +106,8 @@ def test_nobody_is_told_without_an_endpoint(hooks: Hooks, receiver: Receiver) ->
     assert receiver.calls == []
 
 
-def test_only_chosen_events_are_told(hooks: Hooks, receiver: Receiver) -> None:
-    """An endpoint hears of the events it was set for, and of its own client alone."""
+def test_only_subscribed_events_are_sent(hooks: Hooks, receiver: Receiver) -> None:
+    """An endpoint gets only its subscribed events, of its own client."""
     hooks.set(receiver.url, "verified", "failed")
     hooks.moved(*ALL)
     hooks.moved("failed")
@@ -143,7 +143,7 @@ def test_receiver_that_was_down_gets_each_event_once(hooks: Hooks, receiver: Rec
 
 
 def test_body_and_id_are_the_same_at_each_try(hooks: Hooks, receiver: Receiver) -> None:
-    """A try is a repetition: whatever the request has come to meanwhile, its events say what they said."""
+    """A retry has the original body, even if the request has changed since."""
     hooks.set(receiver.url)
     receiver.answer = never
     request = hooks.moved("sent", sent_at=clock.now(), expires_at=clock.now())
@@ -158,7 +158,7 @@ def test_body_and_id_are_the_same_at_each_try(hooks: Hooks, receiver: Receiver) 
 
 
 def test_timeout_then_retry_keeps_the_order(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
-    """An event that was not answered in time holds back the later ones of its request, and no other's."""
+    """An event that timed out delays later ones of its request, but no others."""
     parts = make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true", OTPQUEUE_TUNING_WEBHOOK_TIMEOUT_S="0.5")
     hooks = Hooks(parts, hooks.rows)
     hooks.set(receiver.url)
@@ -189,7 +189,7 @@ def test_timeout_then_retry_keeps_the_order(hooks: Hooks, receiver: Receiver, ma
 
 
 def test_later_event_that_comes_while_one_waits_is_held_back(hooks: Hooks, receiver: Receiver) -> None:
-    """An event that is written while an earlier one of its request is due again waits behind it."""
+    """A new event waits behind an earlier one of its request that is due again."""
     hooks.set(receiver.url)
     receiver.answer = never
     request = hooks.moved("sent")
@@ -207,8 +207,8 @@ def test_later_event_that_comes_while_one_waits_is_held_back(hooks: Hooks, recei
     assert receiver.types == events("sent", "verified")
 
 
-def test_what_was_given_up_lets_the_next_pass(hooks: Hooks, receiver: Receiver) -> None:
-    """After about a day an event is given up: it is not tried again, and the next one of its request is."""
+def test_abandoned_event_lets_the_next_pass(hooks: Hooks, receiver: Receiver) -> None:
+    """After about a day an event is abandoned, and the next one of its request is sent."""
     hooks.set(receiver.url)
     receiver.answer = lambda call: 500 if call.type == "otp_request.sent" else 200
     hooks.moved("sent", "failed")
@@ -223,12 +223,12 @@ def test_what_was_given_up_lets_the_next_pass(hooks: Hooks, receiver: Receiver) 
     assert receiver.types == events("failed")
     sent, failed = hooks.deliveries()
     assert (sent["state"], sent["http_status"], failed["state"]) == ("given_up", 500, "delivered")
-    told = Counter(record["event"] for record in logged)
-    assert told == {"webhook_failed": len(RETRIES), "webhook_given_up": 1, "webhook_delivered": 1}
+    events_logged = Counter(record["event"] for record in logged)
+    assert events_logged == {"webhook_failed": len(RETRIES), "webhook_given_up": 1, "webhook_delivered": 1}
 
 
 def test_pauses_are_those_of_the_table(hooks: Hooks, receiver: Receiver) -> None:
-    """Each pause is that of the table, longer by a random fifth of it at most."""
+    """Each pause is that of the table, plus a random fifth at most."""
     hooks.set(receiver.url)
     receiver.answer = never
     hooks.moved("sent")
@@ -246,7 +246,7 @@ def test_pauses_are_those_of_the_table(hooks: Hooks, receiver: Receiver) -> None
 
 
 def test_slow_receiver_does_not_delay_another_client(hooks: Hooks, receiver: Receiver) -> None:
-    """A receiver that hangs holds its share of the threads, however much waits for it, and nobody else."""
+    """A hung receiver uses only its share of the threads, and delays no other client."""
     hang = threading.Event()
     with Receiver() as slow:
         slow.answer = lambda _: 200 if hang.wait(60) else None
@@ -272,7 +272,7 @@ def test_slow_receiver_does_not_delay_another_client(hooks: Hooks, receiver: Rec
 
 
 def test_receiver_that_fails_is_asked_one_at_a_time(hooks: Hooks, receiver: Receiver) -> None:
-    """A receiver that fails is not hammered: one delivery finds out whether it is back, then all go."""
+    """A failing receiver gets one delivery at a time. Once that succeeds all are sent."""
     hooks.set(receiver.url)
     receiver.answer = never
     for _ in range(6):
@@ -301,7 +301,7 @@ def test_receiver_that_fails_is_asked_one_at_a_time(hooks: Hooks, receiver: Rece
 
 
 def test_worker_that_was_killed_is_taken_over(hooks: Hooks, receiver: Receiver) -> None:
-    """What a worker held when it was killed is posted again when its lease has run out, under the same id."""
+    """A killed worker's deliveries are posted again after their leases expire, with the same id."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     hang = threading.Event()
@@ -310,7 +310,7 @@ def test_worker_that_was_killed_is_taken_over(hooks: Hooks, receiver: Receiver) 
     with ThreadPoolExecutor(1) as job:
         running = job.submit(killed.run)
         until(lambda: receiver.calls)
-        # As os._exit does: nothing of it is recorded.
+        # As os._exit does: nothing is recorded.
         assert killed.abandon(within_s=10) == 1
         running.result(10)
         hooks.send()
@@ -325,8 +325,8 @@ def test_worker_that_was_killed_is_taken_over(hooks: Hooks, receiver: Receiver) 
     assert (row["state"], row["tries"]) == ("delivered", 2)
 
 
-def test_worker_that_is_told_to_stop_finishes(hooks: Hooks, receiver: Receiver) -> None:
-    """What was posted is waited for and recorded; what was claimed and not posted is given back untried."""
+def test_stopped_worker_finishes(hooks: Hooks, receiver: Receiver) -> None:
+    """Deliveries in flight are waited for and recorded. Other claims are given back without an attempt."""
     hooks.set(receiver.url)
     go_on = threading.Event()
     receiver.answer = lambda _: 200 if go_on.wait(60) else None
@@ -346,7 +346,7 @@ def test_worker_that_is_told_to_stop_finishes(hooks: Hooks, receiver: Receiver) 
 
 
 def test_what_is_given_back_was_not_tried(hooks: Hooks, receiver: Receiver) -> None:
-    """A delivery that a worker got to too late, its lease half over, is as it was before, and not held."""
+    """A delivery that a worker reaches after half its lease is given back unchanged."""
     hooks.set(receiver.url)
     hooks.moved("sent")
 
@@ -361,7 +361,7 @@ def test_what_is_given_back_was_not_tried(hooks: Hooks, receiver: Receiver) -> N
 def test_outcome_that_postgres_does_not_take_is_recorded_later(
     hooks: Hooks, receiver: Receiver, make_parts: MakeParts
 ) -> None:
-    """What was answered while nothing can be recorded is recorded afterwards, and not posted again."""
+    """A response that cannot be recorded at first is recorded later, and not posted again."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     impatient = make_parts(
@@ -388,7 +388,10 @@ def test_outcome_that_postgres_does_not_take_is_recorded_later(
 
 
 def test_bug_delays_a_delivery(hooks: Hooks, receiver: Receiver) -> None:
-    """What ended in a bug of ours is logged and posted when its lease has run out; others are not held up."""
+    """An unexpected error is logged, and the delivery posted again after its lease.
+
+    Others are not delayed.
+    """
     hooks.set(receiver.url)
     hooks.moved("sent")
     hooks.moved("sent")
@@ -400,7 +403,7 @@ def test_bug_delays_a_delivery(hooks: Hooks, receiver: Receiver) -> None:
         def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> int:
             self.calls += 1
             if self.calls == 1:
-                raise RuntimeError("nobody thought of that")
+                raise RuntimeError("unexpected")
             return hooks.parts.outbound.post(url, body=body, headers=headers)
 
     with structlog.testing.capture_logs() as logged:
@@ -414,7 +417,7 @@ def test_bug_delays_a_delivery(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_several_workers_send_each_event_once(hooks: Hooks, receiver: Receiver) -> None:
-    """Workers beside each other double nothing and keep the order of each request."""
+    """Concurrent workers send no event twice and keep the order of each request."""
     hooks.set(receiver.url)
     for _ in range(30):
         hooks.moved(*ALL)
@@ -431,7 +434,7 @@ def test_several_workers_send_each_event_once(hooks: Hooks, receiver: Receiver) 
 
 
 def test_gone_disables_at_once(hooks: Hooks, receiver: Receiver) -> None:
-    """A receiver that says 410 is told nothing more; what waits is kept until an operator enables it."""
+    """A receiver that answers 410 gets nothing more. Waiting deliveries are kept until it is enabled."""
     hooks.set(receiver.url)
     receiver.answer = lambda _: 410
     hooks.moved(*ALL)
@@ -440,8 +443,12 @@ def test_gone_disables_at_once(hooks: Hooks, receiver: Receiver) -> None:
 
     endpoint = hooks.endpoint()
     assert (endpoint["disabled_reason"], endpoint["disabled_at"] is not None) == ("gone", True)
-    (told,) = [record for record in logged if record["event"] == "webhook_disabled"]
-    assert (told["log_level"], told["reason"], told["client_id"]) == ("error", "gone", str(hooks.client()))
+    (logged_event,) = [record for record in logged if record["event"] == "webhook_disabled"]
+    assert (logged_event["log_level"], logged_event["reason"], logged_event["client_id"]) == (
+        "error",
+        "gone",
+        str(hooks.client()),
+    )
     hooks.pass_time(days=2)
     hooks.send()
     hooks.moved("sent")
@@ -456,7 +463,7 @@ def test_gone_disables_at_once(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_persistent_failure_disables(hooks: Hooks, receiver: Receiver) -> None:
-    """After a day of nothing but failures an endpoint is disabled; one success in between, and it is not."""
+    """A day of only failures disables an endpoint. One success in between prevents it."""
     hooks.set(receiver.url)
     receiver.answer = never
     hooks.moved("sent")
@@ -482,7 +489,7 @@ def test_persistent_failure_disables(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_answer_of_an_old_url_says_nothing_of_the_new_one(hooks: Hooks, receiver: Receiver) -> None:
-    """A 410 of the URL that an operator has just replaced does not disable the new one."""
+    """A 410 of a URL that an operator has just replaced does not disable the new one."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     with Receiver() as other:
@@ -503,7 +510,7 @@ def test_answer_of_an_old_url_says_nothing_of_the_new_one(hooks: Hooks, receiver
 def test_secret_is_nowhere_in_clear(
     hooks: Hooks, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The secret stands in no row and in no record, also when everything goes wrong; nor does the number."""
+    """The secret is in no row and no log record, even after failures. Nor is the number."""
     secret = hooks.set(receiver.url)
     found = leaks.Secrets({"secret": secret, "key": secret.removeprefix("whsec_")})
     found.add_number("+447700900001")
@@ -526,7 +533,7 @@ def test_secret_is_nowhere_in_clear(
 
 
 def test_rotated_secret(hooks: Hooks, receiver: Receiver) -> None:
-    """While a secret is replaced both sign; afterwards the new one alone does."""
+    """During a rotation both secrets sign. Afterwards only the new one does."""
     old = hooks.set(receiver.url)
     new = hooks.parts.webhooks.rotate_secret(CLIENT, overlap=timedelta(hours=1), now=hooks.now())
     hooks.moved("sent")
@@ -542,7 +549,7 @@ def test_rotated_secret(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_erased_number_takes_its_deliveries_along(hooks: Hooks, receiver: Receiver) -> None:
-    """Of a number that was erased nothing is told any more, not even that its request was cancelled."""
+    """No event of an erased number is sent, not even that of its cancellation."""
     hooks.set(receiver.url)
     request = hooks.moved("sent", "delivered")
     other = hooks.moved("sent")
@@ -557,7 +564,7 @@ def test_erased_number_takes_its_deliveries_along(hooks: Hooks, receiver: Receiv
 
 
 def test_number_that_is_erased_while_its_receiver_answers(hooks: Hooks, receiver: Receiver) -> None:
-    """What is in flight at that moment is recorded nowhere, and nothing fails over it."""
+    """A delivery in flight during an erasure is not recorded, and does not fail."""
     hooks.set(receiver.url)
     hooks.moved("sent")
 
@@ -572,7 +579,7 @@ def test_number_that_is_erased_while_its_receiver_answers(hooks: Hooks, receiver
 
 
 def test_old_deliveries_go_with_their_request(hooks: Hooks, receiver: Receiver) -> None:
-    """What is older than the retention goes, delivered or not, and what is younger stays."""
+    """Deliveries past the retention are deleted, delivered or not. Newer ones stay."""
     hooks.set(receiver.url)
     old = hooks.moved("sent", "expired")
     young = hooks.moved("sent", "expired")
@@ -586,7 +593,7 @@ def test_old_deliveries_go_with_their_request(hooks: Hooks, receiver: Receiver) 
 
 
 def test_private_address_is_not_posted_to(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
-    """Unless it is allowed nothing goes to our own network; it fails like a receiver that is down."""
+    """A private address is not posted to unless it is allowed. The delivery fails and is retried."""
     hooks.set(receiver.url.replace("http:", "https:"))
     hooks.moved("sent")
 
@@ -598,7 +605,7 @@ def test_private_address_is_not_posted_to(hooks: Hooks, receiver: Receiver, make
 
 
 def test_number_that_cannot_be_opened_is_left_out(hooks: Hooks, receiver: Receiver) -> None:
-    """A client is told all the same of a request whose number's key was taken away."""
+    """An event of a request without a readable number is sent without it."""
     hooks.set(receiver.url)
     request = hooks.moved("sent")
     hooks.rows.change(request.id, seal_key_id="gone")
@@ -609,7 +616,7 @@ def test_number_that_cannot_be_opened_is_left_out(hooks: Hooks, receiver: Receiv
 
 
 def test_secret_that_cannot_be_opened(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
-    """Nothing leaves unsigned: without the key of the secret a delivery fails, and is tried again."""
+    """Nothing is sent unsigned: with an unreadable secret a delivery fails, and is retried."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     other_key = "k2:" + base64.b64encode(b"x" * 32).decode()
@@ -624,7 +631,7 @@ def test_secret_that_cannot_be_opened(hooks: Hooks, receiver: Receiver, make_par
 
 
 def test_long_job_hands_over(hooks: Hooks, receiver: Receiver) -> None:
-    """A job that has claimed for long enough wakes a successor; what it has in flight it waits for."""
+    """A job at its maximum run time wakes a successor, and waits for what it has in flight."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     woken: list[bool] = []
@@ -636,10 +643,8 @@ def test_long_job_hands_over(hooks: Hooks, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_worker_is_woken_only_for_who_wants_to_be_told(
-    hooks: Hooks, receiver: Receiver, listens: bool
-) -> None:
-    """A move wakes a worker where it has written a delivery; for other clients nothing is woken."""
+def test_worker_is_woken_only_for_subscribers(hooks: Hooks, receiver: Receiver, listens: bool) -> None:
+    """A status change wakes a worker only if it has written a delivery."""
     hooks.set(receiver.url, client=CLIENT if listens else "other")
     request = hooks.ask()
 

@@ -1,8 +1,8 @@
-"""What a copy of the database tells of numbers to who has no key: blocks of 10 000, by the hour, and no less.
+"""A copy of the database without keys narrows a number down to a block of 10 000, by the hour, at best.
 
-The reader here joins what stands in clear: the guard's blocks on the time of requests and refusals, and any
-last digits that stand beside a number's hash or a request's id. Traffic is as thin as it gets, one number an
-hour, since more of it only hides a number among others.
+The reader here joins what is stored in clear: the guard's blocks with the times of requests and refusals, and
+any last digits beside a number's hash or a request's id. Traffic is minimal, one number an hour, because more
+of it only hides a number among others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Reader:
             }
 
     def candidates(self) -> dict[bytes, int]:
-        """Return how many numbers each hash may stand for; those that could be any are left out."""
+        """Return how many numbers each hash may belong to. Hashes without any clue are left out."""
         found = {}
         for number_hash, times in self._seen().items():
             possible = [self._blocks(country, at) for country, at in times]
@@ -58,7 +58,7 @@ class Reader:
         return found
 
     def _seen(self) -> dict[bytes, list[tuple[str, datetime]]]:
-        """Return where and when each number did something."""
+        """Return the places and times of each number's rows."""
         seen = defaultdict(list)
         for table in (otp_requests.name, refusals.name):
             for row in self.rows[table]:
@@ -67,7 +67,7 @@ class Reader:
         return seen
 
     def _blocks(self, country: str, at: datetime) -> set[str]:
-        """Return the blocks that were counted in this hour, or where a refusal says it, in this minute."""
+        """Return the blocks that were counted in this hour, or for a refusal with a block, in this minute."""
         minute = at.replace(second=0, microsecond=0)
         refused = {
             row["block"]
@@ -82,7 +82,7 @@ class Reader:
         }
 
     def _last_digits(self, number_hash: bytes) -> set[str]:
-        """Return the last digits that stand in clear in any row about a hash or one of its requests."""
+        """Return the last digits that are stored in clear in any row about a hash or its requests."""
         requests = {row["id"] for row in self.rows[otp_requests.name] if row["number_hash"] == number_hash}
         return {
             digits
@@ -102,7 +102,7 @@ class Reader:
 
 @pytest.fixture
 def watched(make_parts: MakeParts, parts: Parts) -> Parts:
-    """Return parts with limits, an enforcing guard, and alerts about numbers that ask three times."""
+    """Return parts with limits, an enforcing guard, and alerts about numbers with three requests."""
     return make_parts(
         OTPQUEUE_GUARD="enforce",
         OTPQUEUE_TUNING_GUARD_COUNTRY_FLOOR_HOUR="100",
@@ -112,7 +112,7 @@ def watched(make_parts: MakeParts, parts: Parts) -> Parts:
 
 
 def test_no_number_is_narrowed_down_below_a_block(watched: Parts, client_id: UUID) -> None:
-    """Requests, refusals, alerts, silences and kept answers, joined on ids, hashes and time."""
+    """Requests, refusals, alerts, silences and stored responses, joined on ids, hashes and time."""
     start = clock.now() - timedelta(hours=len(NUMBERS))
     for place, number in enumerate(NUMBERS):
         now = start + timedelta(hours=place)
@@ -126,7 +126,7 @@ def test_no_number_is_narrowed_down_below_a_block(watched: Parts, client_id: UUI
         for _ in range(5):
             with suppress(OtpqueueError):
                 watched.request(RequestedCode(phone_number=number), client_id=client_id, now=now)
-        # A second number of a new block is refused by the guard.
+        # The guard refuses a second number of a new block.
         with suppress(OtpqueueError):
             watched.request(RequestedCode(phone_number=f"{number[:-2]}99"), client_id=client_id, now=now)
         watched.evaluate_alerts(now=now)
@@ -136,6 +136,6 @@ def test_no_number_is_narrowed_down_below_a_block(watched: Parts, client_id: UUI
 
     candidates = Reader(watched).candidates()
 
-    # The reader is not blind: thin traffic does tell which block of 10 000 a number is of.
+    # The reader works: minimal traffic does reveal the block of 10 000 of a number.
     assert len(candidates) == 2 * len(NUMBERS)
     assert min(candidates.values()) >= IN_A_BLOCK

@@ -1,4 +1,4 @@
-"""Short ways for tests of webhooks: requests that move, time that passes, a worker that sends."""
+"""Helpers of the webhook tests: status changes, passing time, a worker that sends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hooks:
     parts: Parts
     rows: Rows
     ahead: timedelta = field(default_factory=timedelta)
-    """How far the sender's clock is ahead of everybody's."""
+    """How far the sender's clock is ahead of the real time."""
     _numbers: int = 0
 
     def now(self) -> datetime:
@@ -39,23 +39,23 @@ class Hooks:
         return clock.now() + self.ahead
 
     def pass_time(self, **by: float) -> None:
-        """Let time pass for the sender."""
+        """Advance the sender's clock."""
         self.ahead += timedelta(**by)
 
     def client(self, name: str = CLIENT) -> UUID:
-        """Return a client."""
+        """Return the id of a client."""
         with connection(self.parts.engine) as conn:
             return clients.ensure_client(conn, name, now=clock.now())
 
     def set(self, url: str, *events: str, client: str = CLIENT) -> str:
-        """Have a client told at a URL; return the secret."""
+        """Set a client's webhook URL. Returns the secret."""
         self.client(client)
         secret = self.parts.webhooks.set(client, url, events=events, now=self.now())
         assert secret
         return secret
 
     def ask(self, *, client: str = CLIENT, **wanted: Any) -> OtpRequest:
-        """Ask for a code, for another number each time."""
+        """Request a code, for another number each time."""
         self._numbers += 1
         number = f"+447700900{self._numbers:03d}"
         return self.parts.request(
@@ -63,14 +63,14 @@ class Hooks:
         )
 
     def moved(self, *statuses: str, client: str = CLIENT, **columns: Any) -> OtpRequest:
-        """Ask for a code and move the request through statuses, as no provider could be told to."""
+        """Request a code and set the request's status directly, several times."""
         request = self.ask(client=client)
         for status in statuses:
             self.move(request, status, **columns)
         return request
 
     def move(self, request: OtpRequest, status: str, **columns: Any) -> None:
-        """Move a request."""
+        """Set a request's status."""
         self.rows.change(request.id, status=status, updated_at=self.now(), **columns)
 
     def sender(
@@ -80,7 +80,7 @@ class Hooks:
         outbound: Any = None,
         **differing: Any,
     ) -> Pump[Any, Any]:
-        """Return a sender as a worker has one, but for `differing` settings."""
+        """Return a sender like a worker's, with `differing` settings."""
         settings = SendWebhooksSettings(lease_s=60, job_s=30, disable_after=timedelta(days=1))
         settings = replace(settings, **differing)
         send_webhooks = SendWebhooks(
@@ -92,16 +92,16 @@ class Hooks:
         return Pump(send_webhooks, name="webhooks", wake=wake, clock=self.now, settings=settings)
 
     def send(self) -> None:
-        """Send what is due."""
+        """Send due deliveries."""
         self.sender().run()
 
     def execute(self, statement: str, **values: Any) -> None:
-        """Run a statement behind everybody's back."""
+        """Run a statement directly."""
         with connection(self.parts.engine) as conn:
             conn.execute(text(statement), values)
 
     def deliveries(self, **equal: Any) -> list[RowMapping]:
-        """Return the deliveries that have these columns, in their order."""
+        """Return the deliveries with these column values, in order."""
         query = select(webhook_deliveries).order_by(webhook_deliveries.c.number)
         for name, value in equal.items():
             query = query.where(webhook_deliveries.c[name] == value)

@@ -170,7 +170,7 @@ class Bridge:
             raise Unauthenticated(refusal)
 
     def _close_later(self, peer: str) -> None:
-        # One pass over all sockets closes several connections.
+        # A single iteration of all sockets closes several connections.
         if not self._to_close:
             loop = asyncio.get_running_loop()
             loop.call_later(_CLOSE_AFTER_S, loop.run_in_executor, None, self._close_all)
@@ -449,7 +449,7 @@ def _add_headers(environ: Environ, headers: Headers) -> None:
     for name, value in headers:
         key = _KEYS.get(name)
         if key is None:
-            # An environment cannot tell `X_Forwarded_Proto` from `X-Forwarded-Proto`. Proxies drop it.
+            # An environment cannot distinguish `X_Forwarded_Proto` from `X-Forwarded-Proto`. Proxies drop it.
             if "_" in name:
                 continue
             key = f"HTTP_{name.upper().replace('-', '_')}"

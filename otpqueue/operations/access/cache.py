@@ -1,8 +1,10 @@
-"""What each API process caches of who may call and what is stopped, so that a call need not ask Postgres.
+"""The access cache of each API process: API keys, clients, stops and cap counts.
 
-One small query reads what changes from second to second; API keys and clients are read again only when their
-version has changed. All of it is refreshed together and never used when it is older than `max_age_s`: a call
-that finds it too old refreshes it first, and fails if that fails.
+With it a call needs no extra query.
+
+One small query reads what changes every second. API keys and clients are read again only when their version
+has changed. Everything is refreshed together and never used when older than `max_age_s`: a call that finds a
+snapshot too old refreshes it first, and fails if the refresh fails.
 """
 
 from __future__ import annotations
@@ -27,18 +29,19 @@ from otpqueue.store.clients import AccessList, ApiKey
 from otpqueue.store.send_counts import Subject
 
 _MISS_AGE_S = 0.1
-"""What is not found is looked for again unless the copy is younger: a new key works at once, and a flood of
-unknown keys costs ten queries a second at most."""
+"""A miss queries Postgres unless the snapshot is younger than this. A new key thus works at once.
+A flood of unknown keys costs at most ten queries a second.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSnapshot:
-    """Who may call, what is stopped and what is taken of the caps, as one moment had it."""
+    """API keys, clients, stops and cap counts, read at one moment."""
 
     read_at: float
-    """When it began to be read, on the monotonic clock, in seconds."""
+    """When the read began, in seconds of the monotonic clock."""
     day: date
-    """The day (UTC) whose counts it has."""
+    """The day (UTC) of its cap counts."""
     listed: AccessList
     current: CurrentAccess
 
@@ -51,7 +54,7 @@ class AccessSnapshot:
         return None
 
     def taken_on(self, day: date) -> Mapping[Subject, int]:
-        """Return how many codes of a day were taken from each cap, as far as it is known."""
+        """Return how many codes of a day count against each cap; empty for a day that is not cached."""
         return self.current.taken if day == self.day else {}
 
     def is_stopped(self, *, client_id: UUID, country: str | None) -> bool:
@@ -63,17 +66,17 @@ class AccessSnapshot:
 
 
 class AccessCache:
-    """Keeps a snapshot that is at most `max_age_s` old; 0 reads anew for each call. Thread-safe."""
+    """Keeps a snapshot that is at most `max_age_s` old; with 0, each call reads a new one. Thread-safe."""
 
     def __init__(self, *, engine: Engine, max_age_s: float, judged_window_s: float | None) -> None:
-        """Cache for `max_age_s`; judged codes are read only if a window for them is given."""
+        """Cache for `max_age_s`. Verified and failed codes are counted only if `judged_window_s` is given."""
         self._engine, self._max_age_s, self._judged_window_s = engine, max_age_s, judged_window_s
         self._refreshing = threading.Lock()
         self._snapshot: AccessSnapshot | None = None
         self._failure: tuple[float, DatabaseUnavailable] | None = None
 
     def current(self) -> AccessSnapshot:
-        """Return a snapshot that is young enough. Raises DatabaseUnavailable."""
+        """Return a snapshot within the maximum age. Raises DatabaseUnavailable."""
         return self._younger_than(self._max_age_s)
 
     def find_key(self, key_hashes: Sequence[bytes]) -> ApiKey | None:
@@ -83,7 +86,7 @@ class AccessCache:
         return found or self._younger_than(min(self._max_age_s, _MISS_AGE_S)).find_key(key_hashes, now=now)
 
     def find_key_at_once(self, key_hashes: Sequence[bytes]) -> ApiKey | None:
-        """Return the usable API key with one of these hashes as far as it is cached: without any query."""
+        """Return the usable API key with one of these hashes from the cache, without a query."""
         snapshot = self._snapshot
         if snapshot is None or snapshot.read_at <= time.monotonic() - self._max_age_s:
             return None
@@ -94,11 +97,11 @@ class AccessCache:
         return key_hash in self.current().listed.keys
 
     def client_settings(self, client_id: UUID) -> ClientSettings:
-        """Return what is set for a client alone. Raises DatabaseUnavailable."""
+        """Return the settings of one client. Raises DatabaseUnavailable."""
         found = self.current().listed.settings.get(client_id)
         if found is None:
             found = self._younger_than(min(self._max_age_s, _MISS_AGE_S)).listed.settings.get(client_id)
-        # One that was made since then has no settings of its own yet.
+        # A client that was created after the snapshot has no settings of its own yet.
         return found or ClientSettings()
 
     def find_client(self, name: str) -> UUID | None:
@@ -115,7 +118,7 @@ class AccessCache:
             snapshot = self._snapshot
             if snapshot is not None and snapshot.read_at > oldest:
                 return snapshot
-            # Calls that waited for a refresh that failed share its failure: not each asks Postgres again.
+            # Calls that waited for a failed refresh share its error, instead of each querying Postgres again.
             if self._failure is not None and self._failure[0] > waiting_since:
                 raise DatabaseUnavailable(retry_after_s=1) from self._failure[1]
             self._snapshot = self._refresh()

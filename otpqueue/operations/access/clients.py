@@ -1,4 +1,4 @@
-"""Clients, and what is set for each of them alone."""
+"""Clients and their settings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from otpqueue.store.engine import connection, transaction
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """Manages clients. A change of settings is heeded by the next call."""
+    """Manages clients. A change of settings takes effect with the next call."""
 
     engine: Engine
 
     def create(self, name: str, *, now: datetime) -> None:
-        """Make a client. Raises InvalidRequest for an odd name or one that is taken, DatabaseUnavailable."""
+        """Create a client. Raises InvalidRequest for an invalid or duplicate name, DatabaseUnavailable."""
         check_client_name(name)
         with connection(self.engine) as conn:
             if not clients.add_client(conn, name, now=now):
-                raise InvalidRequest([FieldError("client", "has this name already")])
+                raise InvalidRequest([FieldError("client", "already exists")])
 
     def list(self) -> list[Client]:
         """Return all clients by name."""
@@ -36,33 +36,36 @@ class Clients:
             return clients.list_clients(conn)
 
     def show(self, name: str) -> Client:
-        """Return a client. Raises InvalidRequest when there is none."""
+        """Return a client. Raises InvalidRequest if there is none."""
         with connection(self.engine) as conn:
-            return _found(clients.read_client(conn, name))
+            return _require_client(clients.read_client(conn, name))
 
     def set(self, name: str, path: str, text: str) -> None:
-        """Set one of a client's settings. Raises InvalidRequest for what cannot be set."""
+        """Set one of a client's settings. Raises InvalidRequest for an unknown setting or invalid value."""
         self._change(name, lambda stored: add_setting(stored, path, text))
 
     def unset(self, name: str, path: str) -> None:
-        """Have the deployment's setting apply to a client again. Raises InvalidRequest when none is set."""
+        """Remove a client's setting, so that the deployment's applies.
+
+        Raises InvalidRequest if it is not set.
+        """
         self._change(name, lambda stored: remove_setting(stored, path))
 
     def settings_of(self, client_id: UUID) -> ClientSettings:
-        """Return what is set for a client."""
+        """Return the settings of a client."""
         with connection(self.engine) as conn:
             return clients.settings_of(conn, client_id)
 
     def _change(self, name: str, change: Callable[[Stored], Stored]) -> None:
         def work(conn: Connection) -> None:
-            # Two operators at once: each changes what the other has left.
-            client = _found(clients.read_client(conn, name, lock=True))
+            # Each of two concurrent operators changes the result of the other.
+            client = _require_client(clients.read_client(conn, name, lock=True))
             clients.store_settings(conn, client.id, change(client.settings))
 
         transaction(self.engine, work)
 
 
-def _found(client: Client | None) -> Client:
+def _require_client(client: Client | None) -> Client:
     if client is None:
-        raise InvalidRequest([FieldError("client", "is not the name of one; `otpqueue clients list`")])
+        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)")])
     return client

@@ -1,4 +1,4 @@
-"""Let an operator in by an API key with the scope `admin`."""
+"""Console log-in by an API key with the scope `admin`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPE = "admin"
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleLogin:
-    """Looks up the keys of operators: when one logs in, and again with every page."""
+    """Authenticates operators by API key, at log-in and again for every page."""
 
     keys: ApiKeys
     access: AccessCache
@@ -31,13 +31,13 @@ class ConsoleLogin:
     vault: Vault
 
     def __call__(self, api_key: str, *, address: str | None, now: datetime) -> ApiKey:
-        """Return what is known of the key.
+        """Return the API key.
 
-        Only log-ins that are refused are counted, by address and in all: whatever strangers do, the right key
-        is let in. An unknown key costs no connection to Postgres, but for a refresh of the cache. A revoked
-        key is let in until that is refreshed, and no further than to the first page.
+        Only failed log-ins are counted, by address and in total. A valid key is therefore never rate limited.
+        An unknown key costs no Postgres query other than a refresh of the cache. A revoked key is accepted
+        until the cache is refreshed, but the first page then rejects it.
 
-        Raises Unauthenticated, MissingScope, in place of these LimitExceeded after too many of them, and
+        Raises Unauthenticated and MissingScope, or LimitExceeded instead after too many of them;
         DatabaseUnavailable.
         """
         try:
@@ -47,14 +47,14 @@ class ConsoleLogin:
             raise
 
     def is_known(self, api_key: str) -> bool:
-        """Return whether this process knows the key of an operator without asking Postgres."""
+        """Return whether the cache has this operator's key, without querying Postgres."""
         known = self.access.find_key_at_once(self.keys.hashes(api_key))
         return known is not None and SCOPE in known.scopes
 
     def again(self, key_id: UUID, *, now: datetime) -> ApiKey:
-        """Return what is known now of a key that let an operator in.
+        """Return the current state of a key that was used to log in.
 
-        Raises Unauthenticated when it is revoked or has expired, MissingScope, DatabaseUnavailable.
+        Raises Unauthenticated if it is revoked or expired, MissingScope, DatabaseUnavailable.
         """
         return _admin(self.keys.in_force(key_id, now=now))
 
@@ -62,7 +62,7 @@ class ConsoleLogin:
         try:
             counted = self.limiter.count_call(self._windows(address))
         except LimitsUnavailable as error:
-            # Nobody guesses 256 bits.
+            # 256 random bits cannot be guessed, so log-in fails open without Redis.
             log.warning("log_ins_not_counted", error=type(error.__cause__).__name__)
             return
         if not counted.admitted:
@@ -70,11 +70,11 @@ class ConsoleLogin:
 
     def _windows(self, address: str | None) -> list[LimitWindow]:
         peer = self.vault.address_hash(address)
-        whom = {CountedBy.PEER: None if peer is None else (b"log_in", peer), CountedBy.ALL: (b"log_in",)}
+        subjects = {CountedBy.PEER: None if peer is None else (b"log_in", peer), CountedBy.ALL: (b"log_in",)}
         return [
             LimitWindow(limit=limit, quota=quota, subject=self.vault.limit_hash(*parts))
             for limit in LOG_IN_LIMITS
-            if (quota := Quota.parse(limit.default)) and (parts := whom[limit.counted])
+            if (quota := Quota.parse(limit.default)) and (parts := subjects[limit.counted])
         ]
 
 

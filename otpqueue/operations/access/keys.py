@@ -1,4 +1,4 @@
-"""API keys: made and shown once, stored as keyed hashes, looked up, rotated, revoked."""
+"""API keys: created and shown once, stored as keyed hashes, authenticated, rotated, revoked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 def new_key() -> str:
-    """Return a fresh key: `oq_`, a prefix to recognise it by, and 256 random bits."""
+    """Return a new key: `oq_`, a prefix that identifies it, and 256 random bits."""
     prefix = "".join(secrets.choice(_PREFIX_ALPHABET) for _ in range(8))
     return f"oq_{prefix}_{secrets.token_urlsafe(32)}"
 
@@ -40,18 +40,18 @@ def prefix_of(api_key: str) -> str:
 
 
 def check_client_name(name: str) -> None:
-    """Raise InvalidRequest for a name that no client may have."""
+    """Raise InvalidRequest for an invalid client name."""
     if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
         raise InvalidRequest([FieldError("client", f"must be 1 to {_LONGEST_NAME} printable characters")])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotatedKey:
-    """A key, shown this once, and the one whose place it takes."""
+    """A new key, which is shown only now, and the key that it replaces."""
 
     key: str
     old: ApiKey
-    """As it is now: it works until its `expires_at`."""
+    """Its current state. It works until its `expires_at`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class ApiKeys:
     engine: Engine
     vault: Vault
     _noted: dict[UUID, datetime] = field(default_factory=dict, repr=False)
-    """When this process noted a key's use last: what it caches of keys does not say."""
+    """When this process last recorded the use of each key. The cache does not have this."""
 
     def create(
         self,
@@ -73,10 +73,12 @@ class ApiKeys:
         expires_in: timedelta | None = None,
         note: str | None = None,
     ) -> str:
-        """Store a key (a fresh one unless given) for a client, made if there is none; return the key.
+        """Store a key for a client and return it.
 
-        It works for ever unless `expires_in` is given. Raises InvalidRequest for a scope that does not exist,
-        an odd name or note, or a time that is no time; DatabaseUnavailable.
+        A missing client is created. A new key is generated unless one is given.
+
+        The key does not expire unless `expires_in` is given. Raises InvalidRequest for an unknown scope, an
+        invalid name, note or duration; DatabaseUnavailable.
         """
         if not scopes or not scopes <= SCOPES:
             raise InvalidRequest([FieldError("scopes", f"must be among {', '.join(sorted(SCOPES))}")])
@@ -109,21 +111,23 @@ class ApiKeys:
     def rotate(
         self, prefix: str, *, overlap: timedelta, now: datetime, expires_in: timedelta | None = None
     ) -> RotatedKey:
-        """Make a key in the place of another, with its client, scopes and note; both work for `overlap`.
+        """Create the successor of a key, with its client, scopes and note. Both keys work for `overlap`.
 
-        The new key lives as long as the old one was made for, unless `expires_in` is given. `prefix` may be
-        the key's id, too. Raises InvalidRequest for one that is not of exactly one key in force, and for a
-        key that has been replaced before; DatabaseUnavailable.
+        The new key has the same lifetime as the old one unless `expires_in` is given. `prefix` may also be
+        the key's id. Raises InvalidRequest unless exactly one active key matches, and for a key that has
+        already been rotated; DatabaseUnavailable.
         """
         until = _end(now, overlap, "overlap")
         key, new_id = new_key(), uuid7()
 
         def work(conn: Connection) -> ApiKey:
-            # Locked: of two rotations at once the second finds the key replaced.
-            old = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False)
+            # Locked, so that the second of two concurrent rotations finds the key already rotated.
+            old = _find_single_key(
+                prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False
+            )
             if old.replaced_by:
                 raise InvalidRequest(
-                    [FieldError("prefix", f"{old.prefix} has been rotated before; rotate its successor")]
+                    [FieldError("prefix", f"{old.prefix} has already been rotated; rotate its successor")]
                 )
             lifetime = expires_in or (old.expires_at - old.created_at if old.expires_at else None)
             clients.add_key(
@@ -144,17 +148,17 @@ class ApiKeys:
         return RotatedKey(old=transaction(self.engine, work), key=key)
 
     def revoke(self, prefix: str, *, now: datetime) -> ApiKey:
-        """Revoke the key with this prefix or id, at once, and return it as it was.
+        """Revoke the key with this prefix or id immediately. Returns its state before.
 
-        Raises InvalidRequest for one that is not of exactly one key; DatabaseUnavailable.
+        Raises InvalidRequest unless exactly one key matches; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            key = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            key = _find_single_key(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
             clients.revoke_key(conn, key.id, now=now)
         return key
 
     def client_id(self, name: str, *, now: datetime) -> UUID:
-        """Return the id of the client with this name, made if there is none."""
+        """Return the id of the client with this name, which is created if missing."""
         with connection(self.engine) as conn:
             return clients.find_client(conn, name) or clients.ensure_client(conn, name, now=now)
 
@@ -163,7 +167,7 @@ class ApiKeys:
         return self.vault.key_hashes(api_key)
 
     def recognise(self, api_key: str, *, access: AccessCache, now: datetime) -> ApiKey:
-        """Return what is known of a key, by what this process caches, and note that it was used.
+        """Return an API key from the cache of this process, and record its use.
 
         A revoked key works until the cache is refreshed. Raises Unauthenticated, DatabaseUnavailable.
         """
@@ -178,9 +182,9 @@ class ApiKeys:
         return found
 
     def authenticate(self, api_key: str, *, now: datetime) -> ApiKey:
-        """Return what is known of a key, and note that it was used.
+        """Return an API key, and record its use.
 
-        Raises Unauthenticated when it is unknown, revoked or expired; DatabaseUnavailable.
+        Raises Unauthenticated if it is unknown, revoked or expired; DatabaseUnavailable.
         """
         hashes = self.vault.key_hashes(api_key)
         with connection(self.engine) as conn:
@@ -193,9 +197,9 @@ class ApiKeys:
         return found
 
     def in_force(self, key_id: UUID, *, now: datetime) -> ApiKey:
-        """Return what is known of a key that was authenticated before, and note that it is used.
+        """Return a key that was authenticated before, and record its use.
 
-        Raises Unauthenticated when it has been revoked or has expired since; DatabaseUnavailable.
+        Raises Unauthenticated if it has since been revoked or has expired; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
             found = clients.key_in_force(conn, key_id, now=now)
@@ -213,28 +217,31 @@ class ApiKeys:
             with connection(self.engine) as conn:
                 clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
         except DatabaseUnavailable:
-            # No call is refused because of it: the next one tries again.
+            # This must not fail the call. The next call tries again.
             log.warning("key_use_not_noted", prefix=key.prefix)
 
 
-def _the_one(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
-    """Return the only key of those found, of the ended ones only if `ended`. Raises InvalidRequest."""
+def _find_single_key(named: str, found: list[ApiKey], now: datetime, *, ended: bool) -> ApiKey:
+    """Return the only matching key; ended keys count only if `ended`. Raises InvalidRequest."""
     shown = prefix_of(named)
     usable = [key for key in found if ended or key.state(now) is not KeyState.EXPIRED]
     if not usable:
-        raise InvalidRequest([FieldError("prefix", f"{shown} is of no key in force (`otpqueue keys list`)")])
+        raise InvalidRequest(
+            [FieldError("prefix", f"{shown} matches no active API key (`otpqueue keys list`)")]
+        )
     if len(usable) > 1:
         ids = ", ".join(f"{key.id} ({key.client_name}, {key.created_at:%Y-%m-%d %H:%M})" for key in usable)
         raise InvalidRequest(
-            [FieldError("prefix", f"{shown} is of {len(usable)} keys; give the id of one instead: {ids}")]
+            [FieldError("prefix", f"{shown} matches {len(usable)} keys; pass the id of one instead: {ids}")]
         )
     return usable[0]
 
 
 def _end(now: datetime, duration: timedelta, field: str) -> datetime:
-    # An overlap may be none: the old key ends at once.
+    # An overlap of zero is allowed: the old key then ends immediately.
     if duration < timedelta(0) or (field == "expires_in" and not duration):
-        raise InvalidRequest([FieldError(field, "must be more than nothing")])
+        must = "must be positive" if field == "expires_in" else "must not be negative"
+        raise InvalidRequest([FieldError(field, must)])
     try:
         return now + duration
     except OverflowError:

@@ -1,7 +1,7 @@
-"""Gather the facts that decide whether a code is sent, count the try, and note a refusal.
+"""Read the facts that admission rules need, count the attempt, and record a rejection.
 
-The rules and their order are in domain/admission.py. A try costs nothing beyond one Redis script, which
-counts it; it is given back what was counted if nothing is stored.
+The rules and their order are in domain/admission.py. An attempt costs one Redis script, which counts it. The
+counts are reverted if no request is stored.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ log = get_logger(__name__)
 
 @dataclass(kw_only=True)
 class AdmissionAttempt:
-    """A try whose facts in memory and in Redis are known."""
+    """An attempt with its facts from memory and Redis."""
 
     applicant: Applicant
     facts: AdmissionFacts
     refused: bool
-    """Whether a rule refuses it already; one that comes earlier may do so for what Postgres has."""
+    """Whether a rule already rejects it. A rule that comes earlier may still do so by facts in Postgres."""
     undo: list[Undo] = field(default_factory=list)
-    """What gives back each count of it."""
+    """The callbacks that revert its counts."""
     wake_up: int | None = None
-    """What the script that counted it found when it woke a worker; None if it did not."""
+    """The state of the wake-up that the Redis script found; None if the script woke no worker."""
     is_running: bool = False
     """Whether another call with the same Idempotency-Key is running."""
     stored: bool = False
-    """Whether something came of it."""
+    """Whether a request was stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """Decides who is sent a code."""
+    """Decides whether a code may be sent."""
 
     engine: Engine
     access: AccessCache
@@ -70,7 +70,9 @@ class Admission:
     def attempt(
         self, applicant: Applicant, *, rate: CallRate | None = None, mark: str | None = None
     ) -> Iterator[AdmissionAttempt]:
-        """Count a try; when the block ends, wake a worker if it was stored, give it back if it was not.
+        """Count an attempt.
+
+        When the block ends, wake a worker if a request was stored, else revert the counts.
 
         Raises LimitExceeded for the rate of the API key, DatabaseUnavailable.
         """
@@ -82,7 +84,7 @@ class Admission:
                 for give_back in reversed(attempt.undo):
                     give_back()
             if attempt.wake_up is not None:
-                # Also if nothing was stored: the flag is taken, and others rely on the job to be published.
+                # Also if no request was stored: the flag is set, so other calls rely on this wake-up.
                 self.waker.follow(WakeUp(attempt.wake_up))
             elif attempt.stored:
                 self.waker.wake()
@@ -105,7 +107,8 @@ class Admission:
             judged=snapshot.current.judged.get(client_id, (0, 0)),
         )
         if self.rules.find_refusal(facts) is not None:
-            # The script below would count it: here nothing else may come first that costs more.
+            # The script below counts it in the same round trip. Here, no other rule may reject the call
+            # first.
             if rate is not None:
                 rate.count()
             return AdmissionAttempt(applicant=applicant, facts=facts, refused=True)
@@ -130,7 +133,10 @@ class Admission:
         )
 
     def ask_guard(self, attempt: AdmissionAttempt) -> None:
-        """Have the guard count a resend. Raises DestinationPaused, noted, DatabaseUnavailable."""
+        """Have the guard count a resend.
+
+        Raises DestinationPaused, which is recorded, or DatabaseUnavailable.
+        """
         with self._noting(attempt):
             attempt.undo.append(self.guard.take(attempt.applicant))
 
@@ -150,7 +156,7 @@ class Admission:
             raise
 
     def lookup(self, applicant: Applicant) -> NumberLookup:
-        """Return what to look up of an applicant in Postgres."""
+        """Return the Postgres query of an applicant."""
         return NumberLookup(
             client_id=applicant.client_id,
             number_hashes=applicant.number_hashes,
@@ -160,7 +166,7 @@ class Admission:
         )
 
     def judge(self, attempt: AdmissionAttempt, stored: StoredFacts) -> None:
-        """Raise the refusal of an attempt, noted, once what Postgres has is known; return if there is none.
+        """Raise the rejection of an attempt, if any, and record it. `stored` are the facts from Postgres.
 
         Raises NotAdmitted, InvalidRequest for the language, LimitsUnavailable, DatabaseUnavailable.
         """
@@ -172,7 +178,7 @@ class Admission:
         raise refusal
 
     def note(self, refusal: NotAdmitted, applicant: Applicant) -> None:
-        """Store a refusal, so that it can be counted and alerted on."""
+        """Store a rejection for statistics and alerts."""
         self.note_number(
             refusal,
             client_id=applicant.client_id,
@@ -196,10 +202,10 @@ class Admission:
         is_test: bool = False,
         keyless: bool = False,
     ) -> None:
-        """Store the refusal of a number that never became an applicant's.
+        """Store the rejection of a number before there is an applicant.
 
-        Strangers must not fill the table: what they are refused for is one row a reason and minute, but for
-        numbers that were used before.
+        Callers without an API key must not fill the table. Their rejections are one row per reason and
+        minute, except for numbers that were used before.
         """
         is_counted_alone = not keyless or refusal.reason in REASONS_OF_KNOWN_NUMBERS
         with connection(self.engine) as conn:

@@ -1,4 +1,4 @@
-"""Who asks for a code, as the admission rules and the pumping guard see them."""
+"""The caller and number of an attempt, as the admission rules and the pumping guard need them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.phone import PhoneNumber
 
 Undo = Callable[[], None]
-"""Gives back what was counted: nothing came of the try. Never raises."""
+"""Reverts the counts of an attempt that stored no request. Never raises."""
 
 
 @dataclass(kw_only=True)
 class Notes:
-    """What the pumping guard notes of an applicant, to be stored with the request."""
+    """What the pumping guard stores with the request."""
 
     guard: CountedSend | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Applicant:
-    """Who asks for a code, and for which number."""
+    """The caller of an attempt, and the number that it is for."""
 
     client_id: UUID
     number: PhoneNumber
     number_hashes: Sequence[bytes]
-    """The one that is stored first; another while the look-up key is being replaced."""
+    """The first is stored. There is another while the hash key is being rotated."""
     client_ip_hashes: Sequence[bytes] | None
     language: str | None
     resend: bool
-    """Whether the code in hand is to be sent once more."""
+    """Whether it is a resend of the current code."""
     is_test: bool
     """Whether the number is a test number."""
     now: datetime
     keyless: bool = False
-    """Whether the call came without an API key, from a stranger."""
+    """Whether the call has no API key."""
     notes: Notes = field(default_factory=Notes)
 
     @property
     def number_hash(self) -> bytes:
-        """The hash that is stored of the number."""
+        """The hash of the number that is stored."""
         return self.number_hashes[0]
 
     @property
     def client_ip_hash(self) -> bytes | None:
-        """The hash that is stored of the end user's address."""
+        """The hash of the end user's address that is stored."""
         return self.client_ip_hashes[0] if self.client_ip_hashes else None

@@ -1,4 +1,4 @@
-"""The do-not-send list: numbers whose owners asked to be left alone, or that an operator wants left alone."""
+"""The do-not-send list: numbers that get no codes, at their owner's or an operator's request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Blocklist:
-    """Keeps the list. It holds from the next request and the next claim on."""
+    """Manages the list. A change takes effect with the next request and the next claim."""
 
     engine: Engine
     vault: Vault
@@ -30,14 +30,14 @@ class Blocklist:
     def block(
         self, phone_number: str, *, reason: str | None, until: datetime | None, now: datetime
     ) -> PhoneNumber:
-        """Put a number (E.164) on the list, until a moment or for good; return it.
+        """Put a number (E.164) on the list, until a time or permanently. Returns the entry.
 
-        Raises InvalidPhoneNumber, InvalidRequest for an end that has passed or a reason that names a number,
+        Raises InvalidPhoneNumber, InvalidRequest for an end in the past or a reason that contains a number,
         DatabaseUnavailable.
         """
         number = phone.parse_number(phone_number, allow_documentation=True)
         if until is not None and until <= now:
-            raise InvalidRequest([FieldError("until", "must be a day to come")])
+            raise InvalidRequest([FieldError("until", "must be in the future")])
         check_reason(reason)
         transaction(
             self.engine,
@@ -49,9 +49,10 @@ class Blocklist:
         return number
 
     def unblock(self, phone_number: str) -> tuple[str, bool]:
-        """Remove a number (E.164) from the list; return it masked and whether it was on the list.
+        """Remove a number (E.164) from the list. Returns it masked, and whether it was on the list.
 
-        Also one that today's numbering plan no longer allows. Raises InvalidPhoneNumber, DatabaseUnavailable.
+        Accepts numbers that the current numbering plan no longer allows. Raises InvalidPhoneNumber,
+        DatabaseUnavailable.
         """
         forms = phone.list_stored_forms(phone_number)
         number_hashes = self.vault.stored_hashes(forms)

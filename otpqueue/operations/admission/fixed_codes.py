@@ -1,4 +1,4 @@
-"""Test numbers, between us and the provider: what is for one is answered here, all else is passed on."""
+"""Test numbers: a provider wrapper that handles them locally and passes all other calls on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otpqueue.domain.sending import Outcome, OutcomeEvidence, OutcomeKind, Outgo
 from otpqueue.store.vault import Vault
 
 SENT = "test_number"
-"""The code of an attempt that was made here."""
+"""The code of an attempt that was handled locally."""
 
 ENDED = "test_number_ended"
 
@@ -21,10 +21,11 @@ _PIN = "test-number:"
 
 @dataclass(frozen=True, kw_only=True)
 class WithTestNumbers:
-    """A provider that sends nothing to test numbers, and compares their codes itself.
+    """A provider that sends nothing to test numbers, and verifies their codes locally.
 
-    What marks a message is its request, not the list: a request for a number that is on the list no more is
-    not sent either. Its local pin id holds the keyed hash of the number, so that no code need be stored.
+    A message is recognised by its request, not by the current list: a request for a number that was removed
+    from the list is not sent either. Its local pin id contains the keyed hash of the number, so no code is
+    stored.
     """
 
     provider: SmsProvider
@@ -34,7 +35,7 @@ class WithTestNumbers:
     clock: Callable[[], datetime]
 
     def send(self, message: OutgoingMessage) -> Outcome:
-        """Send a code, or only say so."""
+        """Send a code; for a test number, only return the outcome."""
         if not message.is_test:
             return self.provider.send(message)
         e164 = f"+{message.to}"
@@ -44,21 +45,21 @@ class WithTestNumbers:
         return Outcome(kind=OutcomeKind.ACCEPTED, code=SENT, pin_id=pin_id, asked=False)
 
     def query_sent_since(self, *, to: str, application_id: str, since: datetime) -> OutcomeEvidence:
-        """Ask the provider: what is sent here is never unknown."""
+        """Query the provider. Locally handled sends never have an unknown outcome."""
         return self.provider.query_sent_since(to=to, application_id=application_id, since=since)
 
     def verify(self, *, pin_id: str, code: str) -> Judgement:
-        """Compare a code with the fixed one, or ask the provider."""
+        """Compare a code with the fixed one, or have the provider verify it."""
         if not pin_id.startswith(_PIN):
             return self.checker.verify(pin_id=pin_id, code=code)
-        fixed = self._behind(pin_id)
+        fixed = self._find_fixed_code(pin_id)
         if fixed is None:
             return Judgement(verdict=CheckVerdict.EXPIRED, code=ENDED)
         return Judgement(
             verdict=CheckVerdict.CORRECT if fixed.matches(code) else CheckVerdict.WRONG, code=SENT
         )
 
-    def _behind(self, pin_id: str) -> FixedCode | None:
+    def _find_fixed_code(self, pin_id: str) -> FixedCode | None:
         wanted, now = bytes.fromhex(pin_id.removeprefix(_PIN)), self.clock()
         for e164 in self.codes.by_number:
             if wanted in self.vault.number_hashes(e164):

@@ -1,4 +1,4 @@
-"""Limits kept in Redis: of codes that are asked for, and of calls with one API key."""
+"""Rate limits in Redis: of requests and resends, and of calls per API key."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _WITHOUT_REDIS_S = 2.0
-"""How long the rate of calls is not counted after Redis failed: else each call would wait for it."""
+"""How long calls are not counted after Redis failed, so that not every call waits for it."""
 
-_standings: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("standings", default=None)
-"""None outside the API, where no answer shows them."""
-
-
-def forget_standings() -> None:
-    """Begin a call: nothing was counted in it so far."""
-    _standings.set(())
+_counted_limits: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("counted_limits", default=None)
+"""None outside the API, which alone returns them in headers."""
 
 
-def standings() -> tuple[LimitStatus, ...]:
-    """Return how the limits stand that were counted in this call, as far as its caller may see them."""
-    return _standings.get() or ()
+def clear_counted_limits() -> None:
+    """Clear the rate limits that were counted. Called at the start of each call."""
+    _counted_limits.set(())
+
+
+def counted_limits() -> tuple[LimitStatus, ...]:
+    """Return the rate limits that were counted in this call, as far as the caller may see them."""
+    return _counted_limits.get() or ()
 
 
 def _note(counted: CountedCall, *, keyless: bool = False) -> None:
-    before = _standings.get()
+    before = _counted_limits.get()
     if before is not None:
         strictest = _strictest(counted.statuses)
-        _standings.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
+        _counted_limits.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
 
 
-def _strictest(standings: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
-    """Return how each limit stands, once: while a key is being replaced it is counted twice."""
+def _strictest(statuses: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
+    """Return each limit once, the strictest. During hash key rotation each is counted twice."""
     found: dict[str, LimitStatus] = {}
-    for one in standings:
+    for one in statuses:
         other = found.get(one.limit.name, one)
         found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
     return found.values()
 
 
-def refusal(standings: Sequence[LimitStatus]) -> LimitExceeded:
-    """Return the refusal of a try that was not admitted: of the full windows the one full for longest."""
-    for full in standings:
+def refusal(statuses: Sequence[LimitStatus]) -> LimitExceeded:
+    """Return the error of a rejected attempt. It names the full window with the longest wait."""
+    for full in statuses:
         if full.left <= 0:
             metrics.count(metrics.LIMITS_HIT, full.limit.name)
-    longest = max((one for one in standings if one.left <= 0), key=lambda one: one.more_in_s)
+    longest = max((one for one in statuses if one.left <= 0), key=lambda one: one.more_in_s)
     return LimitExceeded(
         longest.limit.name,
         f"At most {longest.quota.in_words}: {longest.limit.what}. "
@@ -77,7 +77,7 @@ def refusal(standings: Sequence[LimitStatus]) -> LimitExceeded:
 
 
 def in_force(limit: Limit, deployment: Quotas, own: Quotas) -> Quota | None:
-    """Return the quota of a limit: the client's own where there may be and is one, else the deployment's."""
+    """Return the quota of a limit: the client's own if it may have one and does, else the deployment's."""
     return own[limit.name] if limit.per_client and limit.name in own else deployment[limit.name]
 
 
@@ -86,7 +86,7 @@ def _set(*quotas: Quota | None) -> set[Quota]:
 
 
 class KeyRate:
-    """The rate of calls with one API key. While Redis is away all are admitted: checks must go on."""
+    """The rate of calls per API key. Without Redis all calls are admitted, so that codes can be verified."""
 
     def __init__(self, *, limiter: Limiter, vault: Vault, quotas: Quotas) -> None:
         self._limiter, self._vault, self._quotas = limiter, vault, quotas
@@ -94,31 +94,33 @@ class KeyRate:
 
     @property
     def counts_addresses(self) -> bool:
-        """Whether calls without a key are limited by the address that they come from."""
+        """Whether calls without an API key are limited by source address."""
         return self._quotas[KEYLESS_PEER.name] is not None
 
     def of(self, holder: UUID, own: ClientSettings) -> CallRate:
         """Return the rate of a call by the holder: an API key, or the client of a call without one."""
         quota = in_force(KEY_RATE, self._quotas, own.limits)
-        whom = self._vault.limit_hash(holder.bytes)
-        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, subject=whom),)
+        subject = self._vault.limit_hash(holder.bytes)
+        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, subject=subject),)
         return CallRate(limits=self, windows=windows)
 
     def of_keyless(
         self, client_id: UUID, own: ClientSettings, *, address: str | None, network: str | None
     ) -> CallRate:
-        """Return the rate of a call without a key: of its address, its network, and the client it counts as.
+        """Return the rate of a call without an API key: of its address, its network and its client.
 
-        All or nothing: what one address has too many of takes nothing from the others. Calls whose address is
-        unknown share one count.
+        All are counted or none. A rejected address does not use up the quotas of others. Calls with an
+        unknown address share one count.
         """
-        whom = {
+        subjects = {
             CountedBy.KEYLESS_PEER: self._vault.address_hash(address) or b"",
             CountedBy.KEYLESS_NETWORK: (network or "").encode(),
         }
         windows = [
             LimitWindow(
-                limit=limit, quota=quota, subject=self._vault.limit_hash(client_id.bytes, whom[limit.counted])
+                limit=limit,
+                quota=quota,
+                subject=self._vault.limit_hash(client_id.bytes, subjects[limit.counted]),
             )
             for limit in KEYLESS_LIMITS
             if (quota := self._quotas[limit.name])
@@ -146,7 +148,7 @@ class KeyRate:
 
 @dataclass(kw_only=True)
 class CallRate:
-    """The rate of one call: counted once, with the limits of what the call asks for or by itself."""
+    """The rate of one call. It is counted once, alone or in the same script as the limits of the request."""
 
     limits: KeyRate
     windows: tuple[LimitWindow, ...]
@@ -163,29 +165,29 @@ class CallRate:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitedTry:
-    """What the limits say to a try."""
+    """The result of counting an attempt."""
 
     refusal: LimitExceeded | LimitsUnavailable | None = None
     wake_up: int | None = None
-    """What the script found when it woke a worker; None if it did not."""
+    """The state of the wake-up that the script found; None if the script woke no worker."""
     limiter: Limiter | None = field(default=None, repr=False)
     windows: tuple[LimitWindow, ...] = ()
-    """Those in which the try was counted."""
+    """The windows in which the attempt was counted."""
     call: CountedCall | None = None
     mark: str | None = None
-    """The mark of its Idempotency-Key that the try holds."""
+    """The mark of its Idempotency-Key, which the attempt holds."""
     is_running: bool = False
     """Whether another call with the same Idempotency-Key is running."""
 
     def give_back(self) -> None:
-        """Count the try no more: nothing came of it. The rate of the API key stays counted."""
+        """Revert the counts of an attempt that stored no request. The rate of the API key stays counted."""
         if self.limiter and self.call and (self.windows or self.mark):
             self.limiter.undo_call(self.windows, self.call, mark=self.mark)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftWindows:
-    """The limit windows for which an older look-up key is needed yet."""
+    """Limit windows that still need an older hash key."""
 
     windows: int
     until: datetime
@@ -193,7 +195,7 @@ class LeftWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
-    """Counts requests and resends, all limits of one at once or none of them."""
+    """Counts requests and resends. All limits of one are counted, or none."""
 
     limiter: Limiter
     vault: Vault
@@ -212,10 +214,10 @@ class RequestLimits:
         wake: tuple[str, str] | None,
         mark: str | None = None,
     ) -> LimitedTry:
-        """Count a try, and before it the rate of its call; `wake` names the job to wake. One round trip.
+        """Count an attempt, and before it the rate of its call. `wake` names the job to wake. One round trip.
 
-        `mark` stands for its Idempotency-Key.
-        Nothing is sent to test numbers: they count against the rate alone. Raises LimitExceeded for the rate.
+        `mark` identifies its Idempotency-Key. Attempts for test numbers count only against the rate. Raises
+        LimitExceeded for the rate.
         """
         windows = (
             ()
@@ -249,27 +251,27 @@ class RequestLimits:
         )
 
     def forget(self, number_hashes: Sequence[bytes], own: Mapping[UUID, Quotas]) -> None:
-        """Delete a number's windows: under each look-up key, of each client and of all, as quotas are now.
+        """Delete a number's windows: with each hash key, per client and shared, by the current quotas.
 
-        `own` are the clients, with the quotas that are set for each alone. A window whose quota was changed
-        after it began ends by itself. Raises LimitsUnavailable.
+        `own` maps clients to their own quotas. A window with a quota that has changed since it began is kept
+        until it expires. Raises LimitsUnavailable.
         """
         self.limiter.delete_windows(
             [
-                LimitWindow(limit=limit, quota=quota, subject=self.vault.limit_hash(*whose, number, nth=nth))
+                LimitWindow(limit=limit, quota=quota, subject=self.vault.limit_hash(*scope, number, nth=nth))
                 for nth, number in enumerate(number_hashes)
                 for limit in REQUEST_LIMITS
-                for whose, quotas in self._counted_by(limit, own)
+                for scope, quotas in self._counted_by(limit, own)
                 for quota in quotas
             ]
         )
 
     def under(self, nth: int, own: Mapping[UUID, Quotas], *, now: datetime, note: bool) -> LeftWindows:
-        """Return the windows under the `nth` look-up key, and until when they say more than the first key's.
+        """Return the windows that use the `nth` hash key, and until when they are needed.
 
-        Every try is counted under all keys. So the windows of an older one are needed for the length of the
-        longest, from when each process knew the first key: from the first call with `note`, which an
-        operator makes then. Raises LimitsUnavailable.
+        Every attempt is counted with all hash keys. So the windows of an older key are needed for the length
+        of the longest window, from when every process has the first key. The first call with `note` records
+        that time; an operator runs it then. Raises LimitsUnavailable.
         """
         marks = [mark.hex() for mark in self.vault.marks]
         windows = self.limiter.count_windows(REQUEST_LIMITS, marks[nth])
@@ -286,7 +288,7 @@ class RequestLimits:
     def _counted_by(
         self, limit: Limit, own: Mapping[UUID, Quotas]
     ) -> Iterable[tuple[tuple[bytes, ...], set[Quota]]]:
-        """Yield whose windows of a number a limit has, and the quotas that these may have begun with."""
+        """Yield the scopes of a limit's windows for a number, with the quotas that may apply."""
         usual = self.quotas[limit.name]
         if limit.counted is CountedBy.NUMBER:
             yield (), _set(usual)
@@ -304,7 +306,7 @@ class RequestLimits:
         is_resend: bool,
     ) -> Iterable[LimitWindow]:
         client = client_id.bytes
-        whom: dict[CountedBy, list[tuple[bytes, ...]]] = {
+        subjects: dict[CountedBy, list[tuple[bytes, ...]]] = {
             CountedBy.NUMBER_OF_CLIENT: [(client, number) for number in number_hashes],
             CountedBy.NUMBER: [(number,) for number in number_hashes],
             CountedBy.ADDRESS_OF_CLIENT: [(client, address) for address in client_ip_hashes],
@@ -312,8 +314,8 @@ class RequestLimits:
         for limit in REQUEST_LIMITS:
             quota = in_force(limit, self.quotas, settings.limits)
             if quota and (limit.resends or not is_resend):
-                # Under each look-up key, so that replacing it gives no caller a fresh window.
-                for nth, parts in enumerate(whom[limit.counted]):
+                # One per hash key, so that key rotation does not reset a caller's window.
+                for nth, parts in enumerate(subjects[limit.counted]):
                     yield LimitWindow(
                         limit=limit, quota=quota, subject=self.vault.limit_hash(*parts, nth=nth)
                     )

@@ -1,4 +1,4 @@
-"""What operators do about one number: see its wrong codes, and let it in again."""
+"""Show the wrong codes of a number, and unlock it."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class NumberStatus:
-    """How one client's wrong codes for a number stand."""
+    """The wrong codes of one client for a number."""
 
     client: str
     in_a_row: int
     locked: bool
-    """Whether only `unlock` lets it in again."""
+    """Whether only `unlock` admits it again."""
     refused_until: datetime | None
-    """Until when no new request is taken because of the last hour's; None if one is."""
+    """Until when new requests are rejected because of wrong codes in the last hour; None if they are not."""
     unlocked_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """Shows and unlocks numbers. Operators type them in E.164; they are not stored.
+    """Shows and unlocks numbers. Operators pass them in E.164. They are not stored.
 
-    A number that today's numbering plan no longer allows is found all the same.
+    Accepts numbers that the current numbering plan no longer allows.
     """
 
     engine: Engine
@@ -46,7 +46,7 @@ class Numbers:
     policy: GuessPolicy
 
     def status(self, number: str, *, now: datetime) -> list[NumberStatus]:
-        """Return how the number stands with each client that has wrong codes for it.
+        """Return the wrong codes of the number with each client that has any.
 
         Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
@@ -56,16 +56,16 @@ class Numbers:
         return [self._standing(one, number_hashes, now) for one in found]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
-        """Forgive the wrong codes for a number, of one client or of all; return the clients' names.
+        """Reset the wrong codes for a number, of one client or of all. Returns the clients' names.
 
-        Raises InvalidRequest when the client, or whichever, has none; else as `status`.
+        Raises InvalidRequest if there are none; else as `status`.
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            everybody = guesses.of_number(conn, number_hashes, since=self._since(now))
-            found = [one for one in everybody if client in {None, one.client}]
+            of_all_clients = guesses.of_number(conn, number_hashes, since=self._since(now))
+            found = [one for one in of_all_clients if client in {None, one.client}]
             if not found:
-                raise InvalidRequest([FieldError("number", "has no wrong codes that could be forgiven")])
+                raise InvalidRequest([FieldError("number", "has no wrong codes to reset")])
             for one in found:
                 guesses.unlock(conn, client_id=one.client_id, number_hashes=number_hashes, now=now)
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
@@ -94,7 +94,7 @@ class Numbers:
         )
 
     def _since(self, now: datetime) -> datetime:
-        """Return since when wrong codes keep new requests out, in a row or not."""
+        """Return the start of the period in which wrong codes reject new requests."""
         return now - timedelta(seconds=self.policy.number.window_s if self.policy.number else 0)
 
     def _hashes(self, number: str) -> Sequence[bytes]:

@@ -1,4 +1,4 @@
-"""The kill switch: stop sending for all, a country or a client, let it go on, and see how it stands."""
+"""The kill switch: stop and resume sending for all, a country or a client, and show its state."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 EVERYTHING = "everything"
-"""What a stop for all is of; others are of a `country` or a `client`, and its name."""
+"""The subject of a stop for all. Others are a `country` or a `client` and its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopDetails:
-    """A stop as people read it."""
+    """A stop with readable names."""
 
     what: str
     reason: str | None
@@ -36,17 +36,17 @@ class StopDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class CapUsage:
-    """What a day's count stands at, and what it may come to."""
+    """A day's count, and its cap."""
 
     what: str
     taken: int
     cap: int | None
-    """None for no cap."""
+    """None without a cap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendingStatus:
-    """For what sending is stopped, and how many codes the day has had."""
+    """The stops in force, and today's counts."""
 
     stops: tuple[StopDetails, ...]
     lines: tuple[CapUsage, ...]
@@ -54,7 +54,7 @@ class SendingStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SendingSwitch:
-    """Stops sending. It holds from the next request and the next claim on; what is being sent is finished."""
+    """Stops sending. A stop takes effect with the next request and the next claim; running sends finish."""
 
     engine: Engine
     caps: Caps
@@ -63,10 +63,10 @@ class SendingSwitch:
     def stop(
         self, *, country: str | None, client: str | None, reason: str | None, by: str, now: datetime
     ) -> bool:
-        """Stop sending for all, or for one country or client; return whether it was not stopped before.
+        """Stop sending for all, or for one country or client. Returns False if it was already stopped.
 
-        Raises InvalidRequest for what is no country, an unknown client or both, and for a reason that names a
-        number; DatabaseUnavailable.
+        Raises InvalidRequest for an invalid country, an unknown client, both at once, and a reason that
+        contains a number; DatabaseUnavailable.
         """
         check_reason(reason)
         with connection(self.engine) as conn:
@@ -78,7 +78,7 @@ class SendingSwitch:
         return stopped
 
     def resume(self, *, country: str | None, client: str | None, by: str, now: datetime) -> bool:
-        """End one stop and wake a worker; return whether it was in force. Other stops go on.
+        """End one stop and wake a worker. Returns whether it was in force. Other stops stay in force.
 
         Raises as `stop` does.
         """
@@ -91,7 +91,7 @@ class SendingSwitch:
         return resumed
 
     def stops(self) -> tuple[StopDetails, ...]:
-        """Return what is stopped. Raises DatabaseUnavailable."""
+        """Return the stops in force. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             found = stops.in_force(conn)
             names = (
@@ -102,7 +102,7 @@ class SendingSwitch:
         return _shown(found, names)
 
     def status(self, *, now: datetime) -> SendingStatus:
-        """Return what is stopped, and the day's counts beside their caps. Raises DatabaseUnavailable."""
+        """Return the stops in force, and today's counts with their caps. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             found = stops.in_force(conn)
             counts = send_counts.of_day(conn, get_cap_day(now))

@@ -1,4 +1,4 @@
-"""What an operator asks of alerts and does about them: see, acknowledge, silence."""
+"""Alert administration by operators: list, acknowledge, silence."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _MOST_VALUES = 1440
 
 @dataclass(frozen=True, kw_only=True)
 class AlertDetails(Alert):
-    """An alert with all that is known of it."""
+    """An alert with its history."""
 
     history: Sequence[AlertEvent]
     notices: Sequence[Notice]
     values: Sequence[AlertValue]
-    """What each evaluation found while it was open, of the last day at most."""
+    """The measurements of the evaluations while it was open, of the last day at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertAdmin:
-    """Shows alerts, and takes down what operators say of them."""
+    """Lists, acknowledges and silences alerts."""
 
     engine: Engine
     vault: Vault
     rules: Mapping[str, AlertRule]
-    """As they are set."""
+    """The rules by name, as configured."""
     clock: Callable[[], datetime]
 
     def list(
@@ -75,14 +75,14 @@ class AlertAdmin:
             return sum(records.count_open(conn).values())
 
     def naming(self, request_id: UUID) -> Sequence[Alert]:
-        """Return the alerts whose evidence names a request, the newest first. Raises DatabaseUnavailable."""
+        """Return the alerts with evidence that names a request, newest first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return records.naming(conn, request_id, now=self.clock(), vault=self.vault)
 
     def ack(self, alert_id: UUID, *, by: str) -> Alert:
-        """Acknowledge an alert unless it was acknowledged before; return it.
+        """Acknowledge an alert unless it already is. Returns the alert.
 
-        Its closing is still notified. Raises AlertNotFound, InvalidRequest, DatabaseUnavailable.
+        Its resolution is still notified. Raises AlertNotFound, InvalidRequest, DatabaseUnavailable.
         """
         now, by = self.clock(), _checked("by", by)
 
@@ -101,10 +101,10 @@ class AlertAdmin:
     def silence(
         self, *, rule: str, subject: str | None, until: datetime, by: str, reason: str | None = None
     ) -> Silence:
-        """Send no notices about a subject of a rule, or any of its subjects, until then.
+        """Suppress notifications about one subject of a rule, or all its subjects, until a time.
 
-        A number is named by its tag, as its alerts show it. Raises InvalidRequest for a rule that is none, a
-        number of which no alert is stored, or a time that is over or too far; DatabaseUnavailable.
+        A number is given by its tag, as in its alerts. Raises InvalidRequest for an unknown rule, a number
+        without an alert, or a time in the past or too far ahead; DatabaseUnavailable.
         """
         self._check_rule(rule)
         if subject is not None:
@@ -145,10 +145,9 @@ class AlertAdmin:
         return made
 
     def _number(self, conn: Connection, rule: str, subject: str | None) -> tuple[str | None, bytes | None]:
-        """Return tag and look-up hash of the number that a subject is; None for any other subject.
+        """Return the tag and the hash of the number that is the subject; None for any other subject.
 
-        Without the hash an erasure would not find the silence. Raises InvalidRequest for a number that no
-        alert is or was about.
+        Erasure finds the silence by the hash. Raises InvalidRequest for a number without an alert.
         """
         tag = find_tag(subject) if subject is not None and rule in OF_NUMBERS else None
         if tag is None:
@@ -165,12 +164,12 @@ class AlertAdmin:
         with connection(self.engine) as conn:
             alert = self._find(conn, alert_id, self.clock())
         if alert.subject is None and not every_subject:
-            raise InvalidRequest([FieldError("alert", "was about a number that has been erased")])
+            raise InvalidRequest([FieldError("alert", "is about a number that has been erased")])
         subject = None if every_subject else alert.subject
         return self._silence(rule=alert.rule, subject=subject, until=until, by=by, reason=reason)
 
     def unsilence(self, silence_id: UUID, *, by: str | None = None) -> bool:
-        """End a silence; return whether there was one in force. Raises DatabaseUnavailable."""
+        """End a silence. Returns whether one was in force. Raises DatabaseUnavailable."""
         now = self.clock()
 
         def work(conn: Connection) -> Silence | None:
@@ -185,12 +184,12 @@ class AlertAdmin:
         return ended is not None
 
     def silences(self) -> Sequence[Silence]:
-        """Return the silences in force, those that end first first. Raises DatabaseUnavailable."""
+        """Return the silences in force, by their end. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return records.silences(conn, now=self.clock(), vault=self.vault)
 
     def evaluated_at(self) -> datetime | None:
-        """Return when the rules were evaluated last. Raises DatabaseUnavailable."""
+        """Return when the rules were last evaluated. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             last = records.last_evaluation(conn, "rules")
         return last.at if last else None
@@ -213,12 +212,12 @@ def _no_number() -> InvalidRequest:
 
 
 def _checked(field: str, text: str, *, typed: bool = False) -> str:
-    """Return a text that may be stored and shown; what was typed must hold nothing secret."""
+    """Return a text that may be stored and shown. Text that an operator typed must contain no secret."""
     text = text.strip()
     if not text or len(text) > _LONGEST_TEXT or not text.isprintable():
         raise InvalidRequest([FieldError(field, f"must be 1 to {_LONGEST_TEXT} printable characters")])
     if typed and (masks.mask_text(text) != text or contains_number(text)):
-        raise InvalidRequest([FieldError(field, "must not hold what may be a phone number or a secret")])
+        raise InvalidRequest([FieldError(field, "must not contain what may be a phone number or a secret")])
     return text
 
 

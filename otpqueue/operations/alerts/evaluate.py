@@ -1,7 +1,7 @@
-"""Evaluate the rules once a minute: look at what each needs, and enter what was found.
+"""Evaluate the alert rules once a minute: query the measurements of each rule, and store the result.
 
-Facts are read before the transaction that enters them. What one rule cannot read keeps no other from being
-evaluated.
+Measurements are read before the transaction that stores them. A rule that cannot be measured does not keep
+the others from being evaluated.
 """
 
 from __future__ import annotations
@@ -47,31 +47,31 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 ELSEWHERE = frozenset({"workers_silent"})
-"""Rules that API processes evaluate: this job does not run without workers."""
+"""Rules that API processes evaluate, because this job does not run without workers."""
 
 _HABIT_S = 30
-"""A week of a large deployment is more to add up than any statement may take elsewhere."""
+"""Aggregating a week of a large deployment takes longer than the usual statement timeout."""
 
 _OVERLAP = timedelta(minutes=3)
-"""What happened shortly before the last evaluation may have been committed after it."""
+"""Events from shortly before the last evaluation may have been committed after it."""
 
 _STALE = timedelta(minutes=3)
-"""Events that have waited for so long to be added up make the roll-ups too old to judge by."""
+"""When events have waited this long to be rolled up, the roll-ups are too old to evaluate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateAlerts:
-    """Evaluates. Of two at once one works, the other leaves it to that one."""
+    """Evaluates alert rules. Of two concurrent evaluations, one does nothing."""
 
     engine: Engine
     rules: Mapping[str, AlertRule]
     circuit: Callable[[], CircuitState]
     book: AlertStore
     seal_key_id: str
-    """The id of the key that seals."""
+    """The id of the primary seal key."""
 
     def __call__(self, *, now: datetime) -> EvaluationResult:
-        """Evaluate every rule that is on. Raises DatabaseUnavailable."""
+        """Evaluate every enabled rule. Raises DatabaseUnavailable."""
         began, last = time.monotonic(), self.book.last()
         if self.book.is_soon(last, now):
             return EvaluationResult(skipped=True)
@@ -80,16 +80,16 @@ class EvaluateAlerts:
             waiting = facts.oldest_event(conn)
             unknown = [name for name in records.count_open(conn) if name not in self.rules]
         can_judge = _has_statistics(waiting, last, now)
-        looked = [
+        measured = [
             found
             for rule in here
             if not rule.off and (can_judge or rule.name not in RULE_QUERIES)
-            for found in [self.look(rule, last.at if last else None, now)]
+            for found in [self.measure_rule(rule, last.at if last else None, now)]
             if found
         ]
         return self.book.enter(
-            looked,
-            # A rule that this version does not know any more is as good as off.
+            measured,
+            # A rule that this version does not have counts as disabled.
             retired=[*(rule.name for rule in here if rule.off), *unknown],
             examples=partial(_examples, now=now),
             now=now,
@@ -97,8 +97,11 @@ class EvaluateAlerts:
             waiting=waiting.id if waiting else None,
         )
 
-    def look(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
-        """Return what a rule finds now, None where it cannot be had. `last` is when it was evaluated last."""
+    def measure_rule(self, rule: AlertRule, last: datetime | None, now: datetime) -> RuleMeasures | None:
+        """Return the measurements of a rule; None if unavailable.
+
+        `last` is the time of its last evaluation.
+        """
         watch = RULE_QUERIES.get(rule.name)
 
         def measure(conn: Connection) -> list[SubjectMeasure]:
@@ -108,10 +111,11 @@ class EvaluateAlerts:
             return _with_series(conn, rule, watch, measures, now) if watch else measures
 
         try:
-            # One snapshot: value, sample, figures, reasons and the chart must not contradict each other.
+            # One snapshot, so that value, sample, figures, reasons and the chart agree.
             return RuleMeasures(rule=rule, measures=snapshot(self.engine, measure))
         except DatabaseUnavailable as error:
-            # Of one rule it may be too much at the moment; if Postgres is away, entering will say so.
+            # One rule may exceed the timeout. If Postgres is down, the transaction that stores the result
+            # raises.
             log.warning("alert_rule_not_evaluated", rule=rule.name, reason=error.code)
         except Exception:
             log.exception("alert_rule_failed", rule=rule.name)
@@ -141,7 +145,7 @@ class EvaluateAlerts:
 
 
 def _has_statistics(waiting: WaitingEvent | None, last: Evaluation | None, now: datetime) -> bool:
-    """Return whether events are being added up: the oldest that waits is young, or another than last time.
+    """Return whether events are being rolled up: the oldest waiting one is recent, or differs from last time.
 
     A late event can be old at once: a price in a delivery report belongs to the minute of the send.
     """
@@ -169,7 +173,7 @@ def _of_circuit(state: CircuitState, failures: Mapping[CallFailure, int]) -> Sub
 
 
 def _of_seal_key(key_id: str, seals: Mapping[str, int]) -> SubjectMeasure:
-    # Only the key that seals: one that was replaced is used up no further.
+    # Only the primary key: a previous key seals nothing more.
     sealed = seals.get(key_id, 0)
     figures: dict[str, float | int | str] = {"key_id": key_id, "seals": sealed, "most_seals": MOST_SEALS}
     return SubjectMeasure(subject=ALL, value=sealed / MOST_SEALS, sample=sealed, figures=figures)
@@ -183,7 +187,7 @@ def _of_endpoint(one: DisabledEndpoint) -> SubjectMeasure:
 def _with_series(
     conn: Connection, rule: AlertRule, watch: RuleQuery, measures: Sequence[SubjectMeasure], now: datetime
 ) -> list[SubjectMeasure]:
-    """Return the measures, with a chart of the window for those that an alert may open for."""
+    """Return the measurements, with a chart of the window for those that may open an alert."""
     open_subjects = records.open_subjects(conn, rule.name)
     wanted = {
         one.subject
@@ -195,7 +199,7 @@ def _with_series(
         for one in measures
     ]
     if rule.name == "provider_misconfigured" and wanted:
-        # The roll-ups count statuses alone; the codes of the attempts name what is refused.
+        # The roll-ups count only statuses. The error codes of the attempts name the rejections.
         reasons = facts.refused_for_configuration(conn, rule, now=now)
         return [replace(one, reasons=reasons) for one in shown]
     return shown
@@ -215,10 +219,9 @@ def _series(
 def _examples(
     conn: Connection, rule: AlertRule, measure: SubjectMeasure, *, now: datetime
 ) -> list[str] | None:
-    """Return the ids of some requests that show what an alert is about; None if they cannot be read.
+    """Return the ids of some requests as evidence of an alert; None if they cannot be read.
 
-    They are read when the alert opens, and not with the measure: no request that has been erased meanwhile
-    may be named.
+    They are read when the alert opens, not with the measurement, so that an erased request is never named.
     """
     try:
         # An error here must not keep the alert from opening.

@@ -1,8 +1,8 @@
-"""Enter what evaluations found: alerts open and close, and their notices go into the outbox with them.
+"""Store the result of an evaluation. Alerts open and resolve in one transaction with their notifications.
 
-No alert names a number or a request that is erased at that moment: erasures and evaluations that name some
-exclude each other, and neither waits long. An evaluation beside an erasure names none, and opens no alert
-about a number; the next one does.
+No alert names a number or request that is being erased. Evaluations that name some and erasures exclude each
+other by a lock, for which neither waits long. An evaluation during an erasure names none, and opens no alert
+about a number; the next evaluation does.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ log = get_logger(__name__)
 _ALLOWED_S = 20
 
 FindExamples = Callable[[Connection, AlertRule, SubjectMeasure], Sequence[str] | None]
-"""Takes what has just become an alert; returns ids of requests that show it, None for none to name."""
+"""Returns the ids of requests that are evidence of a new alert; None if no request may be named."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleMeasures:
-    """The measures of one rule. A subject without a measure is good."""
+    """The measurements of one rule. A subject without a measurement is healthy."""
 
     rule: AlertRule
     measures: Sequence[SubjectMeasure]
@@ -52,17 +52,17 @@ class RuleMeasures:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """What an evaluation changed."""
+    """The changes that an evaluation made."""
 
     opened: tuple[UUID, ...] = ()
     closed: tuple[UUID, ...] = ()
     skipped: bool = False
-    """Whether another process has just evaluated, or is about to."""
+    """Whether it was skipped because another process has just evaluated, or is about to."""
 
 
 @dataclass(kw_only=True)
 class _EvaluationRun:
-    """What one evaluation does, as it goes."""
+    """The state of a running evaluation."""
 
     conn: Connection
     now: datetime
@@ -72,14 +72,14 @@ class _EvaluationRun:
 
     @cached_property
     def may_name(self) -> bool:
-        """Whether what is stored from now on may name numbers and requests: no erasure is under way.
+        """Whether numbers and requests may be stored from now on, because no erasure is running.
 
-        None begins before this evaluation has ended, and what is read from now on is without those erased.
+        No erasure can begin before this evaluation has ended. Later reads no longer return erased rows.
         """
         return locks.try_take(self.conn, Lock.ERASE)
 
     def is_erased(self, measure: SubjectMeasure) -> bool:
-        """Return whether a measure is about a number that has been erased since it was counted."""
+        """Return whether a measurement is about a number that has since been erased."""
         if measure.number_hash is None or not self.may_name:
             return False
         return not facts.is_known(self.conn, measure.number_hash, before=self.now)
@@ -87,14 +87,14 @@ class _EvaluationRun:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertStore:
-    """Keeps the alerts of one watch: rules that are evaluated together, by one process at a time."""
+    """Stores the alerts of one watch: rules that are evaluated together, by one process at a time."""
 
     engine: Engine
     watch: str
     lock: Lock
-    """The one of the watch."""
+    """The advisory lock of the watch."""
     apart: timedelta
-    """Evaluations are at least so far apart: a second beat must not count what is bad twice."""
+    """The minimum time between evaluations: a second beat must not count the same problem twice."""
     channels: tuple[NotificationChannel, ...]
 
     def last(self) -> Evaluation | None:
@@ -103,12 +103,12 @@ class AlertStore:
             return records.last_evaluation(conn, self.watch)
 
     def is_soon(self, last: Evaluation | None, now: datetime) -> bool:
-        """Return whether it is too soon for another evaluation, also by a clock that was set back since."""
+        """Return whether it is too soon for another evaluation. A clock that was set back is not too soon."""
         return last is not None and abs(now - last.at) < self.apart
 
     def enter(
         self,
-        looked: Sequence[RuleMeasures],
+        measured: Sequence[RuleMeasures],
         *,
         retired: Sequence[str] = (),
         examples: FindExamples,
@@ -116,9 +116,9 @@ class AlertStore:
         took_ms: int,
         waiting: int | None = None,
     ) -> EvaluationResult:
-        """Enter what was found, in one transaction. Alerts of `retired` rules are closed.
+        """Store the result of an evaluation in one transaction. Alerts of `retired` rules are resolved.
 
-        `waiting` is the event that has waited longest to be added up. Raises DatabaseUnavailable.
+        `waiting` is the oldest event that is not rolled up yet. Raises DatabaseUnavailable.
         """
 
         def work(conn: Connection) -> EvaluationResult:
@@ -127,125 +127,125 @@ class AlertStore:
                 records.last_evaluation(conn, self.watch), now
             ):
                 return EvaluationResult(skipped=True)
-            page = _EvaluationRun(conn=conn, now=now, examples=examples)
-            self._enter_all(page, looked, retired)
+            state = _EvaluationRun(conn=conn, now=now, examples=examples)
+            self._enter_all(state, measured, retired)
             records.note_evaluation(
                 conn,
                 self.watch,
                 at=now,
                 took_ms=took_ms,
-                measures=sum(len(one.measures) for one in looked),
-                opened=len(page.opened),
-                closed=len(page.closed),
+                measures=sum(len(one.measures) for one in measured),
+                opened=len(state.opened),
+                closed=len(state.closed),
                 waiting=waiting,
             )
-            return EvaluationResult(opened=tuple(page.opened), closed=tuple(page.closed))
+            return EvaluationResult(opened=tuple(state.opened), closed=tuple(state.closed))
 
         return transaction(self.engine, work)
 
     def _enter_all(
-        self, page: _EvaluationRun, looked: Sequence[RuleMeasures], retired: Sequence[str]
+        self, state: _EvaluationRun, measured: Sequence[RuleMeasures], retired: Sequence[str]
     ) -> None:
-        names = [*(one.rule.name for one in looked), *retired]
+        names = [*(one.rule.name for one in measured), *retired]
         opening = notices.of_opening()
-        open_ones = records.open_ones(page.conn, names, noticed=opening, now=page.now)
-        pending = records.pending_ones(page.conn, names)
-        for one in looked:
+        open_ones = records.open_ones(state.conn, names, noticed=opening, now=state.now)
+        pending = records.pending_ones(state.conn, names)
+        for one in measured:
             self._enter(
-                page,
+                state,
                 one,
                 [alert for alert in open_ones if alert.rule == one.rule.name],
                 [before for before in pending if before.rule == one.rule.name],
             )
         for alert in open_ones:
             if alert.rule in retired:
-                self._close(page, alert, "the rule is off")
-        records.forget_pending(page.conn, [before for before in pending if before.rule in retired])
+                self._close(state, alert, "the rule is off")
+        records.forget_pending(state.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
         self,
-        page: _EvaluationRun,
-        looked: RuleMeasures,
+        state: _EvaluationRun,
+        measured: RuleMeasures,
         open_ones: Sequence[OpenAlert],
         pending: Sequence[PendingAlert],
     ) -> None:
-        found = {measure.key: measure for measure in looked.measures}
+        found = {measure.key: measure for measure in measured.measures}
         still_open = 0
         for alert in open_ones:
-            # After a look-up key was replaced one number may have two: the older one goes on.
+            # During hash key rotation a number may have two alerts. The older one continues.
             measure = found.pop(alert.key, None) if alert.key else None
-            still_open += self._go_on(page, looked.rule, alert, measure)
+            still_open += self._update_open(state, measured.rule, alert, measure)
         before = {one.key: one.bad for one in pending}
         kept: set[str] = set()
         held_back = 0
-        for measure in sort_worst_first(looked.rule, found.values()):
+        for measure in sort_worst_first(measured.rule, found.values()):
             run = TransitionProgress(count=before.get(measure.key, 0))
-            run, transition = run.after(judge_measure(looked.rule, measure, is_open=False), looked.rule)
-            if not (run.count or transition) or page.is_erased(measure):
+            run, transition = run.after(judge_measure(measured.rule, measure, is_open=False), measured.rule)
+            if not (run.count or transition) or state.is_erased(measure):
                 continue
-            if measure.number_hash is not None and not page.may_name:
-                # As it stood before: the next evaluation goes on from there.
+            if measure.number_hash is not None and not state.may_name:
+                # The previous state, from which the next evaluation continues.
                 kept.add(measure.subject)
             elif not transition:
-                records.keep_pending(page.conn, looked.rule, measure, bad=run.count, now=page.now)
+                records.keep_pending(state.conn, measured.rule, measure, bad=run.count, now=state.now)
                 kept.add(measure.subject)
             elif still_open < MOST_OPEN:
-                self._open(page, looked.rule, measure)
+                self._open(state, measured.rule, measure)
                 still_open += 1
             else:
                 held_back += 1
-        records.forget_pending(page.conn, [one for one in pending if one.subject not in kept])
+        records.forget_pending(state.conn, [one for one in pending if one.subject not in kept])
         if held_back:
-            log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
+            log.warning("alerts_held_back", rule=measured.rule.name, subjects=held_back)
 
-    def _go_on(
-        self, page: _EvaluationRun, rule: AlertRule, alert: OpenAlert, measure: SubjectMeasure | None
+    def _update_open(
+        self, state: _EvaluationRun, rule: AlertRule, alert: OpenAlert, measure: SubjectMeasure | None
     ) -> bool:
-        """Enter what was found of an open alert; return whether it stays open."""
+        """Store the measurement of an open alert. Returns whether it stays open."""
         verdict = RuleVerdict.GOOD if measure is None else judge_measure(rule, measure, is_open=True)
         run, transition = TransitionProgress(is_open=True, count=alert.good).after(verdict, rule)
-        records.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
-        # The number was erased: the alert has no subject any more.
+        records.note_value(state.conn, alert.id, measure, good=run.count, now=state.now)
+        # The number was erased, so the alert has no subject any more.
         if transition or alert.key is None:
-            self._close(page, alert, None if alert.key else "the number was erased")
+            self._close(state, alert, None if alert.key else "the number was erased")
             return False
         if not alert.noticed and not alert.silenced:
-            # It opened in silence, which is over.
-            notices.add(page.conn, alert.id, AlertTransition.OPENED, self.channels, now=page.now)
+            # The alert opened while silenced, and the silence has ended.
+            notices.add(state.conn, alert.id, AlertTransition.OPENED, self.channels, now=state.now)
         return True
 
-    def _open(self, page: _EvaluationRun, rule: AlertRule, measure: SubjectMeasure) -> None:
+    def _open(self, state: _EvaluationRun, rule: AlertRule, measure: SubjectMeasure) -> None:
         evidence = _evidence(measure)
-        named = page.examples(page.conn, rule, measure) if page.may_name else None
+        named = state.examples(state.conn, rule, measure) if state.may_name else None
         if named is not None:
             evidence["requests"] = list(named)
-        alert = records.add(page.conn, rule, measure, evidence=evidence, now=page.now)
-        records.note_value(page.conn, alert.id, measure, good=0, now=page.now)
-        records.note(page.conn, alert.id, "opened", now=page.now)
+        alert = records.add(state.conn, rule, measure, evidence=evidence, now=state.now)
+        records.note_value(state.conn, alert.id, measure, good=0, now=state.now)
+        records.note(state.conn, alert.id, "opened", now=state.now)
         if alert.silenced:
-            self._note_silence(page, alert, AlertTransition.OPENED)
+            self._note_silence(state, alert, AlertTransition.OPENED)
         else:
-            notices.add(page.conn, alert.id, AlertTransition.OPENED, self.channels, now=page.now)
-        page.opened.append(alert.id)
+            notices.add(state.conn, alert.id, AlertTransition.OPENED, self.channels, now=state.now)
+        state.opened.append(alert.id)
 
-    def _close(self, page: _EvaluationRun, alert: OpenAlert, why: str | None) -> None:
-        records.close(page.conn, alert.id, now=page.now)
-        records.note(page.conn, alert.id, "closed", now=page.now, detail=why)
+    def _close(self, state: _EvaluationRun, alert: OpenAlert, why: str | None) -> None:
+        records.close(state.conn, alert.id, now=state.now)
+        records.note(state.conn, alert.id, "closed", now=state.now, detail=why)
         if alert.silenced:
-            # A closing is notified only where the opening was, and the other way round.
-            notices.drop_undelivered(page.conn, alert.id)
-            self._note_silence(page, alert, AlertTransition.CLOSED)
+            # A resolution is notified if and only if the opening was.
+            notices.drop_undelivered(state.conn, alert.id)
+            self._note_silence(state, alert, AlertTransition.CLOSED)
         else:
-            notified = notices.notified_channels(page.conn, alert.id)
-            notices.add(page.conn, alert.id, AlertTransition.CLOSED, notified, now=page.now)
-        page.closed.append(alert.id)
+            notified = notices.notified_channels(state.conn, alert.id)
+            notices.add(state.conn, alert.id, AlertTransition.CLOSED, notified, now=state.now)
+        state.closed.append(alert.id)
 
-    def _note_silence(self, page: _EvaluationRun, alert: OpenAlert, transition: AlertTransition) -> None:
-        records.note(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)
+    def _note_silence(self, state: _EvaluationRun, alert: OpenAlert, transition: AlertTransition) -> None:
+        records.note(state.conn, alert.id, "notice_silenced", now=state.now, detail=transition.value)
 
 
 def _evidence(measure: SubjectMeasure) -> dict[str, Any]:
-    """Return what an alert opened for: all of one measure, so that its numbers agree with each other."""
+    """Return the evidence of an alert, all from one measurement, so that its numbers agree."""
     evidence: dict[str, Any] = {
         "value": measure.value,
         "sample": measure.sample,

@@ -1,7 +1,7 @@
-"""Deliver notices of alerts: from the outbox, each once on each channel, for as long as it takes.
+"""Deliver alert notifications from the outbox, once per channel, with retries until they succeed.
 
-A notice is claimed with a lease, delivered while nothing of Postgres is held, and settled. Who dies between
-delivering and settling leaves one that is delivered twice: its id is the same both times.
+A notification is claimed with a lease, delivered without a transaction or lock in Postgres, and then settled.
+If the process ends between the two, the notification is delivered twice with the same id.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ log = get_logger(__name__)
 ID_HEADER = "X-Otpqueue-Notice-Id"
 
 _LEASE_S = 120.0
-"""Longer than any channel takes."""
+"""Longer than the time-out of any channel."""
 
 _BUDGET_S = 30.0
 
 
 class NotificationFailed(Exception):
-    """A notice did not arrive; `reason` is one word."""
+    """A notification could not be delivered. `reason` is one word."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -53,24 +53,24 @@ class NotificationFailed(Exception):
 
 
 class Notifier(Protocol):
-    """Delivers notices on one channel."""
+    """Delivers notifications on one channel."""
 
     @property
     def channel(self) -> NotificationChannel:
-        """Which."""
+        """The channel."""
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:
-        """Deliver a notice; without an alert it is a test. Raises NotificationFailed."""
+        """Deliver a notification; without an alert it is a test. Raises NotificationFailed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogNotifier:
-    """Writes notices into the log."""
+    """Writes notifications to the log."""
 
     channel: NotificationChannel = NotificationChannel.LOG
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
-        """Write one record."""
+        """Write one log record."""
         if alert is None:
             log.warning("alert_test", notice_id=str(notice.id))
             return
@@ -92,14 +92,14 @@ class LogNotifier:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookNotifier:
-    """Posts notices as Slack takes them."""
+    """Posts notifications in Slack's format."""
 
     post: outbound.Outbound
     url: str
     channel: NotificationChannel = NotificationChannel.WEBHOOK
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
-        """Post one. Raises NotificationFailed."""
+        """Post one notification. Raises NotificationFailed."""
         headers = {"Content-Type": "application/json", ID_HEADER: str(notice.id)}
         try:
             status = self.post.post(self.url, body=json.dumps(format_slack(notice)).encode(), headers=headers)
@@ -111,14 +111,14 @@ class WebhookNotifier:
 
 @dataclass(frozen=True, kw_only=True)
 class MailNotifier:
-    """Sends notices by e-mail."""
+    """Sends notifications by e-mail."""
 
     mailer: mail.Mailer
     to: Sequence[str]
     channel: NotificationChannel = NotificationChannel.EMAIL
 
     def deliver(self, notice: NoticeText, alert: Alert | None, *, now: datetime) -> None:  # noqa: ARG002
-        """Send one. Raises NotificationFailed."""
+        """Send one notification. Raises NotificationFailed."""
         try:
             refused = self.mailer.send(
                 self.to,
@@ -135,57 +135,57 @@ class MailNotifier:
 
 @dataclass(frozen=True, kw_only=True)
 class NotifierTest:
-    """What came of a test notice."""
+    """The result of a test notification."""
 
     channel: NotificationChannel
     problem: str | None
-    """None if it arrived."""
+    """None if it was delivered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotifyAlerts:
-    """Delivers what is in the outbox."""
+    """Delivers the notifications in the outbox."""
 
     engine: Engine
     vault: Vault
-    couriers: Sequence[Notifier]
+    notifiers: Sequence[Notifier]
     public_url: str | None = None
 
     @property
     def channels(self) -> tuple[NotificationChannel, ...]:
-        """The channels that are set."""
-        return tuple(courier.channel for courier in self.couriers)
+        """The channels that are configured."""
+        return tuple(notifier.channel for notifier in self.notifiers)
 
     def __call__(self, *, now: datetime) -> int:
-        """Deliver what is due and return how many arrived. Raises DatabaseUnavailable.
+        """Deliver due notifications. Returns how many were delivered. Raises DatabaseUnavailable.
 
-        A channel that fails once is left alone until the next run: it must not hold the others up.
+        A channel that fails is skipped until the next run, so that it does not delay the others.
         """
         end, arrived = time.monotonic() + _BUDGET_S, 0
-        for courier in self.couriers:
+        for notifier in self.notifiers:
             while time.monotonic() < end:
-                claimed = self._claim(courier.channel, now)
-                if claimed is None or not self._deliver(courier, claimed, now):
+                claimed = self._claim(notifier.channel, now)
+                if claimed is None or not self._deliver(notifier, claimed, now):
                     break
                 arrived += 1
         return arrived
 
     def test(self, *, by: str, now: datetime) -> list[NotifierTest]:
-        """Send a test notice on every channel, and say what came of each."""
+        """Send a test notification on every channel. Returns the results."""
         tried = []
-        for courier in self.couriers:
+        for notifier in self.notifiers:
             problem = None
             try:
-                courier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
+                notifier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
             except NotificationFailed as error:
                 problem = error.reason
-            tried.append(NotifierTest(channel=courier.channel, problem=problem))
+            tried.append(NotifierTest(channel=notifier.channel, problem=problem))
         return tried
 
     def _claim(self, channel: NotificationChannel, now: datetime) -> ClaimedNotice | None:
         return run(self.engine, lambda conn: notices.claim(conn, channel, now=now, lease_s=_LEASE_S))
 
-    def _deliver(self, courier: Notifier, claimed: ClaimedNotice, now: datetime) -> bool:
+    def _deliver(self, notifier: Notifier, claimed: ClaimedNotice, now: datetime) -> bool:
         with connection(self.engine) as conn:
             alert = records.find(conn, claimed.alert_id, now=now, vault=self.vault)
             last = records.values(conn, claimed.alert_id, limit=1)
@@ -199,7 +199,7 @@ class NotifyAlerts:
             had_data=not last or last[-1].value is not None,
         )
         try:
-            courier.deliver(notice, alert, now=now)
+            notifier.deliver(notice, alert, now=now)
         except NotificationFailed as error:
             self._failed(claimed, error.reason, now)
             return False
@@ -211,7 +211,7 @@ class NotifyAlerts:
             if notices.delivered(conn, claimed, now=now):
                 records.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
 
-        # Until this is recorded the notice is claimed again when its lease expires.
+        # Until this is recorded, the notification is claimed again when its lease expires.
         record_when_possible(lambda: transaction(self.engine, work), what="alert_notice", results=1)
         metrics.count(metrics.NOTICES, claimed.channel.value, "delivered")
 

@@ -1,6 +1,6 @@
-"""Notice that a worker or beat is silent. It runs in the API: where all of them are, no job would.
+"""Detect silent workers and a silent beat. This runs in the API, because no job runs without them.
 
-So it delivers its notices itself, too, for as long as something is silent.
+For the same reason it also delivers notifications while a process is silent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BEAT = "beat"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateWorkers:
-    """Evaluates `workers_silent`: for beat, and for each queue that some worker must serve."""
+    """Evaluates `workers_silent` for beat, and for each queue that a worker must serve."""
 
     engine: Engine
     rules: Mapping[str, AlertRule]
@@ -33,12 +33,12 @@ class EvaluateWorkers:
     queues: Sequence[str]
     notify: NotifyAlerts
     began: datetime
-    """When this process began to watch."""
+    """When this process began to evaluate."""
     worked: dict[str, datetime] = field(default_factory=dict)
-    """When this process last saw a working process, by subject. Without one, `began` counts."""
+    """When this process last saw a live process, by subject. Defaults to `began`."""
 
     def __call__(self, *, now: datetime) -> EvaluationResult:
-        """Evaluate, and deliver notices while something is silent. Raises DatabaseUnavailable."""
+        """Evaluate, and deliver notifications while a process is silent. Raises DatabaseUnavailable."""
         began, rule = time.monotonic(), self.rules[RULE]
         if self.book.is_soon(self.book.last(), now):
             return EvaluationResult(skipped=True)
@@ -67,7 +67,7 @@ class EvaluateWorkers:
         ]
 
     def _measure(self, subject: str, signs: Sequence[Heartbeat], now: datetime) -> SubjectMeasure:
-        """Return how long no process has worked; one that cannot reach the broker does not work."""
+        """Return how long there has been no live process. One that cannot reach the broker does not count."""
         for one in signs:
             worked_at = now - timedelta(seconds=one.idle_s)
             self.worked[subject] = max(worked_at, self.worked.get(subject, worked_at))

@@ -1,1 +1,1 @@
-"""The pumping guard: refuse sends into blocks of numbers whose codes are not verified."""
+"""The pumping guard: reject sends to blocks of numbers with few verified codes."""

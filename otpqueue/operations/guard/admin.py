@@ -1,4 +1,4 @@
-"""What an operator asks the pumping guard, and what he lets through."""
+"""Report of the pumping guard, and its exceptions."""
 
 from __future__ import annotations
 
@@ -32,34 +32,37 @@ class GuardReportLine:
     refused: int
     refused_verified: int
     budget: float | None
-    """Unverified sends a day; 1 for a new block; None for a country, whose known blocks have theirs each."""
+    """The budget of unverified sends a day; 1 for a new block.
+
+    None for a country: each known block has its own.
+    """
 
     @property
     def share(self) -> float | None:
-        """The share of sends that were verified."""
+        """The share of verified sends."""
         return self.verified / self.sent if self.sent else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardReport:
-    """How countries and blocks did, those with the most refused tries and unverified sends first."""
+    """Sends and rejections by country and block, those with most rejections and unverified sends first."""
 
     since: datetime
     countries: list[GuardReportLine]
     blocks: list[GuardReportLine]
     reasons: dict[tuple[str, str], int]
-    """Refused tries by mode and reason."""
+    """Rejected attempts by mode and reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardAdmin:
-    """Reports on the guard and keeps its exceptions."""
+    """Reports on the guard and manages its exceptions."""
 
     engine: Engine
     policy: GuardPolicy
 
     def report(self, *, since: datetime, now: datetime, country: str | None = None) -> GuardReport:
-        """Return what happened since then (whole hours), of one country or all.
+        """Return the report since a time (whole hours), of one country or all.
 
         Raises DatabaseUnavailable.
         """
@@ -77,12 +80,12 @@ class GuardAdmin:
         return transaction(self.engine, read)
 
     def decisions(self, *, since: datetime, limit: int) -> list[RefusalCount]:
-        """Return the newest refusals, real ones and those of shadow mode. Raises DatabaseUnavailable."""
+        """Return the newest rejections, those of shadow mode included. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return reports.refusals(conn, since=since, limit=limit)
 
     def allow(self, subject: str, *, lasting: timedelta, now: datetime) -> datetime:
-        """Let all numbers of a country or prefix through; return until when.
+        """Exempt a country or prefix from the guard. Returns the end of the exception.
 
         Raises InvalidRequest, DatabaseUnavailable.
         """
@@ -94,7 +97,7 @@ class GuardAdmin:
         return now + lasting
 
     def disallow(self, subject: str) -> bool:
-        """End an exception; return whether there was one. Raises InvalidRequest, DatabaseUnavailable."""
+        """End an exception. Returns whether there was one. Raises InvalidRequest, DatabaseUnavailable."""
         with connection(self.engine) as conn:
             return reports.disallow(conn, _checked(subject))
 
@@ -143,7 +146,7 @@ def _checked(subject: str) -> str:
     subject = subject.strip().removeprefix("+").upper()
     if subject in phonenumbers.SUPPORTED_REGIONS or subject == NO_COUNTRY:
         return subject
-    # More digits than a block's would name few people.
+    # A longer prefix than a block could identify individuals.
     if re.fullmatch(r"[1-9][0-9]{0,10}", subject, re.ASCII):
         return subject
     raise InvalidRequest([FieldError("subject", "must be a country like GB or the first digits of numbers")])

@@ -1,4 +1,4 @@
-"""The pumping guard: in enforce mode it decides at acceptance, in shadow mode after the claim, in batches.
+"""The pumping guard. In enforce mode it decides at acceptance; in shadow mode after the claim, in batches.
 
 The rule itself is in `domain/guard.py`.
 """
@@ -38,10 +38,10 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 3600
-"""The same for every reason: the caller is not told which budget is used up, nor when it is not."""
+"""The same for every reason: a caller must not learn which budget is used up, or until when."""
 
 _LOOKS = 20
-"""Of several calls for the last place of a budget one gets it, the others read the facts again."""
+"""Of several concurrent calls for the last send of a budget one gets it. The others read the facts again."""
 
 _MISSED = 1000
 """How many claims that could not be counted are kept for the next batch."""
@@ -49,9 +49,9 @@ _MISSED = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class PumpingGuard:
-    """Decides at acceptance. In enforce mode it counts each send before its request is stored, and refuses.
+    """Decides at acceptance. In enforce mode it counts each send before its request is stored, or rejects it.
 
-    In shadow mode it only says which block to store: `GuardClaims` counts the send once it is claimed.
+    In shadow mode it only returns the block to store. `GuardClaims` counts the send once it is claimed.
     """
 
     engine: Engine
@@ -59,13 +59,13 @@ class PumpingGuard:
     policy: GuardPolicy
 
     def block(self, applicant: Applicant) -> str | None:
-        """Return the block to store with a request; None where the guard does not count it."""
+        """Return the block to store with a request; None if the guard does not count it."""
         if self.mode is GuardMode.OFF or applicant.is_test:
             return None
         return rules.get_block(applicant.number.digits)
 
     def question(self, applicant: Applicant) -> GuardQuestion | None:
-        """Return what a request must ask the guard when it is stored; None where that is nothing."""
+        """Return the guard's check to run when a request is stored; None if there is none."""
         if self.mode is not GuardMode.ENFORCE or applicant.is_test:
             return None
         subject = _subject(applicant)
@@ -76,10 +76,10 @@ class PumpingGuard:
         _count_decisions(self.mode, allowed=True, why=rules.decide_send(self.policy, taken.facts).why)
 
     def ask_again(self, applicant: Applicant, question: GuardQuestion, taken: GuardCount) -> GuardQuestion:
-        """Return the next question about a request that the first one did not count.
+        """Return the next check of a request that the first check did not count.
 
-        It is the chance of a new block, or others were quicker. Raises DestinationPaused for a send that is
-        not allowed, DatabaseUnavailable.
+        It was a probe of a new block, or a concurrent call used the budget. Raises DestinationPaused for a
+        send that is not allowed, DatabaseUnavailable.
         """
         decision = rules.decide_send(self.policy, taken.facts)
         if not decision.allowed:
@@ -104,10 +104,10 @@ class PumpingGuard:
         )
 
     def _decide(self, applicant: Applicant, subject: GuardSubject) -> tuple[GuardCount, GuardDecision]:
-        """Return the decision, counted if it allows the send.
+        """Return the decision. An allowed send is counted.
 
-        One statement, unless the send is the chance of a new block or others are quicker. A flood of refused
-        ones does not queue for the lock of chances.
+        One statement, except for a probe of a new block or a concurrent change. Rejected sends do not wait
+        for the lock of the probes.
         """
         chances = False
         for _ in range(_LOOKS):
@@ -132,7 +132,7 @@ class PumpingGuard:
         return tallies.policy_as_json(self.policy)
 
     def _give_back(self, subject: GuardSubject, *, chance: bool, at: datetime) -> None:
-        # What stays counted is so for a day.
+        # A count that is not reverted lasts one day.
         try:
             with connection(self.engine) as conn:
                 tallies.give_back(conn, subject, chance=chance, at=at)
@@ -142,7 +142,7 @@ class PumpingGuard:
     def _refuse(
         self, applicant: Applicant, subject: GuardSubject, taken: GuardCount, decision: GuardDecision
     ) -> None:
-        """Store a refusal and raise it."""
+        """Store a rejection and raise it."""
         tallies.note_refusal(
             self.engine,
             subject,
@@ -157,10 +157,9 @@ class PumpingGuard:
 
 
 class GuardClaims:
-    """Decides on sends that have been claimed and leave all the same: what enforce mode would have done.
+    """Evaluates claimed sends in shadow mode: what enforce mode would have decided.
 
-    A batch costs two statements, whatever its size. Sends that were counted at acceptance, in enforce mode,
-    are left alone.
+    A batch costs two statements of any size. Sends that enforce mode counted at acceptance are skipped.
     """
 
     def __init__(self, *, engine: Engine, vault: Vault, policy: GuardPolicy) -> None:
@@ -168,11 +167,12 @@ class GuardClaims:
         self._missed: deque[Claim] = deque()
 
     def decide(self, claims: Sequence[Claim], now: datetime) -> None:
-        """Decide on the sends that were not counted before, and count them. Never raises.
+        """Evaluate and count the sends that were not counted before. Never raises.
 
-        A retry of a send is not counted again. What could not be counted is counted with the next batch.
+        A retry of a send is not counted again. Claims that could not be counted are counted with the next
+        batch.
         """
-        # One claim a request, the newest: of a request's sends only the newest can still be counted.
+        # One claim per request, the newest: only that can still be counted.
         newest = {claim.request_id: claim for claim in (*self._take_missed(), *filter(_is_uncounted, claims))}
         batch = list(newest.values())
         if not batch:
@@ -184,7 +184,7 @@ class GuardClaims:
             self._missed.extend(batch[-_MISSED:])
             metrics.count(metrics.GUARD_UNCOUNTED, by=len(batch[:-_MISSED]))
         except Exception:
-            # Sends go on whatever is wrong here. These claims are not tried again: they may be the reason.
+            # Sends must continue after any error here. These claims are dropped, since they may be its cause.
             log.exception("guard_crashed", claims=len(batch))
             metrics.count(metrics.GUARD_UNCOUNTED, by=len(batch))
 
@@ -218,7 +218,7 @@ class GuardClaims:
             _log_refused(client, country, why, mode=GuardMode.SHADOW, sends=sends)
 
     def _claimed(self, claim: Claim) -> ClaimedSend:
-        # While the look-up key is being replaced, rows of the number may have either hash.
+        # During hash key rotation rows of the number may have either hash.
         replacing = len(self._vault.marks) > 1
         return ClaimedSend(
             request_id=claim.request_id,

@@ -1,4 +1,4 @@
-"""Count what each sealing key seals: in memory, and every few seconds in Postgres."""
+"""Count the seals of each seal key: in memory, and every few seconds in Postgres."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from otpqueue.store.vault import Vault
 
 @dataclass(frozen=True, kw_only=True)
 class CountSeals:
-    """Adds what this process has sealed to the count of its key. A killed process loses seconds of it."""
+    """Adds the seals of this process to the count of its key.
+
+    A killed process loses a few seconds of them.
+    """
 
     engine: Engine
     vault: Vault
 
     def __call__(self) -> None:
-        """Store the count, unless nothing was sealed. Raises DatabaseUnavailable."""
+        """Store the count, if any. Raises DatabaseUnavailable."""
         seals = self.vault.take_seals()
         if not seals:
             return

@@ -1,4 +1,4 @@
-"""Erase all that concerns a phone number: in Postgres in one transaction, then its limit windows in Redis."""
+"""Erase all data of a phone number: in Postgres in one transaction, then its limit windows in Redis."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class EraseNumber:
     def __call__(
         self, phone_number: str, *, country: str | None, client_id: UUID | None, now: datetime
     ) -> Mapping[str, int]:
-        """Erase a number and return how many rows of each kind that were: zeros the second time.
+        """Erase a number. Returns how many rows of each kind; all are zero the second time.
 
-        Live requests end first. `client_id` is whose key asked for it, None the operator at the command line.
-        Limit windows that Redis cannot forget now end by themselves, within a day unless set otherwise.
-        Raises InvalidPhoneNumber, DatabaseUnavailable.
+        Live requests are ended first. `client_id` is the client of the API key that asked for it, None for an
+        operator at the command line. Limit windows that Redis cannot delete now expire, by default within a
+        day. Raises InvalidPhoneNumber, DatabaseUnavailable.
         """
         forms = phone.list_stored_forms(phone_number, country=country)
         hashes = self.vault.stored_hashes(forms)

@@ -1,7 +1,7 @@
-"""Delete what has been kept long enough: hourly, in small steps, beside the traffic.
+"""Delete what is past its retention: hourly, in small batches, beside the traffic.
 
-The pace follows the load: a step that takes longer than intended is followed by a smaller one, and by a pause
-of the same length.
+The pace follows the load: a batch that takes longer than intended is followed by a smaller one, and by a
+pause of the same length.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from otpqueue.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 BATCH = 500
-"""Rows of a step at most. All that belongs to them is deleted with them."""
+"""The maximum number of rows of a batch. Dependent rows are deleted with them."""
 
 PAUSE_S = 0.05
-"""After each step at least."""
+"""The minimum pause after each batch."""
 
 _STEP_S = 0.1
-"""How long a step is intended to take."""
+"""How long a batch is intended to take."""
 
 _LEAST_SHARE = 25
-"""A step is never smaller than the largest one divided by this."""
+"""A batch is never smaller than the largest one divided by this."""
 
 _RETRY_S = 1.0
 _BUDGET_S = 1200.0
@@ -39,7 +39,7 @@ _COUNT_S = 300.0
 
 
 class _Pace:
-    """How many rows the next step deletes, and how long the purge pauses before it."""
+    """How many rows the next batch deletes, and how long the purge pauses before it."""
 
     def __init__(self, most: int, pause_s: float) -> None:
         self.rows, self.pause_s = most, pause_s
@@ -47,14 +47,14 @@ class _Pace:
         self._least_pause_s = pause_s
 
     def adapt(self, took_s: float) -> None:
-        """Choose the next step by how long one of `rows` rows took."""
+        """Set the size of the next batch by how long the last one took."""
         factor = min(2.0, max(0.5, _STEP_S / max(took_s, 0.001)))
         self.rows = min(self._most, max(self._least, round(self.rows * factor)))
-        # As long as the step took: Postgres spends half of the time at most on the purge.
+        # A pause as long as the batch: the purge uses at most half of Postgres's time.
         self.pause_s = max(self._least_pause_s, took_s)
 
     def shrink(self) -> bool:
-        """Halve the step after one that came to nothing; return False if it was as small as can be."""
+        """Halve the batch size after a failed one. Returns False if it was already the smallest."""
         if self.rows <= self._least:
             return False
         self.rows, self.pause_s = max(self._least, self.rows // 2), _RETRY_S
@@ -62,7 +62,7 @@ class _Pace:
 
 
 class Purge:
-    """Purges. Of two at once one works, the other leaves it to that one."""
+    """Purges. Of two concurrent purges, one does nothing."""
 
     def __init__(
         self,
@@ -73,20 +73,23 @@ class Purge:
         pause_s: float = PAUSE_S,
         budget_s: float = _BUDGET_S,
     ) -> None:
-        """Keep requests for `retention`. A purge lasts `budget_s` seconds at most: the next one goes on."""
+        """Keep requests for `retention`.
+
+        A purge runs for up to `budget_s` seconds; the next one continues.
+        """
         self._engine, self._retention = engine, retention
         self._batch, self._pause_s, self._budget_s = batch, pause_s, budget_s
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End after the batch in hand."""
+        """End after the current batch."""
         self._stop.set()
 
     def __call__(self, *, now: datetime) -> Mapping[str, int]:
-        """Delete what is too old and return how many rows of each table, without those that went with them.
+        """Delete what is past its retention. Returns how many rows of each table, without dependent rows.
 
-        Each batch is a transaction of its own, so that whatever interrupts a purge undoes one batch at most.
-        Raises DatabaseUnavailable.
+        Each batch is its own transaction, so an interruption undoes at most one batch. Raises
+        DatabaseUnavailable.
         """
         end = time.monotonic() + self._budget_s
         deleted: dict[str, int] = {}
@@ -106,7 +109,10 @@ class Purge:
         return deleted
 
     def due(self, *, now: datetime) -> Mapping[str, int]:
-        """Return how many rows of each table are too old, and delete none. Raises DatabaseUnavailable."""
+        """Return how many rows of each table are past their retention.
+
+        Deletes none. Raises DatabaseUnavailable.
+        """
 
         def work(conn: Connection) -> dict[str, int]:
             allow_time(conn, _COUNT_S)
@@ -132,7 +138,7 @@ class Purge:
             try:
                 step = transaction(self._engine, work)
             except DatabaseUnavailable:
-                # A step that takes longer than a statement may is tried again with fewer rows.
+                # A batch that exceeds the statement timeout is retried with fewer rows.
                 if not pace.shrink() or self._stop.wait(pace.pause_s):
                     raise
                 continue

@@ -1,4 +1,4 @@
-"""Replace the look-up key: hash stored numbers anew, and know whether the old key is still needed."""
+"""Rotate the hash key, and report what still needs the previous one."""
 
 from __future__ import annotations
 
@@ -39,46 +39,46 @@ _PAUSE_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class OldKeyUse:
-    """Something that the old look-up key is still needed for."""
+    """A use of the previous hash key."""
 
     what: str
     rows: int | None
-    """How many; None where that could not be asked."""
+    """How many; None if unknown."""
     until: datetime | None
-    """When it ends by itself; None if that is not known, or never."""
+    """When the use ends without action; None if unknown, or never."""
     todo: str
-    """What ends it, or who does."""
+    """What ends the use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HashKeyReport:
-    """What the old look-up key is still needed for."""
+    """The remaining uses of the previous hash key."""
 
     numbers: Mapping[str, int]
-    """Rows of each table that know a number by a hash of the old key."""
+    """Rows of each table that have a number only as a hash of the previous key."""
     live_sessions: int
-    """Live requests bound to a session by such a hash: they end within minutes."""
+    """Live requests bound to a session by such a hash. They end within minutes."""
     api_keys: tuple[str, ...]
-    """Prefixes of API keys in force that have not been used since."""
+    """Prefixes of active API keys that have not been used since the rotation began."""
     uses: tuple[OldKeyUse, ...]
-    """All of that and what else there is, with until when, and what to do."""
+    """All uses, with their end and how to end them."""
 
     @property
     def needed(self) -> bool:
-        """Whether anything is."""
+        """Whether there is any use."""
         return bool(self.uses)
 
 
-_OF_SEALED = "`otpqueue keys rotate-hash`; what cannot be opened needs `otpqueue keys drop-sealed`"
-_OF_HASH_ALONE = "the number's next request and another `rotate-hash`"
-_OF_KEPT = f"{_OF_HASH_ALONE}; a locked number: `otpqueue numbers unlock`"
-_OF_OTHERS = f"{_OF_HASH_ALONE}; or `rotate-hash --drop-unknown` at once"
+_TODO_SEALED = "`otpqueue keys rotate-hash`; what cannot be opened needs `otpqueue keys drop-sealed`"
+_TODO_HASH_ALONE = "the number's next request and another `rotate-hash`"
+_TODO_KEPT = f"{_TODO_HASH_ALONE}; a locked number: `otpqueue numbers unlock`"
+_TODO_OTHERS = f"{_TODO_HASH_ALONE}; or `rotate-hash --drop-unknown` at once"
 _WAIT = "wait"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotateHash:
-    """Replaces the look-up key. May be interrupted at any time, and run again or twice at once."""
+    """Rotates the hash key. May be interrupted at any time, repeated, or run concurrently."""
 
     engine: Engine
     vault: Vault
@@ -88,17 +88,17 @@ class RotateHash:
 
     @property
     def replacing(self) -> bool:
-        """Whether there is an old key beside the new one."""
+        """Whether a previous key is configured beside the primary one."""
         return len(self.vault.marks) > 1
 
     def __call__(
         self, *, progress: Progress, batch: int = BATCH, drop_unknown: bool = False
     ) -> HashKeyReport:
-        """Hash every number anew that is under the old key, in every table; return what needs that key yet.
+        """Hash every number of the previous key again, in every table. Returns what still needs that key.
 
-        In steps of `batch` rows, a transaction each; traffic goes on beside it. A number that stands
-        in another table, and neither in a request nor on the do-not-send list, is not known: such rows are
-        left, or forgotten with `drop_unknown`, but for what is kept even when a number is erased. Raises
+        Runs in batches of `batch` rows, one transaction each, beside the traffic. A number is unknown if it
+        is neither in a request nor on the do-not-send list. Rows of unknown numbers are kept, or deleted with
+        `drop_unknown`, except for rows that are kept even when a number is erased. Raises
         DatabaseUnavailable.
         """
         old = self.vault.marks[1:]
@@ -107,15 +107,15 @@ class RotateHash:
         if drop_unknown:
             for holding in rehashing.OTHERS:
                 self._long(partial(rehashing.drop, holding=holding, marks=old))
-        left = self._look(note=True)
+        left = self._report(note=True)
         log.info("numbers_rehashed", left=dict(left.numbers), needed=left.needed)
         return left
 
-    def look(self) -> HashKeyReport:
-        """Return what the old key is needed for, and change nothing. Raises DatabaseUnavailable."""
-        return self._look(note=False)
+    def report(self) -> HashKeyReport:
+        """Return the remaining uses of the previous key. Changes nothing. Raises DatabaseUnavailable."""
+        return self._report(note=False)
 
-    def _look(self, *, note: bool) -> HashKeyReport:
+    def _report(self, *, note: bool) -> HashKeyReport:
         def work(conn: Connection) -> tuple[HashKeyReport, dict[UUID, Quotas]]:
             return self._stored(conn), clients.own_quotas(conn)
 
@@ -132,12 +132,12 @@ class RotateHash:
         addresses = rehashing.addresses_in_force(conn, old, guesses=self.guesses)
         uses = [
             *(self._of_table(conn, holding) for holding in _HASHED if numbers[holding.table.name]),
-            OldKeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait some minutes"),
+            OldKeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait a few minutes"),
             OldKeyUse(what="idempotency keys", rows=repeated.rows, until=repeated.until, todo=_WAIT),
             OldKeyUse(what="counts of addresses", rows=addresses.rows, until=addresses.until, todo=_WAIT),
             *(
                 OldKeyUse(
-                    what=f"API key {prefix}", rows=1, until=expires, todo="use it once, or make another"
+                    what=f"API key {prefix}", rows=1, until=expires, todo="use it once, or create another"
                 )
                 for prefix, expires in keys.items()
             ),
@@ -155,12 +155,12 @@ class RotateHash:
 
     def _of_table(self, conn: Connection, holding: Holding) -> OldKeyUse:
         old = self.vault.marks[1:]
-        todo = _OF_KEPT if holding.on_erase is OnErase.KEPT else _OF_OTHERS
+        todo = _TODO_KEPT if holding.on_erase is OnErase.KEPT else _TODO_OTHERS
         return OldKeyUse(
             what=holding.table.name,
             rows=rehashing.count(conn, holding, old),
             until=rehashing.last_of(conn, holding, old, retention=self.retention),
-            todo=_OF_SEALED if holding.sealed else todo,
+            todo=_TODO_SEALED if holding.sealed else todo,
         )
 
     def _in_redis(self, own: Mapping[UUID, Quotas], *, note: bool) -> Iterator[OldKeyUse]:
@@ -169,14 +169,14 @@ class RotateHash:
                 left = self.limits.under(nth, own, now=clock.now(), note=note)
             except LimitsUnavailable:
                 yield OldKeyUse(
-                    what="limit windows", rows=None, until=None, todo="ask again once Redis answers"
+                    what="limit windows", rows=None, until=None, todo="run this again once Redis is available"
                 )
                 continue
             if left.windows:
                 yield OldKeyUse(what="limit windows", rows=left.windows, until=left.until, todo=_WAIT)
 
     def _rehash(self, mark: bytes, batch: int, progress: Progress) -> None:
-        """Pass over what is sealed until none is left but those whose number cannot be read."""
+        """Hash sealed numbers again, in passes, until only unreadable ones are left."""
         done, found = 0, self._sealed_under_old()
         for _ in range(_PASSES):
             unopened = 0

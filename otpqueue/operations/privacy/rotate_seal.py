@@ -1,4 +1,4 @@
-"""Replace sealing keys: seal stored numbers anew, and know which keys are still needed."""
+"""Rotate seal keys: seal stored numbers with the primary key, and report which keys are still needed."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ BATCH = 500
 _COUNT_S = 300.0
 _PASSES = 20
 _PAUSE_S = 0.2
-"""Between passes: what was locked in one is let go of by the next."""
+"""The pause between passes. Rows that were locked in one pass are usually free in the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealKeyReport:
-    """How the stored numbers are sealed."""
+    """How stored numbers are sealed."""
 
     counts: Mapping[str, int]
-    """How many with each key."""
+    """The count by key."""
     unopened: Mapping[str, int]
-    """How many each key was found not to open."""
+    """The count by key of numbers that their key does not open."""
     removable: tuple[str, ...]
-    """The keys of OTPQUEUE_SEAL_KEYS that nothing is sealed with any more."""
+    """The keys of OTPQUEUE_SEAL_KEYS that seal no stored number any more."""
     seals: Mapping[str, int]
-    """How many texts each key has ever sealed; `MOST_SEALS` is the most that it may."""
+    """How many texts each key has ever sealed. The maximum is `MOST_SEALS`."""
 
 
 Progress = Callable[[str, int, int], None]
-"""Is told of each step: the key, how many numbers of it are done, how many were there at first."""
+"""Called after each step with the key, how many of its numbers are done, and how many there were at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotateSeal:
-    """Replaces sealing keys. May be interrupted at any time, and run again or twice at once."""
+    """Rotates seal keys. May be interrupted at any time, repeated, or run concurrently."""
 
     engine: Engine
     vault: Vault
     guesses: GuessPolicy
 
     def __call__(self, *, progress: Progress, batch: int = BATCH) -> SealKeyReport:
-        """Seal every number anew that is not sealed with the first key; return how they are sealed now.
+        """Seal every number again that is not sealed with the primary key. Returns how they are now sealed.
 
-        In steps of `batch` rows, a transaction each; claims and checks go on beside it. Numbers whose key is
-        not in OTPQUEUE_SEAL_KEYS are left alone. Raises DatabaseUnavailable.
+        Runs in batches of `batch` rows, one transaction each, beside claims and checks. Numbers with a key
+        that is not in OTPQUEUE_SEAL_KEYS are skipped. Raises DatabaseUnavailable.
         """
         current, *older = self.vault.seal_key_ids
         before = self._counts()
@@ -67,7 +67,7 @@ class RotateSeal:
             if before.get(key_id):
                 unopened[key_id] = self._reseal(key_id, before[key_id], batch, progress)
         CountSeals(engine=self.engine, vault=self.vault)()
-        sealed = self.look()
+        sealed = self.report()
         if any(before.get(key_id) for key_id in older):
             log.info("numbers_resealed", key_id=current, before=before, after=dict(sealed.counts))
         return SealKeyReport(
@@ -77,8 +77,8 @@ class RotateSeal:
             seals=sealed.seals,
         )
 
-    def look(self) -> SealKeyReport:
-        """Return how the numbers are sealed, and change nothing. Raises DatabaseUnavailable."""
+    def report(self) -> SealKeyReport:
+        """Return how the numbers are sealed. Changes nothing. Raises DatabaseUnavailable."""
         counts = self._counts()
         removable = tuple(key_id for key_id in self.vault.seal_key_ids[1:] if not counts.get(key_id))
         with connection(self.engine) as conn:
@@ -86,23 +86,22 @@ class RotateSeal:
         return SealKeyReport(counts=counts, unopened={}, removable=removable, seals=seals)
 
     def missing(self) -> Mapping[str, int]:
-        """Return how many numbers are sealed with each key that OTPQUEUE_SEAL_KEYS lacks.
+        """Return how many numbers are sealed with each key that is missing from OTPQUEUE_SEAL_KEYS.
 
-        Cheap where it lacks none, so that it can be asked at every start. Raises DatabaseUnavailable.
+        Cheap if none is missing, so it can run at every start. Raises DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
             unknown = set(resealing.keys_in_use(conn)) - set(self.vault.seal_key_ids)
         return self._counts(unknown) if unknown else {}
 
     def drop(self, key_id: str, *, batch: int = BATCH) -> int:
-        """Delete the requests whose number is sealed with a key that is lost; return how many.
+        """Delete the requests with numbers that are sealed with a lost key. Returns how many.
 
-        Numbers of the do-not-send list stay on it by their hashes alone; webhooks whose secret it sealed are
-        disabled. Raises ValueError when the key is
-        not lost, DatabaseUnavailable.
+        Numbers on the do-not-send list stay there as hashes. Webhooks with a secret that the key sealed are
+        disabled. Raises ValueError if the key is not lost, DatabaseUnavailable.
         """
         if key_id in self.vault.seal_key_ids:
-            raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS: what it seals can be read")
+            raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS, so its numbers can be read")
         total = 0
         drop = partial(resealing.drop, key_id=key_id, limit=batch, guesses=self.guesses)
         while dropped := transaction(self.engine, drop):
@@ -119,7 +118,7 @@ class RotateSeal:
         return total
 
     def _reseal(self, key_id: str, found: int, batch: int, progress: Progress) -> int:
-        """Seal a key's numbers anew, pass by pass until none is left; return how many it does not open."""
+        """Seal a key's numbers again, in passes, until none is left. Returns how many it does not open."""
         done = 0
         for _ in range(_PASSES):
             unopened = 0
@@ -148,21 +147,23 @@ class RotateSeal:
 
 
 def refusal_to_start(rotate: RotateSeal) -> str | None:
-    """Return why API and workers must not start: stored numbers that they could not open. None if they may.
+    """Return why the API and workers must not start, None if they may.
 
-    A Postgres that is away for a moment is no reason: each number that cannot be opened is logged by itself.
+    The reason is stored numbers that they cannot open.
+
+    If Postgres is unavailable they may start: each number that cannot be opened is logged.
     """
     try:
         missing = rotate.missing()
     except (DatabaseUnavailable, ProgrammingError) as error:
-        # Away, or without tables yet: health says so, and neither needs a restart afterwards.
+        # Unavailable, or not migrated yet. The health check reports it, and neither needs a restart.
         log.warning("seal_keys_not_checked", error=type(error).__name__)
         return None
     if not missing:
         return None
     lacking = ", ".join(f"{key_id} ({count} numbers)" for key_id, count in sorted(missing.items()))
     return (
-        f"OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: {lacking}. Put them back, after "
-        "the first; `otpqueue keys rotate-seal` then makes them needless. If one is lost for good, "
-        "`otpqueue keys drop-sealed ID` deletes the requests that it sealed"
+        f"OTPQUEUE_SEAL_KEYS lacks keys that stored numbers are sealed with: {lacking}. Restore them after "
+        "the primary key, then run `otpqueue keys rotate-seal` to replace them. If one is lost, run "
+        "`otpqueue keys drop-sealed ID` to delete the requests that it sealed"
     )

@@ -1,4 +1,4 @@
-"""Tell how countries, or clients, do beside each other: sends, shares, costs, and what holds them down."""
+"""Breakdown by country or client: sends, rates, costs, and what restricts sending."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ class BreakdownRow:
     name: str
     tally: MetricTally
     guard_refused: int
-    """Tries that the pumping guard refused, or would have refused in shadow mode."""
+    """Attempts that the pumping guard rejected, or would have rejected in shadow mode."""
     let_through_until: datetime | None
-    """Until when an operator lets it through the guard."""
+    """The end of its exception from the guard."""
     stopped: bool
     taken: int | None
-    """How many codes of today (UTC) count against its cap; None where none was counted."""
+    """How many codes of today (UTC) count against its cap; None if none."""
     cap: int | None
 
     @property
     def cost(self) -> Mapping[str, Decimal]:
-        """What reports say was spent, by currency."""
+        """The cost in delivery reports, by currency."""
         return self.tally.cost
 
     @property
     def spent(self) -> Decimal:
-        """The same as one number, to sort by: an account pays in one currency."""
+        """The cost as one number, to sort by. An account pays in one currency."""
         return sum(self.tally.cost.values(), Decimal(0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBreakdown:
-    """Tells how countries or clients do."""
+    """Reads the breakdown."""
 
     engine: Engine
     switch: SendingSwitch
     guard: GuardMode
 
     def __call__(self, by: Dimension, *, lasting: timedelta, now: datetime) -> list[BreakdownRow]:
-        """Return every group of which anything was counted in the time before now.
+        """Return every group with any count in the period before `now`.
 
         Raises DatabaseUnavailable.
         """

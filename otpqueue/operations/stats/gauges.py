@@ -1,4 +1,4 @@
-"""What is read when metrics are asked for: the state of the whole service, as Postgres and Redis have it."""
+"""Gauges that are read at each scrape of the metrics: the state of the service in Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 KEPT_S = 5.0
-"""Readings are so old at most: several who ask cost as much as one."""
+"""How long readings are cached, so that several scrapers cost as much as one."""
 
 WAIT_S = 2.0
-"""Who asks waits so long for Postgres, which may hang, and then hears that it is not up."""
+"""How long a scrape waits for Postgres before it reports it as down."""
 
 PERCENTILES = (50, 95, 99)
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -47,56 +47,56 @@ _EVENTS = (
 
 
 class CachedReading(Generic[T]):
-    """What a look at something has found, taken at most every `kept_s` seconds. Thread-safe.
+    """The result of `read`, cached for `kept_s` seconds. Thread-safe.
 
-    The look is taken in a thread, and not waited for longer than `wait_s`: there is one at a time, so one
-    that hangs costs a thread and no more.
+    `read` runs in a thread, one at a time, and a call waits for it for up to `wait_s`. One that hangs thus
+    occupies only one thread.
     """
 
-    def __init__(self, look: Callable[[], T], *, kept_s: float, wait_s: float) -> None:
-        self._look, self._kept_s, self._wait_s = look, kept_s, wait_s
+    def __init__(self, read: Callable[[], T], *, kept_s: float, wait_s: float) -> None:
+        self._read, self._kept_s, self._wait_s = read, kept_s, wait_s
         self._lock = threading.Lock()
-        self._found: T | None = None
-        self._found_at = -kept_s
-        self._looking: threading.Thread | None = None
+        self._result: T | None = None
+        self._read_at = -kept_s
+        self._reading: threading.Thread | None = None
 
     def __call__(self) -> T | None:
-        """Return what was found, None if that could not be found in time."""
+        """Return the result, None if it is not available in time."""
         with self._lock:
-            if time.monotonic() - self._found_at < self._kept_s:
-                return self._found
-            if self._looking is None:
-                self._looking = threading.Thread(target=self._take, name="readings", daemon=True)
-                self._looking.start()
-            looking = self._looking
-        looking.join(self._wait_s)
+            if time.monotonic() - self._read_at < self._kept_s:
+                return self._result
+            if self._reading is None:
+                self._reading = threading.Thread(target=self._refresh, name="readings", daemon=True)
+                self._reading.start()
+            reading = self._reading
+        reading.join(self._wait_s)
         with self._lock:
-            return self._found if time.monotonic() - self._found_at < self._kept_s else None
+            return self._result if time.monotonic() - self._read_at < self._kept_s else None
 
-    def _take(self) -> None:
-        found = None
+    def _refresh(self) -> None:
+        result = None
         try:
-            found = self._look()
-        except Exception as error:  # noqa: BLE001 - whoever watches must hear of everything else
+            result = self._read()
+        except Exception as error:  # noqa: BLE001 - the other metrics must still be exported
             log.warning("readings_not_taken", error=type(error).__name__)
         finally:
             with self._lock:
-                self._found, self._found_at, self._looking = found, time.monotonic(), None
+                self._result, self._read_at, self._reading = result, time.monotonic(), None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadGauges:
-    """Takes readings. Never raises for what is down, nor waits for it."""
+    """Reads gauges. Never raises for a part that is down, and does not wait for it."""
 
     from_database: CachedReading[Sequence[Reading]]
     circuit: Callable[[], CircuitState]
     """Raises RedisError."""
 
     def __call__(self) -> list[Reading]:
-        """Return what can be read of everything that is shown."""
+        """Return all readings that are available."""
         readings = list(self._of_redis())
-        found = self.from_database()
-        return [*readings, (metrics.DATABASE_UP, {(): float(found is not None)}), *(found or ())]
+        result = self.from_database()
+        return [*readings, (metrics.DATABASE_UP, {(): float(result is not None)}), *(result or ())]
 
     def _of_redis(self) -> Sequence[Reading]:
         try:
@@ -108,10 +108,10 @@ class ReadGauges:
 
 
 def of_database(engine: Engine, *, now: datetime) -> list[Reading]:
-    """Return what Postgres says. Raises DatabaseUnavailable, and more where it was not migrated."""
+    """Return the readings of Postgres. Raises DatabaseUnavailable, and other errors if it is not migrated."""
     with connection(engine) as conn:
-        found = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
-        return [*found, _of_stops(conn), _of_alerts(conn)]
+        result = [*_of_queue(conn, now), *_of_processes(conn), *_of_statistics(conn, now)]
+        return [*result, _of_stops(conn), _of_alerts(conn)]
 
 
 def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
@@ -126,9 +126,9 @@ def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
 
 def _of_processes(conn: Connection) -> list[Reading]:
     living = [one for one in heartbeats.living(conn) if one.is_alive]
-    found = Counter((one.kind, get_liveness(one)) for one in living)
+    result = Counter((one.kind, get_liveness(one)) for one in living)
     lives = {
-        (kind.value, life.name.lower()): float(found[kind, life])
+        (kind.value, life.name.lower()): float(result[kind, life])
         for kind in ProcessKind
         for life in (Liveness.RUNNING, Liveness.STARTING, Liveness.CUT_OFF)
     }
@@ -173,7 +173,7 @@ def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
         "verified": tally.verified_share,
         "wrong_codes": tally.wrong_share,
     }
-    # The provider's own word: it is shown if it is one that there may be only so many of.
+    # The provider chose this text, so it is exported only if it is one of a bounded set.
     cost = {(word,): float(spent) for word, spent in tally.cost.items() if _CURRENCY.fullmatch(word)}
     return [
         (metrics.RECENT, {(event.value,): float(tally.count(event)) for event in _EVENTS}),

@@ -28,8 +28,9 @@ _COMPARED = (*_CHARTED, Metric.UNDELIVERED)
 
 
 COMPARED_RULES = ("success_rate", "delivery_rate", "check_failures")
-"""Alert rules whose values the dashboard shows, over the windows that the rules have: a figure of another
-window would contradict an open alert."""
+"""Alert rules with values on the dashboard, each over its own window.
+Another window would give a value that contradicts an open alert.
+"""
 
 
 class ChartSpan(Enum):
@@ -42,7 +43,7 @@ class ChartSpan(Enum):
         self.word, self.length, self.step = word, length, step
 
     def times(self, now: datetime) -> tuple[datetime, ...]:
-        """Return the beginnings of its steps; the last step is the running one."""
+        """Return the start of each step. The last step is still running."""
         running = now.replace(second=0, microsecond=0)
         if self.step >= AN_HOUR:
             running = running.replace(minute=0)
@@ -74,9 +75,9 @@ class Overview:
     of_rules: Mapping[str, Comparison]
     """Of the windows of the alert rules in `COMPARED_RULES`, by rule."""
     points: tuple[MetricPoint, ...]
-    """What was counted in each step of the span."""
+    """The counts of each step of the span."""
     counted_until: datetime | None
-    """Events since this minute are not all counted yet; None if they are."""
+    """Events since this minute are not all rolled up yet; None if they are."""
     at: datetime
 
     @property
@@ -120,7 +121,7 @@ class ReadOverview:
 
 def _compare(conn: Connection, window: timedelta, now: datetime) -> Comparison:
     since = reports.start_of_window(now, window)
-    # Without its running minute, of which the whole is counted an hour later.
+    # Without the running minute, because an hour ago that minute was counted whole.
     until_before = now.replace(second=0, microsecond=0) - AN_HOUR
     tally, before = (
         MetricTally(reports.sums(conn, since=begin, until=end, metrics=_COMPARED))

@@ -1,4 +1,4 @@
-"""Tell the statistics of a window: what was counted, apart as asked, and what follows from it."""
+"""Statistics of a window: counts by dimension, and the rates derived from them."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from otpqueue.store.stats import reports
 from otpqueue.store.stats.reports import BY_MINUTE_UP_TO, HOUR, MINUTE
 
 _PATIENCE_S = 20
-"""A month of a busy deployment is read in a second or two."""
+"""A month of a busy deployment takes a second or two to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticsGroup:
-    """What was counted of one group."""
+    """The counts of one group."""
 
     key: tuple[str, ...]
-    """Its values of the dimensions asked for."""
+    """Its values of the requested dimensions."""
     tally: MetricTally
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticsReport:
-    """What was counted in a window."""
+    """The counts of a window."""
 
     since: datetime
     until: datetime
-    """The end of the running step, which is not over."""
+    """The end of the running step, which is in the future."""
     step: timedelta
     by: tuple[Dimension, ...]
     groups: tuple[StatisticsGroup, ...]
-    """Those that asked for most first, a bounded number; none where no dimension was asked for."""
+    """The groups with the most requests first, a bounded number; empty if no dimension was requested."""
     left_out: int
-    """How many groups there are besides."""
+    """How many groups were left out."""
     all: MetricTally
     waiting_since: datetime | None
-    """The minute of the oldest event that is not added up yet; None if there is none."""
+    """The minute of the oldest event that is not rolled up yet; None if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadStatistics:
-    """Tells statistics."""
+    """Reads statistics."""
 
     engine: Engine
     kept: timedelta
-    """How long they are kept."""
+    """The retention of statistics."""
     groups_at_most: int = 1000
 
     def __call__(
@@ -65,11 +65,10 @@ class ReadStatistics:
         country: str | None = None,
         now: datetime,
     ) -> StatisticsReport:
-        """Return what was counted in the whole steps of a window and in the running one after them.
+        """Return the counts of the whole steps of a window and of the running step after them.
 
-        Steps are minutes in a window of up to six hours, hours in a longer one.
-        Raises InvalidRequest for a window longer than statistics are kept and a client that does not exist,
-        DatabaseUnavailable.
+        Steps are minutes in a window of up to six hours, hours in a longer one. Raises InvalidRequest for a
+        window longer than the retention and for an unknown client, DatabaseUnavailable.
         """
         if not MINUTE <= window <= self.kept:
             raise InvalidRequest([FieldError("window", f"must be 1m to {self.kept.days}d")])
@@ -81,8 +80,8 @@ class ReadStatistics:
             allow_time(conn, _PATIENCE_S)
             reports.give_room(conn)
             if client is not None and clients.find_client(conn, client) is None:
-                # Nothing counted would read like: this client asks for nothing.
-                raise InvalidRequest([FieldError("client", "is the name of no client")])
+                # Zero counts would suggest that the client has no requests.
+                raise InvalidRequest([FieldError("client", "does not exist")])
             sums = reports.sums(conn, since=since, until=until, by=by, client=client, country=country)
             return sums, reports.waiting_since(conn)
 

@@ -1,4 +1,4 @@
-"""Add what happened to the statistics: every few seconds, batch after batch, each event once."""
+"""Roll up events into the statistics: every few seconds, in batches, each event once."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ log = get_logger(__name__)
 BATCH = 10_000
 _BUDGET = timedelta(seconds=8)
 _PATIENCE_S = 30
-"""Events that an open transaction still sees are stepped over one by one."""
+"""Events that an open transaction still sees are skipped one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollUp:
-    """Rolls up. Of two at once one works, the other leaves it to that one."""
+    """Rolls up. Of two concurrent calls, one does nothing."""
 
     engine: Engine
     batch: int = BATCH
     budget: timedelta = _BUDGET
-    """How long one call may begin new batches: the next one goes on."""
+    """How long one call may start new batches. The next call continues."""
 
     def __call__(self) -> int:
-        """Add up what has happened; return how many events.
+        """Roll up the events in the outbox. Returns how many.
 
-        Each batch is a transaction of its own, which takes events and adds them up: whatever interrupts it,
-        an event is in the outbox or in the statistics, never in both. Raises DatabaseUnavailable.
+        Each batch is one transaction that deletes events from the outbox and adds them to the statistics. An
+        event is thus in one of them, never in both. Raises DatabaseUnavailable.
         """
         end = time.monotonic() + self.budget.total_seconds()
         events, after = 0, 0

@@ -1,4 +1,4 @@
-"""What an operator does about clients' webhooks."""
+"""Administration of clients' webhooks."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ log = get_logger(__name__)
 BATCH = 1000
 _WHY_REFUSED = {
     "url_not_understood": "must be a URL like https://shop.example/hooks/otp, its name in ASCII",
-    "userinfo_refused": "must hold no user or password",
+    "userinfo_refused": "must not contain a user or password",
     "https_required": "must begin with https:// (OTPQUEUE_WEBHOOK_ALLOW_PRIVATE=true allows http)",
-    "port_refused": "must have port 443, 80, or one from 1024 on",
+    "port_refused": "must use port 443, 80, or one from 1024 up",
 }
 
 
 class WebhookPoster(Protocol):
-    """What posts to a receiver, and reports what it would not post to."""
+    """Posts to webhook receivers, and checks their URLs."""
 
     def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> int:
-        """Return the answer's HTTP status. Raises PostUndeliverable."""
+        """Return the HTTP status of the response. Raises PostUndeliverable."""
 
     def check_url(self, url: str) -> None:
-        """Raise Undeliverable when the URL itself is refused."""
+        """Raise PostUndeliverable for a URL that is not allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookTest:
-    """What came of a test."""
+    """The result of a test delivery."""
 
     answer: WebhookResponse
     seconds: float
@@ -58,7 +58,7 @@ class WebhookTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Webhooks:
-    """Manages webhooks. A change is heeded by the next move of a request."""
+    """Manages webhooks. A change takes effect with the next status change of a request."""
 
     engine: Engine
     vault: Vault
@@ -66,9 +66,12 @@ class Webhooks:
     wake: Callable[[], bool]
 
     def set(self, client: str, url: str, *, events: Sequence[str], now: datetime) -> str | None:
-        """Have a client told at a URL, of these events; of all, or of the same as before, if none is named.
+        """Set the webhook URL and event types of a client.
 
-        Returns the secret where it is new: it is not shown again. Raises InvalidRequest for what cannot be.
+        Without event types, the previous ones stay; a new webhook gets all.
+
+        Returns the secret if it is new. It is not shown again. Raises InvalidRequest for an invalid URL or
+        event type.
         """
         try:
             self.outbound.check_url(url)
@@ -94,18 +97,18 @@ class Webhooks:
         return secret
 
     def every(self, *, now: datetime) -> list[WebhookEndpoint]:
-        """Return all endpoints by the names of their clients."""
+        """Return all endpoints, sorted by client name."""
         with connection(self.engine) as conn:
             return endpoints.every(conn, vault=self.vault, now=now)
 
     def show(self, client: str, *, now: datetime) -> tuple[WebhookEndpoint, Mapping[WebhookState, int]]:
-        """Return a client's endpoint, and how many deliveries wait or were given up."""
+        """Return a client's endpoint, and the counts of waiting and abandoned deliveries."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
             return endpoint, webhook_deliveries.left(conn, endpoint.client_id)
 
     def test(self, client: str, *, now: datetime) -> WebhookTest:
-        """Post a `otpqueue.test` to a client's endpoint, a disabled one too; return what came of it."""
+        """Post an `otpqueue.test` event to a client's endpoint, even a disabled one. Returns the result."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
         start = time.monotonic()
@@ -120,7 +123,7 @@ class Webhooks:
         return WebhookTest(answer=answer, seconds=time.monotonic() - start)
 
     def rotate_secret(self, client: str, *, overlap: timedelta, now: datetime) -> str:
-        """Make a secret in the place of a client's, which signs too for `overlap`, and return it."""
+        """Create a new secret for a client and return it. The previous one also signs for `overlap`."""
         secret = domain.generate_secret()
 
         def work(conn: Connection) -> UUID:
@@ -140,13 +143,18 @@ class Webhooks:
         return secret
 
     def enable(self, client: str, *, now: datetime) -> int:
-        """Tell a client again, what waits first; return how many deliveries those are."""
+        """Enable a client's webhook. Waiting deliveries are sent first; returns how many."""
 
         def work(conn: Connection) -> UUID:
             endpoint = self._endpoint(conn, client, now, lock=True)
             if not endpoint.secrets:
                 raise InvalidRequest(
-                    [FieldError("client", "has a secret that cannot be opened; rotate-secret makes another")]
+                    [
+                        FieldError(
+                            "client",
+                            "has a secret that cannot be opened; use `otpqueue webhooks rotate-secret`",
+                        )
+                    ]
                 )
             endpoints.enable(conn, endpoint.id)
             return endpoint.client_id
@@ -156,7 +164,7 @@ class Webhooks:
         return self._make_due(client_id, ids=None, states=(WebhookState.PENDING,), now=now)
 
     def remove(self, client: str, *, now: datetime) -> int:
-        """Tell a client nothing any more; return how many deliveries are given up by that."""
+        """Delete a client's webhook. Returns how many deliveries are abandoned."""
 
         def work(conn: Connection) -> UUID:
             endpoint = self._endpoint(conn, client, now, lock=True)
@@ -170,7 +178,10 @@ class Webhooks:
     def deliveries(
         self, client: str, *, failed: bool, request_id: UUID | None, limit: int
     ) -> list[StoredDelivery]:
-        """Return a client's deliveries, newest first: those whose newest try `failed`, those of a request."""
+        """Return a client's deliveries, newest first.
+
+        Optionally only those with a last attempt that failed, or those of one request.
+        """
         client_id = self._client_id(client)
         with connection(self.engine) as conn:
             return webhook_deliveries.newest(
@@ -178,14 +189,17 @@ class Webhooks:
             )
 
     def retry(self, client: str, *, ids: Sequence[UUID], now: datetime) -> int:
-        """Have deliveries that were given up, or wait, tried now and by the whole table again.
+        """Retry abandoned or waiting deliveries now, with a new retry schedule.
 
-        These `ids`, or all of the client. Returns how many. Raises InvalidRequest while it is disabled.
+        Retries these `ids`, or all of the client. Returns how many. Raises InvalidRequest while the webhook
+        is disabled.
         """
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
         if endpoint.disabled_at:
-            raise InvalidRequest([FieldError("client", "is told nothing now; `otpqueue webhooks enable`")])
+            raise InvalidRequest(
+                [FieldError("client", "has a disabled webhook; use `otpqueue webhooks enable`")]
+            )
         return self._make_due(
             endpoint.client_id, ids=ids or None, states=(WebhookState.PENDING, WebhookState.GIVEN_UP), now=now
         )
@@ -213,7 +227,7 @@ class Webhooks:
         return total
 
     def _give_up_leftovers(self, client_id: UUID, now: datetime) -> int:
-        """Give up what waits for a client that has no endpoint; return how many."""
+        """Abandon waiting deliveries of a client that has no endpoint. Returns how many."""
         total = 0
 
         def work(conn: Connection) -> int:
@@ -234,12 +248,14 @@ class Webhooks:
     ) -> WebhookEndpoint:
         endpoint = endpoints.read(conn, _client_id(conn, client), vault=self.vault, now=now, lock=lock)
         if endpoint is None:
-            raise InvalidRequest([FieldError("client", "has no webhook; `otpqueue webhooks set` makes one")])
+            raise InvalidRequest(
+                [FieldError("client", "has no webhook; create one with `otpqueue webhooks set`")]
+            )
         return endpoint
 
 
 def _client_id(conn: Connection, client: str) -> UUID:
     found = clients.find_client(conn, client)
     if found is None:
-        raise InvalidRequest([FieldError("client", "is not the name of one; `otpqueue clients list`")])
+        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)")])
     return found

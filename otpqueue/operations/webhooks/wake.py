@@ -1,4 +1,4 @@
-"""Wake a worker when something was written for a client that wants to be told."""
+"""Wake a webhook worker when a subscribed client has a new event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 class WakeWebhooks:
-    """Wakes a worker that sends webhooks, where one of these moves has written any. Thread-safe."""
+    """Wakes a webhook worker if one of the given status changes has written an event. Thread-safe."""
 
     def __init__(
         self, *, engine: Engine, wake: Callable[[], bool], look_again_s: float = _LOOK_AGAIN_S
@@ -35,9 +35,9 @@ class WakeWebhooks:
         self._looking = threading.Lock()
 
     def __call__(self, moves: Iterable[tuple[UUID, Status]]) -> None:
-        """Take the clients of requests and the statuses these have got. Never raises: beat wakes one anyway.
+        """Take the client ids and new statuses of requests. Never raises: beat also wakes a worker.
 
-        Where nobody wants to be told this costs nothing but a look into the table every ten seconds.
+        Without subscriptions this costs only a query of the subscription table every ten seconds.
         """
         self._look()
         if self._wanted and any(
@@ -46,7 +46,7 @@ class WakeWebhooks:
             self._wake()
 
     def _look(self) -> None:
-        # Those that come while somebody is looking make do with what was known.
+        # Concurrent calls use the cached list while one call refreshes it.
         if time.monotonic() < self._look_at or not self._looking.acquire(blocking=False):
             return
         try:
@@ -54,7 +54,7 @@ class WakeWebhooks:
             with connection(self._engine) as conn:
                 self._wanted = endpoints.wanted(conn)
         except (DatabaseUnavailable, SQLAlchemyError) as error:
-            # The next query is seconds away. Whoever calls has done what matters.
+            # The next query is seconds away. The caller's own work is already committed.
             log.warning("webhook_list_not_read", error=type(error).__name__)
         finally:
             self._looking.release()

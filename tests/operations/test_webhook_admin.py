@@ -1,4 +1,4 @@
-"""What an operator does about webhooks."""
+"""Administration of webhooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER_KEY = "k2:" + base64.b64encode(b"x" * 32).decode()
 
 
 def test_setting_again_keeps_the_secret(hooks: Hooks, receiver: Receiver) -> None:
-    """A second URL takes the place of the first; secret and events stay unless they are named."""
+    """A second URL replaces the first. Secret and events stay unless they are given."""
     hooks.client()
     secret = hooks.parts.webhooks.set(CLIENT, "https://old.example/", events=["sent"], now=hooks.now())
     again = hooks.parts.webhooks.set(CLIENT, receiver.url, events=[], now=hooks.now())
@@ -42,14 +42,14 @@ def test_setting_again_keeps_the_secret(hooks: Hooks, receiver: Receiver) -> Non
     ("url", "why"),
     [
         ("http://shop.example/", "must begin with https://"),
-        ("https://user:secret@shop.example/", "must hold no user or password"),
-        ("https://shop.example:25/", "must have port 443, 80"),
+        ("https://user:secret@shop.example/", "must not contain a user or password"),
+        ("https://shop.example:25/", "must use port 443, 80"),
         ("shop.example", "must be a URL like"),
         ("https://shop.example/ x", "must be a URL like"),
     ],
 )
 def test_url_is_refused(make_parts: MakeParts, hooks: Hooks, url: str, why: str) -> None:
-    """What would never be posted to cannot be set."""
+    """A URL that would never be posted to is rejected."""
     hooks.client()
 
     with pytest.raises(InvalidRequest) as raised:
@@ -60,22 +60,22 @@ def test_url_is_refused(make_parts: MakeParts, hooks: Hooks, url: str, why: str)
 
 
 def test_unknown_names_are_refused(hooks: Hooks) -> None:
-    """A client that is none, one without a webhook, and an event that is none are told apart."""
-    with pytest.raises(InvalidRequest) as nobody:
-        hooks.parts.webhooks.set("nobody", "https://shop.example/", events=(), now=hooks.now())
+    """An unknown client, one without a webhook, and an unknown event have different errors."""
+    with pytest.raises(InvalidRequest) as unknown:
+        hooks.parts.webhooks.set("unknown", "https://shop.example/", events=(), now=hooks.now())
     hooks.client()
     with pytest.raises(InvalidRequest) as none:
         hooks.parts.webhooks.show(CLIENT, now=hooks.now())
     with pytest.raises(InvalidRequest) as event:
         hooks.parts.webhooks.set(CLIENT, "https://shop.example/", events=["sold"], now=hooks.now())
 
-    assert "is not the name of one" in nobody.value.errors[0].message
+    assert "does not exist" in unknown.value.errors[0].message
     assert "has no webhook" in none.value.errors[0].message
     assert event.value.errors[0].field == "events"
 
 
 def test_test_event(hooks: Hooks, receiver: Receiver) -> None:
-    """A test is signed like any other, has an id of its own each time, and its answer comes back."""
+    """A test is signed like any delivery, has a new id each time, and its response is returned."""
     secret = hooks.set(receiver.url)
     receiver.answer = lambda _: 204 if len(receiver.calls) == 1 else None
 
@@ -91,7 +91,7 @@ def test_test_event(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_show_counts_what_is_left(hooks: Hooks, receiver: Receiver) -> None:
-    """What waits and what was given up is counted, and the endpoint prints no secret."""
+    """Waiting and abandoned deliveries are counted, and the endpoint shows no secret."""
     secret = hooks.set(receiver.url)
     receiver.answer = never
     hooks.moved("sent")
@@ -108,7 +108,7 @@ def test_show_counts_what_is_left(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_deliveries_are_listed(hooks: Hooks, receiver: Receiver) -> None:
-    """Newest first, those of one request, those whose newest try failed."""
+    """Newest first, optionally of one request, or those with a failed last attempt."""
     hooks.set(receiver.url)
     first = hooks.moved("sent", "delivered")
     receiver.answer = lambda call: 500 if call.of != str(first.id) else 200
@@ -131,7 +131,7 @@ def test_deliveries_are_listed(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_retry(hooks: Hooks, receiver: Receiver) -> None:
-    """What was given up, or waits for hours, is tried now and wakes a worker; what was delivered is not."""
+    """Waiting and abandoned deliveries are retried now and wake a worker. Delivered ones are not."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     hooks.send()
@@ -163,7 +163,7 @@ def test_retry(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_retry_leaves_what_is_in_flight(hooks: Hooks, receiver: Receiver) -> None:
-    """What a worker posts at this moment is not posted a second time beside it."""
+    """A delivery that a worker is posting is not posted a second time."""
     hooks.set(receiver.url)
     hooks.moved("sent")
     counts: list[int] = []
@@ -179,7 +179,7 @@ def test_retry_leaves_what_is_in_flight(hooks: Hooks, receiver: Receiver) -> Non
 
 
 def test_remove(hooks: Hooks, receiver: Receiver) -> None:
-    """What waits is given up, and not sent to whatever endpoint the client has later."""
+    """Waiting deliveries are abandoned, and not sent to a later endpoint of the client."""
     hooks.set(receiver.url)
     hooks.moved("sent", "delivered")
 
@@ -192,8 +192,8 @@ def test_remove(hooks: Hooks, receiver: Receiver) -> None:
     assert [row["state"] for row in hooks.deliveries()] == ["given_up", "given_up"]
 
 
-def test_rotating_in_a_hurry(hooks: Hooks, receiver: Receiver) -> None:
-    """Without an overlap the old secret signs no more; rotating twice leaves the newest two."""
+def test_rotating_without_overlap(hooks: Hooks, receiver: Receiver) -> None:
+    """Without an overlap the old secret no longer signs. After two rotations the newest two remain."""
     first = hooks.set(receiver.url)
     second = hooks.parts.webhooks.rotate_secret(CLIENT, overlap=HOUR, now=hooks.now())
     third = hooks.parts.webhooks.rotate_secret(CLIENT, overlap=HOUR, now=hooks.now())
@@ -207,7 +207,7 @@ def test_rotating_in_a_hurry(hooks: Hooks, receiver: Receiver) -> None:
 
 
 def test_sealing_key_is_replaced(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
-    """Secrets are sealed anew with the numbers, so that the old key can go."""
+    """Secrets are sealed again with the numbers, so that the old key is removable."""
     secret = hooks.set(receiver.url)
     old = hooks.parts.settings.require("seal_keys")
     both = make_parts(OTPQUEUE_SEAL_KEYS=f"{OTHER_KEY},{old}")
@@ -219,7 +219,7 @@ def test_sealing_key_is_replaced(hooks: Hooks, receiver: Receiver, make_parts: M
 
 
 def test_sealing_key_is_lost(hooks: Hooks, receiver: Receiver, make_parts: MakeParts) -> None:
-    """A webhook whose secret nobody can open is disabled, and on again with a new secret."""
+    """A webhook with an unreadable secret is disabled, and can be enabled with a new one."""
     hooks.set(receiver.url)
     other = make_parts(OTPQUEUE_SEAL_KEYS=OTHER_KEY, OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true")
     assert other.rotate_seal.missing() == {"k1": 1}

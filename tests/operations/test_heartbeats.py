@@ -1,4 +1,4 @@
-"""The heart of a process: it beats whatever happens, and says what its process hears."""
+"""The heartbeat of a process: it continues through failures, and reports contact with the broker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.operations.looking import heartbeats, show_life, until
 def make(
     parts: Parts, *, in_touch_for_s: float | None = None, clock: Callable[[], datetime] = clock.now
 ) -> HeartbeatReporter:
-    """Return the heart of a worker."""
+    """Return the heartbeat reporter of a worker."""
     return HeartbeatReporter(
         engine=parts.health_engine,
         kind=ProcessKind.WORKER,
@@ -33,19 +33,19 @@ def make(
 
 
 def only(parts: Parts) -> Heartbeat:
-    """Return the one sign of life."""
+    """Return the only heartbeat."""
     (one,) = heartbeats(parts)
     return one
 
 
 def test_beat_is_written(parts: Parts) -> None:
-    """A beat says what the process is; the next one takes its place."""
-    heart = make(parts)
-    heart.serve(("periodic", "slow"))
+    """A heartbeat describes the process. The next one replaces it."""
+    reporter = make(parts)
+    reporter.serve(("periodic", "slow"))
 
-    assert heart.beat()
+    assert reporter.beat()
     first = only(parts)
-    assert heart.beat()
+    assert reporter.beat()
     second = only(parts)
 
     assert (first.process, first.kind, first.version) == ("worker|host:1", ProcessKind.WORKER, "1.2")
@@ -57,32 +57,32 @@ def test_beat_is_written(parts: Parts) -> None:
 
 
 def test_process_without_its_broker_lives(parts: Parts) -> None:
-    """A process that has not heard the broker lately says so, and goes on beating."""
+    """A process that has lost the broker reports so, and continues its heartbeats."""
     with freeze_time(clock.now(), ignore=["asyncio"]) as frozen:
-        heart = make(parts, in_touch_for_s=10)
-        heart.beat()
+        reporter = make(parts, in_touch_for_s=10)
+        reporter.beat()
         before = only(parts)
-        heart.touch()
-        heart.beat()
+        reporter.touch()
+        reporter.beat()
         after = only(parts)
         frozen.tick(11)
-        heart.beat()
+        reporter.beat()
         later = only(parts)
 
     assert [one.is_connected for one in (before, after, later)] == [False, True, False]
-    # Silent only to those who wait for work.
+    # Silent only for those who wait for its work.
     assert later.idle_s >= 11 > later.age_s
     assert after.idle_s < 11
     assert [one.is_alive for one in (before, after, later)] == [True, True, True]
 
 
 def test_skew_is_measured(parts: Parts) -> None:
-    """From the second beat on it is known how far this host's clock is ahead of Postgres's."""
-    heart = make(parts, clock=lambda: clock.now() + timedelta(seconds=7200))
+    """From the second heartbeat on the skew between this host's clock and Postgres's is known."""
+    reporter = make(parts, clock=lambda: clock.now() + timedelta(seconds=7200))
 
-    heart.beat()
+    reporter.beat()
     unknown = only(parts).skew_s
-    heart.beat()
+    reporter.beat()
     known = only(parts).skew_s
 
     assert unknown is None
@@ -90,49 +90,52 @@ def test_skew_is_measured(parts: Parts) -> None:
     assert round(known / 3600) == 2
 
 
-def test_heart_beats_by_itself_until_it_is_stopped(parts: Parts) -> None:
-    """Its thread shows life at once, and again as soon as the broker is heard; the end takes the row away."""
-    heart = make(parts, in_touch_for_s=60)
+def test_heartbeats_until_stopped(parts: Parts) -> None:
+    """The thread writes a heartbeat at once, and again when the broker is heard. `stop` deletes the row."""
+    reporter = make(parts, in_touch_for_s=60)
 
-    heart.start()
+    reporter.start()
     until(lambda: heartbeats(parts))
-    heart.touch()
+    reporter.touch()
     until(lambda: only(parts).is_connected)
-    heart.stop()
+    reporter.stop()
 
     assert heartbeats(parts) == []
 
 
-def test_heart_survives_postgres(make_parts: MakeParts, closed_port: int) -> None:
-    """Without Postgres it beats in vain, says so once, and ends as it should."""
-    heart = make(make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app"))
+def test_reporter_survives_postgres(make_parts: MakeParts, closed_port: int) -> None:
+    """Without Postgres the heartbeat fails, logs this once, and stops cleanly."""
+    reporter = make(make_parts(DATABASE_URL=f"postgresql://app@127.0.0.1:{closed_port}/app"))
 
     with structlog.testing.capture_logs() as logged:
-        beats = [heart.beat(), heart.beat()]
-        heart.stop()
+        beats = [reporter.beat(), reporter.beat()]
+        reporter.stop()
 
     assert beats == [False, False]
     assert [record["event"] for record in logged] == ["heartbeat_failed", "heartbeat_not_taken_away"]
     assert logged[0]["error"] == "database_unavailable"
 
 
-def test_heart_survives_a_missing_table(parts: Parts) -> None:
-    """A database of another version does not kill the process either; when it is migrated all is well."""
-    heart = make(parts)
+def test_reporter_survives_a_missing_table(parts: Parts) -> None:
+    """A missing table does not end the process, and heartbeats succeed once it is migrated."""
+    reporter = make(parts)
 
     with connection(parts.engine) as conn:
         conn.execute(text("ALTER TABLE heartbeats RENAME TO away"))
     try:
-        without = heart.beat()
+        without = reporter.beat()
     finally:
         with connection(parts.engine) as conn:
             conn.execute(text("ALTER TABLE away RENAME TO heartbeats"))
 
-    assert (without, heart.beat()) == (False, True)
+    assert (without, reporter.beat()) == (False, True)
 
 
 def test_killed_processes_are_forgotten(parts: Parts) -> None:
-    """A killed process is shown as silent for an hour; then the first beat of another one forgets it."""
+    """A killed process counts as silent for an hour.
+
+    Then the first heartbeat of another process deletes its row.
+    """
     show_life(parts, "killed:1", "send", ago_s=3500)
     show_life(parts, "killed:2", "send", ago_s=3700)
 

@@ -1,4 +1,4 @@
-"""Waking for webhooks: only where something was written, and at no cost where nobody listens."""
+"""Wake-ups of webhook workers: only for subscribed events, and without cost otherwise."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ URL = "https://shop.example/"
 
 
 class Woken:
-    """Counts wake-ups, and the statements that were asked for them."""
+    """Counts wake-ups, and the statements for them."""
 
     def __init__(self, hooks: Hooks, **differing: Any) -> None:
         self.count = 0
         self.statements = 0
         engine = hooks.parts.engine
         event.listen(engine, "before_cursor_execute", self._count_statement)
-        self.tell = WakeWebhooks(engine=engine, wake=self._wake, **differing)
+        self.wake = WakeWebhooks(engine=engine, wake=self._wake, **differing)
 
     def _wake(self) -> bool:
         self.count += 1
@@ -34,21 +34,21 @@ class Woken:
         self.statements += 1
 
 
-def test_only_moves_that_are_told_wake(hooks: Hooks) -> None:
-    """A client with an endpoint wakes a worker, by the events it is told of alone."""
+def test_only_subscribed_events_wake(hooks: Hooks) -> None:
+    """Only a client with an endpoint wakes a worker, and only for its subscribed events."""
     hooks.set(URL, "verified", "expired")
     woken, me = Woken(hooks), hooks.client()
 
     for moves in ([], [(uuid4(), Status.VERIFIED)], [(me, Status.SENT)], [(me, Status.QUEUED)]):
-        woken.tell(moves)
+        woken.wake(moves)
     assert woken.count == 0
 
-    woken.tell([(uuid4(), Status.VERIFIED), (me, Status.SENT), (me, Status.VERIFIED), (me, Status.EXPIRED)])
+    woken.wake([(uuid4(), Status.VERIFIED), (me, Status.SENT), (me, Status.VERIFIED), (me, Status.EXPIRED)])
     assert woken.count == 1
 
 
-def test_where_nobody_listens_nothing_is_asked(hooks: Hooks) -> None:
-    """A thousand moves cost one look at who wants to be told; their list is not even made."""
+def test_without_endpoints_nothing_is_queried(hooks: Hooks) -> None:
+    """A thousand status changes cost one query of the subscriptions. Their list is not even built."""
     woken = Woken(hooks)
 
     def moves() -> Any:
@@ -56,34 +56,34 @@ def test_where_nobody_listens_nothing_is_asked(hooks: Hooks) -> None:
         yield
 
     for _ in range(1000):
-        woken.tell(moves())
+        woken.wake(moves())
 
     assert (woken.count, woken.statements) == (0, 1)
 
 
 def test_new_endpoint_is_noticed(hooks: Hooks) -> None:
-    """Who wants to be told is looked up again after a while; one that is disabled does not."""
+    """The subscriptions are queried again after a while. A disabled endpoint does not count."""
     woken, me = Woken(hooks, look_again_s=0), hooks.client()
-    woken.tell([(me, Status.SENT)])
+    woken.wake([(me, Status.SENT)])
     hooks.set(URL)
-    woken.tell([(me, Status.SENT)])
+    woken.wake([(me, Status.SENT)])
     assert woken.count == 1
 
     hooks.execute("UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = 'gone'")
-    woken.tell([(me, Status.SENT)])
+    woken.wake([(me, Status.SENT)])
     assert woken.count == 1
 
 
-def test_outage_harms_nobody(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Postgres is away moves are told by what was known, and nothing is raised."""
+def test_outage_raises_nothing(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Postgres is down the cached subscriptions apply, and nothing is raised."""
     hooks.set(URL)
     woken = Woken(hooks, look_again_s=0)
     me = hooks.client(CLIENT)
-    woken.tell([(me, Status.SENT)])
-    nowhere = make_engine("postgresql://nobody@127.0.0.1:1/none", pool_size=1)
-    monkeypatch.setattr(woken.tell, "_engine", nowhere)
+    woken.wake([(me, Status.SENT)])
+    nowhere = make_engine("postgresql://unknown@127.0.0.1:1/none", pool_size=1)
+    monkeypatch.setattr(woken.wake, "_engine", nowhere)
 
-    woken.tell([(me, Status.SENT)])
+    woken.wake([(me, Status.SENT)])
 
     assert woken.count == 2
     nowhere.dispose()

@@ -1,4 +1,4 @@
-"""A request's whole life, told from what real parts left behind; and reports that a killed worker left."""
+"""The history of a request from real parts, and reports that a killed worker left unmatched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def report(message_id: str) -> Receipt:
 
 
 def test_whole_life(parts: Parts, ask: Ask, rows: Rows, provider: Provider) -> None:
-    """A refused attempt, one taken, a report, a wrong code, a resend by voice, the right code."""
+    """A refused attempt, an accepted one, a report, a wrong code, a resend by voice, the right code."""
     provider.fault(match={"path": "/2fa/2/pin"}, status=503, times=1)
     request = ask()
     parts.pump.run()
@@ -83,8 +83,8 @@ def test_whole_life(parts: Parts, ask: Ask, rows: Rows, provider: Provider) -> N
     assert (history.shown_status, history.reason, history.sends) == ("verified", "code_correct", 2)
 
 
-def test_nothing_secret_is_told(parts: Parts, ask_sent: AskSent, rows: Rows, provider: Provider) -> None:
-    """Neither number, code, session nor any id of the provider's is in a history."""
+def test_history_has_no_secret(parts: Parts, ask_sent: AskSent, rows: Rows, provider: Provider) -> None:
+    """A history has no number, code, session or id of the provider."""
     request = ask_sent(session_id="the-session", client_ip="192.0.2.7", client_reference="the-reference")
     code = provider.code()
     parts.receipts([report(rows.attempts(request.id)[0]["external_message_id"])], now=clock.now())
@@ -97,27 +97,27 @@ def test_nothing_secret_is_told(parts: Parts, ask_sent: AskSent, rows: Rows, pro
     attempt = rows.attempts(request.id)[0]
     history = parts.history(request.id)
 
-    for told in (repr(history), HistoryResponse.of(history).model_dump_json()):
+    for text in (repr(history), HistoryResponse.of(history).model_dump_json()):
         for secret in (NUMBER[1:], attempt["pin_id"], attempt["external_message_id"], "the-session"):
-            assert secret not in told
-        assert "192.0.2.7" not in told
+            assert secret not in text
+        assert "192.0.2.7" not in text
     assert f'"{code}"' not in HistoryResponse.of(history).model_dump_json()
 
 
 def test_unknown_id(parts: Parts) -> None:
-    """Where there is no request, that is what is said."""
+    """An unknown id is not found."""
     with pytest.raises(RequestNotFound, match="no OTP request with this id"):
         parts.history(uuid4())
 
 
 def test_database_down(make_parts: MakeParts) -> None:
-    """Without a database nothing can be told."""
+    """Without a database the history is unavailable."""
     with pytest.raises(DatabaseUnavailable):
         make_parts(DATABASE_URL="postgresql://x@127.0.0.1:1/x").history(uuid4())
 
 
-def test_number_whose_key_is_gone(parts: Parts, make_parts: MakeParts, ask_sent: AskSent) -> None:
-    """All but the number is told when its sealing key was taken away."""
+def test_number_without_its_key(parts: Parts, make_parts: MakeParts, ask_sent: AskSent) -> None:
+    """Without the seal key the history has everything but the number."""
     request = ask_sent()
     others = make_parts(OTPQUEUE_SEAL_KEYS="k2:" + "b" * 43 + "=")
 
@@ -126,7 +126,7 @@ def test_number_whose_key_is_gone(parts: Parts, make_parts: MakeParts, ask_sent:
 
 
 def leave_over(parts: Parts, message_id: str) -> None:
-    """Leave a report as a worker does that dies between recording the attempt and matching reports."""
+    """Leave a report unmatched, as a worker that dies between recording the attempt and matching reports."""
     with connection(parts.engine) as conn:
         conn.execute(update(send_attempts).values(external_message_id=None))
     parts.receipts([report(message_id)], now=clock.now())
@@ -136,7 +136,7 @@ def leave_over(parts: Parts, message_id: str) -> None:
 
 
 def test_left_over_reports_are_matched(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """A report that nobody matched when its attempt was recorded is matched seconds later, once."""
+    """An unmatched report is matched seconds later, once."""
     request = ask_sent()
     leave_over(parts, "left-over")
     parts.expire(now=clock.now())  # it may be about to be matched
@@ -154,14 +154,14 @@ def test_left_over_reports_are_matched(parts: Parts, ask_sent: AskSent, rows: Ro
     assert [log["messages"] for log in logs if log["event"] == "receipts_matched_late"] == [1]
 
 
-def test_left_over_report_on_the_eve_of_forgetting(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
-    """One that is found late is matched, not forgotten."""
+def test_left_over_report_just_before_its_deletion(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
+    """A late match still comes before the deletion."""
     request = ask_sent()
     leave_over(parts, "left-over")
 
     parts.expire(now=clock.now() + timedelta(hours=2))
 
-    # Its code's life is over by then.
+    # Its code has expired by then.
     assert rows.request(request.id)["status"] == "expired"
     assert rows.attempts(request.id)[0]["delivery"] == "delivered"
     assert len(parts.history(request.id).receipts) == 1
@@ -170,11 +170,11 @@ def test_left_over_report_on_the_eve_of_forgetting(parts: Parts, ask_sent: AskSe
 def test_left_over_report_behind_those_of_others(
     parts: Parts, ask_sent: AskSent, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reports on others' messages, however many are older, do not keep it back; a batch has its bounds."""
+    """Older unmatched reports of others do not delay it, and a batch is bounded."""
     monkeypatch.setattr(expire, "_LEFTOVERS_AT_MOST", 10)
     now = clock.now()
     request = ask_sent()
-    parts.receipts([report(f"nobody-{i}") for i in range(50)], now=now - timedelta(minutes=5))
+    parts.receipts([report(f"unknown-{i}") for i in range(50)], now=now - timedelta(minutes=5))
     with connection(parts.engine) as conn:
         conn.execute(update(send_attempts).values(external_message_id=None))
     parts.receipts([report("left-over")], now=now)
@@ -187,7 +187,7 @@ def test_left_over_report_behind_those_of_others(
 
 
 def test_histories_are_each_their_own(parts: Parts, ask_sent: AskSent) -> None:
-    """One request's life tells nothing of another's."""
+    """A request's history has no events of another."""
     first, second = ask_sent(), ask_sent("+447700900124")
     parts.cancel(second.id, client_id=second.client_id, now=clock.now())
 
