@@ -1,4 +1,4 @@
-"""Queries on a request's whole life, whoever's request it is."""
+"""Queries on the whole history of a request, for any client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ROW = {
 
 
 def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
-    """Return a request with all that happened to it, None if there is none.
+    """Return a request with its whole history, None if there is none.
 
     Several queries: call in a transaction that sees one moment (REPEATABLE READ).
     """

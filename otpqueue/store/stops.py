@@ -1,4 +1,4 @@
-"""Queries on the kill switch: for what sending is stopped, by whom and why."""
+"""Queries on the kill switch: the scopes for which sending is stopped, by which operator and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOPPED = "SELECT s.subject FROM sending_stops AS s WHERE s.resumed_at IS NULL 
 
 
 def not_stopped(requests: str) -> str:
-    """Return the SQL condition that sending goes on for a row of `requests`, a table's name or alias.
+    """Return the SQL condition that sending is not stopped for a row of `requests`, a table's name or alias.
 
     Each part is read once per statement, not once per row.
     """
@@ -33,7 +33,7 @@ def not_stopped(requests: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Sending is stopped: for all, for one client's id, or for one country."""
+    """A stop of sending: for all, for one client's id, or for one country."""
 
     scope: CapScope
     subject: str
@@ -43,7 +43,7 @@ class Stop:
 
 
 def stop(conn: Connection, new: Stop) -> bool:
-    """Store a stop; return whether there was none like it in force."""
+    """Store a stop; return False if the same stop is already in force."""
     made = conn.execute(
         insert(sending_stops)
         .values(
