@@ -172,8 +172,7 @@ def enforce(connection: Connection[Any], _record: object) -> None:
 
 
 def check_defaults(connection: Connection[Any], _record: object) -> None:
-    """Check the required settings behind PgBouncer, where we cannot set them. The time zone is not needed
-    there.
+    """Check the required settings behind PgBouncer, where we cannot set them, except the time zone.
 
     Raises DatabaseMisconfigured, with the connection closed.
     """

@@ -1,4 +1,4 @@
-"""How many texts each sealing key has sealed, so that it is replaced in time."""
+"""How many texts each sealing key has sealed. The limit determines when to rotate it."""
 
 from __future__ import annotations
 
