@@ -17,7 +17,7 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.store.engine import fetch
-from otpqueue.store.guard.tallies import GuardCount, GuardQuestion, guard_taken
+from otpqueue.store.guard.tallies import GuardCount, GuardQuestion, parse_taken
 from otpqueue.store.idempotency import IdempotencyKey, UsedKey
 from otpqueue.store.vault import Vault
 
@@ -191,7 +191,7 @@ def accept(
         facts=StoredFacts() if row.repeated else _facts(row),
         replaced=tuple(row.replaced or ()),
         used=_used(row) if row.repeated else None,
-        guard=guard_taken(row.guard_facts, row.counted_as, row.counted_at) if row.guard_facts else None,
+        guard=parse_taken(row.guard_facts, row.counted_as, row.counted_at) if row.guard_facts else None,
     )
 
 

@@ -67,4 +67,4 @@ def read_current(engine: Engine, *, day: date, judged_since: datetime | None) ->
 def read_access_list(engine: Engine, *, now: datetime) -> AccessList:
     """Return all clients and their usable API keys. Raises DatabaseUnavailable."""
     with connection(engine) as conn:
-        return clients.access_list(conn, now=now)
+        return clients.read_access_list(conn, now=now)

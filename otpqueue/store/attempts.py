@@ -67,11 +67,11 @@ def record(on: Engine | Connection, results: Sequence[AttemptResult]) -> set[Att
     """
     if not results:
         return set()
-    rows = fetch(on, _RECORD, {"ids": ids_of(results), "results": to_json(results)})
+    rows = fetch(on, _RECORD, {"ids": list_request_ids(results), "results": to_json(results)})
     return {(row.request_id, row.attempt) for row in rows if row.became == "moved"}
 
 
-def ids_of(results: Sequence[AttemptResult]) -> list[UUID]:
+def list_request_ids(results: Sequence[AttemptResult]) -> list[UUID]:
     """Return the requests of these results, in the form that the SQL functions expect."""
     return [result.request_id for result in results]
 
@@ -111,7 +111,7 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def overdue(conn: Connection, *, limit: int) -> list[ExpiredLease]:
+def find_expired_leases(conn: Connection, *, limit: int) -> list[ExpiredLease]:
     """Return claims with an expired lease, by Postgres's clock."""
     rows = conn.execute(
         select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by, _r.status)
@@ -129,7 +129,7 @@ def overdue(conn: Connection, *, limit: int) -> list[ExpiredLease]:
     ]
 
 
-def next_due(on: Engine | Connection, *, now: datetime) -> datetime | None:
+def read_next_due(on: Engine | Connection, *, now: datetime) -> datetime | None:
     """Return when the next request that can still be sent falls due, or fell due; None if there is none."""
     (row,) = fetch(on, _NEXT_DUE, {"now": now})
     earliest: datetime | None = row.at

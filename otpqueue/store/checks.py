@@ -13,7 +13,13 @@ from otpqueue.domain.checking import Judgement
 from otpqueue.domain.request import OtpRequest, Reason, Status, find_sources
 from otpqueue.store import guesses
 from otpqueue.store.engine import fetch
-from otpqueue.store.requests import FUNCTION_COLUMNS, REQUEST_COLUMNS, ending, in_status, to_domain
+from otpqueue.store.requests import (
+    FUNCTION_COLUMNS,
+    REQUEST_COLUMNS,
+    build_end_values,
+    filter_by_status,
+    to_domain,
+)
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.vault import Vault
 
@@ -208,10 +214,10 @@ def sweep(conn: Connection, *, now: datetime, limit: int) -> int:
             update(otp_requests)
             .where(
                 _r.id.in_(freed),
-                in_status(find_sources(Status.LOCKED)),
+                filter_by_status(find_sources(Status.LOCKED)),
                 _r.checks_used >= _r.checks_allowed,
                 _r.check_lease_until.is_(None),
             )
-            .values(ending(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now))
+            .values(build_end_values(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now))
         )
     return len(freed)

@@ -22,7 +22,7 @@ from otpqueue.domain.caps import Caps, get_cap_day
 from otpqueue.domain.phone import WORLD
 from otpqueue.domain.request import Channel, SendKind, Status
 from otpqueue.domain.sending import SendProgress
-from otpqueue.store.attempts import AttemptKey, AttemptResult, ids_of, to_json
+from otpqueue.store.attempts import AttemptKey, AttemptResult, list_request_ids, to_json
 from otpqueue.store.engine import fetch
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -106,7 +106,7 @@ def take_turn(
         on,
         _TURN,
         {
-            "ids": ids_of(results) if results else None,
+            "ids": list_request_ids(results) if results else None,
             "results": to_json(results) if results else None,
             "slots": slots,
             "lease_s": lease_s,

@@ -118,7 +118,7 @@ def list_clients(conn: Connection) -> list[Client]:
     return [_to_client(row) for row in conn.execute(select(clients).order_by(clients.c.name))]
 
 
-def own_quotas(conn: Connection) -> dict[UUID, Quotas]:
+def read_own_quotas(conn: Connection) -> dict[UUID, Quotas]:
     """Return each client's own quotas."""
     return {one.id: ClientSettings.from_stored(one.settings).limits for one in list_clients(conn)}
 
@@ -135,13 +135,13 @@ def store_settings(conn: Connection, client_id: UUID, settings: Mapping[str, Any
     conn.execute(update(clients).where(clients.c.id == client_id).values(settings=dict(settings)))
 
 
-def names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
+def read_names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
     """Return the name and the own settings of each client."""
     rows = conn.execute(select(clients.c.id, clients.c.name, clients.c.settings))
     return {row.id: (row.name, ClientSettings.from_stored(row.settings)) for row in rows}
 
 
-def access_list(conn: Connection, *, now: datetime) -> AccessList:
+def read_access_list(conn: Connection, *, now: datetime) -> AccessList:
     """Return all clients and their usable API keys."""
     found = conn.execute(_ACCESS_LIST, {"now": now}).all()
     settings = {row.client_id: ClientSettings.from_stored(row.settings) for row in found}
@@ -152,7 +152,7 @@ def access_list(conn: Connection, *, now: datetime) -> AccessList:
     )
 
 
-def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
+def read_settings(conn: Connection, client_id: UUID) -> ClientSettings:
     """Return this client's own settings."""
     stored = conn.execute(select(clients.c.settings).where(clients.c.id == client_id)).scalar_one()
     return ClientSettings.from_stored(stored)
@@ -193,7 +193,7 @@ def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) ->
     return _to_key(row) if row else None
 
 
-def key_in_force(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
+def find_key_by_id(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
     """Return the key with this id unless it is revoked or has expired."""
     row = conn.execute(_SELECT.where(_k.id == key_id, *_works(now))).one_or_none()
     return _to_key(row) if row else None
@@ -203,7 +203,7 @@ def _works(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return _k.revoked_at.is_(None), or_(_k.expires_at.is_(None), _k.expires_at > now)
 
 
-def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:
+def record_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:
     """Store when a key was used, unless a use since `unless_since` is stored. Skips a locked row."""
     stale = (
         select(_k.id)
@@ -228,7 +228,7 @@ def list_keys(conn: Connection) -> list[ApiKey]:
     return [_to_key(row) for row in conn.execute(_SELECT.order_by(_k.created_at, _k.id))]
 
 
-def keys_named(conn: Connection, prefix_or_id: str, *, lock: bool = False) -> list[ApiKey]:
+def find_keys(conn: Connection, prefix_or_id: str, *, lock: bool = False) -> list[ApiKey]:
     """Return the unrevoked keys with this prefix or id, oldest first. `lock` locks them."""
     named = or_(_k.prefix == prefix_or_id, cast(_k.id, Text) == prefix_or_id.lower())
     found = _SELECT.where(named, _k.revoked_at.is_(None)).order_by(_k.created_at, _k.id)

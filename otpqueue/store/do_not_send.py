@@ -41,7 +41,7 @@ def block(
 
     Call in a transaction. The number has exactly one row afterwards, also during a look-up key rotation.
     """
-    take_turn(conn)
+    lock_list(conn)
     current, *older = vault.number_hashes(e164)
     if older:
         conn.execute(delete(do_not_send).where(_d.number_hash.in_(older)))
@@ -62,7 +62,7 @@ def block(
     )
 
 
-def take_turn(conn: Connection) -> None:
+def lock_list(conn: Connection) -> None:
     """Lock the list and its hashes against changes until the transaction ends.
 
     A concurrent lookup must find a row under one of its hashes while the hash is replaced.
@@ -72,11 +72,11 @@ def take_turn(conn: Connection) -> None:
 
 def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
     """Unblock a number; return whether it was blocked. Call in a transaction."""
-    take_turn(conn)
+    lock_list(conn)
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
 
 
-def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
+def list_blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
     """Return the blocked numbers, newest first, without expired blocks."""
     rows = conn.execute(
         select(do_not_send)

@@ -76,7 +76,7 @@ def make_engine(
         pool_reset_on_return=None,
         # The text of an error ends up in logs.
         hide_parameters=True,
-        connect_args=sessions.arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
+        connect_args=sessions.build_arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
     )
     # Before SQLAlchemy's own first query.
     event.listen(engine, "connect", sessions.check_encoding, insert=True)
@@ -85,9 +85,9 @@ def make_engine(
     if pgbouncer:
         event.listen(engine, "connect", sessions.read_times_as_utc)
         event.listen(engine, "first_connect", sessions.check_defaults)
-        event.listen(engine, "first_connect", sessions.look_for_a_limit)
+        event.listen(engine, "first_connect", sessions.check_statement_timeout)
     else:
-        event.listen(engine, "connect", sessions.enforce)
+        event.listen(engine, "connect", sessions.enforce_settings)
     return engine
 
 
@@ -98,7 +98,7 @@ def allow_time(conn: Connection, seconds: float) -> None:
             "SELECT set_config(name, :limit, true) FROM unnest(ARRAY['statement_timeout', 'lock_timeout', "
             "'idle_in_transaction_session_timeout']) AS t (name)"
         ),
-        {"limit": f"{sessions.ms(seconds)}ms"},
+        {"limit": f"{sessions.to_milliseconds(seconds)}ms"},
     )
 
 

@@ -55,7 +55,9 @@ class WrongCodes:
     unlocked_at: datetime | None
 
 
-def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: datetime) -> Sequence[WrongCodes]:
+def list_wrong_codes(
+    conn: Connection, number_hashes: Sequence[bytes], *, since: datetime
+) -> Sequence[WrongCodes]:
     """Return each client's consecutive wrong codes for a number and those since `since`, by client name.
 
     A correct code resets the consecutive count only.

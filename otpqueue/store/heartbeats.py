@@ -44,7 +44,7 @@ def _seconds_since(time: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.greatest(func.extract("epoch", _NOW - time), 0)
 
 
-def beat(conn: Connection, sign: ProcessReport) -> datetime:
+def store_heartbeat(conn: Connection, sign: ProcessReport) -> datetime:
     """Store a heartbeat and return Postgres's time."""
     new = insert(heartbeats).values(
         process=sign.process,
@@ -63,12 +63,12 @@ def beat(conn: Connection, sign: ProcessReport) -> datetime:
     return now
 
 
-def stop(conn: Connection, process: str) -> None:
+def delete_heartbeat(conn: Connection, process: str) -> None:
     """Delete the heartbeat of a process that ends normally."""
     conn.execute(delete(heartbeats).where(_h.process == process))
 
 
-def living(conn: Connection) -> list[Heartbeat]:
+def list_heartbeats(conn: Connection) -> list[Heartbeat]:
     """Return the last heartbeat of each process, including silent ones until they are deleted."""
     last_at_work = case((_h.in_touch, _h.seen_at), else_=func.coalesce(_h.heard_at, _h.started_at))
     ages = (_seconds_since(_h.seen_at).label("age_s"), _seconds_since(last_at_work).label("idle_s"))
@@ -91,6 +91,6 @@ def living(conn: Connection) -> list[Heartbeat]:
     ]
 
 
-def forget(conn: Connection) -> int:
+def delete_old_heartbeats(conn: Connection) -> int:
     """Delete the heartbeats of processes that ended long ago; return how many."""
     return conn.execute(delete(heartbeats).where(_h.seen_at < _ago(FORGOTTEN_AFTER_S))).rowcount

@@ -16,7 +16,7 @@ from otpqueue.store.schema import provider_ids
 _PROVISIONING_S = 600
 
 
-def remember(
+def store_ids(
     conn: Connection, ids: ProviderIds, *, base_url: str, application_name: str, now: datetime
 ) -> None:
     """Store the ids of this account's application, replacing earlier ones."""
@@ -32,7 +32,7 @@ def remember(
     )
 
 
-def recall(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
+def read_ids(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
     """Return the ids of this account's application, None before provisioning."""
     row = conn.execute(
         select(provider_ids.c.application_id, provider_ids.c.message_ids).where(

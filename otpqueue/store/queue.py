@@ -38,7 +38,7 @@ class QueueDepth:
     """When the oldest one fell due; None if none is due."""
 
 
-def depth(conn: Connection, *, now: datetime) -> QueueDepth:
+def read_depth(conn: Connection, *, now: datetime) -> QueueDepth:
     """Return the depth of the queue."""
     row = conn.execute(_DEPTH, {"now": now, "most": MOST}).one()
     return QueueDepth(due=row.due, later=row.later, claimed=row.claimed, due_since=row.due_since)

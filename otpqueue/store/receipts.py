@@ -134,7 +134,7 @@ def match(
     ]
 
 
-def unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
+def find_unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
     """Return the messages among these with a report that arrived before their attempt was known.
 
     Raises DatabaseUnavailable.
@@ -142,7 +142,7 @@ def unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
     return [row.message_id for row in fetch(engine, _UNMATCHED, {"message_ids": list(message_ids)})]
 
 
-def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
+def find_matchable(conn: Connection, *, before: datetime, limit: int) -> list[str]:
     """Return the messages with a known attempt, among the newest `limit` unmatched reports.
 
     Only reports received before `before` count: a younger one may be about to be matched. Newest first:
@@ -165,7 +165,7 @@ def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
     return sorted(conn.execute(select(newest.c.message_id).distinct().join(known, true())).scalars())
 
 
-def forget_unmatched(conn: Connection, *, now: datetime) -> int:
+def delete_unmatched(conn: Connection, *, now: datetime) -> int:
     """Delete reports without a matching attempt for an hour; return how many."""
     result = conn.execute(
         delete(receipts).where(receipts.c.request_id.is_(None), receipts.c.received_at < now - KEPT_UNMATCHED)

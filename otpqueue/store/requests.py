@@ -30,13 +30,13 @@ from otpqueue.domain.request import (
 )
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
-from otpqueue.store.stops import not_stopped
+from otpqueue.store.stops import exclude_stopped
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 
 _WHY_UNSENT: ColumnElement[str] = case(
-    (literal_column(not_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
+    (literal_column(exclude_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
     else_=Reason.SENDING_STOPPED.value,
 )
 """The reason why a code that is still due at its deadline was not sent."""
@@ -70,7 +70,7 @@ class EndedRequest:
     reason: str
 
 
-def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
+def build_end_values(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
     """Return the columns of a request that ends. A worker that holds it keeps its claim and records late.
 
     A pending resend fails, for the reason that the request ended.
@@ -89,12 +89,12 @@ def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -
     }
 
 
-def in_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
+def filter_by_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
     """Return the condition that a request has one of these statuses."""
     return _r.status.in_(sorted(status.value for status in statuses))
 
 
-def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
+def filter_by_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     """Return the condition that a request was made for the session with one of these hashes, or for none."""
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
@@ -129,7 +129,7 @@ def find_with_number(
     return to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
 
 
-def newest_for(
+def find_newest(
     conn: Connection,
     *,
     client_id: UUID,
@@ -141,11 +141,11 @@ def newest_for(
     Without one, it returns a live one of another session. The check of that one gets the answer for a wrong
     code, so a wrong session looks like a mistyped code.
     """
-    mine = of_session(session_hashes)
-    return _newest(conn, client_id, number_hashes, or_(mine, in_status(LIVE)), mine=mine)
+    mine = filter_by_session(session_hashes)
+    return _newest(conn, client_id, number_hashes, or_(mine, filter_by_status(LIVE)), mine=mine)
 
 
-def newest_for_stranger(
+def find_newest_keyless(
     conn: Connection,
     *,
     client_id: UUID,
@@ -159,10 +159,10 @@ def newest_for_stranger(
     Without a session, it is a live request made without a session. The query for any other request takes
     equally long.
     """
-    mine = of_session(session_hashes)
+    mine = filter_by_session(session_hashes)
     known = mine
     if session_hashes is None:
-        known = and_(mine, in_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))
+        known = and_(mine, filter_by_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))
     return _newest(conn, client_id, number_hashes, known, mine=mine)
 
 
@@ -177,12 +177,12 @@ def _newest(
     return conn.execute(
         select(_r.id)
         .where(_r.client_id == client_id, _r.number_hash.in_(number_hashes), known)
-        .order_by(mine.desc(), in_status(LIVE).desc(), _r.created_at.desc())
+        .order_by(mine.desc(), filter_by_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
 
 
-def statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
+def read_statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
     """Return the status of each of these requests that exists."""
     rows = conn.execute(select(_r.id, _r.status).where(_r.id == func.any(list(ids))))
     return {row.id: Status(row.status) for row in rows}
@@ -212,7 +212,7 @@ def resend(
         .where(
             _r.id == request_id,
             _r.client_id == client_id,
-            in_status(CHECKABLE),
+            filter_by_status(CHECKABLE),
             _r.send_state == SendState.IDLE,
             latest > now,
             _r.resend_after <= now,
@@ -239,7 +239,7 @@ def resend(
 
 def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
     """Mark resends that were not sent by `send_by` as failed; return how many."""
-    conditions = [_r.send_state == SendState.DUE, in_status(CHECKABLE), _r.send_by <= now]
+    conditions = [_r.send_state == SendState.DUE, filter_by_status(CHECKABLE), _r.send_by <= now]
     batch = _batch(conditions, _r.send_by, limit)
     result = conn.execute(
         update(otp_requests)
@@ -259,8 +259,10 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     """Cancel a live request on behalf of its client; return whether it was live."""
     result = conn.execute(
         update(otp_requests)
-        .where(_r.id == request_id, _r.client_id == client_id, in_status(find_sources(Status.CANCELLED)))
-        .values(ending(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
+        .where(
+            _r.id == request_id, _r.client_id == client_id, filter_by_status(find_sources(Status.CANCELLED))
+        )
+        .values(build_end_values(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
     )
     return bool(result.rowcount)
 
@@ -285,7 +287,7 @@ def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[EndedRe
     idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.statement_timestamp())
     return _expire(
         conn,
-        [in_status(CHECKABLE), _r.expires_at <= now, idle],
+        [filter_by_status(CHECKABLE), _r.expires_at <= now, idle],
         _r.expires_at,
         Reason.CODE_LIFETIME,
         now=now,
@@ -306,7 +308,7 @@ def _expire(
     ended = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
-        .values(ending(Status.EXPIRED, reason, now))
+        .values(build_end_values(Status.EXPIRED, reason, now))
         .returning(*_ENDED)
     )
     return [EndedRequest(*one) for one in ended]
@@ -319,7 +321,7 @@ def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[dateti
     return rows.with_for_update(skip_locked=True).cte("batch")
 
 
-def masked_number(row: Any, vault: Vault) -> str | None:
+def unseal_masked_number(row: Any, vault: Vault) -> str | None:
     """Return the masked number of a request's row; None when its key is missing."""
     try:
         return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
@@ -332,7 +334,7 @@ def read_number(conn: Connection, request_id: UUID, vault: Vault) -> str | None:
     row = conn.execute(
         select(_r.id, _r.number_sealed, _r.seal_key_id).where(_r.id == request_id)
     ).one_or_none()
-    return masked_number(row, vault) if row else None
+    return unseal_masked_number(row, vault) if row else None
 
 
 def to_domain(row: Any, vault: Vault) -> OtpRequest:
@@ -340,7 +342,7 @@ def to_domain(row: Any, vault: Vault) -> OtpRequest:
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,
-        phone_number=masked_number(row, vault),
+        phone_number=unseal_masked_number(row, vault),
         channel=Channel(row.channel),
         status=Status(row.status),
         send_state=SendState(row.send_state),

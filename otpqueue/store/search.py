@@ -39,7 +39,7 @@ class SearchTerms:
     client_id: UUID | None
 
 
-def newest(
+def list_newest(
     conn: Connection,
     sought: SearchTerms,
     *,

@@ -31,7 +31,7 @@ class SendCount:
     taken: int
 
 
-def of_day(conn: Connection, day: date) -> list[SendCount]:
+def read_counts(conn: Connection, day: date) -> list[SendCount]:
     """Return all counts of a day: in total, by client, by country."""
     rows = conn.execute(
         select(_c.scope, _c.subject, func.sum(_c.taken).label("taken"))

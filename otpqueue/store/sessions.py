@@ -48,7 +48,7 @@ def check_options(given: Mapping[str, Any]) -> None:
         raise ValueError("has a connect_timeout that is no number")
 
 
-def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
+def build_arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
     """Return libpq's and psycopg's arguments of a connection.
 
     The `given` arguments of the URL win, except for settings that our statements and psycopg require.
@@ -92,9 +92,9 @@ _REPORTED = ("DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_stri
 
 def _limits(limits: TimeLimits) -> dict[str, str]:
     return {
-        "statement_timeout": str(ms(limits.statement_s)),
-        "lock_timeout": str(ms(limits.lock_s)),
-        "idle_in_transaction_session_timeout": str(ms(limits.idle_in_transaction_s)),
+        "statement_timeout": str(to_milliseconds(limits.statement_s)),
+        "lock_timeout": str(to_milliseconds(limits.lock_s)),
+        "idle_in_transaction_session_timeout": str(to_milliseconds(limits.idle_in_transaction_s)),
     }
 
 
@@ -102,7 +102,7 @@ def _options(values: Mapping[str, str]) -> str:
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in values.items())
 
 
-def ms(seconds: float) -> int:
+def to_milliseconds(seconds: float) -> int:
     """Return whole milliseconds, at least 1: Postgres takes 0 for no limit."""
     return max(1, round(seconds * 1000))
 
@@ -162,7 +162,7 @@ def check_encoding(connection: Connection[Any], _record: object) -> None:
         )
 
 
-def enforce(connection: Connection[Any], _record: object) -> None:
+def enforce_settings(connection: Connection[Any], _record: object) -> None:
     """Set required settings that override our options, such as libpq's PGDATESTYLE and PGTZ."""
     reported = {name: connection.info.parameter_status(name) for name in _REPORTED}
     if any(value is not None and value != RELIED_ON[name.lower()] for name, value in reported.items()):
@@ -202,7 +202,7 @@ def _refuse(connection: Connection[Any], problem: str) -> None:
     raise DatabaseMisconfigured(problem)
 
 
-def look_for_a_limit(connection: Connection[Any], _record: object) -> None:
+def check_statement_timeout(connection: Connection[Any], _record: object) -> None:
     """Warn if the role has no statement time-out and we cannot set one."""
     found = connection.execute("SHOW statement_timeout").fetchone()
     connection.rollback()

@@ -19,7 +19,7 @@ _IN_FORCE = _s.resumed_at.is_(None)
 _STOPPED = "SELECT s.subject FROM sending_stops AS s WHERE s.resumed_at IS NULL AND s.scope"
 
 
-def not_stopped(requests: str) -> str:
+def exclude_stopped(requests: str) -> str:
     """Return the SQL condition that sending is not stopped for a row of `requests`, a table's name or alias.
 
     Each part is read once per statement, not once per row.
@@ -70,7 +70,7 @@ def resume(conn: Connection, *, scope: CapScope, subject: str, by: str, now: dat
     return bool(result.rowcount)
 
 
-def in_force(conn: Connection) -> list[Stop]:
+def list_stops(conn: Connection) -> list[Stop]:
     """Return the stops that are in force, oldest first."""
     rows = conn.execute(
         select(_s.scope, _s.subject, _s.reason, _s.stopped_by, _s.stopped_at)

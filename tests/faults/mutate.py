@@ -86,8 +86,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="for claim in attempts.overdue(conn, limit=BATCH)]",
-                new="for claim in attempts.overdue(conn, limit=BATCH) if not claim]",
+                old="for claim in attempts.find_expired_leases(conn, limit=BATCH)]",
+                new="for claim in attempts.find_expired_leases(conn, limit=BATCH) if not claim]",
             ),
         ),
         run=(*_CRASHES, "--set=OTPQUEUE_SEND_WITHIN_S=20"),
@@ -516,7 +516,7 @@ MUTATIONS = (
             ),
             Edit(
                 path="otpqueue/store/requests.py",
-                old="and_(mine, in_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))",
+                old="and_(mine, filter_by_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))",
                 new="mine",
             ),
         ),
@@ -543,7 +543,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/store/engine.py",
-                old='        event.listen(engine, "connect", sessions.enforce)\n',
+                old='        event.listen(engine, "connect", sessions.enforce_settings)\n',
                 new="        pass\n",
             ),
         ),

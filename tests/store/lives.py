@@ -161,7 +161,7 @@ class Life:
         conn, retry = self.store.conn, SendDecision(status=Status.QUEUED, next_attempt_at=self.now)
         lost = [
             replace(a_result(one, LEASE_RAN_OUT, retry, now=self.now), started_at=None)
-            for one in attempts.overdue(conn, limit=100)
+            for one in attempts.find_expired_leases(conn, limit=100)
         ]
         if lost:
             attempts.record(conn, lost)

@@ -511,15 +511,15 @@ def test_overdue_are_claims_whose_lease_ran_out(store: Store) -> None:
     (living,) = store.claim(1, lease_s=60)
     dead = [store.claim(1, lease_s=RUN_OUT_S)[0] for _ in range(3)]
 
-    found = attempts.overdue(store.conn, limit=2)
+    found = attempts.find_expired_leases(store.conn, limit=2)
 
     assert living.request_id == made[0].id
     assert [one.request_id for one in found] == [claim.request_id for claim in dead[:2]]
     assert found[0].attempt == 1
     assert found[0].progress == dead[0].progress
-    assert len(attempts.overdue(store.conn, limit=10)) == 3
+    assert len(attempts.find_expired_leases(store.conn, limit=10)) == 3
     store.record(found[0], LEASE_RAN_OUT, again())
-    assert len(attempts.overdue(store.conn, limit=10)) == 2
+    assert len(attempts.find_expired_leases(store.conn, limit=10)) == 2
 
 
 def test_cancelled_claim_can_be_overdue(store: Store) -> None:
@@ -528,7 +528,7 @@ def test_cancelled_claim_can_be_overdue(store: Store) -> None:
     store.claim(lease_s=RUN_OUT_S)
     requests.cancel(store.conn, request.id, client_id=store.client_id, now=NOW)
 
-    (lost,) = attempts.overdue(store.conn, limit=10)
+    (lost,) = attempts.find_expired_leases(store.conn, limit=10)
     store.record(lost, LEASE_RAN_OUT, again())
 
     found = store.find(request.id)
@@ -537,15 +537,15 @@ def test_cancelled_claim_can_be_overdue(store: Store) -> None:
 
 def test_next_due_is_the_earliest_that_can_still_be_sent(store: Store) -> None:
     """A pump knows until when it may sleep; what is claimed, ended or too late does not wake it."""
-    assert attempts.next_due(store.conn, now=NOW) is None
+    assert attempts.read_next_due(store.conn, now=NOW) is None
     first, second, third = store.insert_many(3)
     store.change(first.id, next_attempt_at=later(5), send_by=later(6))
     store.change(second.id, next_attempt_at=later(7))
     store.change(third.id, next_attempt_at=later(9))
 
-    assert attempts.next_due(store.conn, now=NOW) == later(5)
-    assert attempts.next_due(store.conn, now=later(6)) == later(7)
+    assert attempts.read_next_due(store.conn, now=NOW) == later(5)
+    assert attempts.read_next_due(store.conn, now=later(6)) == later(7)
     store.claim(now=later(8))
-    assert attempts.next_due(store.conn, now=later(8)) == later(9)
+    assert attempts.read_next_due(store.conn, now=later(8)) == later(9)
     requests.cancel(store.conn, third.id, client_id=store.client_id, now=NOW)
-    assert attempts.next_due(store.conn, now=later(8)) is None
+    assert attempts.read_next_due(store.conn, now=later(8)) is None

@@ -34,7 +34,7 @@ UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
 def counts(store: Store, day: datetime = NOW) -> dict[tuple[str, str], int]:
     """Return a day's counts by scope and subject, those of clients by `client`."""
-    found = send_counts.of_day(store.conn, get_cap_day(day))
+    found = send_counts.read_counts(store.conn, get_cap_day(day))
     return {
         (one.scope.value, "" if one.scope is CapScope.CLIENT else one.subject): one.taken
         for one in found
@@ -146,7 +146,7 @@ def test_each_claim_brings_something_forward(store: Store) -> None:
     sent = stands["queued", "claimed", None]
     assert sent + stands["failed", "idle", "daily_cap"] == 120
     assert sent == counts(store)["all", ""] <= 60
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
     # Full: whoever is over stands at a cap of his own.
     over = store.conn.execute(
         select(otp_requests.c.client_id, otp_requests.c.country).where(otp_requests.c.status == "failed")
@@ -323,7 +323,7 @@ def test_caps_are_exact_under_concurrency(
         Counter(str(one.client_id) for one in left),
         Counter(one.country or "001" for one in left),
     )
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
     assert len(left) == taken[ALL] == 90
     assert {name: taken[CapScope.CLIENT, name] for name in by_client} == by_client
     assert {name: taken[CapScope.COUNTRY, name] for name in by_country} == by_country

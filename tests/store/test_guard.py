@@ -38,7 +38,7 @@ from otpqueue.store import requests
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, fetch
 from otpqueue.store.guard import tallies as store_guard
-from otpqueue.store.guard.tallies import GuardSubject, policy_as_json
+from otpqueue.store.guard.tallies import GuardSubject, format_policy
 from otpqueue.store.schema import guard_addresses, guard_exceptions, guard_tallies
 from tests.store.conftest import NOW, NUMBER, REFUSED, SENT, Store, accepted, again, later
 from tests.store.lives import Life, ask_again
@@ -131,7 +131,7 @@ def test_sql_allows_what_the_rule_allows(store: Store, facts: GuardFacts, policy
     (row,) = fetch(
         store.engine,
         "SELECT guard_allows(%(facts)s::jsonb, %(policy)s::jsonb) AS allowed",
-        {"facts": as_json(facts), "policy": policy_as_json(policy)},
+        {"facts": as_json(facts), "policy": format_policy(policy)},
     )
 
     assert row.allowed is decide_send(policy, facts).allowed
@@ -202,7 +202,7 @@ def test_facts_are_what_was_counted(store: Store) -> None:
             address_hashes=[b"a", b"b"],
         )
         return store_guard.take(
-            store.engine, subject, policy=policy_as_json(POLICY), resend=False, chances=False, now=now
+            store.engine, subject, policy=format_policy(POLICY), resend=False, chances=False, now=now
         ).facts
 
     assert facts(BLOCK).block == tally(BLOCK)

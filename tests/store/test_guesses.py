@@ -185,7 +185,7 @@ def test_other_clients_are_passed_over(store: Store) -> None:
     store.judge(check, CheckVerdict.WRONG)
 
     assert recent(store, ip=b"ip") == StoredFacts()
-    (one,) = guesses.of_number(store.conn, store.vault.number_hashes(NUMBER), since=NOW)
+    (one,) = guesses.list_wrong_codes(store.conn, store.vault.number_hashes(NUMBER), since=NOW)
     assert (one.client, one.in_a_row, one.unlocked_at) == ("other", 1, None)
 
 

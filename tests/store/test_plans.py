@@ -90,7 +90,7 @@ def grown(store: Store) -> Store:
         claims = turn(store).claims
         turn(store, [a_result(claims[0], accepted(), SENT), a_result(claims[1], REFUSED, again(-1))])
         turn(store, [a_result(one, REFUSED, again(9999)) for one in turn(store).claims])
-        receipts.unmatched(store.engine, ["one"])
+        receipts.find_unmatched(store.engine, ["one"])
     fill = {"client_id": store.client_id, "now": NOW, "due": DUE, "all": ENDED + DUE}
     store.conn.execute(text("SET statement_timeout = '60s'"))
     for statement in FILL:
@@ -134,7 +134,7 @@ def test_looks_read_next_to_nothing(grown: Store) -> None:
 
     for _ in range(10):
         assert turn(store).next_due is not None
-        assert receipts.unmatched(store.engine, [str(uuid4()) for _ in range(50)]) == []
+        assert receipts.find_unmatched(store.engine, [str(uuid4()) for _ in range(50)]) == []
 
     grew = read(store) - before
     assert {name: n for name, n in grew.items() if name.startswith("scans of")} == {}

@@ -195,8 +195,8 @@ def test_forgetting(store: Store) -> None:
     take(store, report("matched"), report("nobody"))
     hour = receipts.KEPT_UNMATCHED
 
-    assert receipts.forget_unmatched(store.conn, now=NOW + hour) == 0
-    assert receipts.forget_unmatched(store.conn, now=NOW + hour + timedelta(seconds=1)) == 1
+    assert receipts.delete_unmatched(store.conn, now=NOW + hour) == 0
+    assert receipts.delete_unmatched(store.conn, now=NOW + hour + timedelta(seconds=1)) == 1
     assert [row["message_id"] for row in kept(store)] == ["matched"]
 
 
@@ -210,7 +210,7 @@ def test_left_over(store: Store) -> None:
         both = [report(f"m{second}", U), report(f"m{second}", P)]
         receipts.add(store.conn, both, now=later(second + 1))
 
-    assert receipts.leftovers(store.conn, before=later(9), limit=2) == ["m2"]
-    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m0", "m1", "m2"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=2) == ["m2"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=100) == ["m0", "m1", "m2"]
     match(store.conn, ["m0", "m2"])
-    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m1"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=100) == ["m1"]

@@ -131,7 +131,7 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
     hashes = store.vault.number_hashes(NUMBER)
 
     def newest() -> UUID | None:
-        return requests.newest_for(
+        return requests.find_newest(
             store.conn, client_id=store.client_id, number_hashes=hashes, session_hashes=None
         )
 
@@ -155,7 +155,7 @@ def test_newest_for_prefers_the_session(store: Store) -> None:
     number_hashes = store.vault.number_hashes(NUMBER)
 
     def newest(session: str | None) -> UUID | None:
-        return requests.newest_for(
+        return requests.find_newest(
             store.conn,
             client_id=store.client_id,
             number_hashes=number_hashes,
@@ -176,7 +176,7 @@ def test_newest_for_keeps_clients_apart(store: Store) -> None:
     number_hashes = store.vault.number_hashes(NUMBER)
 
     found = [
-        requests.newest_for(
+        requests.find_newest(
             store.conn,
             client_id=client_id,
             number_hashes=number_hashes,
@@ -229,10 +229,10 @@ def test_statuses_are_read_together(store: Store) -> None:
     first, second = store.insert(), store.insert("+447700900124")
     requests.cancel(store.conn, second.id, client_id=store.client_id, now=NOW)
 
-    found = requests.statuses(store.conn, [first.id, second.id, uuid4()])
+    found = requests.read_statuses(store.conn, [first.id, second.id, uuid4()])
 
     assert found == {first.id: Status.QUEUED, second.id: Status.CANCELLED}
-    assert requests.statuses(store.conn, []) == {}
+    assert requests.read_statuses(store.conn, []) == {}
 
 
 @pytest.mark.parametrize("status", list(Status))

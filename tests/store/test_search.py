@@ -42,7 +42,7 @@ def page(
     store: Store, *, after: SearchPosition | None = None, limit: int = 20, window: int = 10_000, **given: Any
 ) -> tuple[list[UUID], SearchPosition | None]:
     """Return the ids on a page, and where to go on."""
-    found, last = search.newest(
+    found, last = search.list_newest(
         store.conn, sought(**given), after=after, limit=limit, window=window, vault=store.vault
     )
     return [one.request.id for one in found], last
@@ -64,7 +64,9 @@ def test_newest_first(store: Store) -> None:
     requests = [store.insert(f"+4477009001{n:02}", created_at=later(n // 3)) for n in range(10)]
     expected = [one.id for one in sorted(requests, key=lambda one: (one.created_at, one.id), reverse=True)]
 
-    found, last = search.newest(store.conn, sought(), after=None, limit=100, window=1000, vault=store.vault)
+    found, last = search.list_newest(
+        store.conn, sought(), after=None, limit=100, window=1000, vault=store.vault
+    )
 
     assert [one.request.id for one in found] == expected
     assert {one.client for one in found} == {"shop"}
@@ -134,7 +136,7 @@ def test_number_that_cannot_be_opened(store: Store) -> None:
     request = store.insert()
     store.change(request.id, seal_key_id="gone")
 
-    found, _ = search.newest(store.conn, sought(), after=None, limit=1, window=10, vault=store.vault)
+    found, _ = search.list_newest(store.conn, sought(), after=None, limit=1, window=10, vault=store.vault)
 
     assert found[0].request.phone_number is None
 

@@ -143,7 +143,7 @@ class CountedLife(Life):
             transaction(self.store.engine, self._work)
 
     def _work(self, conn: Connection) -> None:
-        assert roll_up.take_turn(conn)
+        assert roll_up.try_lock_roll_up(conn)
         after = 0
         for _ in range(self.random.randrange(3)):
             batch = roll_up.roll_up(conn, after=after, limit=self.random.choice([1, 2, 5]))
@@ -254,7 +254,7 @@ def test_only_one_has_the_turn(store: Store) -> None:
     """Who comes while another adds up leaves it to that one."""
     store.insert()
     with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn:
-        assert roll_up.take_turn(conn)
+        assert roll_up.try_lock_roll_up(conn)
         assert add_up(store) == 0
         conn.rollback()
 

@@ -225,7 +225,7 @@ def test_stopped_ones_are_neither_claimed_nor_in_the_way(store: Store, scope: Ca
     assert {claim.request_id for claim in rest.claims} == (
         set() if scope is CapScope.CLIENT else {*behind[4:]}
     )
-    assert attempts.next_due(store.conn, now=NOW) is None
+    assert attempts.read_next_due(store.conn, now=NOW) is None
 
 
 def stop(store: Store, scope: CapScope, subject: str) -> None:
@@ -279,7 +279,7 @@ def test_share_of_the_overall_cap_is_exact(
     found = sum(len(take(store, 4, caps=caps).claims) for _ in range(12))
 
     assert found == claimed
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
     assert taken[CapScope.CLIENT, str(first)] == claimed
     assert take(store, 4, caps=caps).claims == []
     assert (

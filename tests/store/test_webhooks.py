@@ -171,7 +171,7 @@ def test_disabled_endpoint_costs_no_rows(store: Store) -> None:
     told(store)
 
     assert written(store) == []
-    assert endpoints.wanted(store.conn) == frozenset()
+    assert endpoints.list_subscriptions(store.conn) == frozenset()
 
 
 def test_endpoints_take_turns(store: Store) -> None:

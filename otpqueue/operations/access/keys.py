@@ -120,7 +120,7 @@ class ApiKeys:
 
         def work(conn: Connection) -> ApiKey:
             # Locked: of two rotations at once the second finds the key replaced.
-            old = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False)
+            old = _the_one(prefix, clients.find_keys(conn, prefix_of(prefix), lock=True), now, ended=False)
             if old.replaced_by:
                 raise InvalidRequest(
                     [FieldError("prefix", f"{old.prefix} has been rotated before; rotate its successor")]
@@ -138,7 +138,7 @@ class ApiKeys:
                 note=old.note,
             )
             clients.replace_key(conn, old.id, by=new_id, expires_at=until)
-            (changed,) = clients.keys_named(conn, str(old.id))
+            (changed,) = clients.find_keys(conn, str(old.id))
             return changed
 
         return RotatedKey(old=transaction(self.engine, work), key=key)
@@ -149,7 +149,7 @@ class ApiKeys:
         Raises InvalidRequest for one that is not of exactly one key; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            key = _the_one(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            key = _the_one(prefix, clients.find_keys(conn, prefix_of(prefix)), now, ended=True)
             clients.revoke_key(conn, key.id, now=now)
         return key
 
@@ -198,7 +198,7 @@ class ApiKeys:
         Raises Unauthenticated when it has been revoked or has expired since; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            found = clients.key_in_force(conn, key_id, now=now)
+            found = clients.find_key_by_id(conn, key_id, now=now)
         if found is None:
             raise Unauthenticated
         self._note_use(found, now)
@@ -211,7 +211,7 @@ class ApiKeys:
         self._noted[key.id] = now
         try:
             with connection(self.engine) as conn:
-                clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
+                clients.record_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
         except DatabaseUnavailable:
             # No call is refused because of it: the next one tries again.
             log.warning("key_use_not_noted", prefix=key.prefix)

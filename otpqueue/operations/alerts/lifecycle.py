@@ -100,7 +100,7 @@ class AlertStore:
     def last(self) -> Evaluation | None:
         """Return the last evaluation of this watch. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.last_evaluation(conn, self.watch)
+            return records.find_last_evaluation(conn, self.watch)
 
     def is_soon(self, last: Evaluation | None, now: datetime) -> bool:
         """Return whether it is too soon for another evaluation, also by a clock that was set back since."""
@@ -124,12 +124,12 @@ class AlertStore:
         def work(conn: Connection) -> EvaluationResult:
             allow_time(conn, _ALLOWED_S)
             if not locks.try_take(conn, self.lock) or self.is_soon(
-                records.last_evaluation(conn, self.watch), now
+                records.find_last_evaluation(conn, self.watch), now
             ):
                 return EvaluationResult(skipped=True)
             page = _EvaluationRun(conn=conn, now=now, examples=examples)
             self._enter_all(page, looked, retired)
-            records.note_evaluation(
+            records.record_evaluation(
                 conn,
                 self.watch,
                 at=now,
@@ -147,9 +147,9 @@ class AlertStore:
         self, page: _EvaluationRun, looked: Sequence[RuleMeasures], retired: Sequence[str]
     ) -> None:
         names = [*(one.rule.name for one in looked), *retired]
-        opening = notices.of_opening()
-        open_ones = records.open_ones(page.conn, names, noticed=opening, now=page.now)
-        pending = records.pending_ones(page.conn, names)
+        opening = notices.has_opening()
+        open_ones = records.lock_open_alerts(page.conn, names, noticed=opening, now=page.now)
+        pending = records.list_pending(page.conn, names)
         for one in looked:
             self._enter(
                 page,
@@ -160,7 +160,7 @@ class AlertStore:
         for alert in open_ones:
             if alert.rule in retired:
                 self._close(page, alert, "the rule is off")
-        records.forget_pending(page.conn, [before for before in pending if before.rule in retired])
+        records.delete_pending(page.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
         self,
@@ -194,7 +194,7 @@ class AlertStore:
                 still_open += 1
             else:
                 held_back += 1
-        records.forget_pending(page.conn, [one for one in pending if one.subject not in kept])
+        records.delete_pending(page.conn, [one for one in pending if one.subject not in kept])
         if held_back:
             log.warning("alerts_held_back", rule=looked.rule.name, subjects=held_back)
 
@@ -204,7 +204,7 @@ class AlertStore:
         """Enter what was found of an open alert; return whether it stays open."""
         verdict = RuleVerdict.GOOD if measure is None else judge_measure(rule, measure, is_open=True)
         run, transition = TransitionProgress(is_open=True, count=alert.good).after(verdict, rule)
-        records.note_value(page.conn, alert.id, measure, good=run.count, now=page.now)
+        records.record_value(page.conn, alert.id, measure, good=run.count, now=page.now)
         # The number was erased: the alert has no subject any more.
         if transition or alert.key is None:
             self._close(page, alert, None if alert.key else "the number was erased")
@@ -220,8 +220,8 @@ class AlertStore:
         if named is not None:
             evidence["requests"] = list(named)
         alert = records.add(page.conn, rule, measure, evidence=evidence, now=page.now)
-        records.note_value(page.conn, alert.id, measure, good=0, now=page.now)
-        records.note(page.conn, alert.id, "opened", now=page.now)
+        records.record_value(page.conn, alert.id, measure, good=0, now=page.now)
+        records.add_event(page.conn, alert.id, "opened", now=page.now)
         if alert.silenced:
             self._note_silence(page, alert, AlertTransition.OPENED)
         else:
@@ -230,18 +230,18 @@ class AlertStore:
 
     def _close(self, page: _EvaluationRun, alert: OpenAlert, why: str | None) -> None:
         records.close(page.conn, alert.id, now=page.now)
-        records.note(page.conn, alert.id, "closed", now=page.now, detail=why)
+        records.add_event(page.conn, alert.id, "closed", now=page.now, detail=why)
         if alert.silenced:
             # A closing is notified only where the opening was, and the other way round.
             notices.drop_undelivered(page.conn, alert.id)
             self._note_silence(page, alert, AlertTransition.CLOSED)
         else:
-            notified = notices.notified_channels(page.conn, alert.id)
+            notified = notices.list_notified_channels(page.conn, alert.id)
             notices.add(page.conn, alert.id, AlertTransition.CLOSED, notified, now=page.now)
         page.closed.append(alert.id)
 
     def _note_silence(self, page: _EvaluationRun, alert: OpenAlert, transition: AlertTransition) -> None:
-        records.note(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)
+        records.add_event(page.conn, alert.id, "notice_silenced", now=page.now, detail=transition.value)
 
 
 def _evidence(measure: SubjectMeasure) -> dict[str, Any]:

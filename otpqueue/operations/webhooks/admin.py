@@ -96,13 +96,13 @@ class Webhooks:
     def every(self, *, now: datetime) -> list[WebhookEndpoint]:
         """Return all endpoints by the names of their clients."""
         with connection(self.engine) as conn:
-            return endpoints.every(conn, vault=self.vault, now=now)
+            return endpoints.list_endpoints(conn, vault=self.vault, now=now)
 
     def show(self, client: str, *, now: datetime) -> tuple[WebhookEndpoint, Mapping[WebhookState, int]]:
         """Return a client's endpoint, and how many deliveries wait or were given up."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
-            return endpoint, webhook_deliveries.left(conn, endpoint.client_id)
+            return endpoint, webhook_deliveries.count_unfinished(conn, endpoint.client_id)
 
     def test(self, client: str, *, now: datetime) -> WebhookTest:
         """Post a `otpqueue.test` to a client's endpoint, a disabled one too; return what came of it."""
@@ -173,7 +173,7 @@ class Webhooks:
         """Return a client's deliveries, newest first: those whose newest try `failed`, those of a request."""
         client_id = self._client_id(client)
         with connection(self.engine) as conn:
-            return webhook_deliveries.newest(
+            return webhook_deliveries.list_newest(
                 conn, client_id, failed=failed, request_id=request_id, limit=limit
             )
 

@@ -84,14 +84,14 @@ class WaitingEvent:
     """The minute it belongs to."""
 
 
-def start_of(rule: AlertRule, now: datetime) -> datetime:
+def find_window_start(rule: AlertRule, now: datetime) -> datetime:
     """Return where a rule's window begins, aligned to a step of the roll-ups."""
-    return reports.start_of_window(now, rule.window)
+    return reports.find_window_start(now, rule.window)
 
 
-def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetime) -> Windows:
+def read_windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetime) -> Windows:
     """Return the counts of a rule's window and of its baseline, by subject."""
-    since = start_of(rule, now)
+    since = find_window_start(rule, now)
     found = _tallies(conn, watch, since, now)
     past: list[Mapping[str, MetricTally]] = []
     if watch.baseline is Baseline.PAST_DAYS:
@@ -108,19 +108,19 @@ def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetim
 def _tallies(conn: Connection, watch: RuleQuery, since: datetime, until: datetime) -> dict[str, MetricTally]:
     by = () if watch.by is None else (watch.by,)
     grouped: dict[str, list[MetricSum]] = defaultdict(list)
-    for one in reports.sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
+    for one in reports.read_sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
         grouped[one.key[0] if one.key else ALL].append(one)
     return {subject: MetricTally(ones) for subject, ones in grouped.items()}
 
 
-def series(
+def read_series(
     conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
 ) -> tuple[timedelta, list[tuple[datetime, MetricTally]]]:
     """Return the counts of a rule's window step by step, oldest first, and the length of a step."""
-    step = step_of(rule)
-    points = reports.series(
+    step = choose_step(rule)
+    points = reports.read_series(
         conn,
-        since=start_of(rule, now),
+        since=find_window_start(rule, now),
         until=now,
         step=step,
         metrics=watch.metrics,
@@ -133,17 +133,17 @@ def series(
     return step, [(at, MetricTally(ones)) for at, ones in sorted(grouped.items())]
 
 
-def step_of(rule: AlertRule) -> timedelta:
+def choose_step(rule: AlertRule) -> timedelta:
     """Return the step of a chart of a rule's window: whole minutes or hours, at most sixty steps."""
     whole = _MINUTE if rule.window <= reports.BY_MINUTE_UP_TO else _HOUR
     return max(1, -(-rule.window // (_MOST_POINTS * whole))) * whole
 
 
-def examples(
+def find_examples(
     conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
 ) -> list[UUID]:
     """Return the ids of a few requests that are examples of the problem, newest first."""
-    since = start_of(rule, now)
+    since = find_window_start(rule, now)
     conditions: list[ColumnElement[bool]] = [~_r.is_test]
     if watch.by is Dimension.COUNTRY:
         conditions.append(func.coalesce(_r.country, phone.NO_COUNTRY) == subject)
@@ -208,13 +208,13 @@ def _for_configuration() -> ColumnElement[bool]:
     return and_(attempt.http_status.in_((401, 403, 404)), attempt.retryable, attempt.code != NUMBER_NOT_FOUND)
 
 
-def refused_for_configuration(conn: Connection, rule: AlertRule, *, now: datetime) -> dict[str, int]:
+def count_configuration_refusals(conn: Connection, rule: AlertRule, *, now: datetime) -> dict[str, int]:
     """Return the codes of sends that were refused because of our configuration, with their counts.
 
     The most frequent first. The code of a missing template names its language. Only the newest requests of
     the window are read.
     """
-    scanned = _scanned(_r.created_at, start_of(rule, now), [~_r.is_test])
+    scanned = _scanned(_r.created_at, find_window_start(rule, now), [~_r.is_test])
     code, n = send_attempts.c.code, func.count().label("n")
     rows = conn.execute(
         select(code, n)
@@ -293,7 +293,7 @@ _GUESSING = text(
 )
 
 
-def asking(
+def count_requesting_numbers(
     conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[NumberCounts]:
     """Return the numbers with too many requests, including refused ones, and the counts of the `known` ones.
@@ -312,7 +312,7 @@ def asking(
     ]
 
 
-def guessing(
+def count_guessed_numbers(
     conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[NumberCounts]:
     """Return the numbers with too many wrong codes, and the counts of the `known` ones."""
@@ -356,7 +356,7 @@ def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
     return bool(conn.execute(select(found)).scalar_one())
 
 
-def newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
+def find_newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
     """Return the ids of a number's newest requests."""
     ids = conn.execute(
         select(_r.id)
@@ -367,14 +367,14 @@ def newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: dateti
     return list(ids)
 
 
-def oldest_event(conn: Connection) -> WaitingEvent | None:
+def find_oldest_event(conn: Connection) -> WaitingEvent | None:
     """Return the event that has waited longest to be added to the statistics, None if there is none."""
     e = stat_events.c
     row = conn.execute(select(e.id, e.at).order_by(e.id).limit(1)).one_or_none()
     return WaitingEvent(id=row.id, at=row.at) if row else None
 
 
-def queue(conn: Connection, *, now: datetime) -> QueueFacts:
+def read_queue(conn: Connection, *, now: datetime) -> QueueFacts:
     """Return the requests that are due and not claimed."""
     due = (
         select(_r.next_attempt_at)
@@ -387,7 +387,7 @@ def queue(conn: Connection, *, now: datetime) -> QueueFacts:
     return QueueFacts(due=row[0], oldest=row[1])
 
 
-def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
+def find_oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
     """Return the ids of the requests that have been due for longest."""
     rows = conn.execute(
         select(_r.id)
@@ -398,13 +398,15 @@ def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
     return list(rows.scalars())
 
 
-def failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
+def count_failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
     """Return the number of failed provider calls in the last five minutes, by cause."""
     since = now.replace(second=0, microsecond=0) - _FAILED_CALLS_OF
-    return count_failures(MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
+    return count_failures(
+        MetricTally(reports.read_sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+    )
 
 
-def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
+def list_disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
     """Return the clients' webhook endpoints that were disabled."""
     e = webhook_endpoints.c
     rows = conn.execute(

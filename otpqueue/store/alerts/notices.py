@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.alerts import AlertTransition, NotificationChannel
-from otpqueue.store.alerts.records import silenced
+from otpqueue.store.alerts.records import is_silenced
 from otpqueue.store.schema import alert_notices, alerts
 
 _n = alert_notices.c
@@ -49,7 +49,7 @@ class Notice:
     problem: str | None
 
 
-def of_opening() -> ColumnElement[bool]:
+def has_opening() -> ColumnElement[bool]:
     """Return the condition that a notification of an alert's opening exists."""
     found = exists().where(_n.alert_id == alerts.c.id, _n.transition == AlertTransition.OPENED)
     return found.correlate(alerts)
@@ -79,7 +79,7 @@ def add(
         conn.execute(insert(alert_notices).values(rows).on_conflict_do_nothing())
 
 
-def notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChannel]:
+def list_notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChannel]:
     """Return the channels with a notification of the alert's opening, delivered or pending."""
     rows = conn.execute(
         select(_n.channel).where(
@@ -126,7 +126,7 @@ def claim(
             _n.channel == channel,
             _free(),
             or_(_n.transition == AlertTransition.OPENED, ~opening_first.correlate(alert_notices)),
-            ~silenced(now),
+            ~is_silenced(now),
         )
         .order_by(_n.next_try_at, _n.id)
         .limit(1)
@@ -151,7 +151,7 @@ def claim(
     )
 
 
-def delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> bool:
+def mark_delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> bool:
     """Mark a notification as delivered, even if its lease was lost; return False if it already was."""
     result = conn.execute(
         update(alert_notices)
@@ -161,7 +161,9 @@ def delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> boo
     return result.rowcount > 0
 
 
-def failed(conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_at: datetime | None) -> None:
+def record_failure(
+    conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_at: datetime | None
+) -> None:
     """Record a failed try and the time of the next one; None to give up."""
     conn.execute(
         update(alert_notices)
@@ -170,7 +172,7 @@ def failed(conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_a
     )
 
 
-def of_alert(conn: Connection, alert_id: UUID) -> list[Notice]:
+def list_notices(conn: Connection, alert_id: UUID) -> list[Notice]:
     """Return the notifications of an alert, oldest first."""
     columns = (_n.id, _n.transition, _n.channel, _n.created_at, _n.tries, _n.delivered_at)
     rows = conn.execute(

@@ -122,7 +122,7 @@ class Evaluation:
     """The event that had waited longest to be added to the statistics at that time."""
 
 
-def last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
+def find_last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
     """Return the last evaluation of a watch, None if there was none."""
     e = alert_evaluations.c
     row = conn.execute(
@@ -131,7 +131,7 @@ def last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
     return Evaluation(at=row.at, waiting=row.waiting) if row else None
 
 
-def note_evaluation(
+def record_evaluation(
     conn: Connection,
     watch: str,
     *,
@@ -161,12 +161,12 @@ def _silenced_until(now: datetime | ColumnElement[datetime]) -> ScalarSelect[dat
     return until.correlate(alerts).scalar_subquery()
 
 
-def silenced(now: datetime) -> ColumnElement[bool]:
+def is_silenced(now: datetime) -> ColumnElement[bool]:
     """Return the condition that an alert is silenced at `now`."""
     return _silenced_until(now).is_not(None)
 
 
-def open_ones(
+def lock_open_alerts(
     conn: Connection, rules: Collection[str], *, noticed: ColumnElement[bool], now: datetime
 ) -> list[OpenAlert]:
     """Return the open alerts of these rules, oldest first, and lock them."""
@@ -177,7 +177,7 @@ def open_ones(
             _a.subject,
             _a.number_hash,
             _a.good,
-            silenced(now).label("silenced"),
+            is_silenced(now).label("silenced"),
             noticed.label("noticed"),
         )
         .where(_a.state == AlertState.OPEN, _a.rule.in_(rules))
@@ -197,7 +197,7 @@ def count_open(conn: Connection) -> dict[str, int]:
     return {row.rule: row.number for row in rows}
 
 
-def open_subjects(conn: Connection, rule: str) -> set[str]:
+def list_open_subjects(conn: Connection, rule: str) -> set[str]:
     """Return the subjects of a rule's open alerts, without numbers."""
     rows = conn.execute(
         select(_a.subject).where(_a.state == AlertState.OPEN, _a.rule == rule, _a.number_hash.is_(None))
@@ -205,14 +205,14 @@ def open_subjects(conn: Connection, rule: str) -> set[str]:
     return {subject for subject in rows.scalars() if subject is not None}
 
 
-def pending_ones(conn: Connection, rules: Collection[str]) -> list[PendingAlert]:
+def list_pending(conn: Connection, rules: Collection[str]) -> list[PendingAlert]:
     """Return the subjects that were bad at the last evaluation of these rules."""
     p = alert_pending.c
     rows = conn.execute(select(p.rule, p.subject, p.number_hash, p.bad).where(p.rule.in_(rules)))
     return [PendingAlert(**row) for row in rows.mappings()]
 
 
-def known_numbers(conn: Connection, rule: str) -> list[bytes]:
+def list_known_numbers(conn: Connection, rule: str) -> list[bytes]:
     """Return the hashes of the numbers with an open or pending alert of a rule."""
     p = alert_pending.c
     of_open = select(_a.number_hash).where(_a.state == AlertState.OPEN, _a.rule == rule)
@@ -233,7 +233,7 @@ def keep_pending(
     )
 
 
-def forget_pending(conn: Connection, ones: Sequence[PendingAlert]) -> None:
+def delete_pending(conn: Connection, ones: Sequence[PendingAlert]) -> None:
     """Delete pending alerts that are good again or have opened."""
     for one in ones:
         conn.execute(
@@ -264,19 +264,19 @@ def add(
             evidence=dict(evidence),
         )
     )
-    is_silenced = conn.execute(select(silenced(now)).where(_a.id == alert_id)).scalar_one()
+    silenced = conn.execute(select(is_silenced(now)).where(_a.id == alert_id)).scalar_one()
     return OpenAlert(
         id=alert_id,
         rule=rule.name,
         subject=measure.subject,
         number_hash=measure.number_hash,
         good=0,
-        silenced=is_silenced,
+        silenced=silenced,
         noticed=False,
     )
 
 
-def note_value(
+def record_value(
     conn: Connection, alert_id: UUID, measure: SubjectMeasure | None, *, good: int, now: datetime
 ) -> None:
     """Store the result of an evaluation of an open alert; None for no data."""
@@ -295,7 +295,7 @@ def close(conn: Connection, alert_id: UUID, *, now: datetime) -> None:
     conn.execute(update(alerts).where(_a.id == alert_id).values(state=AlertState.CLOSED, closed_at=now))
 
 
-def note(
+def add_event(
     conn: Connection,
     alert_id: UUID,
     what: str,
@@ -374,7 +374,7 @@ def _alert(row: Row[Any], subject: str | None) -> Alert:
     )
 
 
-def newest(
+def list_newest(
     conn: Connection, *, state: AlertState | None, rule: str | None, limit: int, now: datetime, vault: Vault
 ) -> list[Alert]:
     """Return alerts, newest first."""
@@ -385,7 +385,7 @@ def newest(
     return _to_domain(conn, rows.all(), vault)
 
 
-def naming(conn: Connection, request_id: UUID, *, now: datetime, vault: Vault) -> list[Alert]:
+def list_alerts_naming(conn: Connection, request_id: UUID, *, now: datetime, vault: Vault) -> list[Alert]:
     """Return the alerts with a request in their evidence, newest first."""
     named = _a.evidence.contains({"requests": [str(request_id)]})
     rows = conn.execute(select(*_shown(now)).where(named).order_by(_a.opened_at.desc(), _a.id.desc()))
@@ -398,7 +398,7 @@ def find(conn: Connection, alert_id: UUID, *, now: datetime, vault: Vault) -> Al
     return _to_domain(conn, rows, vault)[0] if rows else None
 
 
-def history(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
+def list_events(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
     """Return the history of an alert, oldest first."""
     h = alert_history.c
     rows = conn.execute(
@@ -407,7 +407,7 @@ def history(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
     return [AlertEvent(**row) for row in rows.mappings()]
 
 
-def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
+def list_values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
     """Return the results of the newest evaluations of an alert, oldest first."""
     v = alert_values.c
     rows = conn.execute(
@@ -426,7 +426,7 @@ def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> 
     return bool(changed.rowcount)
 
 
-def number_of(conn: Connection, tag: str) -> bytes | None:
+def find_number(conn: Connection, tag: str) -> bytes | None:
     """Return the look-up hash of the number with a tag, None if no alert is or was about it.
 
     Call in a transaction: it blocks an erasure of the number until it ends.
@@ -440,7 +440,7 @@ def number_of(conn: Connection, tag: str) -> bytes | None:
     ).scalar_one_or_none()
 
 
-def silence(
+def add_silence(
     conn: Connection,
     *,
     rule: str,
@@ -470,7 +470,7 @@ def silence(
     return _silences(conn, row.all(), vault)[0]
 
 
-def unsilence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault) -> Silence | None:
+def end_silence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault) -> Silence | None:
     """End a silence and return it; None if no active silence has this id."""
     row = conn.execute(
         update(alert_silences).where(_s.id == silence_id, _s.until > now).values(until=now).returning(*_s)
@@ -479,13 +479,13 @@ def unsilence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault
     return found[0] if found else None
 
 
-def silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
+def list_silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
     """Return the active silences, those that end first first."""
     rows = conn.execute(select(*_s).where(_s.until > now).order_by(_s.until, _s.id))
     return _silences(conn, rows.all(), vault)
 
 
-def concerned(conn: Connection, silence_id: UUID) -> list[UUID]:
+def find_silenced_alerts(conn: Connection, silence_id: UUID) -> list[UUID]:
     """Return the ids of the open alerts that a silence matches, whether or not it is active."""
     rows = conn.execute(
         select(_a.id).where(_a.state == AlertState.OPEN, _s.id == silence_id, _s.rule == _a.rule, _is_about())

@@ -112,7 +112,7 @@ class GuardQuestion:
     country: str
     digits: str = field(repr=False)
     policy: str
-    """In the form of `policy_as_json`."""
+    """In the form of `format_policy`."""
     chances: bool = False
     """Whether the chance of a new block may be counted, which one transaction at a time does."""
 
@@ -122,7 +122,7 @@ class GuardQuestion:
         return json.dumps(question | {"policy": json.loads(self.policy)})
 
 
-def policy_as_json(policy: GuardPolicy) -> str:
+def format_policy(policy: GuardPolicy) -> str:
     """Return the budgets in the form that the SQL functions accept."""
     return json.dumps(asdict(policy) | {"own_sends": OWN_SENDS})
 
@@ -130,7 +130,7 @@ def policy_as_json(policy: GuardPolicy) -> str:
 def take(
     engine: Engine, subject: GuardSubject, *, policy: str, resend: bool, chances: bool, now: datetime
 ) -> GuardCount:
-    """Count a send if it is allowed, in one statement; `policy` is in the form of `policy_as_json`.
+    """Count a send if it is allowed, in one statement; `policy` is in the form of `format_policy`.
 
     The chance of a new block is counted only with `chances`, which lets one transaction at a time do so.
     Raises DatabaseUnavailable.
@@ -150,13 +150,13 @@ def take(
             "chances": chances,
         },
     )
-    return guard_taken(row.facts, row.counted, row.counted_at)
+    return parse_taken(row.facts, row.counted, row.counted_at)
 
 
-def guard_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> GuardCount:
+def parse_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> GuardCount:
     """Return the result of `guard_take`."""
     return GuardCount(
-        facts=facts_of(facts), counted=CountedAs(counted) if counted else None, counted_at=counted_at
+        facts=parse_facts(facts), counted=CountedAs(counted) if counted else None, counted_at=counted_at
     )
 
 
@@ -200,7 +200,7 @@ def note_refusal(
     )
 
 
-def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime) -> ClaimFacts:
+def read_claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime) -> ClaimFacts:
     """Return the facts for deciding on a batch, in one statement. Raises DatabaseUnavailable."""
     (row,) = fetch(
         engine,
@@ -258,7 +258,7 @@ def count_claims(
     return set(row.counted)
 
 
-def facts_of(found: Mapping[str, Any]) -> GuardFacts:
+def parse_facts(found: Mapping[str, Any]) -> GuardFacts:
     """Return the facts from the result of the SQL function `guard_facts`."""
     address = found.get("address")
     return GuardFacts(

@@ -28,7 +28,7 @@ from uuid_utils.compat import uuid7
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE, Reason, Status
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.requests import ending, in_status
+from otpqueue.store.requests import build_end_values, filter_by_status
 from otpqueue.store.schema import WRONG, alerts, erasures, otp_requests, receipts, send_attempts
 
 _r = otp_requests.c
@@ -78,8 +78,8 @@ def end_live(conn: Connection, ids: Sequence[UUID], *, now: datetime) -> list[UU
     """End the live ones among these requests; return them."""
     ended = (
         update(otp_requests)
-        .where(_r.id.in_(ids), in_status(LIVE))
-        .values(ending(Status.CANCELLED, Reason.ERASED, now))
+        .where(_r.id.in_(ids), filter_by_status(LIVE))
+        .values(build_end_values(Status.CANCELLED, Reason.ERASED, now))
         .returning(_r.id)
     )
     return sorted(conn.execute(ended).scalars()) if ids else []
@@ -96,7 +96,9 @@ def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUI
     return {name: counts[name] for name in COUNTED}
 
 
-def note(conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime) -> None:
+def record_erasure(
+    conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime
+) -> None:
     """Store that a number was erased, without the number."""
     conn.execute(insert(erasures).values(id=uuid7(), at=now, client_id=client_id, counts=dict(counts)))
 

@@ -17,7 +17,7 @@ AGEING: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.a
 """The tables with rows that are purged by age. Rows of other tables are deleted with them."""
 
 
-def take_turn(conn: Connection) -> bool:
+def try_lock_purging(conn: Connection) -> bool:
     """Try to lock purging until this transaction ends; return whether it is locked."""
     return locks.try_take(conn, Lock.PURGE)
 

@@ -34,7 +34,7 @@ from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE
 from otpqueue.store import do_not_send
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.requests import in_status
+from otpqueue.store.requests import filter_by_status
 from otpqueue.store.schema import api_keys, checks, guard_addresses, idempotency_keys, otp_requests
 from otpqueue.store.vault import Vault
 
@@ -67,7 +67,7 @@ def count(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
     return sum(_count(conn, [_marked(hashes, mark)]) for mark in marks)
 
 
-def last_of(
+def find_last_expiry(
     conn: Connection, holding: Holding, marks: Sequence[bytes], *, retention: timedelta
 ) -> datetime | None:
     """Return when the last of a table's rows under these keys expires; None if one never does."""
@@ -93,13 +93,13 @@ class KeyedCounts:
     """When the last of them ends; None if there is none."""
 
 
-def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
+def count_idempotency_keys(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
     """Return the idempotency keys under these keys that have not expired."""
     k = idempotency_keys.c
     return _counting(conn, k.key_hash, marks, k.expires_at)
 
 
-def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
+def count_addresses(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
     """Return the rows under these keys that count addresses: for the guard, and for wrong codes."""
     found = [_counting(conn, guard_addresses.c.address_hash, marks, guard_addresses.c.hour + _GUARD_COUNTS)]
     if guesses.client_ip:
@@ -120,12 +120,12 @@ def _counting(
     return KeyedCounts(rows=row.rows, until=row.until)
 
 
-def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
+def count_live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
     """Return how many live requests have a session hash made with one of these keys."""
-    return sum(_count(conn, [in_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
+    return sum(_count(conn, [filter_by_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
 
 
-def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
+def list_unused_keys(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
     """Return the active API keys that have not been used since these keys were replaced.
 
     The expiry of each by its prefix, None for never.
@@ -147,7 +147,7 @@ def rehash(
 
     Call in a transaction. Rows that another session has locked are skipped.
     """
-    do_not_send.take_turn(conn)
+    do_not_send.lock_list(conn)
     of = holding.table.c
     rows = conn.execute(
         select(of.id, of.number_sealed, of.seal_key_id, of.number_hash)

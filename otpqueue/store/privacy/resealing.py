@@ -26,7 +26,7 @@ SEALED: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.s
 """The tables with a sealed column."""
 
 
-def look_for_keys(table: Table) -> TextClause:
+def build_key_query(table: Table) -> TextClause:
     """Return the query for a table's key ids: one index lookup per key, however many rows there are."""
     return text(
         f"""
@@ -65,12 +65,12 @@ class ResealStep:
     """The next step starts after this id; None when no rows are left."""
 
 
-def keys_in_use(conn: Connection) -> list[str]:
+def list_keys_in_use(conn: Connection) -> list[str]:
     """Return the ids of the keys that stored numbers are sealed with."""
-    return sorted({key_id for one in SEALED for key_id in conn.execute(look_for_keys(one.table)).scalars()})
+    return sorted({key_id for one in SEALED for key_id in conn.execute(build_key_query(one.table)).scalars()})
 
 
-def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
+def count_by_key(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
     """Return how many numbers are sealed with each of these keys, by default with each existing key."""
     found: Counter[str] = Counter()
     for holding in SEALED:
@@ -146,7 +146,7 @@ def disable_webhooks(conn: Connection, *, key_id: str) -> int:
     return conn.execute(disabled).rowcount
 
 
-def take_away(conn: Connection, *, key_id: str) -> int:
+def drop_blocked_numbers(conn: Connection, *, key_id: str) -> int:
     """Delete the sealed numbers of a key from the do-not-send list; return how many.
 
     They stay blocked by their hashes.

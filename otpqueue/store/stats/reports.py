@@ -35,7 +35,7 @@ BY_MINUTE_UP_TO = timedelta(hours=6)
 """Longer windows are rounded to the hour."""
 
 
-def start_of_window(now: datetime, window: timedelta) -> datetime:
+def find_window_start(now: datetime, window: timedelta) -> datetime:
     """Return where a window that ends now begins: its whole steps before the current one.
 
     Every display of the last N minutes or hours uses this function, so that all show the same figure.
@@ -49,7 +49,7 @@ def floor_to_step(moment: datetime, step: timedelta) -> datetime:
     return moment.replace(minute=0 if step == HOUR else moment.minute, second=0, microsecond=0)
 
 
-def sums(
+def read_sums(
     conn: Connection,
     *,
     since: datetime,
@@ -71,7 +71,7 @@ def sums(
     ]
 
 
-def series(
+def read_series(
     conn: Connection,
     *,
     since: datetime,
@@ -101,12 +101,12 @@ def series(
     ]
 
 
-def give_room(conn: Connection) -> None:
+def raise_memory(conn: Connection) -> None:
     """Raise this transaction's memory for sums: grouped by two dimensions they are many."""
     conn.execute(text("SELECT set_config('work_mem', '32MB', true)"))
 
 
-def waiting_since(conn: Connection) -> datetime | None:
+def find_oldest_minute(conn: Connection) -> datetime | None:
     """Return the minute of the oldest event that is not added up yet, None if there is none.
 
     The oldest is the one that was written first; an event with an earlier minute may follow it.

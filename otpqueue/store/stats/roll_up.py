@@ -54,7 +54,7 @@ class RollUpBatch:
     """The newest of them; None if there was none."""
 
 
-def take_turn(conn: Connection) -> bool:
+def try_lock_roll_up(conn: Connection) -> bool:
     """Try to lock the roll-up until this transaction ends; return whether it is locked."""
     return locks.try_take(conn, Lock.ROLL_UP)
 

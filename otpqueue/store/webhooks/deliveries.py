@@ -308,7 +308,7 @@ def _note_endpoints(
     ]
 
 
-def newest(
+def list_newest(
     conn: Connection, client_id: UUID, *, failed: bool, request_id: UUID | None, limit: int
 ) -> list[StoredDelivery]:
     """Return a client's deliveries, newest first: all, failed ones only, or those of one request."""
@@ -322,7 +322,7 @@ def newest(
     return [_to_stored(row) for row in rows]
 
 
-def left(conn: Connection, client_id: UUID) -> dict[WebhookState, int]:
+def count_unfinished(conn: Connection, client_id: UUID) -> dict[WebhookState, int]:
     """Return how many of a client's deliveries are pending, and how many were given up."""
     rows = conn.execute(
         select(_d.state, func.count().label("n"))

@@ -54,13 +54,13 @@ def read(
     return _to_endpoint(row, vault, now) if row else None
 
 
-def every(conn: Connection, *, vault: Vault, now: datetime) -> list[WebhookEndpoint]:
+def list_endpoints(conn: Connection, *, vault: Vault, now: datetime) -> list[WebhookEndpoint]:
     """Return all endpoints by the names of their clients."""
     rows = conn.execute(_SELECT.order_by(clients.c.name))
     return [_to_endpoint(row, vault, now) for row in rows]
 
 
-def wanted(conn: Connection) -> frozenset[tuple[UUID, str]]:
+def list_subscriptions(conn: Connection) -> frozenset[tuple[UUID, str]]:
     """Return the enabled pairs of client and event."""
     rows = conn.execute(
         select(_e.client_id, func.unnest(_e.events).label("event")).where(_e.disabled_at.is_(None))
