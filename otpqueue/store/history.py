@@ -48,9 +48,9 @@ def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
     ).one_or_none()
     if row is None:
         return None
-    told = {name: value for name, value in row._mapping.items() if name in _ROW}
+    fields = {name: value for name, value in row._mapping.items() if name in _ROW}
     return History(
-        **told | {"status": Status(row.status), "send_state": SendState(row.send_state)},
+        **fields | {"status": Status(row.status), "send_state": SendState(row.send_state)},
         client=row.name,
         phone_number=unseal_masked_number(row, vault),
         attempts=_parts(conn, SendAttempt, send_attempts, request_id, send_attempts.c.number),
