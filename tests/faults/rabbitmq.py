@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, for whoever wants to see otpqueue run on one.
+"""A private RabbitMQ node, to test otpqueue with RabbitMQ as the broker.
 
     python -m tests.faults.rabbitmq                  the short fault harness, on RabbitMQ
     python -m tests.faults.rabbitmq COMMAND ...      any command, with OTPQUEUE_BROKER_URL set
@@ -86,7 +86,7 @@ def _services_stay_down() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return an unused port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
