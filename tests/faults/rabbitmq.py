@@ -5,7 +5,7 @@
     python -m tests.faults.rabbitmq pytest -n 0 tests/worker/test_rabbitmq.py
 
 `rabbitmq-server` is used where it is installed; where it is not, root on Debian or Ubuntu gets the package
-(100 MB with Erlang; its service is not started), and anybody else a message and exit code 2.
+(100 MB with Erlang; its service is not started), and other users a message and exit code 2.
 
 The node listens on 127.0.0.1 alone, keeps everything in a temporary folder, has an epmd, a user and a virtual
 host of its own, and so knows nothing of another RabbitMQ on the machine. On Linux it ends with this process,

@@ -165,7 +165,7 @@ def live(**more: Any) -> RequestRow:
         ((live(send_state="claimed", lease_until=150.0),), "held by a worker"),
         ((row(send_state="claimed", lease_until=150.0),), "held by a worker"),
         ((live(status="sent", expires_at=150.0),), "past its lifetime"),
-        ((live(status="sent", expires_at=300.0, check_lease_until=150.0),), "holds back checks"),
+        ((live(status="sent", expires_at=300.0, check_lease_until=150.0),), "still blocks checks"),
     ],
 )
 def test_lost_request_is_found(rows: tuple[RequestRow, ...], complaint: str) -> None:
@@ -246,7 +246,7 @@ def test_send_of_a_process_that_stood_still_is_excused() -> None:
 
 
 def test_attempt_accepted_late_may_have_been_sent_again() -> None:
-    """Its lease had run out before its answer could be recorded: that was unknown then."""
+    """Its lease had expired before its answer was recorded, so its outcome was unknown."""
     history = replace(GOOD, attempts=(attempt(), attempt(2, 108.0)), sent=(sent(), sent(108.1, pin_id="p2")))
 
     assert texts(checks.sends_bounded, history) == []

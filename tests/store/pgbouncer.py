@@ -91,7 +91,7 @@ class PgBouncer:
             "listen_addr": "127.0.0.1",
             "listen_port": self._port,
             "unix_socket_dir": "",
-            # Whoever comes is the user of the line above; this is a test's own server on loopback.
+            # Every client is the user of the line above; this is a test's own server on loopback.
             "auth_type": "any",
             "pool_mode": "transaction",
             "default_pool_size": 2,

@@ -27,7 +27,7 @@ def add(store: Store, prefix: str, key_hash: bytes, *, at_s: float = 0) -> None:
 
 
 def test_client_is_made_once(store: Store) -> None:
-    """A name has one client, however often and from wherever it is asked for."""
+    """Concurrent calls with one name create one client."""
 
     def work(_: int) -> UUID:
         with connection(store.engine) as conn:
@@ -37,11 +37,11 @@ def test_client_is_made_once(store: Store) -> None:
         ids = set(threads.map(work, range(8)))
 
     assert ids == {clients.find_client(store.conn, "new")}
-    assert clients.find_client(store.conn, "nobody") is None
+    assert clients.find_client(store.conn, "unknown") is None
 
 
 def test_key_is_found_by_its_hash(store: Store) -> None:
-    """A stored key says whose it is and what it may do."""
+    """A stored key has its client and scopes."""
     add(store, "oq_abc", b"hash")
 
     found = clients.find_key(store.conn, [b"hash"], now=NOW)
@@ -87,7 +87,7 @@ def test_revoked_key_is_not_found(store: Store) -> None:
 
 
 def test_revoked_key_does_not_come_back(store: Store) -> None:
-    """Storing a revoked key again does not bring it to life."""
+    """Storing a revoked key again does not activate it."""
     add(store, "oq_abc", b"1")
     clients.revoke_key(store.conn, clients.find_keys(store.conn, "oq_abc")[0].id, now=NOW)
 

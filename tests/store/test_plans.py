@@ -46,7 +46,7 @@ FILL = (
 def turn(
     store: Store, results: list[attempts.AttemptResult] | None = None, *, slots: int = SLOTS
 ) -> PumpTurn:
-    """Take a turn, in the session whose plans are looked at."""
+    """Take a turn, in the session under inspection."""
     return take_turn(
         store.conn,
         results or [],
@@ -84,7 +84,7 @@ def read(store: Store) -> Counter[str]:
 
 @pytest.fixture
 def grown(store: Store) -> Store:
-    """Return a store whose session has planned over small tables; they have grown since, unanalysed."""
+    """Return a store with a session that planned over small tables, which have grown since, unanalysed."""
     for _ in range(8):
         store.insert_many(2)
         claims = turn(store).claims
@@ -115,7 +115,7 @@ def test_turns_read_only_their_rows(grown: Store) -> None:
     grew = read(store) - before
     assert {name: n for name, n in grew.items() if name.startswith("scans of")} == {}
     assert grew["rows of otp_requests"] > 0
-    # Dead versions that nobody has cleaned up yet are read too; all that is due would be thousands.
+    # Dead rows before the next vacuum are read too; reading all due rows would be thousands.
     assert max(grew.values()) < 20 * SLOTS, grew
 
 

@@ -135,7 +135,7 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
             store.conn, client_id=store.client_id, number_hashes=hashes, session_hashes=None
         )
 
-    nobody = newest()
+    none = newest()
     old = store.insert()
     only = newest()
     new = store.insert(created_at=later(10))
@@ -145,7 +145,7 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
     store.change(new.id, status="expired")
     none_live = newest()
 
-    assert [nobody, only, replaced, live_though_older, none_live] == [None, old.id, new.id, new.id, old.id]
+    assert [none, only, replaced, live_though_older, none_live] == [None, old.id, new.id, new.id, old.id]
 
 
 def test_newest_for_prefers_the_session(store: Store) -> None:
@@ -285,7 +285,7 @@ def test_request_in_a_workers_hand_does_not_expire_unsent(store: Store) -> None:
 
 
 def test_sent_request_does_not_expire_unsent(store: Store) -> None:
-    """`send_by` is over for a code that left."""
+    """`send_by` does not apply to a code that was sent."""
     store.insert_sent()
 
     assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
@@ -293,7 +293,7 @@ def test_sent_request_does_not_expire_unsent(store: Store) -> None:
 
 @pytest.mark.parametrize(("at_s", "ended"), [(299.9, 0), (300, 1), (86_400, 1)])
 def test_code_expires_at_the_end_of_its_life(store: Store, at_s: float, ended: int) -> None:
-    """A code nobody typed in is given up at `expires_at`, with its reason."""
+    """A code that was not entered expires at `expires_at`, with its reason."""
     request = store.insert_sent()
 
     assert len(requests.expire_codes(store.conn, now=later(at_s), limit=10)) == ended

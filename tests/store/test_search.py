@@ -60,7 +60,7 @@ def all_pages(store: Store, **given: Any) -> list[list[UUID]]:
 
 
 def test_newest_first(store: Store) -> None:
-    """In the order of their times and, of one time, of their ids; whose each is, is said."""
+    """In the order of their times and, for equal times, of their ids; each with its client."""
     requests = [store.insert(f"+4477009001{n:02}", created_at=later(n // 3)) for n in range(10)]
     expected = [one.id for one in sorted(requests, key=lambda one: (one.created_at, one.id), reverse=True)]
 
@@ -77,7 +77,7 @@ def test_newest_first(store: Store) -> None:
 
 
 def test_new_requests_do_not_shift_pages(store: Store) -> None:
-    """What comes while somebody reads is not on his pages, and hides nothing from him."""
+    """Requests added while a reader pages are not on the later pages, and hide none."""
     old = store.insert_many(6)
     first, after = page(store, limit=3)
     store.insert("+447700900999", created_at=later(5))
@@ -132,7 +132,7 @@ def test_window(store: Store, window: int, limit: int) -> None:
 
 
 def test_number_that_cannot_be_opened(store: Store) -> None:
-    """A row whose key was taken away is listed without its number."""
+    """A row with a missing key is listed without its number."""
     request = store.insert()
     store.change(request.id, seal_key_id="gone")
 

@@ -41,8 +41,8 @@ def counts(store: Store, names: dict[UUID, str]) -> dict[Row, tuple[int, Decimal
     made = {row: (n, Decimal(n) / 4) for row, n in found.items()}
     ids = {name: client_id for client_id, name in names.items()}
     columns = [column.name for column in stats_minutes.columns]
-    for table, told in ((stats_minutes, made), (stats_hours, by_hour(made))):
-        rows = [(at, ids[client], *rest, *sums) for (at, client, *rest), sums in told.items()]
+    for table, expected in ((stats_minutes, made), (stats_hours, by_hour(made))):
+        rows = [(at, ids[client], *rest, *sums) for (at, client, *rest), sums in expected.items()]
         store.conn.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
     return made
 
@@ -158,7 +158,7 @@ def test_what_came_to_nothing_is_left_out(store: Store, names: dict[UUID, str]) 
 
 
 def test_client_without_a_row(store: Store) -> None:
-    """What was counted of a client that is not there any more is told under its id."""
+    """The counts of a deleted client are reported under its id."""
     gone = uuid4()
     row = {"country": "GB", "channel": "sms", "metric": "sent", "label": "", "n": 2, "total": 0}
     store.conn.execute(insert(stats_minutes), [row | {"client_id": gone, "at": NOW}])
@@ -166,7 +166,7 @@ def test_client_without_a_row(store: Store) -> None:
     (found,) = reports.read_sums(store.conn, since=NOW, until=NOW + MINUTE, by=[Dimension.CLIENT])
 
     assert (found.key, found.n) == ((str(gone),), 2)
-    assert reports.read_sums(store.conn, since=NOW, until=NOW + MINUTE, client="nobody") == []
+    assert reports.read_sums(store.conn, since=NOW, until=NOW + MINUTE, client="unknown") == []
 
 
 def test_session_that_prefers_another_zone(store: Store, counts: dict[Row, tuple[int, Decimal]]) -> None:
@@ -183,7 +183,7 @@ def test_session_that_prefers_another_zone(store: Store, counts: dict[Row, tuple
 
 
 def test_what_waits(store: Store) -> None:
-    """The oldest event that is not added up tells how far behind the statistics are."""
+    """The oldest event that is not added up shows the delay of the statistics."""
     assert reports.find_oldest_minute(store.conn) is None
     for minutes in (3, 5, 4):
         store.insert(f"+44770090012{minutes}", created_at=NOW + minutes * MINUTE)
