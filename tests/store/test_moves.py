@@ -192,8 +192,7 @@ RESENDS = {
 
 
 def test_random_lives(store: Store) -> None:
-    """In random histories, the moves are an unbroken chain of allowed ones from `queued` to the current
-    status.
+    """In random histories, the moves form a chain of allowed ones from `queued` to the status.
 
     Over many histories every allowed move occurs.
     """

@@ -139,7 +139,7 @@ def test_connections_notice_a_host_that_vanished(engine: Engine) -> None:
         parameters = conn.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
 
     assert int(parameters["tcp_user_timeout"]) == 10_000
-    assert int(parameters["keepalives_idle"]) + 3 * int(told["keepalives_interval"]) < 15
+    assert int(parameters["keepalives_idle"]) + 3 * int(parameters["keepalives_interval"]) < 15
     assert parameters["keepalives_count"] == "3"
 
 
