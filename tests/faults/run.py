@@ -179,9 +179,7 @@ def _act(
             if time.monotonic() > said_at + 15:
                 said_at = time.monotonic()
                 done_by_now = len(cast) - len(acts)
-                say(
-                    f"{said_at - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults"
-                )
+                say(f"{said_at - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults")
             time.sleep(_TICK_S)
 
 
