@@ -47,8 +47,8 @@ class PgBouncer:
         configuration = self._folder / "pgbouncer.ini"
         configuration.write_text(self._configuration(**settings))
         configuration.chmod(0o600)
-        run_as = identity.choose(lambda candidate: self._probe(program, candidate))
-        identity.give(self._folder, run_as)
+        run_as = identity.choose_identity(lambda candidate: self._probe(program, candidate))
+        identity.give_folder(self._folder, run_as)
         self._child = ChildProcess(
             "pgbouncer",
             [program, configuration],
