@@ -171,7 +171,7 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
 
     def sums(hours: float, *by: Dimension, **only: str) -> Callable[[Connection], object]:
         since = until - timedelta(hours=hours)
-        return lambda conn: reports.sums(conn, since=since, until=until, by=by, **only)
+        return lambda conn: reports.read_sums(conn, since=since, until=until, by=by, **only)
 
     return {
         "sums of 15 minutes": sums(0.25),
@@ -182,10 +182,10 @@ def reads(until: datetime) -> dict[str, Callable[[Connection], object]]:
         "sums of 24 hours by client and country": sums(24, Dimension.CLIENT, Dimension.COUNTRY),
         "sums of 24 hours of one client": sums(24, client="client-1"),
         "sums of 30 days": sums(24 * 30),
-        "60 minutes, minute by minute": lambda conn: reports.series(
+        "60 minutes, minute by minute": lambda conn: reports.read_series(
             conn, since=until - timedelta(hours=1), until=until, step=timedelta(minutes=1)
         ),
-        "24 hours, hour by hour": lambda conn: reports.series(
+        "24 hours, hour by hour": lambda conn: reports.read_series(
             conn, since=until - timedelta(hours=24), until=until, step=timedelta(hours=1)
         ),
     }

@@ -280,7 +280,7 @@ def forget_template(parts: Parts, language: str) -> None:
     assert ids is not None
     lost = ProviderIds(ids.application_id, {**ids.message_ids, language: "DELETED"})
     with connection(parts.engine) as conn:
-        provider_ids.remember(
+        provider_ids.store_ids(
             conn,
             lost,
             base_url=provision.base_url,

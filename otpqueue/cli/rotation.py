@@ -112,10 +112,10 @@ def _format_end(left: HashKeyReport) -> str:
 
 @click.command(name="drop-sealed")
 @click.argument("key_id")
-@click.confirmation_option(prompt="Delete every request whose number is sealed with this key?")
+@click.confirmation_option(prompt="Delete every request with a number sealed with this key?")
 @explain_errors
 def drop_sealed(key_id: str) -> None:
-    """Delete the requests whose number is sealed with KEY_ID, a key that is lost."""
+    """Delete the requests with a number sealed with KEY_ID, a key that is lost."""
     try:
         with closing(Parts(settings.load())) as parts:
             count = parts.rotate_seal.drop(key_id)

@@ -163,7 +163,7 @@ def migrate() -> None:
 @click.option(
     "--web-otp",
     metavar="DOMAIN",
-    help="Refuse texts whose last line is not `@DOMAIN #{{pin}}`, which browsers need for WebOTP.",
+    help="Refuse texts without the last line `@DOMAIN #{{pin}}`, which browsers need for WebOTP.",
 )
 @explain_errors
 def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None:

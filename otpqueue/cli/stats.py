@@ -48,7 +48,7 @@ def stats(
     """Print statistics: requests, sends, delivery reports, checks and costs.
 
     \b
-    success     sent requests, of those whose code was sent or could not be sent
+    success     sent requests, of all that were sent or could not be sent
     delivered   delivered attempts, of all reported attempts
     of sent     verified requests, of sent requests
     wrong       wrong codes, of all judged codes

@@ -132,7 +132,7 @@ def rotate_secret(client: str, overlap: timedelta, at_once: bool) -> None:
 
 @webhooks.command(name="deliveries")
 @click.argument("client")
-@click.option("--failed", is_flag=True, help="Only deliveries whose latest attempt failed.")
+@click.option("--failed", is_flag=True, help="Only deliveries with a failed latest attempt.")
 @click.option("--request", "request_id", type=click.UUID, help="Only deliveries of this request.")
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="Maximum number."

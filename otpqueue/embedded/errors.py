@@ -28,7 +28,7 @@ class AlreadyRunning(EmbeddedError):
 
 
 class ChildFailed(EmbeddedError):
-    """A child ended by itself, was not ready in time, or could not be ended.
+    """A child ended unexpectedly, was not ready in time, or could not be ended.
 
     `returncode` is as in `subprocess.Popen`: negative for a signal, None if the child had not ended.
     `tail` is the end of what it wrote since its start, empty if its output was not kept in a log.

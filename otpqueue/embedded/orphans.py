@@ -23,7 +23,7 @@ def end_orphans(folder: Path, pid_file: Path, stop_signals: Sequence[signal.Sign
 
     The process that `pid_file` names gets `stop_signals`, each followed by a wait of some seconds, then
     SIGKILL, but only if its working directory is `folder`. After it, processes of the file name `program`
-    that work in `folder` and do not end by themselves are killed: PostgreSQL's backends outlive a killed
+    that work in `folder` and do not end are killed: PostgreSQL's backends outlive a killed
     postmaster for a moment. These are found on Linux only.
     """
     leader = _leader(pid_file)

@@ -53,7 +53,7 @@ class ChildProcess:
     run_as        another identity than ours, see `otpqueue.embedded.identity`
     cwd           its working directory; None: ours
 
-    `start` may be called again after an unexpected death. When the child has ended, what is left of its
+    `start` may be called again after an unexpected death. After the child has ended, the rest of its
     process group is killed, so that a crashed worker's pool does not survive.
     """
 
@@ -130,7 +130,7 @@ class ChildProcess:
         )
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the child to end by itself and return its exit code.
+        """Wait for the end of the child, without stopping it, and return its exit code.
 
         Raises TimeoutError after `timeout` seconds, ChildFailed if it was never started.
         """

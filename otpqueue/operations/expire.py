@@ -40,7 +40,7 @@ class Expire:
             if len(ended) < BATCH:
                 break
         self._match_leftovers(now)
-        unmatched = run(self.engine, lambda conn: receipts.forget_unmatched(conn, now=now))
+        unmatched = run(self.engine, lambda conn: receipts.delete_unmatched(conn, now=now))
         if unmatched:
             log.warning("receipts_unmatched", receipts=unmatched)
         return total
@@ -49,7 +49,7 @@ class Expire:
         """Match reports that a worker left unmatched: it ended right after it recorded their attempt."""
         before = now - _LEFT_OVER_AFTER
         messages = run(
-            self.engine, lambda conn: receipts.leftovers(conn, before=before, limit=_LEFTOVERS_AT_MOST)
+            self.engine, lambda conn: receipts.find_matchable(conn, before=before, limit=_LEFTOVERS_AT_MOST)
         )
         for start in range(0, len(messages), BATCH):
             work = partial(

@@ -142,8 +142,8 @@ class CheckHealth:
                 conn.execute(text("SELECT 1"))
             database = True
             with connection(self.engine) as conn:
-                stopped = frozenset(one.scope for one in stops.in_force(conn))
-                signs = tuple(heartbeats.living(conn))
+                stopped = frozenset(one.scope for one in stops.list_stops(conn))
+                signs = tuple(heartbeats.list_heartbeats(conn))
                 provider, failure = _judge_calls(conn, now)
             if self.provider_ids() is None:
                 provider = ProviderHealth.NOT_CONFIGURED
@@ -176,7 +176,7 @@ def _judge_calls(conn: Connection, now: datetime) -> tuple[ProviderHealth, CallF
     state, failure = ProviderHealth.QUIET, None
     for window in (_NOW, _LATELY):
         since = this_minute - window
-        tally = MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+        tally = MetricTally(reports.read_sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
         failure = find_most_frequent_failure(tally)
         if calls := sum(tally.count(metric) for metric in PROVIDER_CALLS):
             state = ProviderHealth.FAILING if 2 * _count_failed(tally) > calls else ProviderHealth.CONNECTED

@@ -81,7 +81,7 @@ class HeartbeatReporter:
 
     def _beat(self) -> None:
         if self._beats % _FORGET_EVERY == 0:
-            run(self._engine, heartbeats.forget)
+            run(self._engine, heartbeats.delete_old_heartbeats)
         # Connect before the time is measured.
         with connection(self._engine) as conn:
             before, begun = self._clock(), time.monotonic()
@@ -95,7 +95,7 @@ class HeartbeatReporter:
                 running_s=begun - self._born,
                 skew_s=self._skew_s,
             )
-            database_now = heartbeats.beat(conn, sign)
+            database_now = heartbeats.store_heartbeat(conn, sign)
             halfway_s = (time.monotonic() - begun) / 2
         self._beats += 1
         # Assume that Postgres read its clock half-way between query and answer.
@@ -127,7 +127,7 @@ class HeartbeatReporter:
         if self._thread is not None:
             self._thread.join(timeout=EVERY_S[self.kind])
         try:
-            run(self._engine, lambda conn: heartbeats.stop(conn, self.process))
+            run(self._engine, lambda conn: heartbeats.delete_heartbeat(conn, self.process))
             self._count_seals()
         except Exception as error:  # noqa: BLE001 - the row counts as silent, and is deleted in an hour
             log.warning("heartbeat_not_taken_away", error=type(error).__name__)

@@ -49,13 +49,13 @@ class Provision:
             # The lock is held during calls to Infobip: a concurrent run must wait for the result of this one.
             provider_ids.lock(conn)
             key = {"base_url": self.base_url, "application_name": self.wanted.application_name}
-            remembered = provider_ids.recall(conn, **key)
+            remembered = provider_ids.read_ids(conn, **key)
             planned = provisioning.make_plan(transport, self.wanted, remembered=remembered)
             if dry_run:
                 return Provisioned(actions=tuple(planned.format_lines()), ids=remembered)
             ids = provisioning.apply_plan(transport, planned)
             if ids != remembered:
-                provider_ids.remember(conn, ids, **key, now=now)
+                provider_ids.store_ids(conn, ids, **key, now=now)
             return Provisioned(actions=tuple(planned.format_lines()), ids=ids)
 
         provisioned = transaction(self.engine, work)
@@ -73,6 +73,6 @@ class Provision:
         if self.given:
             return self.given
         with connection(self.engine) as conn:
-            return provider_ids.recall(
+            return provider_ids.read_ids(
                 conn, base_url=self.base_url, application_name=self.wanted.application_name
             )

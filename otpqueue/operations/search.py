@@ -51,7 +51,7 @@ class SearchRequests:
                 created_before=filters.created_before,
                 client_id=_client_id(conn, filters.client) if filters.client else None,
             )
-            found, last = search.newest(
+            found, last = search.list_newest(
                 conn, sought, after=after, limit=limit, window=self.window, vault=self.vault
             )
         next_cursor = to_cursor(last, self._sign(last, reader, filters)) if last else None

@@ -194,7 +194,7 @@ class SendCodes(PumpUser[CodeToSend, SendResult]):
     def follow_up_results(self, names: Sequence[str]) -> None:
         """Match delivery reports that overtook the outcomes of their messages."""
         try:
-            early = receipts.unmatched(self._engine, names)
+            early = receipts.find_unmatched(self._engine, names)
             if not early:
                 return
             moved = run(self._engine, lambda conn: receipts.match(conn, early, now=self._clock()))

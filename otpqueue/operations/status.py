@@ -35,4 +35,4 @@ class ReadStatus:
     def of_many(self, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
         """Return the status of each of these requests, of any client, in one query."""
         with connection(self.engine) as conn:
-            return requests.statuses(conn, ids)
+            return requests.read_statuses(conn, ids)

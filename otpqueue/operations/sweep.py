@@ -54,7 +54,7 @@ class Sweep:
         claims. Raises DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            lost = [self._lost(claim, now) for claim in attempts.overdue(conn, limit=BATCH)]
+            lost = [self._lost(claim, now) for claim in attempts.find_expired_leases(conn, limit=BATCH)]
         moved = run(self.engine, lambda conn: attempts.record(conn, lost)) if lost else set()
         _report(lost, moved)
         unsent = self._expire_unsent(now)
@@ -63,7 +63,7 @@ class Sweep:
         resends = run(self.engine, lambda conn: requests.give_up_resends(conn, now=now, limit=BATCH))
         freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
         with connection(self.engine) as conn:
-            due = attempts.next_due(conn, now=now)
+            due = attempts.read_next_due(conn, now=now)
         swept = SweepResult(
             leases=len(moved),
             unsent=len(unsent),

@@ -222,7 +222,7 @@ class VerifyCode:
         Raises as a call does; RequestNotFound if there is no such request.
         """
         with connection(self.engine) as conn:
-            request_id = requests.newest_for(
+            request_id = requests.find_newest(
                 conn,
                 client_id=client_id,
                 number_hashes=self._number_hashes(attempted) or [],
@@ -240,7 +240,7 @@ class VerifyCode:
         ended.
         """
         with connection(self.engine) as conn:
-            request_id = requests.newest_for_stranger(
+            request_id = requests.find_newest_keyless(
                 conn,
                 client_id=client_id,
                 number_hashes=self._number_hashes(attempted) or [],

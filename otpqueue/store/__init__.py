@@ -1,1 +1,1 @@
-"""Postgres through SQLAlchemy Core: schema, engine, sealed columns, one module of queries a subject."""
+"""Postgres through SQLAlchemy Core: schema, engine, sealed columns, and one module of queries per subject."""

@@ -17,7 +17,7 @@ from otpqueue.domain.phone import PhoneNumber
 from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest, SendState, Status
 from otpqueue.store.engine import fetch
-from otpqueue.store.guard.tallies import GuardCount, GuardQuestion, guard_taken
+from otpqueue.store.guard.tallies import GuardCount, GuardQuestion, parse_taken
 from otpqueue.store.idempotency import IdempotencyKey, UsedKey
 from otpqueue.store.vault import Vault
 
@@ -42,17 +42,17 @@ _FACTS = """
 
 @dataclass(frozen=True, kw_only=True)
 class NumberLookup:
-    """Whose facts are read, and in which windows wrong codes count."""
+    """The number and address to look up, and the windows in which wrong codes count."""
 
     client_id: UUID
     number_hashes: Sequence[bytes]
-    """The one that is stored first; another while the look-up key is being replaced."""
+    """The hash to store first. A second one during a look-up key rotation."""
     client_ip_hashes: Sequence[bytes] | None
     guesses: GuessPolicy
     now: datetime
 
     def parameters(self) -> dict[str, Any]:
-        """Return the arguments that both SQL functions take."""
+        """Return the arguments that both SQL functions accept."""
         number, address = self.guesses.number, self.guesses.client_ip
         return {
             "client": self.client_id,
@@ -68,7 +68,7 @@ class NumberLookup:
 
 @dataclass(frozen=True, kw_only=True)
 class NewRequest:
-    """What is stored of a request when it is accepted."""
+    """The columns of a request at acceptance."""
 
     id: UUID
     client_id: UUID
@@ -83,12 +83,12 @@ class NewRequest:
     send_by: datetime
     is_test: bool = False
     guard_block: str | None = None
-    """The block that the pumping guard counts it in; None where the guard is off."""
+    """The block in which the pumping guard counts it; None if the guard is off."""
     trace_context: str | None = None
-    """Where its trace goes on."""
+    """The trace that the send continues."""
 
     def as_accepted(self) -> OtpRequest:
-        """Return the request as it is once it is stored."""
+        """Return the request as it is after it was stored."""
         return OtpRequest(
             id=self.id,
             client_id=self.client_id,
@@ -129,16 +129,16 @@ class KeyToKeep:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptResult:
-    """What became of a request."""
+    """The outcome of accepting a request."""
 
     accepted: bool
     facts: StoredFacts
     replaced: tuple[UUID, ...] = ()
-    """The live requests of the same client, number and session that it took the place of."""
+    """The live requests of the same client, number and session that it cancelled."""
     used: UsedKey | None = None
-    """The earlier call with the same Idempotency-Key; nothing else was looked at."""
+    """The earlier call with the same Idempotency-Key. Nothing else was read then."""
     guard: GuardCount | None = None
-    """What the pumping guard knew of the send, and whether it was counted; None where it was not asked."""
+    """The pumping guard's facts, and whether it counted the send; None if the guard was not asked."""
 
 
 def accept(
@@ -152,11 +152,11 @@ def accept(
     keep: KeyToKeep | None = None,
     guard: GuardQuestion | None = None,
 ) -> AcceptResult:
-    """Store a request as due unless a fact stands against it; a live one for the same person is cancelled.
+    """Store a request as due unless a fact refuses it, and cancel a live one for the same number and session.
 
-    Where the guard is asked, the request is stored only if that counts it. Without `store` the facts are read
-    only, and whether the Idempotency-Key was used. With more than `most_wrong_in_a_row` wrong codes in a row
-    the number is locked.
+    With a guard question, the request is stored only if the guard counts it. Without `store`, only the facts
+    and the use of the Idempotency-Key are read. More than `most_wrong_in_a_row` consecutive wrong codes lock
+    the number.
 
     Raises DatabaseUnavailable.
     """
@@ -184,19 +184,19 @@ def accept(
         "key_expires_at": keep.expires_at if keep else None,
         "answer": json.dumps(_stored(keep.answer)) if keep else None,
     }
-    # Of several sessions that store the same number, or use the same key, one gets in each time.
+    # Of several sessions that store the same number or use the same key, one succeeds per try.
     (row,) = fetch(engine, _ACCEPT, parameters, retry_unique=True)
     return AcceptResult(
         accepted=row.accepted,
         facts=StoredFacts() if row.repeated else _facts(row),
         replaced=tuple(row.replaced or ()),
         used=_used(row) if row.repeated else None,
-        guard=guard_taken(row.guard_facts, row.counted_as, row.counted_at) if row.guard_facts else None,
+        guard=parse_taken(row.guard_facts, row.counted_as, row.counted_at) if row.guard_facts else None,
     )
 
 
 def read_facts(engine: Engine, lookup: NumberLookup) -> StoredFacts:
-    """Return what is stored of a number and an address. Raises DatabaseUnavailable."""
+    """Return the stored facts about a number and an address. Raises DatabaseUnavailable."""
     (row,) = fetch(engine, _FACTS, lookup.parameters())
     return _facts(row)
 

@@ -1,4 +1,4 @@
-"""Queries on what API processes cache: who may call, what is stopped, what is taken of the caps."""
+"""Queries for what API processes cache: clients and API keys, stops, and the use of the daily caps."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _CURRENT = """
 
 @dataclass(frozen=True, kw_only=True)
 class CurrentAccess:
-    """What one query reads: small, and different from one second to the next."""
+    """The values of one query: small, and changing within seconds."""
 
     version: int
     """Raised by every change of API keys and clients."""
     stops: frozenset[Subject]
-    """For what sending is stopped."""
+    """The scopes for which sending is stopped."""
     taken: Mapping[Subject, int]
-    """How many codes of the day were taken from each cap."""
+    """How many codes of the day count against each cap."""
     judged: Mapping[UUID, tuple[int, int]]
     """How many codes of each client were checked since the given moment, and how many of them were wrong."""
 
 
 def read_current(engine: Engine, *, day: date, judged_since: datetime | None) -> CurrentAccess:
-    """Return what is current, in one round trip; without `judged_since` no client has judged codes.
+    """Return the current values, in one round trip. Without `judged_since`, no checked codes are counted.
 
     Raises DatabaseUnavailable.
     """
@@ -67,4 +67,4 @@ def read_current(engine: Engine, *, day: date, judged_since: datetime | None) ->
 def read_access_list(engine: Engine, *, now: datetime) -> AccessList:
     """Return all clients and their usable API keys. Raises DatabaseUnavailable."""
     with connection(engine) as conn:
-        return clients.access_list(conn, now=now)
+        return clients.read_access_list(conn, now=now)

@@ -1,7 +1,7 @@
-"""Queries on what became of attempts: each is recorded, and those whose worker was lost are found.
+"""Queries on the outcomes of attempts: record them, and find claims with an expired lease.
 
 Leases are set and compared by Postgres's own clock, since hosts disagree; all other times are arguments.
-That clock is `statement_timestamp()`: no index can be searched for the volatile `clock_timestamp()`.
+That clock is `statement_timestamp()`: an index scan cannot use the volatile `clock_timestamp()`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AttemptKey = tuple[UUID, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ExpiredLease:
-    """A claim whose lease ran out: its worker was killed, or hangs."""
+    """A claim with an expired lease: its worker was killed, or hangs."""
 
     request_id: UUID
     attempt: int
@@ -40,7 +40,7 @@ class ExpiredLease:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """What became of an attempt, and of its request."""
+    """The outcome of an attempt and its effect on the request."""
 
     request_id: UUID
     attempt: int
@@ -50,34 +50,34 @@ class AttemptResult:
     finished_at: datetime
     latency_ms: int | None
     first: bool
-    """Whether no code of this request had left before."""
+    """Whether no code of this request was sent before."""
     expires_at: datetime | None = None
-    """When the code stops being good; only for an accepted fresh one."""
+    """When the code expires; only for an accepted send of a new code."""
     resend_after: datetime | None = None
-    """When the next resend may be asked for; only for an accepted attempt."""
+    """When the next resend is allowed; only for an accepted attempt."""
     evidence: OutcomeEvidence | None = None
     client_id: UUID | None = None
-    """Who may want to be told; None where that can wait for beat."""
+    """The client to notify of the change; None if beat can deliver the notification."""
 
 
 def record(on: Engine | Connection, results: Sequence[AttemptResult]) -> set[AttemptKey]:
-    """Record what became of attempts, in one statement; return those that moved their request.
+    """Record the outcomes of attempts, in one statement; return those that moved their request.
 
-    One whose request is locked by another session is left out: `sweep` finds it again.
+    Attempts of requests that another session has locked are omitted. `sweep` finds them again.
     """
     if not results:
         return set()
-    rows = fetch(on, _RECORD, {"ids": ids_of(results), "results": to_json(results)})
+    rows = fetch(on, _RECORD, {"ids": list_request_ids(results), "results": to_json(results)})
     return {(row.request_id, row.attempt) for row in rows if row.became == "moved"}
 
 
-def ids_of(results: Sequence[AttemptResult]) -> list[UUID]:
-    """Return the requests of these results, as the SQL functions want them."""
+def list_request_ids(results: Sequence[AttemptResult]) -> list[UUID]:
+    """Return the requests of these results, in the form that the SQL functions expect."""
     return [result.request_id for result in results]
 
 
 def to_json(results: Sequence[AttemptResult]) -> str:
-    """Return results as the SQL function `record_attempts` reads them: what is null is left out."""
+    """Return results in the form that the SQL function `record_attempts` expects. Nulls are omitted."""
     return json.dumps([_columns(result) for result in results])
 
 
@@ -111,8 +111,8 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def overdue(conn: Connection, *, limit: int) -> list[ExpiredLease]:
-    """Return claims whose lease has run out, by Postgres's clock."""
+def find_expired_leases(conn: Connection, *, limit: int) -> list[ExpiredLease]:
+    """Return claims with an expired lease, by Postgres's clock."""
     rows = conn.execute(
         select(_r.id, _r.attempt, _r.tries, _r.unknowns, _r.send_by, _r.status)
         .where(_r.send_state == SendState.CLAIMED, _r.lease_until < func.statement_timestamp())
@@ -129,7 +129,7 @@ def overdue(conn: Connection, *, limit: int) -> list[ExpiredLease]:
     ]
 
 
-def next_due(on: Engine | Connection, *, now: datetime) -> datetime | None:
+def read_next_due(on: Engine | Connection, *, now: datetime) -> datetime | None:
     """Return when the next request that can still be sent falls due, or fell due; None if there is none."""
     (row,) = fetch(on, _NEXT_DUE, {"now": now})
     earliest: datetime | None = row.at

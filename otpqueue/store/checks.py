@@ -1,4 +1,4 @@
-"""Queries of a code's checks: one at a time per request, counted before the provider is asked."""
+"""Queries on checks of codes: one at a time per request, counted before the provider is called."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from otpqueue.domain.checking import Judgement
 from otpqueue.domain.request import OtpRequest, Reason, Status, find_sources
 from otpqueue.store import guesses
 from otpqueue.store.engine import fetch
-from otpqueue.store.requests import FUNCTION_COLUMNS, REQUEST_COLUMNS, ending, in_status, to_domain
+from otpqueue.store.requests import (
+    FUNCTION_COLUMNS,
+    REQUEST_COLUMNS,
+    build_end_values,
+    filter_by_status,
+    to_domain,
+)
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 
 GIVEN_BACK_AT_MOST = 3
-"""How many checks of one request may be given back because the provider could not judge."""
+"""How many checks of one request are returned because the provider did not judge the code."""
 
 _BELONGS = """(
     CASE WHEN %(session_hashes)s::bytea[] IS NULL THEN r.session_hash IS NULL
@@ -28,11 +34,11 @@ _BELONGS = """(
     AND (%(number_hashes)s::bytea[] IS NULL OR r.number_hash = ANY(%(number_hashes)s::bytea[]))
 )"""
 
-# Session and number are compared here, in Postgres, byte by byte until they differ. The time of that tells
-# nothing: both sides are HMACs, and without their key nobody can choose bytes, nor find a prefix by its time.
-# A check whose process died leaves its lease behind: the next check takes over and closes its row.
+# Postgres compares session and number byte by byte. The duration reveals nothing useful: both sides are
+# HMACs, and without their key a caller cannot choose bytes or find a prefix by timing. A check of a killed
+# process leaves its lease behind. The next check takes over and closes its row.
 #
-# Where no check can begin, the row is returned as it is, so that the caller learns why.
+# If no check can begin, the row is returned unchanged, so that the caller learns the reason.
 _BEGIN = f"""
     WITH taken AS (
         UPDATE otp_requests AS r
@@ -91,31 +97,31 @@ _SWEEP = text(
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCheck:
-    """A check that has been counted and may now be put to the provider."""
+    """A check that has been counted and may now be sent to the provider."""
 
     request_id: UUID
     number: int
     pin_id: str
     trace_context: str | None = None
-    """Where the trace of the call that had the code sent goes on."""
+    """The trace of the call that requested the code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotBegun:
-    """Why no check has begun: the request as it is."""
+    """No check began: the request as it is."""
 
     request: OtpRequest
     belongs: bool
-    """Whether session and number are those of the request."""
+    """Whether session and number match the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedCheck:
-    """What became of a request by a check of its code."""
+    """The effect of a recorded check on its request."""
 
     request: OtpRequest
     moved_to: Status | None
-    """Its status now; None when the check changed nothing, since the request had ended or gone on before."""
+    """Its status now; None if nothing changed: the request had ended or another check had begun."""
 
 
 def begin(
@@ -130,10 +136,10 @@ def begin(
     now: datetime,
     vault: Vault,
 ) -> OpenCheck | NotBegun | None:
-    """Count a check and hold back any other for `lease_s` seconds; None if this client has no such request.
+    """Count a check and lease the request for `lease_s` seconds; None if this client has no such request.
 
-    One statement: the check is counted before anybody compares the code, as a wrong one of its number, too.
-    It is taken to come from where the request came from unless `client_ip_hash` says otherwise.
+    One statement. The check counts as a wrong code of its number before the code is compared. Its address is
+    that of the request unless `client_ip_hash` is given.
     """
     found = fetch(
         where,
@@ -170,10 +176,10 @@ def record(
     now: datetime,
     vault: Vault,
 ) -> RecordedCheck | None:
-    """Record a judgement, let the next check in, and move the request if the judgement ends it.
+    """Record a judgement, release the lease, and end the request if the judgement requires it.
 
     None if the request has been erased meanwhile. A correct code may be recorded again with the same `now`:
-    nobody knows whether a statement was executed whose connection broke.
+    after a broken connection it is unknown whether the statement was executed.
     """
     found = fetch(
         where,
@@ -198,9 +204,9 @@ def record(
 
 
 def sweep(conn: Connection, *, now: datetime, limit: int) -> int:
-    """Free requests whose check's lease ran out, and close those checks as unknown; return how many.
+    """Release checks with an expired lease and close them as unknown; return how many.
 
-    A request whose last check that was is locked.
+    A request without remaining checks is locked.
     """
     freed = conn.execute(_SWEEP, {"now": now, "limit": limit}).scalars().all()
     if freed:
@@ -208,10 +214,10 @@ def sweep(conn: Connection, *, now: datetime, limit: int) -> int:
             update(otp_requests)
             .where(
                 _r.id.in_(freed),
-                in_status(find_sources(Status.LOCKED)),
+                filter_by_status(find_sources(Status.LOCKED)),
                 _r.checks_used >= _r.checks_allowed,
                 _r.check_lease_until.is_(None),
             )
-            .values(ending(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now))
+            .values(build_end_values(Status.LOCKED, Reason.CHECKS_EXHAUSTED, now))
         )
     return len(freed)

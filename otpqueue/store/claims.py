@@ -1,7 +1,7 @@
-"""The claim: which requests that are due a worker may send now, within the daily caps.
+"""The claim: which due requests a worker may send now, within the daily caps.
 
-A worker claims and records in turns, each one call of the SQL function `pump_turn`. What may become of a
-request at the claim stands in `sql/claim_due.sql`.
+A worker claims and records in turns, each one call of the SQL function `pump_turn`. `sql/claim_due.sql`
+describes the possible fates of a request at the claim.
 
 Leases are set by Postgres's own clock, which is `statement_timestamp()` here; other times are arguments.
 """
@@ -22,7 +22,7 @@ from otpqueue.domain.caps import Caps, get_cap_day
 from otpqueue.domain.phone import WORLD
 from otpqueue.domain.request import Channel, SendKind, Status
 from otpqueue.domain.sending import SendProgress
-from otpqueue.store.attempts import AttemptKey, AttemptResult, ids_of, to_json
+from otpqueue.store.attempts import AttemptKey, AttemptResult, list_request_ids, to_json
 from otpqueue.store.engine import fetch
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -47,20 +47,20 @@ class Claim:
     attempt: int
     progress: SendProgress
     sends: int
-    """Which send of the request this is, the first is 1."""
+    """Which send of the request this is; the first is 1."""
     country: str | None
     language: str | None
     channel: Channel
     digits: str = field(repr=False)
-    """The number as the provider wants it."""
+    """The number in the provider's format."""
     pin_id: str | None = field(repr=False)
-    """The code to send once more; None for a fresh one."""
+    """The id of the code to resend; None for a new code."""
     is_test: bool = False
-    """Whether it is for a test number, to which nothing is sent."""
+    """Whether the number is a test number. Nothing is sent to it."""
     trace_context: str | None = None
-    """Where the trace of the call that wants it sent goes on."""
+    """The trace that the send continues."""
     guard_block: str | None = None
-    """The block that the pumping guard counts it in."""
+    """The block in which the pumping guard counts it."""
     guard_counted: int = 0
     """How many sends of the request the guard has counted."""
     created_at: datetime
@@ -70,17 +70,17 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class PumpTurn:
-    """What one turn of a pump did."""
+    """The result of one turn of a pump."""
 
     claims: list[Claim]
     moved: set[AttemptKey]
-    """Attempts whose outcome moved their request."""
+    """Attempts that moved their request."""
     locked: set[AttemptKey]
-    """Attempts whose request another session held: they are still to be recorded."""
+    """Attempts of requests that another session had locked. They must be recorded again."""
     next_due: datetime | None = None
-    """If nothing was due: when the next request falls due. It may lie in the past, where others hold it."""
+    """If nothing was due: when the next request falls due. In the past if another session holds it."""
     last_served: UUID | None = None
-    """The client whose turn was last: the next claim starts after it."""
+    """The client that had the last turn. The next claim starts after it."""
 
 
 def take_turn(
@@ -97,16 +97,16 @@ def take_turn(
 ) -> PumpTurn:
     """Record `results`, then claim up to `slots` requests that are due, for `lease_s` seconds.
 
-    Clients take turns, beginning with the one `after` which the last claim ended; each client's oldest
-    requests come first. Requests that another worker is claiming at this moment are passed over, and so are
-    those for which sending is stopped. One transaction, one round trip. Raises DatabaseUnavailable.
+    Clients take turns, starting after the client `after`, where the last claim ended. Each client's oldest
+    requests come first. Requests that another worker is claiming and requests under a stop are skipped. One
+    transaction, one round trip. Raises DatabaseUnavailable.
     """
     caps = caps or Caps()
     rows = fetch(
         on,
         _TURN,
         {
-            "ids": ids_of(results) if results else None,
+            "ids": list_request_ids(results) if results else None,
             "results": to_json(results) if results else None,
             "slots": slots,
             "lease_s": lease_s,
@@ -147,7 +147,7 @@ def claim(
     vault: Vault,
     caps: Caps | None = None,
 ) -> list[Claim]:
-    """Claim alone, as `take_turn` does. Raises DatabaseUnavailable."""
+    """Claim without recording. Raises DatabaseUnavailable."""
     return take_turn(on, slots=slots, lease_s=lease_s, worker=worker, now=now, vault=vault, caps=caps).claims
 
 
@@ -163,7 +163,7 @@ def _opened(row: Any, vault: Vault) -> Claim | None:
     try:
         number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.request_id)
     except (KeyError, InvalidTag):
-        # One row whose key was taken away must not take the attempts of the others along.
+        # One row with a missing key must not fail the attempts of the others.
         log.warning(
             "number_not_opened",
             otp_id=str(row.request_id),

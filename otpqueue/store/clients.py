@@ -22,7 +22,7 @@ _k = api_keys.c
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """An API key as it is stored: who it belongs to and what it may do, never the key itself."""
+    """An API key as it is stored: its client and scopes, never the key itself."""
 
     id: UUID
     prefix: str
@@ -33,12 +33,12 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
-    """A minute exact, at best."""
+    """To the minute at best."""
     revoked_at: datetime | None = None
     replaced_by: UUID | None = None
 
     def state(self, now: datetime) -> KeyState:
-        """Return how the key stands."""
+        """Return the state of the key."""
         return get_key_state(
             expires_at=self.expires_at,
             revoked_at=self.revoked_at,
@@ -47,7 +47,7 @@ class ApiKey:
         )
 
     settings: ClientSettings = field(default_factory=ClientSettings)
-    """Its client's."""
+    """The client's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Client:
     name: str
     created_at: datetime
     settings: dict[str, Any]
-    """As JSON, with what another version may have put there."""
+    """As JSON, possibly with settings of another version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class AccessList:
     keys: Mapping[bytes, ApiKey] = field(repr=False)
     """By their hashes."""
     settings: Mapping[UUID, ClientSettings]
-    """What is set for each client alone, by its id."""
+    """Each client's own settings, by its id."""
     ids: Mapping[str, UUID]
     """The ids of clients, by name."""
 
@@ -96,7 +96,7 @@ _ACCESS_LIST = (
 
 
 def ensure_client(conn: Connection, name: str, *, now: datetime) -> UUID:
-    """Return the id of the client with this name, made if there is none."""
+    """Return the id of the client with this name. Create the client if there is none."""
     conn.execute(insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing())
     client_id: UUID = conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one()
     return client_id
@@ -108,7 +108,7 @@ def find_client(conn: Connection, name: str) -> UUID | None:
 
 
 def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
-    """Store a client; return whether there was none of this name."""
+    """Store a client; return False if the name is taken."""
     new = insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing()
     return conn.execute(new.returning(clients.c.id)).first() is not None
 
@@ -118,30 +118,30 @@ def list_clients(conn: Connection) -> list[Client]:
     return [_to_client(row) for row in conn.execute(select(clients).order_by(clients.c.name))]
 
 
-def own_quotas(conn: Connection) -> dict[UUID, Quotas]:
-    """Return the quotas that are set for each client alone."""
+def read_own_quotas(conn: Connection) -> dict[UUID, Quotas]:
+    """Return each client's own quotas."""
     return {one.id: ClientSettings.from_stored(one.settings).limits for one in list_clients(conn)}
 
 
 def read_client(conn: Connection, name: str, *, lock: bool = False) -> Client | None:
-    """Return the client with this name, None if there is none; `lock` it until the transaction ends."""
+    """Return the client with this name, None if there is none. `lock` locks it until the transaction ends."""
     query = select(clients).where(clients.c.name == name)
     row = conn.execute(query.with_for_update() if lock else query).one_or_none()
     return _to_client(row) if row else None
 
 
 def store_settings(conn: Connection, client_id: UUID, settings: Mapping[str, Any]) -> None:
-    """Store what is set for a client alone, all of it."""
+    """Replace a client's own settings."""
     conn.execute(update(clients).where(clients.c.id == client_id).values(settings=dict(settings)))
 
 
-def names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
-    """Return the name of each client, and what is set for it alone."""
+def read_names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSettings]]:
+    """Return the name and the own settings of each client."""
     rows = conn.execute(select(clients.c.id, clients.c.name, clients.c.settings))
     return {row.id: (row.name, ClientSettings.from_stored(row.settings)) for row in rows}
 
 
-def access_list(conn: Connection, *, now: datetime) -> AccessList:
+def read_access_list(conn: Connection, *, now: datetime) -> AccessList:
     """Return all clients and their usable API keys."""
     found = conn.execute(_ACCESS_LIST, {"now": now}).all()
     settings = {row.client_id: ClientSettings.from_stored(row.settings) for row in found}
@@ -152,8 +152,8 @@ def access_list(conn: Connection, *, now: datetime) -> AccessList:
     )
 
 
-def settings_of(conn: Connection, client_id: UUID) -> ClientSettings:
-    """Return what is set for this client alone."""
+def read_settings(conn: Connection, client_id: UUID) -> ClientSettings:
+    """Return this client's own settings."""
     stored = conn.execute(select(clients.c.settings).where(clients.c.id == client_id)).scalar_one()
     return ClientSettings.from_stored(stored)
 
@@ -170,7 +170,7 @@ def add_key(
     expires_at: datetime | None = None,
     note: str | None = None,
 ) -> None:
-    """Store a key's hash; a key that is stored already stays as it is."""
+    """Store a key's hash. A key that is already stored does not change."""
     conn.execute(
         insert(api_keys)
         .values(
@@ -193,7 +193,7 @@ def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) ->
     return _to_key(row) if row else None
 
 
-def key_in_force(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
+def find_key_by_id(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
     """Return the key with this id unless it is revoked or has expired."""
     row = conn.execute(_SELECT.where(_k.id == key_id, *_works(now))).one_or_none()
     return _to_key(row) if row else None
@@ -203,8 +203,8 @@ def _works(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return _k.revoked_at.is_(None), or_(_k.expires_at.is_(None), _k.expires_at > now)
 
 
-def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:
-    """Note that a key was used, unless that was noted since `unless_since`. Waits for nobody."""
+def record_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: datetime) -> None:
+    """Store when a key was used, unless a use since `unless_since` is stored. Skips a locked row."""
     stale = (
         select(_k.id)
         .where(_k.id == key_id, or_(_k.last_used_at.is_(None), _k.last_used_at < unless_since))
@@ -215,7 +215,7 @@ def note_use(conn: Connection, key_id: UUID, *, now: datetime, unless_since: dat
 
 
 def rehash_key(conn: Connection, key_id: UUID, key_hash: bytes) -> None:
-    """Store another hash of a key: this is the moment when the key itself is known."""
+    """Replace the hash of a key. Only possible while the key itself is known, at its use."""
     conn.execute(
         update(api_keys)
         .where(api_keys.c.id == key_id, api_keys.c.key_hash != key_hash)
@@ -228,25 +228,25 @@ def list_keys(conn: Connection) -> list[ApiKey]:
     return [_to_key(row) for row in conn.execute(_SELECT.order_by(_k.created_at, _k.id))]
 
 
-def keys_named(conn: Connection, prefix_or_id: str, *, lock: bool = False) -> list[ApiKey]:
-    """Return the keys with this prefix or id that are not revoked, oldest first; `lock` them if told to."""
+def find_keys(conn: Connection, prefix_or_id: str, *, lock: bool = False) -> list[ApiKey]:
+    """Return the unrevoked keys with this prefix or id, oldest first. `lock` locks them."""
     named = or_(_k.prefix == prefix_or_id, cast(_k.id, Text) == prefix_or_id.lower())
     found = _SELECT.where(named, _k.revoked_at.is_(None)).order_by(_k.created_at, _k.id)
     return [_to_key(row) for row in conn.execute(found.with_for_update(of=api_keys) if lock else found)]
 
 
 def replace_key(conn: Connection, key_id: UUID, *, by: UUID, expires_at: datetime) -> None:
-    """Let a key work until `expires_at`, or until its own end if that comes first, with `by` in its place."""
+    """Set `by` as the successor of a key, which expires at `expires_at` or at its own earlier expiry."""
     conn.execute(
         update(api_keys)
         .where(_k.id == key_id)
-        # LEAST passes over null.
+        # LEAST ignores null.
         .values(replaced_by=by, expires_at=func.least(_k.expires_at, expires_at))
     )
 
 
 def revoke_key(conn: Connection, key_id: UUID, *, now: datetime) -> bool:
-    """Revoke a key; return whether it was not before."""
+    """Revoke a key; return False if it was revoked before."""
     result = conn.execute(
         update(api_keys).where(_k.id == key_id, _k.revoked_at.is_(None)).values(revoked_at=now)
     )

@@ -24,24 +24,24 @@ _d = do_not_send.c
 
 @dataclass(frozen=True, kw_only=True)
 class BlockedNumber:
-    """A number that nothing is sent to."""
+    """A blocked phone number."""
 
     phone_number: str | None
-    """Masked; None where it cannot be opened any more."""
+    """Masked; None if its key is missing."""
     reason: str | None
     until: datetime | None
-    """None for good."""
+    """None for an unlimited block."""
     created_at: datetime
 
 
 def block(
     conn: Connection, e164: str, *, reason: str | None, until: datetime | None, now: datetime, vault: Vault
 ) -> None:
-    """Put a number on the list; one that is on it gets the new reason and end.
+    """Block a number. A number that is already blocked gets the new reason and end.
 
-    Call in a transaction. The number has one row afterwards, also while a look-up key is being replaced.
+    Call in a transaction. The number has exactly one row afterwards, also during a look-up key rotation.
     """
-    take_turn(conn)
+    lock_list(conn)
     current, *older = vault.number_hashes(e164)
     if older:
         conn.execute(delete(do_not_send).where(_d.number_hash.in_(older)))
@@ -62,22 +62,22 @@ def block(
     )
 
 
-def take_turn(conn: Connection) -> None:
-    """Wait until nobody else changes the list or its hashes; nobody else will until this transaction ends.
+def lock_list(conn: Connection) -> None:
+    """Lock the list and its hashes against changes until the transaction ends.
 
-    A row must not be found under neither of its hashes while it goes from one to the other.
+    A concurrent lookup must find a row under one of its hashes while the hash is replaced.
     """
     locks.take(conn, Lock.DO_NOT_SEND)
 
 
 def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
-    """Take a number off the list; return whether it was on it. Call in a transaction."""
-    take_turn(conn)
+    """Unblock a number; return whether it was blocked. Call in a transaction."""
+    lock_list(conn)
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
 
 
-def blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
-    """Return the numbers on the list whose time is not over, newest first."""
+def list_blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
+    """Return the blocked numbers, newest first, without expired blocks."""
     rows = conn.execute(
         select(do_not_send)
         .where(or_(_d.until.is_(None), _d.until > now))
@@ -95,5 +95,5 @@ def _masked(row: Row[*tuple[Any, ...]], vault: Vault) -> str | None:
     try:
         return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
     except (KeyError, InvalidTag):
-        # The key was taken away; the hash still keeps the number safe.
+        # The key is missing. The hash still blocks the number.
         return None

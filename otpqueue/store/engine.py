@@ -30,18 +30,18 @@ from otpqueue.telemetry import metrics
 Result = TypeVar("Result")
 
 _DEADLOCKS = frozenset({"40001", "40P01"})
-"""Serialization failure, deadlock: Postgres undid the statement so that others could go on."""
+"""Serialization failure, deadlock: Postgres rolled the statement back so that others could continue."""
 
 _UNIQUE_VIOLATION = "23505"
 
 _WRONG_SESSION = frozenset({"25006", "25P03"})
-"""Read-only (a server that was the primary once), ended while idle in a transaction.
+"""Read-only (a former primary), session ended while idle in a transaction.
 
-psycopg counts them as faults of the program; a fresh connection mends them.
+psycopg reports them as programming errors. A new connection fixes them.
 """
 
 _TRIES = 30
-"""Of several sessions that want to make the same row one gets in each time: the last needs a try for each."""
+"""If sessions insert the same row, one succeeds per try. The last needs as many tries as sessions."""
 
 _PAUSE_S = 0.005
 
@@ -54,8 +54,8 @@ def make_engine(
     Statements run in autocommit unless `transaction` is used: most of ours are one statement, and a
     transaction around one statement costs two more round trips.
 
-    With `pgbouncer` nothing relies on a session: no prepared statements, and no settings at its start, which
-    PgBouncer refuses. The limits of statements must be the role's then; all but `wait_s` is ignored.
+    With `pgbouncer`, nothing relies on a session: no prepared statements, and no startup options, which
+    PgBouncer refuses. The role must set the statement time-outs then; all limits but `wait_s` are ignored.
 
     Raises ArgumentError or ValueError for a URL that cannot be read.
     """
@@ -70,44 +70,44 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=limits.wait_s,
-        # A ping costs a round trip each time; `replace_if_dead` sees a connection that was cut for less.
+        # A ping would cost a round trip each time. `replace_if_dead` detects a closed connection without one.
         pool_pre_ping=False,
         pool_use_lifo=True,
         pool_reset_on_return=None,
-        # An error's text ends up in logs.
+        # The text of an error ends up in logs.
         hide_parameters=True,
-        connect_args=sessions.arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
+        connect_args=sessions.build_arguments(limits, given=parsed.query, pgbouncer=pgbouncer),
     )
-    # Before SQLAlchemy's own first look at the database.
+    # Before SQLAlchemy's own first query.
     event.listen(engine, "connect", sessions.check_encoding, insert=True)
     event.listen(engine, "checkout", sessions.replace_if_dead)
     event.listen(engine, "handle_error", sessions.hide_details)
     if pgbouncer:
         event.listen(engine, "connect", sessions.read_times_as_utc)
         event.listen(engine, "first_connect", sessions.check_defaults)
-        event.listen(engine, "first_connect", sessions.look_for_a_limit)
+        event.listen(engine, "first_connect", sessions.check_statement_timeout)
     else:
-        event.listen(engine, "connect", sessions.enforce)
+        event.listen(engine, "connect", sessions.enforce_settings)
     return engine
 
 
 def allow_time(conn: Connection, seconds: float) -> None:
-    """Give the rest of this transaction so much time: each statement, lock and pause between them."""
+    """Set the time-out for the rest of this transaction: for each statement, lock and idle pause."""
     conn.execute(
         text(
             "SELECT set_config(name, :limit, true) FROM unnest(ARRAY['statement_timeout', 'lock_timeout', "
             "'idle_in_transaction_session_timeout']) AS t (name)"
         ),
-        {"limit": f"{sessions.ms(seconds)}ms"},
+        {"limit": f"{sessions.to_milliseconds(seconds)}ms"},
     )
 
 
 @contextmanager
 def connection(engine: Engine) -> Iterator[Connection]:
-    """Lend a connection in autocommit.
+    """Check a connection out, in autocommit.
 
-    Raises DatabaseUnavailable when none can be had in time or it breaks, when a statement takes too long, and
-    when it was the victim of a deadlock.
+    Raises DatabaseUnavailable when no connection is available in time, when it breaks, when a statement takes
+    too long, and when it was the victim of a deadlock.
     """
     try:
         with _lent(engine) as conn:
@@ -121,9 +121,9 @@ def connection(engine: Engine) -> Iterator[Connection]:
 def run(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     """Run `work` on a connection in autocommit and return what it returns.
 
-    `work` is run again from its start after a deadlock or a serialization failure: let it hold one statement
-    that writes, which Postgres has undone then, and what is read after it. Raises DatabaseUnavailable as
-    `connection` does; a statement that may have been executed is never run again.
+    `work` runs again from its start after a deadlock or a serialization failure. It must contain one writing
+    statement, which Postgres has rolled back then, and only reads after it. Raises DatabaseUnavailable as
+    `connection` does; a statement that may have been executed never runs again.
     """
     return _until_it_passes(engine, work, _DEADLOCKS)
 
@@ -131,8 +131,8 @@ def run(engine: Engine, work: Callable[[Connection], Result]) -> Result:
 def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     """Run `work` in one transaction and return what it returns; `work` may be run again from its start.
 
-    It is, when Postgres reports a deadlock, a serialization failure, or a unique violation (another session
-    made the row first). Raises DatabaseUnavailable as `connection` does.
+    It runs again after a deadlock, a serialization failure, or a unique violation (another session inserted
+    the row first). Raises DatabaseUnavailable as `connection` does.
     """
 
     def whole(conn: Connection) -> Result:
@@ -144,9 +144,9 @@ def transaction(engine: Engine, work: Callable[[Connection], Result]) -> Result:
 
 
 def snapshot(engine: Engine, work: Callable[[Connection], Result]) -> Result:
-    """Run `work`, which only reads, so that all its statements see the database at one moment.
+    """Run read-only `work` in one snapshot of the database.
 
-    `work` may be run again from its start. Raises DatabaseUnavailable as `connection` does.
+    `work` may run again from its start. Raises DatabaseUnavailable as `connection` does.
     """
 
     def whole(conn: Connection) -> Result:
@@ -168,7 +168,7 @@ def _until_it_passes(
 
 
 def _retry(work: Callable[[], Result], conflicts: Collection[str]) -> Result:
-    """Call `work` until it raises none of these SQLSTATEs; a deadlock that does not pass is unavailable."""
+    """Call `work` until it raises none of these SQLSTATEs; report a persistent deadlock as unavailable."""
     for attempt in range(1, _TRIES + 1):
         try:
             return work()
@@ -189,11 +189,11 @@ def fetch(
 ) -> Sequence[Any]:
     """Execute one constant statement in autocommit and return its rows as named tuples.
 
-    For the hot path: psycopg prepares the statement once per connection, and no SQLAlchemy expression is
-    built and compiled, which costs more than the statement itself. `statement` names its parameters as
-    `%(name)s`. It is executed again after a deadlock or a serialization failure, and with `retry_unique`
-    after a unique violation, since Postgres has undone it then. On a connection that is checked out already
-    it is executed once, as part of what that connection is used for.
+    For the hot path: psycopg prepares the statement once per connection, and SQLAlchemy compiles no
+    expression, which costs more than the statement itself. `statement` names its parameters as `%(name)s`. It
+    is executed again after a deadlock or a serialization failure, and with `retry_unique` after a unique
+    violation, since Postgres has rolled it back then. On a connection that is already checked out it is
+    executed once.
 
     Raises DatabaseUnavailable as `connection` does.
     """
@@ -237,7 +237,7 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 @contextmanager
 def _lent(engine: Engine) -> Iterator[Connection]:
-    """Lend a connection; deadlocks and what no waiting mends come out as they are."""
+    """Check a connection out; raise deadlocks and programming errors unchanged."""
     try:
         with engine.connect() as conn:
             metrics.change_gauge(metrics.CONNECTIONS_IN_USE, 1)
@@ -255,13 +255,14 @@ def _lent(engine: Engine) -> Iterator[Connection]:
         sqlstate = _sqlstate(error)
         if sqlstate in _DEADLOCKS:
             raise
-        # psycopg counts as operational what is not the program's fault: no connection, cut or refused ones,
-        # time-outs of statements and locks, a server that is full or going down, and PgBouncer's own words.
+        # psycopg's OperationalError covers what is not a programming error: failed, refused or broken
+        # connections, statement and lock time-outs, a server that is full or shutting down, and PgBouncer's
+        # own errors.
         if isinstance(error, OperationalError) or error.connection_invalidated or sqlstate in _WRONG_SESSION:
             raise _unavailable(error) from error
         raise
 
 
 def _sqlstate(error: Exception) -> str | None:
-    """Return the SQLSTATE of an error, psycopg's own or one that SQLAlchemy has wrapped."""
+    """Return the SQLSTATE of an error, psycopg's own or one wrapped by SQLAlchemy."""
     return getattr(getattr(error, "orig", error), "sqlstate", None)

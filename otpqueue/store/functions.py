@@ -1,7 +1,7 @@
 """The SQL functions of the hot path: one file each in `sql/`, created again by every `otpqueue migrate`.
 
-They are code, not data: a migration adds the tables and columns that they use, and after the last migration
-all of them are created as this version has them.
+They are code, not data. A migration adds the tables and columns that they use. After the last migration, all
+of them are created in the form of this version.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-# In this order: a function may call those before it.
+# In this order: a function may call earlier ones.
 FUNCTIONS = (
     "guard_number",
     "guard_tally",

@@ -1,7 +1,7 @@
-"""Queries on wrong codes: how many there were, for a number, from an address, of a client.
+"""Queries on wrong codes: counts by number, by address and by client.
 
-A guess is counted when its check begins, before anybody compares it, and taken back when the provider says
-that it did not look at it. `checks` counts them; here they are read.
+`checks` counts a guess when its check begins, before the comparison, and subtracts it when the provider did
+not judge it. This module reads the counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARDS = 8
 """Rows of `check_counts` for one client and minute."""
 
 _LONGEST_LIFE = timedelta(minutes=30)
-"""From a request to its last check, and more: twice 10 minutes at most, and a check's lease."""
+"""An upper bound on the time from a request to its last check: twice 10 minutes, plus a check's lease."""
 
 _OF_NUMBER = text(
     f"""
@@ -55,10 +55,12 @@ class WrongCodes:
     unlocked_at: datetime | None
 
 
-def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: datetime) -> Sequence[WrongCodes]:
-    """Return what each client has of wrong codes for a number, in a row or since then, by the clients' names.
+def list_wrong_codes(
+    conn: Connection, number_hashes: Sequence[bytes], *, since: datetime
+) -> Sequence[WrongCodes]:
+    """Return each client's consecutive wrong codes for a number and those since `since`, by client name.
 
-    A right code ends a row, and takes nothing back of what was wrong since then.
+    A correct code resets the consecutive count only.
     """
     found = conn.execute(
         _OF_NUMBER, {"number_hashes": list(number_hashes), "life": _LONGEST_LIFE, "since": since}
@@ -70,7 +72,7 @@ def of_number(conn: Connection, number_hashes: Sequence[bytes], *, since: dateti
 
 
 def unlock(conn: Connection, *, client_id: UUID, number_hashes: Sequence[bytes], now: datetime) -> None:
-    """Forgive a client's wrong codes for a number, up to now."""
+    """Reset a client's wrong codes for a number, up to now."""
     forgiven = {"wrong_in_a_row": 0, "unlocked_at": now, "updated_at": now}
     rows = [{"client_id": client_id, "number_hash": one, **forgiven} for one in number_hashes]
     conn.execute(

@@ -1,4 +1,4 @@
-"""Queries on signs of life. `seen_at` is by Postgres's clock: those of the hosts disagree."""
+"""Queries on heartbeats. `seen_at` uses Postgres's clock, since the clocks of hosts disagree."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _h = heartbeats.c
 _NOW = func.clock_timestamp()
 
 FORGOTTEN_AFTER_S = 3600
-"""A process that was killed is shown as silent for so long."""
+"""How long a killed process is listed as silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessReport:
-    """What a process says of itself; the fields are those of `Heartbeat`."""
+    """A process's report on itself; the fields are those of `Heartbeat`."""
 
     process: str
     kind: ProcessKind
     queues: tuple[str, ...]
     in_touch: bool
     unheard_s: float | None
-    """How long ago it heard the broker; None if it never has."""
+    """How long ago it last received a message from the broker, in seconds; None if never."""
     version: str
     running_s: float
-    """For how long it has been running."""
+    """How long it has been running, in seconds."""
     skew_s: float | None
 
 
@@ -40,12 +40,12 @@ def _ago(seconds: float) -> ColumnElement[datetime]:
 
 
 def _seconds_since(time: ColumnElement[Any]) -> ColumnElement[Any]:
-    # Never below 0: the clock may have been set back meanwhile.
+    # Never below 0: the clock may have been set back.
     return func.greatest(func.extract("epoch", _NOW - time), 0)
 
 
-def beat(conn: Connection, sign: ProcessReport) -> datetime:
-    """Write a sign of life and return Postgres's time."""
+def store_heartbeat(conn: Connection, sign: ProcessReport) -> datetime:
+    """Store a heartbeat and return Postgres's time."""
     new = insert(heartbeats).values(
         process=sign.process,
         kind=sign.kind.value,
@@ -63,13 +63,13 @@ def beat(conn: Connection, sign: ProcessReport) -> datetime:
     return now
 
 
-def stop(conn: Connection, process: str) -> None:
-    """Take away the sign of a process that ends as it should."""
+def delete_heartbeat(conn: Connection, process: str) -> None:
+    """Delete the heartbeat of a process that ends normally."""
     conn.execute(delete(heartbeats).where(_h.process == process))
 
 
-def living(conn: Connection) -> list[Heartbeat]:
-    """Return the last sign of each process, silent ones too until they are forgotten."""
+def list_heartbeats(conn: Connection) -> list[Heartbeat]:
+    """Return the last heartbeat of each process, including silent ones until they are deleted."""
     last_at_work = case((_h.in_touch, _h.seen_at), else_=func.coalesce(_h.heard_at, _h.started_at))
     ages = (_seconds_since(_h.seen_at).label("age_s"), _seconds_since(last_at_work).label("idle_s"))
     rows = conn.execute(select(*_h, *ages).order_by(_h.kind, _h.process))
@@ -91,6 +91,6 @@ def living(conn: Connection) -> list[Heartbeat]:
     ]
 
 
-def forget(conn: Connection) -> int:
-    """Delete the signs of processes that are long gone; return how many."""
+def delete_old_heartbeats(conn: Connection) -> int:
+    """Delete the heartbeats of processes that ended long ago; return how many."""
     return conn.execute(delete(heartbeats).where(_h.seen_at < _ago(FORGOTTEN_AFTER_S))).rowcount

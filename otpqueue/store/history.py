@@ -1,4 +1,4 @@
-"""Queries on a request's whole life, whoever's request it is."""
+"""Queries on the whole history of a request, for any client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Table, select
 
 from otpqueue.domain.history import CodeCheck, History, MoveSubject, ReportedDelivery, SendAttempt, StatusMove
 from otpqueue.domain.request import SendState, Status
-from otpqueue.store.requests import masked_number
+from otpqueue.store.requests import unseal_masked_number
 from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts
 from otpqueue.store.vault import Vault
 
@@ -39,7 +39,7 @@ _ROW = {
 
 
 def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
-    """Return a request with all that happened to it, None if there is none.
+    """Return a request with its whole history, None if there is none.
 
     Several queries: call in a transaction that sees one moment (REPEATABLE READ).
     """
@@ -48,11 +48,11 @@ def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
     ).one_or_none()
     if row is None:
         return None
-    told = {name: value for name, value in row._mapping.items() if name in _ROW}
+    fields = {name: value for name, value in row._mapping.items() if name in _ROW}
     return History(
-        **told | {"status": Status(row.status), "send_state": SendState(row.send_state)},
+        **fields | {"status": Status(row.status), "send_state": SendState(row.send_state)},
         client=row.name,
-        phone_number=masked_number(row, vault),
+        phone_number=unseal_masked_number(row, vault),
         attempts=_parts(conn, SendAttempt, send_attempts, request_id, send_attempts.c.number),
         checks=_parts(conn, CodeCheck, checks, request_id, checks.c.number),
         receipts=_parts(conn, ReportedDelivery, receipts, request_id, receipts.c.id),

@@ -1,9 +1,10 @@
-"""Queries on idempotency keys: the first call holds a key under a lease, its answer is kept with what it did.
+"""Queries on idempotency keys: a call holds its key under a lease, then keeps its response.
 
-A lease on a row, and no advisory lock, since a check of a code holds no transaction while the provider is
-asked. No statement here waits for a twin's work: a key is taken by an insert of its own, in autocommit, which
-does nothing where a row is seen (`ON CONFLICT DO NOTHING` alone would wait for a transaction that is updating
-it), and the update that keeps the answer is the last one of its transaction.
+A key has a lease on a row instead of an advisory lock, since a check holds no transaction during the
+provider's call. No statement waits for a concurrent call with the same key. A key is taken by an insert in
+autocommit, which does nothing if a row is visible (`ON CONFLICT DO NOTHING` alone would wait for a
+transaction that updates the row). The update that keeps the response is the last statement of its
+transaction.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from otpqueue.store.schema import idempotency_keys
 _k = idempotency_keys.c
 
 _TRIES = 3
-"""A row that is in the way of the insert may be gone when it is read: its call was refused."""
+"""The conflicting row may be gone before it is read, when its call was refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotencyKey:
-    """A key of a client, and the body that came with it."""
+    """An idempotency key of a client, and the body of its call."""
 
     client_id: UUID
     key_hashes: Sequence[bytes] = field(repr=False)
-    """The one that is stored first; another while the look-up key is being replaced."""
+    """The hash to store first. A second one during a look-up key rotation."""
     fingerprints: Sequence[bytes] = field(repr=False)
-    """The same of the body."""
+    """The fingerprints of the body, in the same order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +52,21 @@ class UsedKey:
     """A key that another call holds or has used."""
 
     fingerprint: bytes = field(repr=False)
-    """Empty when what the answer speaks of has been erased."""
+    """Empty if the subject of the response has been erased."""
     in_progress: bool
     answer: StoredResponse | None
-    """None while the call is in progress, and when what it speaks of has been erased."""
+    """None while the call is in progress, and after the subject of the response was erased."""
     request_id: UUID | None = None
-    """What the answer speaks of."""
+    """The request that the response is about."""
 
 
 def take(
     conn: Connection, key: IdempotencyKey, *, lease_s: float, now: datetime, expires_at: datetime
 ) -> HeldKey | UsedKey:
-    """Hold a key for `lease_s` seconds, or tell who has it. Call in autocommit.
+    """Hold a key for `lease_s` seconds, or return the call that has it. Call in autocommit.
 
-    A key is taken over from a call with the same body whose lease ran out (its process was killed), and from
-    any call after its time.
+    A key is taken over from a call with the same body and an expired lease (its process was killed), and from
+    any call after the key has expired.
     """
     lease_until = func.statement_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
     columns = {
@@ -97,7 +98,7 @@ def take(
                 _free(key, now).label("free"),
             )
             .where(_is(key))
-            # Two processes that hash with different keys at the same moment may make two rows of one.
+            # Two processes that hash with different keys at the same moment may insert two rows for one key.
             .order_by(_k.created_at.desc())
         ).first()
         if found is None:
@@ -124,9 +125,10 @@ def keep(
     now: datetime,
     expires_at: datetime,
 ) -> bool:
-    """Keep the answer to the call that holds a key, as the last statement of the transaction of its work.
+    """Keep the response of the call that holds a key, as the last statement of the transaction of its work.
 
-    Also when the lease ran out meanwhile. False when it did and another call has used the key: undo the work.
+    An expired lease does not prevent it. Returns False if another call has used the key since: roll the work
+    back.
     """
     stored = {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
     new = insert(idempotency_keys).values(
@@ -149,7 +151,7 @@ def keep(
 
 
 def release(conn: Connection, held: HeldKey) -> None:
-    """Let go of a key whose call was refused, unless another call has taken it over."""
+    """Release the key of a refused call, unless another call has taken it over."""
     conn.execute(delete(idempotency_keys).where(_is(held.key), _k.lease_until == held.lease_until))
 
 

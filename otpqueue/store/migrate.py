@@ -1,4 +1,4 @@
-"""Bring a database's tables to what this version of the code needs."""
+"""Migrate a database to the schema of this version."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from otpqueue.store import placement
 from otpqueue.store.engine import connection
 
 _ALEMBIC = threading.Lock()
-"""Alembic keeps the context of a run in a module."""
+"""Alembic keeps the context of a run in a module variable."""
 
 
 def upgrade(engine: Engine) -> None:
-    """Apply the migrations that are missing. Safe when several processes or threads call it at once.
+    """Apply the missing migrations. Safe when several processes or threads call it at once.
 
     Raises DatabaseUnavailable when the database cannot be reached, DatabaseMisconfigured when its sessions do
-    not find the tables that are there.
+    not find the existing tables.
     """
     placement.check(engine, migrating=True)
     with _ALEMBIC, connection(engine) as conn:

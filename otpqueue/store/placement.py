@@ -20,9 +20,9 @@ _TABLES = text(
 
 
 def check(engine: Engine, *, migrating: bool = False) -> None:
-    """Raise DatabaseMisconfigured for tables that sessions do not find, or that cannot be made.
+    """Raise DatabaseMisconfigured if sessions do not find the tables, or cannot create them.
 
-    That there are none yet is no problem. Raises DatabaseUnavailable.
+    A database without tables is valid. Raises DatabaseUnavailable.
     """
     with connection(engine) as conn:
         tables = conn.execute(_TABLES).one()

@@ -1,4 +1,4 @@
-"""Queries on the provider's ids that provisioning found or made."""
+"""Queries on the provider's ids that provisioning found or created."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from otpqueue.store.schema import provider_ids
 _PROVISIONING_S = 600
 
 
-def remember(
+def store_ids(
     conn: Connection, ids: ProviderIds, *, base_url: str, application_name: str, now: datetime
 ) -> None:
-    """Store the ids of this account's application in place of the ones before."""
+    """Store the ids of this account's application, replacing earlier ones."""
     values = {
         "application_id": ids.application_id,
         "message_ids": dict(ids.message_ids),
@@ -32,8 +32,8 @@ def remember(
     )
 
 
-def recall(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
-    """Return the ids of this account's application, None before it was provisioned."""
+def read_ids(conn: Connection, *, base_url: str, application_name: str) -> ProviderIds | None:
+    """Return the ids of this account's application, None before provisioning."""
     row = conn.execute(
         select(provider_ids.c.application_id, provider_ids.c.message_ids).where(
             provider_ids.c.base_url == base_url, provider_ids.c.application_name == application_name
@@ -43,9 +43,9 @@ def recall(conn: Connection, *, base_url: str, application_name: str) -> Provide
 
 
 def lock(conn: Connection) -> None:
-    """Wait until no other transaction provisions, and keep others out until this one ends.
+    """Lock provisioning until this transaction ends; wait for another holder.
 
-    The transaction gets the time that the provider may need to answer while it is open.
+    The transaction's time-outs are raised to what the provider may need to answer.
     """
     allow_time(conn, _PROVISIONING_S)
     locks.take(conn, Lock.PROVISION)

@@ -1,4 +1,4 @@
-"""Queries on the queue as a whole: how much waits to be sent, and for how long."""
+"""Queries on the whole queue: how many requests wait to be sent, and for how long."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 MOST = 100_000
-"""So many are counted: whether there are more makes no difference, and to count them takes time."""
+"""The maximum that is counted. Counting more would take time without changing any decision."""
 
-# Each part reads a partial index, which holds no more than the queue does.
+# Each part reads a partial index, which is never larger than the queue.
 _DEPTH = text("""
     SELECT (SELECT count(*) FROM (
                 SELECT FROM otp_requests WHERE send_state = 'due' AND next_attempt_at <= :now LIMIT :most
@@ -28,17 +28,17 @@ _DEPTH = text("""
 
 @dataclass(frozen=True, kw_only=True)
 class QueueDepth:
-    """How many requests are to be sent, `MOST` of each at most."""
+    """How many requests wait to be sent, each count up to `MOST`."""
 
     due: int
     later: int
-    """To be tried again after a pause."""
+    """Waiting for a retry."""
     claimed: int
     due_since: datetime | None
-    """Since when the oldest has been due; None if none is."""
+    """When the oldest one fell due; None if none is due."""
 
 
-def depth(conn: Connection, *, now: datetime) -> QueueDepth:
-    """Return how the queue stands."""
+def read_depth(conn: Connection, *, now: datetime) -> QueueDepth:
+    """Return the depth of the queue."""
     row = conn.execute(_DEPTH, {"now": now, "most": MOST}).one()
     return QueueDepth(due=row.due, later=row.later, claimed=row.claimed, due_since=row.due_since)

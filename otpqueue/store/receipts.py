@@ -1,4 +1,4 @@
-"""Queries on delivery reports: each is kept once, and matched to its attempt now or when that is recorded."""
+"""Queries on delivery reports: store each once, and match it to its attempt."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _ADD = text(
     """
 )
 
-# The best report of each message wins: `delivered` over `undelivered` over `pending`, whatever came last; the
-# price is that of the best one that names any. Only the newest accepted attempt can say that a request is
-# undelivered. Rows are locked in id order; what was read before another session let go of the lock may be
-# old by then, so it does not replace what is better.
+# The best report of each message wins, in the order `delivered`, `undelivered`, `pending`, whatever arrived
+# last. The price is that of the best report with a price. Only the newest accepted attempt can make a request
+# undelivered. Rows are locked in id order. Data read before another session released its lock may be stale,
+# so it never replaces a better status.
 _MATCH_SQL = """
     WITH known AS MATERIALIZED (
         SELECT DISTINCT ON (a.request_id, a.number)
@@ -102,7 +102,7 @@ class MovedRequest:
 
 
 def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
-    """Keep reports that were not seen before; return how many those are."""
+    """Store reports that were not stored before; return how many."""
     parameters = {
         "ids": [uuid7() for _ in reports],
         "message_ids": [report.message_id for report in reports],
@@ -120,10 +120,10 @@ def add(conn: Connection, reports: Sequence[Receipt], *, now: datetime) -> int:
 def match(
     conn: Connection, message_ids: Sequence[str], *, now: datetime, skip_locked: bool = False
 ) -> list[MovedRequest]:
-    """Match what is kept of these messages to their attempts and requests; return the requests that moved.
+    """Match the stored reports of these messages to their attempts and requests; return the moved requests.
 
-    May be repeated: what is matched already changes nothing. With `skip_locked`, reports on requests that
-    another session has locked stay unmatched.
+    Idempotent: matched reports do not change. With `skip_locked`, reports on requests that another session
+    has locked stay unmatched.
     """
     if not message_ids:
         return []
@@ -134,19 +134,19 @@ def match(
     ]
 
 
-def unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
-    """Return those of these messages that have a report which no attempt was known for when it came.
+def find_unmatched(engine: Engine, message_ids: Sequence[str]) -> list[str]:
+    """Return the messages among these with a report that arrived before their attempt was known.
 
     Raises DatabaseUnavailable.
     """
     return [row.message_id for row in fetch(engine, _UNMATCHED, {"message_ids": list(message_ids)})]
 
 
-def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
-    """Return the messages that an attempt is known for by now, among the newest `limit` unmatched reports.
+def find_matchable(conn: Connection, *, before: datetime, limit: int) -> list[str]:
+    """Return the messages with a known attempt, among the newest `limit` unmatched reports.
 
-    Only those received before `before` count: a younger one may be about to be matched. Newest
-    first: where others' messages are reported to us too, those would fill any batch of the oldest.
+    Only reports received before `before` count: a younger one may be about to be matched. Newest first:
+    reports on messages of other senders would fill any batch of the oldest.
     """
     newest = (
         select(receipts.c.message_id)
@@ -155,7 +155,7 @@ def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
         .limit(limit)
         .subquery("newest")
     )
-    # The inner limit makes it a look into the index for each, however many attempts are stored.
+    # The inner LIMIT makes it one index lookup per message, however many attempts are stored.
     known = (
         select(literal(1))
         .where(send_attempts.c.external_message_id == newest.c.message_id)
@@ -165,8 +165,8 @@ def leftovers(conn: Connection, *, before: datetime, limit: int) -> list[str]:
     return sorted(conn.execute(select(newest.c.message_id).distinct().join(known, true())).scalars())
 
 
-def forget_unmatched(conn: Connection, *, now: datetime) -> int:
-    """Delete reports that no attempt has claimed for an hour; return how many."""
+def delete_unmatched(conn: Connection, *, now: datetime) -> int:
+    """Delete reports without a matching attempt for an hour; return how many."""
     result = conn.execute(
         delete(receipts).where(receipts.c.request_id.is_(None), receipts.c.received_at < now - KEPT_UNMATCHED)
     )

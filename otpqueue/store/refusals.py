@@ -1,4 +1,4 @@
-"""Queries on refused requests: a small row a minute, so that they can be counted and alerted on."""
+"""Queries on refused requests: one small row per minute and kind, for statistics and alerts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add(
     is_test: bool = False,
     now: datetime,
 ) -> None:
-    """Store that a request of this client was refused; those alike within a minute are counted in one row."""
+    """Store the refusal of a request of this client. Equal refusals within a minute share a row."""
     first = insert(refusals).values(
         id=uuid7(),
         client_id=client_id,

@@ -1,4 +1,4 @@
-"""Queries on `otp_requests` as the caller sees them: made, read, ended."""
+"""Queries on `otp_requests` from the caller's view: read, resend, cancel and expire requests."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from otpqueue.domain.request import (
 )
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
-from otpqueue.store.stops import not_stopped
+from otpqueue.store.stops import exclude_stopped
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 
 _WHY_UNSENT: ColumnElement[str] = case(
-    (literal_column(not_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
+    (literal_column(exclude_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
     else_=Reason.SENDING_STOPPED.value,
 )
-"""Why a code that is still due at its deadline did not leave."""
+"""The reason why a code that is still due at its deadline was not sent."""
 
 
 _COLUMNS = (
@@ -48,13 +48,13 @@ _COLUMNS = (
     "checks_allowed", "checks_used", "check_lease_until", "updated_at", "is_test", "sends", "resend",
     "resend_channel", "resend_reason", "resend_after", "trace_context",
 )  # fmt: skip
-"""What `to_domain` reads."""
+"""The columns that `to_domain` reads."""
 
 REQUEST_COLUMNS = ", ".join(f"r.{name}" for name in _COLUMNS)
-"""The same in SQL, of a row called `r`."""
+"""The same in SQL, for a row named `r`."""
 
 FUNCTION_COLUMNS = ", ".join(f"(r).{name}" for name in _COLUMNS)
-"""The same of a composite value called `r`."""
+"""The same for a composite value named `r`."""
 
 _FIND = f"SELECT {REQUEST_COLUMNS} FROM otp_requests AS r WHERE r.id = %(id)s AND r.client_id = %(client)s"  # noqa: S608
 
@@ -63,17 +63,17 @@ _ENDED = (_r.id, _r.client_id, _r.reason)
 
 @dataclass(frozen=True)
 class EndedRequest:
-    """A request that ended just now, and why."""
+    """A request that has just ended, and the reason."""
 
     id: UUID
     client_id: UUID
     reason: str
 
 
-def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
+def build_end_values(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
     """Return the columns of a request that ends. A worker that holds it keeps its claim and records late.
 
-    A resend that has not left will not: it has failed, for the reason that the request ended.
+    A pending resend fails, for the reason that the request ended.
     """
     why = reason.value if isinstance(reason, Reason) else reason
     unsent = (_r.send_state == SendState.DUE) & (_r.resend == Resend.PENDING)
@@ -89,18 +89,18 @@ def ending(status: Status, reason: Reason | ColumnElement[str], now: datetime) -
     }
 
 
-def in_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
+def filter_by_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
     """Return the condition that a request has one of these statuses."""
     return _r.status.in_(sorted(status.value for status in statuses))
 
 
-def of_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
+def filter_by_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[bool]:
     """Return the condition that a request was made for the session with one of these hashes, or for none."""
     return _r.session_hash.is_(None) if session_hashes is None else _r.session_hash.in_(session_hashes)
 
 
 def _guarded_resend(guard: CountedSend | None) -> dict[str, Any]:
-    """Return the columns of a resend that say how the pumping guard counts it."""
+    """Return the columns of a resend that the pumping guard reads."""
     if guard is None or guard.standing is None:
         return {"guard_block": guard.block} if guard else {}
     column = _r[f"guard_{guard.standing.value}"]
@@ -129,23 +129,23 @@ def find_with_number(
     return to_domain(row, vault), vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
 
 
-def newest_for(
+def find_newest(
     conn: Connection,
     *,
     client_id: UUID,
     number_hashes: Sequence[bytes],
     session_hashes: Sequence[bytes] | None,
 ) -> UUID | None:
-    """Return the id of this client's newest request for the number and session, a live one first.
+    """Return the id of this client's newest request for the number and session, preferring a live one.
 
-    Where there is none, a live one of another session: its check is answered like that of a wrong code, and a
-    session that does not match like one whose code is mistyped.
+    Without one, it returns a live one of another session. The check of that one gets the answer for a wrong
+    code, so a wrong session looks like a mistyped code.
     """
-    mine = of_session(session_hashes)
-    return _newest(conn, client_id, number_hashes, or_(mine, in_status(LIVE)), mine=mine)
+    mine = filter_by_session(session_hashes)
+    return _newest(conn, client_id, number_hashes, or_(mine, filter_by_status(LIVE)), mine=mine)
 
 
-def newest_for_stranger(
+def find_newest_keyless(
     conn: Connection,
     *,
     client_id: UUID,
@@ -153,15 +153,16 @@ def newest_for_stranger(
     session_hashes: Sequence[bytes] | None,
     now: datetime,
 ) -> UUID | None:
-    """Return the id of this client's newest request that a caller without a key may know of, None for none.
+    """Return the id of the newest request that a caller without a key may know of; None if there is none.
 
-    That is one of the caller's session, which is a secret of theirs, a live one first. Without a session it
-    is a live one that was made without a session. Of all others it takes as long to learn nothing.
+    With a session, which is the caller's secret, it is a request of that session, preferring a live one.
+    Without a session, it is a live request made without a session. The query for any other request takes
+    equally long.
     """
-    mine = of_session(session_hashes)
+    mine = filter_by_session(session_hashes)
     known = mine
     if session_hashes is None:
-        known = and_(mine, in_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))
+        known = and_(mine, filter_by_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))
     return _newest(conn, client_id, number_hashes, known, mine=mine)
 
 
@@ -176,12 +177,12 @@ def _newest(
     return conn.execute(
         select(_r.id)
         .where(_r.client_id == client_id, _r.number_hash.in_(number_hashes), known)
-        .order_by(mine.desc(), in_status(LIVE).desc(), _r.created_at.desc())
+        .order_by(mine.desc(), filter_by_status(LIVE).desc(), _r.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
 
 
-def statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
+def read_statuses(conn: Connection, ids: Iterable[UUID]) -> Mapping[UUID, Status]:
     """Return the status of each of these requests that exists."""
     rows = conn.execute(select(_r.id, _r.status).where(_r.id == func.any(list(ids))))
     return {row.id: Status(row.status) for row in rows}
@@ -198,13 +199,12 @@ def resend(
     guard: CountedSend | None = None,
     trace_context: str | None = None,
 ) -> bool:
-    """Make a request due for the same code once more, while that is of use; return whether it is.
+    """Make a request due for a resend of the same code if that is allowed; return whether it is.
 
-    It travels as the first time unless `channel` is given, and in the trace of the call before unless
-    `trace_context` is.
+    The channel stays the same unless `channel` is given, and the trace unless `trace_context` is given.
 
-    It is not when nothing can be resent now: ended, expired or about to, not sent yet, being sent, too soon,
-    too often.
+    A resend is not allowed while the request is ended, expired or about to expire, not sent yet, being sent,
+    or resent too recently or too often.
     """
     latest = _r.expires_at - RESEND_HEADROOM
     result = conn.execute(
@@ -212,7 +212,7 @@ def resend(
         .where(
             _r.id == request_id,
             _r.client_id == client_id,
-            in_status(CHECKABLE),
+            filter_by_status(CHECKABLE),
             _r.send_state == SendState.IDLE,
             latest > now,
             _r.resend_after <= now,
@@ -238,8 +238,8 @@ def resend(
 
 
 def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
-    """Note resends that did not leave by `send_by` as failed; return how many."""
-    conditions = [_r.send_state == SendState.DUE, in_status(CHECKABLE), _r.send_by <= now]
+    """Mark resends that were not sent by `send_by` as failed; return how many."""
+    conditions = [_r.send_state == SendState.DUE, filter_by_status(CHECKABLE), _r.send_by <= now]
     batch = _batch(conditions, _r.send_by, limit)
     result = conn.execute(
         update(otp_requests)
@@ -256,17 +256,19 @@ def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
 
 
 def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime) -> bool:
-    """End a live request at its client's wish; return whether it was live."""
+    """Cancel a live request on behalf of its client; return whether it was live."""
     result = conn.execute(
         update(otp_requests)
-        .where(_r.id == request_id, _r.client_id == client_id, in_status(find_sources(Status.CANCELLED)))
-        .values(ending(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
+        .where(
+            _r.id == request_id, _r.client_id == client_id, filter_by_status(find_sources(Status.CANCELLED))
+        )
+        .values(build_end_values(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
     )
     return bool(result.rowcount)
 
 
 def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
-    """End requests whose first code did not leave by `send_by` and that no worker holds; return them."""
+    """Expire requests whose first code was not sent by `send_by` and that no worker holds; return them."""
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
@@ -278,14 +280,14 @@ def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[EndedR
 
 
 def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
-    """End requests whose code has outlived its time; return them.
+    """Expire requests with an expired code; return them.
 
-    One whose check is in flight waits for that check: the code was typed in time.
+    A request with a check in flight waits for that check: the code was entered in time.
     """
     idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.statement_timestamp())
     return _expire(
         conn,
-        [in_status(CHECKABLE), _r.expires_at <= now, idle],
+        [filter_by_status(CHECKABLE), _r.expires_at <= now, idle],
         _r.expires_at,
         Reason.CODE_LIFETIME,
         now=now,
@@ -306,21 +308,21 @@ def _expire(
     ended = conn.execute(
         update(otp_requests)
         .where(_r.id.in_(select(batch.c.id)), *conditions)
-        .values(ending(Status.EXPIRED, reason, now))
+        .values(build_end_values(Status.EXPIRED, reason, now))
         .returning(*_ENDED)
     )
     return [EndedRequest(*one) for one in ended]
 
 
 def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[datetime], limit: int) -> CTE:
-    # In the order of the partial index that finds them. In the order of ids, old statistics can make a walk
-    # along all ended requests seem cheaper.
+    # In the order of the partial index that finds them. Ordered by id, stale statistics can make a scan of
+    # all ended requests seem cheaper.
     rows = select(_r.id).where(*conditions).order_by(deadline).limit(limit)
     return rows.with_for_update(skip_locked=True).cte("batch")
 
 
-def masked_number(row: Any, vault: Vault) -> str | None:
-    """Return the number of a request's row, masked; None when the key that opens it was taken away."""
+def unseal_masked_number(row: Any, vault: Vault) -> str | None:
+    """Return the masked number of a request's row; None when its key is missing."""
     try:
         return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
     except (KeyError, InvalidTag):
@@ -328,19 +330,19 @@ def masked_number(row: Any, vault: Vault) -> str | None:
 
 
 def read_number(conn: Connection, request_id: UUID, vault: Vault) -> str | None:
-    """Return the number of a request, masked; None when there is no such request, or its key is missing."""
+    """Return the masked number of a request; None if there is no such request or its key is missing."""
     row = conn.execute(
         select(_r.id, _r.number_sealed, _r.seal_key_id).where(_r.id == request_id)
     ).one_or_none()
-    return masked_number(row, vault) if row else None
+    return unseal_masked_number(row, vault) if row else None
 
 
 def to_domain(row: Any, vault: Vault) -> OtpRequest:
-    """Return a request's row, or as much of it as `REQUEST_COLUMNS` has, as a request."""
+    """Return a request from its row, or from the part of it that `REQUEST_COLUMNS` names."""
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,
-        phone_number=masked_number(row, vault),
+        phone_number=unseal_masked_number(row, vault),
         channel=Channel(row.channel),
         status=Status(row.status),
         send_state=SendState(row.send_state),

@@ -1,4 +1,4 @@
-"""The tables. `migrations/` makes them; a test holds the two against each other."""
+"""The tables. `migrations/` creates them; a test compares the two."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _one_of(column: str, values: Iterable[StrEnum]) -> str:
 
 
 WRONG = "(verdict IS NULL OR verdict IN ('unknown', 'wrong'))"
-"""A guess counts as wrong until the provider has said otherwise, or that it did not look."""
+"""A guess counts as wrong until the provider has said otherwise, or has not judged it."""
 
 _VACUUMED_OFTEN = {
     # A row passes through the partial indexes of its states within minutes. A query for the oldest entry of
@@ -88,7 +88,7 @@ clients = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Time, nullable=False),
-    # What is set for this client alone.
+    # This client's own settings.
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
@@ -105,15 +105,15 @@ api_keys = Table(
     Column("expires_at", Time),
     Column("last_used_at", Time),
     Column("revoked_at", Time),
-    # The key that took its place; this one works until `expires_at`.
+    # The key that replaced it; this one works until `expires_at`.
     Column("replaced_by", ForeignKey("api_keys.id")),
 )
 
 access_version = Table(
     "access_version",
     metadata,
-    # One row. Triggers raise the version with every change of API keys and clients, in its transaction; that
-    # a key was used is no change. API processes reload their copies when the version has changed.
+    # One row. Triggers raise the version with every change of API keys and clients, in its transaction. A use
+    # of a key does not count as a change. API processes reload their copies when the version has changed.
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("version", BigInteger, nullable=False),
     CheckConstraint("one", name="one_row"),
@@ -149,7 +149,7 @@ otp_requests = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("client_id", ForeignKey("clients.id"), nullable=False),
-    # Whom it goes to. The number is sealed with the row's id as associated data.
+    # The recipient. The number is sealed with the row's id as associated data.
     Column("number_sealed", LargeBinary, nullable=False),
     Column("seal_key_id", Text, nullable=False),
     Column("number_hash", LargeBinary, nullable=False),
@@ -159,11 +159,11 @@ otp_requests = Table(
     Column("client_reference", Text),
     Column("channel", Text, nullable=False),
     Column("language", Text),
-    # What the caller sees.
+    # The caller's view.
     Column("status", Text, nullable=False),
     Column("reason", Text),
     Column("provider_code", Text),
-    # What the workers see. An `attempt` number is never used again; `tries`, `unknowns` are the policy's.
+    # The workers' view. An `attempt` number is never reused; `tries` and `unknowns` are the policy's counts.
     Column("send_state", Text, nullable=False),
     Column("next_attempt_at", Time),
     Column("lease_until", Time),
@@ -172,7 +172,7 @@ otp_requests = Table(
     Column("unknowns", SmallInteger, nullable=False, server_default="0"),
     Column("pin_id", Text),
     Column("send_kind", Text, nullable=False, server_default=SendKind.FRESH.value),
-    # Resends: the channel of the send under way, and how the newest one stands.
+    # Resends: the channel of the pending send, and the state of the newest one.
     Column("sends", SmallInteger, nullable=False, server_default="1"),
     Column("resend", Text),
     Column("resend_channel", Text),
@@ -184,7 +184,7 @@ otp_requests = Table(
     Column("checks_given_back", SmallInteger, nullable=False, server_default="0"),
     Column("check_number", SmallInteger, nullable=False, server_default="0"),
     Column("check_lease_until", Time),
-    # For a test number: nothing is sent, and no count has it.
+    # For a test number: nothing is sent, and no statistics include it.
     Column("is_test", Boolean, nullable=False, server_default=text("false")),
     # Times.
     Column("created_at", Time, nullable=False),
@@ -194,15 +194,15 @@ otp_requests = Table(
     Column("expires_at", Time),
     Column("verified_at", Time),
     Column("finished_at", Time),
-    # The pumping guard: the block, which is forgotten when the request ends; which send it has counted last,
-    # and as what; and how many of its sends are counted as each, without those that were given back.
+    # The pumping guard: the block, which is cleared when the request ends; the last send that it counted and
+    # the category; and the counts per category, without subtracted sends.
     Column("guard_block", Text),
     Column("guard_as", Text),
     Column("guard_counted", SmallInteger, nullable=False, server_default="0"),
     Column("guard_known", SmallInteger, nullable=False, server_default="0"),
     Column("guard_new", SmallInteger, nullable=False, server_default="0"),
     Column("guard_refused", SmallInteger, nullable=False, server_default="0"),
-    # Where the trace of its newest accepted call goes on: a W3C `traceparent`.
+    # The trace of its newest accepted call: a W3C `traceparent`.
     Column("trace_context", Text),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(_one_of("send_state", SendState), name="send_state"),
@@ -222,7 +222,7 @@ otp_requests = Table(
         postgresql_where=text(_one_of("status", LIVE)),
     ),
     Index("otp_requests_due", "next_attempt_at", postgresql_where=text("send_state = 'due'")),
-    # The claim gives clients turns; the other is read while sending to some countries is stopped.
+    # The claim uses the first for the clients' turns, the second while sending to some countries is stopped.
     Index(
         "otp_requests_due_of_client",
         "client_id",
@@ -250,10 +250,10 @@ otp_requests = Table(
     ),
     Index("otp_requests_number", "number_hash", "created_at"),
     Index("otp_requests_created", "created_at", "id"),
-    # What the key's replacement re-seals, and at every start: which keys are needed.
+    # For a key rotation, and for the check of required keys at every start.
     Index("otp_requests_sealed_with", "seal_key_id", "id"),
     Index("otp_requests_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-    # A row is updated three to five times in its short life: room on the page keeps those updates in place.
+    # A row is updated three to five times in its short life. Free space on the page allows HOT updates.
     postgresql_with={"fillfactor": "70", **_VACUUMED_OFTEN},
 )
 
@@ -275,13 +275,13 @@ send_attempts = Table(
     Column("kind", Text, nullable=False, server_default=SendKind.FRESH.value),
     Column("channel", Text, nullable=False, server_default=Channel.SMS.value),
     Column("evidence", Text),
-    # What delivery reports say.
+    # From delivery reports.
     Column("external_message_id", Text),
     Column("delivery", Text),
     Column("delivery_status", Text),
     Column("delivery_error", Text),
     Column("done_at", Time),
-    # When the report came that made `delivery` what it is.
+    # When the report arrived that set `delivery`.
     Column("reported_at", Time),
     Column("price", Numeric),
     Column("currency", Text),
@@ -308,25 +308,25 @@ checks = Table(
     Column("http_status", SmallInteger),
     Column("latency_ms", Integer),
     CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', CheckVerdict)}", name="verdict"),
-    # Guesses that were wrong, or may have been: few, and looked for by address.
+    # Guesses that were wrong, or may have been: few, and looked up by address.
     Index(
         "checks_wrong_of_address",
         "client_ip_hash",
         "started_at",
         postgresql_where=text(f"client_ip_hash IS NOT NULL AND {WRONG}"),
     ),
-    # Looked through for numbers that are guessed at; a right code costs it nothing.
+    # Searched for numbers under attack. A correct code costs it nothing.
     Index("checks_wrong", "started_at", postgresql_where=text("verdict = 'wrong'")),
 )
 
 number_guesses = Table(
     "number_guesses",
     metadata,
-    # Only numbers whose last code was wrong, or that were unlocked: a right one deletes the row.
+    # Only numbers with a wrong last code, or that were unlocked: a correct code deletes the row.
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
     Column("number_hash", LargeBinary, primary_key=True),
     Column("wrong_in_a_row", Integer, nullable=False),
-    # Wrong codes before that are forgiven.
+    # Wrong codes before that time are forgiven.
     Column("unlocked_at", Time),
     Column("updated_at", Time, nullable=False),
     CheckConstraint("wrong_in_a_row >= 0", name="wrong_in_a_row"),
@@ -337,7 +337,7 @@ number_guesses = Table(
 check_counts = Table(
     "check_counts",
     metadata,
-    # Codes that were judged, by the minute. Several rows, so that one client's checks do not wait in line.
+    # Judged codes per minute, in several rows, so that one client's checks do not wait for each other.
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
     Column("minute", Time, primary_key=True),
     Column("shard", SmallInteger, primary_key=True),
@@ -355,9 +355,9 @@ refusals = Table(
     Column("number_hash", LargeBinary),
     Column("country", Text),
     Column("client_ip_hash", LargeBinary),
-    # For a test number, which no count has.
+    # For a test number, which no statistics include.
     Column("is_test", Boolean, nullable=False, server_default=text("false")),
-    # The first one's; a flood is one row a minute.
+    # Figures of the first one; repeated refusals share a row per minute.
     Column("created_at", Time, nullable=False),
     Column("minute", Time),
     Column("count", Integer, nullable=False, server_default="1"),
@@ -370,7 +370,7 @@ refusals = Table(
         "minute",
         unique=True,
         postgresql_nulls_not_distinct=True,
-        # Rows of before there was a minute stand for one refusal each.
+        # Rows from before `minute` existed count as one refusal each.
         postgresql_where=text("minute IS NOT NULL"),
     ),
     Index("refusals_created", "created_at"),
@@ -388,7 +388,7 @@ receipts = Table(
     Column("price", Numeric),
     Column("currency", Text),
     Column("received_at", Time, nullable=False),
-    # Null while no attempt of this message is known: a report can overtake the answer to the send.
+    # Null while no attempt of this message is known: a report can arrive before the response to the send.
     Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE")),
     Column("attempt", SmallInteger),
     CheckConstraint(_one_of("delivery", DeliveryState), name="delivery"),
@@ -403,7 +403,7 @@ receipts = Table(
 provider_ids = Table(
     "provider_ids",
     metadata,
-    # One account may be the simulator's, another the real one: an id means nothing at the other.
+    # One account may be the simulator's, another the real one. An id is valid only for its account.
     Column("base_url", Text, primary_key=True),
     Column("application_name", Text, primary_key=True),
     Column("application_id", Text, nullable=False),
@@ -414,12 +414,12 @@ provider_ids = Table(
 moves = Table(
     "moves",
     metadata,
-    # What the row of a request forgets: each state it had. A trigger writes it, so no statement can leave it
-    # out. The first state, `queued`, is not here: it is the row's own `created_at`.
+    # The status history that the request's row does not keep. A trigger writes it, so no statement can omit
+    # it. The first status, `queued`, is not here: its time is the row's own `created_at`.
     Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), primary_key=True),
-    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    # Assigned while the request's row is locked, so it gives the order of one request's moves.
     Column("number", BigInteger, Identity(always=True), primary_key=True),
-    # The `updated_at` that the move gave the row.
+    # The `updated_at` of the move.
     Column("at", Time, nullable=False),
     Column("of", Text, nullable=False),
     Column("was", Text),
@@ -432,14 +432,14 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
-    # Keyed hashes: of the path and the key that was sent with it, and of the body; that one is empty once the
-    # request was erased.
+    # Keyed hashes: of the path and the key that was sent with it, and of the body. The latter is empty after
+    # the request was erased.
     Column("key_hash", LargeBinary, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
-    # The request that the answer speaks of; null before there is one, and after it was erased.
+    # The request that the response is about; null before it exists and after it was erased.
     Column("request_id", ForeignKey("otp_requests.id", ondelete="SET NULL")),
     Column("answer", JSONB(none_as_null=True)),
-    # While the first call runs, by Postgres's clock.
+    # By Postgres's clock; set while the first call runs.
     Column("lease_until", Time),
     Column("created_at", Time, nullable=False),
     Column("expires_at", Time, nullable=False),
@@ -448,9 +448,9 @@ idempotency_keys = Table(
     Index("idempotency_keys_request", "request_id"),
 )
 
-# The answer goes when its request goes, whoever deletes that, and so does the fingerprint: the body names the
-# number, which who has the look-up key could try out. The row stays, so that a late repetition of the call
-# does not ask for the same code anew. A call that takes over a key whose time is over has a lease.
+# The response and the fingerprint are deleted with the request, by whatever statement. The body contains the
+# number, which a holder of the look-up key could find by brute force. The row stays, so that a late retry of
+# the call does not request another code. A call that takes over an expired key has a lease.
 FORGET_ANSWER = """
 CREATE FUNCTION idempotency_keys_forget_answer() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -474,7 +474,7 @@ for _statement in (FORGET_ANSWER, FORGET_TRIGGER):
 erasures = Table(
     "erasures",
     metadata,
-    # That a number was erased, by whom and how much that was; never which number.
+    # Evidence of an erasure: its caller and row counts, never the number.
     Column("id", Uuid, primary_key=True),
     Column("at", Time, nullable=False, index=True),
     # Null for the operator at the command line.
@@ -485,8 +485,8 @@ erasures = Table(
 erased_wrong_codes = Table(
     "erased_wrong_codes",
     metadata,
-    # Wrong codes of erased requests, for as long as they keep new requests out: an erasure must not make
-    # guessing possible again.
+    # Wrong codes of erased requests, for as long as they count against new requests: an erasure must not
+    # allow more guesses.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("client_id", ForeignKey("clients.id"), nullable=False),
     Column("number_hash", LargeBinary, nullable=False),
@@ -505,25 +505,26 @@ erased_wrong_codes = Table(
 send_counts = Table(
     "send_counts",
     metadata,
-    # How many attempts of a day (UTC) have left, may have left, or are about to: what daily caps hold down.
+    # How many attempts of a day (UTC) were sent, may have been sent, or are about to be. Daily caps limit
+    # them.
     Column("day", Date, primary_key=True),
     Column("scope", Text, primary_key=True),
-    # Empty for `all`, the id of a client, a country.
+    # Empty for `all`, else a client's id or a country.
     Column("subject", Text, primary_key=True),
     Column("taken", Integer, nullable=False, server_default="0"),
-    # A count is the sum of its shards. From 0 on claims add to them; below, attempts that were given back are
-    # taken off.
+    # A count is the sum of its shards. Claims add to shards from 0 up; attempts are subtracted in shards
+    # below 0.
     Column("shard", SmallInteger, primary_key=True, server_default="0"),
     CheckConstraint(_one_of("scope", CapScope), name="scope"),
     CheckConstraint("taken >= 0 OR shard < 0", name="taken"),
-    # Every claim updates three of these few rows: room on the page keeps that in place.
+    # Every claim updates three of these few rows. Free space on the page allows HOT updates.
     postgresql_with={"fillfactor": "50"},
 )
 
 sending_stops = Table(
     "sending_stops",
     metadata,
-    # The kill switch, and when it was used before. `subject` as in `send_counts`.
+    # The kill switch and its history. `subject` is as in `send_counts`.
     Column("id", Uuid, primary_key=True),
     Column("scope", Text, nullable=False),
     Column("subject", Text, nullable=False),
@@ -546,7 +547,7 @@ do_not_send = Table(
     "do_not_send",
     metadata,
     Column("id", Uuid, primary_key=True),
-    # Sealed too, or the list could not outlive the key of the hashes.
+    # Sealed as well, so that the list survives a rotation of the look-up key.
     Column("number_sealed", LargeBinary, nullable=False),
     Column("seal_key_id", Text, nullable=False),
     Column("number_hash", LargeBinary, nullable=False, unique=True),
@@ -566,7 +567,7 @@ guard_tallies = Table(
     Column("sent", Integer, nullable=False, server_default="0"),
     Column("verified", Integer, nullable=False, server_default="0"),
     Column("refused", Integer, nullable=False, server_default="0"),
-    # In shadow mode: sent although it would have been refused. One that is verified is in `sent`, too.
+    # In shadow mode: sent although enforcement would have refused it. Verified ones are in `sent`, too.
     Column("shadowed", Integer, nullable=False, server_default="0"),
     Column("shadowed_verified", Integer, nullable=False, server_default="0"),
     CheckConstraint("verified BETWEEN 0 AND sent", name="verified_of_sent"),
@@ -577,7 +578,7 @@ guard_tallies = Table(
 guard_addresses = Table(
     "guard_addresses",
     metadata,
-    # Tries at new blocks alone, by the keyed hash of who asks; of use for a day.
+    # Only tries at new blocks, by the keyed hash of the caller's address; used for a day.
     Column("address_hash", LargeBinary, primary_key=True),
     Column("hour", Time, primary_key=True),
     Column("tries", Integer, nullable=False, server_default="0"),
@@ -588,7 +589,7 @@ guard_addresses = Table(
 guard_decisions = Table(
     "guard_decisions",
     metadata,
-    # A flood of refusals is one row a minute: block and figures are the first one's, `tries` counts all.
+    # Repeated refusals share a row per minute: block and figures are the first one's, `tries` counts all.
     Column("minute", Time, primary_key=True),
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
     Column("country", Text, primary_key=True),
@@ -604,7 +605,7 @@ guard_decisions = Table(
 guard_exceptions = Table(
     "guard_exceptions",
     metadata,
-    # A country's two letters, or the first digits of numbers.
+    # A country's two letters, or the leading digits of numbers.
     Column("subject", Text, primary_key=True),
     Column("until", Time, nullable=False, index=True),
     Column("created_at", Time, nullable=False),
@@ -625,7 +626,7 @@ BEGIN
 END
 $$
 """
-# The condition keeps the function away from claims and checks, which move nothing that is told.
+# The condition skips the function for claims and checks, which cause no event.
 TRIGGER = """
 CREATE TRIGGER otp_requests_moves AFTER UPDATE ON otp_requests FOR EACH ROW
 WHEN (NEW.status IS DISTINCT FROM OLD.status OR NEW.resend IS DISTINCT FROM OLD.resend)
@@ -634,10 +635,9 @@ EXECUTE FUNCTION otp_requests_note_moves()
 for _statement in (NOTE_MOVES, TRIGGER):
     event.listen(moves, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
-# The tallies follow what becomes of requests whatever statement ends them, in its own transaction: verified
-# sends are credited, and those that certainly did not leave are given back, if they were counted at all.
-# Chances come before blocks and addresses, as wherever they are counted: two statements about chances cannot
-# deadlock.
+# The tallies follow the outcome of requests, in the transaction of whatever statement ends them: verified
+# sends are credited, and counted sends that certainly failed are subtracted. Chances come before blocks and
+# addresses, as everywhere, so that two statements cannot deadlock.
 COUNT_ENDS = """
 CREATE OR REPLACE FUNCTION otp_requests_count_ends() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -696,7 +696,7 @@ BEGIN
 END
 $$
 """
-# The condition keeps the function away from claims, sends and delivery reports, which settle nothing.
+# The condition skips the function for claims, sends and delivery reports, which settle nothing.
 GUARD_TRIGGER = """
 CREATE TRIGGER otp_requests_guard BEFORE UPDATE ON otp_requests FOR EACH ROW
 WHEN (OLD.guard_block IS NOT NULL
@@ -709,8 +709,8 @@ for _statement in (COUNT_ENDS, GUARD_TRIGGER):
 stat_events = Table(
     "stat_events",
     metadata,
-    # What happened and is not added to the statistics yet. Triggers write it in the transaction in which it
-    # happens; `roll_up` takes it away in the one that adds it up. What turns out otherwise is counted off.
+    # Events that are not added to the statistics yet. Triggers write them in the transaction of the change.
+    # `roll_up` deletes them in the transaction that adds them up. A changed outcome subtracts the old one.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("at", Time, nullable=False),
     Column("client_id", Uuid, nullable=False),
@@ -718,13 +718,13 @@ stat_events = Table(
     Column("channel", Text, nullable=False),
     Column("metric", Text, nullable=False),
     Column("label", Text, nullable=False),
-    # A second metric that counts the same, and has the total then.
+    # A second metric with the same count, to which the total then belongs.
     Column("also", Text),
     Column("also_label", Text),
     Column("n", Integer, nullable=False),
     Column("total", Numeric, nullable=False),
-    # Every row is deleted within seconds. Its room is used again, so the file need not shrink: to make it
-    # smaller, vacuum would hold up who inserts.
+    # Every row is deleted within seconds and its space reused, so the file need not shrink: vacuum would
+    # block inserts to truncate it.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": "0",
         "autovacuum_vacuum_threshold": "5000",
@@ -739,7 +739,7 @@ def _stats(name: str, fillfactor: int) -> Table:
         name,
         metadata,
         Column("at", Time, primary_key=True),
-        # No foreign key: what was counted of a client is added up, whatever became of him.
+        # No foreign key: the counts of a client are added up even after its deletion.
         Column("client_id", Uuid, primary_key=True),
         Column("country", Text, primary_key=True),
         Column("channel", Text, primary_key=True),
@@ -747,8 +747,8 @@ def _stats(name: str, fillfactor: int) -> Table:
         Column("label", Text, primary_key=True),
         Column("n", BigInteger, nullable=False),
         Column("total", Numeric, nullable=False),
-        # The rows of the running minute or hour are updated again and again, all of a page at once: with as
-        # much room as they take, that stays in place.
+        # The rows of the current minute or hour are updated repeatedly, all rows of a page at once. Equal
+        # free space on the page allows HOT updates.
         postgresql_with={"fillfactor": str(fillfactor)},
     )
 
@@ -772,7 +772,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT greatest(round(extract(epoch FROM ended - began) * 1000), 0)::bigint
 $$
 """
-# Few expressions and no variables: PL/pgSQL makes each of them ready anew in each transaction.
+# Few expressions and no variables: PL/pgSQL prepares each of them again in each transaction.
 TELL_OF_REQUEST_MADE = """
 CREATE FUNCTION otp_requests_tell_made() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -788,7 +788,7 @@ CREATE TRIGGER otp_requests_made_statistics AFTER INSERT ON otp_requests FOR EAC
 WHEN (NOT NEW.is_test)
 EXECUTE FUNCTION otp_requests_tell_made()
 """
-# What reports say of a request is its attempts' affair.
+# Attempts count what reports say of a request.
 TELL_OF_REQUEST_MOVED = """
 CREATE FUNCTION otp_requests_tell_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -820,10 +820,11 @@ WHEN (NEW.status IS DISTINCT FROM OLD.status AND NOT NEW.is_test
       AND NEW.status NOT IN ('queued', 'delivered', 'undelivered'))
 EXECUTE FUNCTION otp_requests_tell_moved()
 """
-# The other tables' rows change what they count for: a lease that ran out turns out to have sent the code, a
-# code that did not arrive arrives. So the difference is told of what a row counts for before and after. Of
-# attempts the whole statement's, which records dozens at a time: alike ones are one event. Its requests are
-# looked up one by one: a session keeps the plan that it made while the table was small, to read all of it.
+# Rows of the other tables change their counts: an attempt with an expired lease turns out to have sent its
+# code, an undelivered code is delivered. So the event is the difference between before and after. For
+# attempts it covers the whole statement, which records dozens at a time: equal ones share an event. Its
+# requests are looked up one by one: a session keeps a plan made while the table was small, which would read
+# all of it.
 TELL_OF_ATTEMPTS = """
 CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -936,22 +937,22 @@ alerts = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("rule", Text, nullable=False),
-    # `all`, a country, a client, the tag of a number; null once that number was erased.
+    # `all`, a country, a client, the tag of a number; null after that number was erased.
     Column("subject", Text),
-    # Only where the subject is a number: it finds the alert again whatever masks it, and is erased with it.
+    # Only if the subject is a number: finds the alert again whatever its mask, and is erased with the number.
     Column("number_hash", LargeBinary, index=True),
     Column("state", Text, nullable=False),
-    # As they were looked at last.
+    # From the last evaluation.
     Column("value", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("window_s", Integer, nullable=False),
     Column("sample", BigInteger, nullable=False),
     Column("evaluated_at", Time, nullable=False),
-    # Good evaluations in a row while it is open.
+    # Consecutive good evaluations while it is open.
     Column("good", SmallInteger, nullable=False, server_default="0"),
     Column("opened_at", Time, nullable=False),
     Column("closed_at", Time),
-    # What was found when it opened.
+    # The measurement at the opening.
     Column("evidence", JSONB(none_as_null=True)),
     Column("acknowledged_at", Time),
     Column("acknowledged_by", Text),
@@ -965,7 +966,7 @@ alerts = Table(
 alert_pending = Table(
     "alert_pending",
     metadata,
-    # What was bad at the last evaluation, and not yet often enough for an alert.
+    # Subjects that were bad at the last evaluation, and not yet often enough for an alert.
     Column("rule", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
     Column("number_hash", LargeBinary, index=True),
@@ -976,10 +977,10 @@ alert_pending = Table(
 alert_values = Table(
     "alert_values",
     metadata,
-    # What each evaluation of an open alert found, for its chart.
+    # The measurements of an open alert, one per evaluation, for its chart.
     Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
     Column("at", Time, primary_key=True),
-    # Null where there was nothing to judge by.
+    # Null if there was no data.
     Column("value", Float),
     Column("sample", BigInteger, nullable=False),
     Index("alert_values_at", "at"),
@@ -988,7 +989,7 @@ alert_values = Table(
 alert_history = Table(
     "alert_history",
     metadata,
-    # What happened to an alert and who did it. No subject stands here: it could be a number.
+    # The history of an alert with its actors. It stores no subject: that could be a number.
     Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
     Column("number", BigInteger, Identity(always=True), primary_key=True),
     Column("at", Time, nullable=False, index=True),
@@ -1000,7 +1001,8 @@ alert_history = Table(
 alert_notices = Table(
     "alert_notices",
     metadata,
-    # The outbox: one row for each alert, transition and channel. Its id goes with the notice, at every try.
+    # The outbox: one row per alert, transition and channel. Its id is sent with every try of the
+    # notification.
     Column("id", Uuid, primary_key=True),
     Column("alert_id", ForeignKey("alerts.id", ondelete="CASCADE"), nullable=False),
     Column("transition", Text, nullable=False),
@@ -1009,10 +1011,10 @@ alert_notices = Table(
     Column("tries", Integer, nullable=False, server_default="0"),
     # Null once it was delivered or given up.
     Column("next_try_at", Time),
-    # By Postgres's clock, while somebody is delivering it.
+    # By Postgres's clock; set while a worker is delivering it.
     Column("lease_until", Time),
     Column("delivered_at", Time),
-    # Why the last try came to nothing, one word.
+    # The reason of the last failure, one word.
     Column("problem", Text),
     CheckConstraint(_one_of("transition", AlertTransition), name="transition"),
     CheckConstraint(_one_of("channel", NoticeChannel), name="channel"),
@@ -1038,14 +1040,14 @@ alert_silences = Table(
 alert_evaluations = Table(
     "alert_evaluations",
     metadata,
-    # When rules were evaluated, so that two at once count as one, and what they look at has no gaps.
+    # Evaluations, so that two concurrent ones count as one, and the evaluated windows have no gaps.
     Column("at", Time, primary_key=True),
     Column("watch", Text, primary_key=True),
     Column("took_ms", Integer, nullable=False),
     Column("measures", Integer, nullable=False),
     Column("opened", Integer, nullable=False),
     Column("closed", Integer, nullable=False),
-    # The event that had waited longest to be added up: if it still does next time, statistics stand still.
+    # The oldest event in the queue: if it is still there next time, statistics are not updated.
     Column("waiting", BigInteger),
 )
 
@@ -1056,13 +1058,13 @@ webhook_endpoints = Table(
     Column("client_id", ForeignKey("clients.id"), nullable=False, unique=True),
     Column("url", Text, nullable=False),
     Column("events", ARRAY(Text), nullable=False),
-    # What deliveries are signed with, sealed: one secret, or while it is replaced two, the newer one first.
+    # Sealed signing secrets: one, or two during a rotation, the newer one first.
     Column("secrets_sealed", LargeBinary, nullable=False),
     Column("seal_key_id", Text, nullable=False),
-    # So long the older one signs too.
+    # The older one also signs until this time.
     Column("previous_until", Time),
     Column("created_at", Time, nullable=False),
-    # Since then there was nothing but failures.
+    # Since this time every delivery has failed.
     Column("failing_since", Time),
     Column("disabled_at", Time),
     Column("disabled_reason", Text),
@@ -1075,24 +1077,24 @@ webhook_endpoints = Table(
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
-    # What the receiver sees as `webhook-id`: the same at each try.
+    # The receiver sees it as `webhook-id`: the same at each try.
     Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
-    # Drawn while the request's row is locked: of one request the order is that of the moves.
+    # Assigned while the request's row is locked, so it gives the order of one request's moves.
     Column("number", BigInteger, Identity(always=True), nullable=False),
     Column("request_id", ForeignKey("otp_requests.id", ondelete="CASCADE"), nullable=False),
     Column("client_id", ForeignKey("clients.id"), nullable=False),
-    # What the row of the request forgets; all else is read from there.
+    # Values that the request's row does not keep; all others are read from there.
     Column("event", Text, nullable=False),
     Column("at", Time, nullable=False),
     Column("reason", Text),
     Column("provider_code", Text),
     Column("expires_at", Time),
-    # How it stands. While a worker holds it, `lease_until` says how long, by Postgres's clock.
+    # The delivery's state. `lease_until`, by Postgres's clock, is set while a worker holds it.
     Column("state", Text, nullable=False, server_default=WebhookState.PENDING.value),
     Column("tries", SmallInteger, nullable=False, server_default="0"),
     Column("next_try_at", Time),
     Column("lease_until", Time),
-    # The newest try: an HTTP status, or why there was none.
+    # The newest try: an HTTP status, or the reason why there was none.
     Column("tried_at", Time),
     Column("http_status", SmallInteger),
     Column("problem", Text),
@@ -1107,9 +1109,9 @@ webhook_deliveries = Table(
     postgresql_with={"fillfactor": "70", **_VACUUMED_OFTEN},
 )
 
-# Whatever statement moves a request, its client is told: in the same transaction, where it wants to be. That
-# is asked first, since to begin an INSERT costs more than to find that nobody listens. A delivery that waits
-# for an earlier one of its request is not looked at before that one's next try.
+# Any statement that moves a request enqueues the client's event, in the same transaction. The subscription is
+# checked first, since beginning an INSERT costs more than finding no subscriber. A delivery behind an earlier
+# one of its request waits for that one's next try.
 TELL_CLIENT = """
 CREATE FUNCTION otp_requests_tell_client() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -1153,11 +1155,11 @@ seal_counts = Table(
 heartbeats = Table(
     "heartbeats",
     metadata,
-    # The last sign of life of each process: `worker|host:pid`.
+    # The last heartbeat of each process: `worker|host:pid`.
     Column("process", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
-    # With the broker; `heard_at` is when it was last.
+    # The connection to the broker; `heard_at` is the time of the last message.
     Column("in_touch", Boolean, nullable=False),
     Column("heard_at", Time),
     Column("version", Text, nullable=False),
@@ -1167,8 +1169,8 @@ heartbeats = Table(
     Column("started_at", Time, nullable=False),
     Column("seen_at", Time, nullable=False),
     CheckConstraint(_one_of("kind", ProcessKind), name="kind"),
-    # Few rows, each updated every few seconds: without an index on `seen_at`, and with room on the page,
-    # that happens in place.
+    # Few rows, each updated every few seconds: no index on `seen_at` and free space on the page allow HOT
+    # updates.
     postgresql_with={"fillfactor": "50"},
 )
 

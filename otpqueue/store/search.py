@@ -1,9 +1,9 @@
-"""Queries that list requests, newest first, whoever's they are; each reads a bounded number of rows.
+"""Queries that list the requests of all clients, newest first; each reads a bounded number of rows.
 
-A list is read along an index: of the number's requests if one is given, else of all by their time. What no
-index serves, status and client, is looked at row by row, and not further than a window: a page may be short,
-and its reader goes on from where the window ended. An index for each filter would cost every request its five
-updates in one place more.
+A list is read along an index: of the number's requests if a number is given, else of all requests by time.
+Status and client have no index. They are filtered row by row within a window, so a page may be short, and the
+next page starts where the window ended. An index for each filter would make each of a request's five updates
+more expensive.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from otpqueue.store.schema import clients, otp_requests
 from otpqueue.store.vault import Vault
 
 WINDOW = 10_000
-"""Rows that are looked at for a page."""
+"""Rows that are read for a page."""
 
 _r = otp_requests.c
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTerms:
-    """Which requests are looked for; None is any."""
+    """The search terms; None matches everything."""
 
     number_hashes: Sequence[bytes] | None
     status: str | None
-    """As it is shown: `sending` is a status of its own."""
+    """The status as shown: `sending` is a status of its own."""
     created_after: datetime | None
     created_before: datetime | None
     client_id: UUID | None
 
 
-def newest(
+def list_newest(
     conn: Connection,
     sought: SearchTerms,
     *,
@@ -48,7 +48,7 @@ def newest(
     window: int,
     vault: Vault,
 ) -> tuple[list[FoundRequest], SearchPosition | None]:
-    """Return up to `limit` requests that come after a position, and where to go on, None at the end."""
+    """Return up to `limit` requests after a position, and the next position, None at the end."""
     scanned = _scanned(sought, after, window)
     name = select(clients.c.name).where(clients.c.id == scanned.c.client_id).scalar_subquery()
     rows = conn.execute(
@@ -62,7 +62,7 @@ def newest(
         return found, SearchPosition(rows[limit - 1].created_at, rows[limit - 1].id)
     if not _looked_at(sought, scanned):
         return found, None
-    # Requests made since the first query push the end of the window up: some are looked at twice, none never.
+    # New requests since the first query move the end of the window: some rows are read twice, none is missed.
     ordered = select(scanned.c.created_at, scanned.c.id)
     ordered = ordered.order_by(scanned.c.created_at.desc(), scanned.c.id.desc())
     last = conn.execute(ordered.offset(window - 1).limit(1)).one_or_none()
@@ -78,7 +78,8 @@ def _scanned(sought: SearchTerms, after: SearchPosition | None, window: int) -> 
     if sought.created_before:
         conditions.append(_r.created_at < sought.created_before)
     if after:
-        # The first is implied by the second, and all that the index of a number's requests can use.
+        # The second condition implies the first, which is the only one that the index of a number's requests
+        # can use.
         conditions += [
             _r.created_at <= after.created_at,
             tuple_(_r.created_at, _r.id) < tuple_(after.created_at, after.id),

@@ -1,7 +1,7 @@
-"""Queries on how many codes were sent on a day, which `count_sends` and `give_back_sends` (SQL) count.
+"""Queries on how many codes were sent on a day, as `count_sends` and `give_back_sends` (SQL) count them.
 
-Each count is the sum of several rows, its shards. Counts are locked after rows of requests, in
-the order that `count_sends.sql` describes, so two sessions cannot wait for each other.
+Each count is the sum of several rows, its shards. Counts are locked after request rows, in the order that
+`count_sends.sql` describes, so two sessions cannot deadlock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from otpqueue.domain.caps import CapScope
 from otpqueue.store.schema import send_counts
 
 Subject = tuple[CapScope, str]
-"""What is counted: a scope, and which one of it."""
+"""What is counted: a scope and its subject."""
 
 ALL: Subject = (CapScope.ALL, "")
 
@@ -24,15 +24,15 @@ _c = send_counts.c
 
 @dataclass(frozen=True, kw_only=True)
 class SendCount:
-    """How many codes of a day have left, may have left, or are about to."""
+    """How many codes of a day were sent, may have been sent, or are about to be sent."""
 
     scope: CapScope
     subject: str
     taken: int
 
 
-def of_day(conn: Connection, day: date) -> list[SendCount]:
-    """Return all counts of a day: of everything, by client, by country."""
+def read_counts(conn: Connection, day: date) -> list[SendCount]:
+    """Return all counts of a day: in total, by client, by country."""
     rows = conn.execute(
         select(_c.scope, _c.subject, func.sum(_c.taken).label("taken"))
         .where(_c.day == day)

@@ -1,4 +1,4 @@
-"""What every connection of ours is like: how long it waits, how its death is noticed, what it relies on."""
+"""The properties of every connection: time-outs, detection of dead connections, and required settings."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TimeLimits:
-    """How long anything may take, in seconds."""
+    """Time-outs, in seconds."""
 
     wait_s: float = 2
-    """For a connection of the pool to be free; and, 2 s at least, for a new one to be made."""
+    """For a free connection of the pool; and, at least 2 s, for opening a new one."""
     statement_s: float = 5
-    """One statement, with the locks it waits for. The longest of ours ends 1000 requests at once."""
+    """For one statement, including lock waits. The longest one ends 1000 requests at once."""
     lock_s: float = 2
-    """One lock."""
+    """For one lock."""
     idle_in_transaction_s: float = 10
-    """Between two statements of a transaction. Nothing of ours waits there, but provisioning."""
+    """Between two statements of a transaction. Only provisioning waits there."""
 
 
 _PSYCOPGS_OWN = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 
 
 def check_options(given: Mapping[str, Any]) -> None:
-    """Raise ValueError for options of a URL that libpq does not know: every connection would fail."""
+    """Raise ValueError for URL options that libpq does not know: every connection would fail."""
     try:
         make_conninfo(**{name: value for name, value in given.items() if name not in _PSYCOPGS_OWN})
     except ProgrammingError:
@@ -48,10 +48,10 @@ def check_options(given: Mapping[str, Any]) -> None:
         raise ValueError("has a connect_timeout that is no number")
 
 
-def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
+def build_arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) -> dict[str, Any]:
     """Return libpq's and psycopg's arguments of a connection.
 
-    The `given` ones of the URL win, but for what our statements and psycopg rely on.
+    The `given` arguments of the URL win, except for settings that our statements and psycopg require.
     """
     ours: dict[str, Any] = {"application_name": "otpqueue", **_network(limits)}
     required = {"client_encoding": "UTF8"}
@@ -64,7 +64,7 @@ def arguments(limits: TimeLimits, *, given: Mapping[str, Any], pgbouncer: bool) 
 
 
 def _network(limits: TimeLimits) -> dict[str, Any]:
-    # A host that vanished sends no reset: it is noticed after about 10 s, whether we wait for it or not.
+    # A vanished host sends no reset. It is detected after about 10 s, also during a query.
     return {
         "connect_timeout": max(2, math.ceil(limits.wait_s)),
         "keepalives": 1,
@@ -84,17 +84,17 @@ RELIED_ON: Mapping[str, str] = {
     "transform_null_equals": "off",
     "default_transaction_isolation": "read committed",
 }
-"""What our statements, or psycopg, take for granted. A role or a database may have other defaults."""
+"""The settings that our statements or psycopg require. A role or a database may have other defaults."""
 
 _REPORTED = ("DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings")
-"""Those of them that Postgres reports by itself."""
+"""The ones among them that Postgres reports when a session starts."""
 
 
 def _limits(limits: TimeLimits) -> dict[str, str]:
     return {
-        "statement_timeout": str(ms(limits.statement_s)),
-        "lock_timeout": str(ms(limits.lock_s)),
-        "idle_in_transaction_session_timeout": str(ms(limits.idle_in_transaction_s)),
+        "statement_timeout": str(to_milliseconds(limits.statement_s)),
+        "lock_timeout": str(to_milliseconds(limits.lock_s)),
+        "idle_in_transaction_session_timeout": str(to_milliseconds(limits.idle_in_transaction_s)),
     }
 
 
@@ -102,16 +102,16 @@ def _options(values: Mapping[str, str]) -> str:
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in values.items())
 
 
-def ms(seconds: float) -> int:
-    """Return whole milliseconds, and never 0, which would mean without end."""
+def to_milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, at least 1: Postgres takes 0 for no limit."""
     return max(1, round(seconds * 1000))
 
 
 def replace_if_dead(connection: Connection[Any], record: Any, _fairy: object) -> None:
-    """Have the pool replace an idle connection that the server has closed, before anything is sent on it.
+    """Have the pool replace an idle connection that the server has closed, before a statement is sent on it.
 
-    Between two statements a server has nothing to say, so bytes or an end that wait to be read are its
-    farewell (or news so rare that a new connection is a small price). One system call, no round trip.
+    Between two statements a server sends nothing, so readable bytes or an end of file mean that it has closed
+    the connection. Rare notices only cost a new connection. One system call, no round trip.
     """
     if not record.info.setdefault("lent", False):
         record.info["lent"] = True  # just made
@@ -126,7 +126,7 @@ def _has_something_to_read(descriptor: int) -> bool:
 
 
 def hide_details(context: ExceptionContext) -> None:
-    """Leave only the first line of what Postgres says: others show a whole row, and end up in logs."""
+    """Keep only the first line of Postgres's message: the others show a whole row, and end up in logs."""
     for error in (context.original_exception, context.sqlalchemy_exception):
         if error is not None:
             keep_first_line(error)
@@ -144,12 +144,12 @@ class _UtcLoader(TimestamptzLoader):
 
 
 def read_times_as_utc(connection: Connection[Any], _record: object) -> None:
-    """Have times come out as UTC where the session may have another time zone."""
+    """Return times as UTC even if the session has another time zone."""
     connection.adapters.register_loader("timestamptz", _UtcLoader)
 
 
 def check_encoding(connection: Connection[Any], _record: object) -> None:
-    """Refuse a database that keeps no UTF-8, and would fail at some letter. Costs no round trip.
+    """Refuse a database with an encoding other than UTF-8, which cannot store every character. No round trip.
 
     Raises DatabaseMisconfigured, with the connection closed.
     """
@@ -162,8 +162,8 @@ def check_encoding(connection: Connection[Any], _record: object) -> None:
         )
 
 
-def enforce(connection: Connection[Any], _record: object) -> None:
-    """Set what we rely on where something came after our options: libpq's PGDATESTYLE and PGTZ do."""
+def enforce_settings(connection: Connection[Any], _record: object) -> None:
+    """Set required settings that override our options, such as libpq's PGDATESTYLE and PGTZ."""
     reported = {name: connection.info.parameter_status(name) for name in _REPORTED}
     if any(value is not None and value != RELIED_ON[name.lower()] for name, value in reported.items()):
         for name, value in RELIED_ON.items():
@@ -172,7 +172,7 @@ def enforce(connection: Connection[Any], _record: object) -> None:
 
 
 def check_defaults(connection: Connection[Any], _record: object) -> None:
-    """Check what we rely on where we cannot set it, behind PgBouncer; the time zone does not matter there.
+    """Check the required settings behind PgBouncer, where we cannot set them, except the time zone.
 
     Raises DatabaseMisconfigured, with the connection closed.
     """
@@ -183,16 +183,16 @@ def check_defaults(connection: Connection[Any], _record: object) -> None:
     connection.rollback()
     wrong = {name: setting for name, setting in found if not _is_as_relied_on(name, setting)}
     if wrong:
-        mend = "; ".join(f"ALTER ROLE ... SET {name} = '{RELIED_ON[name]}'" for name in sorted(wrong))
+        fix = "; ".join(f"ALTER ROLE ... SET {name} = '{RELIED_ON[name]}'" for name in sorted(wrong))
         listed = ", ".join(f"{name} = {setting}" for name, setting in sorted(wrong.items()))
         _refuse(
             connection,
-            f"sessions through PgBouncer have {listed}. Run `{mend}`, then `RECONNECT` in PgBouncer",
+            f"sessions through PgBouncer have {listed}. Run `{fix}`, then `RECONNECT` in PgBouncer",
         )
 
 
 def _is_as_relied_on(name: str, setting: str) -> bool:
-    # In which order a date is read does not matter: ours are written year first.
+    # The order of reading dates does not matter: all of ours are written year first.
     return setting.startswith("ISO") if name == "datestyle" else setting == RELIED_ON[name]
 
 
@@ -202,8 +202,8 @@ def _refuse(connection: Connection[Any], problem: str) -> None:
     raise DatabaseMisconfigured(problem)
 
 
-def look_for_a_limit(connection: Connection[Any], _record: object) -> None:
-    """Warn of a role whose statements may take without end, where we cannot set limits ourselves."""
+def check_statement_timeout(connection: Connection[Any], _record: object) -> None:
+    """Warn if the role has no statement time-out and we cannot set one."""
     found = connection.execute("SHOW statement_timeout").fetchone()
     connection.rollback()
     if found == ("0",):

@@ -1,4 +1,4 @@
-"""Queries on the kill switch: for what sending is stopped, by whom and why."""
+"""Queries on the kill switch: the scopes for which sending is stopped, by which operator and why."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _IN_FORCE = _s.resumed_at.is_(None)
 _STOPPED = "SELECT s.subject FROM sending_stops AS s WHERE s.resumed_at IS NULL AND s.scope"
 
 
-def not_stopped(requests: str) -> str:
-    """Return the SQL condition that sending goes on for a row of `requests`, a table's name or alias.
+def exclude_stopped(requests: str) -> str:
+    """Return the SQL condition that sending is not stopped for a row of `requests`, a table's name or alias.
 
     Each part is read once per statement, not once per row.
     """
@@ -33,7 +33,7 @@ def not_stopped(requests: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Sending is stopped: for all, for one client's id, or for one country."""
+    """A stop of sending: for all, for one client's id, or for one country."""
 
     scope: CapScope
     subject: str
@@ -43,7 +43,7 @@ class Stop:
 
 
 def stop(conn: Connection, new: Stop) -> bool:
-    """Store a stop; return whether there was none like it in force."""
+    """Store a stop; return False if the same stop is already in force."""
     made = conn.execute(
         insert(sending_stops)
         .values(
@@ -70,7 +70,7 @@ def resume(conn: Connection, *, scope: CapScope, subject: str, by: str, now: dat
     return bool(result.rowcount)
 
 
-def in_force(conn: Connection) -> list[Stop]:
+def list_stops(conn: Connection) -> list[Stop]:
     """Return the stops that are in force, oldest first."""
     rows = conn.execute(
         select(_s.scope, _s.subject, _s.reason, _s.stopped_by, _s.stopped_at)

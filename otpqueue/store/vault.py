@@ -1,13 +1,13 @@
-"""Sealed columns and keyed hashes: what of a person is stored, and how.
+"""Sealed columns and keyed hashes: how personal data is stored.
 
-A number is sealed with AES-256-GCM; its row's id is the associated data, so that a sealed number copied to
-another row does not open. So are the secrets that webhooks are signed with.
+A number is sealed with AES-256-GCM. Its row's id is the associated data, so a sealed number that is copied to
+another row does not open. Signing secrets of webhooks are sealed in the same way.
 
-Numbers, sessions, addresses, API keys and idempotency keys are found again by HMAC-SHA256; each kind has a
-label of its own, so that equal texts of two kinds do not have equal hashes.
+Numbers, sessions, addresses, API keys and idempotency keys are looked up by HMAC-SHA256. Each kind has a
+label of its own, so equal texts of two kinds have different hashes.
 
-A hash begins with the mark of its key, so that whatever table it stands in tells which key it was made with.
-While a key is being replaced there are two: what is stored is hashed with the first, and looked up by both.
+A hash begins with the mark of its key, so every stored hash shows which key made it. During a look-up key
+rotation there are two keys: new hashes use the first, look-ups use both.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _NONCE_BYTES = 12
 """NIST SP 800-38D: a 96-bit nonce."""
 
 MOST_SEALS = 2**32
-"""Texts that one key may seal with random nonces (NIST SP 800-38D, section 8.3).
+"""How many texts one key may seal with random nonces (NIST SP 800-38D, section 8.3).
 
-Past that two equal nonces are too likely, which would reveal what they sealed and let others forge.
+Beyond that, equal nonces are too likely. They would reveal the plaintexts and allow forgeries.
 """
 
 _MARK_BYTES = 2
@@ -45,11 +45,11 @@ class _Hasher:
         self.mark = self._mac(b"mark")[:_MARK_BYTES]
 
     def hash(self, label: str, text: str) -> bytes:
-        """Return the key's mark and, of what follows it, 240 bits: as good as none can be guessed."""
+        """Return the key's mark followed by 240 bits of the MAC, which is infeasible to guess."""
         return (self.mark + self._mac(f"{label}:{text}".encode()))[:_HASH_BYTES]
 
     def derive(self, purpose: str) -> bytes:
-        """Return a key for one purpose; no hash that is stored begins or ends like it."""
+        """Return a key for one purpose. No stored hash contains a part of it."""
         return self._mac(f"derive:{purpose}".encode())
 
     def _mac(self, text: bytes) -> bytes:
@@ -57,7 +57,7 @@ class _Hasher:
 
 
 class Vault:
-    """Seals and hashes with keys that it keeps to itself."""
+    """Seals and hashes with its keys, which it does not expose."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Vault:
         hashing_key: bytes,
         other_hashing_keys: Sequence[bytes] = (),
     ) -> None:
-        """Keep the keys. Raises ValueError when two look-up keys cannot be told apart by their marks."""
+        """Store the keys. Raises ValueError when two look-up keys have the same mark."""
         self._seals = {key_id: AESGCM(key) for key_id, key in sealing_keys.items()}
         self._current = next(iter(sealing_keys))
         self._sealed = 0
@@ -77,12 +77,12 @@ class Vault:
 
     @property
     def seal_key_ids(self) -> tuple[str, ...]:
-        """The ids of the sealing keys, that of the one that seals first."""
+        """The ids of the sealing keys, the primary key first."""
         return tuple(self._seals)
 
     @property
     def marks(self) -> tuple[bytes, ...]:
-        """What the hashes under each look-up key begin with, those that are stored now first."""
+        """The marks of the look-up keys, the primary key first."""
         return tuple(hasher.mark for hasher in self._hashers)
 
     def seal(self, text: str, *, row_id: UUID) -> tuple[str, bytes]:
@@ -94,20 +94,20 @@ class Vault:
         return self._current, nonce + sealed
 
     def take_seals(self) -> int:
-        """Return how many texts were sealed since the last call: what a process adds to its key's count."""
+        """Return how many texts were sealed since the last call, to add them to the key's count."""
         with self._sealed_lock:
             sealed, self._sealed = self._sealed, 0
         return sealed
 
     def put_back_seals(self, seals: int) -> None:
-        """Count seals again that could not be stored."""
+        """Add back seals that could not be stored."""
         with self._sealed_lock:
             self._sealed += seals
 
     def unseal(self, sealed: bytes, *, key_id: str, row_id: UUID) -> str:
         """Return the text that was sealed.
 
-        Raises KeyError when the key is not among ours, InvalidTag when the bytes are not this row's.
+        Raises KeyError when the key is unknown, InvalidTag when the bytes are not this row's.
         """
         nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         return self._seals[key_id].decrypt(nonce, body, row_id.bytes).decode()
@@ -119,7 +119,7 @@ class Vault:
     def number_hashes(self, e164: str) -> list[bytes]:
         """Return the hashes to look a phone number up by, the one to store first.
 
-        Two forms of one handset's number have the same: neither limits nor blocks can be evaded by the other.
+        All forms of one subscriber's number have the same hashes, so no form evades limits or blocks.
         """
         return self._hashes("number", phone.normalize_mobile(e164))
 
@@ -144,8 +144,8 @@ class Vault:
     def address_hashes(self, address: str | None) -> list[bytes] | None:
         """Return the hashes to look an IP address up by, None for none.
 
-        Of IPv6 it is the network's (/64), which is the least that a subscriber gets (RFC 6177): who has one
-        has addresses without end.
+        For IPv6 it is the hash of the network (/64), the smallest allocation to a subscriber (RFC 6177): one
+        subscriber has practically unlimited addresses.
         """
         return None if address is None else self._hashes("address", _subscriber(address))
 
@@ -158,7 +158,7 @@ class Vault:
         return self._hashes("key", api_key)
 
     def idempotency_hashes(self, call: str, key: str) -> list[bytes]:
-        """Return the hashes to look up an idempotency key by that came with `call`, one line."""
+        """Return the look-up hashes of an idempotency key that came with `call`, one line."""
         return self._hashes("idempotency", f"{call}\n{key}")
 
     def body_hashes(self, body: str) -> list[bytes]:
@@ -166,18 +166,18 @@ class Vault:
         return self._hashes("body", body)
 
     def cursor_hash(self, position: str) -> bytes:
-        """Return what shows that a position in a list was given out by us."""
+        """Return the signature of a position in a list, which proves that we issued it."""
         return self._hashes("cursor", position)[0]
 
     def limit_hash(self, *parts: bytes, nth: int = 0) -> str:
-        """Return what a count in Redis is found by: of these parts, and of no use anywhere else.
+        """Return the key of a counter in Redis, made of these parts. It has no other use.
 
-        It is made with the first key, or the `nth` after it: that with which the parts were hashed.
+        It is made with the first look-up key, or the `nth` after it: the key that made the parts.
         """
         return self._hashers[nth].hash("limit", "/".join(part.hex() for part in parts)).hex()[:32]
 
     def keys_for(self, purpose: str) -> list[bytes]:
-        """Return keys of 32 bytes made from ours for one purpose alone, the one to sign with first."""
+        """Return keys of 32 bytes derived for one purpose, the one to sign with first."""
         return [hasher.derive(purpose) for hasher in self._hashers]
 
     def _hashes(self, label: str, text: str) -> list[bytes]:

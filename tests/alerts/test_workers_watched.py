@@ -43,7 +43,7 @@ class Watched:
             skew_s=None,
         )
         with connection(self.parts.engine) as conn:
-            heartbeats.beat(conn, sign)
+            heartbeats.store_heartbeat(conn, sign)
 
     def all_beat(self) -> None:
         """Show that beat and a worker of every queue live."""

@@ -1,6 +1,7 @@
-"""The fault harness: the whole system as real processes, things that go wrong, and checks of what came of it.
+"""The fault harness: real processes, injected faults, and checks of the outcome.
 
-`python -m tests.faults --seed 1 --requests 2000` runs it; docs/reliability.md tells what it looks for.
-`cluster` starts, kills and pauses processes, `chaos` says from a seed what goes wrong when, `callers` call,
-`history` is what was seen, `checks` judges a history, `report` prints it, `run` puts these together.
+`python -m tests.faults --seed 1 --requests 2000` runs it; docs/reliability.md lists its checks.
+`cluster` starts, kills and pauses processes. `chaos` derives a schedule of faults from a seed. `callers`
+call the API. `history` holds the observations, `checks` evaluates them, and `report` prints them. `run`
+combines these.
 """

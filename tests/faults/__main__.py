@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: run the fault harness; exit code 1 when a promise was broken."""
+"""`python -m tests.faults`: run the fault harness; exit code 1 when a check fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.faults.run import Plan, run
 
 
 def main() -> int:
-    """Run as the arguments say."""
+    """Run the harness with the given arguments."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument(
         "--seed", type=int, help="what the calls and faults are drawn from; random unless given"

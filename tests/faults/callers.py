@@ -1,4 +1,4 @@
-"""Callers of the API: each acts one story out that the seed chose for it, and notes all that it saw.
+"""Callers of the API: each executes one story, chosen by the seed, and records all answers.
 
 A call that was not answered, or answered with 5xx, is made again, through another API, only where that is
 safe: asking (the newest request wins), polling, cancelling. A check that was not answered stays open: typing
@@ -33,10 +33,10 @@ STORIES: Mapping[str, int] = {
     "resend": 1,
     "expire": 1,
 }
-"""What callers do, and how often among a hundred."""
+"""The stories of callers, with their frequency in per cent."""
 
 LONG_STORIES = frozenset({"resend", "expire"})
-"""Those that wait for a cool-down or for a code to expire: half a minute and more."""
+"""The stories that wait for a cool-down or an expiry: half a minute and more."""
 
 _CALL_S = 8.0
 """How long a caller waits for an answer: longer than a check at a provider that does not answer."""
@@ -44,12 +44,12 @@ _CALL_S = 8.0
 _PATIENCE_S = 40.0
 _WAIT_S = 2
 _GREEDY = NUMBER_QUOTA + 4
-"""How often a greedy caller asks for one number: more often than is admitted."""
+"""How many codes a greedy caller requests for one number: more than the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What one caller will do."""
+    """The actions of one caller."""
 
     number: int
     at: float
@@ -67,7 +67,7 @@ class Script:
 
     @property
     def name(self) -> str:
-        """What its `client_reference` begins with."""
+        """The prefix of its `client_reference`."""
         return f"{'f' if self.flood else ''}{self.number}"
 
 
@@ -86,7 +86,7 @@ def scripts(
 ) -> list[Script]:
     """Return what callers will do, evenly spread over a run.
 
-    `long` allows stories that wait; `only` names the stories that are told.
+    `long` allows stories that wait; `only` names the stories to include.
     """
     draw = random.Random(f"{seed}/scripts")
     allowed = only or [name for name in STORIES if long or name not in LONG_STORIES]
@@ -104,7 +104,7 @@ def scripts(
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What a caller can reach."""
+    """The services that a caller uses."""
 
     api_urls: Sequence[str]
     key: str
@@ -119,7 +119,7 @@ class Reach:
 
 @dataclass
 class Caller:
-    """Acts one script out; `run` returns when it is over."""
+    """Executes one script; `run` returns at its end."""
 
     script: Script
     reach: Reach
@@ -128,7 +128,7 @@ class Caller:
     _draw: random.Random = field(default_factory=random.Random)
 
     def run(self) -> None:
-        """Act it out."""
+        """Execute the script."""
         draw = self._draw = random.Random(self.script.seed)
         self._api = draw.randrange(len(self.reach.api_urls))
         if self.script.flood:
@@ -145,7 +145,7 @@ class Caller:
             self._poll(request)
 
     def be_verified(self) -> None:
-        """Ask and type the right code, while nothing goes wrong. Raises AssertionError where that fails."""
+        """Request and verify a code, without faults. Raises AssertionError if that fails."""
         request = self._ask("a")
         code = self._sent(request) if request else None
         assert request, self.script
@@ -268,7 +268,7 @@ class Caller:
     # What a caller can do.
 
     def _ask(self, session: str) -> str | None:
-        """Ask until it is accepted, and return the id; None if nobody accepted it in time."""
+        """Request a code until it is accepted, and return the id; None if it was not accepted in time."""
         give_up = time.monotonic() + _PATIENCE_S
         while time.monotonic() < give_up:
             answer = self._ask_once(session)
@@ -287,11 +287,11 @@ class Caller:
             "session_id": self._session(session),
             "client_reference": reference,
         }
-        # Each time with a reference of its own: one that was not answered may stand in the table.
+        # A new reference each time: an unanswered request may have been stored.
         return self._call("ask", "POST", "/v1/otp-requests", body, reference=reference, session=session)
 
     def _sent(self, request: str) -> str | None:
-        """Poll until the code has left, and return the newest; None if the request ended before."""
+        """Poll until the code was sent, and return the newest one; None if the request ended before."""
         give_up = time.monotonic() + self.reach.send_within_s + _PATIENCE_S
         while time.monotonic() < give_up:
             status = self._poll(request, wait=True).body.get("status")
@@ -299,7 +299,7 @@ class Caller:
                 return None
             if status in {"sent", "delivered", "undelivered"}:
                 return self._newest_code()
-            time.sleep(0.3)  # An API with many who wait answers at once.
+            time.sleep(0.3)  # An API without free slots for waiting calls answers at once.
         return None
 
     def _newest_code(self) -> str | None:
@@ -311,7 +311,7 @@ class Caller:
         return self._call("poll", "GET", path, request=request, safe=True)
 
     def _verify_until_judged(self, request: str, code: str, *, session: str = "a") -> None:
-        """Type a code, and again as a person does who is told to: each time is a check of its own."""
+        """Verify a code, and retry when the answer asks for it. Each call is a check of its own."""
         for _ in range(4):
             answer = self._verify(request, code, session=session)
             if answer.status is not None and answer.status < 500 and answer.problem != "check_in_progress":

@@ -1,6 +1,6 @@
-"""What goes wrong and when: a schedule drawn from a seed alone, and carrying it out.
+"""A schedule of faults, derived from a seed, and its execution.
 
-The same seed orders the same faults at the same moments; what they strike there differs from run to run.
+The same seed injects the same faults at the same times. The affected requests differ from run to run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _REFUSING: Mapping[str, Body] = {
 }
 _FINAL: Mapping[str, Body] = {"400": {"status": 400}}
 _GATEWAY: Mapping[str, Body] = {
-    # Of a proxy or gateway on the way: it says nothing of the code.
+    # From a proxy or gateway: it says nothing about the code.
     "404 html": {"status": 404, "envelope": "html"},
     "404 empty": {"status": 404, "envelope": "empty"},
 }
@@ -160,7 +160,7 @@ class Step:
     down_s: float
     storm: Body = field(default_factory=dict)
     patience: int = 40
-    """How often it is put off until there is a node to strike, a sender with something in its hands."""
+    """How often it is postponed until there is a node to disturb, such as a sender with claims."""
 
 
 def schedule(
@@ -246,7 +246,7 @@ class Conductor:
 
     @property
     def finished(self) -> bool:
-        """Whether everything has been done, and undone."""
+        """Whether every step has been done and undone."""
         return not self._due
 
     def step(self) -> None:
@@ -355,7 +355,7 @@ class Conductor:
         self._at(self._now() + step.down_s, release)
 
     def _choose(self, step: Step, names: Sequence[str], *, held: bool) -> str | None:
-        """Return whom to strike; None while that would be nobody, or a sender with nothing in its hands."""
+        """Return the node to disturb; None if there is none, or only a sender without claims."""
         if not names:
             return None
         name = self._busiest(names) if held else None
@@ -368,7 +368,7 @@ class Conductor:
         return {outage.node for outage in self._cluster.outages if outage.ended is None}
 
     def _busiest(self, names: Sequence[str]) -> str | None:
-        """Return the sender that has most in its hands; None if none has anything, or nobody can tell."""
+        """Return the sender with the most claims; None if no sender has claims, or if Postgres is down."""
         try:
             rows = self._cluster.rows(_HELD)
         except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""The promises, each as a function that takes a history and returns what breaks it."""
+"""The guarantees, each as a function that takes a history and returns the violations."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tests.faults.history import (
 )
 
 LATE_S = 5.0
-"""How late a sweep or an expiry may be in a system that works: they run every second or two."""
+"""The maximum delay of a sweep or an expiry without faults: they run every second or two."""
 
 SLOW_MACHINE_S = 0.5
-"""How long a thread may take between its look at the clock and its call on a machine that is busy."""
+"""The maximum time between reading the clock and the call, on a busy machine."""
 
 RECOVERY_S = 10.0
-"""How long after its lease ran out crashed work may wait until it is taken up again."""
+"""The maximum time from the expiry of a lease to the next claim."""
 
 STATEMENT_S = 6.0
-"""How long a statement may take, and a little more."""
+"""The statement time-out, and a little more."""
 
 PATIENCE_S = 2.5
 """The API gives up on recording a right code when Postgres is away for about this long."""
@@ -72,12 +72,12 @@ def _stuck(row: RequestRow, history: History) -> str | None:
     final = row.status in FINAL_STATUSES
     problems = {
         f"ended {row.status} without a reason": final and (row.reason is None or row.finished_at is None),
-        "is queued though nobody will send it": row.status == "queued" and row.send_state == "idle",
+        "is queued though no worker will send it": row.status == "queued" and row.send_state == "idle",
         "is queued past its deadline": row.status == "queued"
         and row.send_state == "due"
         and row.send_by < late,
-        "is still held by a worker whose lease ran out": held,
-        "still holds back checks for one whose lease ran out": checking and not final,
+        "is still held by a worker with an expired lease": held,
+        "still blocks checks for a check with an expired lease": checking and not final,
         f"is {row.status} past its lifetime": not final
         and row.status != "queued"
         and (row.expires_at is None or row.expires_at + history.policy.expire_every_s < late),
@@ -86,7 +86,7 @@ def _stuck(row: RequestRow, history: History) -> str | None:
 
 
 def sends_bounded(history: History) -> list[Violation]:
-    """One send for each accepted attempt; more only where nobody knows; none begun after `send_by`."""
+    """One send for each accepted attempt; more only for unknown outcomes; none begun after `send_by`."""
     matched = deliveries(history)
     attempts = _attempts(history)
     found = []
@@ -110,9 +110,9 @@ def sends_bounded(history: History) -> list[Violation]:
 
 
 def _sent_again(attempts: list[AttemptRow], history: History) -> int | None:
-    """Return the number of an accepted attempt that another follows though nobody took it for lost."""
+    """Return the number of an accepted attempt with a successor, although it was not declared lost."""
     for one, following in pairwise(attempts):
-        # Once its lease has run out it is taken for unknown, until its answer comes late.
+        # After its lease has expired its outcome is unknown, until a late answer arrives.
         lost_from = one.claimed_at + history.policy.send_lease_s - CLOCK_SLACK_S
         if one.outcome == "accepted" and following.claimed_at < lost_from:
             return one.number
@@ -124,7 +124,7 @@ def _after_deadline(
 ) -> str | None:
     begun = attempt.started_at
     if begun is None and messages:
-        # Of a worker that died only the message tells the time: it began within the length of a call before.
+        # For a killed worker only the message shows the time: the call began at most its time-out before.
         begun = messages[0].at - history.policy.provider_timeout_s
     if begun is None or begun <= row.send_by + SLOW_MACHINE_S:
         return None
@@ -224,7 +224,7 @@ def _wrongly_accepted(
     possible = [call for call in checks if (call.status == 200 or call.ambiguous) and call.code in right]
     said = [call for call in checks if call.problem == "already_verified"]
     if (row.status == "verified" or said) and not possible:
-        problems.append("is verified though nobody has typed its code")
+        problems.append("is verified without a call with its code")
     return problems
 
 
@@ -263,7 +263,7 @@ def _wrongly_refused(
             continue
         before = [one for one in others if one.began < call.ended and one is not call]
         concurrent = [one for one in before if one.ended > call.began and one.kind != "poll"]
-        # What was never answered may have its effect at any later time.
+        # An unanswered call may have its effect at any later time.
         open_ends = [one for one in before if one.ambiguous and one.kind != "poll"]
         ended = [one for one in before if one.ended <= call.began and _may_end(one, row.id, session)]
         checks = [
@@ -386,7 +386,7 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
     )
     if attempt.code != "lease_ran_out" and attempt.outcome is not None:
         return None
-    # Where nobody struck it, or only later, it was Postgres that was away when it wanted to record.
+    # If the worker was not disturbed, or only later, Postgres was down when it tried to record.
     crash = min(crash or history.ended, attempt.claimed_at + history.policy.send_lease_s)
     taken_up = attempt.finished_at if attempt.finished_at is not None else history.ended
     if successor is not None:
@@ -396,7 +396,7 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
 
 def _unable_s(began: float, ended: float, history: History) -> float:
     """Return for how long between two moments the system could not take anything up."""
-    # While the provider is away, the circuit breaker keeps everybody from claiming.
+    # While the provider is down, the circuit breaker stops all claims.
     needed = {"postgres", "redis", "periodic", "beat", "simulator"}
     away = [one for one in history.disruptions if one.role in needed]
     return _covered_s([(one.began, one.ended) for one in away] + _all_down(history), began, ended)
@@ -446,7 +446,7 @@ def outcomes_kept(history: History) -> list[Violation]:
     """Require that what a worker learned is recorded, in spite of outages and locks of Postgres.
 
     An attempt may be declared lost only if its worker was struck, if Postgres was struck during its claim and
-    nothing was sent, or if a foreign session locked the row of its request. Nobody else gets a second code.
+    nothing was sent, or if a foreign session locked the row of its request. No other user gets a second code.
     """
     found = []
     matched = deliveries(history)
@@ -524,7 +524,7 @@ def clients_take_turns(history: History) -> list[Violation]:
 def _flood_preferred(since: float, claims: Sequence[tuple[float, bool]]) -> bool:
     """Return whether the client that floods got more than its share of the next claims, and a batch more.
 
-    An open circuit breaker delays everybody alike, and is no breach.
+    An open circuit breaker delays all clients equally, which is no violation.
     """
     following = [flood for claimed_at, flood in claims if claimed_at > since][: 4 * SHARED_CLAIMS]
     return 2 * sum(following) > len(following) + SHARED_CLAIMS
@@ -600,9 +600,9 @@ def caps_exact(history: History) -> list[Violation]:
     return [Violation("caps_exact", text) for text in history.miscapped]
 
 
-def processes_end_as_told(history: History) -> list[Violation]:
+def processes_end_only_when_stopped(history: History) -> list[Violation]:
     """Require that no process ends unasked, and that none outlives its main process."""
-    return [Violation("processes_end_as_told", text) for text in history.misbehaved]
+    return [Violation("processes_end_only_when_stopped", text) for text in history.misbehaved]
 
 
 CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
@@ -618,12 +618,12 @@ CHECKS: tuple[Callable[[History], list[Violation]], ...] = (
     clients_take_turns,
     refusals_documented,
     caps_exact,
-    processes_end_as_told,
+    processes_end_only_when_stopped,
 )
 
 
 def violations(history: History) -> list[Violation]:
-    """Return all that any check finds."""
+    """Return the violations of all checks."""
     return [violation for check in CHECKS for violation in check(history)]
 
 

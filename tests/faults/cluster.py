@@ -1,4 +1,4 @@
-"""The whole system as real processes that can be killed, paused and started again, on ports that stay.
+"""The whole system as real processes that can be killed, paused and restarted, on fixed ports.
 
     with Cluster(folder, apis=2, senders=2, settings={"OTPQUEUE_TUNING_SWEEP_EVERY_S": "1"}) as cluster:
         answer = cluster.call("POST", "/v1/otp-requests", {"phone_number": "+447400000001"})
@@ -49,14 +49,14 @@ RECEIPTS_LOGIN = ("infobip", "reports")
 READY_WITHIN_S = 60.0
 
 UNLIMITED: Mapping[str, str] = {
-    # Few callers ask more often than people would, guess, and do so while Redis is down.
+    # A few callers exceed the limits and guess codes, also while Redis is down.
     **dict.fromkeys((limit.setting for limit in LIMITS.values()), "off"),
     "OTPQUEUE_WRONG_CODES_NUMBER": "off",
     "OTPQUEUE_WRONG_CODES_CLIENT_IP": "off",
     "OTPQUEUE_DAILY_CAP": "none",
     "OTPQUEUE_GUARD": "off",
 }
-"""Without limits, caps and the pumping guard: for scenarios whose callers ask far more often than people."""
+"""Without limits, caps and the pumping guard: for scenarios with many requests per number."""
 
 NUMBER_QUOTA = 20
 LIMITED: Mapping[str, str] = {
@@ -72,10 +72,10 @@ LIMITED: Mapping[str, str] = {
     "OTPQUEUE_GUARD": "enforce",
     "OTPQUEUE_TUNING_GUARD_BLOCK_FLOOR": "100000",
 }
-"""Limits, caps and the guard, but with wide values: only callers that are greedy on purpose reach a limit."""
+"""Limits, caps and the guard, but with wide values: only greedy callers reach a limit."""
 
 SETTINGS: Mapping[str, str] = {
-    # As in production, but for the times: short enough to be waited for, and in the same proportions.
+    # As in production, except for shorter times in the same proportions.
     "OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S": "1",
     "OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S": "2",
     "OTPQUEUE_TUNING_SEND_LEASE_S": "6",
@@ -108,24 +108,24 @@ REFUSALS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "out of memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
 }
-"""What makes Redis answer with errors, and what fixes it."""
+"""The commands that make Redis answer with errors, and those that undo it."""
 
 _LOOK_EVERY_S = 0.1
 
 
 @dataclass
 class Outage:
-    """A time in which a node did not work."""
+    """An interval in which a node did not work."""
 
     node: str
     role: str
     how: str
-    """`killed`, `terminated`, `paused` or `refusing`; `ended` for a process that ended by itself."""
+    """`killed`, `terminated`, `paused` or `refusing`; `ended` for a process that ended unexpectedly."""
     pid: int
     began: float
     """Seconds since the epoch, as all times here."""
     ended: float | None = None
-    """When it worked again, shown by a sign of life; None while it does not."""
+    """When its first heartbeat after the fault arrived; None before."""
 
 
 @dataclass
@@ -133,14 +133,14 @@ class _Node:
     role: str
     process: ChildProcess
     ready: Callable[[int, float], bool]
-    """Whether the process with this id, started at this time, has shown life."""
+    """Whether the process with this id and start time has sent a heartbeat."""
     started: float = 0.0
     parent_alone: bool = False
     """Whether only its main process was killed: nothing may reap that before its children were counted."""
 
 
 class ForeignLock:
-    """A session that is none of otpqueue's and locks rows of requests until it is released."""
+    """A foreign session that locks rows of requests until it is released."""
 
     def __init__(self, url: str, count: int) -> None:
         """Lock up to `count` requests that a worker or a check is busy with, or will be soon.
@@ -158,7 +158,7 @@ class ForeignLock:
         self.requests = tuple(str(row["id"]) for row in rows)
 
     def release(self) -> float:
-        """End the session, and return when it ended at the latest."""
+        """End the session, and return an upper bound of its end."""
         with suppress(psycopg.Error):
             self._connection.rollback()
         self._connection.close()
@@ -166,7 +166,7 @@ class ForeignLock:
 
 
 class Simulator:
-    """The simulator's own paths, waited for while it is down. Thread-safe."""
+    """The simulator's own paths; calls wait while it is down. Thread-safe."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -178,16 +178,16 @@ class Simulator:
         return found
 
     def fault(self, **fault: Any) -> None:
-        """Order a fault, as docs/simulator.md describes them."""
+        """Inject a fault, as in docs/simulator.md."""
         assert self._call("POST", "/_simulator/faults", fault).status == 201, fault
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return all faults that were ordered; `used` says how often each has struck."""
+        """Return all injected faults; `used` counts how often each has occurred."""
         found: list[dict[str, Any]] = self._call("GET", "/_simulator/faults").body["faults"]
         return found
 
     def clear_faults(self) -> None:
-        """Take all faults back."""
+        """Remove all faults."""
         self._call("DELETE", "/_simulator/faults")
 
     def receipts(self, **rule: Any) -> None:
@@ -206,7 +206,7 @@ class Simulator:
 
 
 class Cluster:
-    """Everything that runs, as a context manager.
+    """The whole system, as a context manager.
 
     folder      where data and logs are kept; `folder/logs/NODE.log` is what a node printed
     apis, senders, periodics, beats   how many processes of each kind
@@ -240,7 +240,7 @@ class Cluster:
         """Keys with the scopes `send` and `verify`, of three different clients."""
         self.outages: list[Outage] = []
         self.misbehaved: list[str] = []
-        """Processes that ended unasked, or outlived their main process."""
+        """Processes that ended unexpectedly, or outlived their main process."""
         self._stack, self._stopping = ExitStack(), threading.Event()
         self._lock = threading.Lock()
 
@@ -326,7 +326,7 @@ class Cluster:
             f"--receipts-url={self.api_urls[0]}/v1/infobip/receipts",
             f"--receipts-user={user}:{password}",
             "--receipts-retry-scale=0.01",
-            # Told to stop, it writes what it has sent; killed, it would forget some of it.
+            # On SIGTERM it writes its messages to disk. On SIGKILL it would lose some.
             f"--state={self.folder / 'simulator.json'}",
         ]
         command = ["simulator", f"--port={port}", f"--api-key={INFOBIP_KEY}", *pushed, *self._switches]
@@ -416,7 +416,7 @@ class Cluster:
         return outage
 
     def obey(self, refusal: str) -> None:
-        """Have Redis do again what it is told. Raises RedisError while it is down."""
+        """Have Redis accept commands again. Raises RedisError while it is down."""
         self.redis.execute_command(*REFUSALS[refusal][1])
         self._end("redis", "refusing")
 
@@ -425,7 +425,7 @@ class Cluster:
         return ForeignLock(self._postgres.url.replace("+psycopg", ""), count)
 
     def terminate(self, name: str) -> Outage:
-        """Tell a node to stop in good order, by SIGTERM; only Postgres and Redis are waited for."""
+        """Stop a node gracefully, by SIGTERM. Waits for Postgres and Redis only."""
         outage = self._begin(name, "terminated")
         if name in self._engines:
             self._engines[name].stop()
@@ -435,20 +435,20 @@ class Cluster:
         return outage
 
     def pause(self, name: str) -> Outage:
-        """Stop a node's processes where they stand (SIGSTOP)."""
+        """Pause a node's processes (SIGSTOP)."""
         outage = self._begin(name, "paused")
         with suppress(ProcessLookupError):
             os.killpg(outage.pid, signal.SIGSTOP)
         return outage
 
     def resume(self, name: str) -> None:
-        """Let a paused node go on (SIGCONT)."""
+        """Resume a paused node (SIGCONT)."""
         with suppress(ProcessLookupError):
             os.killpg(self._nodes[name].process.pid, signal.SIGCONT)
         self._end(name, "paused")
 
     def start(self, name: str) -> None:
-        """Start a node again that was killed or told to stop; its outage ends when it shows life."""
+        """Start a stopped node again. Its outage ends with its first heartbeat."""
         if name in self._engines:
             self._engines[name].start()
             self._end(name)
@@ -461,7 +461,7 @@ class Cluster:
         node.started = time.time()
 
     def restart_ended(self) -> None:
-        """Start the nodes again that ended by themselves, as a process manager would."""
+        """Restart the nodes that ended unexpectedly, as a process manager would."""
         with self._lock:
             ended = {one.node for one in self.outages if one.how == "ended" and one.ended is None}
         for name in ended:
@@ -483,7 +483,7 @@ class Cluster:
         return (self.folder / "logs" / f"{name}.log").read_text(errors="replace")
 
     def whole(self) -> bool:
-        """Whether every node works, as far as anybody knows."""
+        """Whether no outage of a node is known."""
         with self._lock:
             return all(outage.ended is not None for outage in self.outages)
 
@@ -538,7 +538,7 @@ class Cluster:
             for name, node in self._nodes.items():
                 # Asked last: what is struck is noted as an outage before.
                 if name not in down | paused and not node.process.running and not self._is_struck(name):
-                    self.misbehaved.append(f"{name} ended by itself, exit code {node.process.returncode}")
+                    self.misbehaved.append(f"{name} ended unexpectedly, exit code {node.process.returncode}")
                     self._begin(name, "ended")
 
     def _is_struck(self, name: str) -> bool:
@@ -546,7 +546,7 @@ class Cluster:
             return any(one.node == name and one.ended is None for one in self.outages)
 
     def _is_old(self, name: str) -> bool:
-        """Whether the process that lives is still the one the outage struck: a SIGTERM takes its time."""
+        """Whether the running process is still the one that was stopped: a graceful stop takes time."""
         pid = self.pid(name)
         with self._lock:
             return any(one.node == name and one.ended is None and one.pid == pid for one in self.outages)

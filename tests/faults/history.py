@@ -1,4 +1,4 @@
-"""What was seen in a run, as plain values that checks judge and files keep.
+"""The observations of a run, as plain values that checks evaluate and files store.
 
 Times are seconds since the epoch. All processes share one machine and its clock.
 """
@@ -17,21 +17,21 @@ from otpqueue.domain.request import FINAL
 FINAL_STATUSES = frozenset(status.value for status in FINAL)
 
 AMBIGUOUS_CODES = frozenset({"database_unavailable", "internal_error"})
-"""Refusals after which the call may have had its effect all the same: the outage may have come after it."""
+"""Refusals after which the call may still have had its effect: the outage may have followed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call as its caller saw it."""
+    """One call with its answer."""
 
     script: int
-    """Whose call: each script has a number of its own."""
+    """The number of the script that made the call."""
     kind: str
     """`ask`, `poll`, `verify`, `cancel` or `resend`."""
     began: float
     ended: float
     request: str | None = None
-    """The id it was about; of an ask, the one that was answered."""
+    """The id of its request; for an ask, the id in the answer."""
     status: int | None = None
     """HTTP status; None when no answer came."""
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -55,13 +55,13 @@ class Call:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether it may or may not have had its effect."""
+        """Whether its effect is unknown."""
         return self.status is None or (self.status >= 500 and self.problem in {None, *AMBIGUOUS_CODES})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A request's state as somebody read it between two moments."""
+    """A request's state, as read between two moments."""
 
     request: str
     began: float
@@ -125,7 +125,7 @@ class AttemptRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Disruption:
-    """A time in which a node did not work, from what was done to it until it showed life again."""
+    """An interval without a node, from the fault to its next heartbeat."""
 
     node: str
     role: str
@@ -137,7 +137,7 @@ class Disruption:
 
 @dataclass(frozen=True, kw_only=True)
 class LockedRows:
-    """A time in which a session that is none of otpqueue's locked the rows of some requests."""
+    """An interval in which a foreign session locked the rows of some requests."""
 
     began: float
     ended: float
@@ -146,7 +146,7 @@ class LockedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the checks have to know of the settings. Times in seconds."""
+    """The settings that the checks need. Times in seconds."""
 
     send_lease_s: float = 6
     unknown_resends: int = 1
@@ -154,14 +154,14 @@ class Policy:
     provider_timeout_s: float = 2
     expire_every_s: float = 2
     senders: int = 2
-    """How many processes send: when all of them are down, nothing can be claimed again."""
+    """How many processes send. While all of them are down, no request can be claimed."""
     number_quota: int = 20
     """How many requests for one number are admitted in 15 minutes, by one client."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """All that was seen in a run."""
+    """All observations of a run."""
 
     calls: tuple[Call, ...] = ()
     seen: tuple[Seen, ...] = ()
@@ -170,19 +170,19 @@ class History:
     attempts: tuple[AttemptRow, ...] = ()
     disruptions: tuple[Disruption, ...] = ()
     faults: Mapping[str, int] = field(default_factory=dict)
-    """How often what was done, by kind: faults that struck at the provider, and what else was disturbed."""
+    """How many faults occurred, by kind, at the provider and elsewhere."""
     policy: Policy = Policy()
     miscounted: tuple[str, ...] = ()
     """Where the statistics differ from a recount."""
     miscapped: tuple[str, ...] = ()
     """Where the counts of the daily caps differ from a recount."""
     misbehaved: tuple[str, ...] = ()
-    """Processes that ended unasked, or outlived their main process."""
+    """Processes that ended unexpectedly, or outlived their main process."""
     locks: tuple[LockedRows, ...] = ()
     emptied: tuple[float, ...] = ()
-    """When Redis may have lost what it counted."""
+    """When Redis may have lost counts."""
     ended: float = 0.0
-    """When the tables were read: everything had worked for a while by then."""
+    """When the tables were read, after a while without faults."""
 
     def calls_of(self, request: str) -> list[Call]:
         """Return the calls about a request, in the order in which they began."""
@@ -195,7 +195,7 @@ class History:
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that was broken. `request` is None where it is about a number or the whole."""
+    """A broken guarantee. `request` is None if it is about a number or the whole system."""
 
     check: str
     text: str
@@ -205,11 +205,11 @@ class Violation:
 
 @dataclass(frozen=True)
 class Deliveries:
-    """Which message belongs to which attempt."""
+    """The messages of each attempt."""
 
     by_attempt: Mapping[tuple[str, int], tuple[Sent, ...]]
     strays: tuple[Sent, ...]
-    """Messages that no attempt accounts for."""
+    """Messages without an attempt."""
 
     def of(self, attempts: Iterable[AttemptRow]) -> list[Sent]:
         """Return the messages of some attempts."""
@@ -217,13 +217,13 @@ class Deliveries:
 
 
 CLOCK_SLACK_S = 0.1
-"""The simulator's clock and ours are the same, but it tells milliseconds."""
+"""The simulator uses the same clock, with a precision of milliseconds."""
 
 
 def deliveries(history: History) -> Deliveries:
     """Match messages to attempts: by pinId where an attempt knows it, else by number and time.
 
-    An attempt whose outcome nobody knows may have sent one message after it was claimed. The newest such
+    An attempt with an unknown outcome may have sent one message after it was claimed. The newest such
     attempt that had been claimed by then gets the message.
     """
     number_of = {row.id: row.number for row in history.requests}

@@ -81,13 +81,13 @@ _OUTAGES = ("--requests=160", "--rate=8", "--kills=3", "--kinds=outage-postgres,
 MUTATIONS = (
     Mutation(
         name="leases-forgotten",
-        says="the sweep does not look for leases that ran out",
+        says="the sweep does not find expired leases",
         check="nothing_lost",
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="for claim in attempts.overdue(conn, limit=BATCH)]",
-                new="for claim in attempts.overdue(conn, limit=BATCH) if not claim]",
+                old="for claim in attempts.find_expired_leases(conn, limit=BATCH)]",
+                new="for claim in attempts.find_expired_leases(conn, limit=BATCH) if not claim]",
             ),
         ),
         run=(*_CRASHES, "--set=OTPQUEUE_SEND_WITHIN_S=20"),
@@ -154,7 +154,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="unknown-without-bound",
-        says="what nobody knows is sent again as often as what was refused",
+        says="unknown outcomes are retried as often as refused sends",
         check="sends_bounded",
         edits=(
             Edit(
@@ -276,7 +276,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="second-thoughts-added",
-        says="what turns out otherwise is counted anew, and what was counted before stays",
+        says="a changed outcome is counted again, and its old count stays",
         check="statistics_exact",
         edits=(
             Edit(
@@ -386,7 +386,7 @@ MUTATIONS = (
     Mutation(
         name="broker-ends-workers",
         says="a broker that answers with errors ends every worker",
-        check="processes_end_as_told",
+        check="processes_end_only_when_stopped",
         edits=(
             Edit(
                 path="otpqueue/worker/consumer.py",
@@ -416,7 +416,7 @@ MUTATIONS = (
     Mutation(
         name="children-orphaned",
         says="a process of the API outlives its main process",
-        check="processes_end_as_told",
+        check="processes_end_only_when_stopped",
         edits=(
             Edit(
                 path="otpqueue/api/server.py",
@@ -453,7 +453,7 @@ MUTATIONS = (
         run=("--requests=40", "--rate=8", "--kills=0", "--stories=greedy,right"),
     ),
     Mutation(
-        name="right-code-untold",
+        name="right-code-unrecorded",
         says="recording a right code is not repeated when the answer of Postgres is lost",
         edits=(
             Edit(
@@ -506,7 +506,7 @@ MUTATIONS = (
         tests=("tests/operations/test_erased_everywhere.py::test_nothing_leads_to_an_erased_number",),
     ),
     Mutation(
-        name="strangers-told",
+        name="status-leaked-to-strangers",
         says="a caller without a key learns how the requests of a number ended",
         edits=(
             Edit(
@@ -516,7 +516,7 @@ MUTATIONS = (
             ),
             Edit(
                 path="otpqueue/store/requests.py",
-                old="and_(mine, in_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))",
+                old="and_(mine, filter_by_status(LIVE), or_(_r.expires_at.is_(None), _r.expires_at > now))",
                 new="mine",
             ),
         ),
@@ -543,7 +543,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/store/engine.py",
-                old='        event.listen(engine, "connect", sessions.enforce)\n',
+                old='        event.listen(engine, "connect", sessions.enforce_settings)\n',
                 new="        pass\n",
             ),
         ),

@@ -1,11 +1,11 @@
-"""A private RabbitMQ node, for whoever wants to see otpqueue run on one.
+"""A private RabbitMQ node, to test otpqueue with RabbitMQ as the broker.
 
     python -m tests.faults.rabbitmq                  the short fault harness, on RabbitMQ
     python -m tests.faults.rabbitmq COMMAND ...      any command, with OTPQUEUE_BROKER_URL set
     python -m tests.faults.rabbitmq pytest -n 0 tests/worker/test_rabbitmq.py
 
 `rabbitmq-server` is used where it is installed; where it is not, root on Debian or Ubuntu gets the package
-(100 MB with Erlang; its service is not started), and anybody else a message and exit code 2.
+(100 MB with Erlang; its service is not started), and other users a message and exit code 2.
 
 The node listens on 127.0.0.1 alone, keeps everything in a temporary folder, has an epmd, a user and a virtual
 host of its own, and so knows nothing of another RabbitMQ on the machine. On Linux it ends with this process,
@@ -86,7 +86,7 @@ def _services_stay_down() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return an unused port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -117,8 +117,8 @@ def _life(history: History, violation: Violation) -> list[str]:
 
 
 def _call(call: Call) -> str:
-    told = call.problem or call.body.get("status")
-    text = f"{call.kind} of {_short(call.request)} in session {call.session} -> {call.status} {told}"
+    outcome = call.problem or call.body.get("status")
+    text = f"{call.kind} of {_short(call.request)} in session {call.session} -> {call.status} {outcome}"
     text += f" after {call.ended - call.began:.2f} s"
     return text + (f", code {call.code}" if call.code else "") + (", by a stranger" if call.stranger else "")
 

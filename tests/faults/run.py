@@ -170,16 +170,16 @@ def _act(
 
     with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as pool:
         acts: set[Future[None]] = {pool.submit(act, script) for script in cast}
-        told = began
+        said_at = began
         while acts or not conductor.finished:
             conductor.step()
             for done in [one for one in acts if one.done()]:
                 done.result()
                 acts.remove(done)
-            if time.monotonic() > told + 15:
-                told = time.monotonic()
+            if time.monotonic() > said_at + 15:
+                said_at = time.monotonic()
                 done_by_now = len(cast) - len(acts)
-                say(f"{told - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults")
+                say(f"{said_at - began:4.0f} s: {done_by_now} callers done, {conductor.done.total()} faults")
             time.sleep(_TICK_S)
 
 

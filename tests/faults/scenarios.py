@@ -79,7 +79,7 @@ def _statuses(cluster: Cluster) -> Counter[str]:
 
 
 def killed(folder: Path, *, settings: Mapping[str, str | None] = PRODUCTION, within_s: float = 45) -> Figures:
-    """Kill a worker that is sending 50 codes: another sends them all when the lease is over."""
+    """Kill a worker that is sending 50 codes: another one sends them all after the lease has expired."""
     count = 50
     with Cluster(folder, senders=1, settings=settings) as cluster:
         cluster.simulator.fault(match={"path": "/2fa/2/pin"}, latency_ms=2000)

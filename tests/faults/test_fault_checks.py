@@ -40,7 +40,7 @@ def ask(at: float = 100.0, *, request: str = ID, session: str = "a", script: int
 
 
 def poll(at: float, status: str, *, request: str = ID, reason: str | None = None) -> Call:
-    """Return a poll and what it told."""
+    """Return a poll and its answer."""
     body = {"status": status, "reason": reason}
     return Call(script=1, kind="poll", began=at, ended=at + 0.1, request=request, status=200, body=body)
 
@@ -90,7 +90,7 @@ def attempt(number: int = 1, claimed_at: float = 101.0, **more: Any) -> AttemptR
 
 
 def lost(number: int = 1, claimed_at: float = 101.0, *, finished_at: float = 108.0) -> AttemptRow:
-    """Return an attempt whose lease ran out."""
+    """Return an attempt with an expired lease."""
     return attempt(
         number,
         claimed_at,
@@ -134,7 +134,7 @@ CRASHED = replace(
     calls=(ask(), poll(111.0, "sent"), verify(112.0, "222222", 200)),
     disruptions=(killed(),),
 )
-"""A request whose worker was killed after the code had left; it was sent again."""
+"""A request that was sent again, after its worker was killed between send and record."""
 
 
 @pytest.mark.parametrize("history", [GOOD, CRASHED, History()], ids=["good", "crashed", "empty"])
@@ -161,11 +161,11 @@ def live(**more: Any) -> RequestRow:
         ((), "in no table"),
         ((row(reason=None),), "without a reason"),
         ((live(send_state="due"),), "past its deadline"),
-        ((live(send_state="idle", send_by=300.0),), "nobody will send it"),
+        ((live(send_state="idle", send_by=300.0),), "no worker will send it"),
         ((live(send_state="claimed", lease_until=150.0),), "held by a worker"),
         ((row(send_state="claimed", lease_until=150.0),), "held by a worker"),
         ((live(status="sent", expires_at=150.0),), "past its lifetime"),
-        ((live(status="sent", expires_at=300.0, check_lease_until=150.0),), "holds back checks"),
+        ((live(status="sent", expires_at=300.0, check_lease_until=150.0),), "still blocks checks"),
     ],
 )
 def test_lost_request_is_found(rows: tuple[RequestRow, ...], complaint: str) -> None:
@@ -246,7 +246,7 @@ def test_send_of_a_process_that_stood_still_is_excused() -> None:
 
 
 def test_attempt_accepted_late_may_have_been_sent_again() -> None:
-    """Its lease had run out before its answer could be recorded: that was unknown then."""
+    """Its lease had expired before its answer was recorded, so its outcome was unknown."""
     history = replace(GOOD, attempts=(attempt(), attempt(2, 108.0)), sent=(sent(), sent(108.1, pin_id="p2")))
 
     assert texts(checks.sends_bounded, history) == []
@@ -284,11 +284,11 @@ def test_send_without_its_record_is_found(changed: dict[str, Any], complaint: st
             (ask(), *(verify(102.0 + n, "9", 422) for n in range(5)), verify(109.0, "111111", 200)),
             "five wrong",
         ),
-        ((ask(), poll(102.0, "sent"), verify(103.0, "999999", 422)), "nobody has typed"),
+        ((ask(), poll(102.0, "sent"), verify(103.0, "999999", 422)), "without a call with its code"),
     ],
 )
 def test_code_wrongly_accepted_is_found(calls: tuple[Call, ...], complaint: str) -> None:
-    """No code is accepted that is wrong, used, expired, replaced, or somebody else's."""
+    """No code is accepted that is wrong, used, expired, replaced, or of another request."""
     history = replace(
         GOOD, calls=calls, requests=(row(), row(id=OTHER, pin_id=None, status="sent", expires_at=300.0))
     )
@@ -321,14 +321,14 @@ def test_right_code_refused_is_found() -> None:
     ids=["unanswered", "outage", "at once", "exhausted", "replaced"],
 )
 def test_right_code_may_be_refused_when_something_else_goes_on(before: tuple[Call, ...]) -> None:
-    """A check nobody knows the end of, another at the same time, five wrong ones, a newer request."""
+    """A check without an answer, a concurrent check, five wrong codes, a newer request."""
     history = replace(GOOD, calls=(ask(), poll(102.0, "sent"), *before, REFUSED), requests=(UNVERIFIED,))
 
     assert texts(checks.codes_judged_rightly, history) == []
 
 
 def test_unanswered_check_may_have_verified() -> None:
-    """A check that was never answered may be the one that counted; the next is told so."""
+    """A check that was never answered may be the one that counted; the next call gets that answer."""
     calls = (
         ask(),
         poll(102.0, "sent"),
@@ -400,7 +400,7 @@ def test_recovery_waits_for_what_it_needs(outage: tuple[Disruption, ...]) -> Non
 
 
 def test_miscounted_statistics() -> None:
-    """Each sum that differs from the rows is told."""
+    """Each sum that differs from the rows is reported."""
     off = replace(GOOD, miscounted=("stats_minutes sent says 1, the rows say 2",))
 
     assert texts(checks.statistics_exact, off) == ["stats_minutes sent says 1, the rows say 2"]
@@ -424,7 +424,7 @@ LOST = replace(CRASHED, disruptions=())
     ],
 )
 def test_outcome_that_was_not_kept_is_found(changed: dict[str, Any]) -> None:
-    """An attempt that nothing struck was taken for lost: somebody got a second code for nothing."""
+    """An undisturbed attempt was declared lost: a user got a needless second code."""
     found = texts(checks.outcomes_kept, replace(LOST, **changed))
 
     assert len(found) == 1
@@ -445,7 +445,7 @@ def test_outcome_that_was_not_kept_is_found(changed: dict[str, Any]) -> None:
     ids=["killed", "paused", "claim unheard", "locked"],
 )
 def test_attempt_that_was_struck_may_be_lost(changed: dict[str, Any]) -> None:
-    """Its worker, its claim or its own row: each explains why nobody knew the outcome."""
+    """A fault of its worker, its claim or its row explains an unknown outcome."""
     assert texts(checks.outcomes_kept, replace(LOST, **changed)) == []
 
 
@@ -453,7 +453,7 @@ UNTOLD = replace(GOOD, calls=(ask(), verify(103.0, "111111", 503, "database_unav
 
 
 def test_right_code_that_is_not_told_is_found() -> None:
-    """The request is verified, and its caller was told to try again."""
+    """The request is verified, and its caller got an answer to retry."""
     found = texts(checks.right_codes_told, UNTOLD)
 
     assert len(found) == 1
@@ -572,8 +572,10 @@ def test_refusals_as_documented(calls: tuple[Call, ...], emptied: tuple[float, .
 
 
 def test_caps_and_processes() -> None:
-    """Counts that differ, and processes that end unasked, are told as they were noted."""
-    off = replace(GOOD, miscapped=("all: counted 3, the rows say 2",), misbehaved=("send-1 ended by itself",))
+    """Differing counts and unexpected ends of processes are reported as recorded."""
+    off = replace(
+        GOOD, miscapped=("all: counted 3, the rows say 2",), misbehaved=("send-1 ended unexpectedly",)
+    )
 
     assert texts(checks.caps_exact, off) == ["all: counted 3, the rows say 2"]
-    assert texts(checks.processes_end_as_told, off) == ["send-1 ended by itself"]
+    assert texts(checks.processes_end_only_when_stopped, off) == ["send-1 ended unexpectedly"]

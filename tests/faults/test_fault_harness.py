@@ -25,7 +25,7 @@ def test_no_promise_is_broken(tmp_path: Path) -> None:
     # on a busy machine: tests/worker/test_workers.py sees to that.
     assert "kill-send" in history.faults, report.table(history)
     assert any(attempt.outcome == "unknown" for attempt in history.attempts)
-    # One whose every node is down already when its turn comes is left out.
+    # A fault is omitted if every node of its role is already down.
     assert len(KINDS.keys() & history.faults.keys()) > len(KINDS) * 2 / 3
 
 

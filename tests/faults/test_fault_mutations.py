@@ -53,6 +53,6 @@ def test_every_check_of_the_harness_has_a_mutation() -> None:
 
 
 UNTRIED = {
-    # The commit must be cut off from its answer: `right-code-untold` has tests of its own.
+    # The commit must be cut off from its answer: `right-code-unrecorded` has tests of its own.
     "right_codes_told",
 }

@@ -1,7 +1,7 @@
 """One HTTP call on a connection of its own, with an honest account of how it failed.
 
 The three ends of a call are kept apart: an answer, no connection (the other side has not seen the call), and
-no answer (nobody knows what the other side did).
+no answer (the effect on the other side is unknown).
 """
 
 from __future__ import annotations

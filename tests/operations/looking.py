@@ -151,7 +151,7 @@ def show_life(
         skew_s=None,
     )
     with connection(parts.engine) as conn:
-        store_heartbeats.beat(conn, sign)
+        store_heartbeats.store_heartbeat(conn, sign)
         age = {"process": sign.process, "age": f"{ago_s} seconds"}
         conn.execute(
             text("UPDATE heartbeats SET seen_at = seen_at - CAST(:age AS interval) WHERE process = :process"),
@@ -162,7 +162,7 @@ def show_life(
 def heartbeats(parts: Parts) -> list[Heartbeat]:
     """Return the stored heartbeats."""
     with connection(parts.engine) as conn:
-        return store_heartbeats.living(conn)
+        return store_heartbeats.list_heartbeats(conn)
 
 
 def served(parts: Parts) -> set[str]:

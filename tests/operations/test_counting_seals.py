@@ -24,7 +24,7 @@ from tests.operations.looking import at_once, numbers
 def counted(parts: Parts) -> dict[str, int]:
     """Return the counts that are stored."""
     with connection(parts.engine) as conn:
-        return dict(seal_counts.counts(conn))
+        return dict(seal_counts.read_counts(conn))
 
 
 def test_requests_are_counted_with_the_heartbeat(parts: Parts, ask: Ask) -> None:

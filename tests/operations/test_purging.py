@@ -150,7 +150,7 @@ def test_other_tables_have_times_of_their_own(
                 now=now - days * DAY,
             )
         for days in (1095, 1097):
-            erasing.note(conn, client_id=None, counts={}, now=now - days * DAY)
+            erasing.record_erasure(conn, client_id=None, counts={}, now=now - days * DAY)
 
     assert parts.purge(now=now) == NOTHING | {"refusals": 1, "erasures": 1}
     assert [row["reason"] for row in rows.refusals()] == ["6", "1"]
@@ -205,7 +205,7 @@ def test_other_purge_has_its_turn(
     old(5, ended=clock.now() - 31 * DAY)
 
     with parts.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn, conn.begin():
-        assert purging.take_turn(conn)
+        assert purging.try_lock_purging(conn)
         meanwhile = make_purge()(now=clock.now())
     afterwards = make_purge()(now=clock.now())
 

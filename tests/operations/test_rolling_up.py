@@ -192,10 +192,10 @@ def test_statistics_and_the_do_not_send_list_do_not_wait_for_each_other(parts: P
     ask()
     isolated = parts.engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as conn, conn.begin():
-        do_not_send.take_turn(conn)
+        do_not_send.lock_list(conn)
         rolled_up = parts.roll_up()
     with isolated.connect() as conn, conn.begin():
-        assert roll_up.take_turn(conn)
+        assert roll_up.try_lock_roll_up(conn)
         parts.blocklist.block(NUMBER, reason=None, until=None, now=clock.now())
 
     assert rolled_up == 1

@@ -14,7 +14,7 @@ from otpqueue.domain.request import Status
 from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.operations.verify import TypedCode
 from otpqueue.store.engine import connection
-from otpqueue.store.privacy.resealing import look_for_keys
+from otpqueue.store.privacy.resealing import build_key_query
 from otpqueue.store.schema import otp_requests
 from otpqueue.wiring import Parts
 from tests.conftest import NUMBER, Ask, MakeParts, Provider
@@ -206,7 +206,7 @@ def test_keys_are_found_without_reading_the_table(parts: Parts, client_id: UUID)
     with connection(parts.engine) as conn:
         conn.execute(text(fill), {"client_id": client_id})
         conn.execute(text("VACUUM ANALYZE otp_requests"))
-        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {look_for_keys(otp_requests).text}"
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {build_key_query(otp_requests).text}"
         plan = "\n".join(conn.execute(text(explain)).scalars())
         missing = parts.rotate_seal.missing()
 

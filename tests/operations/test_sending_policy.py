@@ -184,7 +184,7 @@ def test_refused_sends_do_not_use_the_cap_up(
 
     assert rows.outcomes(request.id) == ["refused", "refused", "refused", "accepted"]
     with connection(parts.engine) as conn:
-        (count, *_) = send_counts.of_day(conn, clock.now().date())
+        (count, *_) = send_counts.read_counts(conn, clock.now().date())
     assert count.taken == 1
 
 

@@ -43,16 +43,16 @@ NO_GUESSES = GuessPolicy(
 """A policy without windows for wrong codes."""
 
 RUN_OUT_S = 0.0
-"""A lease that has run out when it is taken."""
+"""A lease that has expired when it is taken."""
 
 
 def later(seconds: float) -> datetime:
-    """Return the moment so many seconds after NOW."""
+    """Return the time that many seconds after NOW."""
     return NOW + timedelta(seconds=seconds)
 
 
 def accepted(pin_id: str = "pin-1") -> Outcome:
-    """Return the outcome of a send that was taken."""
+    """Return the outcome of an accepted send."""
     return Outcome(kind=OutcomeKind.ACCEPTED, code="MESSAGE_SENT", http_status=200, pin_id=pin_id)
 
 
@@ -61,7 +61,7 @@ SENT = SendDecision(status=Status.SENT)
 
 
 def again(after_s: float = 0) -> SendDecision:
-    """Return the decision to try again."""
+    """Return a decision to retry."""
     return SendDecision(status=Status.QUEUED, next_attempt_at=later(after_s))
 
 
@@ -82,7 +82,7 @@ def shared_engine(store_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(shared_engine: Engine) -> Engine:
-    """Return connections to a database whose tables are empty."""
+    """Return connections to a database with empty tables."""
     with connection(shared_engine) as conn:
         empty_tables(conn)
     return shared_engine
@@ -109,7 +109,7 @@ def client_id(conn: Connection) -> UUID:
 
 @dataclass(frozen=True)
 class Store:
-    """The store as tests use it, with short ways to the moves that come before the test's own."""
+    """The store under test, with shortcuts for the steps before the test's own."""
 
     engine: Engine
     conn: Connection
@@ -117,7 +117,7 @@ class Store:
     client_id: UUID
 
     def new(self, number: str = NUMBER, **fields: Any) -> NewRequest:
-        """Return a request that is to be stored, but for `fields`."""
+        """Return a request to store, with `fields` replaced."""
         values: dict[str, Any] = {
             "id": uuid4(),
             "client_id": self.client_id,
@@ -149,7 +149,7 @@ class Store:
         return new.as_accepted()
 
     def accept(self, new: NewRequest, *, vault: Vault | None = None, **more: Any) -> AcceptResult:
-        """Accept a request that no wrong code stands against."""
+        """Accept a request of a number without wrong codes."""
         vault = vault or self.vault
         lookup = NumberLookup(
             client_id=new.client_id,
@@ -196,7 +196,7 @@ class Store:
         now: datetime = NOW,
         expires_at: datetime | None = None,
     ) -> bool:
-        """Record what became of a claim; return whether its request moved."""
+        """Record the outcome of a claim; return whether its request moved."""
         result = a_result(claim, outcome, decision, now=now, expires_at=expires_at)
         return attempts.record(self.conn, [result]) == {(claim.request_id, claim.attempt)}
 
@@ -218,7 +218,7 @@ class Store:
         return self.conn.execute(select(otp_requests).where(otp_requests.c.id == request_id)).mappings().one()
 
     def change(self, request_id: UUID, **columns: Any) -> None:
-        """Set columns of a request's row behind everybody's back."""
+        """Set columns of a request's row directly."""
         self.conn.execute(update(otp_requests).where(otp_requests.c.id == request_id).values(columns))
 
     def attempts(self, request_id: UUID) -> list[RowMapping]:
@@ -251,7 +251,7 @@ class Store:
         return recorded.moved_to if recorded else None
 
     def check(self, request: OtpRequest, verdict: CheckVerdict) -> Status | None:
-        """Check a code from begin to end."""
+        """Check a code from beginning to end."""
         check = self.begin(request)
         assert check
         return self.judge(check, verdict)
@@ -265,7 +265,7 @@ def a_result(
     now: datetime = NOW,
     expires_at: datetime | None = None,
 ) -> AttemptResult:
-    """Return what became of a claim."""
+    """Return the result of a claim."""
     return AttemptResult(
         request_id=claim.request_id,
         attempt=claim.attempt,
@@ -290,7 +290,7 @@ MakeEngine = Callable[..., Engine]
 
 @pytest.fixture
 def other_engine() -> Iterator[MakeEngine]:
-    """Yield a function that makes engines, which are let go in the end."""
+    """Yield a function that makes engines, which are disposed at the end."""
     made: list[Engine] = []
 
     def make(url: str, *, pool_size: int = 2, **others: Any) -> Engine:

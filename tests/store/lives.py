@@ -1,4 +1,4 @@
-"""Requests to which things happen at random, in any order: what workers, callers and the provider do."""
+"""Requests with random events in random order, from workers, callers and the provider."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def a_report(message_id: str, delivery: DeliveryState) -> Receipt:
 
 
 class Life:
-    """A request to which things happen at random; those that cannot happen to it now change nothing."""
+    """A request with random events; an event that is impossible now changes nothing."""
 
     def __init__(self, store: Store, random: Random, number: int) -> None:
         self.store, self.random = store, random
@@ -59,7 +59,7 @@ class Life:
         self.ask()
 
     def live(self) -> None:
-        """Let things happen, a few seconds apart."""
+        """Apply events, a few seconds apart."""
         steps: list[Callable[[], object]] = [
             *[self.claim, self.claim, self.answer, self.answer],
             *[self.check, self.check, self.judge, self.judge, self.report],
@@ -75,7 +75,7 @@ class Life:
             self.random.choice(steps)()
 
     def ask(self) -> None:
-        """Ask for a code, sometimes only if there is none."""
+        """Request a code, sometimes only if there is none."""
         if self.ids and self.random.random() < 0.8:
             return
         sent_by = self.now + timedelta(seconds=90)
@@ -93,11 +93,11 @@ class Life:
         return {}
 
     def claim(self) -> None:
-        """Claim what is due, sometimes under a lease that has run out already."""
+        """Claim due requests, sometimes under an expired lease."""
         self.claims += self.store.claim(now=self.now, lease_s=self.random.choice([0.0, 30.0]))
 
     def answer(self) -> None:
-        """Record an outcome of any attempt, also one that is late or comes twice."""
+        """Record an outcome of any attempt, including late and repeated ones."""
         if not self.claims:
             return
         claim = self.random.choice([*self.claims, self.claims[-1], self.claims[-1]])
@@ -123,7 +123,7 @@ class Life:
         return replace(accepted(), external_message_id=self.messages[-1])
 
     def check(self) -> None:
-        """Begin a check, sometimes under a lease that has run out already, and judge one, sometimes."""
+        """Begin a check, sometimes under an expired lease, and judge one, sometimes."""
         request = self.store.find(self.ids[-1])
         begun = self.store.begin(request, now=self.now, lease_s=self.random.choice([0.0, 20.0]))
         self.checks += [begun] if begun else []
@@ -157,11 +157,11 @@ class Life:
                 self.answer()
 
     def sweep(self) -> None:
-        """Pick up what was dropped."""
+        """Sweep expired leases."""
         conn, retry = self.store.conn, SendDecision(status=Status.QUEUED, next_attempt_at=self.now)
         lost = [
             replace(a_result(one, LEASE_RAN_OUT, retry, now=self.now), started_at=None)
-            for one in attempts.overdue(conn, limit=100)
+            for one in attempts.find_expired_leases(conn, limit=100)
         ]
         if lost:
             attempts.record(conn, lost)
@@ -169,7 +169,7 @@ class Life:
         checks.sweep(conn, now=self.now, limit=100)
 
     def expire(self) -> None:
-        """End what has outlived its time, sometimes later than the next step."""
+        """Expire requests, sometimes later than the next step."""
         at = self.now + timedelta(seconds=self.random.choice([0, 100]))
         requests.expire_unsent(self.store.conn, now=at, limit=100)
         requests.expire_codes(self.store.conn, now=at, limit=100)

@@ -47,8 +47,8 @@ class PgBouncer:
         configuration = self._folder / "pgbouncer.ini"
         configuration.write_text(self._configuration(**settings))
         configuration.chmod(0o600)
-        run_as = identity.choose(lambda candidate: self._probe(program, candidate))
-        identity.give(self._folder, run_as)
+        run_as = identity.choose_identity(lambda candidate: self._probe(program, candidate))
+        identity.give_folder(self._folder, run_as)
         self._child = ChildProcess(
             "pgbouncer",
             [program, configuration],
@@ -91,7 +91,7 @@ class PgBouncer:
             "listen_addr": "127.0.0.1",
             "listen_port": self._port,
             "unix_socket_dir": "",
-            # Whoever comes is the user of the line above; this is a test's own server on loopback.
+            # Every client is the user of the line above; this is a test's own server on loopback.
             "auth_type": "any",
             "pool_mode": "transaction",
             "default_pool_size": 2,

@@ -1,4 +1,4 @@
-"""Count again, from the rows themselves and in another language, what the statistics should say."""
+"""An independent recount of the statistics in Python, from the rows themselves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from otpqueue.store.schema import (
 Key = tuple[datetime, str, str, str, str, str]
 """The minute or hour, the client's id, country, channel, metric, label."""
 Counts = dict[Key, tuple[int, Decimal]]
-Told = tuple[datetime, str, str, Any]
+Measured = tuple[datetime, str, str, Any]
 """When, metric, label, what was measured."""
 _NOTHING = (0, Decimal(0))
 
@@ -33,15 +33,15 @@ def recount(conn: Connection) -> Counts:
     """Return what the rows count for, by the minute."""
     counts: dict[Key, list[Any]] = defaultdict(lambda: [0, Decimal(0)])
     of = {row["id"]: row for row in _rows(conn, otp_requests)}
-    told = [(row, row["channel"], one) for row in of.values() for one in _of_request(row)]
+    measured = [(row, row["channel"], one) for row in of.values() for one in _of_request(row)]
     for row in _rows(conn, send_attempts):
-        told += [(of[row["request_id"]], row["channel"], one) for one in _of_attempt(row)]
+        measured += [(of[row["request_id"]], row["channel"], one) for one in _of_attempt(row)]
     for row in _rows(conn, checks):
         request = of[row["request_id"]]
-        told += [(request, request["channel"], one) for one in _of_check(row)]
+        measured += [(request, request["channel"], one) for one in _of_check(row)]
     for row in _rows(conn, refusals):
-        told += [(row, "none", (row["created_at"], "refused", row["reason"], 0))] * row["count"]
-    for owner, channel, (at, metric, label, total) in told:
+        measured += [(row, "none", (row["created_at"], "refused", row["reason"], 0))] * row["count"]
+    for owner, channel, (at, metric, label, total) in measured:
         if owner["is_test"]:
             continue
         minute = at.replace(second=0, microsecond=0)
@@ -62,7 +62,7 @@ def by_hour(counts: Counts) -> Counts:
 
 
 def counted(conn: Connection, table: Table) -> Counts:
-    """Return what stands in a table of sums, without what came to nothing."""
+    """Return the non-zero rows of a table of sums."""
     return {
         (row["at"], str(row["client_id"]), row["country"], row["channel"], row["metric"], row["label"]): (
             row["n"],
@@ -74,13 +74,13 @@ def counted(conn: Connection, table: Table) -> Counts:
 
 
 def waiting(conn: Connection) -> Counts:
-    """Return what is not added up yet."""
+    """Return the events that are not added up yet."""
     found: Counts = {}
     for row in _rows(conn, stat_events):
         of = (row["at"], str(row["client_id"]), row["country"], row["channel"])
-        told = [(row["metric"], row["label"], 0 if row["also"] else row["total"])]
-        told += [(row["also"], row["also_label"], row["total"])] if row["also"] else []
-        for metric, label, total in told:
+        measured = [(row["metric"], row["label"], 0 if row["also"] else row["total"])]
+        measured += [(row["also"], row["also_label"], row["total"])] if row["also"] else []
+        for metric, label, total in measured:
             key = (*of, metric, label)
             were = found.get(key, (0, Decimal(0)))
             found[key] = (were[0] + row["n"], were[1] + total)
@@ -88,9 +88,9 @@ def waiting(conn: Connection) -> Counts:
 
 
 def miscounted(conn: Connection) -> list[str]:
-    """Return where the sums, with what is not added up yet, differ from a recount.
+    """Return the differences between a recount and the sums plus the pending events.
 
-    Call in a transaction that sees one moment (REPEATABLE READ).
+    Call in one snapshot (REPEATABLE READ).
     """
     expected = recount(conn)
     found = []
@@ -109,7 +109,7 @@ def _rows(conn: Connection, table: Table) -> list[RowMapping]:
     return list(conn.execute(select(table)).mappings())
 
 
-def _of_request(row: RowMapping) -> Iterator[Told]:
+def _of_request(row: RowMapping) -> Iterator[Measured]:
     yield row["created_at"], "requested", "", 0
     if row["sent_at"]:
         ms = _ms(row["created_at"], row["sent_at"])
@@ -125,7 +125,7 @@ def _of_request(row: RowMapping) -> Iterator[Told]:
         yield row["finished_at"], row["status"], row["reason"], 0
 
 
-def _of_attempt(row: RowMapping) -> Iterator[Told]:
+def _of_attempt(row: RowMapping) -> Iterator[Measured]:
     if row["outcome"]:
         yield row["finished_at"], "attempts", row["outcome"], 0
         if row["latency_ms"] is not None:
@@ -140,7 +140,7 @@ def _of_attempt(row: RowMapping) -> Iterator[Told]:
         yield row["finished_at"], "cost", row["currency"] or "", row["price"]
 
 
-def _of_check(row: RowMapping) -> Iterator[Told]:
+def _of_check(row: RowMapping) -> Iterator[Measured]:
     if row["verdict"]:
         yield row["finished_at"], "checks", row["verdict"], 0
         if row["latency_ms"] is not None:

@@ -1,4 +1,4 @@
-"""Claims and what becomes of them: no request is in two hands, and no late word undoes a later one."""
+"""Claims and their outcomes: one holder per request, and no late outcome overrides a later one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ids(claims: list[Claim]) -> set[UUID]:
 
 
 def test_claim_says_what_to_send(store: Store) -> None:
-    """A claim has what a sender needs, and does not print the number."""
+    """A claim has all that a sender needs, and its repr hides the number."""
     request = store.insert(language="pt-BR", channel=Channel.VOICE)
 
     (claim,) = store.claim()
@@ -74,7 +74,7 @@ def test_claim_says_what_to_send(store: Store) -> None:
 
 
 def test_claim_takes_the_request_and_opens_an_attempt(store: Store) -> None:
-    """A claimed request is under a lease by Postgres's clock, and its attempt is there before it is made."""
+    """A claimed request has a lease by Postgres's clock, and its attempt is stored before the send."""
     request = store.insert()
 
     store.claim(lease_s=30)
@@ -90,7 +90,7 @@ def test_claim_takes_the_request_and_opens_an_attempt(store: Store) -> None:
 
 
 def test_claimed_request_is_not_claimed_again(store: Store) -> None:
-    """What one worker holds no other gets, even when the lease has run out: that is the sweep's to say."""
+    """No other worker gets a claimed request, even after its lease has expired: the sweep must release it."""
     store.insert()
     store.claim(lease_s=RUN_OUT_S)
 
@@ -98,7 +98,7 @@ def test_claimed_request_is_not_claimed_again(store: Store) -> None:
 
 
 def test_oldest_are_claimed_first_up_to_the_slots(store: Store) -> None:
-    """Of many that are due the oldest are taken, as many as there are slots."""
+    """The oldest due requests are claimed, up to the number of slots."""
     made = store.insert_many(5)
 
     claimed = [ids(store.claim(2)), ids(store.claim(2)), ids(store.claim(2)), ids(store.claim(2))]
@@ -116,7 +116,7 @@ def test_only_what_is_due_and_of_use_is_claimed(
     send_by_s: float,
     claimed: bool,
 ) -> None:
-    """A request is claimed from its time on, and not from its deadline on."""
+    """A request can be claimed from its due time until its deadline."""
     request = store.insert()
     store.change(request.id, next_attempt_at=later(due_at_s), send_by=later(send_by_s))
 
@@ -134,14 +134,14 @@ def test_ended_request_is_not_claimed(store: Store, status: Status) -> None:
 
 
 def test_no_slots_claim_nothing(store: Store) -> None:
-    """A pump without free hands takes nothing."""
+    """A pump without free slots claims nothing."""
     store.insert()
 
     assert store.claim(0) == []
 
 
 def test_locked_request_is_passed_over(store: Store) -> None:
-    """A claim does not wait for a row that another session works on; it takes the others."""
+    """A claim skips rows that another session has locked."""
     first, second = store.insert_many(2)
 
     with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
@@ -154,7 +154,7 @@ def test_locked_request_is_passed_over(store: Store) -> None:
 
 
 def test_claimers_at_once_never_share(store: Store) -> None:
-    """Many workers claiming together take each request once, and leave none."""
+    """Concurrent workers claim each request exactly once."""
     made = store.insert_many(60)
     start = Barrier(8)
 
@@ -177,7 +177,7 @@ def test_claimers_at_once_never_share(store: Store) -> None:
 
 
 def test_accepted_is_sent(store: Store) -> None:
-    """The request is sent, can be checked until its code expires, and is out of the workers' hands."""
+    """The request is sent, can be checked until its code expires, and is not claimed any more."""
     request = store.insert()
     (claim,) = store.claim()
 
@@ -196,7 +196,7 @@ def test_accepted_is_sent(store: Store) -> None:
 
 
 def test_retryable_is_due_again(store: Store) -> None:
-    """The request waits for its next attempt, which has a number of its own."""
+    """The request waits for its next attempt, which has a new number."""
     request = store.insert()
     (claim,) = store.claim()
 
@@ -252,7 +252,7 @@ def test_unknown_is_counted(store: Store) -> None:
 
 
 def test_returned_gives_the_try_back_but_not_the_number(store: Store) -> None:
-    """A claim that was given back unsent is no try, and yet its number is never used again."""
+    """A claim that was returned unsent is no try, but its number is never reused."""
     request = store.insert()
     (first,) = store.claim()
     assert store.record(first, RETURNED, again())
@@ -265,7 +265,7 @@ def test_returned_gives_the_try_back_but_not_the_number(store: Store) -> None:
 
 
 def test_earlier_attempt_does_not_move_a_later_one(store: Store) -> None:
-    """Once a later attempt is claimed the earlier one's late word is only noted."""
+    """After a later claim, the outcome of an earlier attempt is only stored on that attempt."""
     request = store.insert()
     (first,) = store.claim(lease_s=RUN_OUT_S)
     store.record(first, LEASE_RAN_OUT, again())
@@ -283,7 +283,7 @@ def test_earlier_attempt_does_not_move_a_later_one(store: Store) -> None:
 
 
 def test_late_accepted_wins_over_a_lease_that_ran_out(store: Store) -> None:
-    """A worker that was slow, not dead, is believed as long as nobody else has claimed: no second send."""
+    """A late acceptance from a slow worker counts if no other worker has claimed: no second send."""
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
     assert store.record(claim, LEASE_RAN_OUT, again())
@@ -300,7 +300,7 @@ def test_late_accepted_wins_over_a_lease_that_ran_out(store: Store) -> None:
 
 @pytest.mark.parametrize("outcome", [REFUSED, PERMANENT, UNKNOWN, RETURNED])
 def test_any_other_late_word_is_only_noted(store: Store, outcome: Outcome) -> None:
-    """After its lease ran out only an acceptance moves the request; anything else is noted on the attempt."""
+    """After its lease expired only an acceptance moves the request; other outcomes stay on the attempt."""
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
     store.record(claim, LEASE_RAN_OUT, again(7))
@@ -314,7 +314,7 @@ def test_any_other_late_word_is_only_noted(store: Store, outcome: Outcome) -> No
 
 
 def test_late_accepted_does_not_raise_the_dead(store: Store) -> None:
-    """A request that ended when its lease ran out stays ended; the send is noted on the attempt."""
+    """A request that ended when its lease expired stays ended; the send is stored on the attempt."""
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
     store.record(claim, LEASE_RAN_OUT, SendDecision(status=Status.FAILED, reason=Reason.OUTCOME_UNKNOWN))
@@ -328,7 +328,7 @@ def test_late_accepted_does_not_raise_the_dead(store: Store) -> None:
 
 @pytest.mark.parametrize("outcome", [accepted(), REFUSED, PERMANENT, UNKNOWN, RETURNED])
 def test_request_cancelled_in_a_workers_hand_stays_cancelled(store: Store, outcome: Outcome) -> None:
-    """Its late outcome is recorded on the attempt, frees the claim, and changes nothing else."""
+    """Its late outcome is stored on the attempt, releases the claim, and changes nothing else."""
     request = store.insert()
     (claim,) = store.claim()
     requests.cancel(store.conn, request.id, client_id=store.client_id, now=later(1))
@@ -347,7 +347,7 @@ def test_request_cancelled_in_a_workers_hand_stays_cancelled(store: Store, outco
 
 
 def test_replaced_request_frees_its_claim(store: Store) -> None:
-    """A request replaced while it was being sent ends, and the new one is sent on its own."""
+    """A request replaced during its send ends, and the new one is sent independently."""
     old = store.insert()
     (claim,) = store.claim()
     new = store.insert()
@@ -360,7 +360,7 @@ def test_replaced_request_frees_its_claim(store: Store) -> None:
 
 
 def test_repeated_record_changes_nothing(store: Store) -> None:
-    """The same word twice, or another word after it, leaves request and attempt as they were."""
+    """A repeated or second outcome changes neither request nor attempt."""
     request = store.insert()
     (claim,) = store.claim()
     assert store.record(claim, accepted(), SENT)
@@ -380,7 +380,7 @@ def test_repeated_record_changes_nothing(store: Store) -> None:
 
 
 def test_lease_that_ran_out_twice_counts_once(store: Store) -> None:
-    """Two sweeps at once do no harm."""
+    """Two concurrent sweeps do no harm."""
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
 
@@ -391,7 +391,7 @@ def test_lease_that_ran_out_twice_counts_once(store: Store) -> None:
 
 
 def test_several_are_recorded_in_one_statement(store: Store) -> None:
-    """Each request gets its own result; the pairs that moved are told."""
+    """Each request gets its own result; the pairs that moved are returned."""
     made = [request.id for request in store.insert_many(4)]
     claims = sorted(store.claim(), key=lambda claim: made.index(claim.request_id))
     store.record(claims[3], accepted(), SENT)
@@ -415,7 +415,7 @@ def test_several_are_recorded_in_one_statement(store: Store) -> None:
 
 
 def test_recording_nothing_moves_nothing(store: Store) -> None:
-    """No results are no statement's problem."""
+    """An empty list of results is valid."""
     assert attempts.record(store.conn, []) == set()
 
 
@@ -460,7 +460,7 @@ def turn_of(store: Store, results: Sequence[AttemptResult], *, on: Engine, slots
 
 
 def test_turn_records_and_claims(store: Store) -> None:
-    """What has finished and what is due is one call; a request that is refused may be claimed in it again."""
+    """Results and claims share one call; a refused request may be claimed again in it."""
     refused, sent, waiting = store.insert_many(3)
     first = {claim.request_id: claim for claim in store.claim(2)}
     results = [
@@ -476,7 +476,7 @@ def test_turn_records_and_claims(store: Store) -> None:
 
 
 def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
-    """Where nothing is due the turn says when the next request falls due."""
+    """If nothing is due, the turn returns when the next request falls due."""
     request = store.insert()
     store.change(request.id, next_attempt_at=later(7))
     assert turn_of(store, [], on=store.engine, slots=5).next_due == later(7)
@@ -487,7 +487,7 @@ def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
 
 
 def test_locked_request_holds_up_no_other(store: Store) -> None:
-    """Of a batch all is recorded but what another session holds, at once; that is recorded later."""
+    """All results of a batch but those locked by another session are recorded at once; the rest later."""
     held, free = store.insert_many(2)
     claims = {claim.request_id: claim for claim in store.claim()}
     results = [a_result(claims[one.id], accepted(), SENT) for one in (held, free)]
@@ -506,29 +506,29 @@ def test_locked_request_holds_up_no_other(store: Store) -> None:
 
 
 def test_overdue_are_claims_whose_lease_ran_out(store: Store) -> None:
-    """Only a claim past its lease, by Postgres's own clock, is overdue; longest first, up to the limit."""
+    """Only a claim with an expired lease, by Postgres's clock, is found; longest first, up to the limit."""
     made = store.insert_many(4)
     (living,) = store.claim(1, lease_s=60)
     dead = [store.claim(1, lease_s=RUN_OUT_S)[0] for _ in range(3)]
 
-    found = attempts.overdue(store.conn, limit=2)
+    found = attempts.find_expired_leases(store.conn, limit=2)
 
     assert living.request_id == made[0].id
     assert [one.request_id for one in found] == [claim.request_id for claim in dead[:2]]
     assert found[0].attempt == 1
     assert found[0].progress == dead[0].progress
-    assert len(attempts.overdue(store.conn, limit=10)) == 3
+    assert len(attempts.find_expired_leases(store.conn, limit=10)) == 3
     store.record(found[0], LEASE_RAN_OUT, again())
-    assert len(attempts.overdue(store.conn, limit=10)) == 2
+    assert len(attempts.find_expired_leases(store.conn, limit=10)) == 2
 
 
 def test_cancelled_claim_can_be_overdue(store: Store) -> None:
-    """A request cancelled in the hand of a worker that died is freed all the same, and stays cancelled."""
+    """A request cancelled while a killed worker held it is released, and stays cancelled."""
     request = store.insert()
     store.claim(lease_s=RUN_OUT_S)
     requests.cancel(store.conn, request.id, client_id=store.client_id, now=NOW)
 
-    (lost,) = attempts.overdue(store.conn, limit=10)
+    (lost,) = attempts.find_expired_leases(store.conn, limit=10)
     store.record(lost, LEASE_RAN_OUT, again())
 
     found = store.find(request.id)
@@ -536,16 +536,16 @@ def test_cancelled_claim_can_be_overdue(store: Store) -> None:
 
 
 def test_next_due_is_the_earliest_that_can_still_be_sent(store: Store) -> None:
-    """A pump knows until when it may sleep; what is claimed, ended or too late does not wake it."""
-    assert attempts.next_due(store.conn, now=NOW) is None
+    """A pump learns how long to sleep; claimed, ended and expired requests do not count."""
+    assert attempts.read_next_due(store.conn, now=NOW) is None
     first, second, third = store.insert_many(3)
     store.change(first.id, next_attempt_at=later(5), send_by=later(6))
     store.change(second.id, next_attempt_at=later(7))
     store.change(third.id, next_attempt_at=later(9))
 
-    assert attempts.next_due(store.conn, now=NOW) == later(5)
-    assert attempts.next_due(store.conn, now=later(6)) == later(7)
+    assert attempts.read_next_due(store.conn, now=NOW) == later(5)
+    assert attempts.read_next_due(store.conn, now=later(6)) == later(7)
     store.claim(now=later(8))
-    assert attempts.next_due(store.conn, now=later(8)) == later(9)
+    assert attempts.read_next_due(store.conn, now=later(8)) == later(9)
     requests.cancel(store.conn, third.id, client_id=store.client_id, now=NOW)
-    assert attempts.next_due(store.conn, now=later(8)) is None
+    assert attempts.read_next_due(store.conn, now=later(8)) is None

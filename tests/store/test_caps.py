@@ -1,4 +1,4 @@
-"""Daily caps at the claim: exact whoever claims at once, given back where nothing left, and new each day."""
+"""Daily caps at the claim: exact under concurrency, subtracted after failed sends, and new each day."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNKNOWN = Outcome(kind=OutcomeKind.UNKNOWN, code="timeout")
 
 def counts(store: Store, day: datetime = NOW) -> dict[tuple[str, str], int]:
     """Return a day's counts by scope and subject, those of clients by `client`."""
-    found = send_counts.of_day(store.conn, get_cap_day(day))
+    found = send_counts.read_counts(store.conn, get_cap_day(day))
     return {
         (one.scope.value, "" if one.scope is CapScope.CLIENT else one.subject): one.taken
         for one in found
@@ -57,7 +57,7 @@ def fill(store: Store, rows: list[tuple[UUID, str | None]], *, due: datetime = N
 
 
 def statuses(store: Store) -> Counter[tuple[str, str, str | None]]:
-    """Return how many requests stand how."""
+    """Return the number of requests by status."""
     found = store.conn.execute(
         select(otp_requests.c.status, otp_requests.c.send_state, otp_requests.c.reason)
     )
@@ -78,7 +78,7 @@ def change_counting(store: Store) -> Iterator[Callable[[str, str], None]]:
 
 
 def test_claims_are_counted(store: Store) -> None:
-    """Each attempt counts for everything, its client and its country; a number of none counts as 001."""
+    """Each attempt counts in total, for its client and for its country; 001 if it has none."""
     fill(store, [(store.client_id, "GB"), (store.client_id, "GB"), (store.client_id, None)])
 
     assert len(store.claim()) == 3
@@ -90,7 +90,7 @@ def test_claims_are_counted(store: Store) -> None:
     "caps", [Caps(overall=3), Caps(per_client=3), Caps(by_country={"GB": 3}), Caps(by_country={"*": 3})]
 )
 def test_over_the_cap_ends_at_once(store: Store, caps: Caps) -> None:
-    """The oldest are sent up to the cap; the others fail at the next claim, and say why."""
+    """The oldest are sent up to the cap; the others fail at the next claim, with the reason."""
     ids = fill(store, [(store.client_id, "GB")] * 5)
 
     claimed = store.claim(caps=caps)
@@ -105,7 +105,7 @@ def test_over_the_cap_ends_at_once(store: Store, caps: Caps) -> None:
 
 
 def test_client_has_a_cap_of_its_own(store: Store) -> None:
-    """What is set for a client stands in place of the deployment's, up or down."""
+    """A client's own cap overrides the deployment's, up or down."""
     other = clients.ensure_client(store.conn, "other", now=NOW)
     store.conn.execute(update(client_rows).where(client_rows.c.id == other).values(settings={"daily_cap": 1}))
     fill(store, [(other, "GB"), (store.client_id, "GB")] * 3)
@@ -120,7 +120,7 @@ def test_client_has_a_cap_of_its_own(store: Store) -> None:
 
 
 def test_nobody_waits_behind_a_capped_country(store: Store) -> None:
-    """Requests over their country's cap at the head of the line end, and those behind them are sent."""
+    """Requests over their country's cap end, and those behind them are sent."""
     fill(store, [(store.client_id, "ID")] * 30 + [(store.client_id, "GB")] * 5)
     caps = Caps(by_country={"ID": 0})
 
@@ -133,7 +133,7 @@ def test_nobody_waits_behind_a_capped_country(store: Store) -> None:
 
 
 def test_each_claim_brings_something_forward(store: Store) -> None:
-    """However caps interlock, claiming goes on until nothing is due, and takes all that the caps allow."""
+    """With several caps, claiming continues until nothing is due, and uses all that the caps allow."""
     chance = random.Random(7)
     others = [clients.ensure_client(store.conn, f"c{i}", now=NOW) for i in range(3)]
     fill(store, [(chance.choice(others), chance.choice(["GB", "DE", "ID", None])) for _ in range(120)])
@@ -142,12 +142,12 @@ def test_each_claim_brings_something_forward(store: Store) -> None:
     for _ in range(60):
         store.claim(16, caps=caps)
 
-    stands = statuses(store)
-    sent = stands["queued", "claimed", None]
-    assert sent + stands["failed", "idle", "daily_cap"] == 120
+    states = statuses(store)
+    sent = states["queued", "claimed", None]
+    assert sent + states["failed", "idle", "daily_cap"] == 120
     assert sent == counts(store)["all", ""] <= 60
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
-    # Full: whoever is over stands at a cap of his own.
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
+    # Full: each request that failed was over a cap of its own.
     over = store.conn.execute(
         select(otp_requests.c.client_id, otp_requests.c.country).where(otp_requests.c.status == "failed")
     ).all()
@@ -160,7 +160,7 @@ def test_each_claim_brings_something_forward(store: Store) -> None:
 
 
 def test_resend_over_the_cap_fails_beside_its_request(store: Store) -> None:
-    """The code in hand stays good: only the resend fails, and says why."""
+    """The sent code stays valid: only the resend fails, with the reason."""
     request = store.insert_sent()
     store.change(request.id, send_state="due", next_attempt_at=NOW, resend="pending", send_kind="resend")
 
@@ -185,7 +185,7 @@ def test_resend_over_the_cap_fails_beside_its_request(store: Store) -> None:
 def test_what_did_not_leave_is_given_back(
     store: Store, outcome: Outcome, decision: SendDecision, taken: int
 ) -> None:
-    """What was refused or given back has cost nothing; what is unknown may have left."""
+    """Refused and returned attempts do not count; attempts with unknown outcome do."""
     store.insert()
     (claim,) = store.claim()
 
@@ -195,7 +195,7 @@ def test_what_did_not_leave_is_given_back(
 
 
 def test_an_attempt_is_given_back_once(store: Store) -> None:
-    """A result that is recorded again, or after its lease ran out, is given back once in all."""
+    """A result that is recorded twice, or after its lease expired, is subtracted once."""
     first, second = store.insert_many(2)
     claims = {claim.request_id: claim for claim in store.claim(lease_s=RUN_OUT_S)}
     store.record(claims[first.id], LEASE_RAN_OUT, again(50))
@@ -209,7 +209,7 @@ def test_an_attempt_is_given_back_once(store: Store) -> None:
 
 
 def test_midnight_begins_a_new_count(store: Store) -> None:
-    """A cap is the day's (UTC); what was claimed before midnight is given back to its day."""
+    """A cap applies to a UTC day; a claim before midnight is subtracted from its day."""
     caps = Caps(overall=1)
     before = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=NOW.tzinfo)
     after = before + timedelta(seconds=0.2)
@@ -225,7 +225,7 @@ def test_midnight_begins_a_new_count(store: Store) -> None:
 
 
 def test_claims_do_not_wait_for_each_other(store: Store) -> None:
-    """Far from its cap a count is shared: a claim is answered while others have not committed."""
+    """Far from its cap a count is shared: a claim does not wait for uncommitted claims."""
     caps = Caps(overall=10**6, per_client=10**6, by_country={"*": 10**6})
     store.insert_many(6)
     engine = store.engine.execution_options(isolation_level="READ COMMITTED")
@@ -240,7 +240,7 @@ def test_claims_do_not_wait_for_each_other(store: Store) -> None:
 
 
 def test_claims_near_a_cap_wait_for_each_other(store: Store) -> None:
-    """Near its cap a count is locked: what has not committed may be all that is left."""
+    """Near its cap a count is locked: uncommitted claims may use all that is left."""
     store.insert_many(4)
     engine = store.engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -254,7 +254,7 @@ def test_claims_near_a_cap_wait_for_each_other(store: Store) -> None:
 def test_room_that_shrinks_while_locks_are_taken(
     store: Store, change_counting: Callable[[str, str], None]
 ) -> None:
-    """A claim that shares a count and then finds too little room leaves all its requests due."""
+    """A claim that shares a count and finds too little room leaves all its requests due."""
     # As if other claims had taken much between the two queries.
     change_counting("w.cap - w.number - 2 * unseen <", "w.cap < 0 AND 0 <")
     store.insert_many(3)
@@ -266,7 +266,7 @@ def test_room_that_shrinks_while_locks_are_taken(
 
 
 def test_test_number_does_not_count(store: Store) -> None:
-    """What is for a test number is claimed whatever the caps, and neither counted nor given back."""
+    """Test numbers are claimed whatever the caps, and not counted."""
     store.insert(is_test=True)
 
     (claim,) = store.claim(caps=Caps(overall=0, per_client=0, by_country={"*": 0}))
@@ -323,7 +323,7 @@ def test_caps_are_exact_under_concurrency(
         Counter(str(one.client_id) for one in left),
         Counter(one.country or "001" for one in left),
     )
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
     assert len(left) == taken[ALL] == 90
     assert {name: taken[CapScope.CLIENT, name] for name in by_client} == by_client
     assert {name: taken[CapScope.COUNTRY, name] for name in by_country} == by_country

@@ -1,4 +1,4 @@
-"""Checks: one at a time, counted before anybody compares, given back where nobody looked, locked in time."""
+"""Checks: one at a time, counted before the comparison, returned if not judged, locked at the limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def begun(store: Store, request: OtpRequest, **differing: Any) -> OpenCheck:
 
 
 def test_check_is_counted_before_it_is_asked(store: Store) -> None:
-    """When `begin` returns the guess is spent, whatever becomes of the process."""
+    """When `begin` returns, the guess is counted, whatever happens to the process."""
     request = store.insert_sent(checks_allowed=5)
 
     check = begun(store, request, client_ip_hash=b"ip")
@@ -41,7 +41,7 @@ def test_check_is_counted_before_it_is_asked(store: Store) -> None:
 
 
 def test_one_check_at_a_time(store: Store) -> None:
-    """While one is in flight another does not begin, and costs nothing; then it may."""
+    """During one check a second one is refused and not counted; afterwards it may begin."""
     request = store.insert_sent()
     first = begun(store, request)
 
@@ -52,7 +52,7 @@ def test_one_check_at_a_time(store: Store) -> None:
 
 
 def test_of_many_at_once_one_begins(store: Store) -> None:
-    """Guesses sent side by side do not get past the count."""
+    """Concurrent guesses cannot exceed the limit."""
     request = store.insert_sent()
     start = Barrier(8)
 
@@ -68,7 +68,7 @@ def test_of_many_at_once_one_begins(store: Store) -> None:
 
 
 def test_guesses_at_once_never_exceed_what_is_allowed(store: Store) -> None:
-    """However checks are mixed and timed, no more than are allowed ever begin."""
+    """In any mix and timing, no more checks begin than are allowed."""
     request = store.insert_sent(checks_allowed=3)
 
     def work(_: int) -> int:
@@ -98,7 +98,7 @@ def test_guesses_at_once_never_exceed_what_is_allowed(store: Store) -> None:
     ids=str,
 )
 def test_foreign_check_does_not_begin(store: Store, differing: dict[str, Any]) -> None:
-    """Another client's, session's or number's check costs the request nothing."""
+    """Another client's, session's or number's check does not count against the request."""
     request = store.insert_sent(session_id="one")
     session_hashes = store.vault.session_hashes("one")
     number_hashes = store.vault.number_hashes(NUMBER)
@@ -118,7 +118,7 @@ def test_session_where_none_was_asked_for_does_not_match(store: Store) -> None:
 
 @pytest.mark.parametrize("status", list(Status))
 def test_only_a_sent_code_is_checked(store: Store, status: Status) -> None:
-    """A check begins while the code is out, and in no other status."""
+    """A check begins only after the code was sent."""
     request = store.insert_sent()
     store.change(request.id, status=status.value)
 
@@ -134,7 +134,7 @@ def test_unsent_code_is_not_checked(store: Store) -> None:
 
 @pytest.mark.parametrize(("at_s", "possible"), [(299.9, True), (300, False), (301, False)])
 def test_expired_code_is_not_checked(store: Store, at_s: float, possible: bool) -> None:
-    """From `expires_at` on no check begins, whether or not somebody has ended the request yet."""
+    """From `expires_at` on no check begins, whether or not a sweep has ended the request."""
     request = store.insert_sent()
 
     assert (store.begin(request, now=later(at_s)) is not None) == possible
@@ -154,7 +154,7 @@ def test_expired_code_is_not_checked(store: Store, at_s: float, possible: bool) 
 def test_verdict_moves_the_request(
     store: Store, verdict: CheckVerdict, status: Status, reason: Reason | None
 ) -> None:
-    """Each verdict has one consequence; the check's row says what was said and how long it took."""
+    """Each verdict has one effect; the check's row stores the verdict and the duration."""
     request = store.insert_sent()
     check = begun(store, request)
 
@@ -182,7 +182,7 @@ def test_code_is_accepted_once(store: Store) -> None:
 
 
 def test_no_check_begins_when_none_is_left(store: Store) -> None:
-    """Also before anybody has locked the request: a sweep may have died between freeing and locking."""
+    """Also before the request is locked: a sweep may have died between its two steps."""
     request = store.insert_sent(checks_allowed=3)
     store.change(request.id, checks_used=3)
 
@@ -206,21 +206,21 @@ def test_last_wrong_code_locks(store: Store) -> None:
 
 
 def test_last_check_can_be_the_right_one(store: Store) -> None:
-    """What is allowed is allowed: the last check is a check like any other."""
+    """The last allowed check works like any other."""
     request = store.insert_sent(checks_allowed=1)
 
     assert store.check(request, CheckVerdict.CORRECT) is Status.VERIFIED
 
 
 def test_last_check_of_unknown_outcome_locks(store: Store) -> None:
-    """A guess that may have been looked at is spent."""
+    """A guess that may have been judged counts."""
     request = store.insert_sent(checks_allowed=1)
 
     assert store.check(request, CheckVerdict.UNKNOWN) is Status.LOCKED
 
 
 def test_unjudged_check_is_given_back_so_many_times(store: Store) -> None:
-    """A guess nobody looked at is given back, at most three times a request; then it is spent."""
+    """A guess that was not judged is returned, at most three times per request; then it counts."""
     request = store.insert_sent(checks_allowed=2)
 
     left = []
@@ -243,7 +243,7 @@ def test_last_check_that_is_given_back_does_not_lock(store: Store) -> None:
 
 
 def test_abandoned_check_is_taken_over(store: Store) -> None:
-    """A check whose process died holds the next one back for its lease only; its guess is spent."""
+    """A check of a killed process delays the next one for its lease only; its guess counts."""
     request = store.insert_sent()
     begun(store, request, lease_s=RUN_OUT_S)
 
@@ -261,7 +261,7 @@ def test_abandoned_check_is_taken_over(store: Store) -> None:
 
 
 def test_late_correct_answer_still_verifies(store: Store) -> None:
-    """The code was right, and typed in time: neither its lease nor a later check takes that away."""
+    """The code was correct and in time: neither its expired lease nor a later check changes that."""
     request = store.insert_sent()
     slow = begun(store, request, lease_s=RUN_OUT_S)
     other = begun(store, request)
@@ -278,7 +278,7 @@ def test_late_correct_answer_still_verifies(store: Store) -> None:
     "verdict", [CheckVerdict.WRONG, CheckVerdict.EXPIRED, CheckVerdict.EXHAUSTED, CheckVerdict.UNJUDGED]
 )
 def test_any_other_late_answer_is_only_noted(store: Store, verdict: CheckVerdict) -> None:
-    """It neither lets a third check in beside the one in flight, nor ends the request, nor gives back."""
+    """It neither allows a third concurrent check, nor ends the request, nor returns a guess."""
     request = store.insert_sent()
     slow = begun(store, request, lease_s=RUN_OUT_S)
     begun(store, request)
@@ -292,7 +292,7 @@ def test_any_other_late_answer_is_only_noted(store: Store, verdict: CheckVerdict
 
 
 def test_repeated_answer_changes_nothing(store: Store) -> None:
-    """A result recorded twice, or another after it, does not rewrite the trail."""
+    """A second result does not overwrite the first."""
     request = store.insert_sent()
     check = begun(store, request)
     store.judge(check, CheckVerdict.WRONG)
@@ -307,7 +307,7 @@ def test_repeated_answer_changes_nothing(store: Store) -> None:
 @pytest.mark.parametrize("status", ["verified", "failed", "expired", "locked", "cancelled"])
 @pytest.mark.parametrize("verdict", [CheckVerdict.CORRECT, CheckVerdict.WRONG, CheckVerdict.EXHAUSTED])
 def test_answer_after_the_end_changes_nothing(store: Store, status: str, verdict: CheckVerdict) -> None:
-    """A request that ended while its check was in flight stays as it ended; the answer is noted."""
+    """A request that ended during its check stays ended; the verdict is stored."""
     request = store.insert_sent()
     check = begun(store, request)
     store.change(request.id, status=status)
@@ -329,7 +329,7 @@ def test_replaced_request_cannot_be_verified(store: Store) -> None:
 
 
 def test_sweep_frees_abandoned_checks(store: Store) -> None:
-    """A lease that ran out is cleared and its check closed; one that did not is let be."""
+    """An expired lease is cleared and its check closed; an active one does not change."""
     abandoned, living = store.insert_sent(), store.insert_sent("+447700900124")
     begun(store, abandoned, lease_s=RUN_OUT_S)
     begun(store, living)
@@ -345,7 +345,7 @@ def test_sweep_frees_abandoned_checks(store: Store) -> None:
 
 
 def test_sweep_locks_when_the_abandoned_check_was_the_last(store: Store) -> None:
-    """A guess whose outcome nobody knows is spent; if it was the last the request locks."""
+    """A guess with an unknown outcome counts; if it was the last one the request locks."""
     request = store.insert_sent(checks_allowed=2)
     store.check(request, CheckVerdict.WRONG)
     begun(store, request, lease_s=RUN_OUT_S)
@@ -358,7 +358,7 @@ def test_sweep_locks_when_the_abandoned_check_was_the_last(store: Store) -> None
 
 
 def test_late_correct_answer_after_the_sweep_verifies(store: Store) -> None:
-    """A sweep that freed the lease does not make a right code wrong, unless it was the last check."""
+    """A sweep that released the lease does not make a correct code wrong, unless it was the last check."""
     first, last = store.insert_sent(), store.insert_sent("+447700900124", checks_allowed=1)
     slow = [begun(store, request, lease_s=RUN_OUT_S) for request in (first, last)]
     checks.sweep(store.conn, now=later(1), limit=10)
@@ -371,7 +371,7 @@ def test_late_correct_answer_after_the_sweep_verifies(store: Store) -> None:
 
 
 def test_sweep_leaves_ended_requests_ended(store: Store) -> None:
-    """The lease of a request that ended meanwhile is cleared, and that is all."""
+    """The lease of a request that ended meanwhile is cleared, and nothing else changes."""
     request = store.insert_sent(checks_allowed=1)
     begun(store, request, lease_s=RUN_OUT_S)
     requests.cancel(store.conn, request.id, client_id=store.client_id, now=NOW)
@@ -391,7 +391,7 @@ def test_sweep_takes_at_most_its_limit(store: Store) -> None:
 
 
 def test_newest_pin_is_the_one_that_is_checked(store: Store) -> None:
-    """Where a code was sent twice, the newest is asked about."""
+    """If a code was sent twice, the newest one is checked."""
     request = store.insert()
     (first,) = store.claim(lease_s=RUN_OUT_S)
     store.record(first, LEASE_RAN_OUT, again())

@@ -27,7 +27,7 @@ def add(store: Store, prefix: str, key_hash: bytes, *, at_s: float = 0) -> None:
 
 
 def test_client_is_made_once(store: Store) -> None:
-    """A name has one client, however often and from wherever it is asked for."""
+    """Concurrent calls with one name create one client."""
 
     def work(_: int) -> UUID:
         with connection(store.engine) as conn:
@@ -37,11 +37,11 @@ def test_client_is_made_once(store: Store) -> None:
         ids = set(threads.map(work, range(8)))
 
     assert ids == {clients.find_client(store.conn, "new")}
-    assert clients.find_client(store.conn, "nobody") is None
+    assert clients.find_client(store.conn, "unknown") is None
 
 
 def test_key_is_found_by_its_hash(store: Store) -> None:
-    """A stored key says whose it is and what it may do."""
+    """A stored key has its client and scopes."""
     add(store, "oq_abc", b"hash")
 
     found = clients.find_key(store.conn, [b"hash"], now=NOW)
@@ -75,7 +75,7 @@ def test_revoked_key_is_not_found(store: Store) -> None:
     add(store, "oq_abc", b"1")
     add(store, "oq_xyz", b"2", at_s=-1)
 
-    (revoked,) = clients.keys_named(store.conn, "oq_abc")
+    (revoked,) = clients.find_keys(store.conn, "oq_abc")
 
     assert clients.revoke_key(store.conn, revoked.id, now=later(7))
     assert not clients.revoke_key(store.conn, revoked.id, now=later(8))
@@ -87,9 +87,9 @@ def test_revoked_key_is_not_found(store: Store) -> None:
 
 
 def test_revoked_key_does_not_come_back(store: Store) -> None:
-    """Storing a revoked key again does not bring it to life."""
+    """Storing a revoked key again does not activate it."""
     add(store, "oq_abc", b"1")
-    clients.revoke_key(store.conn, clients.keys_named(store.conn, "oq_abc")[0].id, now=NOW)
+    clients.revoke_key(store.conn, clients.find_keys(store.conn, "oq_abc")[0].id, now=NOW)
 
     add(store, "oq_abc", b"1")
 
@@ -102,11 +102,11 @@ def test_provider_ids_are_kept_by_account_and_application(store: Store) -> None:
     second = ProviderIds("A2", {"en": "M2", "de": "M3"})
     key = {"base_url": "https://one", "application_name": "otpqueue"}
 
-    assert provider_ids.recall(store.conn, **key) is None
-    provider_ids.remember(store.conn, first, **key, now=NOW)
-    assert provider_ids.recall(store.conn, **key) == first
-    provider_ids.remember(store.conn, second, **key, now=later(1))
+    assert provider_ids.read_ids(store.conn, **key) is None
+    provider_ids.store_ids(store.conn, first, **key, now=NOW)
+    assert provider_ids.read_ids(store.conn, **key) == first
+    provider_ids.store_ids(store.conn, second, **key, now=later(1))
 
-    assert provider_ids.recall(store.conn, **key) == second
+    assert provider_ids.read_ids(store.conn, **key) == second
     for differing in ({"base_url": "https://two"}, {"application_name": "other"}):
-        assert provider_ids.recall(store.conn, **(key | differing)) is None
+        assert provider_ids.read_ids(store.conn, **(key | differing)) is None

@@ -1,4 +1,4 @@
-"""Connections and transactions: what is retried, what is told, and that a pool comes to no harm."""
+"""Connections and transactions: retries, reported errors, and the state of the pool."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def names(engine: Engine) -> list[str]:
 
 
 def test_statements_outside_a_transaction_commit_at_once(engine: Engine) -> None:
-    """Without a transaction each statement stands for itself, also on a connection that has been in one."""
+    """Without a transaction each statement commits on its own, also on a reused connection."""
     transaction(engine, lambda conn: add_client(conn, "a"))
 
     with connection(engine) as conn:
@@ -46,7 +46,7 @@ def test_statements_outside_a_transaction_commit_at_once(engine: Engine) -> None
 
 
 def test_transaction_is_whole_or_nothing(engine: Engine) -> None:
-    """What `work` did is committed when it returns, undone when it raises, and its result handed on."""
+    """`work` is committed when it returns and rolled back when it raises; its result is returned."""
 
     def fails(conn: Connection) -> None:
         add_client(conn, "b")
@@ -95,7 +95,7 @@ def test_lasting_error_is_not_tried_again(engine: Engine, sqlstate: str) -> None
 
 
 def test_conflict_that_does_not_pass_is_told(engine: Engine) -> None:
-    """After so many runs the error itself comes out, not a success."""
+    """After the last retry the error is raised."""
     transaction(engine, lambda conn: add_client(conn, "a"))
 
     with pytest.raises(IntegrityError, match="clients_name_key"):
@@ -103,7 +103,7 @@ def test_conflict_that_does_not_pass_is_told(engine: Engine) -> None:
 
 
 def test_sessions_that_deadlock_both_get_done(engine: Engine) -> None:
-    """Two transactions that lock the same rows in opposite order: one is run again, and nothing is lost."""
+    """Two transactions that lock the same rows in opposite order: one is run again, and both commit."""
     for name in ("a", "b"):
         transaction(engine, lambda conn, name=name: add_client(conn, name))
     meet = Barrier(2)
@@ -132,8 +132,8 @@ def test_sessions_that_deadlock_both_get_done(engine: Engine) -> None:
 
 
 def test_unreachable_postgres_is_unavailable(other_engine: MakeEngine) -> None:
-    """Where nobody listens, the caller is told to try again."""
-    engine = other_engine("postgresql://nobody@127.0.0.1:1/none")
+    """Without a server, DatabaseUnavailable is raised."""
+    engine = other_engine("postgresql://user@127.0.0.1:1/none")
 
     with pytest.raises(DatabaseUnavailable) as caught, connection(engine):
         pass
@@ -151,7 +151,7 @@ def test_every_usual_form_of_url_works(store_url: str, other_engine: MakeEngine,
 
 
 def test_wrong_password_or_name_is_unavailable(store_url: str, other_engine: MakeEngine) -> None:
-    """A database that does not exist cannot be reached either, and no password is told."""
+    """A database that does not exist is unavailable, and the error hides the password."""
     engine = other_engine(store_url.rpartition("/")[0] + "/does_not_exist")
 
     with pytest.raises(DatabaseUnavailable) as caught, connection(engine):
@@ -236,7 +236,7 @@ def test_error_in_the_callers_own_code_passes_through(engine: Engine) -> None:
 
 
 def test_error_texts_hold_no_values(engine: Engine) -> None:
-    """What a statement was given does not end up in a log by way of its error."""
+    """The values of a statement do not appear in its error."""
 
     def work(conn: Connection) -> None:
         conn.execute(text("SELECT 1 / (length(:secret) - length(:secret))"), {"secret": "s3cret"})
@@ -248,7 +248,7 @@ def test_error_texts_hold_no_values(engine: Engine) -> None:
 
 
 def test_error_texts_hold_no_rows(engine: Engine) -> None:
-    """Postgres tells of the row that it refuses; that is nobody's business but its own."""
+    """Postgres quotes the refused row in its error; ours hides it."""
     name = uuid4().hex
     transaction(engine, lambda conn: add_client(conn, name))
 
@@ -259,14 +259,14 @@ def test_error_texts_hold_no_rows(engine: Engine) -> None:
 
 
 def test_sessions_are_in_utc_and_named(engine: Engine) -> None:
-    """Postgres's own times are UTC here, and an operator sees whose sessions these are."""
+    """Postgres's own times are UTC here, and its session list shows the application's name."""
     with connection(engine) as conn:
         assert conn.execute(text("SHOW timezone")).scalar_one() == "UTC"
         assert conn.execute(text("SHOW application_name")).scalar_one() == "otpqueue"
 
 
 def test_constant_statement_is_prepared_once_and_commits_at_once(engine: Engine) -> None:
-    """`fetch` returns named rows, commits by itself, and has its statement prepared on the connection."""
+    """`fetch` returns named rows, commits, and prepares its statement on the connection."""
     statement = "INSERT INTO clients (id, name, created_at) VALUES (%(id)s, %(name)s, %(now)s) RETURNING name"
 
     for number in range(8):
@@ -309,6 +309,6 @@ def test_constant_statement_on_a_connection_that_was_cut_is_unavailable(
 
 
 def test_constant_statement_without_a_free_connection_is_unavailable(small_pool: Engine) -> None:
-    """A pool whose connections are all checked out is reported, not waited for without end."""
+    """An exhausted pool is reported within the time-out."""
     with connection(small_pool), pytest.raises(DatabaseUnavailable):
         fetch(small_pool, "SELECT 1 AS one", {})

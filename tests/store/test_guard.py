@@ -1,4 +1,4 @@
-"""The pumping guard's SQL: it reads what was counted, allows what the rule allows, and loses no count."""
+"""The pumping guard's SQL: it reads the tallies, allows what the rule allows, and loses no count."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from otpqueue.store import requests
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, fetch
 from otpqueue.store.guard import tallies as store_guard
-from otpqueue.store.guard.tallies import GuardSubject, policy_as_json
+from otpqueue.store.guard.tallies import GuardSubject, format_policy
 from otpqueue.store.schema import guard_addresses, guard_exceptions, guard_tallies
 from tests.store.conftest import NOW, NUMBER, REFUSED, SENT, Store, accepted, again, later
 from tests.store.lives import Life, ask_again
@@ -71,7 +71,7 @@ def counted(store: Store, subject: str = BLOCK) -> tuple[int, ...]:
 
 
 def learn(store: Store, block: str, *, verified: int) -> None:
-    """Let so many have been verified in a block the day before."""
+    """Store that many verifications in a block the day before."""
     row = {"subject": block, "hour": truncate_to_hour(NOW) - timedelta(days=1), "country": "GB"}
     store.conn.execute(insert(guard_tallies).values(**row, sent=verified, verified=verified))
 
@@ -131,7 +131,7 @@ def test_sql_allows_what_the_rule_allows(store: Store, facts: GuardFacts, policy
     (row,) = fetch(
         store.engine,
         "SELECT guard_allows(%(facts)s::jsonb, %(policy)s::jsonb) AS allowed",
-        {"facts": as_json(facts), "policy": policy_as_json(policy)},
+        {"facts": as_json(facts), "policy": format_policy(policy)},
     )
 
     assert row.allowed is decide_send(policy, facts).allowed
@@ -202,7 +202,7 @@ def test_facts_are_what_was_counted(store: Store) -> None:
             address_hashes=[b"a", b"b"],
         )
         return store_guard.take(
-            store.engine, subject, policy=policy_as_json(POLICY), resend=False, chances=False, now=now
+            store.engine, subject, policy=format_policy(POLICY), resend=False, chances=False, now=now
         ).facts
 
     assert facts(BLOCK).block == tally(BLOCK)
@@ -217,7 +217,7 @@ def test_facts_are_what_was_counted(store: Store) -> None:
 
 
 def test_number_is_verified_for_14_days(store: Store) -> None:
-    """Whoever verified is known for 14 days, whole hours, and not longer."""
+    """A verified number is known for 14 days, in whole hours, and not longer."""
     request = store.insert(**GUARDED)
     for age, verified in ((timedelta(days=13, hours=23), True), (timedelta(days=14, hours=1), False)):
         store.change(request.id, verified_at=NOW, created_at=NOW - age)
@@ -230,7 +230,7 @@ def test_number_is_verified_for_14_days(store: Store) -> None:
 
 
 class GuardedLife(Life):
-    """A request to which things happen, and whose claims are decided on at once, late, or twice."""
+    """A request with random events, and decisions on its claims at once, late, or twice."""
 
     def __init__(self, store: Store, random: Random, number: int, guard: GuardClaims) -> None:
         self.guard = guard
@@ -398,7 +398,7 @@ def test_workers_lose_no_count(store: Store, known: bool) -> None:
 
     sent, verified, shadowed, lost = counted(store, "44740000")
     assert (sent + shadowed, verified, lost) == (96, 0, 0)
-    # Racing workers may each allow what is left of a budget; all of it is allowed by one at least.
+    # Concurrent workers may each use the remaining budget; at least one uses all of it.
     assert sent >= (POLICY.block_floor + 20 if known else 1)
     rows = store.conn.execute(text("SELECT guard_as, guard_counted FROM otp_requests")).all()
     assert Counter(row.guard_as for row in rows)["refused"] == shadowed
@@ -420,7 +420,7 @@ def test_send_that_never_was_claimed_is_not_counted(store: Store) -> None:
 
 
 def test_resend_that_is_not_claimed_gives_nothing_back(store: Store) -> None:
-    """A resend whose deadline passes before its claim was not counted; one that is refused is given back."""
+    """A resend is not counted if its deadline passes before the claim; a refused one is subtracted."""
     guard = make_guard(store)
     request = store.insert(**GUARDED)
     guard.decide([claim := store.claim()[0]], NOW)
@@ -460,7 +460,7 @@ def test_sends_of_a_request_may_be_counted_apart(store: Store) -> None:
 
 
 def test_decision_may_come_after_the_end(store: Store) -> None:
-    """Decided on when all is over, a verified send is verified, one that never left is no send."""
+    """In a late decision, a verified send counts as verified, and one that failed does not count."""
     guard = make_guard(store)
     verified, failed, cancelled, resent = claimed(store, 4, number="+447400{}00001")
     store.record(verified, accepted(), SENT)

@@ -119,7 +119,7 @@ def test_a_right_code_keeps_what_was_forgiven(store: Store) -> None:
 
 
 def test_checks_at_once_are_all_counted(store: Store) -> None:
-    """Checks of many requests for one number, at the same moment: each is counted, none waits for ever."""
+    """Concurrent checks of many requests for one number are all counted, without a deadlock."""
     requests = [store.insert(session_id=f"s{index}") for index in range(12)]
     for claim in store.claim(slots=12):
         assert store.record(claim, accepted(f"pin-{claim.request_id}"), SENT, expires_at=later(300))
@@ -141,7 +141,7 @@ def test_checks_at_once_are_all_counted(store: Store) -> None:
 
 
 def test_the_nth_newest_wrong_code(store: Store) -> None:
-    """It is told when the n-th newest wrong code was tried; unjudged and old ones are passed over."""
+    """The time of the n-th newest wrong code is returned; unjudged and old ones are skipped."""
     for seconds, verdict in (
         (-4000, CheckVerdict.WRONG),
         (-50, CheckVerdict.WRONG),
@@ -185,7 +185,7 @@ def test_other_clients_are_passed_over(store: Store) -> None:
     store.judge(check, CheckVerdict.WRONG)
 
     assert recent(store, ip=b"ip") == StoredFacts()
-    (one,) = guesses.of_number(store.conn, store.vault.number_hashes(NUMBER), since=NOW)
+    (one,) = guesses.list_wrong_codes(store.conn, store.vault.number_hashes(NUMBER), since=NOW)
     assert (one.client, one.in_a_row, one.unlocked_at) == ("other", 1, None)
 
 

@@ -1,4 +1,4 @@
-"""What is held of persons: every table is entered, every hash is named, and the docs say the same."""
+"""The personal data of each table: every table has an entry, every hash is named, and the docs agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ids = [holding.table.name for holding in HOLDINGS]
 
 
 def test_every_table_is_entered_once() -> None:
-    """A table that nobody thought about would be neither erased nor purged."""
+    """A table without an entry would be neither erased nor purged."""
     assert sorted(BY_NAME) == sorted(metadata.tables)
     assert len(BY_NAME) == len(HOLDINGS)
 

@@ -1,4 +1,4 @@
-"""Idempotency keys: one holder at a time, answers that stay, rows that go."""
+"""Idempotency keys: one holder at a time, kept responses, and deletion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def take(store: Store, key: IdempotencyKey, *, lease_s: float = 20, at_s: float 
 
 
 def held(store: Store, key: IdempotencyKey, *, lease_s: float = 20) -> HeldKey:
-    """Take a key that nobody has."""
+    """Take a free key."""
     taken = take(store, key, lease_s=lease_s)
     assert isinstance(taken, HeldKey)
     return taken
@@ -50,7 +50,7 @@ def rows(store: Store) -> list[Any]:
 
 
 def test_first_call_holds_the_key(store: Store) -> None:
-    """While it does, no other gets it, whatever its body; another name or client is another key."""
+    """A held key is refused to other calls, whatever the body; another name or client is another key."""
     key = key_of(store)
     first = take(store, key)
 
@@ -63,7 +63,7 @@ def test_first_call_holds_the_key(store: Store) -> None:
 
 
 def test_of_many_at_once_one_holds(store: Store) -> None:
-    """Of callers that take one key at the same moment one gets it."""
+    """Of concurrent calls with one key, one gets it."""
     with ThreadPoolExecutor(12) as threads:
         taken = list(threads.map(lambda _: take(store, key_of(store)), range(60)))
 
@@ -72,7 +72,7 @@ def test_of_many_at_once_one_holds(store: Store) -> None:
 
 
 def test_answer_stays(store: Store) -> None:
-    """The answer is given back word for word, in the order of its words."""
+    """The response is returned byte for byte."""
     request = store.insert()
     key = key_of(store)
 
@@ -87,7 +87,7 @@ def test_answer_stays(store: Store) -> None:
 
 
 def test_taking_waits_for_no_twin(store: Store) -> None:
-    """While the transaction that keeps an answer is not over, another caller is told at once."""
+    """While the transaction that keeps a response is open, another call is refused at once."""
     request = store.insert()
     key = key_of(store)
     first = held(store, key)
@@ -110,7 +110,7 @@ def test_released_key_is_free(store: Store) -> None:
 
 
 def test_lease_that_ran_out_is_taken_over_by_the_same_call(store: Store) -> None:
-    """A killed process holds a key for its lease; then the same call may be made again, no other."""
+    """A killed process holds a key for its lease; then the same call may be repeated, but no other."""
     key = key_of(store)
     first = held(store, key, lease_s=RUN_OUT_S)
 
@@ -124,7 +124,7 @@ def test_lease_that_ran_out_is_taken_over_by_the_same_call(store: Store) -> None
 
 
 def test_late_refusal_does_not_release_the_successors_key(store: Store) -> None:
-    """Who lost a key cannot let go of it."""
+    """A call that lost its key cannot release it."""
     key = key_of(store)
     first = held(store, key, lease_s=RUN_OUT_S)
     second = held(store, key)
@@ -136,7 +136,7 @@ def test_late_refusal_does_not_release_the_successors_key(store: Store) -> None:
 
 
 def test_of_two_holders_one_keeps_its_answer(store: Store) -> None:
-    """Whoever is first of a late call and its successor; the other one is told."""
+    """The first of a late call and its successor wins; the other one is refused."""
     one, two = store.insert_many(2)
     key = key_of(store)
     first, second = held(store, key, lease_s=RUN_OUT_S), held(store, key)
@@ -147,7 +147,7 @@ def test_of_two_holders_one_keeps_its_answer(store: Store) -> None:
 
 
 def test_late_answer_is_kept_when_the_successor_was_refused(store: Store) -> None:
-    """The key is free then; but not when another wish has taken it."""
+    """An expired lease does not prevent it, unless another call has used the key."""
     one, two = store.insert_many(2)
     key = key_of(store)
     first = held(store, key, lease_s=RUN_OUT_S)
@@ -163,7 +163,7 @@ def test_late_answer_is_kept_when_the_successor_was_refused(store: Store) -> Non
 
 @pytest.mark.parametrize("at_s", [DAY_S, DAY_S + 1])
 def test_key_is_free_after_its_time(store: Store, at_s: float) -> None:
-    """After a day a key may be used for anything, and nothing of its first use is left."""
+    """After a day a key may be reused, and no data of its first use is left."""
     request = store.insert()
     keep(store, held(store, key_of(store)), request.id)
 
@@ -176,7 +176,7 @@ def test_key_is_free_after_its_time(store: Store, at_s: float) -> None:
 
 
 def test_deleted_request_takes_its_answer_along(store: Store) -> None:
-    """Whoever deletes a request: what was answered of it is gone, and its key stays used."""
+    """Any deletion of a request deletes its response, and its key stays used."""
     request = store.insert()
     keep(store, held(store, key_of(store)), request.id)
 

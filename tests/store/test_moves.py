@@ -1,4 +1,4 @@
-"""The moves of a request: each is written down by the statement that makes it, in order, and nothing else."""
+"""The moves of a request: each is stored by the statement that causes it, in order, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from otpqueue.store.schema import moves
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
 from tests.store.lives import Life, a_report, ask_again
 
-Told = tuple[str, str | None, str, str | None, datetime]
+MoveRow = tuple[str, str | None, str, str | None, datetime]
 
 
 def rows(store: Store, request_id: UUID) -> list[RowMapping]:
@@ -31,7 +31,7 @@ def rows(store: Store, request_id: UUID) -> list[RowMapping]:
     return list(store.conn.execute(query).mappings())
 
 
-def told(store: Store, request: OtpRequest) -> list[Told]:
+def list_moves(store: Store, request: OtpRequest) -> list[MoveRow]:
     """Return the moves of a request as what moved, from, to, why and when."""
     return [
         (row["of"], row["was"], row["became"], row["reason"], row["at"]) for row in rows(store, request.id)
@@ -46,19 +46,19 @@ def send(store: Store, outcome: Outcome, decision: SendDecision, *, now: datetim
 
 
 def test_what_moves_nothing_is_not_told(store: Store) -> None:
-    """Acceptance, a claim, a retry and a check that ends nothing are told elsewhere."""
+    """Acceptance, a claim, a retry and a check without an effect are no moves."""
     request = store.insert()
     send(store, REFUSED, again(), now=later(1))
-    assert told(store, request) == []
+    assert list_moves(store, request) == []
 
     send(store, accepted(), SENT, now=later(2))
     store.check(request, CheckVerdict.WRONG)
 
-    assert told(store, request) == [("status", "queued", "sent", None, later(2))]
+    assert list_moves(store, request) == [("status", "queued", "sent", None, later(2))]
 
 
 def test_life_that_ends_well(store: Store) -> None:
-    """Each status is told with what came before it, the time that the row got, and the reason of the end."""
+    """Each status is stored with the previous one, the time of the update, and the reason of the end."""
     request = store.insert()
     send(store, replace(accepted(), external_message_id="m"), SENT, now=later(1))
     for delivery, second in ((DeliveryState.UNDELIVERED, 2), (DeliveryState.DELIVERED, 3)):
@@ -68,7 +68,7 @@ def test_life_that_ends_well(store: Store) -> None:
     assert check
     store.judge(check, CheckVerdict.CORRECT, now=later(5))
 
-    assert told(store, request) == [
+    assert list_moves(store, request) == [
         ("status", "queued", "sent", None, later(1)),
         ("status", "sent", "undelivered", None, later(2)),
         ("status", "undelivered", "delivered", None, later(3)),
@@ -78,7 +78,7 @@ def test_life_that_ends_well(store: Store) -> None:
 
 
 def test_resends(store: Store) -> None:
-    """Each resend is told from asked to sent or failed, beside a status that it leaves alone."""
+    """Each resend is stored from request to sent or failed; the status does not change."""
     request = store.insert()
     send(store, accepted(), SENT, now=later(1))
     assert ask_again(store, request, now=later(2))
@@ -88,7 +88,7 @@ def test_resends(store: Store) -> None:
     send(store, replace(REFUSED, retryable=False), refused, now=later(5))
     assert not ask_again(store, request, now=NOW)
 
-    assert told(store, request)[1:] == [
+    assert list_moves(store, request)[1:] == [
         ("resend", None, "pending", None, later(2)),
         ("resend", "pending", "sent", None, later(3)),
         ("resend", "sent", "pending", None, later(4)),
@@ -97,20 +97,20 @@ def test_resends(store: Store) -> None:
 
 
 def test_end_that_takes_a_resend_along(store: Store) -> None:
-    """A request that ends with a resend on its way to a worker tells both moves."""
+    """A request that ends with a pending resend stores both moves."""
     request = store.insert()
     send(store, accepted(), SENT, now=later(1))
     assert ask_again(store, request, now=later(2))
     assert requests.cancel(store.conn, request.id, client_id=store.client_id, now=later(3))
 
-    assert told(store, request)[2:] == [
+    assert list_moves(store, request)[2:] == [
         ("status", "sent", "cancelled", "cancelled_by_client", later(3)),
         ("resend", "pending", "failed", "cancelled_by_client", later(3)),
     ]
 
 
 def test_late_resend_is_told_after_the_end(store: Store) -> None:
-    """A resend that a worker held when the request ended is told when it comes back."""
+    """A resend in a worker's claim when the request ended is stored when it finishes."""
     request = store.insert()
     send(store, accepted(), SENT, now=later(1))
     assert ask_again(store, request, now=later(2))
@@ -118,37 +118,37 @@ def test_late_resend_is_told_after_the_end(store: Store) -> None:
     assert requests.cancel(store.conn, request.id, client_id=store.client_id, now=later(5))
     store.record(claim, accepted(), SENT, now=later(4))
 
-    assert told(store, request)[2:] == [
+    assert list_moves(store, request)[2:] == [
         ("status", "sent", "cancelled", "cancelled_by_client", later(5)),
         ("resend", "pending", "sent", None, later(4)),
     ]
 
 
 def test_replaced(store: Store) -> None:
-    """The older request tells that it was replaced, at the moment the newer one was made."""
+    """The older request stores its replacement, at the time of the newer one."""
     older = store.insert()
     newer = store.insert(created_at=later(7))
 
-    assert told(store, older) == [("status", "queued", "cancelled", "replaced", later(7))]
-    assert told(store, newer) == []
+    assert list_moves(store, older) == [("status", "queued", "cancelled", "replaced", later(7))]
+    assert list_moves(store, newer) == []
 
 
 def test_one_statement_moves_many(store: Store) -> None:
-    """A statement that ends many requests tells of each."""
+    """A statement that ends many requests stores a move of each."""
     asked = store.insert_many(20)
     assert len(requests.expire_unsent(store.conn, now=later(90), limit=100)) == 20
 
-    assert [told(store, one) for one in asked] == [
+    assert [list_moves(store, one) for one in asked] == [
         [("status", "queued", "expired", "send_deadline", later(90))]
     ] * 20
 
 
 def test_statement_of_anybody_is_told(store: Store) -> None:
-    """Postgres itself writes moves down, so a statement typed by hand is told too."""
+    """A trigger stores moves, so a manual statement is covered too."""
     request = store.insert()
     store.conn.execute(text("UPDATE otp_requests SET status = 'failed', reason = 'outcome_unknown'"))
 
-    assert told(store, request) == [("status", "queued", "failed", "outcome_unknown", NOW)]
+    assert list_moves(store, request) == [("status", "queued", "failed", "outcome_unknown", NOW)]
 
 
 def test_move_that_is_rolled_back_was_none(store: Store) -> None:
@@ -158,7 +158,7 @@ def test_move_that_is_rolled_back_was_none(store: Store) -> None:
         requests.cancel(conn, request.id, client_id=store.client_id, now=NOW)
         conn.rollback()
 
-    assert told(store, request) == []
+    assert list_moves(store, request) == []
 
 
 def test_moves_go_with_their_request(store: Store) -> None:
@@ -192,9 +192,9 @@ RESENDS = {
 
 
 def test_random_lives(store: Store) -> None:
-    """Whatever happens, the moves are an unbroken chain of allowed ones from `queued` to how the row stands.
+    """In random histories, the moves form a chain of allowed ones from `queued` to the status.
 
-    Over many lives every allowed move is made, so none is allowed only on paper.
+    Over many histories every allowed move occurs.
     """
     random = Random(3)
     made: Counter[tuple[Any, Any]] = Counter()

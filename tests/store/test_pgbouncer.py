@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, two sessions for everybody: nothing may rely on a session."""
+"""PgBouncer in transaction mode with two shared sessions: no code may rely on a session."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def make_bouncer(engines: Engines, tmp_path: Path) -> Iterator[MakeBouncer]:
 
 @pytest.fixture
 def empty_database(engines: Engines, other_engine: MakeEngine) -> Iterator[str]:
-    """Yield the name of a database without tables, in a time zone nobody would guess."""
+    """Yield the name of a database without tables, in an unusual time zone."""
     name = f"test_{uuid4().hex}"
     direct = other_engine(engines.postgres.create_database(name))
     with connection(direct) as conn:
@@ -72,26 +72,26 @@ def empty_database(engines: Engines, other_engine: MakeEngine) -> Iterator[str]:
 
 
 class Lives:
-    """Whole lives of requests, lived from many threads."""
+    """Complete histories of requests, from many threads."""
 
     def __init__(self, parts: Parts, provider: Provider) -> None:
         self.parts, self.provider, self.rows = parts, provider, Rows(parts.engine)
         self.client_id = parts.keys.client_id("shop", now=clock.now())
 
     def ask(self, number: str) -> OtpRequest:
-        """Ask for a code."""
+        """Request a code."""
         return self.parts.request(
             RequestedCode(phone_number=number), client_id=self.client_id, now=clock.now()
         )
 
-    def stands(self, request_id: UUID) -> OtpRequest:
-        """Return how a request stands."""
+    def read(self, request_id: UUID) -> OtpRequest:
+        """Return a request."""
         return self.parts.status(request_id, client_id=self.client_id)
 
     def sent(self, number: str) -> UUID:
-        """Ask for a code and wait until the pump, in a thread of its own, has sent it."""
+        """Request a code and wait until the pump, in a thread of its own, has sent it."""
         request_id = self.ask(number).id
-        until(lambda: self.stands(request_id).status is Status.SENT)
+        until(lambda: self.read(request_id).status is Status.SENT)
         return request_id
 
     def verified(self, number: str) -> UUID:
@@ -99,9 +99,9 @@ class Lives:
         request_id = self.sent(number)
         self.rows.change(request_id, resend_after=clock.now())
         self.parts.resend(request_id, client_id=self.client_id, channel=None, now=clock.now())
-        until(lambda: self.stands(request_id).resend is Resend.SENT)
+        until(lambda: self.read(request_id).resend is Resend.SENT)
         self.parts.receipts([self._report(request_id)], now=clock.now())
-        assert self.stands(request_id).status is Status.DELIVERED
+        assert self.read(request_id).status is Status.DELIVERED
         attempted = TypedCode(code=self.provider.code(number))
         self.parts.verify(request_id, attempted, client_id=self.client_id, now=clock.now())
         return request_id
@@ -162,16 +162,16 @@ def test_whole_lives_over_two_sessions(
         health = parts.health(now=clock.now())
         parts.expire(now=clock.now() + timedelta(minutes=6))
 
-    statuses = [lives.stands(request_id).status for request_id in done]
+    statuses = [lives.read(request_id).status for request_id in done]
     assert statuses == [Status.VERIFIED] * LIVES + [Status.EXPIRED] * LIVES
-    assert [lives.stands(one).reason for pair in pairs for one in pair] == [
+    assert [lives.read(one).reason for pair in pairs for one in pair] == [
         "replaced",
         "cancelled_by_client",
     ] * LIVES
     assert health.serves
     assert health.infobip
     assert [one["event"] for one in logs if one["log_level"] in {"warning", "error"}] == []
-    assert {lives.stands(one).created_at.utcoffset() for one in done} == {timedelta(0)}
+    assert {lives.read(one).created_at.utcoffset() for one in done} == {timedelta(0)}
     with connection(other_engine(engines.postgres.url)) as conn:
         count = text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name")
         assert conn.execute(count, {"name": empty_database}).scalar_one() <= 2

@@ -46,7 +46,7 @@ FILL = (
 def turn(
     store: Store, results: list[attempts.AttemptResult] | None = None, *, slots: int = SLOTS
 ) -> PumpTurn:
-    """Take a turn, in the session whose plans are looked at."""
+    """Take a turn, in the session under inspection."""
     return take_turn(
         store.conn,
         results or [],
@@ -84,13 +84,13 @@ def read(store: Store) -> Counter[str]:
 
 @pytest.fixture
 def grown(store: Store) -> Store:
-    """Return a store whose session has planned over small tables; they have grown since, unanalysed."""
+    """Return a store with a session that planned over small tables, which have grown since, unanalysed."""
     for _ in range(8):
         store.insert_many(2)
         claims = turn(store).claims
         turn(store, [a_result(claims[0], accepted(), SENT), a_result(claims[1], REFUSED, again(-1))])
         turn(store, [a_result(one, REFUSED, again(9999)) for one in turn(store).claims])
-        receipts.unmatched(store.engine, ["one"])
+        receipts.find_unmatched(store.engine, ["one"])
     fill = {"client_id": store.client_id, "now": NOW, "due": DUE, "all": ENDED + DUE}
     store.conn.execute(text("SET statement_timeout = '60s'"))
     for statement in FILL:
@@ -115,7 +115,7 @@ def test_turns_read_only_their_rows(grown: Store) -> None:
     grew = read(store) - before
     assert {name: n for name, n in grew.items() if name.startswith("scans of")} == {}
     assert grew["rows of otp_requests"] > 0
-    # Dead versions that nobody has cleaned up yet are read too; all that is due would be thousands.
+    # Dead rows before the next vacuum are read too; reading all due rows would be thousands.
     assert max(grew.values()) < 20 * SLOTS, grew
 
 
@@ -134,7 +134,7 @@ def test_looks_read_next_to_nothing(grown: Store) -> None:
 
     for _ in range(10):
         assert turn(store).next_due is not None
-        assert receipts.unmatched(store.engine, [str(uuid4()) for _ in range(50)]) == []
+        assert receipts.find_unmatched(store.engine, [str(uuid4()) for _ in range(50)]) == []
 
     grew = read(store) - before
     assert {name: n for name, n in grew.items() if name.startswith("scans of")} == {}

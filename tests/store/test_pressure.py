@@ -1,4 +1,4 @@
-"""A database that is slow, full, restarted or gone: who hears of it, for how long, and that all recovers."""
+"""A slow, full, restarted or unreachable database: errors, time-outs and recovery."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def at_once(count: int, call: Callable[[], Any]) -> list[Any]:
 
 
 def fill(engine: Engine, count: int) -> set[int]:
-    """Have so many connections in the pool, and return their processes."""
+    """Open that many connections in the pool, and return their processes."""
     meet = Barrier(count)
 
     def open_one() -> int:
@@ -95,12 +95,12 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def test_restart_of_postgres_costs_no_call_that_comes_after_it(
     own_postgres: Postgres, other_engine: MakeEngine
 ) -> None:
-    """After a restart nobody notices; while the server is down callers are told, and nobody after that."""
+    """A restart goes unnoticed; while the server is down calls fail, and afterwards they work again."""
     engine = other_engine(own_postgres.url, pool_size=4)
     before = fill(engine, 4)
     own_postgres.stop()
     own_postgres.start()
-    assert len(fill(engine, 4)) == 4  # nobody has been told, so the pool does not know yet
+    assert len(fill(engine, 4)) == 4  # no call has failed yet, so the pool does not know
     own_postgres.stop()
     for way in (alone, run, transaction):
         with pytest.raises(DatabaseUnavailable):
@@ -117,7 +117,7 @@ def test_restart_of_postgres_costs_no_call_that_comes_after_it(
 def test_statement_that_may_have_been_executed_is_not_run_again(
     engine: Engine, store_url: str, other_engine: MakeEngine, way: Run
 ) -> None:
-    """A connection that is cut under a statement is told, not tried again."""
+    """A connection that breaks during a statement is reported, not retried."""
     runs = 0
 
     def work(conn: Connection) -> None:
@@ -134,13 +134,13 @@ def test_statement_that_may_have_been_executed_is_not_run_again(
 
 
 def test_connections_notice_a_host_that_vanished(engine: Engine) -> None:
-    """Idle or waiting, a connection without an answer from the other host's kernel ends by itself."""
+    """A connection to a vanished host ends, idle or waiting."""
     with connection(engine) as conn:
-        told = conn.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+        parameters = conn.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
 
-    assert int(told["tcp_user_timeout"]) == 10_000
-    assert int(told["keepalives_idle"]) + 3 * int(told["keepalives_interval"]) < 15
-    assert told["keepalives_count"] == "3"
+    assert int(parameters["tcp_user_timeout"]) == 10_000
+    assert int(parameters["keepalives_idle"]) + 3 * int(parameters["keepalives_interval"]) < 15
+    assert parameters["keepalives_count"] == "3"
 
 
 # --- statements that take too long
@@ -150,7 +150,7 @@ def test_connections_notice_a_host_that_vanished(engine: Engine) -> None:
 def test_statement_that_takes_too_long_is_unavailable(
     store_url: str, other_engine: MakeEngine, way: Run
 ) -> None:
-    """It ends in the answer of an outage, and the connection stays good."""
+    """It ends with DatabaseUnavailable, and the connection stays usable."""
     engine = other_engine(store_url, pool_size=1, limits=SHORT)
     backend = way(engine, pid)
 
@@ -181,7 +181,7 @@ def test_lock_that_is_not_let_go_is_unavailable(
 
 
 def test_pause_in_a_transaction_ends_it(store_url: str, other_engine: MakeEngine) -> None:
-    """A transaction that is left open does not hold its locks; its caller is told to try again."""
+    """An open transaction does not keep its locks; its caller gets DatabaseUnavailable."""
     engine = other_engine(store_url, pool_size=1, limits=SHORT)
 
     def work(conn: Connection) -> None:
@@ -218,12 +218,12 @@ def test_options_of_the_url_win(store_url: str, other_engine: MakeEngine) -> Non
     """What an operator wrote into DATABASE_URL is obeyed."""
     url = f"{store_url}?options=-c%20statement_timeout%3D77s&application_name=mine&keepalives_idle=9"
     with connection(other_engine(url)) as conn:
-        told = conn.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+        parameters = conn.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
 
         assert shown(conn, "statement_timeout") == "77s"
         assert shown(conn, "lock_timeout") == "2s"
         assert shown(conn, "application_name") == "mine"
-        assert told["keepalives_idle"] == "9"
+        assert parameters["keepalives_idle"] == "9"
 
 
 # --- what Postgres and PgBouncer say when they cannot
@@ -246,7 +246,7 @@ def test_options_of_the_url_win(store_url: str, other_engine: MakeEngine) -> Non
     ],
 )
 def test_passing_trouble_is_unavailable(engine: Engine, way: Run, sqlstate: str) -> None:
-    """Nothing that waiting may mend is a bug, and none of it is tried again here."""
+    """What waiting cannot fix is a programming error and is not retried here."""
     runs = 0
 
     def work(conn: Connection) -> None:
@@ -279,7 +279,7 @@ def test_session_of_a_former_primary_is_left(store_url: str, other_engine: MakeE
 
 
 def test_full_server_is_unavailable(engine: Engine, store_url: str, other_engine: MakeEngine) -> None:
-    """A server that takes no more connections is told as an outage."""
+    """A server without free connections is reported as unavailable."""
     with connection(engine) as conn:
         conn.execute(text("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1"))
     url = make_url(store_url).set(username="few", password="few").render_as_string(hide_password=False)
@@ -302,7 +302,7 @@ def test_full_server_is_unavailable(engine: Engine, store_url: str, other_engine
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
 def test_single_statement_is_run_again_after_a_deadlock(engine: Engine, sqlstate: str) -> None:
-    """`run` tries again what Postgres undid, `connection` tells its caller to."""
+    """`run` retries what Postgres rolled back; `connection` leaves that to its caller."""
     runs = 0
 
     def work(conn: Connection) -> str:
@@ -320,7 +320,7 @@ def test_single_statement_is_run_again_after_a_deadlock(engine: Engine, sqlstate
 
 @pytest.mark.parametrize("way", [run, transaction])
 def test_deadlock_that_does_not_pass_is_unavailable(engine: Engine, way: Run) -> None:
-    """After so many runs the caller may try again himself."""
+    """After the last retry DatabaseUnavailable is raised."""
     with pytest.raises(DatabaseUnavailable):
         way(engine, lambda conn: raise_in_postgres(conn, "40P01"))
 

@@ -1,4 +1,4 @@
-"""Queries on delivery reports: kept once, matched now or later, forgotten when nobody wants them."""
+"""Queries on delivery reports: stored once, matched now or later, deleted when unmatched."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_field_is_kept(store: Store) -> None:
 
 
 def test_what_makes_a_report_another_one(store: Store) -> None:
-    """Message, status and time together tell reports apart, and no time is a time like any other."""
+    """Message, status and time together identify a report; a missing time is a value of its own."""
     first = report(done_at=None)
     others = [report("n"), report(delivery=U), report(done_at=later(1)), report("n", done_at=None)]
 
@@ -110,7 +110,7 @@ def test_match_notes_attempt_and_request(store: Store) -> None:
 def test_match_of_nothing(store: Store) -> None:
     """Neither no ids nor unknown ones are an error."""
     assert match(store.conn, []) == {}
-    assert match(store.conn, ["nobody"]) == {}
+    assert match(store.conn, ["unknown"]) == {}
 
 
 def test_only_what_is_named_is_matched(store: Store) -> None:
@@ -192,11 +192,11 @@ def test_matching_at_once(store: Store) -> None:
 def test_forgetting(store: Store) -> None:
     """What is unmatched for more than an hour goes; what is matched, or younger, stays."""
     sent(store, "matched")
-    take(store, report("matched"), report("nobody"))
+    take(store, report("matched"), report("unknown"))
     hour = receipts.KEPT_UNMATCHED
 
-    assert receipts.forget_unmatched(store.conn, now=NOW + hour) == 0
-    assert receipts.forget_unmatched(store.conn, now=NOW + hour + timedelta(seconds=1)) == 1
+    assert receipts.delete_unmatched(store.conn, now=NOW + hour) == 0
+    assert receipts.delete_unmatched(store.conn, now=NOW + hour + timedelta(seconds=1)) == 1
     assert [row["message_id"] for row in kept(store)] == ["matched"]
 
 
@@ -204,13 +204,13 @@ def test_left_over(store: Store) -> None:
     """Unmatched reports of which an attempt is known by now are found, each message once, newest first."""
     for last in range(3):
         sent(store, f"m{last}", number=f"+44770090013{last}")
-    others = [report(f"nobody{number}") for number in range(5)]
+    others = [report(f"unknown{number}") for number in range(5)]
     receipts.add(store.conn, others, now=NOW)
     for second in range(3):
         both = [report(f"m{second}", U), report(f"m{second}", P)]
         receipts.add(store.conn, both, now=later(second + 1))
 
-    assert receipts.leftovers(store.conn, before=later(9), limit=2) == ["m2"]
-    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m0", "m1", "m2"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=2) == ["m2"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=100) == ["m0", "m1", "m2"]
     match(store.conn, ["m0", "m2"])
-    assert receipts.leftovers(store.conn, before=later(9), limit=100) == ["m1"]
+    assert receipts.find_matchable(store.conn, before=later(9), limit=100) == ["m1"]

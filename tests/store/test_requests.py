@@ -131,11 +131,11 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
     hashes = store.vault.number_hashes(NUMBER)
 
     def newest() -> UUID | None:
-        return requests.newest_for(
+        return requests.find_newest(
             store.conn, client_id=store.client_id, number_hashes=hashes, session_hashes=None
         )
 
-    nobody = newest()
+    none = newest()
     old = store.insert()
     only = newest()
     new = store.insert(created_at=later(10))
@@ -145,7 +145,7 @@ def test_newest_for_prefers_the_live_one(store: Store) -> None:
     store.change(new.id, status="expired")
     none_live = newest()
 
-    assert [nobody, only, replaced, live_though_older, none_live] == [None, old.id, new.id, new.id, old.id]
+    assert [none, only, replaced, live_though_older, none_live] == [None, old.id, new.id, new.id, old.id]
 
 
 def test_newest_for_prefers_the_session(store: Store) -> None:
@@ -155,7 +155,7 @@ def test_newest_for_prefers_the_session(store: Store) -> None:
     number_hashes = store.vault.number_hashes(NUMBER)
 
     def newest(session: str | None) -> UUID | None:
-        return requests.newest_for(
+        return requests.find_newest(
             store.conn,
             client_id=store.client_id,
             number_hashes=number_hashes,
@@ -176,7 +176,7 @@ def test_newest_for_keeps_clients_apart(store: Store) -> None:
     number_hashes = store.vault.number_hashes(NUMBER)
 
     found = [
-        requests.newest_for(
+        requests.find_newest(
             store.conn,
             client_id=client_id,
             number_hashes=number_hashes,
@@ -229,10 +229,10 @@ def test_statuses_are_read_together(store: Store) -> None:
     first, second = store.insert(), store.insert("+447700900124")
     requests.cancel(store.conn, second.id, client_id=store.client_id, now=NOW)
 
-    found = requests.statuses(store.conn, [first.id, second.id, uuid4()])
+    found = requests.read_statuses(store.conn, [first.id, second.id, uuid4()])
 
     assert found == {first.id: Status.QUEUED, second.id: Status.CANCELLED}
-    assert requests.statuses(store.conn, []) == {}
+    assert requests.read_statuses(store.conn, []) == {}
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -285,7 +285,7 @@ def test_request_in_a_workers_hand_does_not_expire_unsent(store: Store) -> None:
 
 
 def test_sent_request_does_not_expire_unsent(store: Store) -> None:
-    """`send_by` is over for a code that left."""
+    """`send_by` does not apply to a code that was sent."""
     store.insert_sent()
 
     assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
@@ -293,7 +293,7 @@ def test_sent_request_does_not_expire_unsent(store: Store) -> None:
 
 @pytest.mark.parametrize(("at_s", "ended"), [(299.9, 0), (300, 1), (86_400, 1)])
 def test_code_expires_at_the_end_of_its_life(store: Store, at_s: float, ended: int) -> None:
-    """A code nobody typed in is given up at `expires_at`, with its reason."""
+    """A code that was not entered expires at `expires_at`, with its reason."""
     request = store.insert_sent()
 
     assert len(requests.expire_codes(store.conn, now=later(at_s), limit=10)) == ended

@@ -218,7 +218,7 @@ def test_index_that_was_built_by_hand_is_found(empty: Engine, project: Path, eng
 def test_upgrade_of_an_unreachable_database_says_so(other_engine: MakeEngine) -> None:
     """Where no Postgres listens, that is what is said."""
     with pytest.raises(DatabaseUnavailable):
-        migrate.upgrade(other_engine("postgresql://nobody@127.0.0.1:1/none"))
+        migrate.upgrade(other_engine("postgresql://user@127.0.0.1:1/none"))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def page(
     store: Store, *, after: SearchPosition | None = None, limit: int = 20, window: int = 10_000, **given: Any
 ) -> tuple[list[UUID], SearchPosition | None]:
     """Return the ids on a page, and where to go on."""
-    found, last = search.newest(
+    found, last = search.list_newest(
         store.conn, sought(**given), after=after, limit=limit, window=window, vault=store.vault
     )
     return [one.request.id for one in found], last
@@ -60,11 +60,13 @@ def all_pages(store: Store, **given: Any) -> list[list[UUID]]:
 
 
 def test_newest_first(store: Store) -> None:
-    """In the order of their times and, of one time, of their ids; whose each is, is said."""
+    """In the order of their times and, for equal times, of their ids; each with its client."""
     requests = [store.insert(f"+4477009001{n:02}", created_at=later(n // 3)) for n in range(10)]
     expected = [one.id for one in sorted(requests, key=lambda one: (one.created_at, one.id), reverse=True)]
 
-    found, last = search.newest(store.conn, sought(), after=None, limit=100, window=1000, vault=store.vault)
+    found, last = search.list_newest(
+        store.conn, sought(), after=None, limit=100, window=1000, vault=store.vault
+    )
 
     assert [one.request.id for one in found] == expected
     assert {one.client for one in found} == {"shop"}
@@ -75,7 +77,7 @@ def test_newest_first(store: Store) -> None:
 
 
 def test_new_requests_do_not_shift_pages(store: Store) -> None:
-    """What comes while somebody reads is not on his pages, and hides nothing from him."""
+    """Requests added while a reader pages are not on the later pages, and hide none."""
     old = store.insert_many(6)
     first, after = page(store, limit=3)
     store.insert("+447700900999", created_at=later(5))
@@ -130,11 +132,11 @@ def test_window(store: Store, window: int, limit: int) -> None:
 
 
 def test_number_that_cannot_be_opened(store: Store) -> None:
-    """A row whose key was taken away is listed without its number."""
+    """A row with a missing key is listed without its number."""
     request = store.insert()
     store.change(request.id, seal_key_id="gone")
 
-    found, _ = search.newest(store.conn, sought(), after=None, limit=1, window=10, vault=store.vault)
+    found, _ = search.list_newest(store.conn, sought(), after=None, limit=1, window=10, vault=store.vault)
 
     assert found[0].request.phone_number is None
 

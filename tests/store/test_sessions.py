@@ -37,7 +37,7 @@ ODD = {
     "extra_float_digits": "0",
     "lc_numeric": "'C'",
 }
-"""Defaults that somebody may have given a role or a database, each for a reason of his own."""
+"""Possible defaults of a role or a database."""
 
 MakeDatabase = Callable[..., str]
 
@@ -80,10 +80,10 @@ def lived(make_parts: MakeParts, provider: Provider, url: str, **settings: str) 
     wanted = RequestedCode(phone_number=NUMBER, session_id="\\s'\u20ac", client_reference="\\'\U0001f600")
     asked = parts.request(wanted, client_id=client_id, now=clock.now())
     parts.pump.run()
-    stands = parts.status(asked.id, client_id=client_id)
-    assert stands.status is Status.SENT
-    assert stands.client_reference == "\\'\U0001f600"
-    assert abs(stands.created_at - asked.created_at) < timedelta(milliseconds=1)
+    found = parts.status(asked.id, client_id=client_id)
+    assert found.status is Status.SENT
+    assert found.client_reference == "\\'\U0001f600"
+    assert abs(found.created_at - asked.created_at) < timedelta(milliseconds=1)
     attempted = TypedCode(code=provider.code(), session_id="\\s'\u20ac")
     assert parts.verify(asked.id, attempted, client_id=client_id, now=clock.now()).status is Status.VERIFIED
     parts.sweep(now=clock.now())
@@ -166,7 +166,7 @@ def test_database_that_keeps_no_utf8_while_running(
 def test_tables_in_a_schema_of_their_own(
     make_database: MakeDatabase, make_parts: MakeParts, other_engine: MakeEngine, provider: Provider
 ) -> None:
-    """A role whose search_path is theirs needs nothing else."""
+    """A role with a search_path that finds the tables needs nothing else."""
     url = make_database(template=None, encoding="UTF8", search_path="codes")
     engine = other_engine(url)
     with pytest.raises(DatabaseMisconfigured, match="no schema to make the tables in"):

@@ -41,8 +41,8 @@ def counts(store: Store, names: dict[UUID, str]) -> dict[Row, tuple[int, Decimal
     made = {row: (n, Decimal(n) / 4) for row, n in found.items()}
     ids = {name: client_id for client_id, name in names.items()}
     columns = [column.name for column in stats_minutes.columns]
-    for table, told in ((stats_minutes, made), (stats_hours, by_hour(made))):
-        rows = [(at, ids[client], *rest, *sums) for (at, client, *rest), sums in told.items()]
+    for table, expected in ((stats_minutes, made), (stats_hours, by_hour(made))):
+        rows = [(at, ids[client], *rest, *sums) for (at, client, *rest), sums in expected.items()]
         store.conn.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
     return made
 
@@ -90,7 +90,7 @@ def test_sums_of_any_window(store: Store, counts: dict[Row, tuple[int, Decimal]]
             "client": random.choice([None, None, "bank"]),
             "country": random.choice([None, None, "US"]),
         }
-        found = reports.sums(store.conn, since=since, until=until, **asked)
+        found = reports.read_sums(store.conn, since=since, until=until, **asked)
         by_step = counts if until - since <= 6 * HOUR else by_hour(counts)
         assert sorted(found, key=_order) == expected(by_step, since=since, until=until, **asked)
 
@@ -101,7 +101,7 @@ def _order(one: MetricSum) -> tuple[tuple[str, ...], str, str]:
 
 def test_sums_are_in_order(store: Store, counts: dict[Row, tuple[int, Decimal]]) -> None:
     """Groups stand together."""
-    found = reports.sums(
+    found = reports.read_sums(
         store.conn, since=NOW - 24 * HOUR, until=NOW, by=[Dimension.COUNTRY, Dimension.CLIENT]
     )
 
@@ -117,7 +117,7 @@ def test_series(store: Store, counts: dict[Row, tuple[int, Decimal]], step: time
     since = NOW - 13 * HOUR - timedelta(minutes=17, seconds=30)
     origin = since.replace(second=0) if step % HOUR else since.replace(minute=0, second=0)
 
-    found = reports.series(
+    found = reports.read_series(
         store.conn, since=since, until=NOW, step=step, by=[Dimension.COUNTRY], client="shop"
     )
 
@@ -138,7 +138,7 @@ def test_series(store: Store, counts: dict[Row, tuple[int, Decimal]], step: time
 def test_series_in_odd_steps(store: Store, step: timedelta) -> None:
     """Less than a minute is not known."""
     with pytest.raises(ValueError, match="minutes or hours"):
-        reports.series(store.conn, since=NOW - HOUR, until=NOW, step=step)
+        reports.read_series(store.conn, since=NOW - HOUR, until=NOW, step=step)
 
 
 def test_what_came_to_nothing_is_left_out(store: Store, names: dict[UUID, str]) -> None:
@@ -154,28 +154,28 @@ def test_what_came_to_nothing_is_left_out(store: Store, names: dict[UUID, str]) 
     minutes += [row | {"at": NOW + MINUTE, "label": "unknown", "n": -1}]
     store.conn.execute(insert(stats_minutes), minutes)
 
-    assert reports.sums(store.conn, since=NOW, until=NOW + HOUR) == []
+    assert reports.read_sums(store.conn, since=NOW, until=NOW + HOUR) == []
 
 
 def test_client_without_a_row(store: Store) -> None:
-    """What was counted of a client that is not there any more is told under its id."""
+    """The counts of a deleted client are reported under its id."""
     gone = uuid4()
     row = {"country": "GB", "channel": "sms", "metric": "sent", "label": "", "n": 2, "total": 0}
     store.conn.execute(insert(stats_minutes), [row | {"client_id": gone, "at": NOW}])
 
-    (found,) = reports.sums(store.conn, since=NOW, until=NOW + MINUTE, by=[Dimension.CLIENT])
+    (found,) = reports.read_sums(store.conn, since=NOW, until=NOW + MINUTE, by=[Dimension.CLIENT])
 
     assert (found.key, found.n) == ((str(gone),), 2)
-    assert reports.sums(store.conn, since=NOW, until=NOW + MINUTE, client="nobody") == []
+    assert reports.read_sums(store.conn, since=NOW, until=NOW + MINUTE, client="unknown") == []
 
 
 def test_session_that_prefers_another_zone(store: Store, counts: dict[Row, tuple[int, Decimal]]) -> None:
     """Steps are those of UTC, also where the session's hours begin at another minute."""
     asked = {"since": NOW - 13 * HOUR, "until": NOW, "step": 6 * HOUR}
-    found = reports.series(store.conn, **asked)
+    found = reports.read_series(store.conn, **asked)
     with store.engine.connect() as conn:
         conn.execute(text("SET timezone = 'Asia/Kolkata'"))
-        other = reports.series(conn, **asked)
+        other = reports.read_series(conn, **asked)
         conn.execute(text("RESET timezone"))
 
     assert [one.at for one in other] == [one.at for one in found]
@@ -183,11 +183,11 @@ def test_session_that_prefers_another_zone(store: Store, counts: dict[Row, tuple
 
 
 def test_what_waits(store: Store) -> None:
-    """The oldest event that is not added up tells how far behind the statistics are."""
-    assert reports.waiting_since(store.conn) is None
+    """The oldest event that is not added up shows the delay of the statistics."""
+    assert reports.find_oldest_minute(store.conn) is None
     for minutes in (3, 5, 4):
         store.insert(f"+44770090012{minutes}", created_at=NOW + minutes * MINUTE)
 
-    assert reports.waiting_since(store.conn) == NOW + 3 * MINUTE
+    assert reports.find_oldest_minute(store.conn) == NOW + 3 * MINUTE
     store.conn.execute(stat_events.delete())
-    assert reports.waiting_since(store.conn) is None
+    assert reports.find_oldest_minute(store.conn) is None

@@ -143,7 +143,7 @@ class CountedLife(Life):
             transaction(self.store.engine, self._work)
 
     def _work(self, conn: Connection) -> None:
-        assert roll_up.take_turn(conn)
+        assert roll_up.try_lock_roll_up(conn)
         after = 0
         for _ in range(self.random.randrange(3)):
             batch = roll_up.roll_up(conn, after=after, limit=self.random.choice([1, 2, 5]))
@@ -159,7 +159,7 @@ class _Crash(Exception):
 def test_roll_ups_equal_a_recount(store: Store) -> None:
     """After a random run, with crashes, sums are what a recount of the rows says, minute by minute.
 
-    Over a few runs everything that is counted is met, test numbers and what is told off again included.
+    Over a few runs every counted event occurs, including those of test numbers and subtracted ones.
     """
     other = replace(store, client_id=clients.ensure_client(store.conn, "other", now=NOW))
     random, tested = Random(7), 0
@@ -190,7 +190,7 @@ def _about_nobody(counts: Counts) -> None:
 
 
 def test_killed_between_taking_and_adding(store: Store) -> None:
-    """A roll-up whose session is cut when events are taken and half added has done nothing at all."""
+    """A roll-up that is interrupted between taking and adding events changes nothing."""
     store.insert_sent()
     add_up(store)
     store.insert_sent("+447700900124")
@@ -251,10 +251,10 @@ def _again_and_again(store: Store) -> int:
 
 
 def test_only_one_has_the_turn(store: Store) -> None:
-    """Who comes while another adds up leaves it to that one."""
+    """A concurrent roll-up does nothing."""
     store.insert()
     with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as conn:
-        assert roll_up.take_turn(conn)
+        assert roll_up.try_lock_roll_up(conn)
         assert add_up(store) == 0
         conn.rollback()
 
@@ -262,7 +262,7 @@ def test_only_one_has_the_turn(store: Store) -> None:
 
 
 def test_backlog_is_added_up_bit_by_bit(store: Store) -> None:
-    """A roll-up stops when its time is over, and the next one goes on."""
+    """A roll-up stops at its time limit, and the next one continues."""
     store.insert_many(25)
 
     first = add_up(store, batch=10, budget=timedelta(0))
@@ -318,7 +318,7 @@ def test_refusals_that_share_a_row_are_counted_each(store: Store) -> None:
 
 
 def test_refusal_whose_hash_is_replaced_is_not_counted_again(store: Store) -> None:
-    """Replacing the look-up key changes the row, not how often somebody was refused."""
+    """Rotating the look-up key changes the row, but not its count."""
     refuse(store, times=2)
     store.conn.execute(text("UPDATE refusals SET number_hash = 'other', minute = NULL"))
 
@@ -412,12 +412,12 @@ def test_alike_attempts_of_one_statement_are_one_event(store: Store) -> None:
     claims = store.claim()
     attempts.record(store.conn, [a_result(claim, accepted(), SENT) for claim in claims])
 
-    told = store.conn.execute(text("SELECT n FROM stat_events WHERE metric = 'attempts'")).scalars().all()
-    assert told == [60]
+    numbers = store.conn.execute(text("SELECT n FROM stat_events WHERE metric = 'attempts'")).scalars().all()
+    assert numbers == [60]
 
 
 def test_ends_are_told_apart(store: Store) -> None:
-    """Codes that never left, that nobody typed, and that were typed wrong expire in different ways."""
+    """Codes that were not sent, not entered, and entered wrong expire with different reasons."""
     store.insert()
     requests.expire_unsent(store.conn, now=later(90), limit=10)
     store.insert_sent("+447700900124")

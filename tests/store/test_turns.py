@@ -27,14 +27,14 @@ from tests.store.conftest import NOW, SENT, Store, a_result, accepted, later
 
 
 def add_clients(store: Store, count: int) -> list[UUID]:
-    """Store so many clients and return their ids, in the order of their turns."""
+    """Store that many clients and return their ids, in turn order."""
     return sorted(clients.ensure_client(store.conn, f"client-{n}", now=NOW) for n in range(count))
 
 
 def fill(
     store: Store, client: UUID, count: int, *, since: float = -60, step: float = 0.001, **columns: Any
 ) -> list[UUID]:
-    """Store so many due requests of a client, from `since` seconds after NOW on; return their ids."""
+    """Store that many due requests of a client, from `since` seconds after NOW on; return their ids."""
     template = dict(store.row(store.insert().id))
     store.conn.execute(otp_requests.delete().where(otp_requests.c.id == template["id"]))
     rows = []
@@ -55,7 +55,7 @@ def take(
     caps: Caps | None = None,
     now: datetime = NOW,
 ) -> PumpTurn:
-    """Claim as a worker process does whose last claim ended with the client `after`."""
+    """Claim as a worker process with a last claim that ended with the client `after`."""
     return take_turn(
         store.conn, slots=slots, lease_s=30, worker="w", now=now, vault=store.vault, caps=caps, after=after
     )
@@ -86,7 +86,7 @@ def locking(store: Store) -> Iterator[Connection]:
 
 
 def test_a_backlog_does_not_delay_newer_codes_of_others(store: Store) -> None:
-    """Whoever has few codes has all of them claimed; the backlog gets what is left, oldest first."""
+    """All requests of a client with few are claimed; the backlog gets the remaining slots, oldest first."""
     flood, *others = add_clients(store, 4)
     backlog = fill(store, flood, 200)
     few = [fill(store, other, 3, since=-1) for other in others]
@@ -99,7 +99,7 @@ def test_a_backlog_does_not_delay_newer_codes_of_others(store: Store) -> None:
 
 
 def test_equal_backlogs_get_equal_shares(store: Store) -> None:
-    """The remainder goes round: over several claims nobody is ahead by more than one."""
+    """The remainder rotates: over several claims no client is ahead by more than one."""
     ids = add_clients(store, 3)
     for one in ids:
         fill(store, one, 40)
@@ -155,7 +155,7 @@ def test_each_worker_goes_round_by_itself(store: Store) -> None:
 
 
 def test_nothing_due_keeps_the_turn(store: Store) -> None:
-    """A claim that finds nothing says when the next one falls due, and whose turn it is does not change."""
+    """A claim that finds nothing returns when the next request falls due, and does not change the turn."""
     ids = add_clients(store, 2)
     fill(store, ids[0], 1, since=5)
 
@@ -165,7 +165,7 @@ def test_nothing_due_keeps_the_turn(store: Store) -> None:
 
 
 def test_rows_that_others_hold_do_not_stop_the_turns(store: Store) -> None:
-    """A client whose requests another session has locked is skipped; the next turn goes on after it."""
+    """A client with only locked requests is skipped; the next turn continues after it."""
     held, free = add_clients(store, 2)
     fill(store, held, 5)
     mine = fill(store, free, 2)
@@ -225,7 +225,7 @@ def test_stopped_ones_are_neither_claimed_nor_in_the_way(store: Store, scope: Ca
     assert {claim.request_id for claim in rest.claims} == (
         set() if scope is CapScope.CLIENT else {*behind[4:]}
     )
-    assert attempts.next_due(store.conn, now=NOW) is None
+    assert attempts.read_next_due(store.conn, now=NOW) is None
 
 
 def stop(store: Store, scope: CapScope, subject: str) -> None:
@@ -279,7 +279,7 @@ def test_share_of_the_overall_cap_is_exact(
     found = sum(len(take(store, 4, caps=caps).claims) for _ in range(12))
 
     assert found == claimed
-    taken = {(one.scope, one.subject): one.taken for one in send_counts.of_day(store.conn, NOW.date())}
+    taken = {(one.scope, one.subject): one.taken for one in send_counts.read_counts(store.conn, NOW.date())}
     assert taken[CapScope.CLIENT, str(first)] == claimed
     assert take(store, 4, caps=caps).claims == []
     assert (

@@ -71,8 +71,8 @@ def move(store: Store, request: OtpRequest, *statuses: str) -> OtpRequest:
     return request
 
 
-def told(store: Store, number: str = "+447700900123", *statuses: str, **fields: Any) -> OtpRequest:
-    """Store a request and move it, to `sent` unless told otherwise."""
+def store_moved(store: Store, number: str = "+447700900123", *statuses: str, **fields: Any) -> OtpRequest:
+    """Store a request and move it, to `sent` by default."""
     return move(store, store.insert(number, **fields), *(statuses or ("sent",)))
 
 
@@ -131,7 +131,7 @@ def endpoint(store: Store) -> RowMapping:
 
 
 def test_delivery_is_written_with_the_move(store: Store) -> None:
-    """A move that is undone tells nobody; one that is committed has its delivery."""
+    """A move that is rolled back has no delivery; a committed one has one."""
     listen(store)
     request = store.insert()
 
@@ -154,7 +154,7 @@ def test_delivery_is_written_with_the_move(store: Store) -> None:
 
 @pytest.mark.parametrize("columns", [{"check_number": 1}, {"resend": "pending"}, {"status": "queued"}])
 def test_what_is_no_move_of_the_status_tells_nobody(store: Store, columns: dict[str, Any]) -> None:
-    """Claims, checks and resends are not told."""
+    """Claims, checks and resends cause no delivery."""
     listen(store)
     request = store.insert()
 
@@ -164,22 +164,22 @@ def test_what_is_no_move_of_the_status_tells_nobody(store: Store, columns: dict[
 
 
 def test_disabled_endpoint_costs_no_rows(store: Store) -> None:
-    """While nobody would be told, nothing is written."""
+    """Without a subscription, no delivery is stored."""
     listen(store)
     store.conn.execute(update(webhook_endpoints).values(disabled_at=NOW, disabled_reason="gone"))
 
-    told(store)
+    store_moved(store)
 
     assert written(store) == []
-    assert endpoints.wanted(store.conn) == frozenset()
+    assert endpoints.list_subscriptions(store.conn) == frozenset()
 
 
 def test_endpoints_take_turns(store: Store) -> None:
     """One client's many deliveries do not stand before another's few, however much older they are."""
     many, few = listen(store), other(store, "few")
     for last in range(8):
-        told(store, f"+44770090000{last}", created_at=later(-60))
-    told(store, "+447700900100", client_id=few)
+        store_moved(store, f"+44770090000{last}", created_at=later(-60))
+    store_moved(store, "+447700900100", client_id=few)
 
     first = claim(store, slots=2)
 
@@ -190,8 +190,8 @@ def test_share_of_an_endpoint(store: Store) -> None:
     """An endpoint gets its share, less what a worker is busy with for it already."""
     mine, theirs = listen(store), other(store, "theirs")
     for last in range(6):
-        told(store, f"+44770090000{last}")
-        told(store, f"+44770090010{last}", client_id=theirs)
+        store_moved(store, f"+44770090000{last}")
+        store_moved(store, f"+44770090010{last}", client_id=theirs)
 
     first = claim(store, share=4, busy={mine: 3})
     second = claim(store, share=4, busy={mine: 4, theirs: 9})
@@ -204,7 +204,7 @@ def test_endpoint_that_fails_gets_one(store: Store) -> None:
     """An endpoint that has just failed is asked one at a time until it answers well."""
     listen(store)
     for last in range(4):
-        told(store, f"+44770090000{last}")
+        store_moved(store, f"+44770090000{last}")
     (first,) = claim(store, slots=1)
     record(store, first, BUSY)
     assert endpoint(store)["failing_since"] == NOW
@@ -220,7 +220,7 @@ def test_endpoint_that_fails_gets_one(store: Store) -> None:
 def test_later_event_waits_for_the_earlier_one(store: Store) -> None:
     """Of one request one delivery is out at a time, whatever their times say, and until that is done."""
     listen(store)
-    request = told(store, "+447700900123", "sent", "delivered")
+    request = store_moved(store, "+447700900123", "sent", "delivered")
     store.conn.execute(
         update(rows).where(rows.c.event == "otp_request.delivered").values(next_try_at=later(-9))
     )
@@ -242,7 +242,7 @@ def test_later_event_waits_for_the_earlier_one(store: Store) -> None:
 def test_late_words(store: Store) -> None:
     """The late failure of an old try changes nothing; a late success is a success."""
     listen(store)
-    told(store)
+    store_moved(store)
     (old,) = claim(store, lease_s=0)
     (new,) = claim(store)
 
@@ -259,7 +259,7 @@ def test_late_words(store: Store) -> None:
 def test_what_was_not_tried(store: Store) -> None:
     """What a worker gives back keeps what was known of it."""
     listen(store)
-    told(store)
+    store_moved(store)
     (first,) = claim(store)
     record(store, first, BUSY)
     before = written(store)
@@ -272,10 +272,10 @@ def test_what_was_not_tried(store: Store) -> None:
 
 
 def test_endpoint_is_disabled_after_its_time(store: Store) -> None:
-    """Not before a whole day of failures; what it was is told once."""
+    """Only after a whole day of failures, and reported once."""
     listen(store)
     for last in range(3):
-        told(store, f"+44770090000{last}")
+        store_moved(store, f"+44770090000{last}")
     ended = []
     for at_s in (0, 86_399, 86_400):
         (delivery,) = claim(store, slots=1, after_s=at_s)
@@ -312,7 +312,7 @@ def test_endpoint_is_disabled_after_its_time(store: Store) -> None:
 def test_impossible_row_is_refused(store: Store, statement: str, constraint: str) -> None:
     """Whatever statement has a mistake, neither table takes a row that cannot be."""
     listen(store)
-    told(store)
+    store_moved(store)
 
     with pytest.raises(IntegrityError, match=constraint):
         store.conn.execute(text(statement))
@@ -321,7 +321,7 @@ def test_impossible_row_is_refused(store: Store, statement: str, constraint: str
 def test_old_deliveries_are_not_read(store: Store) -> None:
     """A claim, and a list of failures, look at what is left to do, however much was delivered before."""
     listen(store)
-    request = told(store)
+    request = store_moved(store)
     store.conn.execute(MANY, {"later": later(3600)})
     store.conn.execute(text("ANALYZE webhook_deliveries"))
 

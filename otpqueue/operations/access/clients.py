@@ -54,7 +54,7 @@ class Clients:
     def settings_of(self, client_id: UUID) -> ClientSettings:
         """Return the settings of a client."""
         with connection(self.engine) as conn:
-            return clients.settings_of(conn, client_id)
+            return clients.read_settings(conn, client_id)
 
     def _change(self, name: str, change: Callable[[Stored], Stored]) -> None:
         def work(conn: Connection) -> None:

@@ -123,7 +123,7 @@ class ApiKeys:
         def work(conn: Connection) -> ApiKey:
             # Locked, so that the second of two concurrent rotations finds the key already rotated.
             old = _find_single_key(
-                prefix, clients.keys_named(conn, prefix_of(prefix), lock=True), now, ended=False
+                prefix, clients.find_keys(conn, prefix_of(prefix), lock=True), now, ended=False
             )
             if old.replaced_by:
                 raise InvalidRequest(
@@ -142,7 +142,7 @@ class ApiKeys:
                 note=old.note,
             )
             clients.replace_key(conn, old.id, by=new_id, expires_at=until)
-            (changed,) = clients.keys_named(conn, str(old.id))
+            (changed,) = clients.find_keys(conn, str(old.id))
             return changed
 
         return RotatedKey(old=transaction(self.engine, work), key=key)
@@ -153,7 +153,7 @@ class ApiKeys:
         Raises InvalidRequest unless exactly one key matches; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            key = _find_single_key(prefix, clients.keys_named(conn, prefix_of(prefix)), now, ended=True)
+            key = _find_single_key(prefix, clients.find_keys(conn, prefix_of(prefix)), now, ended=True)
             clients.revoke_key(conn, key.id, now=now)
         return key
 
@@ -202,7 +202,7 @@ class ApiKeys:
         Raises Unauthenticated if it has since been revoked or has expired; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            found = clients.key_in_force(conn, key_id, now=now)
+            found = clients.find_key_by_id(conn, key_id, now=now)
         if found is None:
             raise Unauthenticated
         self._note_use(found, now)
@@ -215,7 +215,7 @@ class ApiKeys:
         self._noted[key.id] = now
         try:
             with connection(self.engine) as conn:
-                clients.note_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
+                clients.record_use(conn, key.id, now=now, unless_since=now - _USE_NOTED_EVERY)
         except DatabaseUnavailable:
             # This must not fail the call. The next call tries again.
             log.warning("key_use_not_noted", prefix=key.prefix)

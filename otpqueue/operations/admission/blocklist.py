@@ -64,4 +64,4 @@ class Blocklist:
     def list(self, *, now: datetime) -> list[BlockedNumber]:
         """Return the list, newest first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return do_not_send.blocked(conn, now=now, vault=self.vault)
+            return do_not_send.list_blocked(conn, now=now, vault=self.vault)

@@ -52,7 +52,7 @@ class Numbers:
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            found = guesses.of_number(conn, number_hashes, since=self._since(now))
+            found = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
         return [self._standing(one, number_hashes, now) for one in found]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
@@ -62,7 +62,7 @@ class Numbers:
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
-            of_all_clients = guesses.of_number(conn, number_hashes, since=self._since(now))
+            of_all_clients = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
             found = [one for one in of_all_clients if client in {None, one.client}]
             if not found:
                 raise InvalidRequest([FieldError("number", "has no wrong codes to reset")])

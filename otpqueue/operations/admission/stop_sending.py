@@ -93,9 +93,9 @@ class SendingSwitch:
     def stops(self) -> tuple[StopDetails, ...]:
         """Return the stops in force. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            found = stops.in_force(conn)
+            found = stops.list_stops(conn)
             names = (
-                {str(id_): name for id_, (name, _) in clients.names_and_settings(conn).items()}
+                {str(id_): name for id_, (name, _) in clients.read_names_and_settings(conn).items()}
                 if found
                 else {}
             )
@@ -104,9 +104,9 @@ class SendingSwitch:
     def status(self, *, now: datetime) -> SendingStatus:
         """Return the stops in force, and today's counts with their caps. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            found = stops.in_force(conn)
-            counts = send_counts.of_day(conn, get_cap_day(now))
-            known = clients.names_and_settings(conn)
+            found = stops.list_stops(conn)
+            counts = send_counts.read_counts(conn, get_cap_day(now))
+            known = clients.read_names_and_settings(conn)
         names = {str(client_id): name for client_id, (name, _) in known.items()}
         caps = {
             str(client_id): self.caps.get_client_cap(own, clients=len(known))

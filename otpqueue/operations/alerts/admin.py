@@ -56,7 +56,7 @@ class AlertAdmin:
         self._check_rule(rule)
         now, limit = self.clock(), min(max(limit, 1), MOST)
         with connection(self.engine) as conn:
-            return records.newest(conn, state=state, rule=rule, limit=limit, now=now, vault=self.vault)
+            return records.list_newest(conn, state=state, rule=rule, limit=limit, now=now, vault=self.vault)
 
     def get(self, alert_id: UUID) -> AlertDetails:
         """Return an alert with its history. Raises AlertNotFound, DatabaseUnavailable."""
@@ -64,9 +64,9 @@ class AlertAdmin:
             alert = self._find(conn, alert_id, self.clock())
             return AlertDetails(
                 **{field.name: getattr(alert, field.name) for field in fields(Alert)},
-                history=records.history(conn, alert_id),
-                notices=alert_notices.of_alert(conn, alert_id),
-                values=records.values(conn, alert_id, limit=_MOST_VALUES),
+                history=records.list_events(conn, alert_id),
+                notices=alert_notices.list_notices(conn, alert_id),
+                values=records.list_values(conn, alert_id, limit=_MOST_VALUES),
             )
 
     def count_open(self) -> int:
@@ -77,7 +77,7 @@ class AlertAdmin:
     def naming(self, request_id: UUID) -> Sequence[Alert]:
         """Return the alerts with evidence that names a request, newest first. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.naming(conn, request_id, now=self.clock(), vault=self.vault)
+            return records.list_alerts_naming(conn, request_id, now=self.clock(), vault=self.vault)
 
     def ack(self, alert_id: UUID, *, by: str) -> Alert:
         """Acknowledge an alert unless it already is. Returns the alert.
@@ -90,7 +90,7 @@ class AlertAdmin:
             self._find(conn, alert_id, now)
             changed = records.acknowledge(conn, alert_id, by=by, now=now)
             if changed:
-                records.note(conn, alert_id, "acknowledged", now=now, actor=by)
+                records.add_event(conn, alert_id, "acknowledged", now=now, actor=by)
             return self._find(conn, alert_id, now), changed
 
         alert, changed = transaction(self.engine, work)
@@ -125,7 +125,7 @@ class AlertAdmin:
 
         def work(conn: Connection) -> Silence:
             tag, number_hash = self._number(conn, rule, subject)
-            made = records.silence(
+            made = records.add_silence(
                 conn,
                 rule=rule,
                 subject=tag or subject,
@@ -136,8 +136,8 @@ class AlertAdmin:
                 now=now,
                 vault=self.vault,
             )
-            for alert_id in records.concerned(conn, made.id):
-                records.note(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
+            for alert_id in records.find_silenced_alerts(conn, made.id):
+                records.add_event(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
             return made
 
         made = transaction(self.engine, work)
@@ -152,7 +152,7 @@ class AlertAdmin:
         tag = find_tag(subject) if subject is not None and rule in OF_NUMBERS else None
         if tag is None:
             return None, None
-        number_hash = records.number_of(conn, tag)
+        number_hash = records.find_number(conn, tag)
         if number_hash is None:
             raise _no_number()
         return tag, number_hash
@@ -173,9 +173,9 @@ class AlertAdmin:
         now = self.clock()
 
         def work(conn: Connection) -> Silence | None:
-            ended = records.unsilence(conn, silence_id, now=now, vault=self.vault)
-            for alert_id in records.concerned(conn, ended.id) if ended else ():
-                records.note(conn, alert_id, "silence_ended", now=now, actor=by)
+            ended = records.end_silence(conn, silence_id, now=now, vault=self.vault)
+            for alert_id in records.find_silenced_alerts(conn, ended.id) if ended else ():
+                records.add_event(conn, alert_id, "silence_ended", now=now, actor=by)
             return ended
 
         ended = transaction(self.engine, work)
@@ -186,12 +186,12 @@ class AlertAdmin:
     def silences(self) -> Sequence[Silence]:
         """Return the silences in force, by their end. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.silences(conn, now=self.clock(), vault=self.vault)
+            return records.list_silences(conn, now=self.clock(), vault=self.vault)
 
     def evaluated_at(self) -> datetime | None:
         """Return when the rules were last evaluated. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            last = records.last_evaluation(conn, "rules")
+            last = records.find_last_evaluation(conn, "rules")
         return last.at if last else None
 
     def _find(self, conn: Connection, alert_id: UUID, now: datetime) -> Alert:

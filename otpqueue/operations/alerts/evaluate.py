@@ -77,7 +77,7 @@ class EvaluateAlerts:
             return EvaluationResult(skipped=True)
         here = [rule for name, rule in self.rules.items() if name not in ELSEWHERE]
         with connection(self.engine) as conn:
-            waiting = facts.oldest_event(conn)
+            waiting = facts.find_oldest_event(conn)
             unknown = [name for name in records.count_open(conn) if name not in self.rules]
         can_judge = _has_statistics(waiting, last, now)
         measured = [
@@ -126,21 +126,25 @@ class EvaluateAlerts:
     ) -> list[SubjectMeasure]:
         if rule.name in RULE_QUERIES:
             watch = RULE_QUERIES[rule.name]
-            return measure_counts(rule, watch, facts.windows(conn, rule, watch, now=now))
+            return measure_counts(rule, watch, facts.read_windows(conn, rule, watch, now=now))
         match rule.name:
             case "number_requests" | "number_wrong_codes":
-                count = facts.asking if rule.name == "number_requests" else facts.guessing
-                known = records.known_numbers(conn, rule.name)
+                count = (
+                    facts.count_requesting_numbers
+                    if rule.name == "number_requests"
+                    else facts.count_guessed_numbers
+                )
+                known = records.list_known_numbers(conn, rule.name)
                 fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
                 return measure_numbers(count(conn, rule, known=known, fresh=fresh, now=now))
             case "queue_age":
-                return [_of_queue(facts.queue(conn, now=now), now)]
+                return [_of_queue(facts.read_queue(conn, now=now), now)]
             case "circuit_open":
-                return [_of_circuit(self.circuit(), facts.failed_calls(conn, now=now))]
+                return [_of_circuit(self.circuit(), facts.count_failed_calls(conn, now=now))]
             case "webhook_disabled":
-                return [_of_endpoint(one) for one in facts.disabled_endpoints(conn)]
+                return [_of_endpoint(one) for one in facts.list_disabled_endpoints(conn)]
             case "seal_key_worn":
-                return [_of_seal_key(self.seal_key_id, seal_counts.counts(conn))]
+                return [_of_seal_key(self.seal_key_id, seal_counts.read_counts(conn))]
         raise ValueError(f"{rule.name} is not evaluated here")
 
 
@@ -188,7 +192,7 @@ def _with_series(
     conn: Connection, rule: AlertRule, watch: RuleQuery, measures: Sequence[SubjectMeasure], now: datetime
 ) -> list[SubjectMeasure]:
     """Return the measurements, with a chart of the window for those that may open an alert."""
-    open_subjects = records.open_subjects(conn, rule.name)
+    open_subjects = records.list_open_subjects(conn, rule.name)
     wanted = {
         one.subject
         for one in sort_worst_first(rule, measures)
@@ -200,7 +204,7 @@ def _with_series(
     ]
     if rule.name == "provider_misconfigured" and wanted:
         # The roll-ups count only statuses. The error codes of the attempts name the rejections.
-        reasons = facts.refused_for_configuration(conn, rule, now=now)
+        reasons = facts.count_configuration_refusals(conn, rule, now=now)
         return [replace(one, reasons=reasons) for one in shown]
     return shown
 
@@ -208,7 +212,7 @@ def _with_series(
 def _series(
     conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, now: datetime
 ) -> dict[str, Any]:
-    step, steps = facts.series(conn, rule, watch, subject, now=now)
+    step, steps = facts.read_series(conn, rule, watch, subject, now=now)
     return {
         "unit": watch.chart_unit.value,
         "step_s": round(step.total_seconds()),
@@ -237,11 +241,11 @@ def _find_examples(
     conn: Connection, rule: AlertRule, measure: SubjectMeasure, now: datetime
 ) -> Sequence[UUID] | None:
     if measure.number_hash is not None:
-        return facts.newest_of_number(conn, measure, since=now - rule.window)
+        return facts.find_newest_of_number(conn, measure, since=now - rule.window)
     if rule.name == "queue_age":
-        return facts.oldest_due(conn, now=now)
+        return facts.find_oldest_due(conn, now=now)
     watch = RULE_QUERIES.get(rule.name)
-    return facts.examples(conn, rule, watch, measure.subject, now=now) if watch else None
+    return facts.find_examples(conn, rule, watch, measure.subject, now=now) if watch else None
 
 
 def _point(at: datetime, watch: RuleQuery, tally: MetricTally) -> dict[str, Any]:

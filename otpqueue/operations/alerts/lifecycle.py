@@ -100,7 +100,7 @@ class AlertStore:
     def last(self) -> Evaluation | None:
         """Return the last evaluation of this watch. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.last_evaluation(conn, self.watch)
+            return records.find_last_evaluation(conn, self.watch)
 
     def is_soon(self, last: Evaluation | None, now: datetime) -> bool:
         """Return whether it is too soon for another evaluation. A clock that was set back is not too soon."""
@@ -124,12 +124,12 @@ class AlertStore:
         def work(conn: Connection) -> EvaluationResult:
             allow_time(conn, _ALLOWED_S)
             if not locks.try_take(conn, self.lock) or self.is_soon(
-                records.last_evaluation(conn, self.watch), now
+                records.find_last_evaluation(conn, self.watch), now
             ):
                 return EvaluationResult(skipped=True)
             state = _EvaluationRun(conn=conn, now=now, examples=examples)
             self._enter_all(state, measured, retired)
-            records.note_evaluation(
+            records.record_evaluation(
                 conn,
                 self.watch,
                 at=now,
@@ -147,9 +147,9 @@ class AlertStore:
         self, state: _EvaluationRun, measured: Sequence[RuleMeasures], retired: Sequence[str]
     ) -> None:
         names = [*(one.rule.name for one in measured), *retired]
-        opening = notices.of_opening()
-        open_ones = records.open_ones(state.conn, names, noticed=opening, now=state.now)
-        pending = records.pending_ones(state.conn, names)
+        opening = notices.has_opening()
+        open_ones = records.lock_open_alerts(state.conn, names, noticed=opening, now=state.now)
+        pending = records.list_pending(state.conn, names)
         for one in measured:
             self._enter(
                 state,
@@ -160,7 +160,7 @@ class AlertStore:
         for alert in open_ones:
             if alert.rule in retired:
                 self._close(state, alert, "the rule is off")
-        records.forget_pending(state.conn, [before for before in pending if before.rule in retired])
+        records.delete_pending(state.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
         self,
@@ -194,7 +194,7 @@ class AlertStore:
                 still_open += 1
             else:
                 held_back += 1
-        records.forget_pending(state.conn, [one for one in pending if one.subject not in kept])
+        records.delete_pending(state.conn, [one for one in pending if one.subject not in kept])
         if held_back:
             log.warning("alerts_held_back", rule=measured.rule.name, subjects=held_back)
 
@@ -204,7 +204,7 @@ class AlertStore:
         """Store the measurement of an open alert. Returns whether it stays open."""
         verdict = RuleVerdict.GOOD if measure is None else judge_measure(rule, measure, is_open=True)
         run, transition = TransitionProgress(is_open=True, count=alert.good).after(verdict, rule)
-        records.note_value(state.conn, alert.id, measure, good=run.count, now=state.now)
+        records.record_value(state.conn, alert.id, measure, good=run.count, now=state.now)
         # The number was erased, so the alert has no subject any more.
         if transition or alert.key is None:
             self._close(state, alert, None if alert.key else "the number was erased")
@@ -220,8 +220,8 @@ class AlertStore:
         if named is not None:
             evidence["requests"] = list(named)
         alert = records.add(state.conn, rule, measure, evidence=evidence, now=state.now)
-        records.note_value(state.conn, alert.id, measure, good=0, now=state.now)
-        records.note(state.conn, alert.id, "opened", now=state.now)
+        records.record_value(state.conn, alert.id, measure, good=0, now=state.now)
+        records.add_event(state.conn, alert.id, "opened", now=state.now)
         if alert.silenced:
             self._note_silence(state, alert, AlertTransition.OPENED)
         else:
@@ -230,18 +230,18 @@ class AlertStore:
 
     def _close(self, state: _EvaluationRun, alert: OpenAlert, why: str | None) -> None:
         records.close(state.conn, alert.id, now=state.now)
-        records.note(state.conn, alert.id, "closed", now=state.now, detail=why)
+        records.add_event(state.conn, alert.id, "closed", now=state.now, detail=why)
         if alert.silenced:
             # A resolution is notified if and only if the opening was.
             notices.drop_undelivered(state.conn, alert.id)
             self._note_silence(state, alert, AlertTransition.CLOSED)
         else:
-            notified = notices.notified_channels(state.conn, alert.id)
+            notified = notices.list_notified_channels(state.conn, alert.id)
             notices.add(state.conn, alert.id, AlertTransition.CLOSED, notified, now=state.now)
         state.closed.append(alert.id)
 
     def _note_silence(self, state: _EvaluationRun, alert: OpenAlert, transition: AlertTransition) -> None:
-        records.note(state.conn, alert.id, "notice_silenced", now=state.now, detail=transition.value)
+        records.add_event(state.conn, alert.id, "notice_silenced", now=state.now, detail=transition.value)
 
 
 def _evidence(measure: SubjectMeasure) -> dict[str, Any]:

@@ -188,7 +188,7 @@ class NotifyAlerts:
     def _deliver(self, notifier: Notifier, claimed: ClaimedNotice, now: datetime) -> bool:
         with connection(self.engine) as conn:
             alert = records.find(conn, claimed.alert_id, now=now, vault=self.vault)
-            last = records.values(conn, claimed.alert_id, limit=1)
+            last = records.list_values(conn, claimed.alert_id, limit=1)
         if alert is None:  # purged since it was claimed, and the notice with it
             return True
         notice = compose_notice(
@@ -208,8 +208,8 @@ class NotifyAlerts:
 
     def _arrived(self, claimed: ClaimedNotice, now: datetime) -> None:
         def work(conn: Connection) -> None:
-            if notices.delivered(conn, claimed, now=now):
-                records.note(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
+            if notices.mark_delivered(conn, claimed, now=now):
+                records.add_event(conn, claimed.alert_id, "notice_delivered", now=now, detail=_of(claimed))
 
         # Until this is recorded, the notification is claimed again when its lease expires.
         record_when_possible(lambda: transaction(self.engine, work), what="alert_notice", results=1)
@@ -220,10 +220,10 @@ class NotifyAlerts:
         again = compute_next_try(created_at=claimed.created_at, tries=claimed.tries, now=now, jitter=jitter)
 
         def work(conn: Connection) -> None:
-            notices.failed(conn, claimed, problem=problem, next_try_at=again)
+            notices.record_failure(conn, claimed, problem=problem, next_try_at=again)
             if claimed.tries == 1 or again is None:
                 what = "notice_failed" if again else "notice_given_up"
-                records.note(conn, claimed.alert_id, what, now=now, detail=f"{_of(claimed)}: {problem}")
+                records.add_event(conn, claimed.alert_id, what, now=now, detail=f"{_of(claimed)}: {problem}")
 
         transaction(self.engine, work)
         record = {

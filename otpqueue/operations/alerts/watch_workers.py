@@ -56,7 +56,7 @@ class EvaluateWorkers:
 
     def _measures(self, now: datetime) -> list[SubjectMeasure]:
         with connection(self.engine) as conn:
-            signs = heartbeats.living(conn)
+            signs = heartbeats.list_heartbeats(conn)
         workers = [one for one in signs if one.kind is ProcessKind.WORKER]
         return [
             self._measure(BEAT, [one for one in signs if one.kind is ProcessKind.BEAT], now),

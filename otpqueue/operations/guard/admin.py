@@ -69,12 +69,12 @@ class GuardAdmin:
 
         def read(conn: Connection) -> GuardReport:
             allow_time(conn, _PATIENCE_S)  # it may read 14 days of a busy deployment
-            sums = reports.blocks(conn, since=since, now=now, country=country)
+            sums = reports.list_blocks(conn, since=since, now=now, country=country)
             return GuardReport(
                 since=since,
                 countries=self._countries(sums),
                 blocks=_worst_first([self._line(one) for one in sums]),
-                reasons=reports.reasons(conn, since=since),
+                reasons=reports.count_reasons(conn, since=since),
             )
 
         return transaction(self.engine, read)
@@ -82,7 +82,7 @@ class GuardAdmin:
     def decisions(self, *, since: datetime, limit: int) -> list[RefusalCount]:
         """Return the newest rejections, those of shadow mode included. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return reports.refusals(conn, since=since, limit=limit)
+            return reports.list_refusals(conn, since=since, limit=limit)
 
     def allow(self, subject: str, *, lasting: timedelta, now: datetime) -> datetime:
         """Exempt a country or prefix from the guard. Returns the end of the exception.
@@ -93,18 +93,18 @@ class GuardAdmin:
         if not timedelta() < lasting <= LONGEST:
             raise InvalidRequest([FieldError("for", f"must be over 0 and at most {LONGEST.days} days")])
         with connection(self.engine) as conn:
-            reports.allow(conn, subject, until=now + lasting, now=now)
+            reports.add_exception(conn, subject, until=now + lasting, now=now)
         return now + lasting
 
     def disallow(self, subject: str) -> bool:
         """End an exception. Returns whether there was one. Raises InvalidRequest, DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return reports.disallow(conn, _checked(subject))
+            return reports.end_exception(conn, _checked(subject))
 
     def exceptions(self, *, now: datetime) -> list[GuardException]:
         """Return the exceptions in force. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return reports.exceptions(conn, now=now)
+            return reports.list_exceptions(conn, now=now)
 
     def _line(self, one: BlockSums) -> GuardReportLine:
         may = compute_budget(self.policy.block_floor, self.policy.share, one.best_day) if one.best_day else 1

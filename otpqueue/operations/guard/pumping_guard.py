@@ -129,7 +129,7 @@ class PumpingGuard:
 
     @cached_property
     def _policy_json(self) -> str:
-        return tallies.policy_as_json(self.policy)
+        return tallies.format_policy(self.policy)
 
     def _give_back(self, subject: GuardSubject, *, chance: bool, at: datetime) -> None:
         # A count that is not reverted lasts one day.
@@ -194,7 +194,7 @@ class GuardClaims:
 
     def _decide(self, claims: Sequence[Claim], now: datetime) -> None:
         claimed = [self._claimed(claim) for claim in claims]
-        facts = tallies.claim_facts(self._engine, claimed, now=now)
+        facts = tallies.read_claim_facts(self._engine, claimed, now=now)
         batch = GuardBatch(
             self._policy,
             numbers=facts.numbers,

@@ -55,8 +55,8 @@ class EraseNumber:
             erasing.keep_wrong_codes(conn, ids, guesses=self.guesses, now=now)
             ended = erasing.end_live(conn, ids, now=now)
             counts = erasing.erase(conn, number_hashes=hashes, ids=ids)
-            erasing.note(conn, client_id=client_id, counts=counts, now=now)
-            return ended, counts, clients.own_quotas(conn)
+            erasing.record_erasure(conn, client_id=client_id, counts=counts, now=now)
+            return ended, counts, clients.read_own_quotas(conn)
 
         ended, counts, quotas = transaction(self.engine, work)
         for request_id in ended:

@@ -127,7 +127,7 @@ class Purge:
         self, holding: Holding, pace: _Pace, *, since: datetime | date | None, now: datetime
     ) -> purging.DeletedBatch:
         def work(conn: Connection) -> purging.DeletedBatch:
-            if not purging.take_turn(conn):
+            if not purging.try_lock_purging(conn):
                 return purging.DeletedBatch(rows=0, newest=None)
             return purging.delete_batch(
                 conn, holding, retention=self._retention, now=now, limit=pace.rows, since=since

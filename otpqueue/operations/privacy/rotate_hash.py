@@ -117,7 +117,7 @@ class RotateHash:
 
     def _report(self, *, note: bool) -> HashKeyReport:
         def work(conn: Connection) -> tuple[HashKeyReport, dict[UUID, Quotas]]:
-            return self._stored(conn), clients.own_quotas(conn)
+            return self._stored(conn), clients.read_own_quotas(conn)
 
         stored, own = self._long(work)
         return replace(stored, uses=(*stored.uses, *self._in_redis(own, note=note)))
@@ -126,10 +126,10 @@ class RotateHash:
         old = self.vault.marks[1:]
         if not old:
             return HashKeyReport(numbers=self._count(conn), live_sessions=0, api_keys=(), uses=())
-        numbers, sessions = self._count(conn), rehashing.live_sessions(conn, old)
-        keys = rehashing.keys_in_force(conn, old)
-        repeated = rehashing.idempotency_keys_in_force(conn, old)
-        addresses = rehashing.addresses_in_force(conn, old, guesses=self.guesses)
+        numbers, sessions = self._count(conn), rehashing.count_live_sessions(conn, old)
+        keys = rehashing.list_unused_keys(conn, old)
+        repeated = rehashing.count_idempotency_keys(conn, old)
+        addresses = rehashing.count_addresses(conn, old, guesses=self.guesses)
         uses = [
             *(self._of_table(conn, holding) for holding in _HASHED if numbers[holding.table.name]),
             OldKeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait a few minutes"),
@@ -159,7 +159,7 @@ class RotateHash:
         return OldKeyUse(
             what=holding.table.name,
             rows=rehashing.count(conn, holding, old),
-            until=rehashing.last_of(conn, holding, old, retention=self.retention),
+            until=rehashing.find_last_expiry(conn, holding, old, retention=self.retention),
             todo=_TODO_SEALED if holding.sealed else todo,
         )
 

@@ -82,7 +82,7 @@ class RotateSeal:
         counts = self._counts()
         removable = tuple(key_id for key_id in self.vault.seal_key_ids[1:] if not counts.get(key_id))
         with connection(self.engine) as conn:
-            seals = seal_counts.counts(conn)
+            seals = seal_counts.read_counts(conn)
         return SealKeyReport(counts=counts, unopened={}, removable=removable, seals=seals)
 
     def missing(self) -> Mapping[str, int]:
@@ -91,7 +91,7 @@ class RotateSeal:
         Cheap if none is missing, so it can run at every start. Raises DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            unknown = set(resealing.keys_in_use(conn)) - set(self.vault.seal_key_ids)
+            unknown = set(resealing.list_keys_in_use(conn)) - set(self.vault.seal_key_ids)
         return self._counts(unknown) if unknown else {}
 
     def drop(self, key_id: str, *, batch: int = BATCH) -> int:
@@ -106,7 +106,7 @@ class RotateSeal:
         drop = partial(resealing.drop, key_id=key_id, limit=batch, guesses=self.guesses)
         while dropped := transaction(self.engine, drop):
             total += dropped
-        unread = transaction(self.engine, partial(resealing.take_away, key_id=key_id))
+        unread = transaction(self.engine, partial(resealing.drop_blocked_numbers, key_id=key_id))
         webhooks = transaction(self.engine, partial(resealing.disable_webhooks, key_id=key_id))
         log.warning(
             "sealed_numbers_dropped",
@@ -141,7 +141,7 @@ class RotateSeal:
     def _counts(self, key_ids: set[str] | None = None) -> dict[str, int]:
         def work(conn: Connection) -> dict[str, int]:
             allow_time(conn, _COUNT_S)
-            return resealing.counts(conn, key_ids)
+            return resealing.count_by_key(conn, key_ids)
 
         return transaction(self.engine, work)
 

@@ -62,14 +62,14 @@ class ReadBreakdown:
 
         Raises DatabaseUnavailable.
         """
-        since, until = stat_reports.start_of_window(now, lasting), now
+        since, until = stat_reports.find_window_start(now, lasting), now
         with connection(self.engine) as conn:
-            sums = stat_reports.sums(conn, since=since, until=until, by=(by,), metrics=_METRICS)
+            sums = stat_reports.read_sums(conn, since=since, until=until, by=(by,), metrics=_METRICS)
             refused: dict[str, int] = {}
             excepted: dict[str, datetime] = {}
             if by is Dimension.COUNTRY:
-                refused = reports.refused_by_country(conn, since=since)
-                excepted = {one.subject: one.until for one in reports.exceptions(conn, now=now)}
+                refused = reports.count_refused_by_country(conn, since=since)
+                excepted = {one.subject: one.until for one in reports.list_exceptions(conn, now=now)}
         return _grouped(by, sums, refused, excepted, self.switch.status(now=now))
 
 

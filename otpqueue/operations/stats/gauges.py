@@ -115,7 +115,7 @@ def of_database(engine: Engine, *, now: datetime) -> list[Reading]:
 
 
 def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
-    depth = queue.depth(conn, now=now)
+    depth = queue.read_depth(conn, now=now)
     age_s = (now - depth.due_since).total_seconds() if depth.due_since else 0.0
     by_state = {"due": depth.due, "later": depth.later, "claimed": depth.claimed}
     return [
@@ -125,7 +125,7 @@ def _of_queue(conn: Connection, now: datetime) -> list[Reading]:
 
 
 def _of_processes(conn: Connection) -> list[Reading]:
-    living = [one for one in heartbeats.living(conn) if one.is_alive]
+    living = [one for one in heartbeats.list_heartbeats(conn) if one.is_alive]
     result = Counter((one.kind, get_liveness(one)) for one in living)
     lives = {
         (kind.value, life.name.lower()): float(result[kind, life])
@@ -146,7 +146,7 @@ def _workers_of(queue: str, living: Sequence[Heartbeat]) -> int:
 
 
 def _of_stops(conn: Connection) -> Reading:
-    scopes = Counter(one.scope for one in stops.in_force(conn))
+    scopes = Counter(one.scope for one in stops.list_stops(conn))
     return metrics.STOPPED, {(scope.value,): float(scopes[scope]) for scope in CapScope}
 
 
@@ -156,9 +156,9 @@ def _of_alerts(conn: Connection) -> Reading:
 
 
 def _of_statistics(conn: Connection, now: datetime) -> list[Reading]:
-    since = reports.start_of_window(now, RECENT_WINDOW)
-    tally = MetricTally(reports.sums(conn, since=since, until=now))
-    waiting_since = reports.waiting_since(conn)
+    since = reports.find_window_start(now, RECENT_WINDOW)
+    tally = MetricTally(reports.read_sums(conn, since=since, until=now))
+    waiting_since = reports.find_oldest_minute(conn)
     waiting_s = (now - waiting_since).total_seconds() if waiting_since else 0.0
     latencies = {
         (span.value, str(percentile)): ms / 1000

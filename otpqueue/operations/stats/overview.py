@@ -102,11 +102,11 @@ class ReadOverview:
         windows = {rule: self.rules[rule].window for rule in COMPARED_RULES}
         with connection(self.engine) as conn:
             compared = {window: _compare(conn, window, now) for window in {RECENT_WINDOW, *windows.values()}}
-            points = reports.series(
+            points = reports.read_series(
                 conn, since=times[0], until=times[-1] + span.step, step=span.step, metrics=_CHARTED
             )
-            depth = queue.depth(conn, now=now)
-            counted_until = reports.waiting_since(conn)
+            depth = queue.read_depth(conn, now=now)
+            counted_until = reports.find_oldest_minute(conn)
         return Overview(
             healthy=self.health(now=now),
             queue=depth,
@@ -120,11 +120,11 @@ class ReadOverview:
 
 
 def _compare(conn: Connection, window: timedelta, now: datetime) -> Comparison:
-    since = reports.start_of_window(now, window)
+    since = reports.find_window_start(now, window)
     # Without the running minute, because an hour ago that minute was counted whole.
     until_before = now.replace(second=0, microsecond=0) - AN_HOUR
     tally, before = (
-        MetricTally(reports.sums(conn, since=begin, until=end, metrics=_COMPARED))
+        MetricTally(reports.read_sums(conn, since=begin, until=end, metrics=_COMPARED))
         for begin, end in ((since, now), (since - AN_HOUR, until_before))
     )
     return Comparison(

@@ -74,16 +74,16 @@ class ReadStatistics:
             raise InvalidRequest([FieldError("window", f"must be 1m to {self.kept.days}d")])
         step = MINUTE if window <= BY_MINUTE_UP_TO else HOUR
         until = reports.floor_to_step(now, step) + step
-        since = reports.start_of_window(now, window)
+        since = reports.find_window_start(now, window)
 
         def read(conn: Connection) -> tuple[list[MetricSum], datetime | None]:
             allow_time(conn, _PATIENCE_S)
-            reports.give_room(conn)
+            reports.raise_memory(conn)
             if client is not None and clients.find_client(conn, client) is None:
                 # Zero counts would suggest that the client has no requests.
                 raise InvalidRequest([FieldError("client", "does not exist")])
-            sums = reports.sums(conn, since=since, until=until, by=by, client=client, country=country)
-            return sums, reports.waiting_since(conn)
+            sums = reports.read_sums(conn, since=since, until=until, by=by, client=client, country=country)
+            return sums, reports.find_oldest_minute(conn)
 
         sums, waiting_since = transaction(self.engine, read)
         groups = _groups(sums) if by else []

@@ -49,7 +49,7 @@ class RollUp:
 
     def _batch_after(self, after: int) -> roll_up.RollUpBatch:
         def work(conn: Connection) -> roll_up.RollUpBatch:
-            if not roll_up.take_turn(conn):
+            if not roll_up.try_lock_roll_up(conn):
                 return roll_up.RollUpBatch(events=0, last=None)
             allow_time(conn, _PATIENCE_S)
             return roll_up.roll_up(conn, after=after, limit=self.batch)

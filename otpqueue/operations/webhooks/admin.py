@@ -99,13 +99,13 @@ class Webhooks:
     def every(self, *, now: datetime) -> list[WebhookEndpoint]:
         """Return all endpoints, sorted by client name."""
         with connection(self.engine) as conn:
-            return endpoints.every(conn, vault=self.vault, now=now)
+            return endpoints.list_endpoints(conn, vault=self.vault, now=now)
 
     def show(self, client: str, *, now: datetime) -> tuple[WebhookEndpoint, Mapping[WebhookState, int]]:
         """Return a client's endpoint, and the counts of waiting and abandoned deliveries."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
-            return endpoint, webhook_deliveries.left(conn, endpoint.client_id)
+            return endpoint, webhook_deliveries.count_unfinished(conn, endpoint.client_id)
 
     def test(self, client: str, *, now: datetime) -> WebhookTest:
         """Post an `otpqueue.test` event to a client's endpoint, even a disabled one. Returns the result."""
@@ -184,7 +184,7 @@ class Webhooks:
         """
         client_id = self._client_id(client)
         with connection(self.engine) as conn:
-            return webhook_deliveries.newest(
+            return webhook_deliveries.list_newest(
                 conn, client_id, failed=failed, request_id=request_id, limit=limit
             )
 

@@ -52,7 +52,7 @@ class WakeWebhooks:
         try:
             self._look_at = time.monotonic() + self._look_again_s
             with connection(self._engine) as conn:
-                self._wanted = endpoints.wanted(conn)
+                self._wanted = endpoints.list_subscriptions(conn)
         except (DatabaseUnavailable, SQLAlchemyError) as error:
             # The next query is seconds away. The caller's own work is already committed.
             log.warning("webhook_list_not_read", error=type(error).__name__)

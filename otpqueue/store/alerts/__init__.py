@@ -1,1 +1,1 @@
-"""Queries on alerts, their facts and notices."""
+"""Queries on alerts, their measurements and notifications."""

@@ -1,7 +1,7 @@
-"""What the rules look at: roll-ups, and of single numbers and the queue a bounded number of rows.
+"""The data that alert rules evaluate: roll-ups, and bounded reads of single numbers and of the queue.
 
-A number's count can only pass a threshold when the number does something. So only numbers that did something
-since the last evaluation are counted, each along its own index.
+A number's count can pass a threshold only after new activity. So only numbers with activity since the last
+evaluation are counted, each along its own index.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from otpqueue.store.schema import (
 from otpqueue.store.stats import reports
 
 MOST_LOOKED_AT = 20_000
-"""Numbers that did something since the last evaluation: of more, the newest."""
+"""The maximum of numbers with activity since the last evaluation; the newest ones are kept."""
 
 _MOST_SCANNED = 2_000
-"""Requests that are looked at for examples."""
+"""Requests that are read for examples."""
 
 _MOST_EXAMPLES = 5
 _MOST_POINTS = 60
@@ -49,7 +49,7 @@ _DAYS = range(1, BASELINE_DAYS)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _FAILED_CALLS_OF = timedelta(minutes=5)
 _LONGEST_LIFE = timedelta(minutes=30)
-"""From a request to its last check, and more."""
+"""An upper bound on the time from a request to its last check."""
 
 _r = otp_requests.c
 
@@ -58,17 +58,17 @@ Windows = Mapping[str, tuple[MetricTally, Sequence[MetricTally]]]
 
 @dataclass(frozen=True, kw_only=True)
 class QueueFacts:
-    """What waits to be sent."""
+    """The requests that wait to be sent."""
 
     due: int
-    """At most `_MOST_DUE` and one."""
+    """At most `_MOST_DUE` plus one."""
     oldest: datetime | None
-    """When the one that waits longest was to be sent."""
+    """When the oldest one fell due."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisabledEndpoint:
-    """A client's webhook to which nothing is sent any more."""
+    """A client's webhook endpoint that was disabled."""
 
     client: str
     disabled_at: datetime
@@ -84,14 +84,14 @@ class WaitingEvent:
     """The minute it belongs to."""
 
 
-def start_of(rule: AlertRule, now: datetime) -> datetime:
-    """Return where a rule's window begins, with a whole step of the roll-ups."""
-    return reports.start_of_window(now, rule.window)
+def find_window_start(rule: AlertRule, now: datetime) -> datetime:
+    """Return where a rule's window begins, aligned to a step of the roll-ups."""
+    return reports.find_window_start(now, rule.window)
 
 
-def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetime) -> Windows:
-    """Return the counts of a rule's window and those of its habit, by subject."""
-    since = start_of(rule, now)
+def read_windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetime) -> Windows:
+    """Return the counts of a rule's window and of its baseline, by subject."""
+    since = find_window_start(rule, now)
     found = _tallies(conn, watch, since, now)
     past: list[Mapping[str, MetricTally]] = []
     if watch.baseline is Baseline.PAST_DAYS:
@@ -108,19 +108,19 @@ def windows(conn: Connection, rule: AlertRule, watch: RuleQuery, *, now: datetim
 def _tallies(conn: Connection, watch: RuleQuery, since: datetime, until: datetime) -> dict[str, MetricTally]:
     by = () if watch.by is None else (watch.by,)
     grouped: dict[str, list[MetricSum]] = defaultdict(list)
-    for one in reports.sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
+    for one in reports.read_sums(conn, since=since, until=until, by=by, metrics=watch.metrics):
         grouped[one.key[0] if one.key else ALL].append(one)
     return {subject: MetricTally(ones) for subject, ones in grouped.items()}
 
 
-def series(
+def read_series(
     conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
 ) -> tuple[timedelta, list[tuple[datetime, MetricTally]]]:
-    """Return the counts of a rule's window step by step, oldest first, and how long a step is."""
-    step = step_of(rule)
-    points = reports.series(
+    """Return the counts of a rule's window step by step, oldest first, and the length of a step."""
+    step = choose_step(rule)
+    points = reports.read_series(
         conn,
-        since=start_of(rule, now),
+        since=find_window_start(rule, now),
         until=now,
         step=step,
         metrics=watch.metrics,
@@ -133,17 +133,17 @@ def series(
     return step, [(at, MetricTally(ones)) for at, ones in sorted(grouped.items())]
 
 
-def step_of(rule: AlertRule) -> timedelta:
-    """Return the step of a chart of a rule's window: whole minutes or hours, sixty at most."""
+def choose_step(rule: AlertRule) -> timedelta:
+    """Return the step of a chart of a rule's window: whole minutes or hours, at most sixty steps."""
     whole = _MINUTE if rule.window <= reports.BY_MINUTE_UP_TO else _HOUR
     return max(1, -(-rule.window // (_MOST_POINTS * whole))) * whole
 
 
-def examples(
+def find_examples(
     conn: Connection, rule: AlertRule, watch: RuleQuery, subject: str, *, now: datetime
 ) -> list[UUID]:
-    """Return the ids of a few requests that show what is the matter, the newest first."""
-    since = start_of(rule, now)
+    """Return the ids of a few requests that are examples of the problem, newest first."""
+    since = find_window_start(rule, now)
     conditions: list[ColumnElement[bool]] = [~_r.is_test]
     if watch.by is Dimension.COUNTRY:
         conditions.append(func.coalesce(_r.country, phone.NO_COUNTRY) == subject)
@@ -172,7 +172,7 @@ def _wrong(since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Select
 
 
 def _scanned(at: ColumnElement[Any], since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Subquery:
-    """Return the newest requests of a window; nothing says where among them the examples are."""
+    """Return the newest requests of a window, among which the examples are searched."""
     return (
         select(_r.id, at.label("at"), _r.status, _r.sent_at, _r.verified_at)
         .where(at >= since, *conditions)
@@ -208,13 +208,13 @@ def _for_configuration() -> ColumnElement[bool]:
     return and_(attempt.http_status.in_((401, 403, 404)), attempt.retryable, attempt.code != NUMBER_NOT_FOUND)
 
 
-def refused_for_configuration(conn: Connection, rule: AlertRule, *, now: datetime) -> dict[str, int]:
-    """Return the codes of sends that were refused for our configuration, and how often each came.
+def count_configuration_refusals(conn: Connection, rule: AlertRule, *, now: datetime) -> dict[str, int]:
+    """Return the codes of sends that were refused because of our configuration, with their counts.
 
-    The most frequent first. That of a missing template names its language. Only the newest requests of the
-    window are looked at.
+    The most frequent first. The code of a missing template names its language. Only the newest requests of
+    the window are read.
     """
-    scanned = _scanned(_r.created_at, start_of(rule, now), [~_r.is_test])
+    scanned = _scanned(_r.created_at, find_window_start(rule, now), [~_r.is_test])
     code, n = send_attempts.c.code, func.count().label("n")
     rows = conn.execute(
         select(code, n)
@@ -231,7 +231,7 @@ def _unique(ids: Iterable[UUID]) -> list[UUID]:
     return list(dict.fromkeys(ids))[:_MOST_EXAMPLES]
 
 
-# Both count along the index of a number's rows; who did something lately stands at the end of an index, too.
+# Both count along the index of a number's rows. Recent activity is at the end of an index, too.
 _ASKING = text(
     """
     WITH lately AS (
@@ -293,12 +293,12 @@ _GUESSING = text(
 )
 
 
-def asking(
+def count_requesting_numbers(
     conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[NumberCounts]:
-    """Return the numbers that ask too often, refused tries included, and how the `known` ones stand.
+    """Return the numbers with too many requests, including refused ones, and the counts of the `known` ones.
 
-    `fresh` is since when a number must have done something to be looked at.
+    `fresh` is the time since which a number must have had activity to be evaluated.
     """
     rows = _numbers(conn, _ASKING, rule, known=known, fresh=fresh, now=now)
     return [
@@ -312,10 +312,10 @@ def asking(
     ]
 
 
-def guessing(
+def count_guessed_numbers(
     conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
 ) -> list[NumberCounts]:
-    """Return the numbers that have too many wrong codes, and how the `known` ones stand."""
+    """Return the numbers with too many wrong codes, and the counts of the `known` ones."""
     rows = _numbers(conn, _GUESSING, rule, known=known, fresh=fresh, now=now)
     return [
         NumberCounts(
@@ -338,7 +338,7 @@ def _numbers(
 ) -> Sequence[Any]:
     parameters = {
         "known": list(known),
-        # What a minute has refused is one row, which bears the time of the first.
+        # The refusals of a minute share a row, which has the time of the first.
         "fresh": max(fresh, now - rule.window) - _MINUTE,
         "since": now - rule.window,
         "life": _LONGEST_LIFE,
@@ -350,13 +350,13 @@ def _numbers(
 
 
 def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
-    """Return whether anything is stored of what a number did until then. After an erasure nothing is."""
+    """Return whether any activity of a number before that time is stored. After an erasure there is none."""
     of_number = ((_r.number_hash, _r.created_at), (refusals.c.number_hash, refusals.c.created_at))
     found = or_(*(exists().where(one == number_hash, at <= before) for one, at in of_number))
     return bool(conn.execute(select(found)).scalar_one())
 
 
-def newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
+def find_newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
     """Return the ids of a number's newest requests."""
     ids = conn.execute(
         select(_r.id)
@@ -367,15 +367,15 @@ def newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: dateti
     return list(ids)
 
 
-def oldest_event(conn: Connection) -> WaitingEvent | None:
-    """Return the event that has waited longest to be added up, None if there is none."""
+def find_oldest_event(conn: Connection) -> WaitingEvent | None:
+    """Return the event that has waited longest to be added to the statistics, None if there is none."""
     e = stat_events.c
     row = conn.execute(select(e.id, e.at).order_by(e.id).limit(1)).one_or_none()
     return WaitingEvent(id=row.id, at=row.at) if row else None
 
 
-def queue(conn: Connection, *, now: datetime) -> QueueFacts:
-    """Return what was to be sent by now and has not been claimed."""
+def read_queue(conn: Connection, *, now: datetime) -> QueueFacts:
+    """Return the requests that are due and not claimed."""
     due = (
         select(_r.next_attempt_at)
         .where(_r.send_state == SendState.DUE, _r.next_attempt_at <= now)
@@ -387,8 +387,8 @@ def queue(conn: Connection, *, now: datetime) -> QueueFacts:
     return QueueFacts(due=row[0], oldest=row[1])
 
 
-def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
-    """Return the ids of the requests that have waited longest to be sent."""
+def find_oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
+    """Return the ids of the requests that have been due for longest."""
     rows = conn.execute(
         select(_r.id)
         .where(_r.send_state == SendState.DUE, _r.next_attempt_at <= now)
@@ -398,14 +398,16 @@ def oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
     return list(rows.scalars())
 
 
-def failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
-    """Return the number of failed calls of the provider in the last five minutes, by cause."""
+def count_failed_calls(conn: Connection, *, now: datetime) -> Mapping[CallFailure, int]:
+    """Return the number of failed provider calls in the last five minutes, by cause."""
     since = now.replace(second=0, microsecond=0) - _FAILED_CALLS_OF
-    return count_failures(MetricTally(reports.sums(conn, since=since, until=now, metrics=PROVIDER_CALLS)))
+    return count_failures(
+        MetricTally(reports.read_sums(conn, since=since, until=now, metrics=PROVIDER_CALLS))
+    )
 
 
-def disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
-    """Return the clients' webhooks that were disabled."""
+def list_disabled_endpoints(conn: Connection) -> list[DisabledEndpoint]:
+    """Return the clients' webhook endpoints that were disabled."""
     e = webhook_endpoints.c
     rows = conn.execute(
         select(clients.c.name.label("client"), e.disabled_at, e.disabled_reason.label("reason"))

@@ -1,4 +1,4 @@
-"""Queries on notices of alerts: the outbox from which each is delivered once on each channel.
+"""Queries on notifications of alerts: the outbox, from which each is delivered once on each channel.
 
 Leases are set and compared by Postgres's own clock, since hosts disagree; all other times are arguments.
 """
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.alerts import AlertTransition, NotificationChannel
-from otpqueue.store.alerts.records import silenced
+from otpqueue.store.alerts.records import is_silenced
 from otpqueue.store.schema import alert_notices, alerts
 
 _n = alert_notices.c
@@ -23,7 +23,7 @@ _n = alert_notices.c
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedNotice:
-    """A notice that is to be delivered now, by who has claimed it."""
+    """A notification claimed for delivery, with its claim."""
 
     id: UUID
     alert_id: UUID
@@ -31,12 +31,12 @@ class ClaimedNotice:
     channel: NotificationChannel
     created_at: datetime
     tries: int
-    """This one included."""
+    """Including this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """How a notice stands."""
+    """The delivery state of a notification."""
 
     id: UUID
     transition: AlertTransition
@@ -49,8 +49,8 @@ class Notice:
     problem: str | None
 
 
-def of_opening() -> ColumnElement[bool]:
-    """Return the condition that there is a notice of an alert's opening."""
+def has_opening() -> ColumnElement[bool]:
+    """Return the condition that a notification of an alert's opening exists."""
     found = exists().where(_n.alert_id == alerts.c.id, _n.transition == AlertTransition.OPENED)
     return found.correlate(alerts)
 
@@ -63,7 +63,7 @@ def add(
     *,
     now: datetime,
 ) -> None:
-    """Put a notice for each channel into the outbox; one that is there stays as it is."""
+    """Enqueue a notification for each channel; existing ones do not change."""
     rows = [
         {
             "id": uuid7(),
@@ -79,8 +79,8 @@ def add(
         conn.execute(insert(alert_notices).values(rows).on_conflict_do_nothing())
 
 
-def notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChannel]:
-    """Return the channels with a notice of the alert's opening, delivered or still to be."""
+def list_notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChannel]:
+    """Return the channels with a notification of the alert's opening, delivered or pending."""
     rows = conn.execute(
         select(_n.channel).where(
             _n.alert_id == alert_id,
@@ -92,7 +92,7 @@ def notified_channels(conn: Connection, alert_id: UUID) -> list[NotificationChan
 
 
 def drop_undelivered(conn: Connection, alert_id: UUID) -> None:
-    """Take what was not delivered of an alert out of the outbox, but for what is under way."""
+    """Delete the undelivered notifications of an alert, except those in delivery."""
     conn.execute(
         delete(alert_notices).where(
             _n.alert_id == alert_id, _n.next_try_at.is_not(None), _free(), _n.delivered_at.is_(None)
@@ -107,9 +107,9 @@ def _free() -> ColumnElement[bool]:
 def claim(
     conn: Connection, channel: NotificationChannel, *, now: datetime, lease_s: float
 ) -> ClaimedNotice | None:
-    """Claim the notice of a channel that has been due for longest; None if nothing is.
+    """Claim the notification of a channel that has been due for longest; None if none is due.
 
-    Of an alert the opening goes first. What is silenced waits.
+    The opening of an alert goes first. Silenced notifications wait.
     """
     opening = alert_notices.alias()
     opening_first = exists().where(
@@ -126,7 +126,7 @@ def claim(
             _n.channel == channel,
             _free(),
             or_(_n.transition == AlertTransition.OPENED, ~opening_first.correlate(alert_notices)),
-            ~silenced(now),
+            ~is_silenced(now),
         )
         .order_by(_n.next_try_at, _n.id)
         .limit(1)
@@ -151,8 +151,8 @@ def claim(
     )
 
 
-def delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> bool:
-    """Store that a notice arrived, whoever has claimed it meanwhile; return False if it is stored."""
+def mark_delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> bool:
+    """Mark a notification as delivered, even if its lease was lost; return False if it already was."""
     result = conn.execute(
         update(alert_notices)
         .where(_n.id == claimed.id, _n.delivered_at.is_(None))
@@ -161,8 +161,10 @@ def delivered(conn: Connection, claimed: ClaimedNotice, *, now: datetime) -> boo
     return result.rowcount > 0
 
 
-def failed(conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_at: datetime | None) -> None:
-    """Store that a try came to nothing, and when the next one is; None to give it up."""
+def record_failure(
+    conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_at: datetime | None
+) -> None:
+    """Record a failed try and the time of the next one; None to give up."""
     conn.execute(
         update(alert_notices)
         .where(and_(_n.id == claimed.id, _n.tries == claimed.tries, _n.delivered_at.is_(None)))
@@ -170,8 +172,8 @@ def failed(conn: Connection, claimed: ClaimedNotice, *, problem: str, next_try_a
     )
 
 
-def of_alert(conn: Connection, alert_id: UUID) -> list[Notice]:
-    """Return the notices of an alert, in the order in which they were made."""
+def list_notices(conn: Connection, alert_id: UUID) -> list[Notice]:
+    """Return the notifications of an alert, oldest first."""
     columns = (_n.id, _n.transition, _n.channel, _n.created_at, _n.tries, _n.delivered_at)
     rows = conn.execute(
         select(*columns, _n.next_try_at, _n.problem)

@@ -1,7 +1,7 @@
-"""Queries on alerts: which are open or about to open, what happened to them, and who wants no notices.
+"""Queries on alerts: open and pending alerts, their history and values, and silences.
 
-An alert about a number stores the number's look-up hash and its tag. The masked number that people are shown
-is read from the newest request: stored beside the hash, its last digits would help who has no key to find it.
+An alert about a number stores the number's look-up hash and its tag. The masked number for display is read
+from the newest request. Stored beside the hash, its last digits would make a brute-force search easier.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ _a, _s = alerts.c, alert_silences.c
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAlert:
-    """An alert that is open, as the next evaluation needs it."""
+    """An open alert, with the fields that the next evaluation needs."""
 
     id: UUID
     rule: str
     subject: str | None
     number_hash: bytes | None = field(repr=False)
     good: int
-    """Good evaluations in a row."""
+    """Consecutive good evaluations."""
     silenced: bool
     noticed: bool
-    """Whether there is a notice of its opening, delivered or not."""
+    """Whether its opening has a notification, delivered or not."""
 
     @property
     def key(self) -> str | None:
-        """What tells its subject from others of its rule; None once that is forgotten."""
+        """Identifies its subject within the rule; None after an erasure."""
         return self.number_hash.hex() if self.number_hash else self.subject
 
 
 @dataclass(frozen=True, kw_only=True)
 class PendingAlert:
-    """What was bad at the last evaluation."""
+    """A subject that was bad at the last evaluation."""
 
     rule: str
     subject: str
@@ -76,13 +76,13 @@ class PendingAlert:
 
     @property
     def key(self) -> str:
-        """What tells its subject from others of its rule."""
+        """Identifies its subject within the rule."""
         return self.number_hash.hex() if self.number_hash else self.subject
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertEvent:
-    """What happened to an alert."""
+    """An event in the history of an alert."""
 
     at: datetime
     what: str
@@ -92,7 +92,7 @@ class AlertEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertValue:
-    """What one evaluation of an open alert found."""
+    """The result of one evaluation of an open alert."""
 
     at: datetime
     value: float | None
@@ -101,7 +101,7 @@ class AlertValue:
 
 @dataclass(frozen=True, kw_only=True)
 class Silence:
-    """For what no notices are sent, and until when."""
+    """A silence: a subject or rule without notifications, and its end."""
 
     id: UUID
     rule: str
@@ -115,14 +115,14 @@ class Silence:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """That rules were evaluated."""
+    """One evaluation of rules."""
 
     at: datetime
     waiting: int | None
-    """The event that had waited longest to be added to the statistics then."""
+    """The event that had waited longest to be added to the statistics at that time."""
 
 
-def last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
+def find_last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
     """Return the last evaluation of a watch, None if there was none."""
     e = alert_evaluations.c
     row = conn.execute(
@@ -131,7 +131,7 @@ def last_evaluation(conn: Connection, watch: str) -> Evaluation | None:
     return Evaluation(at=row.at, waiting=row.waiting) if row else None
 
 
-def note_evaluation(
+def record_evaluation(
     conn: Connection,
     watch: str,
     *,
@@ -142,7 +142,7 @@ def note_evaluation(
     closed: int,
     waiting: int | None,
 ) -> None:
-    """Store that rules were evaluated."""
+    """Store the time of an evaluation."""
     conn.execute(
         insert(alert_evaluations).values(
             watch=watch,
@@ -161,15 +161,15 @@ def _silenced_until(now: datetime | ColumnElement[datetime]) -> ScalarSelect[dat
     return until.correlate(alerts).scalar_subquery()
 
 
-def silenced(now: datetime) -> ColumnElement[bool]:
-    """Return the condition that an alert's notices are not wanted now."""
+def is_silenced(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that an alert is silenced at `now`."""
     return _silenced_until(now).is_not(None)
 
 
-def open_ones(
+def lock_open_alerts(
     conn: Connection, rules: Collection[str], *, noticed: ColumnElement[bool], now: datetime
 ) -> list[OpenAlert]:
-    """Return the open alerts of these rules, oldest first, and keep others from changing them."""
+    """Return the open alerts of these rules, oldest first, and lock them."""
     rows = conn.execute(
         select(
             _a.id,
@@ -177,7 +177,7 @@ def open_ones(
             _a.subject,
             _a.number_hash,
             _a.good,
-            silenced(now).label("silenced"),
+            is_silenced(now).label("silenced"),
             noticed.label("noticed"),
         )
         .where(_a.state == AlertState.OPEN, _a.rule.in_(rules))
@@ -197,23 +197,23 @@ def count_open(conn: Connection) -> dict[str, int]:
     return {row.rule: row.number for row in rows}
 
 
-def open_subjects(conn: Connection, rule: str) -> set[str]:
-    """Return the subjects that a rule has open alerts about, but for numbers."""
+def list_open_subjects(conn: Connection, rule: str) -> set[str]:
+    """Return the subjects of a rule's open alerts, without numbers."""
     rows = conn.execute(
         select(_a.subject).where(_a.state == AlertState.OPEN, _a.rule == rule, _a.number_hash.is_(None))
     )
     return {subject for subject in rows.scalars() if subject is not None}
 
 
-def pending_ones(conn: Connection, rules: Collection[str]) -> list[PendingAlert]:
-    """Return what was bad at the last evaluation of these rules."""
+def list_pending(conn: Connection, rules: Collection[str]) -> list[PendingAlert]:
+    """Return the subjects that were bad at the last evaluation of these rules."""
     p = alert_pending.c
     rows = conn.execute(select(p.rule, p.subject, p.number_hash, p.bad).where(p.rule.in_(rules)))
     return [PendingAlert(**row) for row in rows.mappings()]
 
 
-def known_numbers(conn: Connection, rule: str) -> list[bytes]:
-    """Return the hashes of the numbers that a rule has an open alert about, or is about to."""
+def list_known_numbers(conn: Connection, rule: str) -> list[bytes]:
+    """Return the hashes of the numbers with an open or pending alert of a rule."""
     p = alert_pending.c
     of_open = select(_a.number_hash).where(_a.state == AlertState.OPEN, _a.rule == rule)
     of_pending = select(p.number_hash).where(p.rule == rule)
@@ -224,7 +224,7 @@ def known_numbers(conn: Connection, rule: str) -> list[bytes]:
 def keep_pending(
     conn: Connection, rule: AlertRule, measure: SubjectMeasure, *, bad: int, now: datetime
 ) -> None:
-    """Store that a subject was bad for the `bad`-th time in a row."""
+    """Store that a subject was bad for the `bad`-th consecutive time."""
     row = {"number_hash": measure.number_hash, "bad": bad, "evaluated_at": now}
     conn.execute(
         upsert(alert_pending)
@@ -233,8 +233,8 @@ def keep_pending(
     )
 
 
-def forget_pending(conn: Connection, ones: Sequence[PendingAlert]) -> None:
-    """Forget what is not bad any more, or has become an alert."""
+def delete_pending(conn: Connection, ones: Sequence[PendingAlert]) -> None:
+    """Delete pending alerts that are good again or have opened."""
     for one in ones:
         conn.execute(
             delete(alert_pending).where(
@@ -264,25 +264,25 @@ def add(
             evidence=dict(evidence),
         )
     )
-    is_silenced = conn.execute(select(silenced(now)).where(_a.id == alert_id)).scalar_one()
+    silenced = conn.execute(select(is_silenced(now)).where(_a.id == alert_id)).scalar_one()
     return OpenAlert(
         id=alert_id,
         rule=rule.name,
         subject=measure.subject,
         number_hash=measure.number_hash,
         good=0,
-        silenced=is_silenced,
+        silenced=silenced,
         noticed=False,
     )
 
 
-def note_value(
+def record_value(
     conn: Connection, alert_id: UUID, measure: SubjectMeasure | None, *, good: int, now: datetime
 ) -> None:
-    """Store what an evaluation found of an open alert; None for nothing at all."""
+    """Store the result of an evaluation of an open alert; None for no data."""
     value, sample = (measure.value, measure.sample) if measure else (None, 0)
     looked: dict[str, Any] = {"good": good, "evaluated_at": now}
-    # Without a value the last pair stays: a value beside the sample of another evaluation would be wrong.
+    # Without a value the last pair stays: a value and a sample must come from the same evaluation.
     if value is not None:
         looked |= {"value": value, "sample": sample}
     conn.execute(update(alerts).where(_a.id == alert_id).values(looked))
@@ -295,7 +295,7 @@ def close(conn: Connection, alert_id: UUID, *, now: datetime) -> None:
     conn.execute(update(alerts).where(_a.id == alert_id).values(state=AlertState.CLOSED, closed_at=now))
 
 
-def note(
+def add_event(
     conn: Connection,
     alert_id: UUID,
     what: str,
@@ -304,7 +304,7 @@ def note(
     actor: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """Store that something happened to an alert."""
+    """Add an event to the history of an alert."""
     conn.execute(
         insert(alert_history).values(alert_id=alert_id, at=now, what=what, actor=actor, detail=detail)
     )
@@ -327,19 +327,19 @@ _NEWEST = text(
 
 
 def _masked(conn: Connection, number_hashes: Collection[bytes], vault: Vault) -> dict[bytes, str]:
-    """Return the numbers, masked, of which a request is stored that can be opened."""
+    """Return the masked numbers with a stored request that can be unsealed."""
     found: dict[bytes, str] = {}
     if not number_hashes:
         return found
     for row in conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}):
-        with suppress(KeyError, InvalidTag):  # the key was taken away: the tag is shown alone
+        with suppress(KeyError, InvalidTag):  # the key is missing: only the tag is shown
             number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
             found[row.number_hash] = phone.mask_number(number)
     return found
 
 
 def _subjects(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[str | None]:
-    """Return the subjects of alerts or silences as people are shown them."""
+    """Return the subjects of alerts or silences in the form for display."""
     masked = _masked(conn, {row.number_hash for row in rows if row.number_hash}, vault)
     return [
         row.subject
@@ -374,10 +374,10 @@ def _alert(row: Row[Any], subject: str | None) -> Alert:
     )
 
 
-def newest(
+def list_newest(
     conn: Connection, *, state: AlertState | None, rule: str | None, limit: int, now: datetime, vault: Vault
 ) -> list[Alert]:
-    """Return alerts, the newest first."""
+    """Return alerts, newest first."""
     conditions = [*([_a.state == state] if state else []), *([_a.rule == rule] if rule else [])]
     rows = conn.execute(
         select(*_shown(now)).where(*conditions).order_by(_a.opened_at.desc(), _a.id.desc()).limit(limit)
@@ -385,8 +385,8 @@ def newest(
     return _to_domain(conn, rows.all(), vault)
 
 
-def naming(conn: Connection, request_id: UUID, *, now: datetime, vault: Vault) -> list[Alert]:
-    """Return the alerts whose evidence names a request, the newest first."""
+def list_alerts_naming(conn: Connection, request_id: UUID, *, now: datetime, vault: Vault) -> list[Alert]:
+    """Return the alerts with a request in their evidence, newest first."""
     named = _a.evidence.contains({"requests": [str(request_id)]})
     rows = conn.execute(select(*_shown(now)).where(named).order_by(_a.opened_at.desc(), _a.id.desc()))
     return _to_domain(conn, rows.all(), vault)
@@ -398,8 +398,8 @@ def find(conn: Connection, alert_id: UUID, *, now: datetime, vault: Vault) -> Al
     return _to_domain(conn, rows, vault)[0] if rows else None
 
 
-def history(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
-    """Return what happened to an alert, in order."""
+def list_events(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
+    """Return the history of an alert, oldest first."""
     h = alert_history.c
     rows = conn.execute(
         select(h.at, h.what, h.actor, h.detail).where(h.alert_id == alert_id).order_by(h.number)
@@ -407,8 +407,8 @@ def history(conn: Connection, alert_id: UUID) -> list[AlertEvent]:
     return [AlertEvent(**row) for row in rows.mappings()]
 
 
-def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
-    """Return what the newest evaluations of an alert found, oldest first."""
+def list_values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
+    """Return the results of the newest evaluations of an alert, oldest first."""
     v = alert_values.c
     rows = conn.execute(
         select(v.at, v.value, v.sample).where(v.alert_id == alert_id).order_by(v.at.desc()).limit(limit)
@@ -417,7 +417,7 @@ def values(conn: Connection, alert_id: UUID, *, limit: int) -> list[AlertValue]:
 
 
 def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> bool:
-    """Store who acknowledged an alert; return False if it was acknowledged before."""
+    """Store the acknowledgement of an alert; return False if it was acknowledged before."""
     changed = conn.execute(
         update(alerts)
         .where(_a.id == alert_id, _a.acknowledged_at.is_(None))
@@ -426,10 +426,10 @@ def acknowledge(conn: Connection, alert_id: UUID, *, by: str, now: datetime) -> 
     return bool(changed.rowcount)
 
 
-def number_of(conn: Connection, tag: str) -> bytes | None:
-    """Return the look-up hash of the number with a tag, None where no alert is or was about it.
+def find_number(conn: Connection, tag: str) -> bytes | None:
+    """Return the look-up hash of the number with a tag, None if no alert is or was about it.
 
-    Call in a transaction: no erasure of the number is done before that ends.
+    Call in a transaction: it blocks an erasure of the number until it ends.
     """
     return conn.execute(
         select(_a.number_hash)
@@ -440,7 +440,7 @@ def number_of(conn: Connection, tag: str) -> bytes | None:
     ).scalar_one_or_none()
 
 
-def silence(
+def add_silence(
     conn: Connection,
     *,
     rule: str,
@@ -452,7 +452,7 @@ def silence(
     now: datetime,
     vault: Vault,
 ) -> Silence:
-    """Store that no notices are wanted. A number is named by its tag, and found and erased by its hash."""
+    """Store a silence. A number is named by its tag, and found and erased by its hash."""
     row = conn.execute(
         insert(alert_silences)
         .values(
@@ -470,8 +470,8 @@ def silence(
     return _silences(conn, row.all(), vault)[0]
 
 
-def unsilence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault) -> Silence | None:
-    """End a silence; return it, None if there is none in force with this id."""
+def end_silence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault) -> Silence | None:
+    """End a silence and return it; None if no active silence has this id."""
     row = conn.execute(
         update(alert_silences).where(_s.id == silence_id, _s.until > now).values(until=now).returning(*_s)
     )
@@ -479,14 +479,14 @@ def unsilence(conn: Connection, silence_id: UUID, *, now: datetime, vault: Vault
     return found[0] if found else None
 
 
-def silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
-    """Return the silences in force, those that end first first."""
+def list_silences(conn: Connection, *, now: datetime, vault: Vault) -> list[Silence]:
+    """Return the active silences, those that end first first."""
     rows = conn.execute(select(*_s).where(_s.until > now).order_by(_s.until, _s.id))
     return _silences(conn, rows.all(), vault)
 
 
-def concerned(conn: Connection, silence_id: UUID) -> list[UUID]:
-    """Return the ids of the open alerts that a silence is about, whether or not it is in force."""
+def find_silenced_alerts(conn: Connection, silence_id: UUID) -> list[UUID]:
+    """Return the ids of the open alerts that a silence matches, whether or not it is active."""
     rows = conn.execute(
         select(_a.id).where(_a.state == AlertState.OPEN, _s.id == silence_id, _s.rule == _a.rule, _is_about())
     )
@@ -494,7 +494,7 @@ def concerned(conn: Connection, silence_id: UUID) -> list[UUID]:
 
 
 def _is_about() -> ColumnElement[bool]:
-    """Return the condition that a silence is about an alert of its rule."""
+    """Return the condition that a silence matches an alert of its rule."""
     return or_(_s.subject.is_(None), _s.subject == _a.subject, _s.number_hash == _a.number_hash)
 
 

@@ -1,4 +1,4 @@
-"""What the pumping guard tells an operator, and what he tells it: sums, refusals, exceptions."""
+"""Queries for the operators of the pumping guard: sums, refusals, exceptions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SUMS = text(
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSums:
-    """What became of the tries at a block."""
+    """The tries at a block and their outcomes."""
 
     country: str
     block: str
@@ -46,7 +46,7 @@ class BlockSums:
     refused: int
     """Tries that were refused, or would have been in shadow mode."""
     refused_verified: int
-    """Sends that would have been refused, and were verified: people who would have been lost."""
+    """Sends that would have been refused, and were verified: users that enforcement would lose."""
     best_day: int
 
 
@@ -54,7 +54,7 @@ class BlockSums:
 class RefusalCount:
     """Refusals of a minute, of one client, country, mode and reason.
 
-    Block and figures are the first one's.
+    Block and figures are those of the first refusal.
     """
 
     minute: datetime
@@ -70,14 +70,14 @@ class RefusalCount:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardException:
-    """What an operator lets through."""
+    """An exception, set by an operator."""
 
     subject: str
     until: datetime
 
 
-def blocks(conn: Connection, *, since: datetime, now: datetime, country: str | None) -> list[BlockSums]:
-    """Return what was counted of each block since then (whole hours), by country and block."""
+def list_blocks(conn: Connection, *, since: datetime, now: datetime, country: str | None) -> list[BlockSums]:
+    """Return the counts of each block since then (whole hours), by country and block."""
     values = {"since": truncate_to_hour(since), "country": country, "learnt_since": _learnt_since(now, since)}
     return [
         BlockSums(**{"block" if name == "subject" else name: value for name, value in row.items()})
@@ -85,7 +85,7 @@ def blocks(conn: Connection, *, since: datetime, now: datetime, country: str | N
     ]
 
 
-def refusals(conn: Connection, *, since: datetime, limit: int) -> list[RefusalCount]:
+def list_refusals(conn: Connection, *, since: datetime, limit: int) -> list[RefusalCount]:
     """Return the newest refusals since then, newest first."""
     d = guard_decisions.c
     rows = conn.execute(
@@ -100,7 +100,7 @@ def refusals(conn: Connection, *, since: datetime, limit: int) -> list[RefusalCo
     ]
 
 
-def reasons(conn: Connection, *, since: datetime) -> dict[tuple[str, str], int]:
+def count_reasons(conn: Connection, *, since: datetime) -> dict[tuple[str, str], int]:
     """Return how many tries were refused since then, by mode and reason."""
     d = guard_decisions.c
     rows = conn.execute(
@@ -112,18 +112,18 @@ def reasons(conn: Connection, *, since: datetime) -> dict[tuple[str, str], int]:
     return {(mode, reason): int(tries) for mode, reason, tries in rows}
 
 
-def allow(conn: Connection, subject: str, *, until: datetime, now: datetime) -> None:
-    """Let everything for a country or a prefix through until then."""
+def add_exception(conn: Connection, subject: str, *, until: datetime, now: datetime) -> None:
+    """Except a country or a prefix from the guard until then."""
     statement = insert(guard_exceptions).values(subject=subject, until=until, created_at=now)
     conn.execute(statement.on_conflict_do_update(index_elements=["subject"], set_={"until": until}))
 
 
-def disallow(conn: Connection, subject: str) -> bool:
+def end_exception(conn: Connection, subject: str) -> bool:
     """End an exception; return whether there was one."""
     return bool(conn.execute(delete(guard_exceptions).where(guard_exceptions.c.subject == subject)).rowcount)
 
 
-def exceptions(conn: Connection, *, now: datetime) -> list[GuardException]:
+def list_exceptions(conn: Connection, *, now: datetime) -> list[GuardException]:
     """Return the exceptions in force."""
     e = guard_exceptions.c
     rows = conn.execute(select(e.subject, e.until).where(e.until > now).order_by(e.subject))
@@ -136,7 +136,7 @@ def _learnt_since(now: datetime, since: datetime) -> datetime:
     )
 
 
-def refused_by_country(conn: Connection, *, since: datetime) -> dict[str, int]:
+def count_refused_by_country(conn: Connection, *, since: datetime) -> dict[str, int]:
     """Return how many tries were refused since then, or would have been in shadow mode, by country."""
     d = guard_decisions.c
     rows = conn.execute(

@@ -1,8 +1,8 @@
-"""Queries of the pumping guard: what is counted of blocks, countries and addresses, and its decisions.
+"""Queries of the pumping guard: tallies of blocks, countries and addresses, and its decisions.
 
-Sends are counted by the hour in which their request was accepted: in enforce mode before the request is
-stored (`take`), in shadow mode once it has been claimed (`count_claims`). What becomes of them is counted by
-a trigger on `otp_requests`. The statements are SQL functions, in `sql/guard_*.sql`.
+Sends are counted in the hour in which their request was accepted: in enforce mode before the request is
+stored (`take`), in shadow mode after the claim (`count_claims`). A trigger on `otp_requests` counts the
+outcomes. The statements are SQL functions, in `sql/guard_*.sql`.
 """
 
 from __future__ import annotations
@@ -61,42 +61,42 @@ _COUNT_CLAIMS = """
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSubject:
-    """Whom a decision is about."""
+    """The subject of a decision."""
 
     block: str
     country: str
     digits: str
     number_hashes: Sequence[bytes]
     address_hashes: Sequence[bytes]
-    """None of them where the address is not known."""
+    """Empty if the address is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardCount:
-    """What was known of a send, and whether it was counted."""
+    """The facts about a send, and whether it was counted."""
 
     facts: GuardFacts
     counted: CountedAs | None
-    """None where nothing was counted."""
+    """None if nothing was counted."""
     counted_at: datetime
-    """The moment in whose hour it is counted."""
+    """It is counted in the hour of this time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedSend:
-    """A send that has been claimed."""
+    """A claimed send."""
 
     request_id: UUID
     nth: int
-    """Which send of its request it is, the first is 1."""
+    """Which send of its request it is; the first is 1."""
     number_hashes: Sequence[bytes]
-    """One, or two while the look-up key is being replaced."""
+    """One, or two during a look-up key rotation."""
     send: BatchSend
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimFacts:
-    """What the guard must know to decide on a batch of sends."""
+    """The facts that the guard needs to decide on a batch of sends."""
 
     numbers: Mapping[str, NumberFacts]
     """By their digits."""
@@ -107,30 +107,30 @@ class ClaimFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardQuestion:
-    """What the guard needs to count a send when its request is stored."""
+    """The guard's input for counting a send when its request is stored."""
 
     country: str
     digits: str = field(repr=False)
     policy: str
-    """As `policy_as_json` has it."""
+    """In the form of `format_policy`."""
     chances: bool = False
     """Whether the chance of a new block may be counted, which one transaction at a time does."""
 
     def as_json(self) -> str:
-        """Return the question as `accept_request` takes it."""
+        """Return the question in the form that `accept_request` accepts."""
         question = {"country": self.country, "digits": self.digits, "chances": self.chances}
         return json.dumps(question | {"policy": json.loads(self.policy)})
 
 
-def policy_as_json(policy: GuardPolicy) -> str:
-    """Return the budgets as the SQL functions take them."""
+def format_policy(policy: GuardPolicy) -> str:
+    """Return the budgets in the form that the SQL functions accept."""
     return json.dumps(asdict(policy) | {"own_sends": OWN_SENDS})
 
 
 def take(
     engine: Engine, subject: GuardSubject, *, policy: str, resend: bool, chances: bool, now: datetime
 ) -> GuardCount:
-    """Count a send if it is allowed, in one statement; `policy` as `policy_as_json` has it.
+    """Count a send if it is allowed, in one statement; `policy` is in the form of `format_policy`.
 
     The chance of a new block is counted only with `chances`, which lets one transaction at a time do so.
     Raises DatabaseUnavailable.
@@ -150,18 +150,18 @@ def take(
             "chances": chances,
         },
     )
-    return guard_taken(row.facts, row.counted, row.counted_at)
+    return parse_taken(row.facts, row.counted, row.counted_at)
 
 
-def guard_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> GuardCount:
-    """Return what `guard_take` has returned."""
+def parse_taken(facts: Mapping[str, Any], counted: str | None, counted_at: datetime) -> GuardCount:
+    """Return the result of `guard_take`."""
     return GuardCount(
-        facts=facts_of(facts), counted=CountedAs(counted) if counted else None, counted_at=counted_at
+        facts=parse_facts(facts), counted=CountedAs(counted) if counted else None, counted_at=counted_at
     )
 
 
 def give_back(conn: Connection, subject: GuardSubject, *, chance: bool, at: datetime) -> None:
-    """Count a send no more: no request came of it."""
+    """Subtract a send again: its request was not stored."""
     t = guard_tallies.c
     for name in [TOTAL, subject.country, subject.block] if chance else [subject.block]:
         conn.execute(
@@ -181,7 +181,7 @@ def note_refusal(
     counted_at: datetime,
     now: datetime,
 ) -> None:
-    """Store a refusal; those of a minute for one reason are one row. Raises DatabaseUnavailable."""
+    """Store a refusal; those of a minute for one reason share a row. Raises DatabaseUnavailable."""
     fetch(
         engine,
         _NOTE_REFUSAL,
@@ -200,8 +200,8 @@ def note_refusal(
     )
 
 
-def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime) -> ClaimFacts:
-    """Return what must be known to decide on a batch, in one statement. Raises DatabaseUnavailable."""
+def read_claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime) -> ClaimFacts:
+    """Return the facts for deciding on a batch, in one statement. Raises DatabaseUnavailable."""
     (row,) = fetch(
         engine,
         _CLAIM_FACTS,
@@ -221,7 +221,7 @@ def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime
             for one, (verified, own) in zip(claimed, facts["numbers"], strict=True)
         },
         tallies={subject: _tally(found) for subject, found in facts["tallies"].items()},
-        # Left out where no block of the batch is new.
+        # Omitted if no block of the batch is new.
         addresses={
             one.send.address: SendWindow(sent=tries, verified=verified)
             for one, (tries, verified) in zip(claimed, facts["addresses"], strict=False)
@@ -234,9 +234,9 @@ def claim_facts(engine: Engine, claimed: Sequence[ClaimedSend], *, now: datetime
 def count_claims(
     engine: Engine, decided: Sequence[tuple[ClaimedSend, GuardDecision]], *, mode: GuardMode, now: datetime
 ) -> set[UUID]:
-    """Count a batch of sends as they were decided on, in one statement; refusals are stored as of `mode`.
+    """Count a batch of sends by their decisions, in one statement; refusals are stored with `mode`.
 
-    No two are of the same request. Returns the requests whose send was not counted before. Raises
+    All are of different requests. Returns the requests with a send that was not counted before. Raises
     DatabaseUnavailable.
     """
     (row,) = fetch(
@@ -258,8 +258,8 @@ def count_claims(
     return set(row.counted)
 
 
-def facts_of(found: Mapping[str, Any]) -> GuardFacts:
-    """Return the facts that the SQL function `guard_facts` has gathered."""
+def parse_facts(found: Mapping[str, Any]) -> GuardFacts:
+    """Return the facts from the result of the SQL function `guard_facts`."""
     address = found.get("address")
     return GuardFacts(
         number=NumberFacts(verified=found["verified"], own=found["own"]),

@@ -1,1 +1,1 @@
-"""What each table holds of a person, and how it is purged, erased, resealed and rehashed."""
+"""The personal data in each table: purging, erasing, resealing and rehashing it."""

@@ -1,4 +1,4 @@
-"""Take away all that concerns a phone number, table by table as `holdings` says."""
+"""Erase all data of a phone number, table by table as `holdings` describes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from uuid_utils.compat import uuid7
 from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE, Reason, Status
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.requests import ending, in_status
+from otpqueue.store.requests import build_end_values, filter_by_status
 from otpqueue.store.schema import WRONG, alerts, erasures, otp_requests, receipts, send_attempts
 
 _r = otp_requests.c
@@ -37,7 +37,7 @@ _CONCERNED = tuple(
     holding for holding in HOLDINGS if holding.on_erase in {OnErase.DELETED, OnErase.FORGOTTEN}
 )
 COUNTED: tuple[str, ...] = tuple(holding.name for holding in _CONCERNED)
-"""What an erasure counts."""
+"""The parts that an erasure counts."""
 
 _KEEP_WRONG_CODES = text(
     f"""
@@ -51,7 +51,7 @@ _KEEP_WRONG_CODES = text(
 
 
 def lock_requests(conn: Connection, number_hashes: Sequence[bytes]) -> list[UUID]:
-    """Return the ids of a number's requests, locked until the transaction's end: no worker takes them now."""
+    """Return the ids of a number's requests, locked against workers until the transaction's end."""
     rows = select(_r.id).where(_r.number_hash.in_(number_hashes)).order_by(_r.id).with_for_update()
     return list(conn.execute(rows).scalars())
 
@@ -59,15 +59,15 @@ def lock_requests(conn: Connection, number_hashes: Sequence[bytes]) -> list[UUID
 def lock_alerts(conn: Connection, number_hashes: Sequence[bytes], ids: Sequence[UUID]) -> None:
     """Lock the alerts about a number and those that name its requests, until the transaction's end.
 
-    They are locked in the order of their ids, as evaluations lock them. Alerts that are being opened do not
-    exist yet: an evaluation names nothing while an erasure is under way (`Lock.ERASE`).
+    They are locked in the order of their ids, as evaluations lock them. An alert that is being opened cannot
+    name them: an evaluation stores no names during an erasure (`Lock.ERASE`).
     """
     concerned = or_(alerts.c.number_hash.in_(number_hashes), _names(alerts.c.evidence, ids))
     conn.execute(select(alerts.c.id).where(concerned).order_by(alerts.c.id).with_for_update())
 
 
 def keep_wrong_codes(conn: Connection, ids: Sequence[UUID], *, guesses: GuessPolicy, now: datetime) -> None:
-    """Keep the times of these requests' wrong codes for as long as they may keep new requests out."""
+    """Keep the times of these requests' wrong codes for as long as they count against new requests."""
     windows = [quota.window_s for quota in (guesses.number, guesses.client_ip) if quota]
     if ids and windows:
         longest = timedelta(seconds=max(windows))
@@ -75,20 +75,20 @@ def keep_wrong_codes(conn: Connection, ids: Sequence[UUID], *, guesses: GuessPol
 
 
 def end_live(conn: Connection, ids: Sequence[UUID], *, now: datetime) -> list[UUID]:
-    """End those of these requests that are live; return which."""
+    """End the live ones among these requests; return them."""
     ended = (
         update(otp_requests)
-        .where(_r.id.in_(ids), in_status(LIVE))
-        .values(ending(Status.CANCELLED, Reason.ERASED, now))
+        .where(_r.id.in_(ids), filter_by_status(LIVE))
+        .values(build_end_values(Status.CANCELLED, Reason.ERASED, now))
         .returning(_r.id)
     )
     return sorted(conn.execute(ended).scalars()) if ids else []
 
 
 def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUID]) -> dict[str, int]:
-    """Erase a number and its requests; return how many rows of each table that were, nothing left out."""
+    """Erase a number and its requests; return the number of rows for each table, including zeros."""
     early = _erase_unmatched_reports(conn, ids)
-    # From the last table to the first: what belongs to a request before the request.
+    # From the last table to the first: dependent rows before their request.
     counts = {
         holding.name: _erase_from(conn, holding, number_hashes, ids) for holding in reversed(_CONCERNED)
     }
@@ -96,13 +96,15 @@ def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUI
     return {name: counts[name] for name in COUNTED}
 
 
-def note(conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime) -> None:
-    """Store that a number was erased, and not which."""
+def record_erasure(
+    conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime
+) -> None:
+    """Store that a number was erased, without the number."""
     conn.execute(insert(erasures).values(id=uuid7(), at=now, client_id=client_id, counts=dict(counts)))
 
 
 def _erase_unmatched_reports(conn: Connection, ids: Sequence[UUID]) -> int:
-    """Delete reports on messages of these requests that were just about to be matched to them."""
+    """Delete reports on messages of these requests that are not matched yet."""
     messages = select(send_attempts.c.external_message_id).where(
         send_attempts.c.request_id.in_(ids), send_attempts.c.external_message_id.is_not(None)
     )
@@ -120,7 +122,7 @@ def _texts(ids: Sequence[UUID]) -> ColumnElement[Any]:
 
 
 def _take_out(conn: Connection, holding: Holding, ids: Sequence[UUID]) -> int:
-    """Take requests out of the lists that name them; return how many rows that were."""
+    """Remove requests from the lists that name them; return how many rows changed."""
     if holding.names_requests is None:
         return 0
     evidence = holding.column(holding.names_requests)
@@ -133,7 +135,7 @@ def _take_out(conn: Connection, holding: Holding, ids: Sequence[UUID]) -> int:
 def _erase_from(
     conn: Connection, holding: Holding, number_hashes: Sequence[bytes], ids: Sequence[UUID]
 ) -> int:
-    # Requests are erased by their ids: those that came in since they were locked are another matter.
+    # Requests are erased by their ids: those accepted after the lock are not part of this erasure.
     if holding.table is otp_requests:
         concerned = _r.id.in_(ids)
     elif holding.request_id is not None:

@@ -1,7 +1,7 @@
-"""What each table holds of persons, how long, and how it goes: one entry for every table of the schema.
+"""The personal data in each table, its retention and its erasure: one entry for every table of the schema.
 
-Erasing, purging and replacing the look-up key read nothing else, so a table that is entered here takes part
-in all three. Tests hold the entries against the schema and against the table in docs/privacy.md.
+Erasing, purging and rotating the look-up key read nothing else, so an entry here covers all three. Tests
+compare the entries with the schema and with the table in docs/privacy.md.
 """
 
 from __future__ import annotations
@@ -21,61 +21,61 @@ from otpqueue.store import schema
 
 Columns = ReadOnlyColumnCollection[str, Any]
 Merge = Callable[[Columns, Columns], Mapping[str, Any]]
-"""Takes the columns of the row that stays and of the row that joins it; returns new values by column."""
+"""Takes the columns of the remaining row and of the row merged into it; returns new values by column."""
 
 
 class OnErase(StrEnum):
-    """What becomes of a number's rows when the number is erased."""
+    """What an erasure does to a number's rows."""
 
     DELETED = "deleted"
     FORGOTTEN = "made anonymous"
-    """The row stays for statistics; the columns in `forgets` are emptied."""
+    """The row stays for statistics; the columns in `forgets` are set to null."""
     EMPTIED = "emptied"
-    """The row stays in force; a trigger empties what leads to the number when the row's request goes."""
+    """The row stays in force. A trigger clears the link to the number when the row's request is deleted."""
     KEPT = "kept"
-    """Because the person, or the law, wants it so: docs/privacy.md says why."""
+    """The row stays, on the person's behalf or by law; docs/privacy.md gives the reason."""
     UNCONCERNED = "not concerned"
-    """Nothing in it leads to a number."""
+    """No column leads to a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
-    """One table, as far as persons are concerned. Columns are given by name."""
+    """One table and its personal data. Columns are given by name."""
 
     table: Table
     on_erase: OnErase
     counted_as: str | None = None
-    """The table's name in what an erasure answers; its own unless given."""
+    """The table's name in the result of an erasure; the table's own name by default."""
 
     number_hash: str | None = None
     """The look-up hash of a phone number."""
     request_id: str | None = None
-    """The request that a row belongs to: it goes with it."""
+    """The request that a row belongs to, with which it is deleted."""
     sealed: str | None = None
-    """The column that is sealed under `seal_key_id`: the number itself, unless the table knows no number."""
+    """The column sealed under `seal_key_id`: the number itself, unless the table has no number."""
     other_hashes: tuple[str, ...] = ()
-    """Other columns that are hashed with the look-up key: of sessions, addresses, API keys."""
+    """Other columns hashed with the look-up key: of sessions, addresses, API keys."""
     forgets: tuple[str, ...] = ()
-    """The columns that are emptied where `on_erase` is FORGOTTEN, `number_hash` among them."""
+    """The columns set to null if `on_erase` is FORGOTTEN, including `number_hash`."""
     names_requests: str | None = None
-    """A column of JSON whose list `requests` names requests by their ids; those erased are taken out."""
+    """A JSON column with a list `requests` of request ids, from which erased requests are removed."""
     frees: tuple[str, ...] = ()
-    """Columns that are unique together with `number_hash`: emptied when that is replaced or forgotten."""
+    """Columns that are unique together with `number_hash`: set to null when it is replaced or forgotten."""
     merge: Merge | None = None
-    """Where there is one row a number: what becomes of its columns when a number's two rows become one."""
+    """For one row per number: merges the columns when a number's two rows become one."""
 
     age: str | None = None
-    """The time from which a row is kept; None where it goes with its request, or is kept while in force."""
+    """The start of a row's retention; None if it is deleted with its request, or kept while in force."""
     kept: timedelta | None = None
-    """For how long; None stands for OTPQUEUE_RETENTION_DAYS, which bounds it in any case but `evidence`."""
+    """The retention; None for OTPQUEUE_RETENTION_DAYS, which is the upper limit except for `evidence`."""
     only: ColumnElement[bool] | None = None
-    """Which rows may be purged at all."""
+    """The condition for rows that may be purged."""
     evidence: bool = False
-    """Whether rows show what was done about persons' data, without any: they outlast the retention."""
+    """Whether rows are evidence of data processing, without personal data. They outlast the retention."""
 
     @property
     def name(self) -> str:
-        """The table's name in what an erasure answers."""
+        """The table's name in the result of an erasure."""
         return self.counted_as or str(self.table.name)
 
     def column(self, name: str) -> Column[Any]:
@@ -90,7 +90,7 @@ class Holding:
 
     @property
     def said_to_be_kept(self) -> str:
-        """How long rows are kept, in the words of docs/privacy.md."""
+        """The retention of rows, in the words of docs/privacy.md."""
         if self.request_id is not None:
             return "with its request"
         if self.age is None:
@@ -104,7 +104,7 @@ class Holding:
 
 
 def _longer(row: Columns, joining: Columns) -> Mapping[str, Any]:
-    """Of two entries of the do-not-send list, take the one without an end, or with the later one."""
+    """Of two entries of the do-not-send list, take the one without an end, or with the later end."""
     longer = and_(row.until.is_not(None), or_(joining.until.is_(None), joining.until > row.until))
     return {
         name: case((longer, joining[name]), else_=row[name]) for name in ("reason", "until", "created_at")
@@ -137,10 +137,10 @@ HOLDINGS: tuple[Holding, ...] = (
         request_id="request_id",
         other_hashes=("client_ip_hash",),
     ),
-    # Those that no attempt has claimed are forgotten by `expire`, after an hour.
+    # `expire` deletes those without a matching attempt after an hour.
     Holding(table=schema.receipts, on_erase=OnErase.DELETED, request_id="request_id"),
     Holding(table=schema.moves, on_erase=OnErase.DELETED, request_id="request_id"),
-    # Answer and fingerprint.
+    # Response and fingerprint.
     Holding(
         table=schema.idempotency_keys,
         on_erase=OnErase.EMPTIED,
@@ -148,8 +148,8 @@ HOLDINGS: tuple[Holding, ...] = (
         age="expires_at",
         kept=timedelta(0),
     ),
-    # Kept, or an erasure would be a way to guess on. A few wrong codes are forgiven in time, a lock never is:
-    # 15 is the fewest that any setting locks at.
+    # Kept, or an erasure would allow more guesses. A few wrong codes are forgiven in time, a lock never is:
+    # 15 is the lowest limit that a setting can have.
     Holding(
         table=schema.number_guesses,
         on_erase=OnErase.KEPT,
@@ -162,7 +162,7 @@ HOLDINGS: tuple[Holding, ...] = (
         age="updated_at",
         only=schema.number_guesses.c.wrong_in_a_row < 15,
     ),
-    # For as long as they keep new requests out.
+    # For as long as they count against new requests.
     Holding(
         table=schema.erased_wrong_codes,
         on_erase=OnErase.KEPT,
@@ -190,7 +190,7 @@ HOLDINGS: tuple[Holding, ...] = (
         kept=timedelta(days=1096),
         evidence=True,
     ),
-    # He who wants to be forgotten does not want to be written to either.
+    # A person who wants to be erased does not want messages either.
     Holding(
         table=schema.do_not_send,
         on_erase=OnErase.KEPT,
@@ -211,7 +211,7 @@ HOLDINGS: tuple[Holding, ...] = (
     ),
     Holding(table=schema.guard_decisions, on_erase=OnErase.UNCONCERNED, age="minute"),
     Holding(table=schema.guard_exceptions, on_erase=OnErase.UNCONCERNED, age="until", kept=timedelta(0)),
-    # What is known of the deployment stays; that it was about this number goes.
+    # Facts about the deployment stay; the link to this number is removed.
     Holding(
         table=schema.alerts,
         on_erase=OnErase.FORGOTTEN,
@@ -246,15 +246,15 @@ HOLDINGS: tuple[Holding, ...] = (
         kept=timedelta(days=1096),
         evidence=True,
     ),
-    # Events go within seconds, to be added up. They and the sums are about nobody, so what was counted of a
-    # request stays when that is erased or purged.
+    # Events are deleted within seconds, when they are added up. Events and sums contain no personal data, so
+    # the counts of a request stay when it is erased or purged.
     Holding(table=schema.stat_events, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.stats_minutes, on_erase=OnErase.UNCONCERNED, age="at", kept=timedelta(days=7)),
     Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
     Holding(table=schema.webhook_endpoints, on_erase=OnErase.UNCONCERNED, sealed="secrets_sealed"),
     Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
-    # A process takes its row away when it ends; of one that was killed it is forgotten after an hour.
+    # A process deletes its row when it ends. The row of a killed process is deleted after an hour.
     Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.seal_counts, on_erase=OnErase.UNCONCERNED),
 )
-"""In the order in which migrations make the tables: what belongs to another stands after it."""
+"""In the order in which migrations create the tables: dependent tables follow their parents."""

@@ -1,4 +1,4 @@
-"""Delete what has been kept long enough, a batch of rows at a time, table by table as `holdings` says."""
+"""Delete rows past their retention, in batches, table by table as `holdings` describes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from otpqueue.store.locks import Lock
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding
 
 AGEING: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.age is not None)
-"""The tables whose rows are deleted for their age; others' go with them."""
+"""The tables with rows that are purged by age. Rows of other tables are deleted with them."""
 
 
-def take_turn(conn: Connection) -> bool:
-    """Return whether nobody else is purging; nobody else will until this transaction ends."""
+def try_lock_purging(conn: Connection) -> bool:
+    """Try to lock purging until this transaction ends; return whether it is locked."""
     return locks.try_take(conn, Lock.PURGE)
 
 
-# Statistics are old where much was deleted a moment ago: by them, a scan of the whole table may seem cheaper.
+# After large deletes, stale statistics can make a scan of the whole table seem cheaper.
 _READ_BY_INDEX = text(
     "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', "
     "'enable_sort', 'enable_hashjoin', 'enable_mergejoin']) AS t (name)"
@@ -31,11 +31,11 @@ _READ_BY_INDEX = text(
 
 @dataclass(frozen=True, kw_only=True)
 class DeletedBatch:
-    """What one step deleted."""
+    """The result of one step."""
 
     rows: int
     newest: datetime | date | None
-    """The age of the newest of them, from which the next step continues; None if there were none."""
+    """The age of the newest of them, where the next step continues; None if there were none."""
 
 
 def delete_batch(
@@ -47,11 +47,11 @@ def delete_batch(
     limit: int,
     since: datetime | date | None = None,
 ) -> DeletedBatch:
-    """Delete up to `limit` rows of a table that are too old, the oldest first.
+    """Delete up to `limit` rows of a table that are past their retention, oldest first.
 
-    Rows that another session has locked are skipped. `since` is what the step before returned as `newest`.
-    Without it each step reads the index entries of all rows that the steps before it have deleted and, while
-    an old transaction is open, those rows too. Call in a transaction.
+    Rows that another session has locked are skipped. `since` is the `newest` of the previous step. Without
+    it, each step reads the index entries of all rows that earlier steps deleted and, while an old transaction
+    is open, those rows too. Call in a transaction.
     """
     conn.execute(_READ_BY_INDEX)
     key = list(holding.table.primary_key.columns)
@@ -65,7 +65,7 @@ def delete_batch(
         .with_for_update(skip_locked=True)
         .cte("batch")
     )
-    # What the batch locked cannot change before it is deleted.
+    # The locked rows cannot change before they are deleted.
     of_batch = tuple_(*key).in_(select(*batch.c))
     deleted = delete(holding.table).where(of_batch).returning(age.label("age")).cte("deleted")
     found = conn.execute(select(func.count().label("rows"), func.max(deleted.c.age).label("newest"))).one()
@@ -73,7 +73,7 @@ def delete_batch(
 
 
 def count(conn: Connection, holding: Holding, *, retention: timedelta, now: datetime) -> int:
-    """Return how many rows of a table are too old."""
+    """Return how many rows of a table are past their retention."""
     found: int = conn.execute(
         select(func.count()).select_from(holding.table).where(*_too_old(holding, retention, now))
     ).scalar_one()

@@ -1,6 +1,6 @@
-"""Which look-up key stored hashes were made with, and how a number's hashes are replaced in every table.
+"""The look-up keys of stored hashes, and the replacement of a number's hashes in every table.
 
-A hash begins with the mark of its key, so that all hashes of one key stand together in an index.
+A hash begins with the mark of its key, so all hashes of one key are adjacent in an index.
 """
 
 from __future__ import annotations
@@ -34,43 +34,43 @@ from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.request import LIVE
 from otpqueue.store import do_not_send
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
-from otpqueue.store.requests import in_status
+from otpqueue.store.requests import filter_by_status
 from otpqueue.store.schema import api_keys, checks, guard_addresses, idempotency_keys, otp_requests
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
 
 _GUARD_COUNTS = timedelta(hours=25)
-"""The guard counts an address for a day after the hour that a row stands for."""
+"""The guard counts an address for a day after the hour of the row."""
 
 _HASHED = tuple(holding for holding in HOLDINGS if holding.number_hash is not None)
 SEALED: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.sealed)
-"""The tables whose rows hold the number itself, from which its hash can be made anew."""
+"""The tables with the sealed number itself, from which it can be hashed again."""
 OTHERS: tuple[Holding, ...] = tuple(holding for holding in _HASHED if holding.table is not otp_requests)
-"""All tables that know a number but the requests."""
+"""All tables with a number except the requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RehashStep:
-    """What one step did."""
+    """The result of one step."""
 
     rehashed: int
     unopened: int
-    """Numbers that cannot be read, so that their hash cannot be made anew."""
+    """Numbers that cannot be unsealed, and so not be hashed again."""
     last: bytes | None
-    """The hash where the next step begins after; None when there was nothing left."""
+    """The next step starts after this hash; None when no rows are left."""
 
 
 def count(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
-    """Return how many rows of a table know a number by a hash under one of these keys."""
+    """Return how many rows of a table have a hash under one of these keys."""
     hashes = holding.column(holding.number_hash or "")
     return sum(_count(conn, [_marked(hashes, mark)]) for mark in marks)
 
 
-def last_of(
+def find_last_expiry(
     conn: Connection, holding: Holding, marks: Sequence[bytes], *, retention: timedelta
 ) -> datetime | None:
-    """Return when the last of a table's rows under these keys goes by its age; None if one never does."""
+    """Return when the last of a table's rows under these keys expires; None if one never does."""
     if holding.age is None:
         return None
     hashes, age = holding.column(holding.number_hash or ""), holding.column(holding.age)
@@ -86,21 +86,21 @@ def last_of(
 
 @dataclass(frozen=True, kw_only=True)
 class KeyedCounts:
-    """What counts under a key for a time, and is not hashed anew."""
+    """Rows that count under a key for a limited time, and are not hashed again."""
 
     rows: int
     until: datetime | None
-    """When the last of them has ended; None if there is none."""
+    """When the last of them ends; None if there is none."""
 
 
-def idempotency_keys_in_force(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
-    """Return the idempotency keys under these keys whose time is not over."""
+def count_idempotency_keys(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
+    """Return the idempotency keys under these keys that have not expired."""
     k = idempotency_keys.c
     return _counting(conn, k.key_hash, marks, k.expires_at)
 
 
-def addresses_in_force(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
-    """Return the rows under these keys by which addresses are counted: by the guard, and for wrong codes."""
+def count_addresses(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
+    """Return the rows under these keys that count addresses: for the guard, and for wrong codes."""
     found = [_counting(conn, guard_addresses.c.address_hash, marks, guard_addresses.c.hour + _GUARD_COUNTS)]
     if guesses.client_ip:
         window = timedelta(seconds=guesses.client_ip.window_s)
@@ -120,15 +120,15 @@ def _counting(
     return KeyedCounts(rows=row.rows, until=row.until)
 
 
-def live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
-    """Return how many live requests are bound to a session whose hash was made with one of these keys."""
-    return sum(_count(conn, [in_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
+def count_live_sessions(conn: Connection, marks: Sequence[bytes]) -> int:
+    """Return how many live requests have a session hash made with one of these keys."""
+    return sum(_count(conn, [filter_by_status(LIVE), _marked(_r.session_hash, mark)]) for mark in marks)
 
 
-def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
-    """Return the API keys in force that have not been used since these keys were replaced.
+def list_unused_keys(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetime | None]:
+    """Return the active API keys that have not been used since these keys were replaced.
 
-    By their prefixes: when each expires, None for never.
+    The expiry of each by its prefix, None for never.
     """
     k = api_keys.c
     in_force = or_(k.expires_at.is_(None), k.expires_at > func.statement_timestamp())
@@ -143,11 +143,11 @@ def keys_in_force(conn: Connection, marks: Sequence[bytes]) -> dict[str, datetim
 def rehash(
     conn: Connection, holding: Holding, *, mark: bytes, after: bytes | None, limit: int, vault: Vault
 ) -> RehashStep:
-    """Replace the hash of up to `limit` sealed numbers by that of the first key, and so in the other tables.
+    """Replace the hash of up to `limit` sealed numbers by that of the primary key, in all tables.
 
-    Call in a transaction. Rows that somebody else has locked are passed over.
+    Call in a transaction. Rows that another session has locked are skipped.
     """
-    do_not_send.take_turn(conn)
+    do_not_send.lock_list(conn)
     of = holding.table.c
     rows = conn.execute(
         select(of.id, of.number_sealed, of.seal_key_id, of.number_hash)
@@ -183,7 +183,7 @@ def rehash(
 def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) -> None:
     """Replace hashes in a table other than the requests, old by new.
 
-    Where there is one row a number and the new hash has one already, the two become one.
+    If there is one row per number and the new hash already has one, the two are merged.
     """
     known, table = _as_rows(pairs), holding.table
     old = holding.column(holding.number_hash or "")
@@ -207,9 +207,9 @@ def replace(conn: Connection, holding: Holding, pairs: Mapping[bytes, bytes]) ->
 
 
 def drop(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
-    """Forget numbers that a table knows by a hash of one of these keys alone; return how many rows that were.
+    """Delete the hashes of numbers that a table has only under one of these keys; return how many rows.
 
-    What is kept even when a number is erased stays.
+    Rows that an erasure keeps are kept.
     """
     if holding.on_erase is OnErase.KEPT:
         return 0

@@ -1,4 +1,4 @@
-"""Which keys numbers (and webhooks' secrets) are sealed with, and how they are sealed anew with the first."""
+"""The sealing keys of stored numbers and webhook secrets, and resealing with the primary key."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from otpqueue.store.vault import Vault
 _r = otp_requests.c
 _LOWEST = UUID(int=0)
 _NO_KEY = ""
-"""Stands where a number that could not be read any more was taken away."""
+"""The value that replaces a number that could not be unsealed."""
 
 SEALED: tuple[Holding, ...] = tuple(holding for holding in HOLDINGS if holding.sealed)
-"""The tables that hold something sealed."""
+"""The tables with a sealed column."""
 
 
-def look_for_keys(table: Table) -> TextClause:
-    """Return the query for a table's keys: one look into its index for each, however many rows there are."""
+def build_key_query(table: Table) -> TextClause:
+    """Return the query for a table's key ids: one index lookup per key, however many rows there are."""
     return text(
         f"""
         WITH RECURSIVE found (key_id) AS (
@@ -44,7 +44,7 @@ def look_for_keys(table: Table) -> TextClause:
 
 
 def _store(holding: Holding) -> TextClause:
-    # Nothing else of a row changes: `updated_at` is when its state changed, and callers see it.
+    # No other column changes: `updated_at` is the time of a status change, which callers see.
     return text(
         f"""
         UPDATE {holding.table.name} AS r SET {holding.sealed} = t.sealed, seal_key_id = :key_id
@@ -60,18 +60,18 @@ class ResealStep:
 
     resealed: int
     unopened: int
-    """Numbers that their key does not open: they are not its, or somebody has changed them."""
+    """Numbers that their key does not unseal: they were sealed with another key or modified."""
     last: UUID | None
-    """The id where the next step begins after; None when there was nothing left."""
+    """The next step starts after this id; None when no rows are left."""
 
 
-def keys_in_use(conn: Connection) -> list[str]:
+def list_keys_in_use(conn: Connection) -> list[str]:
     """Return the ids of the keys that stored numbers are sealed with."""
-    return sorted({key_id for one in SEALED for key_id in conn.execute(look_for_keys(one.table)).scalars()})
+    return sorted({key_id for one in SEALED for key_id in conn.execute(build_key_query(one.table)).scalars()})
 
 
-def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
-    """Return how many numbers are sealed with each of these keys, or with each that there is."""
+def count_by_key(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str, int]:
+    """Return how many numbers are sealed with each of these keys, by default with each existing key."""
     found: Counter[str] = Counter()
     for holding in SEALED:
         key = holding.table.c.seal_key_id
@@ -85,9 +85,9 @@ def counts(conn: Connection, key_ids: Collection[str] | None = None) -> dict[str
 def reseal(
     conn: Connection, holding: Holding, *, key_id: str, after: UUID | None, limit: int, vault: Vault
 ) -> ResealStep:
-    """Seal up to `limit` rows of a table and a key anew with the first one, in the order of ids.
+    """Reseal up to `limit` rows of a table and a key with the primary key, in the order of ids.
 
-    Call in a transaction. Rows that somebody else has locked, a claim or a check, are passed over.
+    Call in a transaction. Rows that a claim, a check or another session has locked are skipped.
     """
     table = holding.table
     rows = conn.execute(
@@ -115,9 +115,9 @@ def reseal(
 
 
 def drop(conn: Connection, *, key_id: str, limit: int, guesses: GuessPolicy) -> int:
-    """Delete up to `limit` requests whose number is sealed with a key; return how many.
+    """Delete up to `limit` requests with a number sealed by this key; return how many.
 
-    Their wrong codes keep new requests out as before.
+    Their wrong codes still count against new requests.
     """
     batch: Sequence[UUID] = (
         conn.execute(
@@ -135,7 +135,7 @@ def drop(conn: Connection, *, key_id: str, limit: int, guesses: GuessPolicy) -> 
 
 
 def disable_webhooks(conn: Connection, *, key_id: str) -> int:
-    """Take away the secrets that a key has sealed, and disable their webhooks; return how many."""
+    """Delete the secrets that a key has sealed, and disable their webhooks; return how many."""
     unread = update(webhook_endpoints).where(webhook_endpoints.c.seal_key_id == key_id)
     disabled = unread.values(
         secrets_sealed=b"",
@@ -146,10 +146,10 @@ def disable_webhooks(conn: Connection, *, key_id: str) -> int:
     return conn.execute(disabled).rowcount
 
 
-def take_away(conn: Connection, *, key_id: str) -> int:
-    """Take what a key has sealed off the do-not-send list; return how many numbers that were.
+def drop_blocked_numbers(conn: Connection, *, key_id: str) -> int:
+    """Delete the sealed numbers of a key from the do-not-send list; return how many.
 
-    They stay on it by their hashes, and nothing is sent to them.
+    They stay blocked by their hashes.
     """
     unread = update(do_not_send).where(do_not_send.c.seal_key_id == key_id)
     return conn.execute(unread.values(number_sealed=b"", seal_key_id=_NO_KEY)).rowcount

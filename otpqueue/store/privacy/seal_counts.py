@@ -1,4 +1,4 @@
-"""How many texts each sealing key has sealed, so that it is replaced in time."""
+"""How many texts each sealing key has sealed. The limit determines when to rotate it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def add(conn: Connection, key_id: str, seals: int) -> None:
     conn.execute(new.on_conflict_do_update(index_elements=[_c.key_id], set_=values))
 
 
-def counts(conn: Connection) -> Mapping[str, int]:
+def read_counts(conn: Connection) -> Mapping[str, int]:
     """Return how many texts each key has sealed."""
     return {row.key_id: row.seals for row in conn.execute(select(_c.key_id, _c.seals).order_by(_c.key_id))}

@@ -1,15 +1,15 @@
--- Accepts a request for a code in one statement: reads the facts that can stand against it, and stores it if
--- none does. SQL knows only "clean or not"; domain/admission.py judges the facts and says why a request is
--- refused.
+-- Accepts a request for a code in one statement. It reads the facts that can refuse the request, and stores the
+-- request if none does. SQL decides only whether to accept; domain/admission.py evaluates the facts and gives
+-- the reason of a refusal.
 --
--- Returns one row. `accepted`: the request is stored, `replaced` are the live requests of the same client, number
--- and session that it took the place of. Otherwise nothing is stored, for one of these reasons:
--- - `repeated`: the Idempotency-Key was used before, and the `kept_` columns say by which call;
--- - the facts stand against it, or the caller passed `store` as false;
--- - the pumping guard was asked and has not counted the send: `guard_facts` is what it knows (guard_take.sql).
+-- Returns one row. `accepted`: the request is stored. `replaced`: the live requests of the same client, number
+-- and session, which this request cancelled. Otherwise nothing is stored, for one of these reasons:
+-- - `repeated`: the Idempotency-Key was used before; the `kept_` columns describe that call.
+-- - A fact refuses the request, or `store` is false.
+-- - The pumping guard was asked and did not count the send; `guard_facts` holds its facts (guard_take.sql).
 --
--- Raises unique_violation when another session stores the same number and session, or uses the same key, at
--- the same moment: the statement is executed again then, and sees what that session has stored.
+-- Raises unique_violation when another session stores the same number and session, or uses the same key, at the
+-- same moment. The caller then executes the statement again, which sees the other session's rows.
 CREATE OR REPLACE FUNCTION accept_request(
     store boolean, client uuid, numbers bytea[], addresses bytea[], at timestamptz,
     number_since timestamptz, number_before integer, address_since timestamptz, address_before integer,
@@ -27,7 +27,8 @@ BEGIN
     accepted := false;
     repeated := false;
     IF key_hashes IS NOT NULL THEN
-        -- Two processes that hash with different keys at the same moment may have made two rows of one.
+        -- Two processes that hash with different keys at the same moment may have inserted two rows for one
+        -- key.
         SELECT k.fingerprint, k.answer, k.request_id, k.lease_until IS NOT NULL
         INTO kept_fingerprint, kept_answer, kept_request_id, kept_in_progress
         FROM idempotency_keys AS k
@@ -58,15 +59,15 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    -- While the look-up key is being replaced, some processes store the one hash and some the other: the
-    -- index on live rows does not see that both are the same number.
+    -- During a look-up key rotation, processes store either of two hashes. The unique index on live rows does
+    -- not see that both belong to the same number.
     IF cardinality(numbers) > 1 THEN
         PERFORM pg_advisory_xact_lock(
             ('x' || encode(substring(least(numbers[1], numbers[2]) FROM 25 FOR 8), 'hex'))::bit(64)::bigint
         );
     END IF;
-    -- A worker that holds the replaced request keeps its claim and records late. A resend that has not left
-    -- will not: it has failed.
+    -- A worker that holds the replaced request keeps its claim and records the outcome late. A pending resend
+    -- that was not sent has failed.
     WITH ended AS (
         UPDATE otp_requests AS r
         SET status = 'cancelled', reason = 'replaced', finished_at = at, updated_at = at,

@@ -1,10 +1,10 @@
--- What the admission rules need to know of a phone number and of an end user's address, for one client.
+-- The facts that the admission rules need about a phone number and an end user's address, for one client.
 --
--- A number or address is looked up by all its hashes: two while the look-up key is being replaced. The
--- moments are those of the n-th newest wrong code: while it lies in the window, n wrong codes do; those of
--- erased requests count on. Few rows are read, whatever the size of the tables: otp_requests_number and
--- checks_wrong_of_address lead to them. A check begins at most 30 minutes after its request was accepted
--- (twice 10 minutes, and a check's lease).
+-- A number or address is looked up by all its hashes: two during a look-up key rotation. `number_nth` and
+-- `address_nth` are the times of the n-th newest wrong code in the window, NULL if there are fewer. Wrong codes
+-- of erased requests are included. The indexes otp_requests_number and checks_wrong_of_address keep the number
+-- of rows read small, whatever the size of the tables. A check begins at most 30 minutes after its request was
+-- accepted (twice 10 minutes, plus a check's lease).
 CREATE OR REPLACE FUNCTION admission_facts(
     client uuid, numbers bytea[], addresses bytea[], at timestamptz,
     number_since timestamptz, number_before integer, address_since timestamptz, address_before integer

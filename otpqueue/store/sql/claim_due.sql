@@ -1,30 +1,30 @@
--- Claim up to `slots` requests that are due, within the daily caps, and insert their attempts. Clients take
--- turns: each gets an equal share of the slots, its oldest requests first, and those with more to send share
--- what the others leave.
+-- Claim up to `slots` requests that are due, within the daily caps, and insert their attempts. Each client gets
+-- an equal share of the slots, its oldest requests first. Clients with more requests share the slots that the
+-- others leave.
 --
--- Where more clients have work than there are slots, the turn passes on: the last row has no fate, and as
--- its `client_id` the client after which the next claim continues. So no client waits for more claims of one
--- worker than clients have work, divided by the slots of a claim.
+-- If more clients have due requests than there are slots, clients take turns. The last row then has no fate,
+-- and its `client_id` is the client after which the next claim continues. A client waits for at most as many
+-- claims of one worker as the number of clients with due requests, divided by `slots`.
 --
--- It is also where those end that may not be sent any more: over a cap, or to a number that was blocked after
--- the request was accepted. Each row says what became of a request, its fate:
+-- The claim also ends requests that must not be sent any more: those over a cap, and those to a number that was
+-- blocked after acceptance. Each row reports the fate of one request:
 --
 --   send      claimed, and counted
---   over_cap  ended: one of its three counts stood at its cap before
+--   over_cap  ended: one of its three counts had reached its cap before
 --   blocked   ended: its number is on the do-not-send list
 --
--- Others stay due: they did not fit beside the older ones of this batch. Where nothing is due the row without
--- a fate has `next_due`.
+-- Requests that do not fit beside older ones of this batch stay due. If nothing is due, the row without a fate
+-- has `next_due`.
 --
--- Rows of requests are locked first; those that another session holds are passed over. The counts are locked
--- after them (count_sends.sql): claims share them far from a cap, and wait for each other near it.
+-- Request rows are locked first, with SKIP LOCKED. The counts are locked after them (count_sends.sql): claims
+-- share the lock while a cap is far, and wait for each other when it is near.
 --
 -- A client's cap is its own `daily_cap`, else `cap_per_client`, else `cap_by_share` if there are several
--- clients. A stored `daily_cap` that is not a whole number counts as not set (domain/client_settings.py).
+-- clients. A stored `daily_cap` that is not a whole number is ignored (domain/client_settings.py).
 --
--- `blocked` compares hashes as they are stored. While the look-up key is being rotated, a request that was
--- accepted under one key does not match an entry made under the other, until both are rehashed. Acceptance
--- looks up both: only a number that is blocked while its code waits is sent that code.
+-- `blocked` compares hashes as they are stored. During a look-up key rotation, a request accepted under one key
+-- does not match an entry made under the other, until both are rehashed. Acceptance looks up both hashes. So
+-- only a number that is blocked while its code waits is still sent that code.
 CREATE OR REPLACE FUNCTION claim_due(
     slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,
     cap integer, cap_per_client integer, cap_by_share integer, caps_by_country jsonb, after uuid
@@ -54,7 +54,7 @@ DECLARE
     counts record;
 BEGIN
     SELECT * INTO stopped FROM stops_in_force();
-    -- While nothing is due, as between retries, no client is looked for.
+    -- If nothing is due, as between retries, skip the search for clients.
     IF NOT stopped.everything AND (
         SELECT true FROM otp_requests AS r
         WHERE r.send_state = 'due' AND r.next_attempt_at <= at AND r.next_attempt_at > at - interval '600 s'
@@ -89,7 +89,7 @@ BEGIN
             of_countries := of_countries || batch.of_countries;
             wanted := wanted - batch.number;
             EXIT WHEN wanted = 0;
-            -- Whoever filled its quota may have more.
+            -- A client that filled its quota may have more.
             turns := ARRAY(
                 SELECT of.client FROM unnest(batch.clients) WITH ORDINALITY AS of (client, place)
                 GROUP BY of.client HAVING count(*) = quota ORDER BY min(of.place)
@@ -126,7 +126,7 @@ BEGIN
                    coalesce(caps_by_country ->> of.country, caps_by_country ->> '*')::integer
             FROM unnest(of_countries) AS of (country) GROUP BY of.country
         ) AS w;
-        -- All are counted; those that turn out not to fit are taken off again.
+        -- All are counted first; those that do not fit are subtracted again.
         SELECT * INTO counts
         FROM count_sends(of_day, wishes.scopes, wishes.subjects, wishes.numbers, wishes.caps);
         IF counts.is_uncertain THEN

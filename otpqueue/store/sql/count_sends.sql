@@ -1,18 +1,16 @@
--- Add a claim's requests to the day's counts, and find how much room there was under each cap before.
+-- Add a claim's requests to the day's counts, and return how much room each cap had before.
 --
--- Each count is spread over 8 rows, its shards, and is their sum. A claim takes a shard that no other claim holds,
--- so claims do not wait for each other's commit. Attempts that were given back have rows of their own
--- (give_back_sends.sql).
+-- Each count is the sum of 8 rows, its shards. A claim uses a shard that no other claim holds, so claims do not
+-- wait for each other's commit. Attempts that are subtracted have rows of their own (give_back_sends.sql).
 --
--- The caps are exact. A claim that may come near a cap locks that count alone (advisory, exclusive): no other claim is
--- adding to it then, so the sum is exact. All others share the lock, and do not know what the claims that have
--- not committed yet will add. That is at most 8 x 512: one claim per shard, as its row is locked, and 512 requests
--- per claim. While at least that much room is left, all of them fit whatever they add. Where the room has
--- become smaller since the lock was chosen, `is_uncertain` is true: nothing may be sent, and the next claim
--- locks alone.
+-- The caps are exact. A claim that may come near a cap takes an exclusive advisory lock on that count: no other
+-- claim can add to it, so the sum is exact. All other claims share the lock. They do not see what uncommitted
+-- claims will add, which is at most 8 x 512: one claim per shard, since its row is locked, and 512 requests per
+-- claim. While at least that much room is left, all of them fit. If the room has shrunk since the lock was
+-- chosen, `is_uncertain` is true: nothing may be sent, and the next claim takes the exclusive lock.
 --
--- Nothing is waited for in a cycle: rows of give_back_sends, then these locks in the order of their keys, then
--- rows of shards in the order of theirs.
+-- The lock order prevents deadlocks: rows of give_back_sends, then these locks by key, then rows of shards by
+-- key.
 CREATE OR REPLACE FUNCTION count_sends(
     of_day date, scopes text[], subjects text[], numbers bigint[], caps bigint[],
     OUT shard smallint, OUT is_uncertain boolean, OUT rooms bigint[], OUT are_tight boolean
@@ -30,7 +28,7 @@ BEGIN
         shard := mod(pg_backend_pid() + place, shards);
         EXIT WHEN pg_try_advisory_xact_lock(hashtextextended('send_counts shard', shard));
     END LOOP;
-    -- Twice the room that is needed, so that it rarely turns out to be too little.
+    -- Twice the room that is needed, so that it is rarely too small.
     SELECT array_agg(
                (
                    w.number > most OR w.cap - w.number - 2 * unseen < (
@@ -61,7 +59,7 @@ BEGIN
     FROM unnest(scopes, subjects, numbers) AS w (scope, subject, number)
     ORDER BY w.scope, w.subject
     ON CONFLICT ON CONSTRAINT send_counts_pkey DO UPDATE SET taken = c.taken + excluded.taken;
-    -- A statement of its own sees what others have committed until the rows of this shard were locked.
+    -- A separate statement, so that it sees what others committed before this shard's rows were locked.
     SELECT coalesce(bool_or(NOT after.alone AND after.taken + unseen > after.cap), false),
            array_agg(after.cap - after.taken + after.number ORDER BY after.place),
            coalesce(bool_or(after.taken > after.cap), false)

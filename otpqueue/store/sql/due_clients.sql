@@ -1,9 +1,9 @@
--- Up to `most` clients with requests that are due, in the order of their turns: by id, from the first one
--- `after` the given id on, and after the last id from the beginning.
+-- Up to `most` clients with due requests, in turn order: by id, starting after the id `after` and wrapping
+-- around.
 --
--- It seeks from client to client, so its cost grows with the number of clients that have work, not with the
--- number of their requests. Ranges of one value, and orders by it, leave the planner only the index that is
--- meant, whatever it knows of the table.
+-- The query seeks from client to client, so its cost grows with the number of clients with due requests, not
+-- with the number of requests. One-value ranges and ORDER BY leave the planner only the intended index,
+-- whatever its statistics.
 CREATE OR REPLACE FUNCTION due_clients(
     after uuid, most integer, at timestamptz, stopped_clients uuid[], stopped_countries text[]
 ) RETURNS uuid[] LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan

@@ -1,7 +1,7 @@
--- The countries for which a client has requests that are due, but for those that are stopped.
+-- The countries for which a client has due requests, without the stopped ones.
 --
--- It seeks from country to country, so its cost does not grow with the number of requests. Ranges of one value,
--- and orders by it, leave the planner only the index that is meant, whatever it knows of the table.
+-- The query seeks from country to country, so its cost does not grow with the number of requests. One-value
+-- ranges and ORDER BY leave the planner only the intended index, whatever its statistics.
 CREATE OR REPLACE FUNCTION due_countries(of_client uuid, at timestamptz, stopped_countries text[])
 RETURNS SETOF text LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$

@@ -1,9 +1,9 @@
--- Find which of the requests that `claim_due` has just counted must be left for later or end.
+-- Find which of the requests that `claim_due` has just counted must stay due or end.
 --
--- `rooms` is what was left under each cap before, null where there is none. Ranks count the older requests of
--- the batch as sent, whatever their own fate, so one that does not fit is only left for later. What is left
--- under a cap that clients share goes round in turns: first each client's oldest, then each one's second. The
--- oldest of all has rank 1 everywhere, so each claim makes progress.
+-- `rooms` is the room that each cap had before, NULL for no cap. Ranks treat the older requests of the batch as
+-- sent, whatever their own fate, so a request that does not fit only stays due. Clients that share a cap take
+-- turns in its room: first each client's oldest request, then each one's second. The oldest request of all has
+-- rank 1 everywhere, so each claim makes progress.
 CREATE OR REPLACE FUNCTION fit_under_caps(
     counted uuid[], scopes text[], subjects text[], rooms bigint[],
     OUT later uuid[], OUT over uuid[]

@@ -1,7 +1,7 @@
--- Take attempts off the counts of the days they were claimed on: nothing left with them.
+-- Subtract attempts with which nothing was sent from the counts of the days on which they were claimed.
 --
--- They are added up, below zero, in rows that no claim locks: shards -1 to -8, one for each session. A session
--- locks these rows before all other counts, in the order of their key. Days whose counts were purged stay without.
+-- The subtractions are summed, below zero, in rows that no claim locks: shards -1 to -8, one for each session.
+-- A session locks these rows before all other counts, in key order. Days with purged counts are skipped.
 CREATE OR REPLACE FUNCTION give_back_sends(ids uuid[], days date[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$

@@ -1,5 +1,5 @@
--- Whether the pumping guard allows a send by these facts (guard_facts) and budgets (`Policy`, as JSON). SQL knows only
--- whether; domain/guard.py's `decide` says why, and a test holds the two together.
+-- Whether the pumping guard allows a send, given facts (guard_facts) and budgets (`Policy`, as JSON). SQL
+-- returns only the decision; `decide` in domain/guard.py gives the reason. A test checks that the two agree.
 CREATE OR REPLACE FUNCTION guard_allows(facts jsonb, policy jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     RETURN (

@@ -1,12 +1,12 @@
--- What the pumping guard must know to decide on a batch of sends, in the order of the arrays: `numbers` has for each
--- whether its number is verified and how many sends of its own it has (guard_number), `addresses` the tries of its
--- address at new blocks in the last 24 hours, or null, `tallies` those of all blocks by subject. `excepted` are
--- the countries and first digits that an operator lets through. Tallies of countries and of all, and addresses, are
--- there only if they can matter: if some block of the batch is new.
+-- The facts that the pumping guard needs to decide on a batch of sends, in the order of the arrays. `numbers`:
+-- for each send, whether its number is verified and how many sends the number has (guard_number). `addresses`:
+-- the tries of its address at new blocks in the last 24 hours, or null. `tallies`: the tallies of all blocks,
+-- by subject. `excepted`: the countries and leading digits that an operator has excepted. Addresses and the
+-- tallies of countries and of all are present only if some block of the batch is new.
 --
--- The generic plans are good, and planning anew for the few subjects of each batch costs more than it saves.
+-- The generic plans are good. Planning for the few subjects of each batch would cost more than it saves.
 --
--- `others` are the numbers' hashes under the other look-up key while that is being replaced, NULL otherwise.
+-- `others` are the numbers' hashes under the other look-up key during a rotation, NULL otherwise.
 CREATE OR REPLACE FUNCTION guard_claim_facts(
     numbers bytea[], others bytea[], blocks text[], countries text[], addresses bytea[], at timestamptz
 ) RETURNS jsonb LANGUAGE plpgsql STABLE SET plan_cache_mode TO force_generic_plan AS $$

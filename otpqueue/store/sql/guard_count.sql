@@ -1,11 +1,11 @@
--- Counts a send in the hour of `counted_at` if the pumping guard allows it by these facts, and returns as what:
--- 'known' or 'new'. NULL: nothing is counted. guard_allows refuses it; or it is the chance of a new block and
--- `chances` is false; or others have used up the block's budget since the facts were read.
+-- Counts a send in the hour of `counted_at` if the pumping guard allows it by these facts, and returns 'known'
+-- or 'new'. Returns NULL if it counted nothing: guard_allows refuses the send; or the send is a chance of a new
+-- block and `chances` is false; or other sessions have used up the block's budget since the facts were read.
 --
--- With `chances` the caller holds the lock of guard_take and has read the facts under it. Without, the count of a known
--- block is exact all the same, whoever counts at the same moment: the row of this hour is counted up only while it has
--- room, and what other hours hold against the budget can only shrink. Only a resend of a request of an earlier hour
--- is counted there, on the facts alone.
+-- With `chances`, the caller holds the lock of guard_take and has read the facts under it. Without, the count
+-- of a known block is still exact under concurrency: this hour's row is incremented only while it has room, and
+-- the share of other hours can only shrink. Only a resend of a request of an earlier hour is counted in that
+-- hour, on the facts alone.
 CREATE OR REPLACE FUNCTION guard_count(
     facts jsonb, block text, country text, addresses bytea[], counted_at timestamptz, at timestamptz,
     policy jsonb, chances boolean
@@ -14,7 +14,7 @@ DECLARE
     in_hour timestamptz := date_trunc('hour', counted_at, 'UTC');
     best_day integer := coalesce((facts #>> '{block,best_day}')::integer, 0);
     bounded boolean := NOT ((facts ->> 'verified')::boolean OR (facts ->> 'excepted')::boolean);
-    -- How many unverified sends this hour may have, this one included.
+    -- How many unverified sends this hour may have, including this one.
     most double precision := 'Infinity';
 BEGIN
     IF (bounded AND best_day = 0 AND NOT chances) OR NOT guard_allows(facts, policy) THEN

@@ -1,19 +1,19 @@
--- Counts a batch of sends that have been claimed, each as what the pumping guard decided, and marks their requests.
--- Returns the ids of those that were not counted before: called again with the same sends it changes nothing.
+-- Counts a batch of claimed sends, each as the pumping guard decided, and marks their requests. Returns the ids
+-- of those that were not counted before. Calling it again with the same sends changes nothing.
 --
--- `sends` says which send of its request each is. `standings`: 'known', 'new' (the chance of a new block), 'refused'
--- (it leaves all the same, and does not count against a budget unless it is verified). `reasons`, `at_risks`,
--- `budgets` are those of a refusal. `tried`: whether it counts as a try of its address at a new block.
+-- `sends`: which send of its request each is. `standings`: 'known', 'new' (a chance of a new block) or
+-- 'refused' (sent anyway, and not counted against a budget unless it is verified). `reasons`, `at_risks` and
+-- `budgets` describe a refusal. `tried`: whether it counts as a try of its address at a new block.
 --
--- A request may have moved on since the claim. A send that certainly did not leave is not counted, one that is
--- verified is counted as such, and from here on the trigger otp_requests_guard counts what becomes of the request.
--- Rows that the version before has counted at acceptance are left alone: `guard_as` without `guard_counted`.
+-- A request may have moved on since the claim. A send that certainly failed is not counted, and a verified one
+-- is counted as verified. From here on the trigger otp_requests_guard counts changes of the request. Rows that
+-- the previous version counted at acceptance are skipped: `guard_as` without `guard_counted`.
 --
--- All increments are relative, so that none is lost whoever counts at the same moment. Rows are locked in one order,
--- requests by id, then tallies as the trigger does: all, countries, blocks; then addresses, then decisions. (Postgres
--- runs the INSERTs and the UPDATE after `fresh`, the last one first.)
+-- All increments are relative, so concurrent counts are not lost. Rows are locked in a fixed order: requests by
+-- id; then tallies as in the trigger, all, countries, blocks; then addresses; then decisions. (Postgres runs
+-- the INSERTs and the UPDATE after `fresh`, the last one first.)
 --
--- Call it in a transaction of its own: that transaction's commit is not waited for.
+-- Call it in a transaction of its own: the function does not wait for that transaction's commit to reach disk.
 CREATE OR REPLACE FUNCTION guard_count_claims(
     ids uuid[], sends smallint[], blocks text[], standings text[], reasons text[], at_risks integer[],
     budgets double precision[], tried boolean[], mode text, at timestamptz
@@ -21,8 +21,8 @@ CREATE OR REPLACE FUNCTION guard_count_claims(
 DECLARE
     counted uuid[];
 BEGIN
-    -- Half of what a small batch would cost. After a crash of Postgres counts may be missing only of sends whose
-    -- outcome is missing too: what is recorded of a send later makes its count durable as well.
+    -- The flush would be half the cost of a small batch. After a crash of Postgres, counts can be missing only
+    -- for sends with no recorded outcome: recording an outcome later makes the count durable as well.
     PERFORM set_config('synchronous_commit', 'off', true);
     WITH fresh AS MATERIALIZED (
         SELECT

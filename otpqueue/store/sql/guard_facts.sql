@@ -1,5 +1,6 @@
--- What the pumping guard must know to decide on one send: domain/guard.py's `Facts`, as JSON. `country`, `total` and
--- `address` are there only if the block is new, and neither the number is verified nor an exception holds.
+-- The facts that the pumping guard needs to decide on one send: domain/guard.py's `Facts`, as JSON. `country`,
+-- `total` and `address` are present only if the block is new, the number is not verified and no exception
+-- applies.
 CREATE OR REPLACE FUNCTION guard_facts(
     numbers bytea[], addresses bytea[], block text, country text, digits text, at timestamptz
 ) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$

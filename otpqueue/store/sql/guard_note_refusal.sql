@@ -1,5 +1,6 @@
--- Stores a refusal of the pumping guard: its block's tries, its address's (NULL where that counts none), and the
--- decision with its figures. Refusals of a minute for one reason are one row, with the figures of the first.
+-- Stores a refusal of the pumping guard: the tries of its block and of its address (NULL if not counted), and
+-- the decision with its figures. Refusals of one minute for one reason share a row, with the figures of the
+-- first.
 CREATE OR REPLACE FUNCTION guard_note_refusal(
     client uuid, block text, country text, address bytea, counted_at timestamptz, at timestamptz,
     mode text, reason text, at_risk integer, budget double precision

@@ -1,8 +1,8 @@
--- What the pumping guard knows of a phone number, over all clients. A number has two hashes while the look-up key is
--- being replaced.
+-- The pumping guard's facts about a phone number, over all clients. A number has two hashes during a look-up
+-- key rotation.
 --
--- `own`: its sends of the last 24 hours that are counted and not verified. Rows of before `guard_counted` were
--- counted at acceptance, each send in the way that `guard_as` says. `live_since`: when its newest live request was
+-- `own`: its sends of the last 24 hours that are counted and not verified. Rows from before `guard_counted`
+-- were counted at acceptance, each send as `guard_as` says. `live_since`: when its newest live request was
 -- accepted.
 CREATE OR REPLACE FUNCTION guard_number(hashes bytea[], at timestamptz)
 RETURNS TABLE (verified boolean, own integer, live_since timestamptz) LANGUAGE sql STABLE AS $$

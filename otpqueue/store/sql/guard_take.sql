@@ -1,9 +1,9 @@
--- The pumping guard in enforce mode, on one send: reads what it must know, and counts the send if it is allowed.
+-- The pumping guard in enforce mode, on one send: reads the facts, and counts the send if it is allowed.
 --
--- `counted` is NULL where nothing was counted: guard_count says when. The caller then decides by `facts`
--- (domain/guard.py's `decide`): refuse; or, for the chance of a new block, call this again with `chances`, which lets
--- one transaction at a time count chances until it commits; or, where others were quicker, call it again.
--- `counted_at` is the moment in whose hour it was counted: now, or for a resend when its request was accepted.
+-- `counted` is NULL if nothing was counted (see guard_count). The caller then decides by `facts` (`decide` in
+-- domain/guard.py): refuse; for a chance of a new block, call this again with `chances`, which serialises
+-- chances until the transaction commits; or, after a lost race, call it again. `counted_at` determines the hour
+-- in which the send is counted: now, or for a resend when its request was accepted.
 CREATE OR REPLACE FUNCTION guard_take(
     numbers bytea[], addresses bytea[], block text, country text, digits text, resend boolean, at timestamptz,
     policy jsonb, chances boolean,

@@ -1,6 +1,6 @@
--- What the pumping guard has counted of each subject (a block, or the chances of a country or of all) in the last 14
--- days: this hour, this one and the one before, this one and the 23 before, and the most that was verified in an hour
--- and on a day (UTC). Subjects of which nothing was counted are left out.
+-- The pumping guard's counts of each subject (a block, or the chances of a country or of all) in the last 14
+-- days: this hour, this one and the previous one, this one and the previous 23, and the maximum verified in an
+-- hour and in a day (UTC). Subjects without counts are omitted.
 --
 -- The two halves keep it cheap: most rows are of earlier days, and only two figures need those.
 CREATE OR REPLACE FUNCTION guard_tally(subjects text[], at timestamptz)

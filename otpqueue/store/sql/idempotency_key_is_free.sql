@@ -1,5 +1,5 @@
--- Whether a call may take an idempotency key that has a row: its time is over, or the call that held it, with
--- the same body, was killed and its lease has expired. Leases are compared by Postgres's own clock.
+-- Whether a call may use an idempotency key that already has a row: the key has expired, or the call that held
+-- it, with the same body, was killed and its lease has expired. Leases are compared with Postgres's clock.
 CREATE OR REPLACE FUNCTION idempotency_key_is_free(
     k idempotency_keys, fingerprints bytea[], at timestamptz
 ) RETURNS boolean LANGUAGE sql STABLE AS $$

@@ -1,12 +1,12 @@
 -- Lock up to `quota` due requests of each of these clients, oldest first, and up to `most` in all, client by
--- client in the given order. Requests in `locked` and those that another session has locked are skipped.
+-- client in the given order. Skips requests in `locked` and those that another session has locked.
 --
--- No request is due for more than 600 s before its deadline (the maximum of OTPQUEUE_SEND_WITHIN_S). Older
--- ones have expired, and the index skips them however many wait for the sweep.
+-- No request is due for more than 600 s before its deadline (the maximum of OTPQUEUE_SEND_WITHIN_S). Older ones
+-- have expired, and the index skips them however many wait for the sweep.
 --
--- While sending to some countries is stopped, the oldest requests are found country by country, so that the
--- held ones are not read. Ranges of one value, and orders by it, leave the planner only the index that is
--- meant, whatever it knows of the table. Four times the quota are found first: other claims may have locked some.
+-- While sending to some countries is stopped, the oldest requests are found country by country, so that stopped
+-- ones are not read. One-value ranges and ORDER BY leave the planner only the intended index, whatever its
+-- statistics. Four times the quota are found first, since other claims may have locked some.
 CREATE OR REPLACE FUNCTION lock_due(
     of_clients uuid[], quota integer, most integer, locked uuid[], at timestamptz, stopped_countries text[]
 ) RETURNS TABLE (id uuid, client_id uuid, country text, is_test boolean, blocked boolean)
@@ -56,7 +56,7 @@ BEGIN
                 ORDER BY of_country.next_attempt_at
                 LIMIT 4 * quota
             ) AS found CROSS JOIN LATERAL (
-                -- Only what is due has a `next_attempt_at`.
+                -- Only due requests have a `next_attempt_at`.
                 SELECT r.id, r.client_id, coalesce(r.country, '001') AS country, r.is_test, r.number_hash
                 FROM otp_requests AS r
                 WHERE r.id = found.id AND r.next_attempt_at <= at

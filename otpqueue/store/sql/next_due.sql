@@ -1,7 +1,7 @@
--- When the next request that can still be sent falls due, or fell due; null if there is none.
+-- When the next request that can still be sent falls due, or fell due; NULL if there is none.
 --
--- While sending is stopped for some, it seeks from client to client and country to country, so that the
--- requests that wait for the end of a stop are not read.
+-- While sending is stopped for some clients or countries, it seeks from client to client and country to
+-- country, so that stopped requests are not read.
 CREATE OR REPLACE FUNCTION next_due(at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$

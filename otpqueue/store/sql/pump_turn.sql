@@ -1,7 +1,7 @@
--- One turn of a pump: record what has finished, then claim what is due. One round trip, one commit.
+-- One turn of a pump: record finished attempts, then claim due requests. One round trip, one commit.
 --
--- Rows of `record_attempts` come first, with what `became` of them as their fate; then those of `claim_due`,
--- none where there are no `slots`.
+-- Rows of `record_attempts` come first, with `became` as their fate. Rows of `claim_due` follow, none if
+-- `slots` is 0.
 CREATE OR REPLACE FUNCTION pump_turn(
     ids uuid[], results json,
     slots integer, lease_s double precision, by_worker text, at timestamptz, of_day date,

@@ -1,20 +1,20 @@
--- Record what became of attempts. Each row names one and what it did to its request:
+-- Record the outcomes of attempts. Each row names one attempt and its effect on the request:
 --
---   moved      the request has taken the outcome over
---   unchanged  it had ended, was claimed anew or is gone: the outcome stands at the attempt alone, if at all
---   locked     another session holds the row of the request: nothing was recorded, try again
+--   moved      the outcome was applied to the request
+--   unchanged  the request had ended, was claimed again or is gone: at most the attempt's row changed
+--   locked     another session holds the request's row: nothing was recorded, try again
 --
--- No row of a request is waited for: one that is locked holds up no other, and two of these calls cannot
--- deadlock. The day's counts are locked after these rows, in the order of their key.
+-- Rows are locked with SKIP LOCKED, so two of these calls cannot deadlock. The day's counts are locked after
+-- these rows, in key order.
 --
--- The outcome is written on the attempt always; on the request only while no later attempt has been claimed.
--- A late `accepted` of the latest attempt wins over an expired lease ('due' again). A request that ended
--- meanwhile only becomes idle. The status of one whose code has left before stays: a resend has a column of
--- its own. An attempt with which nothing left is taken off the day's counts, once: `noted` sees an outcome
--- once.
+-- The outcome is always stored on the attempt. It is applied to the request only if no later attempt has been
+-- claimed. A late `accepted` of the latest attempt wins over an expired lease ('due' again). A request that
+-- ended meanwhile only becomes idle. The status of a request with a code already sent does not change: a resend
+-- has a column of its own. An attempt with which nothing was sent is subtracted from the day's counts once:
+-- `noted` returns each outcome once.
 --
--- Rows are looked up by `ids` (the requests of `results`) and joined with `results` in memory: so the plan is
--- the same at any size of the tables.
+-- Rows are looked up by `ids` (the requests of `results`) and joined with `results` in memory, so the plan is
+-- the same at any table size.
 CREATE OR REPLACE FUNCTION record_attempts(ids uuid[], results json)
 RETURNS TABLE (request_id uuid, attempt smallint, became text)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan

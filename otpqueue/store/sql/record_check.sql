@@ -1,12 +1,14 @@
--- Records what the provider said of a code, lets the next check in, and moves the request if that ends it.
+-- Records the provider's judgement of a code, releases the check's lease, and ends the request if the judgement
+-- requires it.
 --
--- Returns the request as it is afterwards, and whether it was moved: false when it had ended before or, for
--- all but a correct code, when another check has begun since. For a correct code that is the single use.
--- `begin` has counted the guess as a wrong one; here it is taken back if the provider did not judge it, and
--- forgotten, with the ones before it, if it was right and accepted. A code that came too late proves nothing.
+-- Returns the request as it is afterwards, and whether it moved. `moved` is false when the request had ended
+-- before or, except for a correct code, when another check has begun since. For a correct code this enforces
+-- single use. `begin` has counted the guess as wrong. This function subtracts it if the provider did not judge
+-- it, and resets the count if the code was correct and accepted. A correct code that came too late resets
+-- nothing.
 --
--- Executed again for the same check, with the same moment, it returns of a correct code what it returned first:
--- the connection may have broken after the commit. A check's number belongs to one caller alone.
+-- Executing it again for the same check with the same time returns the same result for a correct code: the
+-- connection may have broken after the commit. A check's number belongs to one caller.
 CREATE OR REPLACE FUNCTION record_check(
     request uuid, check_number_ smallint, said text, said_code text, said_status smallint, took_ms integer,
     at timestamptz, given_back_at_most smallint, minute_ timestamptz, shard_ smallint
@@ -17,7 +19,7 @@ DECLARE
     back smallint := 0;
     noted boolean;
 BEGIN
-    -- The request first: everything that touches both locks it before its children.
+    -- The request first: every function that touches both locks the request before its children.
     SELECT * INTO r FROM otp_requests AS o WHERE o.id = request FOR UPDATE;
     IF NOT FOUND THEN
         RETURN;
@@ -83,7 +85,7 @@ BEGIN
         DELETE FROM number_guesses AS g
         WHERE g.client_id = r.client_id AND g.number_hash = r.number_hash AND g.unlocked_at IS NULL;
         IF NOT FOUND THEN
-            -- What an operator has forgiven stays forgiven.
+            -- An operator's unlock stays in force.
             UPDATE number_guesses AS g SET wrong_in_a_row = 0, updated_at = at
             WHERE g.client_id = r.client_id AND g.number_hash = r.number_hash;
         END IF;

@@ -1,4 +1,5 @@
--- For whom sending is stopped: for all, for these clients, for these countries. What is no id is no client's.
+-- The scopes for which sending is stopped: all, these clients, these countries. A client's subject that is not
+-- a UUID is ignored.
 CREATE OR REPLACE FUNCTION stops_in_force(OUT everything boolean, OUT clients uuid[], OUT countries text[])
 LANGUAGE plpgsql STABLE AS $$
 BEGIN

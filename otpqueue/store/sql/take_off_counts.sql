@@ -1,4 +1,4 @@
--- Take requests that a claim has counted in its own shard off the counts again, in the same transaction.
+-- Subtract requests that a claim has counted in its own shard, in the same transaction.
 CREATE OR REPLACE FUNCTION take_off_counts(ids uuid[], of_day date, of_shard smallint) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$

@@ -1,6 +1,7 @@
--- Those of these messages that have a delivery report which came before any attempt was known for it.
+-- The messages among these with a delivery report that arrived before their attempt was known.
 --
--- `IS TRUE` keeps out the index of all unmatched reports, which may be many: of messages that are not ours.
+-- `IS TRUE` keeps the planner off the index of all unmatched reports. Reports on messages of other senders can
+-- make it large.
 CREATE OR REPLACE FUNCTION unmatched_receipts(message_ids text[]) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$

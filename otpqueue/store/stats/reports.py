@@ -1,7 +1,7 @@
-"""What the statistics say: sums of a window, and how they went step by step. Roll-ups are all that is read.
+"""Statistics: sums of a window, and time series. Only roll-ups are read.
 
-A step (minute, hour) belongs to a window if it begins in it. The rows of an hour are the sums of those of its
-minutes, so a window of minutes is read as its whole hours, where there are any, and the minutes around them.
+A step (minute, hour) belongs to a window if it begins in it. The row of an hour is the sum of its minutes, so
+a window of minutes is read as its whole hours, if any, and the remaining minutes.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from otpqueue.store.schema import clients, stat_events, stats_hours, stats_minut
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 BY_MINUTE_UP_TO = timedelta(hours=6)
-"""Windows that are longer are cut at the hour."""
+"""Longer windows are rounded to the hour."""
 
 
-def start_of_window(now: datetime, window: timedelta) -> datetime:
-    """Return where a window that ends now begins: its whole steps before the running one.
+def find_window_start(now: datetime, window: timedelta) -> datetime:
+    """Return where a window that ends now begins: its whole steps before the current one.
 
-    All places that show a figure of the last N minutes or hours use this, so that they show the same figure.
+    Every display of the last N minutes or hours uses this function, so that all show the same figure.
     """
     step = MINUTE if window <= BY_MINUTE_UP_TO else HOUR
     return floor_to_step(now, step) - -(-window // step) * step
 
 
 def floor_to_step(moment: datetime, step: timedelta) -> datetime:
-    """Return the beginning of the minute or hour, whichever `step` is, that a moment is in."""
+    """Return the beginning of the minute or hour, whichever `step` is, that contains a moment."""
     return moment.replace(minute=0 if step == HOUR else moment.minute, second=0, microsecond=0)
 
 
-def sums(
+def read_sums(
     conn: Connection,
     *,
     since: datetime,
@@ -59,7 +59,7 @@ def sums(
     client: str | None = None,
     country: str | None = None,
 ) -> list[MetricSum]:
-    """Return what was counted in the steps that begin in a window, apart by the dimensions given.
+    """Return the counts of the steps that begin in a window, grouped by the given dimensions.
 
     Steps are minutes in a window of up to six hours, hours in a longer one. `client` is a name.
     """
@@ -71,7 +71,7 @@ def sums(
     ]
 
 
-def series(
+def read_series(
     conn: Connection,
     *,
     since: datetime,
@@ -82,7 +82,7 @@ def series(
     client: str | None = None,
     country: str | None = None,
 ) -> list[MetricPoint]:
-    """Return what was counted in each step of a window, oldest first; a step without anything has no points.
+    """Return the counts of each step of a window, oldest first. An empty step has no points.
 
     `step` is whole minutes, or whole hours. The first step begins with the minute, or hour, of `since`.
     Raises ValueError for any other step.
@@ -101,15 +101,15 @@ def series(
     ]
 
 
-def give_room(conn: Connection) -> None:
-    """Let the sums of this transaction be made in memory: apart by two dimensions they are many."""
+def raise_memory(conn: Connection) -> None:
+    """Raise this transaction's memory for sums: grouped by two dimensions they are many."""
     conn.execute(text("SELECT set_config('work_mem', '32MB', true)"))
 
 
-def waiting_since(conn: Connection) -> datetime | None:
+def find_oldest_minute(conn: Connection) -> datetime | None:
     """Return the minute of the oldest event that is not added up yet, None if there is none.
 
-    The oldest is the one that was written first; one of before may have been written since.
+    The oldest is the one that was written first; an event with an earlier minute may follow it.
     """
     return conn.execute(select(stat_events.c.at).order_by(stat_events.c.id).limit(1)).scalar_one_or_none()
 
@@ -118,7 +118,7 @@ Part = tuple[Table, datetime, datetime]
 
 
 def _parts(since: datetime, until: datetime) -> list[Part]:
-    """Return which table is read from when until when."""
+    """Return which table to read for which part of the window."""
     first = since.replace(minute=0, second=0, microsecond=0)
     first = first if first == since else first + HOUR
     last = until.replace(minute=0, second=0, microsecond=0)
@@ -137,7 +137,7 @@ def _counted(
     country: str | None,
     step: tuple[timedelta, datetime] | None = None,
 ) -> Subquery:
-    """Return the sums of what the parts hold, clients by their ids."""
+    """Return the sums of the parts, with clients by id."""
 
     def of(part: Part) -> Select[Any]:
         table, since, until = part
@@ -169,7 +169,7 @@ def _column(dimension: Dimension) -> str:
 
 
 def _named(counted: Subquery, by: Sequence[Dimension], *step: ColumnElement[datetime]) -> Select[Any]:
-    """Return the query of what was counted, with clients' names, without what came to nothing."""
+    """Return the query of the counts with clients' names, without zero sums."""
     c, key = counted.c, list(_key(counted, by))
     columns = [*step, c.metric, c.label, cast(c.n, BigInteger).label("n"), c.total, *key]
     rows: Select[Any] = select(*columns).where(or_(c.n != 0, c.total != 0))

@@ -1,4 +1,4 @@
-"""Add events up: taken from the outbox and added to their minute and hour by one statement, or not at all."""
+"""Roll events up: one statement moves them from the outbox into the sums of their minute and hour."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 from otpqueue.store import locks
 from otpqueue.store.locks import Lock
 
-# Only who has the turn takes events, and nobody updates any: what the look into the index found is there, and
-# where it was. An event may become visible after one with a higher id was taken: `after` serves one job, and
-# the next one begins with the lowest there is.
+# Only the holder of the lock deletes events, and no session updates them, so rows found in the index are
+# still in place. An event may become visible after one with a higher id was taken: `after` is used within one
+# job, and the next job starts with the lowest id.
 _ROLL_UP = text(
     """
     WITH taken AS (
@@ -47,22 +47,22 @@ _ROLL_UP = text(
 
 @dataclass(frozen=True, kw_only=True)
 class RollUpBatch:
-    """What a step took."""
+    """The result of a step."""
 
     events: int
     last: int | None
-    """The newest of them; None when there was none."""
+    """The newest of them; None if there was none."""
 
 
-def take_turn(conn: Connection) -> bool:
-    """Return whether nobody else adds events up; nobody else will until this transaction ends."""
+def try_lock_roll_up(conn: Connection) -> bool:
+    """Try to lock the roll-up until this transaction ends; return whether it is locked."""
     return locks.try_take(conn, Lock.ROLL_UP)
 
 
 def roll_up(conn: Connection, *, after: int, limit: int) -> RollUpBatch:
-    """Add up to `limit` events up, the oldest first of those after a given one, and return which.
+    """Add up to `limit` events to the sums, oldest first, starting after a given one; return them.
 
-    Call in a transaction that has the turn.
+    Call in a transaction that holds the lock.
     """
     row = conn.execute(_ROLL_UP, {"after": after, "limit": limit}).one()
     return RollUpBatch(events=row.events, last=row.last)

@@ -1,7 +1,7 @@
-"""Queries on `webhook_deliveries`: claimed, recorded, listed, tried again.
+"""Queries on `webhook_deliveries`: claim, record, list and retry them.
 
-A trigger writes them (`store/schema.py`). One is claimed only when no earlier one of its request is pending,
-whatever `next_try_at` says, so that a receiver hears of each request in order.
+A trigger inserts them (`store/schema.py`). One is claimed only if no earlier one of its request is pending,
+whatever its `next_try_at`, so a receiver gets the events of a request in order.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from otpqueue.store.webhooks.endpoints import open_secrets
 
 _d = webhook_deliveries.c
 
-# Each endpoint gives its oldest ones, up to the room it has, and endpoints take turns: one with many waiting
-# does not stand before the others. An endpoint that fails has room for one, which finds out whether it is
-# back. What `due` saw may be claimed by somebody else before `chosen` has the lock: it is looked at again.
+# Endpoints take turns. Each offers its oldest deliveries, up to its free slots, so an endpoint with a backlog
+# does not delay the others. A failing endpoint has one slot, which tests whether it has recovered. Another
+# session may claim a row of `due` before `chosen` locks it, so the condition is checked again.
 _CLAIM = text(
     """
     WITH open AS MATERIALIZED (
@@ -73,7 +73,8 @@ _CLAIM = text(
     """
 )
 
-# A success is a fact, however late it is told. What was not tried is as it was before the claim.
+# A success is always stored, however late. A delivery that was not tried returns to its state before the
+# claim.
 _RECORD = text(
     """
     UPDATE webhook_deliveries AS d
@@ -94,7 +95,7 @@ _RECORD = text(
     """
 )
 
-# What waits behind one that will be tried again is not looked at before that; behind one that is done, now.
+# Deliveries behind a pending one wait for its next try; behind a finished one they are due now.
 _MOVE_FOLLOWERS = text(
     """
     UPDATE webhook_deliveries AS d SET next_try_at = coalesce(t.next_try_at, :now)
@@ -105,7 +106,7 @@ _MOVE_FOLLOWERS = text(
     """
 )
 
-# Only while the URL is the one that was tried: an operator may have set another meanwhile.
+# Only if the URL is still the one that was tried: an operator may have changed it.
 _NOTE_SUCCESS = text(
     """
     UPDATE webhook_endpoints AS e SET failing_since = NULL
@@ -130,36 +131,36 @@ _NOTE_FAILURE = text(
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookDelivery:
-    """What this worker may tell a client now, and the number of the try."""
+    """A delivery that this worker may send now, and the number of the try."""
 
     id: UUID
     request_id: UUID
     client_id: UUID
     url: str = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
-    """What to sign with, the newest first; none when they cannot be opened."""
+    """The signing secrets, newest first; empty when they cannot be unsealed."""
     event: str
     at: datetime
-    """When what it tells of happened."""
+    """When the event happened."""
     data: Mapping[str, Any] = field(repr=False)
     tries: int
-    """Which try this is, the first is 1."""
+    """Which try this is; the first is 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryResult:
-    """What became of a try."""
+    """The result of a try."""
 
     delivery: WebhookDelivery
     answer: WebhookResponse | None
-    """None when it was not tried after all."""
+    """None if it was not tried."""
     tried_at: datetime
     next_try_at: datetime | None
-    """When to try again; None for never."""
+    """When to retry; None for never."""
 
     @property
     def state(self) -> WebhookState:
-        """How the delivery stands after it."""
+        """The state of the delivery after the try."""
         if self.answer is not None and self.answer.is_success:
             return WebhookState.DELIVERED
         return (
@@ -171,7 +172,7 @@ class DeliveryResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedEndpoint:
-    """An endpoint that is told nothing any more."""
+    """An endpoint that was disabled."""
 
     client_id: UUID
     reason: DisabledReason
@@ -195,7 +196,7 @@ class StoredDelivery:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryBatch:
-    """How many deliveries one step was about, and the number where the next one begins after."""
+    """How many deliveries one step affected, and the number after which the next step starts."""
 
     count: int
     number: int
@@ -213,7 +214,7 @@ def claim(
 ) -> list[WebhookDelivery]:
     """Claim up to `slots` deliveries that are due, each for `lease_s` seconds; in one statement.
 
-    Of one client at most `share`, less what is `busy` for it already; of one that fails, one.
+    A client gets at most `share` slots, minus those in `busy`; a failing endpoint gets one.
     """
     rows = conn.execute(
         _CLAIM,
@@ -232,10 +233,10 @@ def claim(
 def record(
     conn: Connection, results: Sequence[DeliveryResult], *, disable_after: timedelta, now: datetime
 ) -> tuple[list[EndedEndpoint], set[UUID]]:
-    """Record what became of tries; return the endpoints that are disabled by it, and what was not recorded.
+    """Record the results of tries; return the endpoints that this disabled, and the unrecorded results.
 
-    An endpoint is disabled when it answered 410, or when there was nothing but failures for `disable_after`.
-    A delivery that another session has locked is not recorded: record it again. Call in a transaction.
+    An endpoint is disabled when it answers 410, or after nothing but failures for `disable_after`. A delivery
+    that another session has locked is not recorded: record it again. Call in a transaction.
     """
     locked = _locked(conn, [one.delivery.id for one in results])
     results = [one for one in results if one.delivery.id not in locked]
@@ -264,7 +265,7 @@ def record(
 
 
 def _locked(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Lock those of these deliveries that are free, and return those that another session has locked."""
+    """Lock the free ones among these deliveries, and return those that another session has locked."""
     of_these = select(_d.id).where(_d.id.in_(ids)).order_by(_d.id)
     free = set(conn.execute(of_these.with_for_update(skip_locked=True)).scalars())
     return set(conn.execute(of_these).scalars()) - free if len(free) < len(ids) else set()
@@ -307,13 +308,13 @@ def _note_endpoints(
     ]
 
 
-def newest(
+def list_newest(
     conn: Connection, client_id: UUID, *, failed: bool, request_id: UUID | None, limit: int
 ) -> list[StoredDelivery]:
-    """Return a client's deliveries, newest first: all, or those whose newest try failed; of one request."""
+    """Return a client's deliveries, newest first: all, failed ones only, or those of one request."""
     conditions = [_d.client_id == client_id]
     if failed:
-        # The first condition is that of an index.
+        # The first condition matches an index.
         conditions += [_d.state != WebhookState.DELIVERED, _d.tried_at.is_not(None)]
     if request_id is not None:
         conditions.append(_d.request_id == request_id)
@@ -321,7 +322,7 @@ def newest(
     return [_to_stored(row) for row in rows]
 
 
-def left(conn: Connection, client_id: UUID) -> dict[WebhookState, int]:
+def count_unfinished(conn: Connection, client_id: UUID) -> dict[WebhookState, int]:
     """Return how many of a client's deliveries are pending, and how many were given up."""
     rows = conn.execute(
         select(_d.state, func.count().label("n"))
@@ -342,10 +343,9 @@ def make_due(
     now: datetime,
     limit: int,
 ) -> DeliveryBatch:
-    """Have up to `limit` deliveries in some states tried now, as if for the first time.
+    """Make up to `limit` deliveries in some states due now, with their tries reset.
 
-    These `ids`, or all, in the order of their numbers after `after`. What a worker holds at this moment is
-    left to it.
+    Selects these `ids`, or all in numerical order after `after`. Deliveries that a worker holds are skipped.
     """
     conditions: list[ColumnElement[bool]] = [
         _d.client_id == client_id,

@@ -1,4 +1,4 @@
-"""Queries on `webhook_endpoints`: where each client wants to be told, of what, and how that goes."""
+"""Queries on `webhook_endpoints`: each client's URL, its events, and its failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SELECT = select(webhook_endpoints, clients.c.name.label("client")).join(clients
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEndpoint:
-    """Where a client wants to be told, and of what."""
+    """A client's webhook endpoint and its events."""
 
     id: UUID
     client_id: UUID
@@ -36,13 +36,13 @@ class WebhookEndpoint:
     events: tuple[str, ...]
     created_at: datetime
     previous_until: datetime | None
-    """So long the secret that was replaced signs too."""
+    """The replaced secret also signs until this time."""
     failing_since: datetime | None
-    """Since then there was nothing but failures."""
+    """Since this time every delivery has failed."""
     disabled_at: datetime | None
     disabled_reason: DisabledReason | None
     secrets: tuple[str, ...] = field(repr=False)
-    """What is signed with now, the newest first; none when the key that opens them is not there."""
+    """The current signing secrets, newest first; empty when their key is missing."""
 
 
 def read(
@@ -54,14 +54,14 @@ def read(
     return _to_endpoint(row, vault, now) if row else None
 
 
-def every(conn: Connection, *, vault: Vault, now: datetime) -> list[WebhookEndpoint]:
+def list_endpoints(conn: Connection, *, vault: Vault, now: datetime) -> list[WebhookEndpoint]:
     """Return all endpoints by the names of their clients."""
     rows = conn.execute(_SELECT.order_by(clients.c.name))
     return [_to_endpoint(row, vault, now) for row in rows]
 
 
-def wanted(conn: Connection) -> frozenset[tuple[UUID, str]]:
-    """Return which clients are told of which events now."""
+def list_subscriptions(conn: Connection) -> frozenset[tuple[UUID, str]]:
+    """Return the enabled pairs of client and event."""
     rows = conn.execute(
         select(_e.client_id, func.unnest(_e.events).label("event")).where(_e.disabled_at.is_(None))
     )
@@ -95,7 +95,7 @@ def add(
 
 
 def change(conn: Connection, endpoint_id: UUID, *, url: str, events: Sequence[str]) -> None:
-    """Store another URL and other events: what was known of the old URL holds no longer."""
+    """Store another URL and other events, and reset the failures of the old URL."""
     conn.execute(
         update(webhook_endpoints)
         .where(_e.id == endpoint_id)
@@ -111,7 +111,7 @@ def replace_secrets(
     previous_until: datetime | None,
     vault: Vault,
 ) -> None:
-    """Store what is signed with: the new secret first, then the one that signs too until `previous_until`."""
+    """Store the secrets: the new one first, then the previous one, valid until `previous_until`."""
     key_id, sealed = vault.seal(_BETWEEN.join(secrets), row_id=endpoint_id)
     conn.execute(
         update(webhook_endpoints)
@@ -121,7 +121,7 @@ def replace_secrets(
 
 
 def enable(conn: Connection, endpoint_id: UUID) -> None:
-    """Have an endpoint told again, as if it had never failed."""
+    """Enable an endpoint and reset its failures."""
     conn.execute(
         update(webhook_endpoints)
         .where(_e.id == endpoint_id)
@@ -135,7 +135,7 @@ def remove(conn: Connection, endpoint_id: UUID) -> None:
 
 
 def open_secrets(row: Row[Any], *, row_id: UUID, vault: Vault, now: datetime) -> tuple[str, ...]:
-    """Return what is signed with now; nothing, logged, when the key that opens it is not there."""
+    """Return the current signing secrets; when their key is missing, log it and return none."""
     try:
         opened = vault.unseal(row.secrets_sealed, key_id=row.seal_key_id, row_id=row_id)
     except (KeyError, InvalidTag):
