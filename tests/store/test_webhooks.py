@@ -120,7 +120,7 @@ def record(
     )
     return transaction(
         store.engine,
-        lambda conn: deliveries.record(conn, [result], disable_after=DAY, now=later(at_s)),
+        lambda conn: deliveries.record(conn, [result], disable_after=DAY, now=later(at_s))[0],
     )
 
 
