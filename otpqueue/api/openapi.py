@@ -41,7 +41,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 class ComponentSchema(GenerateJsonSchema):
-    """Generates schemas whose components have the names of their models, without titles of fields."""
+    """Generates schemas with components named after their models, without titles of fields."""
 
     def normalize_name(self, name: str) -> str:
         """Return the name of a model's component: `OtpRequest` for OtpRequestResponse."""

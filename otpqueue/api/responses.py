@@ -112,7 +112,7 @@ class VerifiedMark(ResponseModel):
 
 
 class VerifiedResponse(OtpRequestResponse, VerifiedMark):
-    """A request whose code was correct."""
+    """A request that was verified."""
 
 
 class FoundRequestResponse(OtpRequestResponse):

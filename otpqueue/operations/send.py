@@ -317,7 +317,7 @@ class SendCodes(PumpUser[CodeToSend, SendResult]):
 
 
 def _name_template(outcome: Outcome, task: CodeToSend) -> Outcome:
-    """Return an outcome whose code names the template, if it is that which the provider does not know."""
+    """Return an outcome with a code that names the template, if Infobip does not know that template."""
     if outcome.cause is not RefusalCause.TEMPLATE:
         return outcome
     return replace(outcome, code=f"{TEMPLATE_NOT_FOUND}:{task.template}"[:_CODE_LENGTH])

@@ -381,7 +381,7 @@ MUTATIONS = (
                 new="    if not code:\n        return replace(",
             ),
         ),
-        tests=("tests/operations/test_sending_outcomes.py::test_404_of_a_gateway_stops_nobody",),
+        tests=("tests/operations/test_sending_outcomes.py::test_404_of_a_gateway_opens_no_circuit",),
     ),
     Mutation(
         name="broker-ends-workers",

@@ -49,7 +49,7 @@ class FiguresResponse(ClosedModel):
     """Figures calculated from the counts. Shares are 0 to 1; null without data."""
 
     success_share: float | None = Field(description="sent, of `finished_sends`")
-    finished_sends: int = Field(description="requests whose first send succeeded or failed")
+    finished_sends: int = Field(description="requests with a first send that succeeded or failed")
     delivered_share: float | None = Field(description="delivered, of `reported`")
     reported: int = Field(description="attempts with a report that says delivered or undelivered")
     verified_share: float | None = Field(description="verified requests per sent request; can exceed 1")
