@@ -157,7 +157,7 @@ def test_refused_kinds_of_number(caller: Caller, number: str, kind: str) -> None
         ("+441", "too short"),
         ("+4479111234567890", "too long"),
         ("+999123456789", "country code"),
-        ("07911123456", "must begin with +"),
+        ("07911123456", "must start with +"),
         ("+44791112345x", "digits"),
         ("+44++7911", None),
         ("+447911123456;ext=1", "digits"),

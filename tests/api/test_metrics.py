@@ -206,7 +206,7 @@ def test_queue_is_read(lonely: Caller) -> None:
         }
         lonely.become(path, columns[state])
     # Readings are kept for some seconds: another API has none.
-    lonely.parts.__dict__.pop("readings")
+    lonely.parts.__dict__.pop("gauges")
     full = page(lonely.over(lonely.parts))
 
     assert fresh.parts is lonely.parts

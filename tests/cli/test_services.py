@@ -234,7 +234,7 @@ def test_options_of_urls_that_are_none(cut_off_shell: Shell, command: str, name:
     said = message(cut_off_shell.invoke(command, **{name: url}))
 
     assert name in said
-    assert "behind its `?`" in said
+    assert "after its `?`" in said
     assert "hunter2" not in said
 
 

@@ -88,7 +88,7 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
     old = ask_sent(number, session_id=session, client_ip="203.0.113.7")
     request = ask_sent(number, session_id=session, client_ip="203.0.113.7", client_reference="ref")
     assert old.id != request.id
-    with pytest.raises(Exception, match="not the one"):
+    with pytest.raises(Exception, match="code is wrong"):
         parts.verify(
             request.id,
             TypedCode(code="000000", session_id=session),
