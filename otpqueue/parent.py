@@ -26,7 +26,7 @@ _POLL_S = 0.5
 def end_with_parent(*, grace_s: float | None = None) -> None:
     """Start to watch the parent. Within a second of its end this process gets SIGTERM. Returns at once.
 
-    The process ends `grace_s` after the SIGTERM, or when it has finished if None. Without a parent of ours
+    The process ends `grace_s` after the SIGTERM, or when it has finished if None. Without such a parent
     nothing happens.
     """
     parent = _find_parent()

@@ -59,13 +59,13 @@ _IDEMPOTENCY_ERRORS: Errors = (errors.IdempotencyRefused, errors.RequestNotFound
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Who may make a call, and how the documents say so."""
+    """Who may make a call, and how the documents describe that."""
 
     errors: Errors
     security: tuple[Mapping[str, list[str]], ...] = ()
     """Security requirements of the OpenAPI document; empty for an open call."""
     note: str = ""
-    """For the docs page; `{scopes}` stands for the scopes."""
+    """For the docs page; `{scopes}` is replaced by the scopes."""
 
     @property
     def is_open(self) -> bool:
@@ -122,7 +122,7 @@ class ApiEndpoint:
     successes: Mapping[int, Success]
     """By status."""
     errors: Errors = ()
-    """Errors that do not follow from the other fields; a base class stands for all of its subclasses."""
+    """Errors that do not follow from the other fields; a base class means all of its subclasses."""
     access: Access = API_KEY
     scopes: tuple[str, ...] = ()
     """The API key must have one of them."""

@@ -197,7 +197,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _path(values: Sequence[Value], width: float, top: float, *, running: bool) -> str:
-    """Return a line through all values that stand beside one another."""
+    """Return a line through each run of adjacent values."""
     last = len(values) - 1
     pieces: list[list[str]] = [[]]
     for number, value in enumerate(values):

@@ -220,7 +220,7 @@ class PageLayout:
     def _ask_to_log_in(self, req: falcon.Request, resp: falcon.Response, wanted: str) -> None:
         if req.get_header("Sec-Fetch-Site") == "cross-site" and req.method == "GET":
             # Browsers do not send a SameSite=Strict cookie with a link from another site. They send it with a
-            # redirect by a page of ours.
+            # redirect by a page of the console.
             self.render(resp, "redirecting.html", wanted=wanted)
         else:
             redirect(resp, login_url(wanted))

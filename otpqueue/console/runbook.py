@@ -27,7 +27,7 @@ _TODO = {
         A fault in this client's form, or codes are being guessed through it. Notify the client.
         OTPQUEUE_WRONG_SHARE_REFUSES refuses its new requests (docs/limits.md).""",
     "provider_5xx": """
-        Infobip answered with server errors. Workers retry by themselves. If it continues, check the
+        Infobip answered with server errors. Workers retry automatically. If it continues, check the
         status page of Infobip.""",
     "provider_misconfigured": """
         Infobip refuses the API key, the application or a template. Check INFOBIP_API_KEY, then run
@@ -58,7 +58,7 @@ _TODO = {
     "circuit_open": """
         Calls to Infobip fail; the reasons show why. No answer: check DNS, firewall and proxy. 5xx:
         check the status page of Infobip. 401, 403, 404: check the API key, then `otpqueue
-        provision`. Workers resume by themselves.""",
+        provision`. Workers resume automatically.""",
     "workers_silent": """
         Beat, or all workers of a queue, do not work: start them (docs/operations.md).""",
     "webhook_disabled": """

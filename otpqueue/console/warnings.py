@@ -80,7 +80,7 @@ _WHY_REFUSED = "It may be a replica, be out of memory, or have an ACL that denie
 _CHECK_ATTEMPTS = "Check the attempts of a failed request and the status page of Infobip."
 _WHAT_TO_DO: dict[CallFailure | None, str] = {
     CallFailure.NO_ANSWER: "Check DNS, firewall and proxy of the workers, then the status page of Infobip.",
-    CallFailure.SERVER_ERRORS: "Check the status page of Infobip. Workers resume by themselves.",
+    CallFailure.SERVER_ERRORS: "Check the status page of Infobip. Workers resume automatically.",
     CallFailure.REFUSALS: "Check INFOBIP_API_KEY and INFOBIP_BASE_URL: docs/provider.md",
     CallFailure.NOT_FOUND: "Check the application and templates: otpqueue provision, docs/provider.md",
 }

@@ -43,7 +43,7 @@ class Caps:
         return max(1, math.floor(round(self.overall * self.client_share, 6)))
 
     def get_client_cap(self, settings: ClientSettings, *, clients: int) -> int | None:
-        """Return the cap of a client with these settings, one of so many `clients`."""
+        """Return the cap of a client with these settings, one of `clients` clients."""
         if settings.daily_cap is not None:
             return settings.daily_cap
         if self.per_client is not None:

@@ -34,7 +34,7 @@ class CheckVerdict(StrEnum):
 class Judgement:
     """The provider's answer.
 
-    `code` is the provider's identifier, or one of ours in lower case if it sent none.
+    `code` is the provider's identifier, or our own in lower case if it sent none.
     """
 
     verdict: CheckVerdict

@@ -16,7 +16,7 @@ WORLD = "001"
 """The region of numbers without a country (UN M49, as in libphonenumber)."""
 
 NO_COUNTRY = "ZZ"
-"""Stands for "no country" in the guard and the statistics. ISO 3166 reserves it for private use."""
+"""Means "no country" in the guard and the statistics. ISO 3166 reserves it for private use."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _TYPED = re.compile(r"[+0-9 ().\-/]{2,32}")

@@ -30,7 +30,7 @@ class StoredResponse:
     """Whether this is a repetition of the response to an earlier call."""
 
     def hide_digits(self, masked: str | None) -> StoredResponse:
-        """Return the response as it is stored: without the two visible digits of the masked number.
+        """Return the response in its stored form: without the two visible digits of the masked number.
 
         Stored next to the request's id, the digits would help an attacker who cannot decrypt the number.
         """

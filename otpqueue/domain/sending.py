@@ -49,7 +49,7 @@ APPLICATION_NOT_FOUND = "application_not_found"
 class Outcome:
     """The outcome of one attempt.
 
-    `code` is the provider's identifier, or one of ours in lower case if it sent none.
+    `code` is the provider's identifier, or our own in lower case if it sent none.
     """
 
     kind: OutcomeKind

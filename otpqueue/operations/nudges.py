@@ -20,7 +20,7 @@ LAST_PAUSE_S = 0.03
 """Between the looks after those."""
 
 WAIT_FOR_ROW_S = 0.25
-"""After this long a nudge is forgotten: its caller was refused, or another worker has the row."""
+"""After this long a nudge is dropped: its caller was refused, or another worker has the row."""
 
 QUIET_LOOK_S = 0.5
 """Pause between looks while nothing is expected and nudges are heard."""

@@ -1,4 +1,4 @@
-"""The pump: claims due rows of a table, performs them in threads and records what became of them.
+"""The pump: claims due rows of a table, performs them in threads and records their outcomes.
 
 A worker process has one pump for each of its users (`pump_user.py`): codes, and webhooks. The table is the
 queue; a Celery job only starts a pump. A job takes turns: each records what has finished and claims up to the

@@ -14,7 +14,7 @@ TaskT = TypeVar("TaskT")
 """A row that this process has claimed."""
 
 ResultT = TypeVar("ResultT")
-"""What became of a task, to be recorded."""
+"""The outcome of a task, to be recorded."""
 
 
 @dataclass(frozen=True)

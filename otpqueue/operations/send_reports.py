@@ -1,4 +1,4 @@
-"""Logs and metrics of what became of attempts to send codes."""
+"""Logs and metrics of the outcomes of attempts to send codes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _log_send(sent: SendResult) -> None:
 
 
 def describe_span(span: Span, result: AttemptResult) -> None:
-    """Add what became of an attempt to its span."""
+    """Add the outcome of an attempt to its span."""
     outcome = result.outcome
     span.set_attributes(
         {

@@ -88,7 +88,7 @@ class NewRequest:
     """The trace that the send continues."""
 
     def as_accepted(self) -> OtpRequest:
-        """Return the request as it is after it was stored."""
+        """Return the request after it was stored."""
         return OtpRequest(
             id=self.id,
             client_id=self.client_id,

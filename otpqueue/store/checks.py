@@ -108,7 +108,7 @@ class OpenCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class NotBegun:
-    """No check began: the request as it is."""
+    """No check began: the unchanged request."""
 
     request: OtpRequest
     belongs: bool

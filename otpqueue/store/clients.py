@@ -22,7 +22,7 @@ _k = api_keys.c
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """An API key as it is stored: its client and scopes, never the key itself."""
+    """A stored API key: its client and scopes, never the key itself."""
 
     id: UUID
     prefix: str
@@ -52,7 +52,7 @@ class ApiKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A client as it is stored."""
+    """A stored client."""
 
     id: UUID
     name: str

@@ -51,7 +51,7 @@ def make_engine(
 ) -> Engine:
     """Return an engine with at most `pool_size` connections; it connects when first used.
 
-    Statements run in autocommit unless `transaction` is used: most of ours are one statement, and a
+    Statements run in autocommit unless `transaction` is used: most operations are one statement, and a
     transaction around one statement costs two more round trips.
 
     With `pgbouncer`, nothing relies on a session: no prepared statements, and no startup options, which

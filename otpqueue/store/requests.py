@@ -268,7 +268,7 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
 
 
 def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
-    """Expire requests whose first code was not sent by `send_by` and that no worker holds; return them."""
+    """Expire requests with an unsent first code past `send_by` that no worker holds. Return them."""
     return _expire(
         conn,
         [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],

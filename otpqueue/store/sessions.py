@@ -192,7 +192,7 @@ def check_defaults(connection: Connection[Any], _record: object) -> None:
 
 
 def _is_as_relied_on(name: str, setting: str) -> bool:
-    # The order of reading dates does not matter: all of ours are written year first.
+    # The order of reading dates does not matter: all dates are written year first.
     return setting.startswith("ISO") if name == "datestyle" else setting == RELIED_ON[name]
 
 

@@ -7,7 +7,7 @@ may contain it. When in doubt, the masks hide too much:
   dots, hyphens and brackets between them. This also hides other long numbers (an epoch, a byte count).
 - Not masked, because their form is distinctive: UUIDs, ISO 8601 times, IPv4 addresses, decimals with one dot
   (`0.123456789`), lower-case hexadecimal ids of 32 digits, and values named `trace_id` or `span_id`.
-- Six digits are a code only if a name says so: `code`, `pin` or `otp`. Otherwise they are a count.
+- Six digits are a code only after a name such as `code`, `pin` or `otp`. Otherwise they are a count.
 
 Not detected: a number of at most eight digits without `+`; one with letters, commas, line ends or a single
 dot between its digits; one in words, base64 or another encoding; a code or a session id without a name before

@@ -33,7 +33,7 @@ class Stopping:
         self._is_stopping = False
 
     def __call__(self, **_: Any) -> None:
-        """Stop claiming. End the process on the second call, or when the time limit is over."""
+        """Stop claiming. End the process on the second call, or when the time limit is reached."""
         reason, pause_s = ("told_twice", 0.0) if self._is_stopping else ("out_of_time", self._within_s)
         self._is_stopping = True
         for pump in self._pumps:

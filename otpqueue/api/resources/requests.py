@@ -179,7 +179,7 @@ class OneOtpRequest:
             method="DELETE",
             path="/v1/otp-requests/{request_id}",
             summary="Cancel a request",
-            description="Idempotent: a request that has ended stays as it is.",
+            description="Idempotent: a request that has ended does not change.",
             successes={200: Success(description="The request", model=OtpRequestResponse)},
             scopes=("send", "verify"),
         )

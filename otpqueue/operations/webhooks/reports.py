@@ -1,4 +1,4 @@
-"""Logs and metrics of what became of webhooks."""
+"""Logs and metrics of the outcomes of webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notify clients of what became of their requests: what the pump of webhooks claims, posts and records.
+"""Notify clients of the outcomes of their requests: what the pump of webhooks claims, posts and records.
 
 Nothing is locked in Postgres while a receiver answers; the delivery is leased.
 """

@@ -181,7 +181,7 @@ class EndedEndpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredDelivery:
-    """A delivery as it is stored."""
+    """A stored delivery."""
 
     id: UUID
     request_id: UUID
