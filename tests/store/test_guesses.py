@@ -147,7 +147,8 @@ def test_the_nth_newest_wrong_code(store: Store) -> None:
         (-50, CheckVerdict.WRONG),
         (-40, CheckVerdict.UNKNOWN),
     ):
-        request = store.insert_sent(created_at=later(seconds - 10))
+        # A claim skips requests that are older than the longest `OTPQUEUE_SEND_WITHIN_S`.
+        request = store.insert_sent(created_at=later(max(seconds - 10, -500)))
         check = store.begin(request, now=later(seconds), client_ip_hash=b"ip")
         assert check
         store.judge(check, verdict, now=later(seconds))
