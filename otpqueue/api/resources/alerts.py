@@ -27,10 +27,10 @@ class AlertResponse(ClosedModel):
         description="`all`, a country, a client, a queue or a masked number; null once the number is erased"
     )
     state: AlertState
-    value: float = Field(description="value of the last evaluation")
+    value: float = Field(description="value of the last evaluation that had data")
     threshold: float
     window_s: int = Field(description="time window in seconds; 0 for rules about the present moment")
-    sample: int = Field(description="number of events that the value is based on")
+    sample: int = Field(description="number of events that `value` was measured from")
     opened_at: Timestamp
     closed_at: Timestamp | None
     evaluated_at: Timestamp
@@ -38,8 +38,8 @@ class AlertResponse(ClosedModel):
     acknowledged_by: str | None
     silenced_until: Timestamp | None
     evidence: dict[str, Any] = Field(
-        description="data from when the alert opened: `figures`, `reasons`, ids of `requests`, and `series`, "
-        "the values of the window"
+        description="measurements of one snapshot, from when the alert opened: `value`, `sample`, `figures`, "
+        "`reasons`, and `series`, the values of the window; and ids of `requests`"
     )
 
     @classmethod
