@@ -34,7 +34,7 @@ class FinishedTask(Generic[ResultT]):
 
 
 class JobSignal(Enum):
-    """What reaches a job besides results and nudges."""
+    """An event for a job that is neither a result nor a nudge."""
 
     STOP = "stop"
     LOOK = "look"

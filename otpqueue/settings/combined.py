@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from pydantic import SecretStr
 
@@ -19,22 +20,6 @@ from otpqueue.settings.sending_policy import SendingPolicySettings
 from otpqueue.settings.telemetry import TelemetrySettings
 from otpqueue.settings.webhooks import WebhookSettings
 from otpqueue.settings.workers import WorkerSettings
-
-SUBJECTS: tuple[type[SettingsSubject], ...] = (
-    InfobipSettings,
-    DatabaseSettings,
-    KeySettings,
-    ApiSettings,
-    CodeSettings,
-    SendingPolicySettings,
-    LimitSettings,
-    GuardSettings,
-    WorkerSettings,
-    WebhookSettings,
-    AlertSettings,
-    TelemetrySettings,
-)
-"""The subjects in the order of docs/settings.md."""
 
 
 class Settings(
@@ -103,3 +88,7 @@ class Settings(
             return url
         # Celery has another scheme for a Redis behind a Unix socket.
         return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix", "redis+socket", 1))
+
+
+SUBJECTS = cast("tuple[type[SettingsSubject], ...]", Settings.__bases__)
+"""The subjects in the order of docs/settings.md."""

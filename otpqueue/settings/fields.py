@@ -26,7 +26,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class FieldFacts:
-    """What the documentation says about a setting besides its name, type, default and description."""
+    """Documentation of a setting, in addition to its name, type, default and description."""
 
     used_by: str | None
     """None: the processes of the subject."""
