@@ -104,7 +104,7 @@ def _count(parts: Parts) -> dict[str, float]:
         operation(f"claim and record {_CLAIMS + 1}", parts.pump.run)
         operation("poll", partial(parts.status, sent, client_id=client_id))
         operation("verify", partial(_guess, parts, sent, client_id))
-        operation("delivery report", partial(_report, parts))
+        operation("delivery report", partial(receive_report, parts))
         operation("cancel", partial(parts.cancel, sent, client_id=client_id, now=now()))
         operation("sweep", partial(parts.sweep, now=now()))
         operation("expire", partial(parts.expire, now=now()))
@@ -128,7 +128,8 @@ def _list_failed(parts: Parts, client_id: Any) -> None:
     parts.search(SearchFilters(status="failed"), reader=client_id, cursor=None, limit=50)
 
 
-def _report(parts: Parts) -> None:
+def receive_report(parts: Parts) -> None:
+    """Receive a delivery report of an unknown message."""
     one = Receipt(
         message_id=str(uuid4()),
         delivery=DeliveryState.DELIVERED,

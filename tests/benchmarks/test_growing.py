@@ -6,15 +6,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
 from benchmarks.harness.pages import PageCount, counted
+from benchmarks.pages import receive_report
 from otpqueue import clock
 from otpqueue.domain.errors import CodeIncorrect
-from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.stats import gauges
@@ -100,20 +100,6 @@ def check(parts: Parts, request: OtpRequest, code: str) -> None:
         parts.verify(request.id, TypedCode(code=code), client_id=request.client_id, now=clock.now())
 
 
-def report(parts: Parts, message_id: str) -> None:
-    """Receive a delivery report."""
-    one = Receipt(
-        message_id=message_id,
-        delivery=DeliveryState.DELIVERED,
-        status="DELIVERED_TO_HANDSET",
-        error=None,
-        done_at=clock.now(),
-        price=None,
-        currency=None,
-    )
-    parts.receipts([one], now=clock.now())
-
-
 def too_large(found: dict[str, PageCount]) -> list[str]:
     """Return the statements that read too many pages, or one of the large tables as a whole."""
     large = {"otp_requests", *CHILDREN}
@@ -142,7 +128,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         measure("send", parts.pump.run)
         measure("poll", partial(parts.status, sent.id, client_id=client_id))
         measure("verify", partial(check, parts, sent, "000000"))
-        measure("receive a report", partial(report, parts, str(uuid4())))
+        measure("receive a report", partial(receive_report, parts))
         measure("cancel", partial(parts.cancel, sent.id, client_id=client_id, now=now()))
         measure("sweep", partial(parts.sweep, now=now()))
         measure("expire", partial(parts.expire, now=now()))
