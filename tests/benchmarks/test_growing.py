@@ -113,16 +113,16 @@ def too_large(found: dict[str, PageCount]) -> list[str]:
 def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: UUID) -> None:
     """From the request for a code to its erasure, with all that runs beside it."""
     parts, now = grown, clock.now
-    seen: dict[str, list[str]] = {}
+    seen: dict[str, list[list[str]]] = {}
 
     def measure(name: str, work: Callable[[], object]) -> None:
         with counted() as found:
             work()
         assert found, f"{name} has asked Postgres nothing"
-        seen[name] = too_large(dict(found))
+        seen.setdefault(name, []).append(too_large(dict(found)))
 
-    # The first executions also read the catalogue; the second ones count.
-    for number in ("+447700900321", "+447700900322"):
+    # The first execution in each connection also reads the catalogue: what is too large in every round counts.
+    for number in ("+447700900321", "+447700900322", "+447700900323"):
         sent = ask()
         measure("accept", partial(ask, number, client_ip="203.0.113.9"))
         measure("send", parts.pump.run)
@@ -140,7 +140,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         measure("numbers", partial(parts.numbers.status, number, now=now()))
         measure("erase", partial(parts.erase, number, country=None, client_id=None, now=now()))
 
-    assert {name: found for name, found in seen.items() if found} == {}
+    assert {name: rounds for name, rounds in seen.items() if all(rounds)} == {}
 
 
 def test_step_of_a_purge_reads_what_it_deletes(grown: Parts) -> None:

@@ -33,6 +33,12 @@ def commit(parts: Parts, client_id: UUID) -> Commit:
     return lambda number: request(RequestedCode(phone_number=number), client_id=client_id, now=clock.now()).id
 
 
+@pytest.fixture(autouse=True)
+def patient_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the flag of a lingering pump, on a machine so busy that its listener is late to renew it."""
+    monkeypatch.setattr(jobs, "LINGERING_MS", 60_000)
+
+
 @pytest.fixture
 def only_nudged_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the periodic queries that would otherwise find missed rows."""
