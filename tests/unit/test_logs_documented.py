@@ -147,7 +147,7 @@ def test_every_event_has_a_row() -> None:
     assert sorted(rows) == sorted(set(rows)), "an event has two rows"
 
 
-@pytest.mark.parametrize("name", sorted(events()))
+@pytest.mark.parametrize("name", sorted(entries()))
 def test_row_matches_the_code(name: str) -> None:
     """A row has the levels and all fields of its event, and no other field."""
     event, entry = events()[name], entries()[name]
