@@ -17,7 +17,7 @@ class OfficialClient:
     """
 
     def __getattr__(self, name):
-        """Return what the package calls so; pytest asks each object of a module for a few names of its own."""
+        """Return what the package calls so. pytest asks each object of a module for names of its own."""
         if name.startswith(("_", "pytest")):
             raise AttributeError(name)
         return getattr(importlib.import_module("infobip_api_client"), name)
