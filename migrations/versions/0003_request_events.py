@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from otpqueue.store.functions import create_trigger_statement
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -24,11 +26,7 @@ BEGIN
 END
 $$
 """
-TRIGGER = """
-CREATE TRIGGER otp_requests_moves AFTER UPDATE ON otp_requests FOR EACH ROW
-WHEN (NEW.status IS DISTINCT FROM OLD.status OR NEW.resend IS DISTINCT FROM OLD.resend)
-EXECUTE FUNCTION otp_requests_note_moves()
-"""
+TRIGGER = create_trigger_statement("otp_requests_moves")
 
 
 def upgrade() -> None:

@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from otpqueue.store.functions import create_trigger_statement
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -19,11 +21,7 @@ BEGIN
 END
 $$
 """
-TRIGGER = """
-CREATE TRIGGER idempotency_keys_forget BEFORE UPDATE ON idempotency_keys FOR EACH ROW
-WHEN (NEW.request_id IS NULL AND OLD.request_id IS NOT NULL)
-EXECUTE FUNCTION idempotency_keys_forget_answer()
-"""
+TRIGGER = create_trigger_statement("idempotency_keys_forget")
 
 
 def upgrade() -> None:

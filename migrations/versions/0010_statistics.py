@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from otpqueue.store.functions import create_trigger_statement
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -40,11 +42,7 @@ BEGIN
 END
 $$
 """
-REQUEST_MADE_TRIGGER = """
-CREATE TRIGGER otp_requests_made_statistics AFTER INSERT ON otp_requests FOR EACH ROW
-WHEN (NOT NEW.is_test)
-EXECUTE FUNCTION otp_requests_tell_made()
-"""
+REQUEST_MADE_TRIGGER = create_trigger_statement("otp_requests_made_statistics")
 TELL_OF_REQUEST_MOVED = """
 CREATE FUNCTION otp_requests_tell_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -70,12 +68,7 @@ BEGIN
 END
 $$
 """
-REQUEST_MOVED_TRIGGER = """
-CREATE TRIGGER otp_requests_moved_statistics AFTER UPDATE ON otp_requests FOR EACH ROW
-WHEN (NEW.status IS DISTINCT FROM OLD.status AND NOT NEW.is_test
-      AND NEW.status NOT IN ('queued', 'delivered', 'undelivered'))
-EXECUTE FUNCTION otp_requests_tell_moved()
-"""
+REQUEST_MOVED_TRIGGER = create_trigger_statement("otp_requests_moved_statistics")
 TELL_OF_ATTEMPTS = """
 CREATE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -109,11 +102,7 @@ BEGIN
 END
 $$
 """
-ATTEMPTS_TRIGGER = """
-CREATE TRIGGER send_attempts_statistics AFTER UPDATE ON send_attempts
-REFERENCING OLD TABLE AS old_attempts NEW TABLE AS new_attempts FOR EACH STATEMENT
-EXECUTE FUNCTION send_attempts_tell_statistics()
-"""
+ATTEMPTS_TRIGGER = create_trigger_statement("send_attempts_statistics")
 TELL_OF_CHECK = """
 CREATE FUNCTION checks_tell_statistics() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -133,12 +122,7 @@ BEGIN
 END
 $$
 """
-CHECK_TRIGGER = """
-CREATE TRIGGER checks_statistics AFTER UPDATE ON checks FOR EACH ROW
-WHEN ((NEW.verdict, NEW.finished_at, NEW.http_status, NEW.latency_ms)
-      IS DISTINCT FROM (OLD.verdict, OLD.finished_at, OLD.http_status, OLD.latency_ms))
-EXECUTE FUNCTION checks_tell_statistics()
-"""
+CHECK_TRIGGER = create_trigger_statement("checks_statistics")
 TELL_OF_REFUSAL_FIRST = """
 CREATE FUNCTION refusals_tell_first() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -149,11 +133,7 @@ BEGIN
 END
 $$
 """
-REFUSAL_FIRST_TRIGGER = """
-CREATE TRIGGER refusals_first_statistics AFTER INSERT ON refusals FOR EACH ROW
-WHEN (NOT NEW.is_test)
-EXECUTE FUNCTION refusals_tell_first()
-"""
+REFUSAL_FIRST_TRIGGER = create_trigger_statement("refusals_first_statistics")
 TELL_OF_REFUSAL_MORE = """
 CREATE FUNCTION refusals_tell_more() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -164,11 +144,7 @@ BEGIN
 END
 $$
 """
-REFUSAL_MORE_TRIGGER = """
-CREATE TRIGGER refusals_more_statistics AFTER UPDATE ON refusals FOR EACH ROW
-WHEN (NEW.count <> OLD.count AND NOT NEW.is_test)
-EXECUTE FUNCTION refusals_tell_more()
-"""
+REFUSAL_MORE_TRIGGER = create_trigger_statement("refusals_more_statistics")
 TRIGGERS = (
     ("refusals", "refusals_first_statistics"),
     ("refusals", "refusals_more_statistics"),

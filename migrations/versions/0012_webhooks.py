@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from otpqueue.store.functions import create_trigger_statement
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -34,11 +36,7 @@ BEGIN
 END
 $$
 """
-TELL_TRIGGER = """
-CREATE TRIGGER otp_requests_webhooks AFTER UPDATE ON otp_requests FOR EACH ROW
-WHEN (NEW.status IS DISTINCT FROM OLD.status)
-EXECUTE FUNCTION otp_requests_tell_client()
-"""
+TELL_TRIGGER = create_trigger_statement("otp_requests_webhooks")
 
 
 def upgrade() -> None:

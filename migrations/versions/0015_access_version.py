@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otpqueue.store.functions import FUNCTIONS
+from otpqueue.store.functions import FUNCTIONS, create_trigger_statement
 
 revision = "0015"
 down_revision = "0014"
@@ -19,15 +19,8 @@ BEGIN
 END
 $$
 """
-KEYS_TRIGGER = """
-CREATE TRIGGER api_keys_access AFTER INSERT OR DELETE OR UPDATE OF
-client_id, prefix, key_hash, scopes, note, created_at, expires_at, revoked_at, replaced_by ON api_keys
-FOR EACH STATEMENT EXECUTE FUNCTION access_version_raise()
-"""
-CLIENTS_TRIGGER = """
-CREATE TRIGGER clients_access AFTER INSERT OR DELETE OR UPDATE OF name, settings ON clients
-FOR EACH STATEMENT EXECUTE FUNCTION access_version_raise()
-"""
+KEYS_TRIGGER = create_trigger_statement("api_keys_access")
+CLIENTS_TRIGGER = create_trigger_statement("clients_access")
 
 
 def upgrade() -> None:

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from otpqueue.store.functions import create_trigger_statement
+
 revision = "0017"
 down_revision = "0015"
 branch_labels = None
@@ -72,12 +74,7 @@ BEGIN
 END
 $$
 """
-TRIGGER = """
-CREATE TRIGGER otp_requests_guard BEFORE UPDATE ON otp_requests FOR EACH ROW
-WHEN (OLD.guard_block IS NOT NULL
-      AND (NEW.finished_at IS NOT NULL OR (OLD.resend = 'pending' AND NEW.resend = 'failed')))
-EXECUTE FUNCTION otp_requests_count_ends()
-"""
+TRIGGER = create_trigger_statement("otp_requests_guard")
 # What the version before accepted is counted: all sends of a request alike. Few rows are live.
 COUNTED_BEFORE = """
 UPDATE otp_requests

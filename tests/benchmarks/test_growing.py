@@ -121,7 +121,7 @@ def test_operations_read_what_they_are_about(grown: Parts, ask: Ask, client_id: 
         assert found, f"{name} has asked Postgres nothing"
         seen.setdefault(name, []).append(too_large(dict(found)))
 
-    # The first execution in each connection also reads the catalogue: what is too large in each round counts.
+    # The first execution in each connection also reads the catalogue: what is too large each time counts.
     for number in ("+447700900321", "+447700900322", "+447700900323"):
         sent = ask()
         measure("accept", partial(ask, number, client_ip="203.0.113.9"))

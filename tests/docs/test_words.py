@@ -39,7 +39,7 @@ COVERED = (
     "otpqueue/settings",
     "otpqueue/simulator",
     "otpqueue/telemetry",
-    "otpqueue/wiring.py",
+    "otpqueue/wiring",
     "otpqueue/worker",
     "tests/operations",
 )

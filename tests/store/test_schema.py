@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.request import FINAL, LIVE, Status
-from otpqueue.store import clients, migrate, requests
+from otpqueue.store import clients, functions, migrate, requests
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.store.schema import metadata, otp_requests
 from tests.conftest import Engines
@@ -83,6 +83,36 @@ def test_migrations_make_the_constraints_of_the_code(engine: Engine, empty: Engi
     metadata.create_all(empty)
 
     assert catalogue(engine) == catalogue(empty)
+
+
+@pytest.mark.parametrize(
+    ("folder", "listed"),
+    [
+        ("", (*functions.FUNCTIONS, *functions.TRIGGER_FUNCTIONS)),
+        ("triggers", functions.TRIGGERS),
+    ],
+)
+def test_sql_files_are_listed(project: Path, folder: str, listed: tuple[str, ...]) -> None:
+    """Each file of a function or a trigger is in the list that creates it, once."""
+    files = (project / "otpqueue/store/sql" / folder).glob("*.sql")
+
+    assert sorted(listed) == sorted(file.stem for file in files)
+
+
+@pytest.mark.parametrize("name", functions.TRIGGERS)
+def test_newest_migration_of_a_trigger_loads_its_file(project: Path, name: str) -> None:
+    """The last migration that creates a trigger creates it from the file, all earlier ones from a copy."""
+    loads, creates = f'create_trigger_statement("{name}")', f"CREATE TRIGGER {name} "
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in sorted((project / "migrations/versions").iterdir())
+        if path.is_file()
+    ]
+
+    *earlier, newest = [one for one in texts if loads in one or creates in one]
+
+    assert loads in newest
+    assert not any(loads in one for one in earlier)
 
 
 def test_upgrading_twice_changes_nothing(empty: Engine) -> None:

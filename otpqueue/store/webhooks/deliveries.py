@@ -1,7 +1,7 @@
 """Queries on `webhook_deliveries`: claim, record, list and retry them.
 
-A trigger inserts them (`store/schema.py`). One is claimed only if no earlier one of its request is pending,
-whatever its `next_try_at`, so a receiver gets the events of a request in order.
+A trigger inserts them (`otp_requests_tell_client`). One is claimed only if no earlier one of its request is
+pending, whatever its `next_try_at`, so a receiver gets the events of a request in order.
 """
 
 from __future__ import annotations
