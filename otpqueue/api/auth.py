@@ -12,7 +12,7 @@ from otpqueue import clock
 from otpqueue.domain.errors import MissingScope, Unauthenticated
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.access.keys import ApiKeys
-from otpqueue.operations.admission.limits import CallRate, KeyRate
+from otpqueue.operations.admission.key_rate import CallRate, KeyRate
 from otpqueue.telemetry import logs
 
 _LONGEST_KEY = 200

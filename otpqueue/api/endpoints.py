@@ -16,15 +16,15 @@ from uuid import UUID
 import falcon
 from pydantic import BaseModel
 
-from otpqueue.api import bodies, idempotency
+from otpqueue.api import idempotency, reading
 from otpqueue.api.auth import Caller
 from otpqueue.api.http import errors as http
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
+from otpqueue.api.path_parameters import PATH_PARAMETERS, PathParameter
 from otpqueue.api.problems import PROBLEM_DETAILS, ProblemFormat, expand_errors
 from otpqueue.domain import errors
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
-from otpqueue.telemetry import logs
 
 Errors = tuple[type[OtpqueueError], ...]
 Responder = Callable[..., None]
@@ -90,16 +90,6 @@ class Success:
     model: type[BaseModel] | None = None
     """The body; None for none."""
     media_type: str = falcon.MEDIA_JSON
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathParameter:
-    """A parameter in a path."""
-
-    description: str
-    not_found: type[OtpqueueError]
-    parse: Callable[[str], UUID]
-    """Raises `not_found` for a text that is not an id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,11 +222,11 @@ def read_input(
     """
     arguments: dict[str, Any] = {}
     if endpoint.query:
-        arguments["query"] = bodies.read_query(req, endpoint.query)
+        arguments["query"] = reading.read_query(req, endpoint.query)
     if endpoint.body:
         has_body = not endpoint.body_optional or req.content_length or req.get_header("Transfer-Encoding")
         arguments["body"] = (
-            bodies.read(req, endpoint.body, limit=endpoint.max_body_bytes) if has_body else endpoint.body()
+            reading.read(req, endpoint.body, limit=endpoint.max_body_bytes) if has_body else endpoint.body()
         )
     for name, text in path.items():
         arguments[name] = endpoint.path_parameters[name].parse(text)
@@ -271,35 +261,3 @@ def add_routes(app: falcon.App[Any, Any], resource: object) -> None:
         endpoint.path: suffix for suffix, endpoint in find_endpoints(type(resource))
     }.items():
         app.add_route(path, resource, suffix=suffix or None)
-
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def _parse_request_id(text: str) -> UUID:
-    if not _UUID.fullmatch(text):
-        raise errors.RequestNotFound(
-            "The id in the path is not a UUID. Use the `id` of the 202 response to `POST /v1/otp-requests`."
-        )
-    request_id = UUID(text)
-    logs.bind_fields(otp_id=str(request_id))
-    return request_id
-
-
-def _parse_alert_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise errors.AlertNotFound("The id in the path is not a UUID. Use the `id` of an alert.") from None
-
-
-PATH_PARAMETERS = {
-    "request_id": PathParameter(
-        description="the `id` of the request, from the 202 response",
-        not_found=errors.RequestNotFound,
-        parse=_parse_request_id,
-    ),
-    "alert_id": PathParameter(
-        description="the `id` of an alert", not_found=errors.AlertNotFound, parse=_parse_alert_id
-    ),
-}

@@ -14,14 +14,14 @@ import falcon
 from uuid_utils.compat import uuid7
 
 from otpqueue.api import problems, ratelimit
-from otpqueue.api.bodies import mask_name
 from otpqueue.api.endpoints import ApiEndpoint
 from otpqueue.api.http.bridge import MAX_URL_BYTES, REFUSED
 from otpqueue.api.http.errors import BadHttp, HeadersTooLarge, HttpsRequired, PathNotFound, UriTooLong
 from otpqueue.api.http.peers import Peers
+from otpqueue.api.reading import mask_name
 from otpqueue.console.authentication import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, OtpqueueError
-from otpqueue.operations.admission import limits
+from otpqueue.operations.admission import counted_limits
 from otpqueue.telemetry import logs, metrics
 from otpqueue.telemetry.traces import NO_SPAN, Span, SpanKind, Tracer
 
@@ -80,7 +80,7 @@ class CallMiddleware:
         logs.begin_call(request_id=request_id)
         resp.set_header("X-Request-Id", request_id)
         resp.set_headers(_SAFE_HEADERS)
-        limits.clear_counted_limits()
+        counted_limits.clear_counted_limits()
         context.peer = peer = self._peers.find_peer(req)
         if self._https_required and peer.https:
             # Browsers ignore it over plain HTTP: RFC 6797, 7.2.
@@ -113,7 +113,7 @@ class CallMiddleware:
         took_s = time.monotonic() - req.context.started
         route, status = req.uri_template, resp.status_code
         try:
-            ratelimit.set_headers(resp, limits.counted_limits())
+            ratelimit.set_headers(resp, counted_limits.counted_limits())
             # The route has no id in it. The query is never logged.
             if not (route or "").startswith("/health"):
                 log.info(

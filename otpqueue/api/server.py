@@ -22,7 +22,7 @@ from otpqueue.api.resources import receipts
 from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.settings import Settings, load
-from otpqueue.telemetry import logs, metrics
+from otpqueue.telemetry import logs, metrics, metrics_folder
 from otpqueue.wiring import Parts
 
 ORPHANED_S = 5.0
@@ -85,11 +85,11 @@ def _share_metrics(processes: int) -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="otpqueue-metrics-") as folder:
-        os.environ[metrics.FOLDER] = folder
+        os.environ[metrics_folder.FOLDER] = folder
         try:
             yield
         finally:
-            del os.environ[metrics.FOLDER]
+            del os.environ[metrics_folder.FOLDER]
 
 
 def _create_server(settings: Settings) -> AbstractServer[Any]:

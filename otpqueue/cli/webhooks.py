@@ -12,8 +12,8 @@ from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
 from otpqueue.domain.webhooks import WebhookEvent, WebhookState
-from otpqueue.store.webhooks.deliveries import StoredDelivery
 from otpqueue.store.webhooks.endpoints import WebhookEndpoint
+from otpqueue.store.webhooks.outbox import StoredDelivery
 
 _EVENTS = ", ".join(event.removeprefix("otp_request.") for event in WebhookEvent)
 

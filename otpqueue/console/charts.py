@@ -7,12 +7,13 @@ evenly spaced. The drawing is WIDTH by HEIGHT units; y grows downwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
+from otpqueue.console.chart_labels import Format, format_times, format_values
 from otpqueue.console.formatting import NONE
 
 WIDTH, HEIGHT = 600.0, 200.0
@@ -20,22 +21,11 @@ WIDTH, HEIGHT = 600.0, 200.0
 _STEPS = (1, 2, 4, 6, 8, 10)
 """A scale ends at one of these times a power of ten; half of it is a round number too."""
 
-_TIME_LABELS = (5, 4, 3, 2)
-"""How many labels an axis of time may have; the most that are exact and distinct."""
-
-_LONG = timedelta(hours=20)
-"""Charts of more than this show dates."""
-
-_ROUNDING = 0.02
-"""How far from its place a label may be, as a share of the axis."""
-
 _GAP = 0.15
 """The free part of a column's width."""
 
 Value = float | None
 """None for no data, which is not 0."""
-
-Format = Callable[[float], str]
 
 
 class ChartKind(StrEnum):
@@ -166,8 +156,8 @@ def plot(
             )
             for number, at in enumerate(times)
         ),
-        value_labels=_value_labels(halves, formatted),
-        time_labels=_time_labels(times, step),
+        value_labels=format_values(halves, formatted),
+        time_labels=format_times(times, step),
         levels=tuple(_y(value, top) for value in halves),
         threshold=None if threshold is None else _y(threshold, top),
         summary=_summary(series, unit, formatted),
@@ -253,46 +243,6 @@ def _step(
         said=f"{moment} UTC{' (running)' if running else ''}: {', '.join(parts) or 'no data'}",
         running=running,
     )
-
-
-def _value_labels(values: Sequence[float], formatted: Format) -> tuple[str, ...]:
-    """Return the labels of the grid lines; an inner one that would repeat a neighbour is left out."""
-    labels = [formatted(value) for value in values]
-    first, *inner, last = labels
-    return (first, *(one if labels.count(one) == 1 else "" for one in inner), "" if last == first else last)
-
-
-def _time_labels(times: Sequence[datetime], step: timedelta) -> tuple[str, ...]:
-    if not times:
-        return ()
-    length = times[-1] + step - times[0]
-    for in_minutes in (True, False):
-        for count in _TIME_LABELS:
-            moments = [times[0] + length * part / (count - 1) for part in range(count)]
-            labels = _in_minutes(moments, length) if in_minutes else [f"{one:%H:%M:%S}" for one in moments]
-            if len(set(labels)) == count:
-                return tuple(labels)
-    return (f"{times[0]:%H:%M:%S}",)
-
-
-def _in_minutes(moments: Sequence[datetime], length: timedelta) -> list[str]:
-    """Return times without seconds, with dates in a long chart; nothing if that would be too inexact."""
-    rounded = [_to_minute(moment) for moment in moments]
-    if any(abs(one - other) > length * _ROUNDING for one, other in zip(moments, rounded, strict=True)):
-        return []
-    if length <= _LONG:
-        return [f"{moment:%H:%M}" for moment in rounded]
-    if length >= 3 * _LONG:
-        return [f"{moment:%d %b}" for moment in rounded]
-    days = [None, *(moment.date() for moment in rounded)]
-    return [
-        f"{moment:%d %b %H:%M}" if moment.date() != before else f"{moment:%H:%M}"
-        for moment, before in zip(rounded, days[:-1], strict=True)
-    ]
-
-
-def _to_minute(moment: datetime) -> datetime:
-    return (moment + timedelta(seconds=30)).replace(second=0, microsecond=0)
 
 
 def _summary(series: Sequence[ChartSeries], unit: str, formatted: Format) -> str:

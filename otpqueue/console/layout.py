@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from datetime import datetime
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 import falcon
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,19 +25,18 @@ from otpqueue.console.authentication import (
     Operator,
     login_url,
 )
+from otpqueue.console.forms import _check_field, read_form
 from otpqueue.console.warnings import resuming
 from otpqueue.domain.alerts import AlertRule, format_bound
 from otpqueue.domain.errors import (
     AlertNotFound,
     DatabaseUnavailable,
-    FieldError,
     InvalidRequest,
     OtpqueueError,
     RequestNotFound,
     TooBusy,
     Unavailable,
 )
-from otpqueue.domain.typed import describe_character, find_control_character
 from otpqueue.operations.banner import ReadBanner
 from otpqueue.telemetry.logs import get_logger
 
@@ -62,9 +59,6 @@ _PAGES = (
     ("Countries", "/console/countries"),
     ("Settings", "/console/settings"),
 )
-_FIELDS_AT_MOST = 20
-_FIELD = re.compile(r"[a-z_]{1,20}")
-_LINE_ENDS = re.compile(r"[\t\r\n]+")
 _STATUS: dict[type[OtpqueueError], int] = {
     RequestNotFound: 404,
     AlertNotFound: 404,
@@ -137,7 +131,7 @@ class PageContext:
     def query(self, name: str) -> str | None:
         """Return a query parameter, None if it is missing or blank. Raises InvalidRequest."""
         given = self.req.get_param(name)
-        return _checked(name, given).strip() or None if given else None
+        return _check_field(name, given).strip() or None if given else None
 
     @cached_property
     def token(self) -> str:
@@ -276,30 +270,6 @@ class PageLayout:
             "now": now or clock.now(),
         } | values
         resp.text = _templates().get_template(template).render(values)
-
-
-def read_form(req: falcon.Request) -> dict[str, str]:
-    """Return the fields of a form. Raises InvalidRequest for any other body."""
-    content_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if content_type != falcon.MEDIA_URLENCODED:
-        raise InvalidRequest([], "The body is not a form of the console.")
-    try:
-        body = req.bounded_stream.read().decode()
-        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=_FIELDS_AT_MOST, errors="strict")
-    except ValueError:
-        raise InvalidRequest([], "The body is not a form of the console.") from None
-    return {name: _checked(name, value) for name, value in fields}
-
-
-def _checked(name: str, text: str) -> str:
-    """Return the text of a field on one line. Raises InvalidRequest for control characters."""
-    field = name if _FIELD.fullmatch(name) else "a field"
-    text = _LINE_ENDS.sub(" ", text)
-    character = find_control_character(text)
-    if character is not None:
-        said = f"must not contain the control character {describe_character(character)}"
-        raise InvalidRequest([FieldError(field, said)])
-    return text
 
 
 def redirect(resp: falcon.Response, place: str) -> None:

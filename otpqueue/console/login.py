@@ -8,7 +8,8 @@ import falcon
 
 from otpqueue import clock
 from otpqueue.console.authentication import LOG_IN, FormRefused, console_path
-from otpqueue.console.layout import ASSETS, ConsolePage, PageContext, asset, read_form, redirect
+from otpqueue.console.forms import read_form
+from otpqueue.console.layout import ASSETS, ConsolePage, PageContext, asset, redirect
 from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, TooBusy, Unauthenticated
 
 _YEAR_S = 31_536_000

@@ -1,6 +1,7 @@
 """Every error that a caller can get, as one tree.
 
-The first line of a docstring is the default `detail` of the problem.
+The first line of a docstring is the default `detail` of the problem. One module because the tree is read as a
+whole, and each class is little more than its code, status and text.
 
 OtpqueueError
 ├── InvalidRequest

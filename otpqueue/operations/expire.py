@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from otpqueue.store import receipts, requests
+from otpqueue.store import expiring, receipts
 from otpqueue.store.engine import run
 from otpqueue.telemetry.logs import get_logger
 
@@ -33,7 +33,7 @@ class Expire:
         """
         total = 0
         for _ in range(_BATCHES_AT_MOST):
-            ended = run(self.engine, lambda conn: requests.expire_codes(conn, now=now, limit=BATCH))
+            ended = run(self.engine, lambda conn: expiring.expire_codes(conn, now=now, limit=BATCH))
             for one in ended:
                 log.info("otp_expired", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
             total += len(ended)

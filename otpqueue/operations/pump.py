@@ -7,6 +7,8 @@ free threads, in one commit. Results, nudges and a stop are events that it waits
 After its last row a job lingers: it continues to look for `linger_s` and announces that in Redis, so that
 callers nudge it instead of publishing a job. After `job_s` a successor claims, and the job only waits for
 what it has in flight.
+
+One module because `Pump` is one state machine; what has no part in its states is in `pump_*.py`.
 """
 
 from __future__ import annotations

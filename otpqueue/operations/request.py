@@ -22,7 +22,7 @@ from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest, Reason
 from otpqueue.operations.admission.admit import Admission, AdmissionAttempt
 from otpqueue.operations.admission.applicant import Applicant
-from otpqueue.operations.admission.limits import CallRate
+from otpqueue.operations.admission.key_rate import CallRate
 from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.store import accepting
 from otpqueue.store.accepting import AcceptResult, KeyToKeep, NewRequest

@@ -25,8 +25,8 @@ from otpqueue.domain.guard import CountedSend
 from otpqueue.domain.request import MAX_SENDS, RESEND_HEADROOM, Channel, OtpRequest, SendState
 from otpqueue.operations.admission.admit import Admission
 from otpqueue.operations.admission.applicant import Applicant
+from otpqueue.operations.check_refusals import ENDED
 from otpqueue.operations.replay import HeldCall
-from otpqueue.operations.verify import ENDED
 from otpqueue.store import requests
 from otpqueue.store.accepting import read_facts
 from otpqueue.store.engine import run, transaction

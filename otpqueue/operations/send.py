@@ -1,4 +1,7 @@
-"""Send codes that are due: what the pump of codes claims, sends and records."""
+"""Send codes that are due: what the pump of codes claims, sends and records.
+
+One module because the methods of `SendCodes` are read in the order in which the pump calls them.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from otpqueue.domain.sending import LEASE_RAN_OUT, SendingPolicy, decide_next
-from otpqueue.store import attempts, checks, requests
+from otpqueue.store import attempts, checks, expiring
 from otpqueue.store.engine import connection, run, transaction
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
@@ -60,7 +60,7 @@ class Sweep:
         unsent = self._expire_unsent(now)
         for one in unsent:
             log.info("otp_expired", otp_id=str(one.id), client_id=str(one.client_id), reason=one.reason)
-        resends = run(self.engine, lambda conn: requests.give_up_resends(conn, now=now, limit=BATCH))
+        resends = run(self.engine, lambda conn: expiring.give_up_resends(conn, now=now, limit=BATCH))
         freed = transaction(self.engine, lambda conn: checks.sweep(conn, now=now, limit=BATCH))
         with connection(self.engine) as conn:
             due = attempts.read_next_due(conn, now=now)
@@ -80,10 +80,10 @@ class Sweep:
             log.warning("swept", **asdict(swept))
         return swept
 
-    def _expire_unsent(self, now: datetime) -> list[requests.EndedRequest]:
-        unsent: list[requests.EndedRequest] = []
+    def _expire_unsent(self, now: datetime) -> list[expiring.EndedRequest]:
+        unsent: list[expiring.EndedRequest] = []
         for _ in range(UNSENT_BATCHES):
-            batch = run(self.engine, lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH))
+            batch = run(self.engine, lambda conn: expiring.expire_unsent(conn, now=now, limit=BATCH))
             unsent += batch
             if len(batch) < BATCH:
                 break

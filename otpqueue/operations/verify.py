@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,20 +16,15 @@ from otpqueue.domain.checking import Checker, CheckVerdict, Judgement
 from otpqueue.domain.errors import (
     AlreadyVerified,
     CheckInProgress,
-    CheckRefused,
-    CodeExpired,
-    CodeIncorrect,
     DatabaseUnavailable,
-    NotSentYet,
     OtpqueueError,
-    ProviderUnavailable,
     RequestCancelled,
-    RequestFailed,
-    RequestLocked,
     RequestNotFound,
 )
 from otpqueue.domain.request import FINAL, OtpRequest, Status
 from otpqueue.domain.webhooks import StatusCallback, ignore_changes
+from otpqueue.operations.check_refusals import ENDED, build_refusal, build_verdict_error
+from otpqueue.operations.check_waiters import CheckWaiters
 from otpqueue.operations.replay import HeldCall
 from otpqueue.store import checks, requests
 from otpqueue.store.checks import OpenCheck, RecordedCheck
@@ -42,15 +35,6 @@ from otpqueue.telemetry.traces import Attributes
 
 log = logs.get_logger(__name__)
 
-ENDED: dict[Status, type[CheckRefused]] = {
-    Status.VERIFIED: AlreadyVerified,
-    Status.EXPIRED: CodeExpired,
-    Status.LOCKED: RequestLocked,
-    Status.CANCELLED: RequestCancelled,
-    Status.FAILED: RequestFailed,
-}
-"""The error of a call for a request that has ended."""
-
 _SAID_OF_NO_REQUEST: tuple[type[OtpqueueError], ...] = (AlreadyVerified, RequestCancelled, RequestNotFound)
 """The reasons that callers without an API key get as those of an unknown number: their API has no others."""
 
@@ -59,7 +43,6 @@ _HIDDEN_FROM_STRANGERS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), Requ
 _NO_CODE = "There is no code to check for this phone number and session; request a new one."
 
 _POLL_S = 0.03
-_WAITERS_OF_CLIENT = 4
 
 _RECORD_WITHIN_S = 3.0
 """How long recording a right code is retried while Postgres is down."""
@@ -75,37 +58,6 @@ class TypedCode:
     session_id: str | None = None
     phone_number: str | None = None
     client_ip: str | None = None
-
-
-class CheckWaiters:
-    """Calls in this process that wait for another check of the same request to end. Thread-safe.
-
-    A waiting call occupies a thread. The limits (one per request, a few per client) leave threads for all
-    others.
-    """
-
-    def __init__(self, *, of_client: int = _WAITERS_OF_CLIENT) -> None:
-        self._of_client = of_client
-        self._lock = threading.Lock()
-        self._requests: set[UUID] = set()
-        self._clients: Counter[UUID] = Counter()
-
-    def enter(self, request_id: UUID, client_id: UUID) -> bool:
-        """Return whether a call may wait. One that may must call `leave` afterwards."""
-        with self._lock:
-            if request_id in self._requests or self._clients[client_id] >= self._of_client:
-                return False
-            self._requests.add(request_id)
-            self._clients[client_id] += 1
-            return True
-
-    def leave(self, request_id: UUID, client_id: UUID) -> None:
-        """Stop waiting."""
-        with self._lock:
-            self._requests.discard(request_id)
-            self._clients[client_id] -= 1
-            # An idle client must use no memory.
-            self._clients += Counter()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +124,7 @@ class VerifyCode:
         self._follow_up(request, judgement, status)
         if status is Status.VERIFIED:
             return request
-        raise _refusal(request, judgement.verdict)
+        raise build_verdict_error(request, judgement.verdict)
 
     def _record_reliably(
         self, record: Callable[[], RecordedCheck], check: OpenCheck, judgement: Judgement
@@ -290,7 +242,7 @@ class VerifyCode:
                 return begun
             if not begun.belongs:
                 log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
-            raise _why_not(begun.request, belongs=begun.belongs, now=now)
+            raise build_refusal(begun.request, belongs=begun.belongs, now=now)
 
         try:
             return begin()
@@ -318,37 +270,6 @@ class VerifyCode:
         # Whether the number may receive codes was decided at acceptance. Here it is only compared.
         number = phone.parse_number(attempted.phone_number, allow_documentation=True)
         return self.vault.number_hashes(number.e164)
-
-
-def _why_not(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefused:
-    if request.status in ENDED:
-        return ENDED[request.status]()
-    if request.expires_at is None:
-        return NotSentYet(retry_after_s=1)
-    if request.expires_at <= now:
-        return CodeExpired()
-    if request.check_in_flight:
-        return CheckInProgress(retry_after_s=1)
-    if not belongs:
-        # The error of a wrong code that cost a check, at no cost. The code was not compared, and the owner
-        # keeps all checks.
-        return CodeIncorrect(max(request.checks_left - 1, 0))
-    if request.checks_left <= 0:
-        return RequestLocked()
-    return CheckInProgress(retry_after_s=1)
-
-
-def _refusal(request: OtpRequest, verdict: CheckVerdict) -> CheckRefused | ProviderUnavailable:
-    if verdict in {CheckVerdict.UNJUDGED, CheckVerdict.UNKNOWN}:
-        return ProviderUnavailable(retry_after_s=2)
-    if verdict is CheckVerdict.WRONG and request.status in {
-        Status.SENT,
-        Status.DELIVERED,
-        Status.UNDELIVERED,
-        Status.LOCKED,
-    }:
-        return CodeIncorrect(request.checks_left)
-    return ENDED.get(request.status, CheckInProgress)()
 
 
 def _report(request: OtpRequest, judgement: Judgement, moved_to: Status | None) -> None:

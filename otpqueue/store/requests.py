@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import CTE, Connection, Engine, and_, case, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, and_, case, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.guard import CountedSend
@@ -30,17 +29,9 @@ from otpqueue.domain.request import (
 )
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import otp_requests
-from otpqueue.store.stops import exclude_stopped
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
-
-_WHY_UNSENT: ColumnElement[str] = case(
-    (literal_column(exclude_stopped("otp_requests")), Reason.SEND_DEADLINE.value),
-    else_=Reason.SENDING_STOPPED.value,
-)
-"""The reason why a code that is still due at its deadline was not sent."""
-
 
 _COLUMNS = (
     "id", "client_id", "number_sealed", "seal_key_id", "channel", "status", "send_state", "reason",
@@ -57,17 +48,6 @@ FUNCTION_COLUMNS = ", ".join(f"(r).{name}" for name in _COLUMNS)
 """The same for a composite value named `r`."""
 
 _FIND = f"SELECT {REQUEST_COLUMNS} FROM otp_requests AS r WHERE r.id = %(id)s AND r.client_id = %(client)s"  # noqa: S608
-
-_ENDED = (_r.id, _r.client_id, _r.reason)
-
-
-@dataclass(frozen=True)
-class EndedRequest:
-    """A request that has just ended, and the reason."""
-
-    id: UUID
-    client_id: UUID
-    reason: str
 
 
 def build_end_values(status: Status, reason: Reason | ColumnElement[str], now: datetime) -> dict[str, Any]:
@@ -237,24 +217,6 @@ def resend(
     return bool(result.rowcount)
 
 
-def give_up_resends(conn: Connection, *, now: datetime, limit: int) -> int:
-    """Mark resends that were not sent by `send_by` as failed; return how many."""
-    conditions = [_r.send_state == SendState.DUE, filter_by_status(CHECKABLE), _r.send_by <= now]
-    batch = _batch(conditions, _r.send_by, limit)
-    result = conn.execute(
-        update(otp_requests)
-        .where(_r.id.in_(select(batch.c.id)), *conditions)
-        .values(
-            send_state=SendState.IDLE.value,
-            next_attempt_at=None,
-            resend=Resend.FAILED.value,
-            resend_reason=_WHY_UNSENT,
-            updated_at=now,
-        )
-    )
-    return result.rowcount
-
-
 def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime) -> bool:
     """Cancel a live request on behalf of its client; return whether it was live."""
     result = conn.execute(
@@ -265,60 +227,6 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
         .values(build_end_values(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
     )
     return bool(result.rowcount)
-
-
-def expire_unsent(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
-    """Expire requests with an unsent first code past `send_by` that no worker holds. Return them."""
-    return _expire(
-        conn,
-        [_r.send_state == SendState.DUE, _r.status == Status.QUEUED, _r.send_by <= now],
-        _r.send_by,
-        _WHY_UNSENT,
-        now=now,
-        limit=limit,
-    )
-
-
-def expire_codes(conn: Connection, *, now: datetime, limit: int) -> list[EndedRequest]:
-    """Expire requests with an expired code; return them.
-
-    A request with a check in flight waits for that check: the code was entered in time.
-    """
-    idle = or_(_r.check_lease_until.is_(None), _r.check_lease_until < func.statement_timestamp())
-    return _expire(
-        conn,
-        [filter_by_status(CHECKABLE), _r.expires_at <= now, idle],
-        _r.expires_at,
-        Reason.CODE_LIFETIME,
-        now=now,
-        limit=limit,
-    )
-
-
-def _expire(
-    conn: Connection,
-    conditions: list[ColumnElement[bool]],
-    deadline: ColumnElement[datetime],
-    reason: Reason | ColumnElement[str],
-    *,
-    now: datetime,
-    limit: int,
-) -> list[EndedRequest]:
-    batch = _batch(conditions, deadline, limit)
-    ended = conn.execute(
-        update(otp_requests)
-        .where(_r.id.in_(select(batch.c.id)), *conditions)
-        .values(build_end_values(Status.EXPIRED, reason, now))
-        .returning(*_ENDED)
-    )
-    return [EndedRequest(*one) for one in ended]
-
-
-def _batch(conditions: list[ColumnElement[bool]], deadline: ColumnElement[datetime], limit: int) -> CTE:
-    # In the order of the partial index that finds them. Ordered by id, stale statistics can make a scan of
-    # all ended requests seem cheaper.
-    rows = select(_r.id).where(*conditions).order_by(deadline).limit(limit)
-    return rows.with_for_update(skip_locked=True).cte("batch")
 
 
 def unseal_masked_number(row: Any, vault: Vault) -> str | None:

@@ -1,4 +1,6 @@
-"""Prometheus metrics: their definitions, the instruments and the exposition page.
+"""Prometheus metrics: their definitions and the instruments.
+
+One module because callers use both together: `metrics.count(metrics.CHECKS, ...)`.
 
 Counters, histograms and some gauges belong to a process, which updates them as events occur. Processes of one
 server share a folder, and each of them reports for all. Readings are queried during the scrape.
@@ -8,14 +10,9 @@ Label values are our own constants or those of a standard. They are never an id,
 
 from __future__ import annotations
 
-import contextlib
-import hmac
 import os
-import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,24 +22,10 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
     values,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Shown
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder that the processes of one server share. The library defines it."""
-
-_TRIES = 5
-
-DEAD_KEPT = 16
-"""How many dead processes keep their counts in the sums, so that the sums do not decrease."""
+from otpqueue.telemetry.metrics_folder import FOLDER, delete_dead
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -279,16 +262,6 @@ READ = (
 Reading = tuple[Family, Mapping[Any, float]]
 """A metric and its values by label values."""
 
-_PROCESS = {
-    "process_cpu_seconds": "CPU time, user and system, in seconds.",
-    "process_resident_memory_bytes": "Resident memory.",
-    "process_virtual_memory_bytes": "Virtual memory.",
-    "process_open_fds": "Open file descriptors.",
-    "process_max_fds": "File descriptors that the process may open.",
-    "process_start_time_seconds": "When the process began, in seconds since 1970.",
-}
-"""The standard process metrics. Several processes are summed up; the start time is the earliest one."""
-
 Instrument = Counter | Gauge | Histogram
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -328,6 +301,11 @@ class _Instruments:
 _instruments = _Instruments()
 
 
+def get_registry() -> CollectorRegistry:
+    """Return the registry of this process's instruments."""
+    return _instruments.registry
+
+
 def count(family: Family, *labels: str, by: float = 1) -> None:
     """Increase a counter."""
     child = _instruments.get_child(family, labels)
@@ -356,12 +334,6 @@ def observe(family: Family, seconds: float, *labels: str) -> None:
     child.observe(seconds)
 
 
-def is_valid_token(authorization: str | None, token: str) -> bool:
-    """Return whether an `Authorization` header contains this bearer token."""
-    word, _, given = (authorization or "").partition(" ")
-    return word.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-
-
 def classify_status(status: int | None) -> str:
     """Return the class of an HTTP status such as `2xx`; `429` is its own class, `none` means no response."""
     if status is None:
@@ -381,84 +353,5 @@ def share_metrics() -> None:
         return
     # The library reads the variable at import, and the process that forks us had no folder then.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-    _delete_dead(Path(folder))
+    delete_dead(Path(folder))
     _instruments = _Instruments()
-
-
-def _delete_dead(folder: Path) -> None:
-    dead = {pid for pid in _list_pids(folder) if not _is_running(pid)}
-    for pid in dead:
-        # Another new process may do the same at this moment.
-        with contextlib.suppress(FileNotFoundError):
-            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-    left = sorted(
-        (path for pid in dead for path in folder.glob(f"*_{pid}.db")),
-        key=lambda path: path.stat().st_mtime if path.exists() else 0,
-    )
-    for path in left[: -DEAD_KEPT * 2]:
-        path.unlink(missing_ok=True)
-
-
-def _list_pids(folder: Path) -> set[int]:
-    return {int(path.stem.rpartition("_")[2]) for path in folder.glob("*.db")}
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@cache
-def _get_versions() -> tuple[str, str]:
-    return version("otpqueue"), platform.python_version()
-
-
-class _MetricsPage(Collector):
-    """The collector of one exposition page."""
-
-    def __init__(self, readings: Iterable[Reading]) -> None:
-        self._readings = readings
-        self._folder = os.environ.get(FOLDER)
-
-    def collect(self) -> Iterator[Shown]:
-        if self._folder:
-            yield from _collect_shared(self._folder)
-            yield from _collect_processes(sorted(_list_pids(Path(self._folder))))
-        else:
-            yield from _instruments.registry.collect()
-            yield from _collect_processes([os.getpid()])
-        build: Reading = (BUILD, {_get_versions(): 1.0})
-        for family, found in (build, *self._readings):
-            shown = GaugeMetricFamily(family.name, family.help, labels=family.labels)
-            for labels, value in sorted(found.items()):
-                shown.add_metric(labels, value)
-            yield shown
-
-
-def _collect_shared(folder: str) -> list[Shown]:
-    for _ in range(_TRIES):
-        # A new process may delete files while we read.
-        with contextlib.suppress(FileNotFoundError):
-            return list(MultiProcessCollector(None, folder).collect())  # type: ignore[no-untyped-call]
-    return []
-
-
-def _collect_processes(pids: Iterable[int]) -> Iterator[Shown]:
-    found: dict[str, list[float]] = {}
-    for pid in pids:
-        for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-            found.setdefault(metric.name, []).extend(sample.value for sample in metric.samples)
-    for name, measured in found.items():
-        value = min(measured) if name == "process_start_time_seconds" else sum(measured)
-        kind = CounterMetricFamily if name == "process_cpu_seconds" else GaugeMetricFamily
-        yield kind(name, _PROCESS[name], value=value)
-
-
-def render_page(readings: Iterable[Reading] = ()) -> bytes:
-    """Return the exposition page in Prometheus's text format."""
-    return generate_latest(_MetricsPage(readings))

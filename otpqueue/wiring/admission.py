@@ -15,7 +15,8 @@ from otpqueue.operations.access.clients import Clients
 from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.admit import Admission
 from otpqueue.operations.admission.blocklist import Blocklist
-from otpqueue.operations.admission.limits import KeyRate, RequestLimits
+from otpqueue.operations.admission.key_rate import KeyRate
+from otpqueue.operations.admission.limits import RequestLimits
 from otpqueue.operations.admission.numbers import Numbers
 from otpqueue.operations.admission.stop_sending import SendingSwitch
 from otpqueue.operations.guard.admin import GuardAdmin

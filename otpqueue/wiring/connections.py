@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
 from otpqueue import clock, jobs, policies
+from otpqueue.broker import check_broker, connect_redis, make_celery
 from otpqueue.limiter import Limiter
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store.engine import make_engine
@@ -130,7 +131,7 @@ class Connections:
     def redis(self) -> Redis:
         """The Redis client."""
         try:
-            redis = jobs.connect_redis(self.settings.require("redis_url"))
+            redis = connect_redis(self.settings.require("redis_url"))
         except ValueError as problem:
             raise SettingsError([f"REDIS_URL {problem}"]) from None
         self.close_later(redis.close)
@@ -141,11 +142,11 @@ class Connections:
         """The Celery application for publishers, which fails quickly."""
         broker = self.settings.broker
         try:
-            jobs.check_broker(broker)
+            check_broker(broker)
         except ValueError as problem:
             name = "OTPQUEUE_BROKER_URL" if self.settings.broker_url else "REDIS_URL"
             raise SettingsError([f"{name} {problem}"]) from None
-        publisher = jobs.make_celery(broker, quick=True)
+        publisher = make_celery(broker, quick=True)
         self.close_later(publisher.close)
         return publisher
 

@@ -9,7 +9,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from otpqueue.telemetry import metrics
+from otpqueue.telemetry import metrics_page
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -60,10 +60,10 @@ class Exposition:
             status = HTTPStatus.NOT_FOUND
         elif environ["REQUEST_METHOD"] != "GET":
             status, more = HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET")]
-        elif not metrics.is_valid_token(environ.get("HTTP_AUTHORIZATION"), self._token):
+        elif not metrics_page.is_valid_token(environ.get("HTTP_AUTHORIZATION"), self._token):
             status, more = HTTPStatus.UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]
         else:
-            body = metrics.render_page()
-        headers = [("Content-Type", metrics.CONTENT_TYPE), ("Content-Length", str(len(body)))]
+            body = metrics_page.render_page()
+        headers = [("Content-Type", metrics_page.CONTENT_TYPE), ("Content-Length", str(len(body)))]
         start(f"{status.value} {status.phrase}", headers + more)
         return [body]

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.bin.celery import celery as celery_command
 
-from otpqueue import jobs, parent, settings
+from otpqueue import broker, jobs, parent, settings
 from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.operations.heartbeat import HeartbeatReporter
 from otpqueue.telemetry import logs
@@ -32,7 +32,7 @@ MISSED_MESSAGES = 3
 
 def build_app(parts: Parts) -> Celery:
     """Return the application with its tasks, schedule and signal receivers."""
-    celery = jobs.make_celery(parts.settings.broker, quick=False)
+    celery = broker.make_celery(parts.settings.broker, quick=False)
     celery.conf.beat_schedule = build_beat_schedule(parts.settings)
     # In memory: the schedule consists of intervals and needs no persistence.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"

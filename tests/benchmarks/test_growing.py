@@ -19,7 +19,7 @@ from otpqueue.domain.request import OtpRequest
 from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.stats import gauges
 from otpqueue.operations.verify import TypedCode
-from otpqueue.store import checks, requests
+from otpqueue.store import checks, expiring
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import Ask
@@ -157,8 +157,8 @@ def test_step_of_a_purge_reads_what_it_deletes(grown: Parts) -> None:
 @pytest.mark.parametrize(
     ("find", "backlog"),
     [
-        (requests.expire_codes, "status = 'sent', expires_at = created_at"),
-        (requests.expire_unsent, "status = 'queued', send_state = 'due', next_attempt_at = created_at"),
+        (expiring.expire_codes, "status = 'sent', expires_at = created_at"),
+        (expiring.expire_unsent, "status = 'queued', send_state = 'due', next_attempt_at = created_at"),
         (checks.sweep, "status = 'sent', check_lease_until = created_at"),
     ],
     ids=["codes", "unsent", "checks"],

@@ -22,6 +22,7 @@ COVERED = (
     "docker-compose.yml",
     "otpqueue/api",
     "otpqueue/bounded.py",
+    "otpqueue/broker.py",
     "otpqueue/circuit.py",
     "otpqueue/cli",
     "otpqueue/clock.py",

@@ -31,12 +31,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from otpqueue import clock
+from otpqueue.broker import connect_redis
 from otpqueue.domain.limits import LIMITS
 from otpqueue.embedded import ChildProcess, EngineHome, Postgres, Valkey
 from otpqueue.embedded.engine import Engine
 from otpqueue.embedded.home import free_port
 from otpqueue.embedded.process import bare_environment
-from otpqueue.jobs import connect_redis
 from otpqueue.settings import load
 from otpqueue.store.migrate import upgrade
 from otpqueue.wiring import Parts

@@ -99,7 +99,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH)",
+                old="lambda conn: expiring.expire_unsent(conn, now=now, limit=BATCH)",
                 new="lambda _: []",
             ),
         ),
@@ -112,7 +112,7 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/operations/sweep.py",
-                old="lambda conn: requests.expire_unsent(conn, now=now, limit=BATCH)",
+                old="lambda conn: expiring.expire_unsent(conn, now=now, limit=BATCH)",
                 new="lambda _: []",
             ),
             Edit(
@@ -280,9 +280,9 @@ MUTATIONS = (
         check="statistics_exact",
         edits=(
             Edit(
-                path="migrations/versions/0019_refusal_causes.py",
-                old="op.execute(TELL_OF_ATTEMPTS)",
-                new='op.execute(TELL_OF_ATTEMPTS.replace(" UNION ALL SELECT -1, * FROM old_attempts", ""))',
+                path="otpqueue/store/sql/send_attempts_tell_statistics.sql",
+                old=" UNION ALL SELECT -1, * FROM old_attempts",
+                new="",
             ),
         ),
         run=_CALM,
@@ -486,7 +486,7 @@ MUTATIONS = (
         says="any number of calls of one client may wait for a check, and hold a thread each",
         edits=(
             Edit(
-                path="otpqueue/operations/verify.py",
+                path="otpqueue/operations/check_waiters.py",
                 old="if request_id in self._requests or self._clients[client_id] >= self._of_client:",
                 new="if not client_id:",
             ),

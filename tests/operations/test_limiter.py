@@ -14,7 +14,7 @@ from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from redis import Redis
 
-from otpqueue import clock, jobs
+from otpqueue import broker, clock, jobs
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import KEY_RATE, REQUEST_LIMITS, Quota
 from otpqueue.limiter import CountedCall, Limiter, LimitWindow
@@ -26,7 +26,7 @@ FIRST, SECOND = REQUEST_LIMITS[0], REQUEST_LIMITS[1]
 @pytest.fixture
 def redis(redis_url: str) -> Redis:
     """Return an empty Redis, connected as our processes connect."""
-    return jobs.connect_redis(redis_url)
+    return broker.connect_redis(redis_url)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
 
 def test_a_restarted_redis_is_asked_again(own_valkey: object) -> None:
     """Lost connections and scripts are replaced after a restart of Redis, without an error."""
-    limiter = Limiter(jobs.connect_redis(own_valkey.url))  # type: ignore[attr-defined]
+    limiter = Limiter(broker.connect_redis(own_valkey.url))  # type: ignore[attr-defined]
     assert limiter.count_call([window()]).admitted
 
     own_valkey.stop()  # type: ignore[attr-defined]

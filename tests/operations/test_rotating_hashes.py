@@ -27,7 +27,7 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import Status
 from otpqueue.operations.access.keys import prefix_of
-from otpqueue.operations.admission import limits
+from otpqueue.operations.admission import counted_limits
 from otpqueue.operations.privacy.rotate_hash import OldKeyUse
 from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.verify import TypedCode
@@ -584,11 +584,11 @@ def test_limits_go_on_across_the_change(make_parts: MakeParts, parts: Parts, cli
 def test_each_limit_is_returned_once(switched: Parts, make_parts: MakeParts, client_id: UUID) -> None:
     """A limit that is counted under two keys appears once in the headers."""
     parts = make_parts(OTPQUEUE_HASH_KEY=f"{NEW},{OLD}")
-    limits.clear_counted_limits()
+    counted_limits.clear_counted_limits()
 
     parts.request(wanted(client_ip="198.51.100.7"), client_id=client_id, now=clock.now())
 
-    returned = [(one.limit.name, one.left) for one in limits.counted_limits()]
+    returned = [(one.limit.name, one.left) for one in counted_limits.counted_limits()]
     assert len(returned) == len({name for name, _ in returned}) == 3
     assert ("number_15m", 2) in returned
 

@@ -20,7 +20,8 @@ from otpqueue.domain.errors import (
     RequestLocked,
 )
 from otpqueue.domain.request import OtpRequest, Status
-from otpqueue.operations.verify import CheckWaiters, TypedCode
+from otpqueue.operations.check_waiters import CheckWaiters
+from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from otpqueue import jobs
+from otpqueue import broker, jobs
 from otpqueue.wiring import Parts
 from tests.conftest import MakeParts
 from tests.operations.looking import until
@@ -181,7 +181,7 @@ def test_failed_wake_up_is_reported(make_parts: MakeParts, parts: Parts, closed_
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_lost_broker_is_tried_every_two_seconds(closed_port: int, scheme: str) -> None:
     """A worker reconnects to its broker every two seconds, without a growing back-off: codes have 90 s."""
-    worker = jobs.make_celery(f"{scheme}://127.0.0.1:{closed_port}/0", quick=False)
+    worker = broker.make_celery(f"{scheme}://127.0.0.1:{closed_port}/0", quick=False)
     pauses: list[float] = []
 
     def failed(_: Exception, pause_s: float) -> None:

@@ -13,7 +13,7 @@ from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.request import OtpRequest, Reason, Status
 from otpqueue.domain.sending import LEASE_RAN_OUT, RETURNED, Outcome, SendDecision
-from otpqueue.store import attempts, checks, receipts, requests
+from otpqueue.store import attempts, checks, expiring, receipts, requests
 from otpqueue.store.attempts import ExpiredLease
 from otpqueue.store.checks import OpenCheck
 from otpqueue.store.claims import Claim
@@ -165,14 +165,14 @@ class Life:
         ]
         if lost:
             attempts.record(conn, lost)
-        requests.give_up_resends(conn, now=self.now, limit=100)
+        expiring.give_up_resends(conn, now=self.now, limit=100)
         checks.sweep(conn, now=self.now, limit=100)
 
     def expire(self) -> None:
         """Expire requests, sometimes later than the next step."""
         at = self.now + timedelta(seconds=self.random.choice([0, 100]))
-        requests.expire_unsent(self.store.conn, now=at, limit=100)
-        requests.expire_codes(self.store.conn, now=at, limit=100)
+        expiring.expire_unsent(self.store.conn, now=at, limit=100)
+        expiring.expire_codes(self.store.conn, now=at, limit=100)
 
     def cancel(self) -> None:
         """Cancel, sometimes."""

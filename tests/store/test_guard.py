@@ -34,7 +34,7 @@ from otpqueue.domain.guard import (
 from otpqueue.domain.request import Reason, Status
 from otpqueue.domain.sending import RETURNED, SendDecision
 from otpqueue.operations.guard.pumping_guard import GuardClaims
-from otpqueue.store import requests
+from otpqueue.store import expiring, requests
 from otpqueue.store.claims import Claim
 from otpqueue.store.engine import connection, fetch
 from otpqueue.store.guard import tallies as store_guard
@@ -414,7 +414,7 @@ def test_send_that_never_was_claimed_is_not_counted(store: Store) -> None:
     cancelled = store.insert("+447400009001", guard=CountedSend(block="44740000"))
     requests.cancel(store.conn, cancelled.id, client_id=store.client_id, now=NOW)
     store.insert("+447400009002", guard=CountedSend(block="44740000"))
-    requests.expire_unsent(store.conn, now=later(100), limit=10)
+    expiring.expire_unsent(store.conn, now=later(100), limit=10)
 
     assert counted(store, "44740000") == counted(store, "GB") == (1, 0, 0, 0)
 
@@ -427,7 +427,7 @@ def test_resend_that_is_not_claimed_gives_nothing_back(store: Store) -> None:
     store.record(claim, accepted(), SENT)
     store.change(request.id, resend_after=NOW)
     assert ask_again(store, request, now=NOW)
-    requests.give_up_resends(store.conn, now=later(100), limit=10)
+    expiring.give_up_resends(store.conn, now=later(100), limit=10)
     assert counted(store) == counted(store, "GB") == (1, 0, 0, 0)
 
     store.change(request.id, resend_after=NOW, expires_at=later(300))

@@ -17,7 +17,7 @@ from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.receipts import DeliveryState
 from otpqueue.domain.request import FINAL, MOVES, OtpRequest, Reason, Status
 from otpqueue.domain.sending import Outcome, SendDecision
-from otpqueue.store import attempts, receipts, requests
+from otpqueue.store import attempts, expiring, receipts, requests
 from otpqueue.store.schema import moves
 from tests.store.conftest import NOW, REFUSED, SENT, Store, a_result, accepted, again, later
 from tests.store.lives import Life, a_report, ask_again
@@ -136,7 +136,7 @@ def test_replaced(store: Store) -> None:
 def test_one_statement_moves_many(store: Store) -> None:
     """A statement that ends many requests stores a move of each."""
     asked = store.insert_many(20)
-    assert len(requests.expire_unsent(store.conn, now=later(90), limit=100)) == 20
+    assert len(expiring.expire_unsent(store.conn, now=later(90), limit=100)) == 20
 
     assert [list_moves(store, one) for one in asked] == [
         [("status", "queued", "expired", "send_deadline", later(90))]

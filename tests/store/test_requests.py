@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.request import FINAL, LIVE, Channel, OtpRequest, Reason, SendState, Status
-from otpqueue.store import checks, clients, refusals, requests
+from otpqueue.store import checks, clients, expiring, refusals, requests
 from otpqueue.store.checks import NotBegun
 from otpqueue.store.schema import otp_requests
 from otpqueue.store.schema import refusals as refusal_rows
@@ -266,7 +266,7 @@ def test_unsent_request_expires_at_its_deadline(store: Store, at_s: float, ended
     """A code that could not leave by `send_by` is given up then, with its reason."""
     request = store.insert()
 
-    assert len(requests.expire_unsent(store.conn, now=later(at_s), limit=10)) == ended
+    assert len(expiring.expire_unsent(store.conn, now=later(at_s), limit=10)) == ended
 
     found = store.find(request.id)
     assert found.reason is (Reason.SEND_DEADLINE if ended else None)
@@ -279,7 +279,7 @@ def test_request_in_a_workers_hand_does_not_expire_unsent(store: Store) -> None:
     request = store.insert()
     (claim,) = store.claim(lease_s=RUN_OUT_S)
 
-    assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
+    assert len(expiring.expire_unsent(store.conn, now=later(600), limit=10)) == 0
     assert store.record(claim, accepted(), SENT)
     assert store.find(request.id).status is Status.SENT
 
@@ -288,7 +288,7 @@ def test_sent_request_does_not_expire_unsent(store: Store) -> None:
     """`send_by` does not apply to a code that was sent."""
     store.insert_sent()
 
-    assert len(requests.expire_unsent(store.conn, now=later(600), limit=10)) == 0
+    assert len(expiring.expire_unsent(store.conn, now=later(600), limit=10)) == 0
 
 
 @pytest.mark.parametrize(("at_s", "ended"), [(299.9, 0), (300, 1), (86_400, 1)])
@@ -296,7 +296,7 @@ def test_code_expires_at_the_end_of_its_life(store: Store, at_s: float, ended: i
     """A code that was not entered expires at `expires_at`, with its reason."""
     request = store.insert_sent()
 
-    assert len(requests.expire_codes(store.conn, now=later(at_s), limit=10)) == ended
+    assert len(expiring.expire_codes(store.conn, now=later(at_s), limit=10)) == ended
 
     found = store.find(request.id)
     assert found.reason is (Reason.CODE_LIFETIME if ended else None)
@@ -309,7 +309,7 @@ def test_only_codes_that_are_out_expire(store: Store, status: Status) -> None:
     request = store.insert_sent()
     store.change(request.id, status=status.value)
 
-    assert len(requests.expire_codes(store.conn, now=later(600), limit=10)) == 0
+    assert len(expiring.expire_codes(store.conn, now=later(600), limit=10)) == 0
     assert store.find(request.id).status is status
 
 
@@ -320,10 +320,10 @@ def test_code_that_is_being_checked_does_not_expire(store: Store) -> None:
     store.begin(other, now=later(299), lease_s=RUN_OUT_S)
     assert check
 
-    assert len(requests.expire_codes(store.conn, now=later(301), limit=10)) == 1
+    assert len(expiring.expire_codes(store.conn, now=later(301), limit=10)) == 1
     assert store.find(other.id).status is Status.EXPIRED
     assert store.judge(check, CheckVerdict.WRONG, now=later(302)) is Status.SENT
-    assert len(requests.expire_codes(store.conn, now=later(303), limit=10)) == 1
+    assert len(expiring.expire_codes(store.conn, now=later(303), limit=10)) == 1
     assert store.find(request.id).status is Status.EXPIRED
 
 
@@ -332,7 +332,7 @@ def test_code_typed_in_time_verifies_after_its_life(store: Store) -> None:
     request = store.insert_sent()
     check = store.begin(request, now=later(299))
     assert check
-    requests.expire_codes(store.conn, now=later(301), limit=10)
+    expiring.expire_codes(store.conn, now=later(301), limit=10)
 
     assert store.judge(check, CheckVerdict.CORRECT, now=later(302)) is Status.VERIFIED
 
@@ -343,12 +343,12 @@ def test_expiry_is_bounded_and_passes_over_locked_rows(store: Store) -> None:
 
     with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
         other.execute(select(otp_requests.c.id).where(otp_requests.c.id == made[0].id).with_for_update())
-        batches = [len(requests.expire_unsent(store.conn, now=later(2), limit=2)) for _ in range(3)]
+        batches = [len(expiring.expire_unsent(store.conn, now=later(2), limit=2)) for _ in range(3)]
         other.rollback()
 
     assert batches == [2, 1, 0]
     assert store.find(made[0].id).status is Status.QUEUED
-    assert len(requests.expire_unsent(store.conn, now=later(2), limit=2)) == 1
+    assert len(expiring.expire_unsent(store.conn, now=later(2), limit=2)) == 1
 
 
 def test_refusal_leaves_a_small_row(store: Store) -> None:

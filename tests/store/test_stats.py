@@ -23,7 +23,7 @@ from otpqueue.domain.request import Channel, Reason
 from otpqueue.domain.sending import LEASE_RAN_OUT, OutcomeKind
 from otpqueue.domain.stats import BOUNDS_MS, ExpiredStage, Metric, get_bucket
 from otpqueue.operations.stats.roll_up import RollUp
-from otpqueue.store import attempts, checks, clients, receipts, refusals, requests
+from otpqueue.store import attempts, checks, clients, expiring, receipts, refusals, requests
 from otpqueue.store.engine import transaction
 from otpqueue.store.schema import stat_events, stats_hours, stats_minutes
 from otpqueue.store.stats import roll_up
@@ -419,10 +419,10 @@ def test_alike_attempts_of_one_statement_are_one_event(store: Store) -> None:
 def test_ends_are_told_apart(store: Store) -> None:
     """Codes that were not sent, not entered, and entered wrong expire with different reasons."""
     store.insert()
-    requests.expire_unsent(store.conn, now=later(90), limit=10)
+    expiring.expire_unsent(store.conn, now=later(90), limit=10)
     store.insert_sent("+447700900124")
     store.check(store.insert_sent("+447700900125"), CheckVerdict.WRONG)
-    requests.expire_codes(store.conn, now=later(300), limit=10)
+    expiring.expire_codes(store.conn, now=later(300), limit=10)
 
     found = said(store)
     assert {label: n for (metric, label), n in found.items() if metric == "expired"} == {

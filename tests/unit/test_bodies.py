@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from otpqueue.api import bodies
+from otpqueue.api import bodies, reading
 from otpqueue.api.guide.bodies import GuideRequest, GuideVerify
 from otpqueue.api.http.errors import MalformedJson
 from otpqueue.domain.errors import InvalidRequest
@@ -61,20 +61,20 @@ def read(text: str, model: type[BaseModel]) -> object:
     """Return what `read` makes of a body: a model, or what its refusal says."""
     body = text.encode()
     environ = create_environ(method="POST", body=body, headers={"Content-Type": "application/json"})
-    return said(lambda: bodies.read(falcon.Request(environ), model))
+    return said(lambda: reading.read(falcon.Request(environ), model))
 
 
 def reference(text: str, model: type[BaseModel]) -> object:
     """Return what pydantic makes of a text that is well-formed, by its own parser."""
 
     def parse() -> BaseModel:
-        bodies._parse_json(text)
+        reading._parse_json(text)
         try:
             return model.model_validate_json(text)
         except ValidationError as error:
             if error.errors()[0]["type"] == "json_invalid":
                 raise MalformedJson from None
-            raise bodies._to_error(error) from None
+            raise reading._to_error(error) from None
 
     return said(parse)
 
@@ -107,7 +107,7 @@ def test_read_once(value: object, ascii_only: bool, model: type[BaseModel]) -> N
     assert read(text, model) == reference(text, model)
 
 
-@pytest.mark.parametrize("depth", [bodies.MAX_DEPTH, bodies.MAX_DEPTH + 1])
+@pytest.mark.parametrize("depth", [reading.MAX_DEPTH, reading.MAX_DEPTH + 1])
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
 def test_depth(depth: int, brackets: str) -> None:
     """The depth of nesting is limited, not the number of brackets."""
@@ -117,8 +117,11 @@ def test_depth(depth: int, brackets: str) -> None:
 
     found = read(text, bodies.NewOtpRequest)
 
-    is_too_deep = found == ("malformed_json", f"The body is nested more than {bodies.MAX_DEPTH} levels deep.")
-    assert is_too_deep == (depth > bodies.MAX_DEPTH)
+    is_too_deep = found == (
+        "malformed_json",
+        f"The body is nested more than {reading.MAX_DEPTH} levels deep.",
+    )
+    assert is_too_deep == (depth > reading.MAX_DEPTH)
 
 
 def test_control_characters() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from otpqueue.api.http.bridge import Bridge, Environ, Headers
+from otpqueue.api.http.bridge import Bridge, Environ
+from otpqueue.api.http.incoming import Headers
 from otpqueue.api.http.pools import CallPools
 
 

@@ -21,16 +21,8 @@ from otpqueue.domain.alert_notices import (
     format_slack,
     get_rule,
 )
-from otpqueue.domain.alert_rules import (
-    LONGEST_S,
-    OF_NUMBERS,
-    RULE_QUERIES,
-    RULES,
-    NumberCounts,
-    apply_overrides,
-    measure_counts,
-    measure_numbers,
-)
+from otpqueue.domain.alert_queries import RULE_QUERIES, NumberCounts, measure_counts, measure_numbers
+from otpqueue.domain.alert_rules import LONGEST_S, OF_NUMBERS, RULES, apply_overrides
 from otpqueue.domain.alerts import (
     Alert,
     AlertRule,

@@ -15,10 +15,8 @@ from otpqueue.domain.guard import (
     EMPTY,
     OWN_SENDS,
     TOTAL,
-    BatchSend,
     BlockTally,
     CountedAs,
-    GuardBatch,
     GuardDecision,
     GuardFacts,
     GuardPolicy,
@@ -31,6 +29,7 @@ from otpqueue.domain.guard import (
     decide_send,
     get_block,
 )
+from otpqueue.domain.guard_batch import BatchSend, GuardBatch
 
 POLICY = GuardPolicy()
 STRANGER = NumberFacts()

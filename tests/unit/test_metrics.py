@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from otpqueue.telemetry import metrics
+from otpqueue.telemetry import metrics, metrics_folder, metrics_page
 from otpqueue.telemetry.metrics import Family
 from tests.scraping import scraped
 
@@ -163,7 +163,7 @@ def test_page_reads_back() -> None:
     """A label's value may hold anything without breaking the page."""
     odd = 'a"b\\c\nd'
 
-    page = metrics.render_page([(metrics.RECENT_FAILURES, {(odd,): 1.0})]).decode()
+    page = metrics_page.render_page([(metrics.RECENT_FAILURES, {(odd,): 1.0})]).decode()
 
     assert 'otpqueue_recent_failures{reason="a\\"b\\\\c\\nd"} 1.0' in page
 
@@ -181,10 +181,10 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
     """A new process takes the gauges of dead ones away and keeps their counts, but not of ever so many."""
 
     def process(statements: str) -> str:
-        begin = "from otpqueue.telemetry import metrics; metrics.share_metrics(); "
+        begin = "from otpqueue.telemetry import metrics, metrics_page; metrics.share_metrics(); "
         done = subprocess.run(
             [sys.executable, "-c", begin + statements],
-            env={**os.environ, metrics.FOLDER: str(tmp_path)},
+            env={**os.environ, metrics_folder.FOLDER: str(tmp_path)},
             capture_output=True,
             text=True,
             check=True,
@@ -192,7 +192,7 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
         return done.stdout
 
     count = "metrics.count(metrics.RESENDS); metrics.change_gauge(metrics.IN_FLIGHT, 1); "
-    show = "print(metrics.render_page().decode())"
+    show = "print(metrics_page.render_page().decode())"
     process(count)
     two = scraped(process(count + show))
     (counted,) = sorted(tmp_path.glob("counter_*.db"))[:1]
@@ -203,4 +203,4 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
     assert two("otpqueue_resends_accepted_total") == 2
     assert two("otpqueue_pump_in_flight") == 1
     assert after("otpqueue_pump_in_flight") == 0
-    assert 2 <= after("otpqueue_resends_accepted_total") <= 2 * metrics.DEAD_KEPT
+    assert 2 <= after("otpqueue_resends_accepted_total") <= 2 * metrics_folder.DEAD_KEPT

@@ -17,3 +17,22 @@ def test_class_names_are_unique(project: Path) -> None:
 
     assert len(modules) > 300
     assert {name: places for name, places in modules.items() if len(places) > 1} == {}
+
+
+LONGEST = 300
+"""Lines of a module that is not justified."""
+
+
+def test_long_modules_are_justified(project: Path) -> None:
+    """A long module says in its docstring why it is not split: `One module because ...`."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (project / "otpqueue").rglob("*.py")}
+
+    long = {path: text for path, text in texts.items() if text.count("\n") > LONGEST}
+    unjustified = [
+        str(path.relative_to(project))
+        for path, text in long.items()
+        if "One module because" not in (ast.get_docstring(ast.parse(text)) or "")
+    ]
+
+    assert len(texts) > 300
+    assert unjustified == []

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from kombu import Connection
 
-from otpqueue import clock, jobs
+from otpqueue import broker, clock, jobs
 from otpqueue.wiring import Parts
 from tests.conftest import Ask, MakeParts, Provider
 from tests.faults.rabbitmq import RabbitMq, find_server, running
@@ -225,7 +225,7 @@ def test_every_pooled_connection_recovers(parts: Parts, rabbit: RabbitMq) -> Non
     """However many connections a restart broke, no wake-up after it fails."""
     at_the_same_time = [
         jobs.Waker(
-            redis=jobs.connect_redis(f"{parts.settings.require('redis_url')[:-1]}{db}"),
+            redis=broker.connect_redis(f"{parts.settings.require('redis_url')[:-1]}{db}"),
             celery=parts.publisher,
             job=jobs.SEND_CODES,
         )

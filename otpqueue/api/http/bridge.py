@@ -15,18 +15,18 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextvars import Context
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
-from granian.rsgi import ProtocolClosed, Scope  # type: ignore[attr-defined]
+from granian.rsgi import Scope
 
 from otpqueue.api.http import sockets
-from otpqueue.api.http.errors import BadHttp, BodyTimeout, BodyTooLarge, HeadersTooLarge, UriTooLong
+from otpqueue.api.http.errors import BadHttp, BodyTooLarge, HeadersTooLarge, UriTooLong
+from otpqueue.api.http.incoming import BodyTimeouts, Headers, HttpProtocol, IncomingBody
 from otpqueue.api.http.pools import CallPool, CallPools
+from otpqueue.api.http.suspension import Suspension
 from otpqueue.domain.errors import OtpqueueError, TooBusy, Unauthenticated
 from otpqueue.telemetry.logs import get_logger
 
@@ -46,14 +46,11 @@ UNREAD_ANSWER_S = 30
 """A connection is closed when its peer reads nothing of an answer for this long."""
 
 _ONCE = ("authorization", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
-_BYTES_TO_DROP = 1024 * 1024
-_SECONDS_TO_DROP = 2.0
 _CLOSE_AFTER_S = 1.0
 _SECONDS_TO_END = 1.0
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
-Headers = list[tuple[str, str]]
 
 _BASE: Environ = {
     "SCRIPT_NAME": "",
@@ -72,22 +69,6 @@ _KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"} | {
     )
 }
 """Names of common headers in the environment."""
-
-
-class HttpProtocol(Protocol):
-    """What granian passes beside the head: the incoming body, and a way to answer."""
-
-    def __call__(self) -> asyncio.Future[bytes]:
-        """Read the whole body."""
-
-    def __aiter__(self) -> HttpProtocol:
-        """Start to read the body in pieces."""
-
-    def __anext__(self) -> asyncio.Future[bytes]:
-        """Read a piece; an empty one is the last. Raises StopAsyncIteration after it."""
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer the call. Thread-safe."""
 
 
 class Bridge:
@@ -109,7 +90,7 @@ class Bridge:
     ) -> None:
         self._app, self._pools, self._large_bodies, self._at_end = app, pools, large_bodies, at_end
         self._refusals = refusals or {}
-        self._timeouts = _Timeouts(body_timeout_s)
+        self._timeouts = BodyTimeouts(body_timeout_s)
         self._large_now = 0
         self._has_served = False
         self._to_close: set[str] = set()
@@ -134,7 +115,7 @@ class Bridge:
         _add_headers(environ, headers)
         coding = environ.pop("HTTP_TRANSFER_ENCODING", None)
         has_body = coding is not None or "CONTENT_LENGTH" in environ
-        incoming, body = _Incoming(protocol, loop), b""
+        incoming, body = IncomingBody(protocol, loop), b""
         # After a body without a length, the next bytes could be misread as a request: RFC 9112, 6.1.
         call = _Call(environ, protocol, self._answer, closes=coding is not None)
         try:
@@ -151,7 +132,7 @@ class Bridge:
             if has_body and not await incoming.end():
                 self._close_later(scope.client)
         elif pool := self._pools.choose_pool(scope.path, scope.query_string):
-            call.pool, call.suspension = pool, _Suspension(loop)
+            call.pool, call.suspension = pool, Suspension(loop)
             pool.put(call)
             await call.suspension
         else:
@@ -199,7 +180,7 @@ class Bridge:
         if call.suspension:
             self._answered.append(call)
 
-    async def _body(self, path: str, incoming: _Incoming, given_length: str | None) -> bytes:
+    async def _body(self, path: str, incoming: IncomingBody, given_length: str | None) -> bytes:
         most, length = self._large_bodies.get(path, MAX_BODY_BYTES), _parse_length(given_length)
         if length is not None and length > most:
             raise BodyTooLarge()
@@ -227,7 +208,7 @@ class _Call:
         self.closes = closes
         """Whether the connection is closed after the answer."""
         self.pool: CallPool | None = None
-        self.suspension: _Suspension | None = None
+        self.suspension: Suspension | None = None
         """Suspension of the coroutine while a pool has the call."""
         self._unclaimed = [True]
 
@@ -243,159 +224,6 @@ class _Call:
         if timed_out:
             self.environ[REFUSED] = TooBusy(retry_after_s=1)
         self._answer(self)
-
-
-class _Suspension:
-    """An awaitable that ends when `resume` is called: a future, as far as asyncio's tasks need one.
-
-    asyncio's own futures cost an additional iteration of the event loop.
-    """
-
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._asyncio_future_blocking = loop, False
-        self._callback: Callable[[_Suspension], object] | None = None
-
-    def __await__(self) -> Generator[_Suspension, None, None]:
-        self._asyncio_future_blocking = True
-        yield self
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop, for the awaiting task."""
-        return self._loop
-
-    def add_done_callback(self, callback: Callable[[_Suspension], object], **_context: Context) -> None:
-        """Store the callback that resumes the task."""
-        self._callback = callback
-
-    def result(self) -> None:
-        """Return the result for the task, which is None."""
-
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - asyncio's name
-        """Return False: it cannot be cancelled."""
-        return False
-
-    def resume(self) -> None:
-        """Resume the coroutine, once. Must be called by the event loop, not by another coroutine."""
-        callback, self._callback = self._callback, None
-        if callback:
-            callback(self)
-
-
-class _Timeouts:
-    """Ends the reading of bodies that take too long. All have the same timeout, so one timer is enough."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until: dict[_Incoming, float] = {}
-        """The first has the earliest deadline."""
-        self._is_timed = False
-
-    def add(self, incoming: _Incoming) -> None:
-        """Start the timeout of a body."""
-        self._until[incoming] = time.monotonic() + self._seconds
-        if not self._is_timed:
-            self._time(self._seconds)
-
-    def remove(self, incoming: _Incoming) -> None:
-        """Stop the timeout of a body."""
-        del self._until[incoming]
-
-    def _time(self, seconds: float) -> None:
-        self._is_timed = True
-        asyncio.get_running_loop().call_later(seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._is_timed = False
-        now = time.monotonic()
-        for incoming, until in list(self._until.items()):
-            if until > now:
-                self._time(until - now)
-                return
-            incoming.expire()
-
-
-class _Incoming:
-    """The incoming body of a call.
-
-    A read that takes too long is abandoned, and its connection is closed. It is not certain that granian ends
-    a cancelled read, or that hyper closes a connection with an unread body.
-    """
-
-    def __init__(self, protocol: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        self._protocol, self._loop = protocol, loop
-        self._pieces: HttpProtocol | None = None
-        self._suspension: _Suspension | None = None
-        self._expired = self._ended = False
-
-    async def read(self, length: int | None, *, most: int) -> bytes:
-        """Return the body. Raises BodyTooLarge over `most` bytes, BadHttp if incomplete, BodyTimeout."""
-        if length is None:
-            return await self._collect(most)
-        try:
-            body = await self._done(self._protocol())
-        except ProtocolClosed:
-            self._ended = True
-            raise BadHttp("The body is shorter than its Content-Length.") from None
-        if body is None:
-            raise BodyTimeout()
-        self._ended = True
-        return body
-
-    async def end(self) -> bool:
-        """Drop the rest of the body, within limits, after the answer. Return whether it was complete.
-
-        A connection that is closed with unread bytes is reset, and the caller may lose the answer.
-        """
-        dropped = 0
-        timer = self._loop.call_later(_SECONDS_TO_DROP, self.expire)
-        while not (self._ended or self._expired) and dropped < _BYTES_TO_DROP:
-            dropped += len(await self._next() or b"")
-        timer.cancel()
-        return self._ended
-
-    def expire(self) -> None:
-        """End the wait for the body."""
-        self._expired = True
-        self._resume()
-
-    async def _collect(self, most: int) -> bytes:
-        body = bytearray()
-        while not self._ended:
-            piece = await self._next()
-            if piece is None:
-                raise BodyTimeout()
-            body += piece
-            if len(body) > most:
-                raise BodyTooLarge()
-        return bytes(body)
-
-    async def _next(self) -> bytes | None:
-        if self._pieces is None:
-            self._pieces = aiter(self._protocol)
-        try:
-            piece = await self._done(self._pieces.__anext__())
-        except StopAsyncIteration:
-            piece = b""
-        self._ended = piece == b""
-        return piece
-
-    async def _done(self, reading: asyncio.Future[bytes]) -> bytes | None:
-        """Return what was read, None after the timeout."""
-        if not (reading.done() or self._expired):
-            self._suspension = _Suspension(self._loop)
-            reading.add_done_callback(self._resume)
-            await self._suspension
-        if reading.done():
-            return reading.result()
-        reading.cancel()
-        return None
-
-    def _resume(self, _reading: object = None) -> None:
-        suspension, self._suspension = self._suspension, None
-        if suspension:
-            suspension.resume()
 
 
 def _check_head(scope: Scope, headers: Headers, coding: str | None) -> None:

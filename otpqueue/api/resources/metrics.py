@@ -11,7 +11,7 @@ from otpqueue.api.auth import ApiKeyAuthentication, Caller
 from otpqueue.api.endpoints import API_KEY_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.domain.errors import Unauthenticated
 from otpqueue.operations.stats.gauges import ReadGauges
-from otpqueue.telemetry import metrics
+from otpqueue.telemetry import metrics_page
 
 _ACCESS = Access(
     errors=API_KEY_ERRORS,
@@ -38,7 +38,7 @@ class MetricsAuthentication:
         """Return the caller, None for one with the token. Raises Unauthenticated, DatabaseUnavailable."""
         if self.token is None:
             return self.api_keys.authenticate(req)
-        if not metrics.is_valid_token(req.get_header("Authorization"), self.token):
+        if not metrics_page.is_valid_token(req.get_header("Authorization"), self.token):
             raise Unauthenticated("Send the token of OTPQUEUE_METRICS_TOKEN: `Authorization: Bearer ...`.")
         return None
 
@@ -67,5 +67,5 @@ class Metrics:
     )
     def on_get(self, call: ApiCall) -> bytes:
         """Answer with all metrics, also while Postgres or Redis is down."""
-        call.resp.content_type = metrics.CONTENT_TYPE
-        return metrics.render_page(self.readings())
+        call.resp.content_type = metrics_page.CONTENT_TYPE
+        return metrics_page.render_page(self.readings())

@@ -11,7 +11,7 @@ from otpqueue.domain.limits import LOG_IN_LIMITS, CountedBy, Quota
 from otpqueue.limiter import Limiter, LimitWindow
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.access.keys import ApiKeys
-from otpqueue.operations.admission.limits import refusal
+from otpqueue.operations.admission.counted_limits import build_limit_error
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -66,7 +66,7 @@ class ConsoleLogin:
             log.warning("log_ins_not_counted", error=type(error.__cause__).__name__)
             return
         if not counted.admitted:
-            raise refusal(counted.statuses)
+            raise build_limit_error(counted.statuses)
 
     def _windows(self, address: str | None) -> list[LimitWindow]:
         peer = self.vault.address_hash(address)

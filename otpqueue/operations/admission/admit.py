@@ -25,7 +25,8 @@ from otpqueue.domain.errors import NotAdmitted
 from otpqueue.jobs import Waker, WakeUp
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.admission.applicant import Applicant, Undo
-from otpqueue.operations.admission.limits import CallRate, RequestLimits
+from otpqueue.operations.admission.key_rate import CallRate
+from otpqueue.operations.admission.limits import RequestLimits
 from otpqueue.operations.guard.pumping_guard import PumpingGuard
 from otpqueue.store import refusals
 from otpqueue.store.accepting import NumberLookup

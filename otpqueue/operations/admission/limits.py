@@ -1,10 +1,8 @@
-"""Rate limits in Redis: of requests and resends, and of calls per API key."""
+"""Rate limits in Redis: of requests and resends."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,155 +10,23 @@ from uuid import UUID
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitExceeded, LimitsUnavailable
 from otpqueue.domain.limits import (
-    KEY_RATE,
-    KEYLESS_LIMITS,
-    KEYLESS_PEER,
     REQUEST_LIMITS,
     CountedBy,
     Limit,
-    LimitStatus,
     Quota,
     Quotas,
 )
 from otpqueue.limiter import CountedCall, Limiter, LimitWindow
+from otpqueue.operations.admission.counted_limits import build_limit_error, choose_quota, note_counted
+from otpqueue.operations.admission.key_rate import CallRate
 from otpqueue.store.vault import Vault
-from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_WITHOUT_REDIS_S = 2.0
-"""How long calls are not counted after Redis failed, so that not every call waits for it."""
-
-_counted_limits: ContextVar[tuple[LimitStatus, ...] | None] = ContextVar("counted_limits", default=None)
-"""None outside the API, which alone returns them in headers."""
-
-
-def clear_counted_limits() -> None:
-    """Clear the rate limits that were counted. Called at the start of each call."""
-    _counted_limits.set(())
-
-
-def counted_limits() -> tuple[LimitStatus, ...]:
-    """Return the rate limits that were counted in this call, as far as the caller may see them."""
-    return _counted_limits.get() or ()
-
-
-def _note(counted: CountedCall, *, keyless: bool = False) -> None:
-    before = _counted_limits.get()
-    if before is not None:
-        strictest = _strictest(counted.statuses)
-        _counted_limits.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
-
-
-def _strictest(statuses: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
-    """Return each limit once, the strictest. During hash key rotation each is counted twice."""
-    found: dict[str, LimitStatus] = {}
-    for one in statuses:
-        other = found.get(one.limit.name, one)
-        found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
-    return found.values()
-
-
-def refusal(statuses: Sequence[LimitStatus]) -> LimitExceeded:
-    """Return the error of a rejected attempt. It names the full window with the longest wait."""
-    for full in statuses:
-        if full.left <= 0:
-            metrics.count(metrics.LIMITS_HIT, full.limit.name)
-    longest = max((one for one in statuses if one.left <= 0), key=lambda one: one.more_in_s)
-    return LimitExceeded(
-        longest.limit.name,
-        f"At most {longest.quota.in_words}: {longest.limit.what}. "
-        f"Try again in {longest.retry_after_s} seconds.",
-        retry_after_s=longest.retry_after_s,
-    )
-
-
-def in_force(limit: Limit, deployment: Quotas, own: Quotas) -> Quota | None:
-    """Return the quota of a limit: the client's own if it may have one and does, else the deployment's."""
-    return own[limit.name] if limit.per_client and limit.name in own else deployment[limit.name]
-
 
 def _set(*quotas: Quota | None) -> set[Quota]:
     return {quota for quota in quotas if quota is not None}
-
-
-class KeyRate:
-    """The rate of calls per API key. Without Redis all calls are admitted, so that codes can be verified."""
-
-    def __init__(self, *, limiter: Limiter, vault: Vault, quotas: Quotas) -> None:
-        self._limiter, self._vault, self._quotas = limiter, vault, quotas
-        self._redis_again_at = 0.0
-
-    @property
-    def counts_addresses(self) -> bool:
-        """Whether calls without an API key are limited by source address."""
-        return self._quotas[KEYLESS_PEER.name] is not None
-
-    def of(self, holder: UUID, own: ClientSettings) -> CallRate:
-        """Return the rate of a call by the holder: an API key, or the client of a call without one."""
-        quota = in_force(KEY_RATE, self._quotas, own.limits)
-        subject = self._vault.limit_hash(holder.bytes)
-        windows = () if quota is None else (LimitWindow(limit=KEY_RATE, quota=quota, subject=subject),)
-        return CallRate(limits=self, windows=windows)
-
-    def of_keyless(
-        self, client_id: UUID, own: ClientSettings, *, address: str | None, network: str | None
-    ) -> CallRate:
-        """Return the rate of a call without an API key: of its address, its network and its client.
-
-        All are counted or none. A rejected address does not use up the quotas of others. Calls with an
-        unknown address share one count.
-        """
-        subjects = {
-            CountedBy.KEYLESS_PEER: self._vault.address_hash(address) or b"",
-            CountedBy.KEYLESS_NETWORK: (network or "").encode(),
-        }
-        windows = [
-            LimitWindow(
-                limit=limit,
-                quota=quota,
-                subject=self._vault.limit_hash(client_id.bytes, subjects[limit.counted]),
-            )
-            for limit in KEYLESS_LIMITS
-            if (quota := self._quotas[limit.name])
-        ]
-        return CallRate(limits=self, windows=(*windows, *self.of(client_id, own).windows), keyless=True)
-
-    def __call__(self, holder: UUID, own: ClientSettings) -> None:
-        """Count a call by the holder. Raises LimitExceeded."""
-        self.of(holder, own).count()
-
-    def count(self, windows: Sequence[LimitWindow], *, keyless: bool = False) -> None:
-        """Count a call in its windows. Raises LimitExceeded."""
-        if not windows or time.monotonic() < self._redis_again_at:
-            return
-        try:
-            counted = self._limiter.count_call((), rate=windows)
-        except LimitsUnavailable as error:
-            self._redis_again_at = time.monotonic() + _WITHOUT_REDIS_S
-            log.warning("key_rate_not_counted", error=type(error.__cause__).__name__)
-            return
-        _note(counted, keyless=keyless)
-        if not counted.rate_admitted:
-            raise refusal(counted.statuses)
-
-
-@dataclass(kw_only=True)
-class CallRate:
-    """The rate of one call. It is counted once, alone or in the same script as the limits of the request."""
-
-    limits: KeyRate
-    windows: tuple[LimitWindow, ...]
-    counted: bool = False
-    keyless: bool = False
-    """Whether the caller has no API key."""
-
-    def count(self) -> None:
-        """Count the call unless it has been counted. Raises LimitExceeded."""
-        if not self.counted:
-            self.counted = True
-            self.limits.count(self.windows, keyless=self.keyless)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,13 +105,13 @@ class RequestLimits:
         finally:
             if rate is not None:
                 rate.counted = True
-        _note(counted, keyless=rate is not None and rate.keyless)
+        note_counted(counted, keyless=rate is not None and rate.keyless)
         if not counted.rate_admitted:
-            raise refusal(counted.statuses)
+            raise build_limit_error(counted.statuses)
         if counted.is_running:
             return LimitedTry(is_running=True)
         if not counted.admitted:
-            return LimitedTry(refusal=refusal(counted.statuses[len(first) :]))
+            return LimitedTry(refusal=build_limit_error(counted.statuses[len(first) :]))
         return LimitedTry(
             wake_up=counted.wake_up, limiter=self.limiter, windows=windows, call=counted, mark=mark
         )
@@ -312,7 +178,7 @@ class RequestLimits:
             CountedBy.ADDRESS_OF_CLIENT: [(client, address) for address in client_ip_hashes],
         }
         for limit in REQUEST_LIMITS:
-            quota = in_force(limit, self.quotas, settings.limits)
+            quota = choose_quota(limit, self.quotas, settings.limits)
             if quota and (limit.resends or not is_resend):
                 # One per hash key, so that key rotation does not reset a caller's window.
                 for nth, parts in enumerate(subjects[limit.counted]):

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Engine
 from otpqueue.domain.alert_rules import OF_NUMBERS
 from otpqueue.domain.alerts import Alert, AlertRule, AlertState, contains_number, find_tag
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
+from otpqueue.store.alerts import evaluations, records, silences
 from otpqueue.store.alerts import notices as alert_notices
-from otpqueue.store.alerts import records
 from otpqueue.store.alerts.notices import Notice
-from otpqueue.store.alerts.records import AlertEvent, AlertValue, Silence
+from otpqueue.store.alerts.records import AlertEvent, AlertValue
+from otpqueue.store.alerts.silences import Silence
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry import masks
@@ -125,7 +126,7 @@ class AlertAdmin:
 
         def work(conn: Connection) -> Silence:
             tag, number_hash = self._number(conn, rule, subject)
-            made = records.add_silence(
+            made = silences.add_silence(
                 conn,
                 rule=rule,
                 subject=tag or subject,
@@ -136,7 +137,7 @@ class AlertAdmin:
                 now=now,
                 vault=self.vault,
             )
-            for alert_id in records.find_silenced_alerts(conn, made.id):
+            for alert_id in silences.find_silenced_alerts(conn, made.id):
                 records.add_event(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
             return made
 
@@ -173,8 +174,8 @@ class AlertAdmin:
         now = self.clock()
 
         def work(conn: Connection) -> Silence | None:
-            ended = records.end_silence(conn, silence_id, now=now, vault=self.vault)
-            for alert_id in records.find_silenced_alerts(conn, ended.id) if ended else ():
+            ended = silences.end_silence(conn, silence_id, now=now, vault=self.vault)
+            for alert_id in silences.find_silenced_alerts(conn, ended.id) if ended else ():
                 records.add_event(conn, alert_id, "silence_ended", now=now, actor=by)
             return ended
 
@@ -186,12 +187,12 @@ class AlertAdmin:
     def silences(self) -> Sequence[Silence]:
         """Return the silences in force, by their end. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.list_silences(conn, now=self.clock(), vault=self.vault)
+            return silences.list_silences(conn, now=self.clock(), vault=self.vault)
 
     def evaluated_at(self) -> datetime | None:
         """Return when the rules were last evaluated. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            last = records.find_last_evaluation(conn, "rules")
+            last = evaluations.find_last_evaluation(conn, "rules")
         return last.at if last else None
 
     def _find(self, conn: Connection, alert_id: UUID, now: datetime) -> Alert:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from otpqueue.domain.alert_rules import (
+from otpqueue.domain.alert_queries import (
     RULE_QUERIES,
     RuleQuery,
     measure_counts,
@@ -36,9 +36,9 @@ from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.provider_calls import CallFailure
 from otpqueue.domain.stats import MetricTally
 from otpqueue.operations.alerts.lifecycle import AlertStore, EvaluationResult, RuleMeasures
-from otpqueue.store.alerts import facts, records
+from otpqueue.store.alerts import facts, number_facts, records
+from otpqueue.store.alerts.evaluations import Evaluation
 from otpqueue.store.alerts.facts import DisabledEndpoint, QueueFacts, WaitingEvent
-from otpqueue.store.alerts.records import Evaluation
 from otpqueue.store.engine import allow_time, connection, snapshot
 from otpqueue.store.privacy import seal_counts
 from otpqueue.store.vault import MOST_SEALS
@@ -130,9 +130,9 @@ class EvaluateAlerts:
         match rule.name:
             case "number_requests" | "number_wrong_codes":
                 count = (
-                    facts.count_requesting_numbers
+                    number_facts.count_requesting_numbers
                     if rule.name == "number_requests"
-                    else facts.count_guessed_numbers
+                    else number_facts.count_guessed_numbers
                 )
                 known = records.list_known_numbers(conn, rule.name)
                 fresh = now - rule.window if last is None else min(last, now) - _OVERLAP
@@ -241,7 +241,7 @@ def _find_examples(
     conn: Connection, rule: AlertRule, measure: SubjectMeasure, now: datetime
 ) -> Sequence[UUID] | None:
     if measure.number_hash is not None:
-        return facts.find_newest_of_number(conn, measure, since=now - rule.window)
+        return number_facts.find_newest_of_number(conn, measure, since=now - rule.window)
     if rule.name == "queue_age":
         return facts.find_oldest_due(conn, now=now)
     watch = RULE_QUERIES.get(rule.name)

@@ -28,8 +28,9 @@ from otpqueue.domain.alerts import (
     sort_worst_first,
 )
 from otpqueue.store import locks
-from otpqueue.store.alerts import facts, notices, records
-from otpqueue.store.alerts.records import Evaluation, OpenAlert, PendingAlert
+from otpqueue.store.alerts import evaluations, notices, number_facts, records
+from otpqueue.store.alerts.evaluations import Evaluation, PendingAlert
+from otpqueue.store.alerts.records import OpenAlert
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.locks import Lock
 from otpqueue.telemetry.logs import get_logger
@@ -82,7 +83,7 @@ class _EvaluationRun:
         """Return whether a measurement is about a number that has since been erased."""
         if measure.number_hash is None or not self.may_name:
             return False
-        return not facts.is_known(self.conn, measure.number_hash, before=self.now)
+        return not number_facts.is_known(self.conn, measure.number_hash, before=self.now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class AlertStore:
     def last(self) -> Evaluation | None:
         """Return the last evaluation of this watch. Raises DatabaseUnavailable."""
         with connection(self.engine) as conn:
-            return records.find_last_evaluation(conn, self.watch)
+            return evaluations.find_last_evaluation(conn, self.watch)
 
     def is_soon(self, last: Evaluation | None, now: datetime) -> bool:
         """Return whether it is too soon for another evaluation. A clock that was set back is not too soon."""
@@ -124,12 +125,12 @@ class AlertStore:
         def work(conn: Connection) -> EvaluationResult:
             allow_time(conn, _ALLOWED_S)
             if not locks.try_take(conn, self.lock) or self.is_soon(
-                records.find_last_evaluation(conn, self.watch), now
+                evaluations.find_last_evaluation(conn, self.watch), now
             ):
                 return EvaluationResult(skipped=True)
             state = _EvaluationRun(conn=conn, now=now, examples=examples)
             self._enter_all(state, measured, retired)
-            records.record_evaluation(
+            evaluations.record_evaluation(
                 conn,
                 self.watch,
                 at=now,
@@ -149,7 +150,7 @@ class AlertStore:
         names = [*(one.rule.name for one in measured), *retired]
         opening = notices.has_opening()
         open_ones = records.lock_open_alerts(state.conn, names, noticed=opening, now=state.now)
-        pending = records.list_pending(state.conn, names)
+        pending = evaluations.list_pending(state.conn, names)
         for one in measured:
             self._enter(
                 state,
@@ -160,7 +161,7 @@ class AlertStore:
         for alert in open_ones:
             if alert.rule in retired:
                 self._close(state, alert, "the rule is off")
-        records.delete_pending(state.conn, [before for before in pending if before.rule in retired])
+        evaluations.delete_pending(state.conn, [before for before in pending if before.rule in retired])
 
     def _enter(
         self,
@@ -187,14 +188,14 @@ class AlertStore:
                 # The previous state, from which the next evaluation continues.
                 kept.add(measure.subject)
             elif not transition:
-                records.keep_pending(state.conn, measured.rule, measure, bad=run.count, now=state.now)
+                evaluations.keep_pending(state.conn, measured.rule, measure, bad=run.count, now=state.now)
                 kept.add(measure.subject)
             elif still_open < MOST_OPEN:
                 self._open(state, measured.rule, measure)
                 still_open += 1
             else:
                 held_back += 1
-        records.delete_pending(state.conn, [one for one in pending if one.subject not in kept])
+        evaluations.delete_pending(state.conn, [one for one in pending if one.subject not in kept])
         if held_back:
             log.warning("alerts_held_back", rule=measured.rule.name, subjects=held_back)
 

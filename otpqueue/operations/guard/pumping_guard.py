@@ -15,16 +15,8 @@ from sqlalchemy import Engine
 
 from otpqueue.domain import guard as rules
 from otpqueue.domain.errors import DatabaseUnavailable, DestinationPaused
-from otpqueue.domain.guard import (
-    BatchSend,
-    CountedAs,
-    CountedSend,
-    GuardBatch,
-    GuardDecision,
-    GuardMode,
-    GuardPolicy,
-    GuardReason,
-)
+from otpqueue.domain.guard import CountedAs, CountedSend, GuardDecision, GuardMode, GuardPolicy, GuardReason
+from otpqueue.domain.guard_batch import BatchSend, GuardBatch
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.operations.admission.applicant import Applicant, Undo
 from otpqueue.store.claims import Claim

@@ -21,10 +21,9 @@ from otpqueue.outbound import PostUndeliverable
 from otpqueue.store import clients
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
-from otpqueue.store.webhooks import deliveries as webhook_deliveries
-from otpqueue.store.webhooks import endpoints
-from otpqueue.store.webhooks.deliveries import StoredDelivery
+from otpqueue.store.webhooks import endpoints, outbox
 from otpqueue.store.webhooks.endpoints import WebhookEndpoint
+from otpqueue.store.webhooks.outbox import StoredDelivery
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -105,7 +104,7 @@ class Webhooks:
         """Return a client's endpoint, and the counts of waiting and abandoned deliveries."""
         with connection(self.engine) as conn:
             endpoint = self._endpoint(conn, client, now)
-            return endpoint, webhook_deliveries.count_unfinished(conn, endpoint.client_id)
+            return endpoint, outbox.count_unfinished(conn, endpoint.client_id)
 
     def test(self, client: str, *, now: datetime) -> WebhookTest:
         """Post an `otpqueue.test` event to a client's endpoint, even a disabled one. Returns the result."""
@@ -184,9 +183,7 @@ class Webhooks:
         """
         client_id = self._client_id(client)
         with connection(self.engine) as conn:
-            return webhook_deliveries.list_newest(
-                conn, client_id, failed=failed, request_id=request_id, limit=limit
-            )
+            return outbox.list_newest(conn, client_id, failed=failed, request_id=request_id, limit=limit)
 
     def retry(self, client: str, *, ids: Sequence[UUID], now: datetime) -> int:
         """Retry abandoned or waiting deliveries now, with a new retry schedule.
@@ -210,7 +207,7 @@ class Webhooks:
         total, after = 0, 0
         while True:
             work = partial(
-                webhook_deliveries.make_due,
+                outbox.make_due,
                 client_id=client_id,
                 ids=ids,
                 states=states,
@@ -233,7 +230,7 @@ class Webhooks:
         def work(conn: Connection) -> int:
             if endpoints.read(conn, client_id, vault=self.vault, now=now):
                 return 0
-            return webhook_deliveries.give_up(conn, client_id, limit=BATCH)
+            return outbox.give_up(conn, client_id, limit=BATCH)
 
         while given_up := transaction(self.engine, work):
             total += given_up

@@ -1,8 +1,4 @@
-"""The data that alert rules evaluate: roll-ups, and bounded reads of single numbers and of the queue.
-
-A number's count can pass a threshold only after new activity. So only numbers with activity since the last
-evaluation are counted, each along its own index.
-"""
+"""The data that alert rules evaluate: roll-ups, bounded reads of the queue, and examples for an alert."""
 
 from __future__ import annotations
 
@@ -13,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, or_, select
 
 from otpqueue.domain import phone
-from otpqueue.domain.alert_rules import BASELINE_DAYS, Baseline, ExampleQuery, NumberCounts, RuleQuery
-from otpqueue.domain.alerts import ALL, MOST_OPEN, AlertRule, SubjectMeasure
+from otpqueue.domain.alert_queries import Baseline, ExampleQuery, RuleQuery
+from otpqueue.domain.alert_rules import BASELINE_DAYS
+from otpqueue.domain.alerts import ALL, AlertRule
 from otpqueue.domain.checking import CheckVerdict
 from otpqueue.domain.provider_calls import PROVIDER_CALLS, CallFailure, count_failures
 from otpqueue.domain.receipts import DeliveryState
@@ -28,7 +25,6 @@ from otpqueue.store.schema import (
     checks,
     clients,
     otp_requests,
-    refusals,
     send_attempts,
     stat_events,
     stats_hours,
@@ -36,20 +32,15 @@ from otpqueue.store.schema import (
 )
 from otpqueue.store.stats import reports
 
-MOST_LOOKED_AT = 20_000
-"""The maximum of numbers with activity since the last evaluation; the newest ones are kept."""
-
 _MOST_SCANNED = 2_000
 """Requests that are read for examples."""
 
-_MOST_EXAMPLES = 5
+MOST_EXAMPLES = 5
 _MOST_POINTS = 60
 _MOST_DUE = 10_000
 _DAYS = range(1, BASELINE_DAYS)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _FAILED_CALLS_OF = timedelta(minutes=5)
-_LONGEST_LIFE = timedelta(minutes=30)
-"""An upper bound on the time from a request to its last check."""
 
 _r = otp_requests.c
 
@@ -154,7 +145,7 @@ def find_examples(
     ended = watch.examples is ExampleQuery.UNSENT
     scanned = _scanned(_r.finished_at if ended else _r.created_at, since, conditions)
     shown = select(scanned.c.id).where(_shows(watch.examples, scanned))
-    return list(conn.execute(shown.order_by(scanned.c.at.desc()).limit(_MOST_EXAMPLES)).scalars())
+    return list(conn.execute(shown.order_by(scanned.c.at.desc()).limit(MOST_EXAMPLES)).scalars())
 
 
 def _client_id(name: str) -> Any:
@@ -167,7 +158,7 @@ def _wrong(since: datetime, conditions: Sequence[ColumnElement[bool]]) -> Select
         .join(otp_requests, _r.id == checks.c.request_id)
         .where(checks.c.verdict == CheckVerdict.WRONG, checks.c.started_at >= since, *conditions)
         .order_by(checks.c.started_at.desc())
-        .limit(_MOST_EXAMPLES * 5)
+        .limit(MOST_EXAMPLES * 5)
     )
 
 
@@ -222,149 +213,13 @@ def count_configuration_refusals(conn: Connection, rule: AlertRule, *, now: date
         .where(_for_configuration())
         .group_by(code)
         .order_by(n.desc(), code)
-        .limit(_MOST_EXAMPLES)
+        .limit(MOST_EXAMPLES)
     )
     return {row.code: int(row.n) for row in rows}
 
 
 def _unique(ids: Iterable[UUID]) -> list[UUID]:
-    return list(dict.fromkeys(ids))[:_MOST_EXAMPLES]
-
-
-# Both count along the index of a number's rows. Recent activity is at the end of an index, too.
-_ASKING = text(
-    """
-    WITH lately AS (
-        SELECT unnest(CAST(:known AS bytea[])) AS number_hash
-        UNION
-        (SELECT number_hash FROM otp_requests WHERE created_at >= :fresh AND NOT is_test
-         ORDER BY created_at DESC LIMIT :most)
-        UNION
-        (SELECT number_hash FROM refusals
-         WHERE created_at >= :fresh AND number_hash IS NOT NULL AND NOT is_test
-         ORDER BY created_at DESC LIMIT :most)
-    ), counted AS (
-        SELECT number_hash,
-            (SELECT count(*) FROM otp_requests AS r
-             WHERE r.number_hash = lately.number_hash AND r.created_at >= :since AND NOT r.is_test
-            ) AS accepted,
-            (SELECT coalesce(sum(f.count), 0) FROM refusals AS f
-             WHERE f.number_hash = lately.number_hash AND f.created_at >= :since AND NOT f.is_test
-            ) AS refused
-        FROM lately
-    )
-    SELECT number_hash, accepted, refused, accepted + refused AS count,
-           (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
-            FROM (SELECT f.reason, sum(f.count) AS n FROM refusals AS f
-                  WHERE f.number_hash = counted.number_hash AND f.created_at >= :since AND NOT f.is_test
-                  GROUP BY f.reason) AS why) AS reasons,
-           count(*) FILTER (WHERE accepted + refused > :threshold) OVER () AS over
-    FROM counted
-    WHERE accepted + refused > :threshold OR number_hash = ANY(CAST(:known AS bytea[]))
-    ORDER BY number_hash = ANY(CAST(:known AS bytea[])) DESC, count DESC, number_hash
-    LIMIT :limit
-    """
-)
-_GUESSING = text(
-    """
-    WITH lately AS (
-        SELECT unnest(CAST(:known AS bytea[])) AS number_hash
-        UNION
-        SELECT r.number_hash
-        FROM (SELECT request_id FROM checks WHERE verdict = 'wrong' AND started_at >= :fresh
-              ORDER BY started_at DESC LIMIT :most) AS c
-        JOIN otp_requests AS r ON r.id = c.request_id
-        WHERE NOT r.is_test
-    ), counted AS (
-        SELECT number_hash,
-            (SELECT count(*) FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
-             WHERE r.number_hash = lately.number_hash AND NOT r.is_test
-               AND r.created_at >= CAST(:since AS timestamptz) - CAST(:life AS interval)
-               AND c.started_at >= :since AND c.verdict = 'wrong'
-            ) AS wrong
-        FROM lately
-    )
-    SELECT number_hash, wrong, wrong AS count, count(*) FILTER (WHERE wrong > :threshold) OVER () AS over
-    FROM counted
-    WHERE wrong > :threshold OR number_hash = ANY(CAST(:known AS bytea[]))
-    ORDER BY number_hash = ANY(CAST(:known AS bytea[])) DESC, count DESC, number_hash
-    LIMIT :limit
-    """
-)
-
-
-def count_requesting_numbers(
-    conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
-) -> list[NumberCounts]:
-    """Return the numbers with too many requests, including refused ones, and the counts of the `known` ones.
-
-    `fresh` is the time since which a number must have had activity to be evaluated.
-    """
-    rows = _numbers(conn, _ASKING, rule, known=known, fresh=fresh, now=now)
-    return [
-        NumberCounts(
-            number_hash=row.number_hash,
-            count=int(row.count),
-            figures={"accepted": row.accepted, "refused": int(row.refused), "numbers_over": row.over},
-            reasons={reason: int(n) for reason, n in row.reasons.items()},
-        )
-        for row in rows
-    ]
-
-
-def count_guessed_numbers(
-    conn: Connection, rule: AlertRule, *, known: Sequence[bytes], fresh: datetime, now: datetime
-) -> list[NumberCounts]:
-    """Return the numbers with too many wrong codes, and the counts of the `known` ones."""
-    rows = _numbers(conn, _GUESSING, rule, known=known, fresh=fresh, now=now)
-    return [
-        NumberCounts(
-            number_hash=row.number_hash,
-            count=row.count,
-            figures={"wrong": row.wrong, "numbers_over": row.over},
-        )
-        for row in rows
-    ]
-
-
-def _numbers(
-    conn: Connection,
-    statement: Any,
-    rule: AlertRule,
-    *,
-    known: Sequence[bytes],
-    fresh: datetime,
-    now: datetime,
-) -> Sequence[Any]:
-    parameters = {
-        "known": list(known),
-        # The refusals of a minute share a row, which has the time of the first.
-        "fresh": max(fresh, now - rule.window) - _MINUTE,
-        "since": now - rule.window,
-        "life": _LONGEST_LIFE,
-        "threshold": rule.threshold,
-        "most": MOST_LOOKED_AT,
-        "limit": len(known) + MOST_OPEN,
-    }
-    return conn.execute(statement, parameters).all()
-
-
-def is_known(conn: Connection, number_hash: bytes, *, before: datetime) -> bool:
-    """Return whether any activity of a number before that time is stored. After an erasure there is none."""
-    of_number = ((_r.number_hash, _r.created_at), (refusals.c.number_hash, refusals.c.created_at))
-    found = or_(*(exists().where(one == number_hash, at <= before) for one, at in of_number))
-    return bool(conn.execute(select(found)).scalar_one())
-
-
-def find_newest_of_number(conn: Connection, measure: SubjectMeasure, *, since: datetime) -> list[UUID]:
-    """Return the ids of a number's newest requests."""
-    ids = conn.execute(
-        select(_r.id)
-        .where(_r.number_hash == measure.number_hash, _r.created_at >= since - _LONGEST_LIFE, ~_r.is_test)
-        .order_by(_r.created_at.desc())
-        .limit(_MOST_EXAMPLES)
-    ).scalars()
-    return list(ids)
+    return list(dict.fromkeys(ids))[:MOST_EXAMPLES]
 
 
 def find_oldest_event(conn: Connection) -> WaitingEvent | None:
@@ -393,7 +248,7 @@ def find_oldest_due(conn: Connection, *, now: datetime) -> list[UUID]:
         select(_r.id)
         .where(_r.send_state == SendState.DUE, _r.next_attempt_at <= now)
         .order_by(_r.next_attempt_at)
-        .limit(_MOST_EXAMPLES)
+        .limit(MOST_EXAMPLES)
     )
     return list(rows.scalars())
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain.alerts import AlertTransition, NotificationChannel
-from otpqueue.store.alerts.records import is_silenced
+from otpqueue.store.alerts.silences import is_silenced
 from otpqueue.store.schema import alert_notices, alerts
 
 _n = alert_notices.c

@@ -20,7 +20,6 @@ from otpqueue.domain.guard import (
     EMPTY,
     OWN_SENDS,
     TOTAL,
-    BatchSend,
     BlockTally,
     CountedAs,
     GuardDecision,
@@ -31,6 +30,7 @@ from otpqueue.domain.guard import (
     SendWindow,
     truncate_to_hour,
 )
+from otpqueue.domain.guard_batch import BatchSend
 from otpqueue.store.engine import fetch
 from otpqueue.store.schema import guard_tallies
 
