@@ -76,7 +76,13 @@ def lives(pid: int) -> bool:
     return listed.stdout.strip()[:1] not in {"", "Z"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(one, marks=pytest.mark.full) for one in (signal.SIGQUIT, signal.SIGUSR1)),
+    ],
+)
 def test_children_end_with_their_main_process(serve: Serve, number: signal.Signals) -> None:
     """Killed in whichever way, it leaves nobody behind: started again, only the new settings answer."""
     port = free_port()
@@ -94,7 +100,10 @@ def test_children_end_with_their_main_process(serve: Serve, number: signal.Signa
     assert {requests.get(url, timeout=5).status_code for _ in range(20)} == {200}
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", *(pytest.param(one, marks=pytest.mark.full) for one in ("127.0.0.1", "0.0.0.0"))],  # noqa: S104
+)
 def test_port_that_is_taken(serve: Serve, host: str) -> None:
     """A second start says so and ends; the first one goes on."""
     port = free_port()

@@ -146,7 +146,7 @@ def power_failure(rabbit: RabbitMq) -> None:
     rabbit.kill()
 
 
-@pytest.mark.parametrize("end", [RabbitMq.stop, power_failure])
+@pytest.mark.parametrize("end", [RabbitMq.stop, pytest.param(power_failure, marks=pytest.mark.full)])
 def test_processes_survive_the_broker(
     begin: Start,
     rabbit: RabbitMq,

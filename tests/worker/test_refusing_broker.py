@@ -41,6 +41,7 @@ REFUSALS: dict[str, tuple[Command, Command]] = {
     ),
 }
 """Commands that make Redis reject, and commands that undo it."""
+_OTHER_ENDS = ("OSError(24, 'no files left')", "SystemExit(0)")
 SMALL = {"turned into a replica by a failover", "out of memory"}
 """One that reads and does not write, and one that reads what a worker waits for."""
 
@@ -119,7 +120,10 @@ def test_message_that_is_none(
     assert worker.running
 
 
-@pytest.mark.parametrize("how", ["raise OSError(24, 'no files left')", "raise SystemExit(0)", "raise Odd"])
+@pytest.mark.parametrize(
+    "how",
+    ["raise Odd", *(pytest.param(f"raise {one}", marks=pytest.mark.full) for one in _OTHER_ENDS)],
+)
 def test_worker_that_ends_unasked(environment: dict[str, str], how: str) -> None:
     """After an unexpected end the exit code makes a supervisor restart the worker."""
     program = f"""
