@@ -1,0 +1,3 @@
+"""The version of the client library."""
+
+VERSION = "0.1.0"
