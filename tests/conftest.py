@@ -50,15 +50,24 @@ NO_LIMITS = {limit.setting: "off" for limit in LIMITS.values()}
 """For tests whose subject is something else, and that ask more often than a person would."""
 
 NO_CHROMIUM = "Chromium and chromedriver are not installed: NOBODY HAS LOOKED AT THE CONSOLE IN A BROWSER"
+NO_NODE = "Node.js is not installed: THE JAVASCRIPT LIBRARY AND EXAMPLES HAVE NOT RUN"
+NO_EXPRESS = "npm cannot install Express: THE EXPRESS EXAMPLE HAS NOT RUN"
+
+_MISSING = {
+    NO_CHROMIUM: "apt-get install chromium chromium-driver",
+    NO_NODE: "apt-get install nodejs npm",
+    NO_EXPRESS: "check the npm registry",
+}
+"""Why tests are skipped that should run in CI, and what to do."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say loudly that no browser has been there: a line among many skipped tests is overlooked."""
-    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if NO_CHROMIUM in str(one.longrepr)]
-    if skipped:
-        terminalreporter.section("WARNING", sep="=", red=True, bold=True)
-        terminalreporter.line(f"{len(skipped)} tests of tests/browser were skipped. {NO_CHROMIUM}.", red=True)
-        terminalreporter.line("Install them: apt-get install chromium chromium-driver", red=True)
+    """Report programs that are missing: a line among many skipped tests is overlooked."""
+    for reason, remedy in _MISSING.items():
+        skipped = [one for one in terminalreporter.stats.get("skipped", ()) if reason in str(one.longrepr)]
+        if skipped:
+            terminalreporter.section("WARNING", sep="=", red=True, bold=True)
+            terminalreporter.line(f"{len(skipped)} tests were skipped. {reason}. Remedy: {remedy}", red=True)
 
 
 _LONG = ("faults", "browser", "system", "worker")

@@ -431,17 +431,12 @@ export class OtpqueueClient {
     if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
     if (wait) headers["If-None-Match"] = etag;
     const query = wait ? `?wait=${wait.toFixed(3)}` : "";
+    // A long poll may take as long as it waits, beyond the timeout of other calls.
+    const signal = AbortSignal.timeout(Math.ceil((this.#timeout + wait) * 1000));
+    const options = { method, headers, body: body && JSON.stringify(body), redirect: "manual", signal };
     let reply;
     try {
-      // A long poll may take as long as it waits, beyond the timeout of other calls.
-      const signal = AbortSignal.timeout((this.#timeout + wait) * 1000);
-      const response = await this.#fetch(this.#baseUrl + path + query, {
-        method,
-        headers,
-        body: body && JSON.stringify(body),
-        redirect: "manual",
-        signal,
-      });
+      const response = await this.#fetch(this.#baseUrl + path + query, options);
       reply = { status: response.status, headers: response.headers, text: await response.text() };
     } catch (cause) {
       const name = cause?.cause?.code ?? cause?.name ?? "error";
@@ -477,6 +472,9 @@ export function isSettled(request) {
 export function verifyWebhook(headers, body, secrets, { tolerance = 300, now: at = Date.now() / 1000 } = {}) {
   const keys = [secrets].flat().map(decodeSecret);
   if (keys.length === 0) throw new TypeError("Give at least one webhook secret.");
+  if (typeof body !== "string" && !(body instanceof Uint8Array)) {
+    throw new TypeError("Give the raw body, before any JSON parser.");
+  }
   const given = readHeaders(headers);
   const id = given["webhook-id"] ?? "";
   const timestamp = given["webhook-timestamp"] ?? "";

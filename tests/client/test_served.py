@@ -1,0 +1,223 @@
+"""Programs of integrating developers against a served API: libraries, examples, commands of the docs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import util
+from pathlib import Path
+
+import pytest
+import requests
+from werkzeug.serving import make_server
+
+from otpqueue import clock
+from tests.api.conftest import wrong
+from tests.api.serving import Served
+from tests.client.worker import CodeWorker
+from tests.conftest import NO_EXPRESS, NO_LIMITS, NO_NODE
+
+GUIDE_CLIENT = "guide"
+
+
+@pytest.fixture(scope="module")
+def module_settings(module_settings: dict[str, str]) -> dict[str, str]:
+    """Return settings for programs that call often, also without a key, and that receive webhooks."""
+    return (
+        module_settings
+        | NO_LIMITS
+        | {"OTPQUEUE_GUIDE_CLIENT": GUIDE_CLIENT, "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE": "true"}
+    )
+
+
+@pytest.fixture(scope="module")
+def worker(served: Served) -> Iterator[CodeWorker]:
+    """Yield a worker beside the API."""
+    with CodeWorker(served) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def environment(served: Served, worker: CodeWorker) -> dict[str, str]:
+    """Return the environment of programs that use the API."""
+    return {
+        **os.environ,
+        "OTPQUEUE_URL": served.url,
+        "OTPQUEUE_API_KEY": served.key,
+        "OTPQUEUE_TEST_WORKER": worker.url,
+    }
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Return the path of Node.js."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip(NO_NODE)
+    return found
+
+
+def run(*command: str | Path, cwd: Path, environment: Mapping[str, str]) -> str:
+    """Run a program and return what it prints."""
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_javascript_library(project: Path, node: str, environment: dict[str, str]) -> None:
+    """The tests of the JavaScript library pass against this API, and none is skipped."""
+    folder = project / "clients" / "javascript"
+
+    output = run(node, "--test", "test/", cwd=folder, environment=environment)
+
+    assert "# fail 0" in output
+    assert "# skipped 0" in output
+    assert "the life of a code" in output
+
+
+Serve = Callable[[dict[str, str]], str]
+"""Starts an example with some environment variables, and returns its URL."""
+
+
+@pytest.fixture
+def serve_flask(
+    project: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Serve]:
+    """Yield a function that serves the Flask example."""
+    with ExitStack() as stack:
+
+        def serve(differing: dict[str, str]) -> str:
+            for name, value in (environment | differing).items():
+                monkeypatch.setenv(name, value)
+            spec = util.spec_from_file_location("example", project / "docs/examples/flask/app.py")
+            assert spec
+            assert spec.loader
+            example = util.module_from_spec(spec)
+            # Flask looks for the templates beside the module.
+            monkeypatch.setitem(sys.modules, "example", example)
+            spec.loader.exec_module(example)
+            stack.callback(example.otp.close)
+            return stack.enter_context(serving_wsgi(example.app))
+
+        yield serve
+
+
+@contextmanager
+def serving_wsgi(app: object) -> Iterator[str]:
+    """Serve a WSGI application until the block ends."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def serve_express(
+    project: Path, node: str, environment: dict[str, str], tmp_path: Path, pytestconfig: pytest.Config
+) -> Iterator[Serve]:
+    """Yield a function that serves the Express example, with the packages that npm installs for it."""
+    folder = project / "docs" / "examples" / "express"
+    (tmp_path / "node_modules").symlink_to(install_packages(folder, project, pytestconfig))
+    for name in ("server.js", "package.json"):
+        shutil.copy(folder / name, tmp_path)
+    with ExitStack() as stack:
+
+        def serve(differing: dict[str, str]) -> str:
+            program = stack.enter_context(
+                subprocess.Popen(
+                    [node, "server.js"],
+                    cwd=tmp_path,
+                    env=environment | differing | {"PORT": "0"},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(program.terminate)
+            assert program.stdout
+            started = program.stdout.readline()
+            port = re.fullmatch(r"listening on (\d+)\n", started)
+            assert port, started
+            return f"http://127.0.0.1:{port[1]}"
+
+        yield serve
+
+
+def install_packages(folder: Path, project: Path, pytestconfig: pytest.Config) -> Path:
+    """Return a `node_modules` for a package.json, which is installed once per version of the file."""
+    description = (folder / "package.json").read_text(encoding="utf-8")
+    digest = hashlib.sha256(description.encode()).hexdigest()[:16]
+    assert pytestconfig.cache
+    cached = pytestconfig.cache.mkdir(f"npm-{digest}")
+    package = json.loads(description)
+    library = package["dependencies"].pop("otpqueue-client")
+    assert library.startswith("file:")
+    link = cached / "node_modules" / "otpqueue-client"
+    if not link.is_symlink():
+        (cached / "package.json").write_text(json.dumps(package), encoding="utf-8")
+        install = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=20000"]
+        if shutil.which("npm") is None or subprocess.run(install, cwd=cached, check=False).returncode != 0:
+            pytest.skip(NO_EXPRESS)
+        link.symlink_to((folder / library.removeprefix("file:")).resolve())
+    assert link.resolve() == project / "clients" / "javascript"
+    return cached / "node_modules"
+
+
+@pytest.fixture
+def webhook_secret(served: Served) -> Iterator[str]:
+    """Yield the secret of the client's webhooks; a receiver needs it before its own address is known."""
+    secret = served.parts.webhooks.set("served", "http://127.0.0.1:9/", events=(), now=clock.now())
+    assert secret
+    yield secret
+    served.parts.webhooks.remove("served", now=clock.now())
+
+
+@pytest.mark.parametrize("framework", ["flask", "express"])
+def test_example_back_end(
+    framework: str, served: Served, worker: CodeWorker, webhook_secret: str, request: pytest.FixtureRequest
+) -> None:
+    """A person signs up with a resent code after a typing error, and logs in again later."""
+    serve: Serve = request.getfixturevalue(f"serve_{framework}")
+    number = {"flask": "+447700900770", "express": "+447700900771"}[framework]
+    url = serve({"SESSION_SECRET": "of-the-test", "WEBHOOK_SECRETS": f"whsec_b2xk {webhook_secret}"})
+    served.parts.webhooks.set("served", f"{url}/webhooks/otpqueue", events=(), now=clock.now())
+    person = requests.Session()
+
+    def submit(path: str, **fields: str) -> requests.Response:
+        return person.post(url + path, data=fields, timeout=30)
+
+    assert "Phone number" in person.get(url, timeout=30).text
+    assert "not a phone number" in submit("/codes", number="12").text
+    assert f"sending a code to {number}" in submit("/codes", number=f"{number[:3]} {number[3:]}").text
+    assert "on its way" in submit("/login", code="123456").text
+    code = worker.receive_code(number)
+
+    served.parts.webhook_pump.run()
+    assert "Status: sent." in person.get(url, timeout=30).text
+    event = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
+    assert requests.post(f"{url}/webhooks/otpqueue", data=b"{}", headers=event, timeout=30).status_code == 401
+    assert requests.post(f"{url}/webhooks/otpqueue", timeout=30).status_code == 401
+
+    assert re.search(r"Please wait \d+ seconds\.", submit("/resend", channel="voice").text)
+    assert "Wrong code. 4 attempts left." in submit("/login", code=wrong(code)).text
+    stranger = requests.Session()
+    assert "Phone number" in stranger.post(f"{url}/login", data={"code": code}, timeout=30).text
+    assert f"Welcome, {number}." in submit("/login", code=code).text
+    assert f"Welcome, {number}." in person.get(url, timeout=30).text
+
+    submit("/codes", number=number)
+    assert f"Welcome back, {number}." in submit("/login", code=worker.receive_code(number)).text
