@@ -18,8 +18,8 @@ const LONG_POLL_S = 20;
 const POLL_S = 1;
 
 /**
- * Bounds of retries, in seconds. A call is repeated after no response, 502, 503 and 504, 429 and 409
- * `idempotency_in_progress`. Every repetition of a call has the same Idempotency-Key.
+ * Bounds of retries, in seconds. A call is repeated after no response, 429, 502, 503 and 504, and after 409
+ * `idempotency_in_progress` and `check_in_progress`. Every repetition has the same Idempotency-Key.
  */
 export const RETRY_POLICY = Object.freeze({
   /** Maximum number of attempts, including the first; 1 turns retries off. */
@@ -533,9 +533,8 @@ function choosePause(error, { policy, attempts, begun }) {
 
 function isRetryable(error) {
   if (error instanceof TooManyRequestsError) return error.retryAfter !== null;
-  return [NoResponseError, ServiceUnavailableError, IdempotencyInProgressError].some(
-    (kind) => error instanceof kind,
-  );
+  const kinds = [NoResponseError, ServiceUnavailableError, IdempotencyInProgressError, CheckInProgressError];
+  return kinds.some((kind) => error instanceof kind);
 }
 
 function buildError({ status, headers, text }) {

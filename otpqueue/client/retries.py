@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from otpqueue.client.errors import (
+    CheckInProgressError,
     IdempotencyInProgressError,
     NoResponseError,
     OtpqueueClientError,
@@ -20,8 +21,8 @@ from otpqueue.client.errors import (
 class RetryPolicy:
     """Bounds of retries. Times are in seconds.
 
-    A call is repeated after no response, 502, 503 and 504, 429 and 409 `idempotency_in_progress`. Every
-    repetition of a call has the same Idempotency-Key.
+    A call is repeated after no response, 429, 502, 503 and 504, and after 409 `idempotency_in_progress` and
+    `check_in_progress`. Every repetition of a call has the same Idempotency-Key.
     """
 
     attempts: int = 4
@@ -36,6 +37,8 @@ class RetryPolicy:
 
 
 NO_RETRIES = RetryPolicy(attempts=1)
+
+_RETRYABLE = (NoResponseError, ServiceUnavailableError, IdempotencyInProgressError, CheckInProgressError)
 
 
 class RetrySchedule:
@@ -67,4 +70,4 @@ class RetrySchedule:
 def _is_retryable(error: OtpqueueClientError) -> bool:
     if isinstance(error, TooManyRequestsError):
         return error.retry_after is not None
-    return isinstance(error, NoResponseError | ServiceUnavailableError | IdempotencyInProgressError)
+    return isinstance(error, _RETRYABLE)

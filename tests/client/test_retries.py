@@ -89,6 +89,7 @@ class Network:
         httpx.Response(504),
         problem(429, "limit_exceeded", Retry_After="0"),
         problem(409, "idempotency_in_progress", Retry_After="0"),
+        problem(409, "check_in_progress", Retry_After="0"),
     ],
     ids=str,
 )
@@ -108,7 +109,7 @@ def test_retried(over: MakeClient, failure: httpx.Response | Exception) -> None:
     ("failure", "kind"),
     [
         (problem(422, "code_incorrect"), ProblemError),
-        (problem(409, "check_in_progress", Retry_After="0"), ProblemError),
+        (problem(409, "not_sent_yet", Retry_After="0"), ProblemError),
         (problem(429, "limit_exceeded", Retry_After="6"), TooManyRequestsError),
         (problem(429, "resend_too_soon"), TooManyRequestsError),
         (problem(503, "daily_cap_reached", Retry_After="3600"), ServiceUnavailableError),

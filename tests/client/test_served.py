@@ -20,8 +20,11 @@ import requests
 from werkzeug.serving import make_server
 
 from otpqueue import clock
+from otpqueue.api.guide import problems as guide_problems
 from tests.api.conftest import wrong
 from tests.api.serving import Served
+from tests.cli.conftest import forking  # noqa: F401 - a fixture
+from tests.cli.forking import Forking
 from tests.client.worker import CodeWorker
 from tests.conftest import NO_EXPRESS, NO_LIMITS, NO_NODE
 
@@ -63,6 +66,31 @@ def node() -> str:
     if found is None:
         pytest.skip(NO_NODE)
     return found
+
+
+@pytest.fixture
+def shell(
+    module_settings: dict[str, str],
+    served: Served,
+    tmp_path: Path,
+    forking: Forking,  # noqa: F811 - a fixture
+) -> Callable[[str], str]:
+    """Return a function that runs lines of a page in one shell after the other, with what they have set."""
+    variables = {"URL": served.url, "SIMULATOR": served.provider.url}
+
+    def run_lines(lines: str) -> str:
+        command = re.fullmatch(r"(?:(\w+)=\$\()?otpqueue ([\w -]+)\)?", lines)
+        if command:  # without the seconds that a new Python takes to import everything
+            settings = os.environ | module_settings
+            done = forking.run(*command[2].split(), folder=tmp_path, environment=settings, typed=None)
+            assert done.returncode == 0, done.stderr
+            variables.update({command[1]: done.stdout.strip()} if command[1] else {})
+            return done.stdout
+        output = run("bash", "-euc", f"{lines}\nset > set", cwd=tmp_path, environment=os.environ | variables)
+        variables.update(re.findall(r"^(CODE)=(.*)$", (tmp_path / "set").read_text(), re.MULTILINE))
+        return output
+
+    return run_lines
 
 
 def run(*command: str | Path, cwd: Path, environment: Mapping[str, str]) -> str:
@@ -221,3 +249,110 @@ def test_example_back_end(
 
     submit("/codes", number=number)
     assert f"Welcome back, {number}." in submit("/login", code=worker.receive_code(number)).text
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the code blocks of a language in a page."""
+    return [block.strip() for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)]
+
+
+@pytest.fixture
+def migration(project: Path) -> str:
+    """Return the page for users of the Node guide."""
+    return (project / "docs" / "migrate-from-node-guide.md").read_text(encoding="utf-8")
+
+
+def test_commands_of_the_migration(migration: str, shell: Callable[[str], str], worker: CodeWorker) -> None:
+    """Each command of the page works, in the order of the page."""
+    address, request, check, *others = blocks(migration, "sh")
+    assert re.fullmatch(r"URL=http://127\.0\.0\.1:\d+ SIMULATOR=http://127\.0\.0\.1:\d+", address)
+
+    assert "202 Accepted" in shell(request)
+    worker.receive_code("+447700900123")
+    read, wrong_code, correct = check.splitlines()
+    shell(read)
+    assert '"errorCode":"WRONG_PIN"' in shell(wrong_code)
+    assert '"success":true' in shell(correct)
+
+    commands, key, call = others
+    outputs = [shell(command) for command in commands.splitlines()]
+    assert "INFOBIP_BASE_URL" in outputs[0]
+    assert shell(key).startswith("oq_")
+    assert "202 Accepted" in shell(call)
+
+
+def test_client_of_the_guide(
+    migration: str, node: str, served: Served, worker: CodeWorker, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The guide's client works without a change but its base URL, and gets the answers that it expects."""
+    (client,) = blocks(migration, "js")
+    (tmp_path / "client.mjs").write_text(client, encoding="utf-8")
+    (tmp_path / "program.mjs").write_text(GUIDE_PROGRAM, encoding="utf-8")
+
+    output = run(node, "program.mjs", cwd=tmp_path, environment=environment | {"OTP_SERVICE_URL": served.url})
+
+    said = json.loads(output)
+    assert said.pop("requested") == "The code is being sent."
+    assert said.pop("correct") == "The phone number is verified."
+    # What is wrong is a text for a person, another one each time.
+    assert "phoneNumber" in said["invalid"]
+    assert "wrong" in said["wrong"]
+    assert len(set(said.values())) == len(said) == 4
+    assert "no error" not in said.values()
+
+
+GUIDE_PROGRAM = """
+import { requestOtp, verifyOtp } from "./client.mjs";
+
+const number = "+447700900125";
+const failure = (call) => call.then(() => "no error", (error) => error.message);
+const said = { requested: await requestOtp(number) };
+said.invalid = await failure(requestOtp("07700"));
+said.early = await failure(verifyOtp(number, "123456"));
+const reply = await fetch(`${process.env.OTPQUEUE_TEST_WORKER}/code?number=%2B447700900125`);
+const { code } = await reply.json();
+said.wrong = await failure(verifyOtp(number, code === "000000" ? "000001" : "000000"));
+said.correct = await verifyOtp(number, code);
+said.again = await failure(verifyOtp(number, code));
+console.log(JSON.stringify(said));
+"""
+
+
+def test_payloads_of_the_guide(served: Served, worker: CodeWorker) -> None:
+    """Statuses and members of the answers are those of the guide, with a key and without one."""
+
+    def send_payload(path: str, **body: str) -> tuple[int, dict[str, object]]:
+        headers = {"Authorization": f"Bearer {served.key}"} if has_key else {}
+        answer = requests.post(served.url + path, json=body, headers=headers, timeout=30)
+        return answer.status_code, answer.json()
+
+    for has_key, number in [(False, "+447700900126"), (True, "+447700900127")]:
+        status, answer = send_payload("/request-otp", phoneNumber=number)
+        assert (status, answer["success"], set(answer)) == (
+            202,
+            True,
+            {"success", "message", "requestId", "statusUrl"},
+        )
+        code = worker.receive_code(number)
+        status, answer = send_payload("/verify-otp", phoneNumber=number, otp=wrong(code))
+        assert (status, answer["success"], answer["errorCode"]) == (400, False, "WRONG_PIN")
+        assert isinstance(answer["error"], str)
+        assert send_payload("/verify-otp", phoneNumber=number, otp=code) == (
+            200,
+            {"success": True, "message": "The phone number is verified."},
+        )
+        status, answer = send_payload("/verify-otp", phoneNumber=number, otp=code)
+        assert (status, answer["success"], answer["errorCode"]) == (400, False, "PIN_NOT_FOUND")
+
+
+def test_error_codes_of_the_guide_are_documented(migration: str) -> None:
+    """The table of error codes is that of the code."""
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([\d, ]+) \|", migration, re.MULTILINE)
+    documented = {
+        (code, status)
+        for codes, statuses in rows
+        for code, status in zip(re.findall(r"\w+", codes), re.findall(r"\d+", statuses), strict=True)
+    }
+
+    answers = {(code, str(status)) for code, status in guide_problems._ANSWERS.values()}
+    assert documented == answers | {("SERVICE_UNAVAILABLE", "503")}
