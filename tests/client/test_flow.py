@@ -182,7 +182,7 @@ def test_keys(caller: Caller) -> None:
         client_with(caller.new_key("verify")).send_code(caller.number)
     mine = client_with(caller.new_key("send")).send_code(caller.number)
     with pytest.raises(RequestNotFoundError):
-        client_with(caller.new_key("send", client="somebody-else")).get_request(mine)
+        client_with(caller.new_key("send", client="another-shop")).get_request(mine)
 
 
 def test_errors_are_pickled(client: OtpqueueClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -11,9 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -21,6 +25,9 @@ from werkzeug.serving import make_server
 
 from otpqueue import clock
 from otpqueue.api.guide import problems as guide_problems
+from otpqueue.client.errors import ERRORS_BY_CODE
+from otpqueue.domain import webhooks
+from otpqueue.domain.webhooks import WebhookEvent
 from tests.api.conftest import wrong
 from tests.api.serving import Served
 from tests.cli.conftest import forking  # noqa: F401 - a fixture
@@ -318,31 +325,26 @@ console.log(JSON.stringify(said));
 """
 
 
-def test_payloads_of_the_guide(served: Served, worker: CodeWorker) -> None:
+@pytest.mark.parametrize(("has_key", "number"), [(False, "+447700900126"), (True, "+447700900127")])
+def test_payloads_of_the_guide(has_key: bool, number: str, served: Served, worker: CodeWorker) -> None:
     """Statuses and members of the answers are those of the guide, with a key and without one."""
+    headers = {"Authorization": f"Bearer {served.key}"} if has_key else {}
 
-    def send_payload(path: str, **body: str) -> tuple[int, dict[str, object]]:
-        headers = {"Authorization": f"Bearer {served.key}"} if has_key else {}
+    def post(path: str, **body: str) -> tuple[int, dict[str, object]]:
         answer = requests.post(served.url + path, json=body, headers=headers, timeout=30)
         return answer.status_code, answer.json()
 
-    for has_key, number in [(False, "+447700900126"), (True, "+447700900127")]:
-        status, answer = send_payload("/request-otp", phoneNumber=number)
-        assert (status, answer["success"], set(answer)) == (
-            202,
-            True,
-            {"success", "message", "requestId", "statusUrl"},
-        )
-        code = worker.receive_code(number)
-        status, answer = send_payload("/verify-otp", phoneNumber=number, otp=wrong(code))
-        assert (status, answer["success"], answer["errorCode"]) == (400, False, "WRONG_PIN")
-        assert isinstance(answer["error"], str)
-        assert send_payload("/verify-otp", phoneNumber=number, otp=code) == (
-            200,
-            {"success": True, "message": "The phone number is verified."},
-        )
-        status, answer = send_payload("/verify-otp", phoneNumber=number, otp=code)
-        assert (status, answer["success"], answer["errorCode"]) == (400, False, "PIN_NOT_FOUND")
+    status, answer = post("/request-otp", phoneNumber=number)
+    assert (status, answer["success"]) == (202, True)
+    assert set(answer) == {"success", "message", "requestId", "statusUrl"}
+    code = worker.receive_code(number)
+    status, answer = post("/verify-otp", phoneNumber=number, otp=wrong(code))
+    assert (status, answer["success"], answer["errorCode"]) == (400, False, "WRONG_PIN")
+    assert isinstance(answer["error"], str)
+    verified = {"success": True, "message": "The phone number is verified."}
+    assert post("/verify-otp", phoneNumber=number, otp=code) == (200, verified)
+    status, answer = post("/verify-otp", phoneNumber=number, otp=code)
+    assert (status, answer["success"], answer["errorCode"]) == (400, False, "PIN_NOT_FOUND")
 
 
 def test_error_codes_of_the_guide_are_documented(migration: str) -> None:
@@ -356,3 +358,150 @@ def test_error_codes_of_the_guide_are_documented(migration: str) -> None:
 
     answers = {(code, str(status)) for code, status in guide_problems._ANSWERS.values()}
     assert documented == answers | {("SERVICE_UNAVAILABLE", "503")}
+
+
+@pytest.fixture
+def library_page(project: Path) -> str:
+    """Return the page about the libraries."""
+    return (project / "docs" / "clients.md").read_text(encoding="utf-8")
+
+
+def test_python_examples(
+    library_page: str,
+    served: Served,
+    worker: CodeWorker,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The Python examples of the page log a user in, report, and verify webhooks."""
+    for name in ("OTPQUEUE_URL", "OTPQUEUE_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    defined: dict[str, Any] = {}
+    for code in blocks(library_page, "python"):
+        exec(code, defined)  # noqa: S102 - our own page
+    number = "+447700900760"
+
+    request_id = defined["start_login"](number, "login-1", "192.0.2.1")
+    code = worker.receive_code(number)
+    assert defined["report_sending"](request_id) == "sent, 4 resends left"
+    assert defined["finish_login"](request_id, wrong(code), "login-1") == "Wrong code. 4 attempts left."
+    assert defined["finish_login"](request_id, code, "login-1") == "Welcome."
+    cancelled = defined["otp"].cancel_request(defined["start_login"](number, "login-2", "192.0.2.1"))
+    assert "no longer valid" in defined["finish_login"](cancelled.id, code, "login-2")
+
+    with ThreadPoolExecutor(1) as background:
+        status = background.submit(lambda: asyncio.run(defined["send_and_wait"]("+447700900761")))
+        while not status.done():
+            served.parts.pump.run()
+        assert status.result() == "sent"
+
+    remembered: list[object] = []
+    defined["remember"] = lambda *event: remembered.append(event)
+    headers, body, secrets = sign_webhook()
+    assert defined["receive"](headers, body, secrets) == 204
+    assert defined["receive"](headers, body + b" ", secrets) == 401
+    assert remembered == [("1", "otp_request.sent", {"id": "1"})]
+    assert defined["impatient"].get_request(request_id).status == "verified"
+    for name in ("otp", "impatient", "once"):
+        defined[name].close()
+
+
+def sign_webhook() -> tuple[dict[str, str], bytes, list[str]]:
+    """Return headers and body of a webhook, and the secrets of which one has signed it."""
+    secrets = [webhooks.generate_secret(), webhooks.generate_secret()]
+    now = datetime.now(UTC)
+    body = webhooks.build_body(WebhookEvent.SENT, now, {"id": "1"})
+    return webhooks.build_headers(secrets[1:], webhook_id="1", now=now, text=body), body.encode(), secrets
+
+
+def test_javascript_examples(
+    library_page: str, project: Path, node: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The JavaScript examples of the page do the same."""
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "otpqueue-client").symlink_to(project / "clients" / "javascript")
+    (tmp_path / "page.mjs").write_text("\n".join(blocks(library_page, "js")), encoding="utf-8")
+    (tmp_path / "program.mjs").write_text(PAGE_PROGRAM, encoding="utf-8")
+    headers, body, secrets = sign_webhook()
+    webhook = json.dumps([headers, body.decode(), secrets])
+
+    output = run(node, "program.mjs", webhook, cwd=tmp_path, environment=environment)
+
+    assert json.loads(output) == [
+        "sent, 4 resends left",
+        "Wrong code. 4 attempts left.",
+        "Welcome.",
+        204,
+        ["1", "otp_request.sent", {"id": "1"}],
+        401,
+        "verified",
+    ]
+
+
+PAGE_PROGRAM = """
+import { finishLogin, impatient, receive, reportSending, startLogin } from "./page.mjs";
+
+const said = [];
+const id = await startLogin("+447700900762", "login-1", "192.0.2.1");
+const reply = await fetch(`${process.env.OTPQUEUE_TEST_WORKER}/code?number=%2B447700900762`);
+const { code } = await reply.json();
+said.push(await reportSending(id));
+said.push(await finishLogin(id, code === "000000" ? "000001" : "000000", "login-1"));
+said.push(await finishLogin(id, code, "login-1"));
+const [headers, body, secrets] = JSON.parse(process.argv[2]);
+let event;
+said.push(receive(headers, body, secrets, (...given) => (event = given)), event);
+said.push(receive(headers, `${body} `, secrets, () => {}));
+said.push((await impatient.getRequest(id)).status);
+console.log(JSON.stringify(said));
+"""
+
+
+def test_errors_are_documented(library_page: str) -> None:
+    """The table has each class of problem codes beside the class of its status, and no other."""
+    table = {
+        row[1]: set(re.findall(r"\w+Error", row[2]))
+        for row in re.findall(r"^\| ([\dx, other]+) \| `(\w+)` \| (.*) \|$", library_page, re.MULTILINE)
+    }
+    found: dict[str, set[str]] = {}
+    for error in ERRORS_BY_CODE.values():
+        parent = next(kind for kind in error.__mro__[1:] if "problem_code" not in vars(kind))
+        found.setdefault(parent.__name__, set()).add(error.__name__)
+
+    assert table == found
+
+
+@pytest.mark.full
+def test_typescript(library_page: str, project: Path, node: str, tmp_path: Path) -> None:
+    """The types of the JavaScript library accept its examples, and reject a wrong channel."""
+    packages = {"typescript": "^5.9.0", "@types/node": "^22.0.0"}
+    (tmp_path / "package.json").write_text(json.dumps({"dependencies": packages}), encoding="utf-8")
+    install = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=20000"]
+    if shutil.which("npm") is None or subprocess.run(install, cwd=tmp_path, check=False).returncode != 0:
+        pytest.skip(NO_EXPRESS)
+    (tmp_path / "node_modules" / "otpqueue-client").symlink_to(project / "clients" / "javascript")
+    (tmp_path / "program.mts").write_text(TYPED_PROGRAM, encoding="utf-8")
+    command = [node, "node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--target", "es2022"]
+    command += ["--module", "nodenext", "--moduleResolution", "nodenext", "--types", "node", "program.mts"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    assert re.findall(r"program\.mts\((\d+),", done.stdout) == ["13"], done.stdout
+    assert '"letter"' in done.stdout
+
+
+TYPED_PROGRAM = """
+import { CodeIncorrectError, OtpqueueClient, ProblemError, verifyWebhook } from "otpqueue-client";
+
+const otp = new OtpqueueClient({ retries: { attempts: 2 } });
+const request = await otp.sendCode("+447700900123", { sessionId: "login-1" });
+const expires: Date | null = (await otp.waitForRequest(request)).expiresAt;
+try {
+  await otp.verifyCode(request, "123456");
+} catch (error) {
+  if (error instanceof CodeIncorrectError) console.log(error.checksLeft + 1, expires?.getTime());
+  if (error instanceof ProblemError) console.log(error.retryAfter, error.errors[0]?.field);
+}
+await otp.resendCode(request.id, { channel: "letter" });
+console.log(verifyWebhook(new Headers(), "{}", ["whsec_AAAA"]).data);
+"""

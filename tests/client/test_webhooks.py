@@ -81,7 +81,7 @@ def test_forgeries() -> None:
 
 @pytest.mark.parametrize("minutes", [-6, 6])
 def test_replays(minutes: int) -> None:
-    """A delivery whose time is too far off may be a replay."""
+    """A delivery with a time too far off may be a replay."""
     headers = signed(NEW, at=AT + timedelta(minutes=minutes))
 
     with pytest.raises(InvalidWebhookError, match="too far"):

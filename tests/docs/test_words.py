@@ -23,8 +23,11 @@ COVERED = (
     "otpqueue/api",
     "otpqueue/bounded.py",
     "otpqueue/broker.py",
+    "clients/javascript/README.md",
+    "clients/python",
     "otpqueue/circuit.py",
     "otpqueue/cli",
+    "otpqueue/client",
     "otpqueue/clock.py",
     "otpqueue/console",
     "otpqueue/domain",
@@ -42,6 +45,7 @@ COVERED = (
     "otpqueue/telemetry",
     "otpqueue/wiring",
     "otpqueue/worker",
+    "tests/client",
     "tests/operations",
 )
 """Files, and folders with all files below them, relative to the project."""
