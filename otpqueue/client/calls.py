@@ -9,8 +9,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -18,15 +16,14 @@ from uuid import uuid4
 import httpx
 
 from otpqueue.client.errors import (
-    InvalidInput,
     InvalidResponseError,
     NoResponseError,
     OtpqueueClientError,
-    ProblemDetails,
     WaitTimeoutError,
     build_error,
 )
 from otpqueue.client.models import Channel, PasscodeRequest
+from otpqueue.client.responses import read_problem, read_request, read_retry_after
 from otpqueue.client.retries import RetryPolicy, RetrySchedule
 from otpqueue.client.version import VERSION
 
@@ -163,12 +160,12 @@ class ClientOptions:
     def get_request(self, request: PasscodeRequest | str) -> Steps[PasscodeRequest]:
         """Read the state."""
         response = yield from self._call(HttpCall(method="GET", path=_build_path(request)))
-        return _read_request(response)
+        return read_request(response)
 
     def cancel_request(self, request: PasscodeRequest | str) -> Steps[PasscodeRequest]:
         """Cancel the request."""
         response = yield from self._call(HttpCall(method="DELETE", path=_build_path(request)))
-        return _read_request(response)
+        return read_request(response)
 
     def wait_for_request(
         self,
@@ -187,7 +184,7 @@ class ClientOptions:
             asked = time.monotonic()
             response = yield from self._call(_build_poll(path, wait_s=wait_s, etag=etag))
             if response.status_code != 304 or seen is None:
-                seen, etag = _read_request(response), response.headers.get("ETag", "")
+                seen, etag = read_request(response), response.headers.get("ETag", "")
             if until(seen) or seen.is_final:
                 return seen
             now = time.monotonic()
@@ -198,7 +195,7 @@ class ClientOptions:
             is_resent = seen.is_being_sent and seen.status not in {"queued", "sending"}
             answered_early = response.status_code == 304 and now - asked < wait_s / 2
             if is_resent or answered_early or not etag:
-                pause = _read_retry_after(response) or POLL_S
+                pause = read_retry_after(response) or POLL_S
                 yield Pause(min(pause, remaining))
                 wait_s = 0.0
             if not is_resent and etag:
@@ -210,7 +207,7 @@ class ClientOptions:
         key = idempotency_key or str(uuid4())
         call = HttpCall(method="POST", path=path, json=body, headers={"Idempotency-Key": key})
         response = yield from self._call(call)
-        return _read_request(response)
+        return read_request(response)
 
     def _call(self, call: HttpCall) -> Steps[httpx.Response]:
         schedule = RetrySchedule(self.retries)
@@ -249,56 +246,8 @@ def _omit_none(**fields: str | None) -> dict[str, str]:
 def _build_failure(call: HttpCall, outcome: Outcome) -> OtpqueueClientError:
     if isinstance(outcome, httpx.Response):
         if outcome.is_error:
-            return build_error(_read_problem(outcome))
+            return build_error(read_problem(outcome))
         return InvalidResponseError(f"{call.method} {call.path} was answered {outcome.status_code}.")
     error = NoResponseError(f"No response to {call.method} {call.path}: {type(outcome).__name__}.")
     error.__cause__ = outcome
     return error
-
-
-def _read_request(response: httpx.Response) -> PasscodeRequest:
-    try:
-        return PasscodeRequest.from_json(response.json())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InvalidResponseError(
-            f"The body of a {response.status_code} response is not a request of otpqueue."
-        ) from None
-
-
-def _read_problem(response: httpx.Response) -> ProblemDetails:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict) or not isinstance(body.get("code"), str):
-        body = {}
-    status = response.status_code
-    errors = body.get("errors")
-    return ProblemDetails(
-        status=status,
-        code=body.get("code"),
-        title=str(body.get("title", response.reason_phrase or "Error")),
-        detail=str(body.get("detail", "The response has no problem details. A proxy may have sent it.")),
-        errors=tuple(
-            InvalidInput(field=str(one.get("field")), message=str(one.get("message")))
-            for one in (errors if isinstance(errors, list) else ())
-            if isinstance(one, dict)
-        ),
-        retry_after=_read_retry_after(response),
-        request_id=response.headers.get("X-Request-Id"),
-        members=body,
-    )
-
-
-def _read_retry_after(response: httpx.Response) -> float | None:
-    """Return `Retry-After` in seconds: it is a number of them, or a time."""
-    text = response.headers.get("Retry-After", "")
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

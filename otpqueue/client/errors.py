@@ -60,6 +60,8 @@ OtpqueueClientError
             └── DailyCapReachedError     daily_cap_reached
 
 A code that this version does not know is raised as the class of its status.
+
+One module because the tree is read as a whole.
 """
 
 from __future__ import annotations
