@@ -237,7 +237,10 @@ def test_example_back_end(
 
     assert "Phone number" in person.get(url, timeout=30).text
     assert "not a phone number" in submit("/codes", number="12").text
-    assert f"sending a code to {number}" in submit("/codes", number=f"{number[:3]} {number[3:]}").text
+    assert (
+        f"Enter the code that we sent to {number}"
+        in submit("/codes", number=f"{number[:3]} {number[3:]}").text
+    )
     assert "on its way" in submit("/login", code="123456").text
     code = worker.receive_code(number)
 

@@ -74,11 +74,15 @@ function describeError(error) {
 // Inserts no text of the user: a number has digits only.
 function renderPage({ user, signedUp, requestId, number }, error) {
   const status = statuses.get(requestId);
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
 <title>Log in</title>
 ${error ? `<p role="alert">${error}</p>` : ""}
 ${user ? `<p>${signedUp ? "Welcome" : "Welcome back"}, ${user}.</p>` : ""}
-${requestId ? `<p>We are sending a code to ${number}. ${status ? `Status: ${status}.` : ""}</p>
+${requestId ? `<p>Enter the code that we sent to ${number}. ${status ? `Status: ${status}.` : ""}</p>
 <form method="post" action="/login">
   <label>Code <input name="code" inputmode="numeric" autocomplete="one-time-code" required></label>
   <button>Log in</button>
