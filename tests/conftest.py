@@ -53,21 +53,21 @@ NO_CHROMIUM = "Chromium and chromedriver are not installed: NOBODY HAS LOOKED AT
 NO_NODE = "Node.js is not installed: THE JAVASCRIPT LIBRARY AND EXAMPLES HAVE NOT RUN"
 NO_EXPRESS = "npm cannot install Express: THE EXPRESS EXAMPLE HAS NOT RUN"
 
-_MISSING = {
-    NO_CHROMIUM: "apt-get install chromium chromium-driver",
-    NO_NODE: "apt-get install nodejs npm",
-    NO_EXPRESS: "check the npm registry",
+_WARNINGS = {
+    NO_CHROMIUM: "Install them: apt-get install chromium chromium-driver",
+    NO_NODE: "Install it: apt-get install nodejs npm",
+    NO_EXPRESS: "Check that npm reaches its registry.",
 }
-"""Why tests are skipped that should run in CI, and what to do."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Report programs that are missing: a line among many skipped tests is overlooked."""
-    for reason, remedy in _MISSING.items():
+    """Report skipped tests of a whole kind loudly: a line among many skipped tests is overlooked."""
+    for reason, remedy in _WARNINGS.items():
         skipped = [one for one in terminalreporter.stats.get("skipped", ()) if reason in str(one.longrepr)]
         if skipped:
             terminalreporter.section("WARNING", sep="=", red=True, bold=True)
-            terminalreporter.line(f"{len(skipped)} tests were skipped. {reason}. Remedy: {remedy}", red=True)
+            terminalreporter.line(f"{len(skipped)} tests were skipped. {reason}.", red=True)
+            terminalreporter.line(remedy, red=True)
 
 
 _LONG = ("faults", "browser", "system", "worker")

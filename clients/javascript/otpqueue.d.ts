@@ -242,7 +242,10 @@ export class BadHttpError extends InvalidCallError {}
 export class AuthenticationError extends ProblemError {}
 
 /** The API key is missing, unknown, expired or revoked. */
-export class UnauthenticatedError extends AuthenticationError {}
+export class UnauthenticatedError extends AuthenticationError {
+  /** Which of these it is, if the API names it, for example `expired_key`. */
+  readonly reason: string | null;
+}
 
 /** The call is not permitted. */
 export class ForbiddenError extends ProblemError {}

@@ -257,6 +257,11 @@ class UnauthenticatedError(AuthenticationError):
 
     problem_code = "unauthenticated"
 
+    @property
+    def reason(self) -> str | None:
+        """Which of these it is, if the API names it, for example `expired_key`."""
+        return self.problem.members.get("reason")
+
 
 class ForbiddenError(ProblemError):
     """The call is not permitted."""

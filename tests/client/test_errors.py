@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,18 @@ def test_unknown_code(status: int, kind: type[ProblemError]) -> None:
 
     assert type(error) is kind
     assert error.code == "of_a_later_version"
+
+
+@pytest.mark.parametrize("members", [{}, {"reason": "expired_key", "limit": "number_day", "checks_left": 3}])
+def test_members_of_a_problem(members: dict[str, Any]) -> None:
+    """Members of some problems are attributes, also if an older API does not send them."""
+
+    def build(code: str) -> Any:
+        return build_error(ProblemDetails(status=400, code=code, title="T", detail="D.", members=members))
+
+    assert build("unauthenticated").reason == members.get("reason")
+    assert build("limit_exceeded").limit == members.get("limit")
+    assert build("code_incorrect").checks_left == members.get("checks_left", 0)
 
 
 def test_tree_is_drawn_as_it_is() -> None:
