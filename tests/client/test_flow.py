@@ -25,7 +25,7 @@ from otpqueue.client import (
 )
 from otpqueue.client.errors import MissingScopeError, UnauthenticatedError
 from tests.api.conftest import Caller, wrong
-from tests.client.conftest import BASE_URL
+from tests.client.conftest import BASE_URL, QUICK
 
 
 def test_life_of_a_code(caller: Caller, client: OtpqueueClient) -> None:
@@ -137,6 +137,42 @@ def test_same_idempotency_key(caller: Caller, client: OtpqueueClient) -> None:
 
     assert first == again
     assert len(caller.provider.messages(caller.number)) == 1
+
+
+class LossyTransport(httpx.BaseTransport):
+    """Loses the response to the first of each call; the API has made the call."""
+
+    def __init__(self, app: object) -> None:
+        self._wsgi = httpx.WSGITransport(app=app)  # type: ignore[arg-type]
+        self._seen: set[str] = set()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Make one call."""
+        response = self._wsgi.handle_request(request)
+        response.read()
+        name = f"{request.method} {request.url.path}"
+        if name not in self._seen:
+            self._seen.add(name)
+            raise httpx.ReadTimeout("lost", request=request)
+        return response
+
+
+def test_lost_responses(caller: Caller) -> None:
+    """Each call takes effect once, even if its first response is lost."""
+    with httpx.Client(transport=LossyTransport(caller.app)) as http:
+        client = OtpqueueClient(BASE_URL, caller.key, http=http, retries=QUICK)
+
+        request = client.send_code(caller.number)
+        caller.parts.pump.run()
+        assert client.wait_for_request(request).status == "sent"
+        caller.become(f"/v1/otp-requests/{request.id}", "resend_after = now()")
+        assert client.resend_code(request).sends_left == request.sends_left - 1
+        caller.parts.pump.run()
+        verified = client.verify_code(request, caller.provider.code(caller.number))
+
+    assert verified.status == "verified"
+    assert len(caller.provider.messages(caller.number)) == 2
+    assert len(caller.stored("otp_requests")) == 1
 
 
 def test_invalid_number(client: OtpqueueClient) -> None:
