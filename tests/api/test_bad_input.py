@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from otpqueue.api.bodies import MAX_BODY_BYTES
+from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from tests.api.conftest import Caller, Result
 from tests.conftest import NUMBER
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from otpqueue.api.bodies import MAX_BODY_BYTES
+from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from tests.api import contract
 from tests.api.serving import Served, serving, settings_over_a_database
 from tests.conftest import Engines
