@@ -50,7 +50,7 @@ LINGERING = "linger"
 PENDING_MS = 1000
 LINGERING_MS = 1500
 NUDGE_MS = 2000
-_DEAF_MS = 250
+_STALE_NUDGE_MS = 250
 """A nudge that has not been popped for this long was meant for a worker that was killed."""
 
 
@@ -75,7 +75,7 @@ local function wake(flag, nudge)
             redis.call('PEXPIRE', nudge, {NUDGE_MS})
             return {WakeUp.NUDGED}
         end
-        if redis.call('PTTL', nudge) > {NUDGE_MS - _DEAF_MS} then
+        if redis.call('PTTL', nudge) > {NUDGE_MS - _STALE_NUDGE_MS} then
             redis.call('LSET', nudge, 0, waiting + 1)
             return {WakeUp.NUDGED}
         end

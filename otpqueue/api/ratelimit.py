@@ -15,11 +15,11 @@ from otpqueue.domain.limits import LimitStatus
 POLICY, REMAINING = "RateLimit-Policy", "RateLimit"
 
 
-def set_headers(resp: falcon.Response, standings: Sequence[LimitStatus]) -> None:
+def set_headers(resp: falcon.Response, statuses: Sequence[LimitStatus]) -> None:
     """Set the headers for the limits that the call was counted against, if there are any."""
-    if not standings:
+    if not statuses:
         return
-    policies = (f'"{one.limit.name}";q={one.quota.amount};w={one.quota.window_s}' for one in standings)
+    policies = (f'"{one.limit.name}";q={one.quota.amount};w={one.quota.window_s}' for one in statuses)
     resp.set_header(POLICY, ", ".join(policies))
-    remaining = (f'"{one.limit.name}";r={max(0, one.left)};t={one.retry_after_s}' for one in standings)
+    remaining = (f'"{one.limit.name}";r={max(0, one.left)};t={one.retry_after_s}' for one in statuses)
     resp.set_header(REMAINING, ", ".join(remaining))

@@ -24,10 +24,10 @@ def numbers() -> None:
 @explain_errors
 def show_status() -> None:
     """Show, for each client, consecutive wrong codes and whether the number is locked."""
-    standings = Parts(settings.load()).numbers.status(read_number(), now=clock.now())
-    if not standings:
+    statuses = Parts(settings.load()).numbers.status(read_number(), now=clock.now())
+    if not statuses:
         click.echo("no wrong codes since the last right code")
-    for one in standings:
+    for one in statuses:
         state = "locked" if one.locked else "open"
         if one.refused_until and not one.locked:
             state = f"no new requests until {one.refused_until:%Y-%m-%d %H:%M:%S}Z"

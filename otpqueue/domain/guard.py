@@ -86,7 +86,7 @@ class CountedSend:
     """A send as the guard counts it."""
 
     block: str
-    standing: CountedAs | None = None
+    counted_as: CountedAs | None = None
     """None in shadow mode, where the worker counts the send after the claim."""
     at: datetime | None = None
 
@@ -172,7 +172,7 @@ class GuardDecision:
 
     allowed: bool
     why: GuardReason
-    standing: CountedAs
+    counted_as: CountedAs
     at_risk: int = 0
     budget: float = 0
     tries_new_block: bool = False
@@ -227,7 +227,7 @@ def decide_known(
     """
     if allowed or number.verified:
         why = GuardReason.OPERATOR if allowed else GuardReason.NUMBER_VERIFIED
-        return GuardDecision(allowed=True, why=why, standing=CountedAs.KNOWN, budget=math.inf)
+        return GuardDecision(allowed=True, why=why, counted_as=CountedAs.KNOWN, budget=math.inf)
     if not block.best_day:
         return None
     at_risk = max(block.day.at_risk - number.own, 0)
@@ -236,7 +236,7 @@ def decide_known(
     return GuardDecision(
         allowed=within,
         why=GuardReason.KNOWN_BLOCK if within else GuardReason.BLOCK_BUDGET,
-        standing=CountedAs.KNOWN if within else CountedAs.REFUSED,
+        counted_as=CountedAs.KNOWN if within else CountedAs.REFUSED,
         at_risk=at_risk,
         budget=may,
     )
@@ -257,7 +257,7 @@ def decide_new(
         return GuardDecision(
             allowed=False,
             why=why,
-            standing=CountedAs.REFUSED,
+            counted_as=CountedAs.REFUSED,
             at_risk=at_risk,
             budget=may,
             tries_new_block=not number.own,
@@ -288,7 +288,7 @@ def decide_new(
     return GuardDecision(
         allowed=True,
         why=GuardReason.CHANCE,
-        standing=CountedAs.NEW,
+        counted_as=CountedAs.NEW,
         at_risk=others,
         budget=1,
         tries_new_block=not number.own,

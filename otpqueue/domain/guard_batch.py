@@ -74,7 +74,7 @@ class GuardBatch:
             self._addresses[send.address] = self._addresses.get(send.address, NO_SENDS).add_sends(1)
         if decision.allowed:
             self._numbers[send.digits] = replace(number, own=number.own + 1)
-            chance = (TOTAL, send.country) if decision.standing is CountedAs.NEW else ()
+            chance = (TOTAL, send.country) if decision.counted_as is CountedAs.NEW else ()
             for subject in (*chance, send.block):
                 counted = self._tallies.get(subject, EMPTY)
                 self._tallies[subject] = counted.add_send(send.at, now=self._now)

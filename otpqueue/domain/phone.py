@@ -232,10 +232,8 @@ def _normalize_text(text: str) -> str:
         number, context = link["number"].strip(), link["context"] or ""
         typed = number if number.startswith("+") else context + number
     if not _TYPED.fullmatch(typed):
-        stranger = _NEVER_IN_ONE.search(typed)
-        holds = (
-            f"must not contain {describe_character(stranger[0])}: it {_MAY_HOLD}" if stranger else _MAY_HOLD
-        )
+        invalid = _NEVER_IN_ONE.search(typed)
+        holds = f"must not contain {describe_character(invalid[0])}: it {_MAY_HOLD}" if invalid else _MAY_HOLD
         raise InvalidPhoneNumber(holds)
     return typed
 

@@ -4,7 +4,7 @@ A worker process has one pump for each of its users (`pump_user.py`): codes, and
 queue; a Celery job only starts a pump. A job takes turns: each records what has finished and claims up to the
 free threads, in one commit. Results, nudges and a stop are events that it waits for.
 
-After its last row a job lingers: it continues to look for `linger_s` and announces that in Redis, so that
+After its last row a job lingers: it continues to poll for `linger_s` and announces that in Redis, so that
 callers nudge it instead of publishing a job. After `job_s` a successor claims, and the job only waits for
 what it has in flight.
 
@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Generic
 
 from otpqueue.domain.errors import DatabaseUnavailable
-from otpqueue.operations.nudges import DEAF_LOOK_S, LookSchedule, NudgeListener, Nudges
+from otpqueue.operations.nudges import UNNUDGED_POLL_S, NudgeListener, Nudges, PollSchedule
 from otpqueue.operations.pump_job import RETRY_S, FinishedTask, JobSignal, PumpJob
 from otpqueue.operations.pump_recorder import ResultRecorder
 from otpqueue.operations.pump_user import NO_CLAIMS, ClaimAllowance, HoldTimer, PumpUser, ResultT, TaskT
@@ -33,8 +33,8 @@ log = logs.get_logger(__name__)
 _AWAY_S = 0.5
 """Pause before results are recorded again while Postgres is unavailable."""
 
-_LAST_LOOK_S = 0.1
-"""How long after the end of its lingering a job looks once more."""
+_LAST_POLL_S = 0.1
+"""How long after the end of its lingering a job polls once more."""
 
 _CALL_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 """Pauses between jobs that are published for other workers while claims take all free threads."""
@@ -58,13 +58,13 @@ class PumpSettings:
     keep_s: float
     """For how long a result is kept that cannot be recorded."""
     linger_s: float = 0.0
-    """How long a job continues to look after its last row; 0 ends it at once."""
-    poll_s: float = DEAF_LOOK_S
-    """Pause between looks while no nudges are heard."""
+    """How long a job continues to poll after its last row; 0 ends it at once."""
+    poll_s: float = UNNUDGED_POLL_S
+    """Pause between polls while no nudges are received."""
 
 
 class Pump(Generic[TaskT, ResultT]):
-    """Performs what is due. Thread-safe: of several jobs one claims, the others make it look again."""
+    """Performs what is due. Thread-safe: of several jobs one claims, the others make it poll again."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Pump(Generic[TaskT, ResultT]):
 
     def _run_job(self) -> None:
         self._nudge.set()
-        self._signal_claimer(JobSignal.LOOK)
+        self._signal_claimer(JobSignal.POLL)
         # A job that finds the lock taken leaves its nudge, which the holder sees after releasing it.
         while self._nudge.is_set() and not self._stop.is_set() and self._claiming.acquire(blocking=False):
             job = PumpJob[ResultT]()
@@ -173,21 +173,21 @@ class Pump(Generic[TaskT, ResultT]):
 
     def _take_turns(self, job: PumpJob[ResultT], end: float) -> None:
         settings = self._settings
-        looks = LookSchedule(
+        polls = PollSchedule(
             now=time.monotonic(),
             linger_s=settings.linger_s,
             horizon_s=settings.job_s,
             poll_s=settings.poll_s,
         )
         while not self._stop.is_set():
-            self._await_turn(job, looks, end)
+            self._await_turn(job, polls, end)
             if self._stop.is_set():
                 return
             if time.monotonic() >= end:
                 self._hand_over()
                 return
-            self._take_turn(job, looks)
-            if self._is_over(job, looks) and not self._look_once_more(job, looks):
+            self._take_turn(job, polls)
+            if self._is_over(job, polls) and not self._poll_once_more(job, polls):
                 return
 
     def _hand_over(self) -> None:
@@ -196,25 +196,25 @@ class Pump(Generic[TaskT, ResultT]):
         elif self._listener:
             self._listener.hand_over()
 
-    def _is_over(self, job: PumpJob[ResultT], looks: LookSchedule) -> bool:
-        return job.is_idle and looks.is_over(time.monotonic())
+    def _is_over(self, job: PumpJob[ResultT], polls: PollSchedule) -> bool:
+        return job.is_idle and polls.is_over(time.monotonic())
 
-    def _look_once_more(self, job: PumpJob[ResultT], looks: LookSchedule) -> bool:
+    def _poll_once_more(self, job: PumpJob[ResultT], polls: PollSchedule) -> bool:
         """Stop lingering; return whether a caller who saw the flag before has committed since."""
         if not self._listener:
             return False
         self._listener.stop()
-        until = time.monotonic() + _LAST_LOOK_S
+        until = time.monotonic() + _LAST_POLL_S
         while not job.nudges and not self._stop.is_set() and time.monotonic() < until:
             job.wait(until)
-        looks.hurry_look(time.monotonic())
-        self._take_turn(job, looks)
-        if self._is_over(job, looks):
+        polls.poll_now(time.monotonic())
+        self._take_turn(job, polls)
+        if self._is_over(job, polls):
             return False
         self._listener.start()
         return True
 
-    def _await_turn(self, job: PumpJob[ResultT], looks: LookSchedule, end: float) -> None:
+    def _await_turn(self, job: PumpJob[ResultT], polls: PollSchedule, end: float) -> None:
         pause_s = job.turn_at - time.monotonic()
         if pause_s > 0:
             # Events of the meantime need not wake this thread once for each.
@@ -223,13 +223,13 @@ class Pump(Generic[TaskT, ResultT]):
         while not self._stop.is_set():
             now = time.monotonic()
             if job.nudges:
-                looks.note_nudges(now, job.nudges)
+                polls.note_nudges(now, job.nudges)
                 job.nudges = 0
             if job.is_hurried:
-                looks.hurry_look(now)
+                polls.poll_now(now)
                 job.is_hurried = False
-            look_at = looks.at if self._has_room(job) else now + RETRY_S
-            due = min(end, look_at, job.record_due, job.follow_up_due)
+            poll_at = polls.at if self._has_room(job) else now + RETRY_S
+            due = min(end, poll_at, job.record_due, job.follow_up_due)
             if due <= now:
                 return
             job.wait(due)
@@ -239,19 +239,19 @@ class Pump(Generic[TaskT, ResultT]):
         free = self._settings.threads - self._busy
         return free > 0 and not (job.in_flight and free < self._settings.threads // 4)
 
-    def _take_turn(self, job: PumpJob[ResultT], looks: LookSchedule) -> None:
+    def _take_turn(self, job: PumpJob[ResultT], polls: PollSchedule) -> None:
         now = time.monotonic()
         if now >= job.follow_up_due:
             self._follow_up(job)
         self._note_results(job)
         permit = NO_CLAIMS
-        if self._has_room(job) and now >= min(looks.at, job.record_due):
+        if self._has_room(job) and now >= min(polls.at, job.record_due):
             permit = self._user.permit_claims(self._settings.threads - self._busy)
             if not permit.slots:
-                looks.postpone_look(now + permit.retry_in_s)
+                polls.postpone_poll(now + permit.retry_in_s)
         try:
             if permit.slots:
-                self._record_and_claim(job, looks, permit)
+                self._record_and_claim(job, polls, permit)
             elif now >= job.record_due:
                 self._recorder.record_results(job)
         except DatabaseUnavailable:
@@ -262,18 +262,18 @@ class Pump(Generic[TaskT, ResultT]):
             # One refused result ends neither the job nor the recording of the others.
             self._recorder.record_singly(job)
 
-    def _record_and_claim(self, job: PumpJob[ResultT], looks: LookSchedule, permit: ClaimAllowance) -> None:
+    def _record_and_claim(self, job: PumpJob[ResultT], polls: PollSchedule, permit: ClaimAllowance) -> None:
         self._nudge.clear()
         hold = HoldTimer(self._clock(), time.monotonic())
         turn = self._recorder.take_turn(job, permit, now=hold.since)
         now = time.monotonic()
-        looks.note_look(
+        polls.note_poll(
             now,
             found=len(turn.claimed),
             expected=turn.expected,
             more=turn.has_more,
             next_due_in_s=(turn.next_due - self._clock()).total_seconds() if turn.next_due else None,
-            is_heard=self._listener is not None and self._listener.is_heard,
+            is_receiving=self._listener is not None and self._listener.is_receiving,
         )
         if self._listener:
             self._listener.admit_nudge()

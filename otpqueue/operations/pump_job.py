@@ -37,7 +37,7 @@ class JobSignal(Enum):
     """An event for a job that is neither a result nor a nudge."""
 
     STOP = "stop"
-    LOOK = "look"
+    POLL = "poll"
     """Another job has come: there are rows."""
     CRASHED = "crashed"
     """A task has ended without a result."""
@@ -51,7 +51,7 @@ class PumpJob(Generic[ResultT]):
         """Results, signals, and counts of nudges."""
         self.nudges = 0
         self.is_hurried = False
-        """Whether to look for rows now."""
+        """Whether to poll for rows now."""
         self.in_flight = 0
         self.unnoted: list[ResultT] = []
         """Results that the user has not noted."""
@@ -65,7 +65,7 @@ class PumpJob(Generic[ResultT]):
         self.turn_at = 0.0
         """No turn before this."""
         self.observation: Future[None] | None = None
-        """The user's look at the newest claims, which comes after that at all others."""
+        """The user's observation of the newest claims, which comes after those of all others."""
 
     @property
     def is_idle(self) -> bool:
@@ -104,7 +104,7 @@ class PumpJob(Generic[ResultT]):
             self.nudges += event
         elif event is JobSignal.CRASHED:
             self.in_flight -= 1
-        elif event is JobSignal.LOOK:
+        elif event is JobSignal.POLL:
             self.is_hurried = True
 
     def keep_results(self, finished: Iterable[FinishedTask[ResultT]]) -> None:

@@ -92,7 +92,7 @@ class PumpUser(ABC, Generic[TaskT, ResultT]):
         """
 
     def observe_claims(self, claimed: Sequence[TaskT], hold: HoldTimer) -> Future[None] | None:  # noqa: ARG002
-        """Look at tasks that were just given to threads; the job ends after the future does."""
+        """Observe tasks that were just given to threads; the job ends after the future does."""
         return None
 
     @abstractmethod

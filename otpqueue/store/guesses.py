@@ -73,10 +73,10 @@ def list_wrong_codes(
 
 def unlock(conn: Connection, *, client_id: UUID, number_hashes: Sequence[bytes], now: datetime) -> None:
     """Reset a client's wrong codes for a number, up to now."""
-    forgiven = {"wrong_in_a_row": 0, "unlocked_at": now, "updated_at": now}
-    rows = [{"client_id": client_id, "number_hash": one, **forgiven} for one in number_hashes]
+    reset = {"wrong_in_a_row": 0, "unlocked_at": now, "updated_at": now}
+    rows = [{"client_id": client_id, "number_hash": one, **reset} for one in number_hashes]
     conn.execute(
         insert(number_guesses)
         .values(rows)
-        .on_conflict_do_update(index_elements=["client_id", "number_hash"], set_=forgiven)
+        .on_conflict_do_update(index_elements=["client_id", "number_hash"], set_=reset)
     )

@@ -15,7 +15,7 @@ from otpqueue.store.schema import heartbeats
 _h = heartbeats.c
 _NOW = func.clock_timestamp()
 
-FORGOTTEN_AFTER_S = 3600
+DELETED_AFTER_S = 3600
 """How long a killed process is listed as silent."""
 
 
@@ -93,4 +93,4 @@ def list_heartbeats(conn: Connection) -> list[Heartbeat]:
 
 def delete_old_heartbeats(conn: Connection) -> int:
     """Delete the heartbeats of processes that ended long ago; return how many."""
-    return conn.execute(delete(heartbeats).where(_h.seen_at < _ago(FORGOTTEN_AFTER_S))).rowcount
+    return conn.execute(delete(heartbeats).where(_h.seen_at < _ago(DELETED_AFTER_S))).rowcount

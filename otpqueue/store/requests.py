@@ -81,12 +81,12 @@ def filter_by_session(session_hashes: Sequence[bytes] | None) -> ColumnElement[b
 
 def _guarded_resend(guard: CountedSend | None) -> dict[str, Any]:
     """Return the columns of a resend that the pumping guard reads."""
-    if guard is None or guard.standing is None:
+    if guard is None or guard.counted_as is None:
         return {"guard_block": guard.block} if guard else {}
-    column = _r[f"guard_{guard.standing.value}"]
+    column = _r[f"guard_{guard.counted_as.value}"]
     return {
         "guard_block": guard.block,
-        "guard_as": guard.standing.value,
+        "guard_as": guard.counted_as.value,
         "guard_counted": _r.sends + 1,
         column.name: column + 1,
     }

@@ -80,7 +80,7 @@ def test_requests_are_taken_out_of_alerts_about_others(deployment: Deployment) -
     assert deployment.open("check_failures")[0].evidence["requests"] == []
 
 
-def test_closed_alerts_forget_requests_too(deployment: Deployment) -> None:
+def test_requests_are_removed_from_closed_alerts_too(deployment: Deployment) -> None:
     """Whatever state an alert is in, it names no erased request."""
     (erased,) = guess(deployment, NUMBER)
     deployment.evaluate()

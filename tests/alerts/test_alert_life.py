@@ -309,7 +309,7 @@ def test_rule_of_another_version(deployment: Deployment) -> None:
     assert "rule_of_old" not in deployment.rules_open()
 
 
-def test_erased_number_is_forgotten(make_deployment: MakeDeployment) -> None:
+def test_erased_number_is_removed(make_deployment: MakeDeployment) -> None:
     """An erasure removes the number from its alerts.
 
     An open one closes, and its notification names no number.

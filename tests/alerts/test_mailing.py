@@ -129,7 +129,7 @@ def test_tls_from_the_first_byte(served_by: ssl.SSLContext, trusting: ssl.SSLCon
 
 
 @pytest.mark.parametrize("kind", ["smtp", "smtps"])
-def test_stranger_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
+def test_untrusted_server_gets_nothing(served_by: ssl.SSLContext, kind: str) -> None:
     """A server with an untrusted certificate gets neither password nor mail."""
     inbox, port = Inbox(), free_port()
     options = {"ssl_context": served_by} if kind == "smtps" else {"tls_context": served_by}

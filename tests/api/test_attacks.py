@@ -110,7 +110,7 @@ def owner_gets_in(owner: Caller, path: str, code: str, **fields: Any) -> bool:
     return owner.verify(path, code, **fields).status_code == 200
 
 
-def test_lock_a_stranger_out_by_asking(caller: Caller) -> None:
+def test_lock_another_person_out_by_requests(caller: Caller) -> None:
     """Asking for his number from another session and another client leaves his code alone."""
     path, code = caller.sent(session_id="the owner's")
     attacker = another_client(caller)
@@ -122,7 +122,7 @@ def test_lock_a_stranger_out_by_asking(caller: Caller) -> None:
     assert owner_gets_in(caller, path, code, session_id="the owner's")
 
 
-def test_lock_a_stranger_out_by_guessing(unlimited: Caller) -> None:
+def test_lock_another_person_out_by_wrong_codes(unlimited: Caller) -> None:
     """Guesses at codes of the attacker's own asking stop new requests, not the code in the owner's hand."""
     path, code = unlimited.sent(session_id="the owner's")
     for session in range(3):
@@ -134,7 +134,7 @@ def test_lock_a_stranger_out_by_guessing(unlimited: Caller) -> None:
     assert owner_gets_in(unlimited, path, code, session_id="the owner's")
 
 
-def test_lock_a_stranger_out_by_wrong_sessions(caller: Caller) -> None:
+def test_lock_another_person_out_by_wrong_sessions(caller: Caller) -> None:
     """A wrong session is a wrong code that costs nothing."""
     path, code = caller.sent(session_id="the owner's")
 
@@ -146,7 +146,7 @@ def test_lock_a_stranger_out_by_wrong_sessions(caller: Caller) -> None:
     assert owner_gets_in(caller, path, code, session_id="the owner's")
 
 
-def test_lock_a_stranger_out_from_another_client(unlimited: Caller) -> None:
+def test_lock_another_person_out_from_another_client(unlimited: Caller) -> None:
     """What one client guesses at a number stops no other client's requests for it."""
     attacker = another_client(unlimited)
     for session in range(2):
@@ -418,7 +418,7 @@ def test_path_tricks(caller: Caller, path: str) -> None:
     assert (answer.status_code, answer.json["code"]) == (404, "not_found")
 
 
-def test_time_tells_no_number(unlimited: Caller) -> None:
+def test_response_time_reveals_no_number(unlimited: Caller) -> None:
     """A request for a number with a past takes as long as one for a number without: medians, alternating."""
     caller = unlimited
     known = caller.number
@@ -437,7 +437,7 @@ def test_time_tells_no_number(unlimited: Caller) -> None:
     assert 0.5 < ratio < 2
 
 
-def test_time_tells_no_foreign_id(caller: Caller) -> None:
+def test_response_time_reveals_no_foreign_id(caller: Caller) -> None:
     """Another client's id takes as long as one that nobody has."""
     path, _code = caller.sent()
     thief = another_client(caller)

@@ -206,7 +206,7 @@ def test_pasted_number_is_taken(caller: Caller, typed: str) -> None:
     assert answer.json["phone_number"] == f"+44********{NUMBER[-2:]}"
 
 
-def test_character_that_nobody_sees_is_named(caller: Caller) -> None:
+def test_invisible_character_is_named(caller: Caller) -> None:
     """A person who is told of the code point can find what the eye cannot."""
     answer = caller.post(ASK, json={"phone_number": f"{NUMBER[:5]}\u2028{NUMBER[5:]}"})
 

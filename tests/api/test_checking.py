@@ -333,7 +333,7 @@ def test_provider_does_not_judge(caller: Caller, fault: dict[str, object]) -> No
     ],
     ids=str,
 )
-def test_nobody_knows_what_the_provider_judged(make_caller: MakeCaller, fault: dict[str, object]) -> None:
+def test_verdict_of_the_provider_is_unknown(make_caller: MakeCaller, fault: dict[str, object]) -> None:
     """When the provider may have looked at the code, the answer is 503, and the check counts."""
     caller = make_caller(
         OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="0.5", OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S="0.5"
@@ -360,7 +360,7 @@ def test_provider_not_reached(caller: Caller, make_other_parts: MakeOtherParts, 
     assert caller.verify(path, code).status_code == 200
 
 
-def test_provider_has_forgotten_the_code(caller: Caller) -> None:
+def test_provider_does_not_know_the_code(caller: Caller) -> None:
     """A code that the provider does not know any more has expired."""
     path, code = caller.sent()
     caller.provider.fault(match={"path": "/verify"}, times=1, status=404)

@@ -169,7 +169,9 @@ ENDED = [
     # Without a session everybody who knows the number is the owner of a live request.
     [("of the owner", "status = status"), *((session, ended) for session in (None, "x") for ended in ENDED)],
 )
-def test_strangers_learn_nothing_of_a_number(guest: Caller, session: str | None, columns: str) -> None:
+def test_keyless_callers_learn_nothing_about_a_number(
+    guest: Caller, session: str | None, columns: str
+) -> None:
     """Without a key, a number that was never used, one of another session and an ended one are the same."""
     path = ask(guest, **{"sessionId": session} if session else {}).json["statusUrl"]
     guest.parts.pump.run()
@@ -423,7 +425,7 @@ def test_key_with_another_body(guest: Caller) -> None:
     assert answer.json["code"] == "idempotency_key_reused"
 
 
-def test_strangers_keys_are_apart(guest: Caller) -> None:
+def test_idempotency_keys_of_keyless_callers_are_separate(guest: Caller) -> None:
     """Strangers who hit upon the same key neither get each other's answers nor stand in each other's way."""
     guest.key = None
     bodies = [

@@ -161,7 +161,7 @@ def test_one_address_takes_nothing_from_the_others(make_stranger: MakeCaller) ->
     assert check(stranger, "123456", peer="198.51.100.1").status_code == 400
 
 
-def test_peer_whose_address_is_unknown(make_stranger: MakeCaller) -> None:
+def test_peer_without_an_address(make_stranger: MakeCaller) -> None:
     """Calls that come from nowhere share one count: they are not beyond all limits."""
     stranger = make_stranger(OTPQUEUE_LIMIT_KEYLESS_PEER="2/m")
 
@@ -192,7 +192,7 @@ def test_calls_with_a_key_have_no_address(make_stranger: MakeCaller) -> None:
     assert "number_15m" in limits_shown(answers[0])
 
 
-def test_headers_tell_strangers_of_themselves_alone(make_stranger: MakeCaller) -> None:
+def test_headers_show_keyless_callers_only_their_own_limits(make_stranger: MakeCaller) -> None:
     """How often others asked for a number, or called at all, stands in no header of a keyless call."""
     stranger = make_stranger()
     asked_by_owner = ask(stranger, sessionId="owner", peer="198.51.100.1")

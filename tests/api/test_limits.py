@@ -51,14 +51,14 @@ def test_headers_of_accepted_and_refused_answers(make_caller: MakeCaller) -> Non
     assert [tuple(row) for row in caller.stored("refusals", "reason, count")] == [("limit_number_15m", 1)]
 
 
-def test_what_clients_share_is_not_told(caller: Caller) -> None:
+def test_shared_limits_are_not_shown(caller: Caller) -> None:
     """The count over all clients stands in no header: it would tell that others know the number."""
     answer = ask(caller)
 
     assert "number_day_all" not in answer.headers["RateLimit"] + answer.headers["RateLimit-Policy"]
 
 
-def test_other_calls_tell_the_rate(make_caller: MakeCaller) -> None:
+def test_other_calls_show_the_rate(make_caller: MakeCaller) -> None:
     """A call that sends nothing is counted against its key's rate alone; one without a key, not at all."""
     caller = make_caller(OTPQUEUE_LIMIT_KEY_RATE="100/s")
     path = caller.ask()

@@ -93,7 +93,7 @@ def test_every_problem_has_its_place(caller: Caller) -> None:
     assert set(PROBLEMS) <= set(page.ids)
 
 
-def test_docs_tell_everything(caller: Caller) -> None:
+def test_docs_are_complete(caller: Caller) -> None:
     """Every call, every status and every problem's meaning stand in the docs."""
     text = caller.get("/docs").text
 

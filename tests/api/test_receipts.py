@@ -135,7 +135,7 @@ def test_legacy_shape(push: Pusher) -> None:
     ],
     ids=repr,
 )
-def test_strangers_are_refused(push: Pusher, authorization: str | None) -> None:
+def test_unauthenticated_reports_are_refused(push: Pusher, authorization: str | None) -> None:
     """Without the right user and password nothing is taken, and the body is not looked at."""
     path, _ = push.caller.sent()
 
@@ -317,7 +317,7 @@ def open_report(url: str, *headers: str, length: int = 1_000_000) -> socket.sock
     return connection
 
 
-def test_strangers_take_no_places(hooked: Served) -> None:
+def test_unauthenticated_calls_take_no_slots(hooked: Served) -> None:
     """Who has not the credentials is refused by the head: Infobip's reports have the places for bodies."""
     strangers = [open_report(hooked.url, "Authorization: Basic eDp5") for _ in range(2 * bridge.LARGE_BODIES)]
     try:
@@ -335,7 +335,7 @@ def test_strangers_take_no_places(hooked: Served) -> None:
     assert (reported.status_code, reported.json()) == (200, {"received": 0, "new": 0})
 
 
-def test_body_of_a_stranger_is_not_read(hooked: Served) -> None:
+def test_body_of_an_unauthenticated_call_is_not_read(hooked: Served) -> None:
     """A body that is too large, or comes in chunks without end, makes no other answer."""
     for headers in ((), ("Transfer-Encoding: chunked",)):
         with open_report(hooked.url, *headers, length=10**9 if not headers else 0) as connection:

@@ -50,7 +50,7 @@ def test_records_of_a_call_say_what_it_is_about(caller: Caller, records: Records
     assert bound(records) == {("call-1", caller.client, known)}
 
 
-def test_replaced_request_is_told_by_its_own_id(caller: Caller, records: Records) -> None:
+def test_replaced_request_is_logged_with_its_own_id(caller: Caller, records: Records) -> None:
     """The call that replaces a request is about the new one; the end of the old one is told, too."""
     old, new = caller.ask(), caller.ask()
 

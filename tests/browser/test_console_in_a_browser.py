@@ -48,7 +48,7 @@ def test_log_in_by_keyboard_alone(stranger: Browser, served: Served) -> None:
     assert stranger.troubles() == []
 
 
-def test_wrong_key_is_told(stranger: Browser) -> None:
+def test_wrong_key_is_reported(stranger: Browser) -> None:
     """A key that opens nothing is said to be one; the form is there again, empty, with the focus."""
     stranger.open("/console")
     stranger.find("#key").send_keys("oq_wrong", Keys.ENTER)
@@ -198,7 +198,7 @@ def test_old_page_says_that_it_is_old(browser: Browser, served: Served) -> None:
     browser.troubles()  # of the time without a network
 
 
-def test_session_that_ends_is_told(browser: Browser, served: Served) -> None:
+def test_expired_session_is_reported(browser: Browser, served: Served) -> None:
     """A page whose session has ended says so, and does not turn into the log-in by itself."""
     browser.open("/console/requests")
     hurry(browser)
@@ -215,7 +215,7 @@ def hurry(browser: Browser) -> None:
     browser.driver.execute_script("document.getElementById('main').dataset.refresh = '1'")
 
 
-def test_every_page_can_be_used_by_everybody(browser: Browser, served: Served) -> None:
+def test_every_page_is_accessible(browser: Browser, served: Served) -> None:
     """No page has barriers that axe-core knows, logs an error, breaks its policy or is wider than a phone.
 
     Wide in the light; narrow in the dark, where colours and widths differ.
@@ -249,7 +249,7 @@ def test_every_page_can_be_used_by_everybody(browser: Browser, served: Served) -
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
-def test_log_in_can_be_used_by_everybody(stranger: Browser, size: tuple[int, int], scheme: str) -> None:
+def test_log_in_is_accessible(stranger: Browser, size: tuple[int, int], scheme: str) -> None:
     """So it is before the log-in."""
     stranger.show_as(size, scheme)
     stranger.open("/console")

@@ -125,7 +125,7 @@ def test_locked_number(shell: Shell, parts: Parts) -> None:
     assert typed(shell, "numbers", "unlock")[1] == "unlocked for bank\nunlocked for shop\n"
 
 
-def test_number_that_nobody_guessed_at(shell: Shell, parts: Parts) -> None:
+def test_number_without_wrong_codes(shell: Shell, parts: Parts) -> None:
     """There is nothing to see, nothing to unlock, and a number that is none is told."""
     assert typed(shell, "numbers", "status")[:2] == (0, "no wrong codes since the last right code\n")
     code, out, err = typed(shell, "numbers", "unlock")

@@ -167,7 +167,7 @@ def test_url_and_key_come_from_one_place(bare_shell: Shell, arguments: tuple[str
         (["x"], "Cannot read"),
     ],
 )
-def test_dev_of_somebody_else(bare_shell: Shell, described: object, why: str) -> None:
+def test_dev_of_another_user(bare_shell: Shell, described: object, why: str) -> None:
     """`otpqueue dev` runs on this machine: no number goes to another one because a file says so."""
     _describe(bare_shell, described)
 

@@ -88,7 +88,7 @@ def test_page_needs_a_session(caller: Caller, page: str) -> None:
         "",
     ],
 )
-def test_nobody_is_led_elsewhere(caller: Caller, elsewhere: str) -> None:
+def test_redirects_stay_on_the_site(caller: Caller, elsewhere: str) -> None:
     """Whatever a link to the log-in says, one ends on a page of the console."""
     browser = Browser(caller.app)
 
@@ -307,7 +307,7 @@ def test_refused_log_ins_are_limited_by_address(make_caller: MakeCaller) -> None
     assert browser("2001:db8:0:1::1").log_in("oq_wrong").status_code == 403
 
 
-def test_strangers_keep_no_operator_out(make_caller: MakeCaller) -> None:
+def test_failed_log_ins_of_others_lock_no_operator_out(make_caller: MakeCaller) -> None:
     """When strangers have used up what all of them have, and hold all places, a right key is let in."""
     caller = make_caller(OTPQUEUE_TRUSTED_PROXIES="1", OTPQUEUE_TUNING_ACCESS_CACHE_S="5")
     log_in, room, key = caller.parts.console_parts.console_login, ConcurrencyLimit(1), admin_key(caller.parts)

@@ -188,7 +188,7 @@ def test_older_requests_of_a_number(make_caller: MakeCaller) -> None:
     assert foreign.status_code == forged.status_code == 403
 
 
-def test_what_is_looked_for(caller: Caller, operator: Browser) -> None:
+def test_search_by_id_or_number(caller: Caller, operator: Browser) -> None:
     """An id leads to its request; what is neither id nor number is said to be none."""
     request_id = caller.ask().rpartition("/")[2]
 

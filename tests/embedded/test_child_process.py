@@ -159,7 +159,7 @@ def test_started_only_from_the_main_thread(tmp_path: Path) -> None:
     assert "main thread" in str(caught[0])
 
 
-def test_child_dies_with_a_killed_supervisor(gone: Callable[..., bool]) -> None:
+def test_child_ends_with_a_killed_supervisor(gone: Callable[..., bool]) -> None:
     """`kill -9` of the supervisor takes its children with it."""
     if sys.platform != "linux":
         pytest.skip("macOS cannot tie a child to its parent")

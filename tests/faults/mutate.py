@@ -499,8 +499,8 @@ MUTATIONS = (
         edits=(
             Edit(
                 path="otpqueue/store/privacy/erasing.py",
-                old="return forgotten + _take_out(conn, holding, ids)",
-                new="return forgotten",
+                old="return updated + _take_out(conn, holding, ids)",
+                new="return updated",
             ),
         ),
         tests=("tests/operations/test_erased_everywhere.py::test_nothing_leads_to_an_erased_number",),
@@ -520,7 +520,7 @@ MUTATIONS = (
                 new="mine",
             ),
         ),
-        tests=("tests/api/test_guide.py::test_strangers_learn_nothing_of_a_number",),
+        tests=("tests/api/test_guide.py::test_keyless_callers_learn_nothing_about_a_number",),
     ),
     Mutation(
         name="strangers-take-places",
@@ -533,8 +533,8 @@ MUTATIONS = (
             ),
         ),
         tests=(
-            "tests/api/test_receipts.py::test_strangers_take_no_places",
-            "tests/api/test_receipts.py::test_body_of_a_stranger_is_not_read",
+            "tests/api/test_receipts.py::test_unauthenticated_calls_take_no_slots",
+            "tests/api/test_receipts.py::test_body_of_an_unauthenticated_call_is_not_read",
         ),
     ),
     Mutation(

@@ -452,7 +452,7 @@ def test_attempt_that_was_struck_may_be_lost(changed: dict[str, Any]) -> None:
 UNTOLD = replace(GOOD, calls=(ask(), verify(103.0, "111111", 503, "database_unavailable", ended=103.5)))
 
 
-def test_right_code_that_is_not_told_is_found() -> None:
+def test_unreported_correct_code_is_found() -> None:
     """The request is verified, and its caller got an answer to retry."""
     found = texts(checks.right_codes_told, UNTOLD)
 
@@ -469,7 +469,7 @@ def test_right_code_that_is_not_told_is_found() -> None:
     ],
     ids=["no answer", "long outage", "not verified"],
 )
-def test_right_code_that_could_not_be_told(changed: dict[str, Any]) -> None:
+def test_correct_code_with_a_failed_response(changed: dict[str, Any]) -> None:
     """The call was cut, Postgres was away for longer than the API waits, or no code was accepted."""
     calls = (ask(), verify(103.0, "111111", 503, "database_unavailable", ended=106.5))
 

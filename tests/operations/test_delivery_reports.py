@@ -357,7 +357,7 @@ def test_report_that_overtakes_the_answer(reports: Reports, ask: Ask, provider: 
     assert reports.rows.attempts(request.id)[0]["delivery"] == "delivered"
 
 
-def test_unmatched_reports_are_forgotten(reports: Reports, ask_sent: AskSent) -> None:
+def test_unmatched_reports_are_deleted(reports: Reports, ask_sent: AskSent) -> None:
     """Unmatched reports are logged as a count and deleted after an hour. Matched ones stay."""
     now = clock.now()
     matched = report(reports.id_of(ask_sent()))

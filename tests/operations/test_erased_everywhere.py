@@ -328,7 +328,7 @@ def test_docs_say_what_may_stay(project: Any) -> None:
         assert "`number_hash`" in row
 
 
-def test_base64_is_looked_into() -> None:
+def test_base64_is_decoded() -> None:
     """Messages of the broker are base64; needles in them must be found."""
     needles = Needles(texts={"number": PHONE[3:]}, hashes={"hash": b"h" * 32})
     packed = base64.b64encode(f'{{"to": "{PHONE}"}}'.encode())

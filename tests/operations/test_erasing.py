@@ -148,8 +148,8 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
     for holding in HOLDINGS:
         if holding.name in counts:
             rows = after[holding.table.name]
-            if holding.on_erase is OnErase.FORGOTTEN:
-                rows = [row for row in rows if any(row[name] is not None for name in holding.forgets)]
+            if holding.on_erase is OnErase.ANONYMISED:
+                rows = [row for row in rows if any(row[name] is not None for name in holding.cleared)]
             assert rows, holding.name
             assert all(row in before[holding.table.name] for row in rows), holding.name
     assert {row["id"] for row in after["otp_requests"]} == {
@@ -392,7 +392,7 @@ def windows(url: str) -> list[str]:
 
 
 @pytest.mark.parametrize("first", [b"h", b"n"])
-def test_limits_of_an_erased_number_are_forgotten(
+def test_limits_of_an_erased_number_are_deleted(
     parts: Parts, make_parts: MakeParts, client_id: UUID, redis_url: str, first: bytes
 ) -> None:
     """Its windows are deleted: of every client, with own quotas or not, under both hash keys."""

@@ -131,7 +131,7 @@ def test_reporter_survives_a_missing_table(parts: Parts) -> None:
     assert (without, reporter.beat()) == (False, True)
 
 
-def test_killed_processes_are_forgotten(parts: Parts) -> None:
+def test_killed_processes_are_deleted(parts: Parts) -> None:
     """A killed process counts as silent for an hour.
 
     Then the first heartbeat of another process deletes its row.

@@ -184,7 +184,7 @@ def test_a_worker_is_woken_by_the_script_that_counts(redis: Redis) -> None:
     assert redis.llen(wake[1]) == 1
 
 
-def test_windows_are_forgotten(limiter: Limiter, redis: Redis) -> None:
+def test_unused_windows_expire(limiter: Limiter, redis: Redis) -> None:
     """Unused windows expire in Redis, and a window never has more entries than its quota."""
     quota = Quota(2, 7)
     for _ in range(5):

@@ -40,9 +40,9 @@ def patient_flag(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def only_nudged_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_nudged_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the periodic queries that would otherwise find missed rows."""
-    monkeypatch.setattr(nudges, "QUIET_LOOK_S", 60)
+    monkeypatch.setattr(nudges, "QUIET_POLL_S", 60)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def test_nothing_is_published_under_steady_traffic(
     assert len(rows.attempts()) == 30
 
 
-@pytest.mark.usefixtures("only_nudged_looks")
+@pytest.mark.usefixtures("only_nudged_polls")
 @pytest.mark.parametrize("late_s", [0.0, 0.01, 0.05, 0.1])
 def test_row_committed_after_its_nudge_leaves_at_once(
     parts: Parts,
@@ -106,8 +106,8 @@ def test_row_committed_after_its_nudge_leaves_at_once(
     assert published(parts) == 0
 
 
-@pytest.mark.usefixtures("only_nudged_looks")
-def test_each_of_several_nudges_is_looked_for(
+@pytest.mark.usefixtures("only_nudged_polls")
+def test_each_of_several_nudges_is_polled_for(
     parts: Parts, commit: Commit, rows: Rows, background: ThreadPoolExecutor, make_pump: MakePump
 ) -> None:
     """Of two callers that nudge together one commits late. Finding the other one's row is not enough."""
@@ -125,7 +125,7 @@ def test_each_of_several_nudges_is_looked_for(
         until(is_sent(rows, late), within_s=10)
 
 
-@pytest.mark.usefixtures("only_nudged_looks")
+@pytest.mark.usefixtures("only_nudged_polls")
 def test_job_that_ends_loses_no_wake_up(
     parts: Parts,
     commit: Commit,
@@ -145,7 +145,7 @@ def test_job_that_ends_loses_no_wake_up(
 
     monkeypatch.setattr(parts.waker, "stop_lingering", stop_during_commit)
     # So that a slow machine commits in time.
-    monkeypatch.setattr("otpqueue.operations.pump._LAST_LOOK_S", 3)
+    monkeypatch.setattr("otpqueue.operations.pump._LAST_POLL_S", 3)
 
     make_pump(nudges=parts.waker, linger_s=0.3).run()
 
@@ -208,7 +208,7 @@ def test_two_pumps_linger_side_by_side(
     assert len(provider.messages()) == len(rows.attempts()) == 30
 
 
-@pytest.mark.usefixtures("only_nudged_looks")
+@pytest.mark.usefixtures("only_nudged_polls")
 def test_without_redis_the_table_is_polled(
     parts: Parts,
     make_parts: MakeParts,

@@ -302,7 +302,7 @@ def test_code_that_expired_before_anybody_noticed(parts: Parts, ask_sent: AskSen
         parts.resend(request.id, client_id=request.client_id, channel=None, now=request.expires_at)
 
 
-def test_strangers_request(parts: Parts, ask_sent: AskSent) -> None:
+def test_request_of_another_client(parts: Parts, ask_sent: AskSent) -> None:
     """Another client's request is not found, like an unknown one."""
     request = ask_sent()
     with connection(parts.engine) as conn:
@@ -646,7 +646,7 @@ def test_fresh_code_goes_by_the_channel_asked_for(
     assert last["pin"] == fresh["pin"]
 
 
-def test_forgotten_code_past_the_deadline(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
+def test_unknown_code_past_the_deadline(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
     """If the deadline has passed by the time of the 404, no new code is sent."""
     request = ask_sent()
     provider.fault(match={"path": RESEND}, status=404, latency_ms=600)

@@ -174,7 +174,7 @@ def test_refusals_of_documentation_numbers_have_their_country(
     assert (metric, label, n) == ("refused", "documentation_number", 1)
 
 
-def test_backlog_is_put_off(parts: Parts) -> None:
+def test_backlog_is_postponed(parts: Parts) -> None:
     """A call that runs out of time logs so, and the next one continues."""
     for _ in range(5):
         put(parts, at=clock.now())

@@ -10,7 +10,7 @@ def basic(credentials: str) -> str:
 
 
 @pytest.mark.parametrize("header", ["App test-key", basic("ann:se:cret")])
-def test_known_credentials_are_let_in(client, header):
+def test_known_credentials_are_accepted(client, header):
     """A known API key behind App, and a configured user behind Basic, are accepted."""
     assert client.get("/2fa/2/applications", headers={"Authorization": header}).status_code == 200
 

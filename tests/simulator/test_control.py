@@ -67,7 +67,7 @@ def test_bad_clock_bodies_are_400(client, body):
     assert answer.json()["error"]
 
 
-def test_reset_forgets_everything(client):
+def test_reset_deletes_everything(client):
     """Reset drops applications, PINs, messages, faults, limits, counts and the clock's advance."""
     body = client.ready(sendPinPerPhoneNumberLimit="1/1d")
     pin_id = client.send_pin(body)

@@ -315,7 +315,7 @@ def test_slow_answer(client):
     assert time.monotonic() - started >= 0.008
 
 
-def test_slow_answer_nobody_waits_for(client, simulator):
+def test_slow_answer_to_a_closed_connection(client, simulator):
     """A client that leaves a slow answer harms nobody."""
     client.fault(form="slow", times=1)
     with pytest.raises(requests.RequestException), client.get("/2fa/2/applications", timeout=0.1) as answer:

@@ -143,7 +143,7 @@ def test_magic_by_email(client):
     assert client.post("/2fa/2/pin/email", json=body).status_code == 500
 
 
-def test_strangers_are_refused_first(client):
+def test_unauthenticated_calls_are_refused_first(client):
     """Magic is only for those who may ask."""
     headers = {"Authorization": "App no"}
     assert send(client, "50", headers=headers).status_code == 401

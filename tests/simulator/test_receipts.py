@@ -311,7 +311,7 @@ def test_bad_rules_are_400(client, body, words):
     assert client.get(PATH).json()["rules"] == []
 
 
-def test_reset_forgets_reports(client_with, hook):
+def test_reset_deletes_reports(client_with, hook):
     """Reset drops rules and reports that are on their way."""
     with client_with(receipts_url=hook.url, receipts_before_final="none") as client:
         client.receipts(delay_ms=3_600_000)

@@ -127,7 +127,7 @@ def test_taken_port_is_an_oserror(simulator):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_command_serves_until_told_to_stop(stop):
+def test_command_serves_until_it_is_stopped(stop):
     """The command says in one line where it listens, takes its key, and ends well on a signal."""
     arguments = [sys.executable, "-m", "otpqueue.simulator", "--port", "0", "--api-key", "k"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

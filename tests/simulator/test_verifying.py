@@ -177,7 +177,7 @@ def test_options_of_refusal(client_with, error_of):
         assert client.check(newest, client.pin()).status_code == 404
 
 
-def test_oldest_pins_are_forgotten(client_with):
+def test_oldest_pins_are_deleted(client_with):
     """Beyond pins_kept the oldest PIN becomes unknown."""
     with client_with(pins_kept=2) as client:
         body = client.ready()

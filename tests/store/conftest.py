@@ -138,12 +138,12 @@ class Store:
         guard: CountedSend | None = fields.pop("guard", None)
         new = self.new(number, guard_block=guard.block if guard else None, **fields)
         assert self.accept(new).accepted
-        if guard and guard.standing:
+        if guard and guard.counted_as:
             # As if it had been counted at acceptance.
             values = {
-                "guard_as": guard.standing.value,
+                "guard_as": guard.counted_as.value,
                 "guard_counted": 1,
-                f"guard_{guard.standing.value}": 1,
+                f"guard_{guard.counted_as.value}": 1,
             }
             self.conn.execute(update(otp_requests).where(otp_requests.c.id == new.id).values(values))
         return new.as_accepted()

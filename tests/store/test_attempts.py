@@ -475,7 +475,7 @@ def test_turn_records_and_claims(store: Store) -> None:
     assert (turn.locked, turn.next_due) == (set(), None)
 
 
-def test_turn_without_work_tells_when_there_is_some(store: Store) -> None:
+def test_turn_without_work_returns_the_next_due_time(store: Store) -> None:
     """If nothing is due, the turn returns when the next request falls due."""
     request = store.insert()
     store.change(request.id, next_attempt_at=later(7))
@@ -505,7 +505,7 @@ def test_locked_request_holds_up_no_other(store: Store) -> None:
     assert store.find(held.id).status is Status.SENT
 
 
-def test_overdue_are_claims_whose_lease_ran_out(store: Store) -> None:
+def test_overdue_are_claims_with_an_expired_lease(store: Store) -> None:
     """Only a claim with an expired lease, by Postgres's clock, is found; longest first, up to the limit."""
     made = store.insert_many(4)
     (living,) = store.claim(1, lease_s=60)

@@ -119,7 +119,7 @@ def test_client_has_a_cap_of_its_own(store: Store) -> None:
     assert counts(store)["client", ""] == 2
 
 
-def test_nobody_waits_behind_a_capped_country(store: Store) -> None:
+def test_other_countries_do_not_wait_behind_a_capped_one(store: Store) -> None:
     """Requests over their country's cap end, and those behind them are sent."""
     fill(store, [(store.client_id, "ID")] * 30 + [(store.client_id, "GB")] * 5)
     caps = Caps(by_country={"ID": 0})

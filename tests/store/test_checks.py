@@ -219,7 +219,7 @@ def test_last_check_of_unknown_outcome_locks(store: Store) -> None:
     assert store.check(request, CheckVerdict.UNKNOWN) is Status.LOCKED
 
 
-def test_unjudged_check_is_given_back_so_many_times(store: Store) -> None:
+def test_unjudged_check_is_given_back_up_to_a_limit(store: Store) -> None:
     """A guess that was not judged is returned, at most three times per request; then it counts."""
     request = store.insert_sent(checks_allowed=2)
 

@@ -94,7 +94,7 @@ def test_lasting_error_is_not_tried_again(engine: Engine, sqlstate: str) -> None
     assert runs == 1
 
 
-def test_conflict_that_does_not_pass_is_told(engine: Engine) -> None:
+def test_lasting_conflict_is_reported(engine: Engine) -> None:
     """After the last retry the error is raised."""
     transaction(engine, lambda conn: add_client(conn, "a"))
 

@@ -519,12 +519,12 @@ def test_address_is_counted_for_first_tries_of_new_blocks(store: Store) -> None:
 def test_rows_of_the_version_before_are_counted_already(store: Store) -> None:
     """What a process of the version before has counted at acceptance is not counted again, but credited."""
     guard = make_guard(store)
-    for index, standing in enumerate(CountedAs):
+    for index, counted_as in enumerate(CountedAs):
         number = f"+447400{index}00001"
         request = store.insert(number, guard=CountedSend(block=get_block(number[1:])))
-        store.change(request.id, guard_as=standing.value)
-        subjects = [f"447400{index}0", *(["GB", TOTAL] if standing is CountedAs.NEW else [])]
-        counts = {"shadowed": 1} if standing is CountedAs.REFUSED else {"sent": 1}
+        store.change(request.id, guard_as=counted_as.value)
+        subjects = [f"447400{index}0", *(["GB", TOTAL] if counted_as is CountedAs.NEW else [])]
+        counts = {"shadowed": 1} if counted_as is CountedAs.REFUSED else {"sent": 1}
         rows = [
             {"subject": one, "hour": truncate_to_hour(NOW), "country": "GB", **counts} for one in subjects
         ]

@@ -44,9 +44,9 @@ def test_number_can_be_erased(holding: Holding) -> None:
 
     assert leads_to_a_number == (holding.on_erase is not OnErase.UNCONCERNED)
     assert (holding.on_erase is OnErase.EMPTIED) == ({key.ondelete for key in to_requests} == {"SET NULL"})
-    if holding.on_erase is OnErase.FORGOTTEN:
-        assert holding.number_hash in holding.forgets
-        assert all(holding.column(name).nullable for name in holding.forgets)
+    if holding.on_erase is OnErase.ANONYMISED:
+        assert holding.number_hash in holding.cleared
+        assert all(holding.column(name).nullable for name in holding.cleared)
     if holding.request_id is not None:
         (to_request,) = holding.column(holding.request_id).foreign_keys
         assert (to_request.column.table, to_request.ondelete) == (otp_requests, "CASCADE")
@@ -83,7 +83,7 @@ def test_lists_of_requests_are_named() -> None:
 
     named = {(one.table.name, one.names_requests) for one in HOLDINGS if one.names_requests}
     assert named | JSON_WITHOUT_PERSONS == json
-    assert all(one.on_erase is OnErase.FORGOTTEN for one in HOLDINGS if one.names_requests)
+    assert all(one.on_erase is OnErase.ANONYMISED for one in HOLDINGS if one.names_requests)
 
 
 @pytest.mark.parametrize("holding", AGEING, ids=[holding.table.name for holding in AGEING])

@@ -45,7 +45,7 @@ def send(store: Store, outcome: Outcome, decision: SendDecision, *, now: datetim
     attempts.record(store.conn, [replace(result, resend_after=now)])
 
 
-def test_what_moves_nothing_is_not_told(store: Store) -> None:
+def test_unchanged_status_is_not_recorded(store: Store) -> None:
     """Acceptance, a claim, a retry and a check without an effect are no moves."""
     request = store.insert()
     send(store, REFUSED, again(), now=later(1))
@@ -109,7 +109,7 @@ def test_end_that_takes_a_resend_along(store: Store) -> None:
     ]
 
 
-def test_late_resend_is_told_after_the_end(store: Store) -> None:
+def test_late_resend_is_recorded_after_the_end(store: Store) -> None:
     """A resend in a worker's claim when the request ended is stored when it finishes."""
     request = store.insert()
     send(store, accepted(), SENT, now=later(1))
@@ -143,7 +143,7 @@ def test_one_statement_moves_many(store: Store) -> None:
     ] * 20
 
 
-def test_statement_of_anybody_is_told(store: Store) -> None:
+def test_any_statement_is_recorded(store: Store) -> None:
     """A trigger stores moves, so a manual statement is covered too."""
     request = store.insert()
     store.conn.execute(text("UPDATE otp_requests SET status = 'failed', reason = 'outcome_unknown'"))

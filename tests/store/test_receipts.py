@@ -189,7 +189,7 @@ def test_matching_at_once(store: Store) -> None:
     assert sorted(name for one in moved for name in one) == sorted(str(one.id) for one in requests)
 
 
-def test_forgetting(store: Store) -> None:
+def test_old_reports_are_deleted(store: Store) -> None:
     """What is unmatched for more than an hour goes; what is matched, or younger, stays."""
     sent(store, "matched")
     take(store, report("matched"), report("unknown"))

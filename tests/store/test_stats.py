@@ -317,7 +317,7 @@ def test_refusals_that_share_a_row_are_counted_each(store: Store) -> None:
     assert counted(store.conn, stats_minutes) == recount(store.conn)
 
 
-def test_refusal_whose_hash_is_replaced_is_not_counted_again(store: Store) -> None:
+def test_refusal_with_a_replaced_hash_is_not_counted_again(store: Store) -> None:
     """Rotating the look-up key changes the row, but not its count."""
     refuse(store, times=2)
     store.conn.execute(text("UPDATE refusals SET number_hash = 'other', minute = NULL"))
@@ -416,7 +416,7 @@ def test_alike_attempts_of_one_statement_are_one_event(store: Store) -> None:
     assert numbers == [60]
 
 
-def test_ends_are_told_apart(store: Store) -> None:
+def test_ends_are_distinguished(store: Store) -> None:
     """Codes that were not sent, not entered, and entered wrong expire with different reasons."""
     store.insert()
     expiring.expire_unsent(store.conn, now=later(90), limit=10)

@@ -311,7 +311,7 @@ def test_cap_that_cannot_be_read_counts_as_not_set(store: Store, settings: str) 
     assert of_clients(take(store, 10, caps=Caps(per_client=2))) == {odd: 2, store.client_id: 1}
 
 
-def test_a_stop_that_names_no_client_stops_nobody(store: Store) -> None:
+def test_stop_of_an_unknown_client_stops_no_claim(store: Store) -> None:
     """A row that is no client's id does not break the claim of all."""
     fill(store, store.client_id, 1)
     stop(store, CapScope.CLIENT, "shop")

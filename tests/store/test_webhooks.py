@@ -153,7 +153,7 @@ def test_delivery_is_written_with_the_move(store: Store) -> None:
 
 
 @pytest.mark.parametrize("columns", [{"check_number": 1}, {"resend": "pending"}, {"status": "queued"}])
-def test_what_is_no_move_of_the_status_tells_nobody(store: Store, columns: dict[str, Any]) -> None:
+def test_unchanged_status_sends_no_webhook(store: Store, columns: dict[str, Any]) -> None:
     """Claims, checks and resends cause no delivery."""
     listen(store)
     request = store.insert()

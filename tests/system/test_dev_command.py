@@ -105,7 +105,7 @@ def test_settings_pass_through(make_dev: MakeDev) -> None:
 
 
 @pytest.mark.parametrize("part", ["api", "periodic", "beat", "simulator", "redis", "postgres"])
-def test_a_part_that_dies_comes_back(shared: Dev, part: str) -> None:
+def test_killed_part_is_restarted(shared: Dev, part: str) -> None:
     """A part that is killed is started again, and then codes are sent."""
     before = shared.about["pids"]
 

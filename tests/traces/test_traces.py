@@ -216,7 +216,7 @@ def test_provider_is_asked_within_the_attempt(story: Story) -> None:
         )
 
 
-def test_unknown_outcome_is_looked_into_within_the_attempt(story: Story) -> None:
+def test_unknown_outcome_is_investigated_within_the_attempt(story: Story) -> None:
     """The evidence query of an unknown outcome belongs to the attempt."""
     unknown, *_ = story.of(LOST, "send_code")
 

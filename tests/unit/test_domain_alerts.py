@@ -209,7 +209,7 @@ def test_worst_first() -> None:
     assert [one.subject for one in sort_worst_first(above, ones)] == ["b", "a", "c"]
 
 
-def test_every_rule_is_looked_at() -> None:
+def test_every_rule_is_evaluated() -> None:
     """Each rule has a roll-up query or is one of those with a query of their own."""
     own = {
         "number_requests",

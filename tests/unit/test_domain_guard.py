@@ -68,7 +68,7 @@ def test_known_block_has_a_budget(at_risk: int, allowed: bool) -> None:
     assert decision.budget == 5
     assert decision.allowed is allowed
     assert decision.why is (GuardReason.KNOWN_BLOCK if allowed else GuardReason.BLOCK_BUDGET)
-    assert decision.standing is (CountedAs.KNOWN if allowed else CountedAs.REFUSED)
+    assert decision.counted_as is (CountedAs.KNOWN if allowed else CountedAs.REFUSED)
 
 
 def test_verified_number_goes_on() -> None:
@@ -91,14 +91,14 @@ def test_operator_wins() -> None:
     assert (decision.allowed, decision.why) == (True, GuardReason.OPERATOR)
 
 
-def test_new_block_is_looked_at_more_closely() -> None:
+def test_new_block_is_not_decided_by_its_own_counts() -> None:
     """A block without a verification is not decided on by its own counts."""
     assert decide_known(POLICY, STRANGER, BlockTally(day=sends(0)), allowed=False) is None
 
 
 def test_new_block_gets_one_chance() -> None:
     """The first send to a new block is allowed, the second is not while the first is not verified."""
-    assert chance().standing is CountedAs.NEW
+    assert chance().counted_as is CountedAs.NEW
     assert chance(block=BlockTally(day=sends(1))).why is GuardReason.CHANCE_USED
 
 
@@ -192,7 +192,7 @@ def test_chance_needs_every_budget(
     decision = chance(number, block, country=country, total=total, address=address)
 
     if not decision.allowed:
-        assert decision.standing is CountedAs.REFUSED
+        assert decision.counted_as is CountedAs.REFUSED
         return
     assert max(block.day.at_risk - number.own, 0) == 0
     for window, floor, best in (

@@ -399,7 +399,7 @@ def test_national_number_is_looked_up_by_todays_rules() -> None:
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "+1900", "+44", "+44770090012x", "07400123456", "+0123456789"]
 )
-def test_what_is_no_number_is_not_looked_up(text: str) -> None:
+def test_invalid_number_is_not_looked_up(text: str) -> None:
     """Text that was never a number is rejected instead of finding nothing."""
     with pytest.raises(InvalidPhoneNumber):
         phone.list_stored_forms(text)

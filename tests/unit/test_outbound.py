@@ -220,7 +220,7 @@ def test_no_spelling_of_an_address_leads_to_ourselves(connect: Connect, host: st
         assert server.connections == 0
 
 
-def test_connection_goes_to_the_address_that_was_looked_at(connect: Connect) -> None:
+def test_connection_goes_to_the_checked_address(connect: Connect) -> None:
     """The name is resolved once, and a later DNS change has no effect."""
     asked: list[str] = []
 

@@ -159,7 +159,7 @@ def test_two_look_up_keys() -> None:
         assert {len(one) for one in hashes} == {32}
 
 
-def test_look_up_keys_that_cannot_be_told_apart_are_refused() -> None:
+def test_ambiguous_look_up_keys_are_refused() -> None:
     """Two keys with one mark would be taken for one another."""
     with pytest.raises(ValueError, match="look alike"):
         Vault(sealing_keys={"old": OLD}, hashing_key=HASH, other_hashing_keys=[HASH])

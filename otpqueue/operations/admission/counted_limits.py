@@ -37,7 +37,7 @@ def _select_strictest(statuses: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
     found: dict[str, LimitStatus] = {}
     for one in statuses:
         other = found.get(one.limit.name, one)
-        found[one.limit.name] = min(one, other, key=lambda standing: (standing.left, -standing.more_in_s))
+        found[one.limit.name] = min(one, other, key=lambda status: (status.left, -status.more_in_s))
     return found.values()
 
 

@@ -53,7 +53,7 @@ class Numbers:
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
             found = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
-        return [self._standing(one, number_hashes, now) for one in found]
+        return [self._build_status(one, number_hashes, now) for one in found]
 
     def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
         """Reset the wrong codes for a number, of one client or of all. Returns the clients' names.
@@ -71,7 +71,7 @@ class Numbers:
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
         return [one.client for one in found]
 
-    def _standing(self, one: WrongCodes, number_hashes: Sequence[bytes], now: datetime) -> NumberStatus:
+    def _build_status(self, one: WrongCodes, number_hashes: Sequence[bytes], now: datetime) -> NumberStatus:
         quota = self.policy.number
         refused_until = None
         if quota:

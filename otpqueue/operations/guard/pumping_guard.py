@@ -77,7 +77,7 @@ class PumpingGuard:
         if not decision.allowed:
             _count_decisions(self.mode, allowed=False, why=decision.why)
             self._refuse(applicant, _subject(applicant), taken, decision)
-        return replace(question, chances=decision.standing is CountedAs.NEW)
+        return replace(question, chances=decision.counted_as is CountedAs.NEW)
 
     def take(self, applicant: Applicant) -> Undo:
         """Count the send of a resend in enforce mode. Raises DestinationPaused, DatabaseUnavailable."""
@@ -89,10 +89,10 @@ class PumpingGuard:
         _count_decisions(self.mode, allowed=decision.allowed, why=decision.why)
         if not decision.allowed:
             self._refuse(applicant, subject, taken, decision)
-        counted = CountedSend(block=subject.block, standing=decision.standing, at=taken.counted_at)
+        counted = CountedSend(block=subject.block, counted_as=decision.counted_as, at=taken.counted_at)
         applicant.notes.guard = counted
         return partial(
-            self._give_back, subject, chance=counted.standing is CountedAs.NEW, at=taken.counted_at
+            self._give_back, subject, chance=counted.counted_as is CountedAs.NEW, at=taken.counted_at
         )
 
     def _decide(self, applicant: Applicant, subject: GuardSubject) -> tuple[GuardCount, GuardDecision]:
@@ -114,9 +114,9 @@ class PumpingGuard:
             decision = rules.decide_send(self.policy, taken.facts)
             if taken.counted or not decision.allowed:
                 return taken, decision
-            chances = decision.standing is CountedAs.NEW
+            chances = decision.counted_as is CountedAs.NEW
         return taken, replace(
-            decision, allowed=False, why=GuardReason.BLOCK_BUDGET, standing=CountedAs.REFUSED
+            decision, allowed=False, why=GuardReason.BLOCK_BUDGET, counted_as=CountedAs.REFUSED
         )
 
     @cached_property

@@ -29,7 +29,7 @@ _r = otp_requests.c
 # Both count along the index of a number's rows. Recent activity is at the end of an index, too.
 _COUNT_REQUESTS = text(
     """
-    WITH lately AS (
+    WITH active AS (
         SELECT unnest(CAST(:known AS bytea[])) AS number_hash
         UNION
         (SELECT number_hash FROM otp_requests WHERE created_at >= :fresh AND NOT is_test
@@ -41,12 +41,12 @@ _COUNT_REQUESTS = text(
     ), counted AS (
         SELECT number_hash,
             (SELECT count(*) FROM otp_requests AS r
-             WHERE r.number_hash = lately.number_hash AND r.created_at >= :since AND NOT r.is_test
+             WHERE r.number_hash = active.number_hash AND r.created_at >= :since AND NOT r.is_test
             ) AS accepted,
             (SELECT coalesce(sum(f.count), 0) FROM refusals AS f
-             WHERE f.number_hash = lately.number_hash AND f.created_at >= :since AND NOT f.is_test
+             WHERE f.number_hash = active.number_hash AND f.created_at >= :since AND NOT f.is_test
             ) AS refused
-        FROM lately
+        FROM active
     )
     SELECT number_hash, accepted, refused, accepted + refused AS count,
            (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
@@ -62,7 +62,7 @@ _COUNT_REQUESTS = text(
 )
 _COUNT_WRONG_CODES = text(
     """
-    WITH lately AS (
+    WITH active AS (
         SELECT unnest(CAST(:known AS bytea[])) AS number_hash
         UNION
         SELECT r.number_hash
@@ -73,11 +73,11 @@ _COUNT_WRONG_CODES = text(
     ), counted AS (
         SELECT number_hash,
             (SELECT count(*) FROM otp_requests AS r JOIN checks AS c ON c.request_id = r.id
-             WHERE r.number_hash = lately.number_hash AND NOT r.is_test
+             WHERE r.number_hash = active.number_hash AND NOT r.is_test
                AND r.created_at >= CAST(:since AS timestamptz) - CAST(:life AS interval)
                AND c.started_at >= :since AND c.verdict = 'wrong'
             ) AS wrong
-        FROM lately
+        FROM active
     )
     SELECT number_hash, wrong, wrong AS count, count(*) FILTER (WHERE wrong > :threshold) OVER () AS over
     FROM counted

@@ -163,11 +163,11 @@ def record_value(
 ) -> None:
     """Store the result of an evaluation of an open alert; None for no data."""
     value, sample = (measure.value, measure.sample) if measure else (None, 0)
-    looked: dict[str, Any] = {"good": good, "evaluated_at": now}
+    evaluated: dict[str, Any] = {"good": good, "evaluated_at": now}
     # Without a value the last pair stays: a value and a sample must come from the same evaluation.
     if value is not None:
-        looked |= {"value": value, "sample": sample}
-    conn.execute(update(alerts).where(_a.id == alert_id).values(looked))
+        evaluated |= {"value": value, "sample": sample}
+    conn.execute(update(alerts).where(_a.id == alert_id).values(evaluated))
     point = {"alert_id": alert_id, "at": now, "value": value, "sample": sample}
     conn.execute(upsert(alert_values).values(point).on_conflict_do_nothing())
 

@@ -246,7 +246,7 @@ def count_claims(
             "ids": [claimed.request_id for claimed, _ in decided],
             "sends": [claimed.nth for claimed, _ in decided],
             "blocks": [claimed.send.block for claimed, _ in decided],
-            "standings": [decision.standing.value for _, decision in decided],
+            "standings": [decision.counted_as.value for _, decision in decided],
             "reasons": [decision.why.value for _, decision in decided],
             "at_risks": [decision.at_risk for _, decision in decided],
             "budgets": [float(decision.budget) for _, decision in decided],

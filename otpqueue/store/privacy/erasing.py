@@ -34,7 +34,7 @@ from otpqueue.store.schema import WRONG, alerts, erasures, otp_requests, receipt
 _r = otp_requests.c
 
 _CONCERNED = tuple(
-    holding for holding in HOLDINGS if holding.on_erase in {OnErase.DELETED, OnErase.FORGOTTEN}
+    holding for holding in HOLDINGS if holding.on_erase in {OnErase.DELETED, OnErase.ANONYMISED}
 )
 COUNTED: tuple[str, ...] = tuple(holding.name for holding in _CONCERNED)
 """The parts that an erasure counts."""
@@ -146,6 +146,6 @@ def _erase_from(
         raise ValueError(f"{holding.table.name} has nothing to find a number's rows by")
     if holding.on_erase is OnErase.DELETED:
         return conn.execute(delete(holding.table).where(concerned)).rowcount
-    emptied = {name: null() for name in holding.forgets}
-    forgotten = conn.execute(update(holding.table).where(concerned).values(emptied)).rowcount
-    return forgotten + _take_out(conn, holding, ids)
+    emptied = {name: null() for name in holding.cleared}
+    updated = conn.execute(update(holding.table).where(concerned).values(emptied)).rowcount
+    return updated + _take_out(conn, holding, ids)

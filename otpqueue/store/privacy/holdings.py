@@ -28,8 +28,8 @@ class OnErase(StrEnum):
     """What an erasure does to a number's rows."""
 
     DELETED = "deleted"
-    FORGOTTEN = "made anonymous"
-    """The row stays for statistics; the columns in `forgets` are set to null."""
+    ANONYMISED = "made anonymous"
+    """The row stays for statistics; the columns in `cleared` are set to null."""
     EMPTIED = "emptied"
     """The row stays in force. A trigger clears the link to the number when the row's request is deleted."""
     KEPT = "kept"
@@ -55,12 +55,12 @@ class Holding:
     """The column sealed under `seal_key_id`: the number itself, unless the table has no number."""
     other_hashes: tuple[str, ...] = ()
     """Other columns hashed with the look-up key: of sessions, addresses, API keys."""
-    forgets: tuple[str, ...] = ()
-    """The columns set to null if `on_erase` is FORGOTTEN, including `number_hash`."""
+    cleared: tuple[str, ...] = ()
+    """The columns set to null if `on_erase` is ANONYMISED, including `number_hash`."""
     names_requests: str | None = None
     """A JSON column with a list `requests` of request ids, from which erased requests are removed."""
     frees: tuple[str, ...] = ()
-    """Columns that are unique together with `number_hash`: set to null when it is replaced or forgotten."""
+    """Columns that are unique together with `number_hash`: set to null when it is replaced or cleared."""
     merge: Merge | None = None
     """For one row per number: merges the columns when a number's two rows become one."""
 
@@ -148,7 +148,7 @@ HOLDINGS: tuple[Holding, ...] = (
         age="expires_at",
         kept=timedelta(0),
     ),
-    # Kept, or an erasure would allow more guesses. A few wrong codes are forgiven in time, a lock never is:
+    # Kept, or an erasure would allow more guesses. A few wrong codes expire in time, a lock never is:
     # 15 is the lowest limit that a setting can have.
     Holding(
         table=schema.number_guesses,
@@ -214,9 +214,9 @@ HOLDINGS: tuple[Holding, ...] = (
     # Facts about the deployment stay; the link to this number is removed.
     Holding(
         table=schema.alerts,
-        on_erase=OnErase.FORGOTTEN,
+        on_erase=OnErase.ANONYMISED,
         number_hash="number_hash",
-        forgets=("number_hash", "subject", "evidence"),
+        cleared=("number_hash", "subject", "evidence"),
         names_requests="evidence",
         age="closed_at",
         only=schema.alerts.c.closed_at.is_not(None),

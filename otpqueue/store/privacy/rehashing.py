@@ -219,8 +219,8 @@ def drop(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
 
 def _forget(holding: Holding, hashes: Column[Any], mark: bytes) -> Any:
     if hashes.nullable:
-        forgotten = {hashes.name: null(), **_freed(holding)}
-        return update(holding.table).where(_marked(hashes, mark)).values(forgotten)
+        cleared = {hashes.name: null(), **_freed(holding)}
+        return update(holding.table).where(_marked(hashes, mark)).values(cleared)
     return delete(holding.table).where(_marked(hashes, mark))
 
 

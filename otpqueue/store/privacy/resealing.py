@@ -39,7 +39,7 @@ def build_key_query(table: Table) -> TextClause:
             FROM found WHERE found.key_id IS NOT NULL
         )
         SELECT key_id FROM found WHERE key_id IS NOT NULL
-        """  # noqa: S608 - a table of ours
+        """  # noqa: S608 - the name of a table, not input
     )
 
 
@@ -50,7 +50,7 @@ def _store(holding: Holding) -> TextClause:
         UPDATE {holding.table.name} AS r SET {holding.sealed} = t.sealed, seal_key_id = :key_id
         FROM unnest(CAST(:ids AS uuid[]), CAST(:sealed AS bytea[])) AS t (id, sealed)
         WHERE r.id = t.id
-        """  # noqa: S608 - a table of ours
+        """  # noqa: S608 - the name of a table, not input
     )
 
 

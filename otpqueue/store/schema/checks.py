@@ -54,7 +54,7 @@ number_guesses = Table(
     Column("client_id", ForeignKey("clients.id"), primary_key=True),
     Column("number_hash", LargeBinary, primary_key=True),
     Column("wrong_in_a_row", Integer, nullable=False),
-    # Wrong codes before that time are forgiven.
+    # Wrong codes before that time do not count.
     Column("unlocked_at", Time),
     Column("updated_at", Time, nullable=False),
     CheckConstraint("wrong_in_a_row >= 0", name="wrong_in_a_row"),

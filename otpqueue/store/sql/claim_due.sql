@@ -50,7 +50,7 @@ DECLARE
     counted uuid[];
     of_clients uuid[];
     of_countries text[];
-    wishes record;
+    increments record;
     counts record;
 BEGIN
     SELECT * INTO stopped FROM stops_in_force();
@@ -108,7 +108,7 @@ BEGIN
         END IF;
         SELECT array_agg(w.scope) AS scopes, array_agg(w.subject) AS subjects, array_agg(w.number) AS numbers,
                array_agg(w.cap) AS caps
-        INTO wishes
+        INTO increments
         FROM (
             SELECT 'all' AS scope, '' AS subject, cardinality(counted)::bigint AS number, cap::bigint AS cap
             UNION ALL
@@ -128,13 +128,13 @@ BEGIN
         ) AS w;
         -- All are counted first; those that do not fit are subtracted again.
         SELECT * INTO counts
-        FROM count_sends(of_day, wishes.scopes, wishes.subjects, wishes.numbers, wishes.caps);
+        FROM count_sends(of_day, increments.scopes, increments.subjects, increments.numbers, increments.caps);
         IF counts.is_uncertain THEN
             PERFORM take_off_counts(counted, of_day, counts.shard);
             sent := ARRAY(SELECT id FROM unnest(sent) AS id WHERE id <> ALL (counted));
         ELSIF counts.are_tight THEN
             SELECT f.later, f.over INTO counted, over
-            FROM fit_under_caps(counted, wishes.scopes, wishes.subjects, counts.rooms) AS f;
+            FROM fit_under_caps(counted, increments.scopes, increments.subjects, counts.rooms) AS f;
             PERFORM take_off_counts(counted || over, of_day, counts.shard);
             sent := ARRAY(SELECT id FROM unnest(sent) AS id WHERE id <> ALL (counted) AND id <> ALL (over));
         END IF;

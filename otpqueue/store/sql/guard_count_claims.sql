@@ -28,7 +28,7 @@ BEGIN
         SELECT
             r.id, r.client_id, coalesce(r.country, 'ZZ') AS country, r.client_ip_hash AS address,
             date_trunc('hour', r.created_at, 'UTC') AS hour,
-            g.send, g.block, g.standing, g.reason, g.at_risk, g.budget, g.tried,
+            g.send, g.block, g.counted_as, g.reason, g.at_risk, g.budget, g.tried,
             (r.status = 'verified')::integer AS is_verified,
             CASE
                 WHEN r.unknowns > 0 OR r.send_state <> 'idle' OR r.sends > g.send THEN 1
@@ -39,7 +39,7 @@ BEGIN
                 )::integer
             END AS left_us
         FROM unnest(ids, sends, blocks, standings, reasons, at_risks, budgets, guard_count_claims.tried)
-             AS g (id, send, block, standing, reason, at_risk, budget, tried)
+             AS g (id, send, block, counted_as, reason, at_risk, budget, tried)
         JOIN otp_requests AS r ON r.id = g.id
         WHERE r.guard_counted < g.send AND (r.guard_as IS NULL OR r.guard_counted > 0)
         ORDER BY r.id
@@ -48,10 +48,10 @@ BEGIN
         SELECT f.*, f.left_us * f.is_verified AS verified FROM fresh AS f
     ), marked AS (
         UPDATE otp_requests AS r
-        SET guard_counted = f.send, guard_as = f.standing,
-            guard_known = r.guard_known + CASE WHEN f.standing = 'known' THEN f.left_us ELSE 0 END,
-            guard_new = r.guard_new + CASE WHEN f.standing = 'new' THEN f.left_us ELSE 0 END,
-            guard_refused = r.guard_refused + CASE WHEN f.standing = 'refused' THEN f.left_us ELSE 0 END
+        SET guard_counted = f.send, guard_as = f.counted_as,
+            guard_known = r.guard_known + CASE WHEN f.counted_as = 'known' THEN f.left_us ELSE 0 END,
+            guard_new = r.guard_new + CASE WHEN f.counted_as = 'new' THEN f.left_us ELSE 0 END,
+            guard_refused = r.guard_refused + CASE WHEN f.counted_as = 'refused' THEN f.left_us ELSE 0 END
         FROM fresh AS f WHERE r.id = f.id
     ), decided AS (
         INSERT INTO guard_decisions AS d (minute, client_id, country, mode, reason, block, tries, at_risk, budget)
@@ -59,13 +59,13 @@ BEGIN
                (array_agg(f.block ORDER BY f.at_risk, f.block))[1], count(*),
                (array_agg(f.at_risk ORDER BY f.at_risk, f.block))[1],
                (array_agg(f.budget ORDER BY f.at_risk, f.block))[1]
-        FROM fresh AS f WHERE f.standing = 'refused'
+        FROM fresh AS f WHERE f.counted_as = 'refused'
         GROUP BY f.client_id, f.country, f.reason
         ORDER BY f.client_id, f.country, f.reason
         ON CONFLICT ON CONSTRAINT guard_decisions_pkey DO UPDATE SET tries = d.tries + excluded.tries
     ), addressed AS (
         INSERT INTO guard_addresses AS a (address_hash, hour, tries, verified)
-        SELECT f.address, f.hour, count(*), sum(CASE WHEN f.standing = 'new' THEN f.verified ELSE 0 END)
+        SELECT f.address, f.hour, count(*), sum(CASE WHEN f.counted_as = 'new' THEN f.verified ELSE 0 END)
         FROM now AS f WHERE f.tried AND f.address IS NOT NULL
         GROUP BY f.address, f.hour
         ORDER BY f.address, f.hour
@@ -80,14 +80,14 @@ BEGIN
         FROM now AS f CROSS JOIN LATERAL (
             SELECT 0 AS rank, '*' AS subject, 'ZZ' AS country, f.left_us AS sent, f.verified, 0 AS refused,
                    0 AS shadowed, 0 AS shadowed_verified
-            WHERE f.standing = 'new'
+            WHERE f.counted_as = 'new'
             UNION ALL
-            SELECT 1, f.country, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.standing = 'new'
+            SELECT 1, f.country, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.counted_as = 'new'
             UNION ALL
-            SELECT 2, f.block, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.standing <> 'refused'
+            SELECT 2, f.block, f.country, f.left_us, f.verified, 0, 0, 0 WHERE f.counted_as <> 'refused'
             UNION ALL
             SELECT 2, f.block, f.country, f.verified, f.verified, 1, f.left_us, f.verified
-            WHERE f.standing = 'refused'
+            WHERE f.counted_as = 'refused'
         ) AS s
         GROUP BY s.rank, s.subject, f.hour
         ORDER BY s.rank, s.subject, f.hour

@@ -1,7 +1,7 @@
 -- Records the provider's judgement of a code, releases the check's lease, and ends the request if the judgement
 -- requires it.
 --
--- Returns the request as it is afterwards, and whether it moved. `moved` is false when the request had ended
+-- Returns the updated request, and whether it moved. `moved` is false when the request had ended
 -- before or, except for a correct code, when another check has begun since. For a correct code this enforces
 -- single use. `begin` has counted the guess as wrong. This function subtracts it if the provider did not judge
 -- it, and resets the count if the code was correct and accepted. A correct code that came too late resets

@@ -7,8 +7,9 @@ CREATE OR REPLACE FUNCTION send_attempts_tell_statistics() RETURNS trigger LANGU
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     INSERT INTO stat_events (at, client_id, country, channel, metric, label, also, also_label, n, total)
-    SELECT date_trunc('minute', told.at), r.client_id, coalesce(r.country, 'ZZ'), a.channel,
-           told.metric, told.label, told.also, told.also_label, sum(a.sign), sum(a.sign * told.total)
+    SELECT date_trunc('minute', counted.at), r.client_id, coalesce(r.country, 'ZZ'), a.channel,
+           counted.metric, counted.label, counted.also, counted.also_label, sum(a.sign),
+           sum(a.sign * counted.total)
     FROM (SELECT 1 AS sign, * FROM new_attempts UNION ALL SELECT -1, * FROM old_attempts) AS a
     JOIN otp_requests AS r ON r.id = a.request_id
     CROSS JOIN LATERAL (
@@ -30,10 +31,10 @@ BEGIN
         UNION ALL
         SELECT coalesce(a.finished_at, a.claimed_at), 'cost', coalesce(a.currency, ''), NULL, NULL, a.price
         WHERE a.price IS NOT NULL
-    ) AS told (at, metric, label, also, also_label, total)
+    ) AS counted (at, metric, label, also, also_label, total)
     WHERE NOT r.is_test
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-    HAVING sum(a.sign) <> 0 OR sum(a.sign * told.total) <> 0;
+    HAVING sum(a.sign) <> 0 OR sum(a.sign * counted.total) <> 0;
     RETURN NULL;
 END
 $$
