@@ -21,7 +21,7 @@ class CoalescedProbe(Generic[T]):
         self._last: tuple[float, T] | None = None
         """When the last probe started, on the monotonic clock, and its result."""
 
-    def __call__(self) -> T:
+    def run(self) -> T:
         """Return the result of a probe that starts from now on; a caller waits for at most two probes."""
         called = time.monotonic()
         with self._lock:

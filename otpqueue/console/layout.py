@@ -37,7 +37,7 @@ from otpqueue.domain.errors import (
     TooBusy,
     Unavailable,
 )
-from otpqueue.operations.banner import ReadBanner
+from otpqueue.operations.banner import Banner
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -140,7 +140,7 @@ class PageContext:
 
     def show(self, template: str, **values: Any) -> None:
         """Render a template as the answer."""
-        banner = self.layout.banner()
+        banner = self.layout.read_banner()
         self.layout.render(
             self.resp,
             template,
@@ -181,7 +181,7 @@ class PageLayout:
     """The request slots for pages."""
     log_in_places: RequestSlots
     """The request slots for logins."""
-    banner: ReadBanner
+    read_banner: Callable[[], Banner]
     redis_answers: Callable[[], bool]
 
     def respond(

@@ -38,7 +38,7 @@ def mount(
         ),
         places=places,
         log_in_places=log_in_places,
-        banner=parts.banner,
+        read_banner=parts.read_banner,
         redis_answers=parts.ping_redis,
     )
     desk = parts.alert_admin

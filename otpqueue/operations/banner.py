@@ -16,13 +16,6 @@ class Banner:
     alerts_open: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadBanner:
-    """Reads the banner."""
-
-    switch: SendingSwitch
-    alerts: AlertAdmin
-
-    def __call__(self) -> Banner:
-        """Return the banner. Raises DatabaseUnavailable."""
-        return Banner(stops=self.switch.stops(), alerts_open=self.alerts.count_open())
+def read_banner(switch: SendingSwitch, alerts: AlertAdmin) -> Banner:
+    """Return the banner. Raises DatabaseUnavailable."""
+    return Banner(stops=switch.stops(), alerts_open=alerts.count_open())

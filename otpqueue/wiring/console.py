@@ -6,7 +6,7 @@ from functools import cached_property
 
 from otpqueue.domain.guard import GuardMode
 from otpqueue.operations.access.console_login import ConsoleLogin
-from otpqueue.operations.banner import ReadBanner
+from otpqueue.operations.banner import Banner, read_banner
 from otpqueue.operations.stats.breakdown import ReadBreakdown
 from otpqueue.operations.stats.overview import ReadOverview
 from otpqueue.wiring.alerts import AlertParts
@@ -21,10 +21,9 @@ class ConsoleParts(AlertParts, MonitoringParts):
         """Authenticates operators in the console."""
         return ConsoleLogin(keys=self.keys, access=self.access, limiter=self.limiter, vault=self.vault)
 
-    @cached_property
-    def banner(self) -> ReadBanner:
-        """Reads the banner of the console's pages."""
-        return ReadBanner(switch=self.switch, alerts=self.alert_admin)
+    def read_banner(self) -> Banner:
+        """Return the banner of the console's pages. Raises DatabaseUnavailable."""
+        return read_banner(self.switch, self.alert_admin)
 
     @cached_property
     def overview(self) -> ReadOverview:

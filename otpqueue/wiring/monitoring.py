@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 
 from sqlalchemy import Engine
@@ -14,7 +14,7 @@ from otpqueue import clock
 from otpqueue.domain.heartbeats import ProcessKind
 from otpqueue.operations.health import CheckHealth
 from otpqueue.operations.heartbeat import HeartbeatReporter
-from otpqueue.operations.privacy.count_seals import CountSeals
+from otpqueue.operations.privacy.count_seals import count_seals
 from otpqueue.operations.stats.gauges import KEPT_S, WAIT_S, CachedReading, ReadGauges, of_database
 from otpqueue.operations.stats.report import ReadStatistics
 from otpqueue.operations.stats.roll_up import RollUp
@@ -50,16 +50,16 @@ class MonitoringParts(ProviderParts, AdmissionParts):
             version=version("otpqueue"),
             clock=clock.now,
             in_touch_for_s=in_touch_for_s,
-            count_seals=CountSeals(engine=self.health_engine, vault=self.vault),
+            count_seals=partial(count_seals, self.health_engine, self.vault),
         )
 
     @cached_property
     def gauges(self) -> ReadGauges:
         """Queries the gauges of a scrape on a separate connection, so that health checks need not wait."""
-        look: CachedReading[Sequence[metrics.Reading]] = CachedReading(
+        reading: CachedReading[Sequence[metrics.Reading]] = CachedReading(
             lambda: of_database(self.gauges_engine, now=clock.now()), kept_s=KEPT_S, wait_s=WAIT_S
         )
-        return ReadGauges(from_database=look, circuit=self.circuit.get_shared_state)
+        return ReadGauges(from_database=reading, circuit=self.circuit.get_shared_state)
 
     @cached_property
     def gauges_engine(self) -> Engine:

@@ -12,7 +12,7 @@ from otpqueue import clock
 from otpqueue.domain.alert_rules import RULES
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.heartbeats import ProcessKind
-from otpqueue.operations.privacy.count_seals import CountSeals
+from otpqueue.operations.privacy.count_seals import count_seals
 from otpqueue.store.engine import connection
 from otpqueue.store.privacy import seal_counts
 from otpqueue.store.vault import MOST_SEALS
@@ -61,9 +61,9 @@ def test_count_outlives_an_outage(parts: Parts, make_parts: MakeParts) -> None:
     )
     parts.vault.seal("x", row_id=uuid4())
     with pytest.raises(DatabaseUnavailable):
-        CountSeals(engine=away.engine, vault=parts.vault)()
+        count_seals(away.engine, parts.vault)
 
-    CountSeals(engine=parts.engine, vault=parts.vault)()
+    count_seals(parts.engine, parts.vault)
 
     assert counted(parts) == {"k1": 1}
 

@@ -22,10 +22,10 @@ def test_concurrent_callers_share_two_probes() -> None:
 
     def ask() -> int:
         come.release()
-        return shared()
+        return shared.run()
 
     with ThreadPoolExecutor(100) as pool:
-        first = pool.submit(shared)
+        first = pool.submit(shared.run)
         assert begun.wait(60)
         others = [pool.submit(ask) for _ in range(99)]
         for _ in others:
@@ -42,7 +42,7 @@ def test_no_result_is_older_than_its_call() -> None:
     numbers = count(1)
     shared = CoalescedProbe(lambda: next(numbers))
 
-    assert [shared(), shared(), shared()] == [1, 2, 3]
+    assert [shared.run(), shared.run(), shared.run()] == [1, 2, 3]
 
 
 def test_probe_runs_again_after_an_error() -> None:
@@ -51,8 +51,8 @@ def test_probe_runs_again_after_an_error() -> None:
     shared = CoalescedProbe(lambda: 2 // (next(numbers) - 1))
 
     try:
-        shared()
+        shared.run()
     except ZeroDivisionError:
-        assert shared() == 2
+        assert shared.run() == 2
     else:
         raise AssertionError("no error")

@@ -109,7 +109,7 @@ class Health:
     on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
 
     def _answer(self, call: ApiCall) -> HealthResponse:
-        healthy = self._check()
+        healthy = self._check.run()
         call.resp.status = falcon.HTTP_200 if healthy.serves else falcon.HTTP_503
         return HealthResponse.model_validate(_representation(healthy))
 

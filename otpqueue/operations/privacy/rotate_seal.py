@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.limits import GuessPolicy
-from otpqueue.operations.privacy.count_seals import CountSeals
+from otpqueue.operations.privacy.count_seals import count_seals
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.privacy import resealing, seal_counts
 from otpqueue.store.privacy.resealing import ResealStep
@@ -66,7 +66,7 @@ class RotateSeal:
         for key_id in older:
             if before.get(key_id):
                 unopened[key_id] = self._reseal(key_id, before[key_id], batch, progress)
-        CountSeals(engine=self.engine, vault=self.vault)()
+        count_seals(self.engine, self.vault)
         sealed = self.report()
         if any(before.get(key_id) for key_id in older):
             log.info("numbers_resealed", key_id=current, before=before, after=dict(sealed.counts))

@@ -60,7 +60,7 @@ class CachedReading(Generic[T]):
         self._read_at = -kept_s
         self._reading: threading.Thread | None = None
 
-    def __call__(self) -> T | None:
+    def get(self) -> T | None:
         """Return the result, None if it is not available in time."""
         with self._lock:
             if time.monotonic() - self._read_at < self._kept_s:
@@ -95,7 +95,7 @@ class ReadGauges:
     def __call__(self) -> list[Reading]:
         """Return all readings that are available."""
         readings = list(self._of_redis())
-        result = self.from_database()
+        result = self.from_database.get()
         return [*readings, (metrics.DATABASE_UP, {(): float(result is not None)}), *(result or ())]
 
     def _of_redis(self) -> Sequence[Reading]:
