@@ -115,8 +115,8 @@ class JsonBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class NewOtpRequest(JsonBody):
-    """A request for a code."""
+class NationalNumber(JsonBody):
+    """A phone number in E.164, or with its country."""
 
     phone_number: Number = Field(
         description="E.164, for example `+447911123456`; a national number if `country` is given",
@@ -125,6 +125,11 @@ class NewOtpRequest(JsonBody):
     country: Country | None = Field(
         None, description="country of a national number, ISO 3166 alpha-2", examples=["GB"]
     )
+
+
+class NewOtpRequest(NationalNumber):
+    """A request for a code."""
+
     channel: Literal["sms", "voice"] = Field(
         "sms", description="`sms`, or `voice`: a call that reads out the code"
     )
@@ -223,16 +228,8 @@ class StatsQuery(BaseModel):
     )
 
 
-class NumberToErase(JsonBody):
+class NumberToErase(NationalNumber):
     """A phone number to erase."""
-
-    phone_number: Number = Field(
-        description="E.164, for example `+447911123456`; a national number if `country` is given",
-        examples=["+447700900123"],
-    )
-    country: Country | None = Field(
-        None, description="country of a national number, ISO 3166 alpha-2", examples=["GB"]
-    )
 
 
 class AlertsQuery(BaseModel):

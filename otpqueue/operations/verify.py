@@ -38,7 +38,7 @@ log = logs.get_logger(__name__)
 _SAID_OF_NO_REQUEST: tuple[type[OtpqueueError], ...] = (AlreadyVerified, RequestCancelled, RequestNotFound)
 """The reasons that callers without an API key get as those of an unknown number: their API has no others."""
 
-_HIDDEN_FROM_STRANGERS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), RequestNotFound)
+_HIDDEN_FROM_KEYLESS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), RequestNotFound)
 
 _NO_CODE = "There is no code to check for this phone number and session; request a new one."
 
@@ -182,7 +182,7 @@ class VerifyCode:
             )
         return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
 
-    def newest_of_stranger(
+    def newest_keyless(
         self, attempted: TypedCode, *, client_id: UUID, now: datetime, held: HeldCall | None = None
     ) -> OtpRequest:
         """Verify a code as `newest` does, for a caller without an API key.
@@ -199,7 +199,7 @@ class VerifyCode:
                 session_hashes=self.vault.session_hashes(attempted.session_id),
                 now=now,
             )
-        hidden = _HIDDEN_FROM_STRANGERS if attempted.session_id is None else _SAID_OF_NO_REQUEST
+        hidden = _HIDDEN_FROM_KEYLESS if attempted.session_id is None else _SAID_OF_NO_REQUEST
         try:
             return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
         except hidden:

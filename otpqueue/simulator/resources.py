@@ -1,6 +1,8 @@
 """The resources of the 2FA API."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import falcon.asgi
 
@@ -34,6 +36,22 @@ class _TwoFactorResource:
         if template is None:
             raise ApiError(404)
         return application, template
+
+    def _update_template(
+        self,
+        application_id: str,
+        message_id: str,
+        kind: type[TemplateBody | EmailTemplateBody],
+        changes: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        with self._state.lock:
+            application, old = self._template(application_id, message_id)
+            if not isinstance(old.body, kind):
+                raise ApiError(404)
+            body = templates.merge_template(old.body, changes)
+            new = replace(old, body=body, pin_length=body.pin_length or old.pin_length)
+            application.templates[message_id] = new
+        return new.reply()
 
 
 class ApplicationsResource(_TwoFactorResource):
@@ -122,14 +140,7 @@ class TemplateResource(_TwoFactorResource):
     ) -> None:
         """Update the given fields of a template; an e-mail template gives 404 (INFERRED)."""
         changes = await read_json_object(req)
-        with self._state.lock:
-            application, old = self._template(application_id, message_id)
-            if not isinstance(old.body, TemplateBody):
-                raise ApiError(404)
-            body = templates.merge_template(old.body, changes)
-            new = replace(old, body=body, pin_length=body.pin_length or old.pin_length)
-            application.templates[message_id] = new
-        resp.media = new.reply()
+        resp.media = self._update_template(application_id, message_id, TemplateBody, changes)
 
 
 class EmailTemplatesResource(_TwoFactorResource):
@@ -160,14 +171,7 @@ class EmailTemplateResource(_TwoFactorResource):
     ) -> None:
         """Update the given fields of an e-mail template; any other gives 404 (INFERRED)."""
         changes = await read_json_object(req)
-        with self._state.lock:
-            application, old = self._template(application_id, message_id)
-            if not isinstance(old.body, EmailTemplateBody):
-                raise ApiError(404)
-            body = templates.merge_email_template(old.body, changes)
-            new = replace(old, body=body, pin_length=body.pin_length)
-            application.templates[message_id] = new
-        resp.media = new.reply()
+        resp.media = self._update_template(application_id, message_id, EmailTemplateBody, changes)
 
 
 class _SendingResource(_TwoFactorResource):

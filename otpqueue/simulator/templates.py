@@ -160,11 +160,8 @@ class Template:
         return self.body.text({**placeholders, "pin": pin}, keep_missing=keep_missing)
 
 
-def merge_template(old: TemplateBody, changes: Mapping[str, Any]) -> TemplateBody:
+def merge_template(
+    old: TemplateBody | EmailTemplateBody, changes: Mapping[str, Any]
+) -> TemplateBody | EmailTemplateBody:
     """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
-    return parse_model(TemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
-
-
-def merge_email_template(old: EmailTemplateBody, changes: Mapping[str, Any]) -> EmailTemplateBody:
-    """Return `old` with the fields of an update's JSON body; raises `ApiError` 400 on a bad value."""
-    return parse_model(EmailTemplateBody, {**old.model_dump(by_alias=True, exclude_none=True), **changes})
+    return parse_model(type(old), {**old.model_dump(by_alias=True, exclude_none=True), **changes})

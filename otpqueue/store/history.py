@@ -10,7 +10,6 @@ from sqlalchemy import Column, Connection, Table, select
 
 from otpqueue.domain.history import CodeCheck, History, MoveSubject, ReportedDelivery, SendAttempt, StatusMove
 from otpqueue.domain.request import SendState, Status
-from otpqueue.store.requests import unseal_masked_number
 from otpqueue.store.schema import checks, clients, moves, otp_requests, receipts, send_attempts
 from otpqueue.store.vault import Vault
 
@@ -52,7 +51,7 @@ def find(conn: Connection, request_id: UUID, *, vault: Vault) -> History | None:
     return History(
         **fields | {"status": Status(row.status), "send_state": SendState(row.send_state)},
         client=row.name,
-        phone_number=unseal_masked_number(row, vault),
+        phone_number=vault.unseal_masked_number(row.number_sealed, key_id=row.seal_key_id, row_id=row.id),
         attempts=_parts(conn, SendAttempt, send_attempts, request_id, send_attempts.c.number),
         checks=_parts(conn, CodeCheck, checks, request_id, checks.c.number),
         receipts=_parts(conn, ReportedDelivery, receipts, request_id, receipts.c.id),

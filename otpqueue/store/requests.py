@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Engine, and_, case, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from otpqueue.domain.guard import CountedSend
-from otpqueue.domain.phone import mask_number
 from otpqueue.domain.request import (
     CHECKABLE,
     LIVE,
@@ -229,20 +227,14 @@ def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime
     return bool(result.rowcount)
 
 
-def unseal_masked_number(row: Any, vault: Vault) -> str | None:
-    """Return the masked number of a request's row; None when its key is missing."""
-    try:
-        return mask_number(vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id))
-    except (KeyError, InvalidTag):
-        return None
-
-
 def read_number(conn: Connection, request_id: UUID, vault: Vault) -> str | None:
     """Return the masked number of a request; None if there is no such request or its key is missing."""
     row = conn.execute(
         select(_r.id, _r.number_sealed, _r.seal_key_id).where(_r.id == request_id)
     ).one_or_none()
-    return unseal_masked_number(row, vault) if row else None
+    if row is None:
+        return None
+    return vault.unseal_masked_number(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
 
 
 def to_domain(row: Any, vault: Vault) -> OtpRequest:
@@ -250,7 +242,7 @@ def to_domain(row: Any, vault: Vault) -> OtpRequest:
     return OtpRequest(
         id=row.id,
         client_id=row.client_id,
-        phone_number=unseal_masked_number(row, vault),
+        phone_number=vault.unseal_masked_number(row.number_sealed, key_id=row.seal_key_id, row_id=row.id),
         channel=Channel(row.channel),
         status=Status(row.status),
         send_state=SendState(row.send_state),

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from otpqueue.domain import phone
@@ -111,6 +112,13 @@ class Vault:
         """
         nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         return self._seals[key_id].decrypt(nonce, body, row_id.bytes).decode()
+
+    def unseal_masked_number(self, sealed: bytes, *, key_id: str, row_id: UUID) -> str | None:
+        """Return the masked number that was sealed; None if its key is missing."""
+        try:
+            return phone.mask_number(self.unseal(sealed, key_id=key_id, row_id=row_id))
+        except (KeyError, InvalidTag):
+            return None
 
     def number_hash(self, e164: str) -> bytes:
         """Return the hash to store of a phone number."""

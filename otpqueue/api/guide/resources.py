@@ -102,7 +102,7 @@ class VerifyOtp:
             session_id=body.session_id,
             client_ip=caller.client_ip,
         )
-        check = self.verify.newest_of_stranger if caller.keyless else self.verify.newest
+        check = self.verify.newest_keyless if caller.keyless else self.verify.newest
         client_id, repeatable = caller.client_id, _narrow_key(call, body)
         with self.replays.hold(repeatable, make=_build_verified, client_id=client_id, now=now) as held:
             if held.answer is None:

@@ -42,7 +42,6 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.replay import StoredResponse
 from otpqueue.domain.request import Channel, OtpRequest
-from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.cancel import CancelRequest
 from otpqueue.operations.replay import IdempotentResponses
 from otpqueue.operations.request import RequestCode, RequestedCode
@@ -123,15 +122,7 @@ class OtpRequests:
     )
     def on_get(self, call: ApiCall, query: SearchQuery) -> FoundResponse:
         """List requests."""
-        filters = SearchFilters(
-            status=query.status,
-            created_after=query.created_after,
-            created_before=query.created_before,
-            client=query.client,
-        )
-        return find_requests(
-            self.search, filters, reader=call.client_id, cursor=query.cursor, limit=query.limit
-        )
+        return find_requests(self.search, query, reader=call.client_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from otpqueue.api.auth import ApiKeyAuthentication
-from otpqueue.api.bodies import SearchWanted
+from otpqueue.api.bodies import SearchQuery, SearchWanted
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.responses import FoundRequestResponse, FoundResponse
 from otpqueue.domain.errors import InvalidPhoneNumber, NumberNotAllowed
@@ -15,10 +15,17 @@ from otpqueue.operations.search import SearchRequests
 
 
 def find_requests(
-    search: SearchRequests, filters: SearchFilters, *, reader: UUID, cursor: str | None, limit: int
+    search: SearchRequests, wanted: SearchQuery | SearchWanted, *, number: str | None = None, reader: UUID
 ) -> FoundResponse:
     """Return a page of requests for an operator. Raises InvalidRequest, DatabaseUnavailable."""
-    page = search(filters, reader=reader, cursor=cursor, limit=limit)
+    filters = SearchFilters(
+        phone_number=number,
+        status=wanted.status,
+        created_after=wanted.created_after,
+        created_before=wanted.created_before,
+        client=wanted.client,
+    )
+    page = search(filters, reader=reader, cursor=wanted.cursor, limit=wanted.limit)
     return FoundResponse(
         requests=[FoundRequestResponse.of(one.request, client=one.client) for one in page.found],
         next_cursor=page.next_cursor,
@@ -47,13 +54,4 @@ class SearchByNumber:
     )
     def on_post(self, call: ApiCall, body: SearchWanted) -> FoundResponse:
         """Search requests."""
-        filters = SearchFilters(
-            phone_number=body.phone_number,
-            status=body.status,
-            created_after=body.created_after,
-            created_before=body.created_before,
-            client=body.client,
-        )
-        return find_requests(
-            self.search, filters, reader=call.client_id, cursor=body.cursor, limit=body.limit
-        )
+        return find_requests(self.search, body, number=body.phone_number, reader=call.client_id)

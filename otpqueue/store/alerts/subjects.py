@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, text
 
-from otpqueue.domain import phone
 from otpqueue.domain.alerts import format_number
 from otpqueue.store.vault import Vault
 
@@ -27,14 +24,13 @@ _NEWEST = text(
 
 def _mask_numbers(conn: Connection, number_hashes: Collection[bytes], vault: Vault) -> dict[bytes, str]:
     """Return the masked numbers with a stored request that can be unsealed."""
-    found: dict[bytes, str] = {}
-    if not number_hashes:
-        return found
-    for row in conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}):
-        with suppress(KeyError, InvalidTag):  # the key is missing: only the tag is shown
-            number = vault.unseal(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
-            found[row.number_hash] = phone.mask_number(number)
-    return found
+    rows = conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}) if number_hashes else ()
+    masked = {
+        row.number_hash: vault.unseal_masked_number(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+        for row in rows
+    }
+    # If the key is missing, only the tag is shown.
+    return {number_hash: number for number_hash, number in masked.items() if number is not None}
 
 
 def format_subjects(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[str | None]:

@@ -14,10 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Row, select, text
 
-from otpqueue.domain.phone import mask_number
 from otpqueue.domain.webhooks import DisabledReason, WebhookResponse, WebhookState, format_time
 from otpqueue.store.schema import webhook_deliveries
 from otpqueue.store.vault import Vault
@@ -292,7 +290,9 @@ def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> WebhookDelivery:
         "status": row.event.partition(".")[2],
         "reason": row.reason,
         "provider_code": row.provider_code,
-        "phone_number": _masked_number(row, vault),
+        "phone_number": vault.unseal_masked_number(
+            row.number_sealed, key_id=row.number_key_id, row_id=row.request_id
+        ),
         "channel": row.channel,
         "client_reference": row.client_reference,
         "created_at": format_time(row.created_at),
@@ -310,10 +310,3 @@ def _to_delivery(row: Row[Any], vault: Vault, now: datetime) -> WebhookDelivery:
         data=data,
         tries=row.tries,
     )
-
-
-def _masked_number(row: Row[Any], vault: Vault) -> str | None:
-    try:
-        return mask_number(vault.unseal(row.number_sealed, key_id=row.number_key_id, row_id=row.request_id))
-    except (KeyError, InvalidTag):
-        return None
