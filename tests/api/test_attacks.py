@@ -219,7 +219,7 @@ def test_spoof_the_address(caller: Caller, header: str) -> None:
     assert codes(answers)["limit_exceeded"] >= 4
 
 
-def test_forwarded_proto_from_anybody(make_caller: MakeCaller) -> None:
+def test_forwarded_proto_from_an_untrusted_peer(make_caller: MakeCaller) -> None:
     """`X-Forwarded-Proto` from a peer that is no trusted proxy makes no call a secure one."""
     caller = make_caller(OTPQUEUE_REQUIRE_HTTPS="true", OTPQUEUE_TRUSTED_PROXIES="198.51.100.0/24")
 

@@ -152,7 +152,7 @@ def test_code_of_a_replaced_request(caller: Caller) -> None:
     ],
     ids=lambda code: ascii(code)[:20],
 )
-def test_what_is_no_code(caller: Caller, code: object) -> None:
+def test_invalid_code(caller: Caller, code: object) -> None:
     """What is not six digits in a string is refused before it counts as a check."""
     path = caller.ask()
 

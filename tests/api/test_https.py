@@ -63,7 +63,7 @@ def test_probes_come_by_plain_http(make_caller: MakeCaller, path: str) -> None:
     assert caller.get(path).status_code in {200, 503}
 
 
-def test_https_is_not_required_unless_said(caller: Caller) -> None:
+def test_https_is_not_required_by_default(caller: Caller) -> None:
     """Without the setting plain HTTP is served, and nobody is told to come by HTTPS."""
     assert proxied(caller) == (202, None)
     assert proxied(caller, X_Forwarded_Proto="https") == (202, None)

@@ -112,7 +112,7 @@ def test_checks_that_take_long(small: Served, callers: ThreadPoolExecutor) -> No
     ("path", "body"),
     [(ASK, {"phone_number": "+447700900202"}), ("/request-otp", {"phoneNumber": "+447700900203"})],
 )
-def test_burst_while_all_places_are_taken(
+def test_burst_while_all_slots_are_taken(
     small: Served, callers: ThreadPoolExecutor, path: str, body: dict[str, str]
 ) -> None:
     """With all places waiting for Postgres the rest of a burst is refused, in the call's own words."""

@@ -43,7 +43,7 @@ def test_cancel_after_the_end(caller: Caller) -> None:
     assert (answer.status_code, answer.json["status"]) == (200, "verified")
 
 
-def test_cancelled_request_makes_room(caller: Caller) -> None:
+def test_request_after_a_cancelled_one(caller: Caller) -> None:
     """After a cancellation the number may be asked for again; the old request keeps its reason."""
     path = caller.ask()
     caller.call("DELETE", path)

@@ -142,7 +142,7 @@ def test_ended(caller: Caller, status: str, code: str, http: int) -> None:
     assert (shown["sends_left"], shown["resend_after"]) == (0, None)
 
 
-def test_expired_before_anybody_noticed(caller: Caller) -> None:
+def test_expired_before_the_sweep(caller: Caller) -> None:
     """A code whose life is over is 410, though no sweep has come."""
     path, _ = caller.sent()
     caller.become(path, f"{NOW}, expires_at = now()")

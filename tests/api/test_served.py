@@ -156,7 +156,7 @@ def test_large_body_is_not_waited_for(served: Served) -> None:
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "1.5", "99999999999999999999999"])
-def test_content_length_that_is_none(served: Served, length: str) -> None:
+def test_invalid_content_length(served: Served, length: str) -> None:
     """A Content-Length that is no length is the caller's fault."""
     answer = raw(served, head(served, f"Content-Length: {length}") + b"{}")
 

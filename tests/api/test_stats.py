@@ -94,7 +94,7 @@ def test_nothing_counted(operator: Caller) -> None:
     )
 
 
-def test_what_is_not_added_up_yet_is_said(operator: Caller) -> None:
+def test_waiting_events_are_reported(operator: Caller) -> None:
     """A reader learns how far the statistics are behind."""
     operator.ask()
 

@@ -58,7 +58,7 @@ def test_sent(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("status", ["delivered", "undelivered"])
-def test_what_a_receipt_said(caller: Caller, status: str) -> None:
+def test_delivery_report_is_shown(caller: Caller, status: str) -> None:
     """A code that arrived, or is said not to have, is live and can be checked."""
     path, code = caller.sent()
     caller.become(path, f"status = '{status}'")
@@ -231,7 +231,7 @@ def test_no_wait_when_the_state_is_news(caller: Caller) -> None:
     assert took < 20
 
 
-def test_more_waiters_than_places(make_caller: MakeCaller) -> None:
+def test_more_waiters_than_slots(make_caller: MakeCaller) -> None:
     """Waiting is a courtesy: past the number of places the answer comes at once."""
     caller = make_caller(OTPQUEUE_API_THREADS="2")  # four places to wait
     path = caller.ask()
@@ -325,7 +325,7 @@ def test_unknown_parameters(caller: Caller, query: str) -> None:
     ids=lambda text: text[:20],
 )
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("DELETE", ""), ("POST", "/verify")])
-def test_what_is_no_id(caller: Caller, text: str, method: str, suffix: str) -> None:
+def test_invalid_id(caller: Caller, text: str, method: str, suffix: str) -> None:
     """A path that holds no UUID is a request that is not found, or no path at all."""
     body = {"json": {"code": "123456"}} if method == "POST" else {}
 

@@ -87,7 +87,7 @@ def test_walk(
         assert "7700900" not in printed
 
 
-def test_receiver_that_is_ill(
+def test_failing_receiver(
     operator: Shell, parts: Parts, make_parts: MakeParts, client_id: UUID, receiver: Receiver
 ) -> None:
     """A test that fails says how and ends with exit code 1; a disabled webhook says so, and what waits."""

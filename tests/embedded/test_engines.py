@@ -113,7 +113,7 @@ def test_interrupted_initdb_is_done_again(postgres: Postgres, sql: Sql) -> None:
     assert not leftover.exists()
 
 
-def test_killed_supervisor_takes_both_engines_along(
+def test_both_engines_end_with_a_killed_supervisor(
     tmp_path: Path, sql: Sql, command: Command, gone: Gone
 ) -> None:
     """After `kill -9` of the supervisor no engine is left, its lock is free, and the data are still there."""

@@ -76,7 +76,7 @@ def test_no_fork_beside_threads(tmp_path: Path) -> None:
     assert forked == {"code": 0}
 
 
-def test_a_killed_parent_takes_its_children_along(tmp_path: Path, gone: Callable[..., bool]) -> None:
+def test_children_end_with_a_killed_parent(tmp_path: Path, gone: Callable[..., bool]) -> None:
     """When the parent is killed, each child gets its death signal, and none holds a lock of the parent."""
     parent = subprocess.Popen([sys.executable, FORKER, "locked", tmp_path], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -273,7 +273,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
         ),
     ],
 )
-def test_answer_that_is_none_is_a_value(connect: Connect, script: Script, reply: Reply) -> None:
+def test_invalid_answer_is_a_value(connect: Connect, script: Script, reply: Reply) -> None:
     """A slow, truncated or invalid answer costs at most the timeout and never raises."""
     with ScriptedServer(script) as server:
         transport = connect(server.url, timeout_s=0.4)
@@ -322,7 +322,7 @@ def test_time_out_is_over_the_whole_answer(connect: Connect) -> None:
         "limit",
     ],
 )
-def test_body_that_is_no_json_is_none(connect: Connect, body: bytes, value: object) -> None:
+def test_body_without_json_is_none(connect: Connect, body: bytes, value: object) -> None:
     """An answer with any body is an answer; what is no JSON is no body, up to the limit in size."""
     with ScriptedServer(http(body)) as server:
         reply = post(connect(server.url))

@@ -259,7 +259,7 @@ def test_envelopes(client, envelope, content_type, words):
     assert words or not answer.text
 
 
-def test_spoiled_answer_of_a_send_that_took_place(client):
+def test_invalid_answer_after_a_send(client):
     """A form alone spoils the real answer: the message was sent."""
     body = client.ready()
     for form in ("html", "empty", "broken"):
@@ -272,7 +272,7 @@ def test_spoiled_answer_of_a_send_that_took_place(client):
     assert send(client, body=body).json()["smsStatus"] == "MESSAGE_SENT"
 
 
-def test_spoiled_answer_in_place_of_the_real_one(client):
+def test_invalid_answer_instead_of_the_real_one(client):
     """With a status the spoiled answer is that of a request without effect."""
     body = client.ready()
     client.fault(status=200, body={"pinId": "x"}, form="broken")

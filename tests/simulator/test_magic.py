@@ -45,7 +45,7 @@ def test_number_look_up(client, last_two, nc_status, sms_status):
     assert (skipped.get("ncStatus"), skipped["smsStatus"]) == (None, "MESSAGE_SENT")
 
 
-def test_what_is_not_sent_has_no_reports(client):
+def test_unsent_messages_have_no_reports(client):
     """A message that was not sent has no externalMessageId."""
     body = {**client.ready(), "to": PREFIX + "00", "trackDelivery": True}
     assert "externalMessageId" not in client.post("/2fa/2/pin", json=body).json()

@@ -329,7 +329,7 @@ def test_second_live_request_is_refused(store: Store, session: bytes | None, sta
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
-def test_ended_requests_do_not_stand_in_the_way(store: Store, status: Status) -> None:
+def test_ended_requests_do_not_block_new_ones(store: Store, status: Status) -> None:
     """Any number of ended requests may be there beside a live one."""
     first = store.insert()
     store.change(first.id, status=status.value)

@@ -108,7 +108,7 @@ def test_attributes_are_masked(collector: Collector) -> None:
     "parent",
     [None, "", "nonsense", PARENT + ",", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "ff" + PARENT[2:]],
 )
-def test_what_is_no_parent_begins_a_trace(collector: Collector, parent: str | None) -> None:
+def test_invalid_parent_begins_a_trace(collector: Collector, parent: str | None) -> None:
     """A `traceparent` that is none, or two in one header, is as good as none."""
     tracer = OpenTelemetry(process="test")
 

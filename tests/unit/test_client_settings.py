@@ -87,7 +87,7 @@ def test_what_cannot_be_set(path: str, text: str, message: str) -> None:
     assert message in refused.value.errors[0].message
 
 
-def test_what_is_not_set_cannot_be_unset() -> None:
+def test_missing_setting_cannot_be_unset() -> None:
     """Removing a setting that is not set is rejected."""
     with pytest.raises(InvalidRequest) as refused:
         remove_setting({"limits": {"number_day": "5/d"}}, "limits.number_15m")

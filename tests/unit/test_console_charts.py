@@ -84,7 +84,7 @@ def test_line_breaks_where_nothing_is_known() -> None:
     )
 
 
-def test_no_line_leads_to_what_is_not_over() -> None:
+def test_no_line_leads_to_the_running_step() -> None:
     """The current step is drawn as a dot and labelled as running."""
     chart = drawn((2, 2, 1), running=True)
 

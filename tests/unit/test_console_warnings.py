@@ -62,7 +62,7 @@ def said(overview: Overview, *alerts: ConsoleWarning) -> ServiceSummary:
     return summarize(overview, alerts=alerts, now=NOW)
 
 
-def test_all_is_well() -> None:
+def test_no_warnings() -> None:
     """Without problems there are no warnings."""
     assert said(WELL) == ServiceSummary(level=Severity.GOOD, headline="All systems operational", warnings=())
 

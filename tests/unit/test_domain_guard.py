@@ -103,7 +103,7 @@ def test_new_block_gets_one_chance() -> None:
 
 
 @pytest.mark.parametrize(("own", "allowed"), [(1, True), (OWN_SENDS - 1, True), (OWN_SENDS, False)])
-def test_own_sends_do_not_stand_in_the_way(own: int, allowed: bool) -> None:
+def test_few_own_sends_are_allowed(own: int, allowed: bool) -> None:
     """A repeated request or resend for the same number is allowed a few times."""
     assert chance(NumberFacts(own=own), BlockTally(day=sends(own))).allowed is allowed
 

@@ -75,7 +75,7 @@ def test_what_is_shown_is_read_again(amount: int, window_s: int) -> None:
         assert Quota.parse(str(quota)) == quota
 
 
-def test_defaults_stand_in_the_table() -> None:
+def test_table_contains_the_defaults() -> None:
     """Each limit has a setting with the default from the table."""
     for limit in LIMITS.values():
         field = Settings.model_fields[f"limit_{limit.name}"]

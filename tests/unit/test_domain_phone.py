@@ -87,7 +87,7 @@ def test_country_code_in_the_number_wins_over_the_country_beside_it() -> None:
     assert (number.e164, number.country) == ("+33612345678", "FR")
 
 
-def test_number_of_no_one_country_has_no_country() -> None:
+def test_international_number_has_no_country() -> None:
     """A number of an international network has no country."""
     number = phone.parse_number("+883510000000093")
 
@@ -236,7 +236,7 @@ def test_documentation_number_is_recognised_in_national_form() -> None:
 @pytest.mark.parametrize(
     "e164", ["+447700899999", "+447700901000", "+12025550099", "+12025550200", "+61491570007", "+447700900"]
 )
-def test_neighbour_of_a_documentation_range_is_none(e164: str) -> None:
+def test_neighbour_of_a_documentation_range_is_outside(e164: str) -> None:
     """The ranges end where their authorities say."""
     assert phone.find_documentation_country(e164) is None
 
@@ -405,7 +405,7 @@ def test_invalid_number_is_not_looked_up(text: str) -> None:
         phone.list_stored_forms(text)
 
 
-def test_country_must_exist_whatever_the_number() -> None:
+def test_country_must_exist_for_any_number() -> None:
     """An unknown country is rejected, also with a number that needs none."""
     with pytest.raises(InvalidPhoneNumber) as caught:
         phone.list_stored_forms("+22961234567", country="XX")

@@ -149,7 +149,7 @@ def test_fixed_code_ends_with_its_day() -> None:
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.ACCEPTED, OutcomeKind.REFUSED])
-def test_what_is_not_asked_says_nothing_of_the_provider(kind: OutcomeKind) -> None:
+def test_skipped_call_does_not_count_for_the_circuit(kind: OutcomeKind) -> None:
     """An attempt for a test number does not affect the circuit."""
     assert classify_outcome(Outcome(kind=kind, code="test_number", asked=False)) is CircuitSignal.NONE
 

@@ -149,7 +149,7 @@ def test_what_names_no_message_or_status_is_left_out(result: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [None, 1, "x", [], [V3], {}, {"results": None}, {"results": {"a": V3}}])
-def test_what_is_no_batch(body: Any) -> None:
+def test_invalid_batch(body: Any) -> None:
     """Anything but an object with a list of results is no batch, and parses to nothing."""
     assert not is_batch(body)
     assert parse_reports(body) == []

@@ -97,7 +97,7 @@ def test_tracebacks_have_no_local_variables(records: list[dict[str, Any]]) -> No
         assert "s3cret" not in json.dumps(record)
 
 
-def test_bound_context_stands_in_the_record(records: list[dict[str, Any]]) -> None:
+def test_record_contains_the_bound_context(records: list[dict[str, Any]]) -> None:
     """Bound fields are in the records. An explicit field has priority."""
     assert records[5]["request_id"] == "r-1"
     assert records[5]["process"] == "worker"

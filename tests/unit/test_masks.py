@@ -149,7 +149,7 @@ def test_durations_survive(seconds: float) -> None:
         "otpqueue 0.1.0 on Python 3.11.7",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_text_is_not_masked(text: str) -> None:
     """What stands in our logs every day is not touched."""
     assert masks.mask_text(text) == text
 

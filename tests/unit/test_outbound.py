@@ -375,7 +375,7 @@ def test_status_counts_though_the_body_is_slow(connect: Connect) -> None:
         ),
     ],
 )
-def test_status_counts_whatever_the_body_is(connect: Connect, script: Script) -> None:
+def test_status_counts_with_any_body(connect: Connect, script: Script) -> None:
     """The body of an answer is let go of, and with it a connection that it has spoilt."""
     with ScriptedServer(script) as server:
         outbound = connect()

@@ -251,7 +251,7 @@ def test_constant_can_be_overridden_for_tests() -> None:
     ]
 
 
-def test_names_of_others_are_let_be() -> None:
+def test_other_variables_are_ignored() -> None:
     """The rest of the environment is none of our business, nor are the command line's own variables."""
     load(
         {"PATH": "/bin", "INFOBIP_SOMETHING": "x", "OTPQUEUE_URL": "u", "OTPQUEUE_API_KEY": "k"}, dotenv=None
@@ -369,7 +369,7 @@ def test_broker_may_be_rabbitmq_or_redis(url: str) -> None:
         "redis://h/zero",
     ],
 )
-def test_broker_that_is_none_is_refused(url: str) -> None:
+def test_invalid_broker_is_refused(url: str) -> None:
     """What Celery could not use, or would lose jobs with, is refused at once and not shown."""
     with pytest.raises(SettingsError, match="OTPQUEUE_BROKER_URL must be `amqp") as caught:
         load({"OTPQUEUE_BROKER_URL": url}, dotenv=None)

@@ -108,7 +108,7 @@ def test_no_senders() -> None:
     assert Senders({}).global_sender is None
 
 
-def test_sender_that_may_stand_in_a_template() -> None:
+def test_sender_that_a_template_may_contain() -> None:
     """A template's sender applies to every country, so only a number is allowed."""
     assert Senders({"*": "447491163443"}).global_sender == "447491163443"
     assert SENDERS.global_sender is None

@@ -103,9 +103,7 @@ def test_redis_that_refuses(
     assert "Unrecoverable" not in logged()
 
 
-def test_message_that_is_none(
-    start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
-) -> None:
+def test_invalid_message(start: Start, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]) -> None:
     """An invalid message in a queue is dropped and ends no worker."""
     worker = start(*SEND)
     until_served(parts, "send")
