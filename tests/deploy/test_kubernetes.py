@@ -17,7 +17,7 @@ import yaml
 from otpqueue import jobs
 from otpqueue.api.app import create_app
 from otpqueue.settings import Settings
-from otpqueue.telemetry import metrics
+from otpqueue.telemetry import metrics_page
 from otpqueue.worker.exposition import LIVE_PATH
 from tests.conftest import MakeParts
 from tests.deploy.described import SECRETS, check_settings, parse_command, read_objects
@@ -235,7 +235,7 @@ def test_policies_allow_the_ports(written: list[Object]) -> None:
 def test_autoscaler_uses_metrics_of_otpqueue(written: list[Object]) -> None:
     """The triggers of KEDA are strings, and query metrics and jobs that exist."""
     (scaled,) = of_kind(written, "ScaledObject")
-    page = metrics.render_page().decode()
+    page = metrics_page.render_page().decode()
 
     assert scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]
     for trigger in scaled["spec"]["triggers"]:
