@@ -38,7 +38,7 @@ SELECT (SELECT count(*) FROM send_attempts), (SELECT count(*) FROM checks), (SEL
 """
 IN_TIME = """
 UPDATE otp_requests SET expires_at = now() + interval '4 min' WHERE status = 'delivered';
-UPDATE otp_requests SET send_by = now() + interval '1 min' WHERE status = 'queued'
+UPDATE otp_requests SET next_attempt_at = now(), send_by = now() + interval '1 min' WHERE status = 'queued'
 """
 LIVE = "SELECT count(*) FROM otp_requests WHERE status IN ('queued', 'sent', 'delivered')"
 
