@@ -32,6 +32,7 @@ MAIN = {
 
 PARTS = {
     "alerts": "alerts",
+    "capacity": "capacity",
     "claims": "claims",
     "console": "console",
     "guard": "guard_cost",

@@ -23,6 +23,8 @@ OnAnswer = Callable[[bytes, int, bytes, float, float], None]
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _PATIENCE_S = 60
+_IDLE_S = 0.005
+"""How long `driven` waits for an answer before it asks for more requests."""
 
 
 class LoadFailed(Exception):
@@ -104,6 +106,13 @@ def scheduled(
     return _Loop(port, requests, expected, on_answer).scheduled(per_s, seconds)
 
 
+def driven(
+    port: int, requests: Requests, *, connections: int, seconds: float, on_answer: OnAnswer | None = None
+) -> Load:
+    """As `closed`, but `requests` may have none now and some later: the end is a matter of time alone."""
+    return _Loop(port, requests, 200, on_answer).driven(connections, seconds)
+
+
 def call(port: int, method: str, path: str, body: bytes = b"", *headers: str) -> tuple[int, bytes]:
     """Make one call on a connection of its own and return status and body."""
     found: list[tuple[int, bytes]] = []
@@ -145,6 +154,16 @@ class _Loop:
             while self._free and time.monotonic() < self._end and self._send(self._free.pop()):
                 pass
         return self._done(min(time.monotonic(), self._end) - begin, cpu)
+
+    def driven(self, connections: int, seconds: float) -> Load:
+        self._free = [self._connect() for _ in range(connections)]
+        begin, cpu = time.monotonic(), time.process_time()
+        self._end = begin + seconds
+        while time.monotonic() < self._end or self._busy:
+            while self._free and time.monotonic() < self._end and self._send(self._free.pop()):
+                pass
+            self._wait(_IDLE_S if time.monotonic() < self._end else 1.0)
+        return self._done(seconds, cpu)
 
     def scheduled(self, per_s: float, seconds: float) -> Load:
         begin, cpu = time.monotonic(), time.process_time()

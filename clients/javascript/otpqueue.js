@@ -6,7 +6,7 @@
 
 import { createHmac, randomUUID, timingSafeEqual } from "node:crypto";
 
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 
 /** The statuses that do not change any more. */
 export const FINAL_STATUSES = Object.freeze(["verified", "failed", "expired", "locked", "cancelled"]);

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.errors import DatabaseMisconfigured
 from otpqueue.store import placement
 from otpqueue.store.engine import connection
 
@@ -20,13 +23,26 @@ def upgrade(engine: Engine) -> None:
     """Apply the missing migrations. Safe when several processes or threads call it at once.
 
     Raises DatabaseUnavailable when the database cannot be reached, DatabaseMisconfigured when its sessions do
-    not find the existing tables.
+    not find the existing tables, or when a newer version of otpqueue has migrated it.
     """
     placement.check(engine, migrating=True)
+    config = _config()
     with _ALEMBIC, connection(engine) as conn:
-        config = _config()
+        _require_known_revision(conn, config)
+    with _ALEMBIC, connection(engine) as conn:
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
+
+
+def _require_known_revision(conn: Connection, config: Config) -> None:
+    """Raise DatabaseMisconfigured for a revision that this version does not have: after a rollback."""
+    current = MigrationContext.configure(conn).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise DatabaseMisconfigured(
+            f"A newer version of otpqueue has migrated this database (revision {current}). "
+            "Use `otpqueue migrate` of that version. After a rollback, start the processes without migrating."
+        )
 
 
 def _config() -> Config:

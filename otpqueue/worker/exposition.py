@@ -1,4 +1,4 @@
-"""The `/metrics` endpoint of a worker, on its own port."""
+"""The endpoints of a worker, on a port of its own: `/metrics`, and `/health/live` for probes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ log = get_logger(__name__)
 _IDLE_TIMEOUT_S = 5.0
 """A connection without data for this long is closed."""
 
+_METRICS_PATH = "/metrics"
+LIVE_PATH = "/health/live"
+
 
 class _MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
@@ -30,7 +33,11 @@ class _Handler(WSGIRequestHandler):
 
 
 class Exposition:
-    """Serves the metrics of this process over HTTP to callers with the bearer token."""
+    """Serves the metrics of this process over HTTP to callers with the bearer token.
+
+    `/health/live` needs no token, because probes of an orchestrator have none. It answers while the process
+    runs. The API's `/health` reports whether the worker reaches Postgres and the broker.
+    """
 
     def __init__(self, *, host: str, port: int, token: str) -> None:
         self._host, self._port, self._token = host, port, token
@@ -56,14 +63,15 @@ class Exposition:
 
     def _handle_request(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         status, body, more = HTTPStatus.OK, b"", []
-        if environ["PATH_INFO"] != "/metrics":
+        if environ["PATH_INFO"] not in {_METRICS_PATH, LIVE_PATH}:
             status = HTTPStatus.NOT_FOUND
         elif environ["REQUEST_METHOD"] != "GET":
             status, more = HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET")]
-        elif not metrics_page.is_valid_token(environ.get("HTTP_AUTHORIZATION"), self._token):
-            status, more = HTTPStatus.UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]
-        else:
-            body = metrics_page.render_page()
+        elif environ["PATH_INFO"] == _METRICS_PATH:
+            if metrics_page.is_valid_token(environ.get("HTTP_AUTHORIZATION"), self._token):
+                body = metrics_page.render_page()
+            else:
+                status, more = HTTPStatus.UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]
         headers = [("Content-Type", metrics_page.CONTENT_TYPE), ("Content-Length", str(len(body)))]
         start(f"{status.value} {status.phrase}", headers + more)
         return [body]

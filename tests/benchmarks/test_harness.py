@@ -78,6 +78,26 @@ def test_schedule_is_kept_while_answers_are_slow(provider: int) -> None:
     assert max(sent_at) - min(sent_at) < 0.5 + 1
 
 
+def test_driven_loop_asks_again_while_there_are_no_requests(provider: int) -> None:
+    """Requests that come late are sent; the loop ends with the time, not with the first lack of requests."""
+    begin = time.monotonic()
+    late = iter([send("4921")])
+
+    class Requests:
+        def __iter__(self) -> Iterator[bytes]:
+            return self
+
+        def __next__(self) -> bytes:
+            if time.monotonic() < begin + 0.1:
+                raise StopIteration
+            return next(late)
+
+    load = http1.driven(provider, Requests(), connections=2, seconds=0.3)
+
+    assert load.answered == 1
+    assert time.monotonic() - begin >= 0.3
+
+
 def test_provider_counts_codes_that_go_to_a_number_twice(provider: int) -> None:
     """Numbers are known by their digits."""
     http1.closed(provider, iter([send("491"), send("+491"), send("492")]), connections=1, expected=200)

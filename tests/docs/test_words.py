@@ -16,6 +16,8 @@ import pytest
 COVERED = (
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     ".env.example",
     "docs",
     "deploy",

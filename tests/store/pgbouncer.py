@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import psycopg
@@ -38,11 +40,24 @@ def _install() -> None:
 
 
 class PgBouncer:
-    """One server, not started yet; `settings` are lines of its own configuration that differ."""
+    """One server, not started yet; `settings` are lines of its own configuration that differ.
 
-    def __init__(self, program: Path, home: EngineHome, *, postgres_url: str, **settings: object) -> None:
+    `files` are written to its folder, which is its working directory.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        home: EngineHome,
+        *,
+        postgres_url: str,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+        **settings: object,
+    ) -> None:
         self._folder = home.path / "pgbouncer"
         self._folder.mkdir(mode=0o700)
+        for name, content in files.items():
+            (self._folder / name).write_bytes(content)
         self._postgres, self._port = urlsplit(postgres_url.replace("+psycopg", "")), free_port()
         configuration = self._folder / "pgbouncer.ini"
         configuration.write_text(self._configuration(**settings))

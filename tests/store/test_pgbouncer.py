@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import structlog
+import trustme
 from sqlalchemy import Connection, Engine, text
 
 from otpqueue import clock
@@ -227,6 +228,38 @@ def test_restart_of_pgbouncer_costs_no_call_that_comes_after_it(
             run(engine, _one)
         bouncer.start()
         assert list(threads.map(fill, range(4))) == [1] * 4
+
+
+def test_certificate_of_the_database_is_verified(
+    make_bouncer: MakeBouncer, other_engine: MakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/deployment.md describes for a managed Postgres: its certificate must be of a known authority.
+
+    PgBouncer stands in for it, because the Postgres of the tests has no TLS.
+    """
+    authority, other = trustme.CA(), trustme.CA()
+    server = authority.issue_cert("127.0.0.1")
+    for name, ca in (("known", authority), ("other", other)):
+        ca.cert_pem.write_to_path(str(tmp_path / name))
+    url = make_bouncer(
+        files={
+            "server.crt": server.cert_chain_pems[0].bytes(),
+            "server.key": server.private_key_pem.bytes(),
+        },
+        client_tls_sslmode="require",
+        client_tls_cert_file="server.crt",
+        client_tls_key_file="server.key",
+    ).url("postgres")
+
+    verified = f"{url}?sslmode=verify-full&sslrootcert={tmp_path}"
+    assert run(other_engine(f"{verified}/known", pgbouncer=True), _one) == 1
+    for refused in (f"{verified}/other", f"{url}?sslmode=disable"):
+        with pytest.raises(DatabaseUnavailable):
+            run(other_engine(refused, pgbouncer=True), _one)
+    # psycopg's wheel does not find the authorities of the system without help.
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "known"))
+    system = f"{url}?sslmode=verify-full&sslrootcert=system"
+    assert run(other_engine(system, pgbouncer=True), _one) == 1
 
 
 def test_wait_for_a_session_is_bounded(make_bouncer: MakeBouncer, other_engine: MakeEngine) -> None:

@@ -36,6 +36,8 @@ def test_worker_shows_what_it_does(
     assert [look(token=token).status_code for token in (None, "", TOKEN[:-1], "ключ".encode())] == [401] * 4
     assert [look(path).status_code for path in ("/", "/metrics/", "/health")] == [404] * 3
     assert look(method="POST").status_code == 405
+    assert look("/health/live", token=None).status_code == 200
+    assert look("/health/live", token=None, method="POST").status_code == 405
     until(lambda: scraped(look().text)("otpqueue_jobs_total", name="send_codes", result="done") >= 1)
     answer = look()
     found = scraped(answer.text)
