@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from otpqueue.settings.fields import (
     API,
-    WORKERS,
+    API_AND_WORKERS,
     Optional,
     Seconds,
     SettingsSubject,
@@ -144,8 +144,23 @@ class ApiSettings(SettingsSubject):
     public_url: PublicUrl = setting(
         None,
         "OTPQUEUE_PUBLIC_URL",
-        "public address of this deployment, `https://otp.example`, for links in notifications",
-        used_by=WORKERS,
+        "public address of this deployment, `https://otp.example`, for links in notifications and to "
+        "verification pages",
+        used_by=API_AND_WORKERS,
+    )
+    page_lifetime_s: Seconds = setting(
+        900,
+        "OTPQUEUE_PAGE_LIFETIME_S",
+        "how long the link to a verification page works ([verification-page.md](verification-page.md))",
+        ge=60,
+        le=3600,
+    )
+    page_token_s: Seconds = constant(
+        300,
+        "OTPQUEUE_TUNING_PAGE_TOKEN_S",
+        "how long the token of a verified page can be redeemed",
+        ge=10,
+        le=600,
     )
 
     @property
