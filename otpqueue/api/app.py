@@ -15,6 +15,7 @@ from otpqueue.api.guide.resources import RequestOtp, VerifyOtp
 from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.api.http.peers import Peers
 from otpqueue.api.middleware import CallMiddleware
+from otpqueue.api.pages import routes as pages
 from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
@@ -25,6 +26,7 @@ from otpqueue.api.resources.receipts import Receipts, ReceiptsCredentials
 from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.resources.search import SearchByNumber
 from otpqueue.api.resources.stats import Statistics
+from otpqueue.api.resources.verification_pages import TokenRedemption, VerificationPages
 from otpqueue.api.waiters import StatusWaiters
 from otpqueue.console import routes as console
 from otpqueue.wiring import Parts
@@ -50,11 +52,13 @@ def create_app(parts: Parts) -> App:
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     problems.install(app)
-    for resource in _create_resources(parts):
+    checks = ConcurrencyLimit(parts.settings.api_checks)
+    for resource in _create_resources(parts, checks=checks):
         add_routes(app, resource)
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Docs())
     app.add_route("/assets/{name}", PageAssets())
+    pages.mount(app, parts, checks=checks)
     if parts.settings.try_page:
         app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
     if parts.settings.console:
@@ -67,14 +71,13 @@ def create_app(parts: Parts) -> App:
     return app
 
 
-def _create_resources(parts: Parts) -> tuple[object, ...]:
+def _create_resources(parts: Parts, *, checks: ConcurrencyLimit) -> tuple[object, ...]:
     """Return a resource of each class in the catalog."""
     settings, desk, replays = parts.settings, parts.alert_admin, parts.idempotent_responses
     keys = ApiKeyAuthentication(keys=parts.keys, access=parts.access, rate=parts.key_rate)
     guide = GuideAuthentication(api_keys=keys, client=settings.guide_client)
     token = settings.metrics_token
     metrics = MetricsAuthentication(api_keys=keys, token=token.get_secret_value() if token else None)
-    checks = ConcurrencyLimit(settings.api_checks)
     waiters = StatusWaiters(read=parts.status.of_many, slots=settings.api_waiters)
     return (
         OtpRequests(authentication=keys, request=parts.request, search=parts.search),
@@ -82,6 +85,8 @@ def _create_resources(parts: Parts) -> tuple[object, ...]:
         OneOtpRequest(authentication=keys, status=parts.status, cancel=parts.cancel, waiters=waiters),
         Verification(authentication=keys, verify=parts.verify, limit=checks, replays=replays),
         Resending(authentication=keys, resend=parts.resend, replays=replays),
+        VerificationPages(authentication=keys, create=parts.create_page, public_url=settings.public_url),
+        TokenRedemption(authentication=keys, redeem=parts.redeem_page),
         RequestHistory(authentication=keys, history=parts.history),
         Erasure(authentication=keys, erase=parts.erase),
         Statistics(authentication=keys, report=parts.stats),

@@ -1,0 +1,91 @@
+"""The browser that owns a page: its cookie, its form tokens, and what its headers say."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import falcon
+
+PURPOSE = "verification page forms"
+
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+_SAME_SITE = frozenset({"same-origin", "none"})
+"""`none`: the person repeats a request, for example by reloading."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageCookies:
+    """Keeps one cookie for each page, which only HTTP can read.
+
+    An embedded page is inside another site, where browsers send only cookies that are marked for it.
+    """
+
+    https_required: bool
+    keys: Sequence[bytes]
+    """The keys of form tokens, the primary one first."""
+
+    def read(self, req: falcon.Request, link: str) -> str | None:
+        """Return the secret of this browser for a link, None if it has none."""
+        given = req.get_cookie_values(self._name(req, link)) or []
+        return next((value for value in given[:4] if _SECRET.fullmatch(value)), None)
+
+    def keep(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        link: str,
+        secret: str,
+        *,
+        embedded: bool,
+        until: datetime,
+    ) -> None:
+        """Set the cookie."""
+        secure = self._by_https(req)
+        # Browsers accept `None` only over HTTPS.
+        for_other_sites = embedded and secure
+        resp.set_cookie(
+            self._name(req, link),
+            secret,
+            expires=until,
+            path="/",
+            secure=secure,
+            http_only=True,
+            # With `Strict` the cookie would be missing when the person follows the client's link again.
+            same_site="None" if for_other_sites else "Lax",
+            partitioned=for_other_sites,
+        )
+
+    def form_token(self, link: str, secret: str) -> str:
+        """Return the token that forms of a page must carry."""
+        return self._token(self.keys[0], link, secret)
+
+    def is_form_token(self, req: falcon.Request, link: str, secret: str, token: str) -> bool:
+        """Return whether a form came from this page in this browser."""
+        # A second check only: not every browser sends this header.
+        if (req.get_header("Sec-Fetch-Site") or "same-origin") not in _SAME_SITE:
+            return False
+        given = token.encode()
+        return any(hmac.compare_digest(self._token(key, link, secret).encode(), given) for key in self.keys)
+
+    @staticmethod
+    def _token(key: bytes, link: str, secret: str) -> str:
+        return hmac.new(key, f"{link}\n{secret}".encode(), sha256).hexdigest()
+
+    def _by_https(self, req: falcon.Request) -> bool:
+        return self.https_required or bool(req.context.peer.https)
+
+    def _name(self, req: falcon.Request, link: str) -> str:
+        name = f"otpqueue_page_{sha256(link.encode()).hexdigest()[:16]}"
+        # Browsers accept a cookie with this prefix only over HTTPS and from this host.
+        return f"__Host-{name}" if self._by_https(req) else name
+
+
+def is_prefetch(req: falcon.Request) -> bool:
+    """Return whether a browser loads the page before a person asks for it."""
+    purpose = req.get_header("Sec-Purpose") or req.get_header("Purpose") or ""
+    return "prefetch" in purpose.lower() or "prerender" in purpose.lower()
