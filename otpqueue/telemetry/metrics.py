@@ -184,7 +184,7 @@ OURS = (
         GUARD_UNCOUNTED,
         CHECKS,
         PAGES,
-    DELIVERIES,
+        DELIVERIES,
         WAKE_UPS,
         WAKE_UPS_TAKEN,
         CLAIMED,

@@ -14,6 +14,7 @@ import falcon
 PURPOSE = "verification page forms"
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAME_SITE = frozenset({"same-origin", "none"})
 """`none`: the person repeats a request, for example by reloading."""
 
@@ -45,15 +46,15 @@ class PageCookies:
         until: datetime,
     ) -> None:
         """Set the cookie."""
-        secure = self._by_https(req)
-        # Browsers accept `None` only over HTTPS.
-        for_other_sites = embedded and secure
+        by_https = self._by_https(req)
+        # Browsers accept `None` only over HTTPS, and on the machine itself.
+        for_other_sites = embedded and (by_https or req.host in _LOOPBACK)
         resp.set_cookie(
             self._name(req, link),
             secret,
             expires=until,
             path="/",
-            secure=secure,
+            secure=by_https or for_other_sites,
             http_only=True,
             # With `Strict` the cookie would be missing when the person follows the client's link again.
             same_site="None" if for_other_sites else "Lax",

@@ -22,6 +22,7 @@ from otpqueue.operations.verification_pages.visit import ForeignBrowser, PageNot
 ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
     "otpqueue-verify.js": "text/javascript",
 }
 DEFAULT_COLOUR = "#1a5bb8"

@@ -20,7 +20,6 @@ from otpqueue.api.pages.catalogue import PageTexts, guess_country, list_error_co
 from otpqueue.domain.checking import parse_code
 from otpqueue.domain.errors import (
     InvalidPhoneNumber,
-    LimitExceeded,
     OtpqueueError,
     Unavailable,
 )
@@ -136,6 +135,7 @@ class HostedPage(HostedPageBase):
         values: dict[str, Any] = {
             "texts": texts,
             "stage": visit.stage.value,
+            "refresh_s": _REFRESH_S if visit.stage is PageStage.SENDING else None,
             "brand": layout.describe_brand(visit, link),
             "languages": layout.list_languages(settings),
             "here": f"/verify/{link}",
@@ -359,8 +359,6 @@ def _redirect(
         )
         if error.retry_after_s is not None and not isinstance(error, Unavailable):
             more["wait"] = str(error.retry_after_s)
-        if isinstance(error, LimitExceeded):
-            log.info("page_limited", limit=error.limit)
     resp.status = 303
     resp.set_header("Location", f"/verify/{link}{_keep_language(req, **more)}")
 

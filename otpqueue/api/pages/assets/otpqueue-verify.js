@@ -9,6 +9,7 @@ class OtpqueueVerify extends HTMLElement {
   static observedAttributes = ["src"];
 
   #frame = null;
+  #shown = null;
 
   #receive = (event) => {
     if (!this.#frame || event.source !== this.#frame.contentWindow) return;
@@ -42,6 +43,9 @@ class OtpqueueVerify extends HTMLElement {
 
   #show() {
     const src = this.getAttribute("src");
+    // A link belongs to the first browser context that opens it: the same one must not be opened twice.
+    if (src === this.#shown && this.#frame?.isConnected) return;
+    this.#shown = src;
     this.#frame?.remove();
     this.#frame = null;
     if (!src) return;
