@@ -14,7 +14,15 @@ from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
-NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try"}
+PAGE_ROUTES = {
+    "/verify/assets/{name}",
+    "/verify/{link}",
+    "/verify/{link}/state",
+    "/verify/{link}/theme.css",
+    "/verify/{link}/logo",
+    "/verify/{link}/{action}",
+}
+NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try", *PAGE_ROUTES}
 
 
 class Page(HTMLParser):
