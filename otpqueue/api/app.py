@@ -9,6 +9,7 @@ import falcon
 from otpqueue.api import problems
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.catalog import ENDPOINTS
+from otpqueue.api.demo import routes as demo
 from otpqueue.api.endpoints import add_routes
 from otpqueue.api.guide.authentication import GuideAuthentication
 from otpqueue.api.guide.resources import RequestOtp, VerifyOtp
@@ -21,7 +22,7 @@ from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
 from otpqueue.api.resources.metrics import Metrics, MetricsAuthentication
 from otpqueue.api.resources.numbers import Erasure
-from otpqueue.api.resources.pages import Docs, OpenApi, PageAssets, TryPage
+from otpqueue.api.resources.pages import Docs, OpenApi, PageAssets
 from otpqueue.api.resources.receipts import Receipts, ReceiptsCredentials
 from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.resources.search import SearchByNumber
@@ -60,7 +61,7 @@ def create_app(parts: Parts) -> App:
     app.add_route("/assets/{name}", PageAssets())
     pages.mount(app, parts, checks=checks)
     if parts.settings.try_page:
-        app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
+        demo.mount(app, parts)
     if parts.settings.console:
         console.mount(
             app,

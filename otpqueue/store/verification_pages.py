@@ -90,6 +90,16 @@ def find_by_link(
     return None if row is None else FoundPage(page=_to_page(row, vault), browser_hash=row.browser_hash)
 
 
+def find(
+    conn: Connection, page_id: UUID, *, client_id: UUID, now: datetime, vault: Vault
+) -> VerificationPage | None:
+    """Return a page of this client unless it has expired."""
+    row = conn.execute(
+        _SELECT.where(_p.id == page_id, _p.client_id == client_id, _p.expires_at > now)
+    ).one_or_none()
+    return None if row is None else _to_page(row, vault)
+
+
 def bind_browser(
     conn: Connection, page_id: UUID, browser_hash: bytes, *, embedded: bool, now: datetime
 ) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from otpqueue import policies
 from otpqueue.operations.verification_pages.create import CreateVerificationPage
+from otpqueue.operations.verification_pages.find import FindPage
 from otpqueue.operations.verification_pages.limits import PageLimits
 from otpqueue.operations.verification_pages.redeem import RedeemVerificationToken
 from otpqueue.operations.verification_pages.visit import VisitVerificationPage
@@ -46,6 +47,11 @@ class PageParts(CodeParts):
             cancel=self.cancel,
             token_lifetime=timedelta(seconds=self.settings.page_token_s),
         )
+
+    @cached_property
+    def find_page(self) -> FindPage:
+        """Reads verification pages."""
+        return FindPage(engine=self.engine, vault=self.vault)
 
     @cached_property
     def redeem_page(self) -> RedeemVerificationToken:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
+from uuid import uuid4
 
 import falcon.inspect
 import pytest
@@ -12,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from otpqueue.api.problems import PROBLEMS
 from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
+from tests.api.persons import Person
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 PAGE_ROUTES = {
@@ -200,17 +204,19 @@ def test_assets(caller: Caller, name: str, media_type: str) -> None:
 
 
 def test_try_page(make_caller: MakeCaller) -> None:
-    """The try-it page is there where a setting says so, and may reach the simulator only."""
+    """The demo is there if a setting asks for it. It may call the simulator, and show pages of this host."""
     caller = make_caller(OTPQUEUE_TRY_PAGE="true")
     caller.key = None
 
     answer = caller.get("/try")
 
     page = safe(answer)
-    assert f"connect-src 'self' {caller.provider.url};" in answer.headers["Content-Security-Policy"]
+    policy = answer.headers["Content-Security-Policy"]
+    assert f"connect-src 'self' {caller.provider.url};" in policy
+    assert "frame-src 'self';" in policy
     assert caller.provider.url in page.links
     for link in page.links:
-        assert link == caller.provider.url or caller.get(link).status_code == 200
+        assert link == caller.provider.url or Person(caller.app).request("GET", link).status_code == 200
 
 
 def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
@@ -223,6 +229,46 @@ def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
     assert looked_up <= set(Page(caller.get("/try").text).ids)
 
 
+def test_shop_of_the_demo(make_caller: MakeCaller) -> None:
+    """The shop's back end creates a page, follows it and redeems its token once, by the client's own rules."""
+    caller = make_caller(OTPQUEUE_TRY_PAGE="true")
+    person = Person(caller.app, **{"Host": "127.0.0.1:8000"})
+
+    def call(method: str, path: str, body: dict[str, str] | None = None) -> Any:
+        return person.request(method, path, **({"json": body} if body else {}))
+
+    person.open("/try")
+    made = call("POST", "/try/pages", {"state": "s", "phone_number": caller.number})
+    assert made.status_code == 201, made.text
+    assert made.json["url"].startswith("http://127.0.0.1:8000/verify/")
+    live = f"/try/pages/{made.json['id']}"
+    assert call("GET", live).json == {"stage": "confirm", "request": None}
+    person.open(f"{made.json['url']}?embed=1")
+    person.submit("send", channel="sms")
+    caller.parts.pump.run()
+    assert call("GET", live).json["request"]["status"] == "sent"
+    person.open(made.json["url"])
+    page = person.submit("code", code=caller.provider.code(caller.number))
+    (message,) = [
+        json.loads(given["data-message"]) for _, given in page.attributes if "data-message" in given
+    ]
+
+    redeemed = [call("POST", "/try/redeem", {"token": message["token"]}) for _ in range(2)]
+    moved = [caller.provider.call("GET", "/_simulator/clock").json()["now"]]
+    assert call("POST", "/try/clock").json == {"advanced_s": 300}
+    moved.append(caller.provider.call("GET", "/_simulator/clock").json()["now"])
+
+    assert [one.status_code for one in redeemed] == [200, 404]
+    assert redeemed[0].json["phone_number"] == caller.number
+    assert moved[1] > moved[0]
+    assert call("GET", f"/try/pages/{uuid4()}").status_code == 404
+    # A second visit changes nothing.
+    person.open("/try")
+
+
 def test_no_try_page(caller: Caller) -> None:
     """Elsewhere there is no such page."""
-    assert caller.get("/try").status_code == 404
+    for path in ("/try", f"/try/pages/{uuid4()}"):
+        assert caller.get(path).status_code == 404
+    for path in ("/try/pages", "/try/redeem", "/try/clock"):
+        assert caller.post(path, json={"token": "x"}).status_code == 404

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -23,7 +22,7 @@ from otpqueue.domain.errors import (
 from otpqueue.domain.page_settings import MAX_URL
 from otpqueue.domain.request import Channel
 from otpqueue.operations.verification_pages.create import CreateVerificationPage, WantedPage
-from otpqueue.operations.verification_pages.redeem import RedeemVerificationToken
+from otpqueue.operations.verification_pages.redeem import RedeemVerificationToken, VerifiedPerson
 
 
 class NewVerificationPage(JsonBody):
@@ -90,6 +89,22 @@ class RedeemedVerificationResponse(ResponseModel):
     state: str | None = Field(description="the `state` of the page")
     client_reference: str | None = Field(description="the client's own reference, unchanged")
 
+    @classmethod
+    def of(cls, verified: VerifiedPerson) -> RedeemedVerificationResponse:
+        """Return the response for a result."""
+        request = verified.request
+        if request.verified_at is None:
+            raise AssertionError("a redeemed request is verified")
+        return cls(
+            page_id=verified.page_id,
+            otp_request_id=request.id,
+            phone_number=verified.e164,
+            channel=request.channel,
+            verified_at=request.verified_at,
+            state=verified.state,
+            client_reference=request.client_reference,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationPages:
@@ -146,19 +161,6 @@ class TokenRedemption:
     )
     def on_post(self, call: ApiCall, body: TokenToRedeem) -> RedeemedVerificationResponse:
         """Redeem a token."""
-        verified = self.redeem(body.token, client_id=call.client_id, now=clock.now())
-        return RedeemedVerificationResponse(
-            page_id=verified.page_id,
-            otp_request_id=verified.request.id,
-            phone_number=verified.e164,
-            channel=verified.request.channel,
-            verified_at=_require_time(verified.request.verified_at),
-            state=verified.state,
-            client_reference=verified.request.client_reference,
+        return RedeemedVerificationResponse.of(
+            self.redeem(body.token, client_id=call.client_id, now=clock.now())
         )
-
-
-def _require_time(moment: datetime | None) -> datetime:
-    if moment is None:
-        raise AssertionError("a redeemed request is verified")
-    return moment

@@ -9,7 +9,7 @@ from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import PAGE_PEER, PAGES, Quotas
 from otpqueue.limiter import Limiter, LimitWindow
-from otpqueue.operations.admission.limits import in_force, refusal
+from otpqueue.operations.admission.counted_limits import build_limit_error, choose_quota, note_counted
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
 
@@ -26,7 +26,7 @@ class PageLimits:
 
     def count_page(self, client_id: UUID, own: ClientSettings) -> None:
         """Count a new page. Raises LimitExceeded, LimitsUnavailable."""
-        quota = in_force(PAGES, self.quotas, own.limits)
+        quota = choose_quota(PAGES, self.quotas, own.limits)
         if quota is not None:
             subject = self.vault.limit_hash(client_id.bytes)
             self._count(LimitWindow(limit=PAGES, quota=quota, subject=subject))
@@ -47,5 +47,6 @@ class PageLimits:
 
     def _count(self, window: LimitWindow) -> None:
         counted = self.limiter.count_call((window,))
+        note_counted(counted)
         if not counted.admitted:
-            raise refusal(counted.statuses)
+            raise build_limit_error(counted.statuses)
