@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from otpqueue.domain.colours import parse_colour
 from otpqueue.domain.typed import find_control_character
@@ -17,6 +17,12 @@ LANGUAGES = ("en", "de", "es", "fr", "it")
 """The languages of the page. The first one is the fallback."""
 TEXTS = ("heading", "intro", "note")
 """The texts that a client may replace, in each language."""
+
+TOKEN_PARAMETER = "verification_token"  # noqa: S105 - the name of a query parameter
+STATE_PARAMETER = "state"
+ERROR_PARAMETER = "verification_error"
+RETURN_PARAMETERS = frozenset({TOKEN_PARAMETER, STATE_PARAMETER, ERROR_PARAMETER})
+"""What the page adds to a return URL."""
 
 MAX_URL = 2000
 _MAX_URLS = 20
@@ -87,10 +93,13 @@ class PageSettings:
     def allows_return_to(self, url: str) -> bool:
         """Return whether a return URL is registered: same scheme, host and port, and the path or one below.
 
-        A text that URL parsers could read differently is never registered.
+        A text that URL parsers could read differently is never registered, nor is one with a parameter that
+        the page adds.
         """
         given = _split_url(url)
-        return given is not None and any(_covers(urlsplit(one), given) for one in self.return_urls)
+        if given is None or any(name in RETURN_PARAMETERS for name, _ in parse_qsl(given.query, True)):
+            return False
+        return any(_covers(urlsplit(one), given) for one in self.return_urls)
 
     @property
     def uploaded_logo(self) -> UploadedLogo | None:

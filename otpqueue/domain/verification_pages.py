@@ -8,11 +8,8 @@ from enum import StrEnum
 from urllib.parse import quote
 from uuid import UUID
 
+from otpqueue.domain.page_settings import ERROR_PARAMETER, STATE_PARAMETER, TOKEN_PARAMETER
 from otpqueue.domain.request import Channel, OtpRequest, Status
-
-TOKEN_PARAMETER = "verification_token"  # noqa: S105 - the name of a query parameter
-STATE_PARAMETER = "state"
-ERROR_PARAMETER = "verification_error"
 
 
 class PageStage(StrEnum):

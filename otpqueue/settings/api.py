@@ -139,7 +139,7 @@ class ApiSettings(SettingsSubject):
     try_page: bool = setting(
         False,
         "OTPQUEUE_TRY_PAGE",
-        "serve `/try`, a page that shows the simulator's inbox; on in `otpqueue dev`",
+        "serve `/try`, a demo of the verification page with the simulator's inbox; on in `otpqueue dev`",
     )
     public_url: PublicUrl = setting(
         None,

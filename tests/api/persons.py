@@ -45,8 +45,8 @@ class PageReader(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.attributes.append((tag, given))
         if tag == "form":
-            self.forms.append(HtmlForm(given["action"]))
-        elif tag in {"input", "select"} and self.forms:
+            self.forms.append(HtmlForm(given.get("action", "")))
+        elif tag in {"input", "select"} and self.forms and "name" in given:
             self.forms[-1].fields[given["name"]] = given.get("value", "")
         elif tag == "button" and "name" in given:
             self.forms[-1].buttons.append((given["name"], given["value"]))

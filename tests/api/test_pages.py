@@ -26,7 +26,9 @@ PAGE_ROUTES = {
     "/verify/{link}/logo",
     "/verify/{link}/{action}",
 }
-NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try", *PAGE_ROUTES}
+LOCAL = {"Host": "127.0.0.1:8000"}
+TRY_ROUTES = {"/try", "/try/pages", "/try/pages/{page_id:uuid}", "/try/redeem", "/try/clock"}
+NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", *TRY_ROUTES, *PAGE_ROUTES}
 
 
 class Page(HTMLParser):
@@ -208,9 +210,11 @@ def test_try_page(make_caller: MakeCaller) -> None:
     caller = make_caller(OTPQUEUE_TRY_PAGE="true")
     caller.key = None
 
-    answer = caller.get("/try")
+    assert "Open this page at a local address" in caller.get("/try").text
+    answer = caller.get("/try", headers=LOCAL)
 
     page = safe(answer)
+    assert "Open this page at a local address" not in answer.text
     policy = answer.headers["Content-Security-Policy"]
     assert f"connect-src 'self' {caller.provider.url};" in policy
     assert "frame-src 'self';" in policy
@@ -226,13 +230,13 @@ def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
     looked_up = set(re.findall(r'byId\("(\w+)"\)', caller.get("/assets/try.js").text))
 
     assert looked_up
-    assert looked_up <= set(Page(caller.get("/try").text).ids)
+    assert looked_up <= set(Page(caller.get("/try", headers=LOCAL).text).ids)
 
 
 def test_shop_of_the_demo(make_caller: MakeCaller) -> None:
-    """The shop's back end creates a page, follows it and redeems its token once, by the client's own rules."""
+    """The shop's back end creates a page, follows it, and redeems its token once."""
     caller = make_caller(OTPQUEUE_TRY_PAGE="true")
-    person = Person(caller.app, **{"Host": "127.0.0.1:8000"})
+    person = Person(caller.app, **LOCAL)
 
     def call(method: str, path: str, body: dict[str, str] | None = None) -> Any:
         return person.request(method, path, **({"json": body} if body else {}))

@@ -141,7 +141,12 @@ def test_stolen_link_shows_and_verifies_nothing(caller: Caller) -> None:
     assert caller.client not in seen.text
     assert not thief.cookies
     assert thief.request("GET", f"{path_of(url)}/state").json == {"stage": "gone"}
-    for cookies in ({}, dict.fromkeys(person.cookies, "A" * 43)):
+    forged = [
+        {},
+        dict.fromkeys(person.cookies, "A" * 43),
+        dict.fromkeys(person.cookies, f"{'A' * 43}.{token}"),
+    ]
+    for cookies in forged:
         thief.cookies = cookies
         answer = thief.request(
             "POST",

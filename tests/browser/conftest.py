@@ -142,7 +142,9 @@ def served(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     """Yield an API with its console, served by granian."""
-    with serving(module_settings | NO_LIMITS, tmp_path_factory.mktemp("served")) as running:
+    with serving(
+        module_settings | NO_LIMITS | {"OTPQUEUE_TRY_PAGE": "true"}, tmp_path_factory.mktemp("served")
+    ) as running:
         yield running
 
 

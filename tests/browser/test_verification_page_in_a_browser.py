@@ -273,6 +273,42 @@ def test_no_barriers(stranger: Browser, served: Served, create: Create) -> None:
     assert {name: barriers for name, barriers in found.items() if barriers} == {}
 
 
+def test_demo(stranger: Browser, served: Served) -> None:
+    """`/try`: the shop embeds the page, the handset rings, and the shop gets the number."""
+    number = "+447700900123"
+    stranger.show_as(WIDE)
+    stranger.open("/try")
+    stranger.find("input[value=yes]").click()
+    stranger.find("#login button").click()
+    stranger.driver.switch_to.frame(stranger.find("iframe"))
+    stranger.find("button[value=voice]").click()
+    stranger.find("#status.waiting")
+    code = code_of(served, number)
+    stranger.find("#code")
+    stranger.driver.switch_to.default_content()
+    stranger.until(lambda: stranger.find("#call").is_displayed(), "the call")
+    assert code not in stranger.text("#messages")
+    stranger.find("#answer").click()
+    stranger.until(lambda: " ".join(code) in stranger.text("#messages"), "the spoken code")
+    stranger.until(lambda: stranger.find("#use").is_enabled(), "the customer's hand")
+    barriers = {}
+    for size, scheme in ((WIDE, "light"), (NARROW, "dark")):
+        stranger.show_as(size, scheme)
+        barriers[scheme] = stranger.barriers()
+    stranger.show_as(WIDE)
+    assert f'"phone_number": "+44********{number[-2:]}"' in stranger.text("#json")
+    stranger.find("#use").click()
+    stranger.driver.switch_to.frame(stranger.find("iframe"))
+    stranger.find("form[action*=code] button").click()
+    stranger.driver.switch_to.default_content()
+    stranger.until(lambda: stranger.find("#signed").is_displayed(), "the result")
+
+    assert number in stranger.text("#signed")
+    assert "redeemed" in stranger.text("#steps .done:last-child")
+    assert barriers == {"light": [], "dark": []}
+    assert stranger.troubles() == []
+
+
 def keep_picture(browser: Browser, name: str) -> None:
     """Save a screenshot in the folder SCREENSHOTS, if it is set: for a person to look at."""
     if folder := os.environ.get("SCREENSHOTS"):

@@ -55,6 +55,8 @@ def test_registered_return_url(url: str) -> None:
         "https://shop.example/login/a\\..\\other",
         "https://user@shop.example/login/",
         "https://shop.example/login/#token",
+        "https://shop.example/login/?verification_token=x",
+        "https://shop.example/login/?a=1&%73tate=x",
         "https://shop.example/login/\u00e4",
         "https://shop.example:port/login/",
         "https://[shop.example/login/",

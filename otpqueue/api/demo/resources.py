@@ -22,7 +22,7 @@ from otpqueue.api.resources.verification_pages import (
     VerificationPageResponse,
 )
 from otpqueue.api.responses import OtpRequestResponse
-from otpqueue.domain.errors import ProviderUnavailable
+from otpqueue.domain.errors import InvalidRequest, ProviderUnavailable
 from otpqueue.domain.request import Channel
 from otpqueue.operations.verification_pages.create import WantedPage
 
@@ -50,9 +50,19 @@ class TryPage:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show the page."""
-        self.shop.prepare(req.prefix, now=clock.now())
+        refused = False
+        try:
+            self.shop.prepare(req.prefix, now=clock.now())
+        except InvalidRequest:
+            # Plain HTTP from another machine, where a page cannot return to.
+            refused = True
         render_page(
-            resp, "try.html", connect=self.simulator_url, frames=True, simulator_url=self.simulator_url
+            resp,
+            "try.html",
+            connect=self.simulator_url,
+            frames=True,
+            simulator_url=self.simulator_url,
+            refused=refused,
         )
 
 

@@ -6,34 +6,37 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 import falcon
 
-PURPOSE = "verification page forms"
+PURPOSE = "verification pages"
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_KEPT_LONGER = timedelta(minutes=10)
+"""A verified page lives a little longer than its link."""
 _SAME_SITE = frozenset({"same-origin", "none"})
 """`none`: the person repeats a request, for example by reloading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageCookies:
-    """Keeps one cookie for each page, which only HTTP can read.
+    """Keeps one signed cookie for each page, which only HTTP can read.
 
-    An embedded page is inside another site, where browsers send only cookies that are marked for it.
+    The signature covers the link: a cookie that this service did not set costs no query. An embedded page is
+    inside another site, where browsers send only cookies that are marked for it.
     """
 
     https_required: bool
     keys: Sequence[bytes]
-    """The keys of form tokens, the primary one first."""
+    """The keys of signatures and form tokens, the primary one first."""
 
     def read(self, req: falcon.Request, link: str) -> str | None:
         """Return the secret of this browser for a link, None if it has none."""
         given = req.get_cookie_values(self._name(req, link)) or []
-        return next((value for value in given[:4] if _SECRET.fullmatch(value)), None)
+        return next((secret for value in given[:4] if (secret := self._open(link, value))), None)
 
     def keep(
         self,
@@ -45,14 +48,14 @@ class PageCookies:
         embedded: bool,
         until: datetime,
     ) -> None:
-        """Set the cookie."""
+        """Set the cookie for a page that expires at `until`."""
         by_https = self._by_https(req)
         # Browsers accept `None` only over HTTPS, and on the machine itself.
         for_other_sites = embedded and (by_https or req.host in _LOOPBACK)
         resp.set_cookie(
             self._name(req, link),
-            secret,
-            expires=until,
+            f"{secret}.{self._sign(self.keys[0], 'cookie', link, secret)}",
+            expires=until + _KEPT_LONGER,
             path="/",
             secure=by_https or for_other_sites,
             http_only=True,
@@ -63,19 +66,29 @@ class PageCookies:
 
     def form_token(self, link: str, secret: str) -> str:
         """Return the token that forms of a page must carry."""
-        return self._token(self.keys[0], link, secret)
+        return self._sign(self.keys[0], "form", link, secret)
 
     def is_form_token(self, req: falcon.Request, link: str, secret: str, token: str) -> bool:
         """Return whether a form came from this page in this browser."""
         # A second check only: not every browser sends this header.
         if (req.get_header("Sec-Fetch-Site") or "same-origin") not in _SAME_SITE:
             return False
-        given = token.encode()
-        return any(hmac.compare_digest(self._token(key, link, secret).encode(), given) for key in self.keys)
+        return self._is_signed("form", link, secret, token)
+
+    def _open(self, link: str, value: str) -> str | None:
+        secret, _, signature = value.partition(".")
+        is_ours = _SECRET.fullmatch(secret) and self._is_signed("cookie", link, secret, signature)
+        return secret if is_ours else None
+
+    def _is_signed(self, purpose: str, link: str, secret: str, signature: str) -> bool:
+        given = signature.encode()
+        return any(
+            hmac.compare_digest(self._sign(key, purpose, link, secret).encode(), given) for key in self.keys
+        )
 
     @staticmethod
-    def _token(key: bytes, link: str, secret: str) -> str:
-        return hmac.new(key, f"{link}\n{secret}".encode(), sha256).hexdigest()
+    def _sign(key: bytes, purpose: str, link: str, secret: str) -> str:
+        return hmac.new(key, f"{purpose}\n{link}\n{secret}".encode(), sha256).hexdigest()
 
     def _by_https(self, req: falcon.Request) -> bool:
         return self.https_required or bool(req.context.peer.https)

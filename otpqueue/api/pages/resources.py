@@ -28,7 +28,12 @@ from otpqueue.domain.phone import COUNTRIES, WORLD
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, Resend, SendState, Status
 from otpqueue.domain.verification_pages import PageStage, build_return_url
 from otpqueue.operations.access.cache import AccessCache
-from otpqueue.operations.verification_pages.visit import PageNotAvailable, PageVisit, VisitVerificationPage
+from otpqueue.operations.verification_pages.visit import (
+    ForeignBrowser,
+    PageNotAvailable,
+    PageVisit,
+    VisitVerificationPage,
+)
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -75,7 +80,10 @@ class HostedPageBase:
 
     def resume(self, req: falcon.Request, link: str, *, now: datetime) -> PageVisit:
         """Return the visit of the browser that owns the page. Raises PageNotAvailable, ForeignBrowser."""
-        return self.visits.resume(link, browser=self.cookies.read(req, link), now=now)
+        secret = self.cookies.read(req, link)
+        if secret is None:
+            raise ForeignBrowser
+        return self.visits.resume(link, browser=secret, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
