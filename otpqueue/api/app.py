@@ -9,22 +9,25 @@ import falcon
 from otpqueue.api import problems
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.catalog import ENDPOINTS
+from otpqueue.api.demo import routes as demo
 from otpqueue.api.endpoints import add_routes
 from otpqueue.api.guide.authentication import GuideAuthentication
 from otpqueue.api.guide.resources import RequestOtp, VerifyOtp
 from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.api.http.peers import Peers
 from otpqueue.api.middleware import CallMiddleware
+from otpqueue.api.pages import routes as pages
 from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
 from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
 from otpqueue.api.resources.metrics import Metrics, MetricsAuthentication
 from otpqueue.api.resources.numbers import Erasure
-from otpqueue.api.resources.pages import Docs, OpenApi, PageAssets, TryPage
+from otpqueue.api.resources.pages import Docs, OpenApi, PageAssets
 from otpqueue.api.resources.receipts import Receipts, ReceiptsCredentials
 from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.resources.search import SearchByNumber
 from otpqueue.api.resources.stats import Statistics
+from otpqueue.api.resources.verification_pages import TokenRedemption, VerificationPages
 from otpqueue.api.waiters import StatusWaiters
 from otpqueue.console import routes as console
 from otpqueue.wiring import Parts
@@ -50,13 +53,15 @@ def create_app(parts: Parts) -> App:
     app.req_options.auto_parse_qs_csv = False
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     problems.install(app)
-    for resource in _create_resources(parts):
+    checks = ConcurrencyLimit(parts.settings.api_checks)
+    for resource in _create_resources(parts, checks=checks):
         add_routes(app, resource)
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Docs())
     app.add_route("/assets/{name}", PageAssets())
+    pages.mount(app, parts, checks=checks)
     if parts.settings.try_page:
-        app.add_route("/try", TryPage(simulator_url=parts.settings.require("infobip_base_url")))
+        demo.mount(app, parts)
     if parts.settings.console:
         console.mount(
             app,
@@ -67,14 +72,13 @@ def create_app(parts: Parts) -> App:
     return app
 
 
-def _create_resources(parts: Parts) -> tuple[object, ...]:
+def _create_resources(parts: Parts, *, checks: ConcurrencyLimit) -> tuple[object, ...]:
     """Return a resource of each class in the catalog."""
     settings, desk, replays = parts.settings, parts.alert_admin, parts.idempotent_responses
     keys = ApiKeyAuthentication(keys=parts.keys, access=parts.access, rate=parts.key_rate)
     guide = GuideAuthentication(api_keys=keys, client=settings.guide_client)
     token = settings.metrics_token
     metrics = MetricsAuthentication(api_keys=keys, token=token.get_secret_value() if token else None)
-    checks = ConcurrencyLimit(settings.api_checks)
     waiters = StatusWaiters(read=parts.status.of_many, slots=settings.api_waiters)
     return (
         OtpRequests(authentication=keys, request=parts.request, search=parts.search),
@@ -82,6 +86,8 @@ def _create_resources(parts: Parts) -> tuple[object, ...]:
         OneOtpRequest(authentication=keys, status=parts.status, cancel=parts.cancel, waiters=waiters),
         Verification(authentication=keys, verify=parts.verify, limit=checks, replays=replays),
         Resending(authentication=keys, resend=parts.resend, replays=replays),
+        VerificationPages(authentication=keys, create=parts.create_page, public_url=settings.public_url),
+        TokenRedemption(authentication=keys, redeem=parts.redeem_page),
         RequestHistory(authentication=keys, history=parts.history),
         Erasure(authentication=keys, erase=parts.erase),
         Statistics(authentication=keys, report=parts.stats),

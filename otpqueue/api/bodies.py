@@ -106,6 +106,7 @@ Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check
 Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
 Code = Annotated[str, AfterValidator(_read_code)]
 Country = Annotated[str, AfterValidator(_read_country)]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_read_address)]
 
 
@@ -133,7 +134,7 @@ class NewOtpRequest(NationalNumber):
     channel: Literal["sms", "voice"] = Field(
         "sms", description="`sms`, or `voice`: a call that reads out the code"
     )
-    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] | None = Field(
+    language: Language | None = Field(
         None,
         description="language of the message, for example `de`; else `en`",
     )

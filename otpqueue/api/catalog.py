@@ -13,6 +13,7 @@ from otpqueue.api.resources.receipts import Receipts
 from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.resources.search import SearchByNumber
 from otpqueue.api.resources.stats import Statistics
+from otpqueue.api.resources.verification_pages import TokenRedemption, VerificationPages
 
 RESOURCES: tuple[type, ...] = (
     OtpRequests,
@@ -20,6 +21,8 @@ RESOURCES: tuple[type, ...] = (
     OneOtpRequest,
     Verification,
     Resending,
+    VerificationPages,
+    TokenRedemption,
     RequestHistory,
     Erasure,
     Statistics,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 
 import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
 from otpqueue.domain.client_settings import PATHS, Stored, flatten_settings, list_unknown_settings
+from otpqueue.domain.page_settings import MAX_LOGO_BYTES
 from otpqueue.operations.access.clients import Clients
 from otpqueue.wiring import Parts
 
@@ -17,10 +20,36 @@ def _load_clients() -> Clients:
     return Parts(settings.load()).clients
 
 
+_LONGEST_SHOWN = 120
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+
+
+def _read_picture(name: str) -> str:
+    """Return a picture in a file as a `data:` URL."""
+    path = Path(name)
+    media_type = _MEDIA_TYPES.get(path.suffix.lower())
+    if media_type is None:
+        raise click.ClickException(f"{path.name} must be one of {', '.join(_MEDIA_TYPES)}")
+    try:
+        size = path.stat().st_size
+        if size > MAX_LOGO_BYTES:
+            raise click.ClickException(
+                f"{path.name} has {size} bytes. At most {MAX_LOGO_BYTES} are possible."
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{path.name} cannot be read: {error.strerror}") from None
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:40]}... ({len(text)} characters)"
+
+
 def _format_settings(stored: Stored) -> list[str]:
     """Return stored settings as PATH=VALUE, the form that `set` accepts."""
     return [
-        f"{path}={','.join(value) if isinstance(value, list) else value}"
+        f"{path}={_shorten(','.join(value) if isinstance(value, list) else str(value))}"
         for path, value in sorted(flatten_settings(stored).items())
     ]
 
@@ -71,12 +100,15 @@ def show_client(name: str, as_json: bool) -> None:
 @click.argument("setting", metavar="PATH=VALUE")
 @explain_errors
 def set_setting(name: str, setting: str) -> None:
-    """Override the setting PATH for the client NAME."""
+    """Override the setting PATH for the client NAME. `page.logo=@FILE` stores a picture."""
     path, equals, text = setting.partition("=")
     if not equals:
         raise click.ClickException("Give PATH=VALUE, for example limits.number_15m=5/15m.")
-    _load_clients().set(name, path.strip(), text.strip())
-    click.echo(f"{name}: {path.strip()}={text.strip()}")
+    path, text = path.strip(), text.strip()
+    if path == "page.logo" and text.startswith("@"):
+        text = _read_picture(text.removeprefix("@"))
+    _load_clients().set(name, path, text)
+    click.echo(f"{name}: {path}={_shorten(text)}")
 
 
 @clients.command(name="unset")

@@ -13,6 +13,7 @@ from typing import Any
 
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.limits import LIMITS, OFF, Quota, Quotas
+from otpqueue.domain.page_settings import PAGE_PATHS, PageSettings
 from otpqueue.domain.phone import COUNTRIES
 
 Stored = Mapping[str, Any]
@@ -33,6 +34,8 @@ class ClientSettings:
     """Extends the deployment's list. A client's settings cannot unblock a country."""
     languages: tuple[str, ...] | None = None
     """The languages that the client may request. `de` includes `de-AT`."""
+    page: PageSettings = field(default_factory=PageSettings)
+    """The hosted verification page."""
 
     @classmethod
     def from_stored(cls, stored: Stored | Any) -> ClientSettings:
@@ -47,11 +50,16 @@ class ClientSettings:
             for path in list(understood)
             if path.startswith("limits.")
         }
+        page = {
+            path.removeprefix("page."): understood.pop(path)
+            for path in list(understood)
+            if path.startswith("page.")
+        }
         # JSON has no tuples.
         others: dict[str, Any] = {
             path: tuple(one) if isinstance(one, list) else one for path, one in understood.items()
         }
-        return cls(limits=limits, **others)
+        return cls(limits=limits, page=PageSettings.of(page), **others)
 
 
 def _parse_quota(text: str) -> str:
@@ -91,6 +99,7 @@ PATHS: Mapping[str, Callable[[Any], Any]] = {
     "countries_allowed": _parse_countries,
     "countries_blocked": _parse_countries,
     "languages": _parse_languages,
+    **PAGE_PATHS,
 }
 """Parsers by path. Each converts text to a JSON value, and raises ValueError if the text is invalid."""
 

@@ -5,7 +5,8 @@ whole, and each class is little more than its code, status and text.
 
 OtpqueueError
 ├── InvalidRequest
-│   └── InvalidPhoneNumber
+│   ├── InvalidPhoneNumber
+│   └── ReturnUrlNotRegistered
 ├── NotAdmitted
 │   ├── NumberNotAllowed
 │   ├── LimitExceeded
@@ -19,6 +20,7 @@ OtpqueueError
 ├── MissingScope
 ├── RequestNotFound
 ├── AlertNotFound
+├── VerificationTokenInvalid
 ├── IdempotencyRefused
 │   ├── IdempotencyKeyReused
 │   └── IdempotencyInProgress
@@ -107,6 +109,19 @@ class InvalidPhoneNumber(InvalidRequest):
 
     def __init__(self, why: str, *, field: str = "phone_number") -> None:
         super().__init__([FieldError(field, why)])
+
+
+class ReturnUrlNotRegistered(InvalidRequest):
+    """The `return_url` is not registered for this client. An operator sets `page.return_urls`."""
+
+    code = "return_url_not_registered"
+    status = 400
+    title = "Return URL not registered"
+
+    def __init__(self) -> None:
+        super().__init__(
+            [FieldError("return_url", "is not covered by the client's setting `page.return_urls`")]
+        )
 
 
 class NotAdmitted(OtpqueueError):
@@ -234,6 +249,14 @@ class AlertNotFound(OtpqueueError):
     code = "alert_not_found"
     status = 404
     title = "Alert not found"
+
+
+class VerificationTokenInvalid(OtpqueueError):
+    """The token is unknown, expired, already redeemed, or of another client. Create a new page."""
+
+    code = "verification_token_invalid"
+    status = 404
+    title = "Verification token invalid"
 
 
 class IdempotencyRefused(OtpqueueError):

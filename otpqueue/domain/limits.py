@@ -83,6 +83,8 @@ class CountedBy(StrEnum):
     KEY = "each API key"
     KEYLESS_PEER = "each address that calls without a key"
     KEYLESS_NETWORK = "each network that calls without a key"
+    CLIENT = "each client"
+    PAGE_PEER = "each address that uses verification pages"
     PEER = "each address that logs in to the console"
     ALL = "all together"
 
@@ -123,7 +125,12 @@ class Limit:
     @property
     def per_client(self) -> bool:
         """Whether a client may have its own quota. A count that clients share has only the deployment's."""
-        return self.counted in {CountedBy.NUMBER_OF_CLIENT, CountedBy.ADDRESS_OF_CLIENT, CountedBy.KEY}
+        return self.counted in {
+            CountedBy.NUMBER_OF_CLIENT,
+            CountedBy.ADDRESS_OF_CLIENT,
+            CountedBy.KEY,
+            CountedBy.CLIENT,
+        }
 
     def is_visible(self, *, keyless: bool) -> bool:
         """Return whether a caller may see the remaining quota. It must not reveal the calls of others.
@@ -198,6 +205,21 @@ KEYLESS_LIMITS = (
         without_redis=WithoutRedis.ADMITTED,
     ),
 )
+PAGES = Limit(
+    name="pages",
+    default="1000/15m",
+    counted=CountedBy.CLIENT,
+    what="verification pages of one client",
+)
+# Counts what a person does on pages: opening a link and submitting a form. Many people may share an address.
+PAGE_PEER = Limit(
+    name="page_peer",
+    default="300/15m",
+    counted=CountedBy.PAGE_PEER,
+    what="actions on verification pages from one address",
+    resends=True,
+    without_redis=WithoutRedis.ADMITTED,
+)
 # Count rejected console logins. A key has 256 bits and cannot be guessed; these limits separate an attack
 # from mistakes. A used-up limit does not reject a valid key.
 LOG_IN_LIMITS = (
@@ -216,7 +238,9 @@ LOG_IN_LIMITS = (
         without_redis=WithoutRedis.ADMITTED,
     ),
 )
-LIMITS: Mapping[str, Limit] = {limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS)}
+LIMITS: Mapping[str, Limit] = {
+    limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS, PAGES, PAGE_PEER)
+}
 """The limits that can be configured."""
 
 Quotas = Mapping[str, Quota | None]

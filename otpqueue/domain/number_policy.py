@@ -28,13 +28,14 @@ class NumberPolicy:
 
     def find_refusal(self, number: PhoneNumber, client: ClientSettings) -> NotAdmitted | None:
         """Return why no code may be sent to `number` for a client with these settings, or None if one may."""
-        if not self._is_country_allowed(number.country or WORLD, client):
+        if not self.is_country_allowed(number.country or WORLD, client):
             return CountryNotAllowed()
         if number.kind in self.lines_refused:
             return NumberNotAllowed(f"{number.kind}_number", e164=number.e164)
         return None
 
-    def _is_country_allowed(self, country: str, client: ClientSettings) -> bool:
+    def is_country_allowed(self, country: str, client: ClientSettings) -> bool:
+        """Return whether codes may be sent to a country for a client with these settings."""
         if country in self.countries_blocked or country in (client.countries_blocked or ()):
             return False
         allowed: Iterable[str] | None = client.countries_allowed

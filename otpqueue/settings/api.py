@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from otpqueue.settings.fields import (
     API,
-    WORKERS,
+    API_AND_WORKERS,
     Optional,
     Seconds,
     SettingsSubject,
@@ -139,13 +139,28 @@ class ApiSettings(SettingsSubject):
     try_page: bool = setting(
         False,
         "OTPQUEUE_TRY_PAGE",
-        "serve `/try`, a page that shows the simulator's inbox; on in `otpqueue dev`",
+        "serve `/try`, a demo of the verification page with the simulator's inbox; on in `otpqueue dev`",
     )
     public_url: PublicUrl = setting(
         None,
         "OTPQUEUE_PUBLIC_URL",
-        "public address of this deployment, `https://otp.example`, for links in notifications",
-        used_by=WORKERS,
+        "public address of this deployment, `https://otp.example`, for links in notifications and to "
+        "verification pages",
+        used_by=API_AND_WORKERS,
+    )
+    page_lifetime_s: Seconds = setting(
+        900,
+        "OTPQUEUE_PAGE_LIFETIME_S",
+        "how long the link to a verification page works ([verification-page.md](verification-page.md))",
+        ge=60,
+        le=3600,
+    )
+    page_token_s: Seconds = constant(
+        300,
+        "OTPQUEUE_TUNING_PAGE_TOKEN_S",
+        "how long the token of a verified page can be redeemed",
+        ge=10,
+        le=600,
     )
 
     @property

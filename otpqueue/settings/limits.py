@@ -54,6 +54,12 @@ class LimitSettings(SettingsSubject):
         "OTPQUEUE_LIMIT_KEYLESS_NETWORK",
         "calls without an API key, per network (/24, or /48 for IPv6); `off` in `otpqueue dev`",
     )
+    limit_pages: QuotaText = setting("1000/15m", "OTPQUEUE_LIMIT_PAGES", "verification pages per client")
+    limit_page_peer: QuotaText = setting(
+        "300/15m",
+        "OTPQUEUE_LIMIT_PAGE_PEER",
+        "links opened and forms submitted on verification pages, per address",
+    )
     wrong_codes_number: QuotaText = setting(
         "10/h",
         "OTPQUEUE_WRONG_CODES_NUMBER",

@@ -169,6 +169,13 @@ class Vault:
         """Return the look-up hashes of an idempotency key that came with `call`, one line."""
         return self._hashes("idempotency", f"{call}\n{key}")
 
+    def page_hashes(self, kind: str, secret: str) -> list[bytes]:
+        """Return the hashes to look a secret of a verification page up by, the one to store first.
+
+        `kind` is `link`, `browser` or `token`.
+        """
+        return self._hashes(f"page {kind}", secret)
+
     def body_hashes(self, body: str) -> list[bytes]:
         """Return the fingerprints of a call's body, the one to store first."""
         return self._hashes("body", body)

@@ -91,6 +91,15 @@ CHECKS = _define_counter(
     "verdict",
     known=("correct", "wrong", "expired", "exhausted", "unjudged", "unknown"),
 )
+PAGES = _define_counter(
+    "otpqueue_verification_pages_total",
+    "Events of hosted verification pages.",
+    "event",
+    known=(
+        *("created", "opened", "verified", "redeemed"),
+        *("foreign", "not_available", "form_refused", "token_refused"),
+    ),
+)
 DELIVERIES = _define_counter(
     "otpqueue_deliveries_total",
     "Requests updated by a delivery report.",
@@ -174,6 +183,7 @@ OURS = (
         GUARD_DECISIONS,
         GUARD_UNCOUNTED,
         CHECKS,
+        PAGES,
         DELIVERIES,
         WAKE_UPS,
         WAKE_UPS_TAKEN,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from otpqueue.wiring.codes import CodeParts
 from otpqueue.wiring.console import ConsoleParts
 from otpqueue.wiring.privacy import PrivacyParts
+from otpqueue.wiring.verification_pages import PageParts
 
 
-class Parts(CodeParts, ConsoleParts, PrivacyParts):
+class Parts(PageParts, ConsoleParts, PrivacyParts):
     """The parts of one process, each created when first used.
 
     Creating a part raises SettingsError if its settings are missing: a worker needs no API port, `keys` no

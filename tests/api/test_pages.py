@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
+from uuid import uuid4
 
 import falcon.inspect
 import pytest
@@ -12,9 +15,20 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from otpqueue.api.problems import PROBLEMS
 from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
+from tests.api.persons import Person
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
-NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", "/try"}
+PAGE_ROUTES = {
+    "/verify/assets/{name}",
+    "/verify/{link}",
+    "/verify/{link}/state",
+    "/verify/{link}/theme.css",
+    "/verify/{link}/logo",
+    "/verify/{link}/{action}",
+}
+LOCAL = {"Host": "127.0.0.1:8000"}
+TRY_ROUTES = {"/try", "/try/pages", "/try/pages/{page_id:uuid}", "/try/redeem", "/try/clock"}
+NOT_IN_THE_DOCUMENT = {"/docs", "/openapi.json", "/assets/{name}", *TRY_ROUTES, *PAGE_ROUTES}
 
 
 class Page(HTMLParser):
@@ -192,17 +206,21 @@ def test_assets(caller: Caller, name: str, media_type: str) -> None:
 
 
 def test_try_page(make_caller: MakeCaller) -> None:
-    """The try-it page is there where a setting says so, and may reach the simulator only."""
+    """The demo is there if a setting asks for it. It may call the simulator, and show pages of this host."""
     caller = make_caller(OTPQUEUE_TRY_PAGE="true")
     caller.key = None
 
-    answer = caller.get("/try")
+    assert "Open this page at a local address" in caller.get("/try").text
+    answer = caller.get("/try", headers=LOCAL)
 
     page = safe(answer)
-    assert f"connect-src 'self' {caller.provider.url};" in answer.headers["Content-Security-Policy"]
+    assert "Open this page at a local address" not in answer.text
+    policy = answer.headers["Content-Security-Policy"]
+    assert f"connect-src 'self' {caller.provider.url};" in policy
+    assert "frame-src 'self';" in policy
     assert caller.provider.url in page.links
     for link in page.links:
-        assert link == caller.provider.url or caller.get(link).status_code == 200
+        assert link == caller.provider.url or Person(caller.app).request("GET", link).status_code == 200
 
 
 def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
@@ -212,9 +230,49 @@ def test_try_page_finds_its_elements(make_caller: MakeCaller) -> None:
     looked_up = set(re.findall(r'byId\("(\w+)"\)', caller.get("/assets/try.js").text))
 
     assert looked_up
-    assert looked_up <= set(Page(caller.get("/try").text).ids)
+    assert looked_up <= set(Page(caller.get("/try", headers=LOCAL).text).ids)
+
+
+def test_shop_of_the_demo(make_caller: MakeCaller) -> None:
+    """The shop's back end creates a page, follows it, and redeems its token once."""
+    caller = make_caller(OTPQUEUE_TRY_PAGE="true")
+    person = Person(caller.app, **LOCAL)
+
+    def call(method: str, path: str, body: dict[str, str] | None = None) -> Any:
+        return person.request(method, path, **({"json": body} if body else {}))
+
+    person.open("/try")
+    made = call("POST", "/try/pages", {"state": "s", "phone_number": caller.number})
+    assert made.status_code == 201, made.text
+    assert made.json["url"].startswith("http://127.0.0.1:8000/verify/")
+    live = f"/try/pages/{made.json['id']}"
+    assert call("GET", live).json == {"stage": "confirm", "request": None}
+    person.open(f"{made.json['url']}?embed=1")
+    person.submit("send", channel="sms")
+    caller.parts.pump.run()
+    assert call("GET", live).json["request"]["status"] == "sent"
+    person.open(made.json["url"])
+    page = person.submit("code", code=caller.provider.code(caller.number))
+    (message,) = [
+        json.loads(given["data-message"]) for _, given in page.attributes if "data-message" in given
+    ]
+
+    redeemed = [call("POST", "/try/redeem", {"token": message["token"]}) for _ in range(2)]
+    moved = [caller.provider.call("GET", "/_simulator/clock").json()["now"]]
+    assert call("POST", "/try/clock").json == {"advanced_s": 300}
+    moved.append(caller.provider.call("GET", "/_simulator/clock").json()["now"])
+
+    assert [one.status_code for one in redeemed] == [200, 404]
+    assert redeemed[0].json["phone_number"] == caller.number
+    assert moved[1] > moved[0]
+    assert call("GET", f"/try/pages/{uuid4()}").status_code == 404
+    # A second visit changes nothing.
+    person.open("/try")
 
 
 def test_no_try_page(caller: Caller) -> None:
     """Elsewhere there is no such page."""
-    assert caller.get("/try").status_code == 404
+    for path in ("/try", f"/try/pages/{uuid4()}"):
+        assert caller.get(path).status_code == 404
+    for path in ("/try/pages", "/try/redeem", "/try/clock"):
+        assert caller.post(path, json={"token": "x"}).status_code == 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -119,8 +120,13 @@ class Browser:
         ]
 
 
+Programs = tuple[str, str]
+"""Where Chromium and its driver are."""
+
+
 @pytest.fixture(scope="session")
-def _programs() -> tuple[str, str]:
+def programs() -> Programs:
+    """Return the programs. Skip without them."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if chromium and driver:
@@ -131,22 +137,34 @@ def _programs() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def served(
-    _programs: tuple[str, str],
+    programs: Programs,
     module_settings: dict[str, str],  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     """Yield an API with its console, served by granian."""
-    with serving(module_settings | NO_LIMITS, tmp_path_factory.mktemp("served")) as running:
+    with serving(
+        module_settings | NO_LIMITS | {"OTPQUEUE_TRY_PAGE": "true"}, tmp_path_factory.mktemp("served")
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def _browser(
-    served: Served, _programs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+    served: Served, programs: Programs, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
+    with running_browser(served.url, programs, profile=tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@contextmanager
+def running_browser(
+    url: str, programs: Programs, *, profile: Path, preferences: dict[str, Any] | None = None
+) -> Iterator[Browser]:
+    """Start a browser, and end it with the block."""
     options = webdriver.ChromeOptions()
-    options.binary_location, driver_path = _programs
-    profile: Path = tmp_path_factory.mktemp("profile")
+    options.binary_location, driver_path = programs
+    if preferences:
+        options.add_experimental_option("prefs", preferences)
     for flag in (*_FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -154,7 +172,7 @@ def _browser(
     driver.set_page_load_timeout(PATIENCE_S)
     driver.set_script_timeout(PATIENCE_S)
     try:
-        yield Browser(driver, served.url)
+        yield Browser(driver, url)
     finally:
         driver.quit()
 

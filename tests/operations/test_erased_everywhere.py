@@ -25,8 +25,9 @@ from otpqueue.domain.alerts import derive_tag
 from otpqueue.domain.errors import CodeIncorrect, OtpqueueError
 from otpqueue.domain.limits import REQUEST_LIMITS
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
-from otpqueue.domain.request import OtpRequest
+from otpqueue.domain.request import Channel, OtpRequest
 from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verification_pages.create import WantedPage
 from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients
 from otpqueue.store.engine import connection
@@ -165,6 +166,7 @@ class Life:
             client_id=self.shop,
             now=clock.now(),
         )
+        self.open_pages()
         third = self.ask(self.parts, by=self.bank)
         self.guess(third)
         self.ask(self.parts, ANOTHER)
@@ -177,6 +179,26 @@ class Life:
         with suppress(OtpqueueError):
             self.ask(self.parts)
         self.asked = [row["id"] for row in rows.requests() if row["number_hash"] in self.hashes()]
+
+    def open_pages(self) -> None:
+        """Create a page for the number, and one on which a person gives it."""
+        self.parts.clients.set("shop", "page.return_urls", "https://shop.example/done")
+        for number in (PHONE, None):
+            wanted = WantedPage(return_url="https://shop.example/done", phone_number=number)
+            created = self.before.create_page(wanted, client_id=self.shop, now=clock.now())
+            visit = self.before.visit_page.open(
+                created.link, browser=None, embedded=False, address=ADDRESS, now=clock.now()
+            )
+            if number is None:
+                self.before.visit_page.send_code(
+                    visit,
+                    phone_number=PHONE,
+                    country=None,
+                    channel=Channel.SMS,
+                    language="en",
+                    address=ADDRESS,
+                    now=clock.now(),
+                )
 
     def alert(self) -> None:
         """Evaluate, notify, acknowledge and silence."""

@@ -28,6 +28,7 @@ from otpqueue.domain.receipts import DeliveryState, Receipt
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
 from otpqueue.domain.request import OtpRequest, Status
 from otpqueue.operations.request import RequestedCode
+from otpqueue.operations.verification_pages.create import WantedPage
 from otpqueue.operations.verify import TypedCode
 from otpqueue.store import clients, refusals
 from otpqueue.store.engine import connection
@@ -114,6 +115,12 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
             ).scalars()
         )
     parts.receipts([delivered(one) for one in message_ids], now=clock.now())
+    parts.clients.set("test", "page.return_urls", "https://shop.example/done")
+    parts.create_page(
+        WantedPage(return_url="https://shop.example/done", phone_number=number),
+        client_id=request.client_id,
+        now=clock.now(),
+    )
     return request.id
 
 
@@ -144,6 +151,7 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
         "alert_pending": 1,
         "alert_silences": 1,
         "webhook_deliveries": 5,
+        "verification_pages": 1,
     }
     for holding in HOLDINGS:
         if holding.name in counts:

@@ -102,7 +102,14 @@ def test_every_path_takes_what_it_gives() -> None:
         "countries_allowed": "gb, 001",
         "countries_blocked": "",
         "languages": "de,en-GB",
+        "page.return_urls": "https://shop.example/login/, http://localhost:8000/done",
+        "page.origins": "https://Shop.example",
+        "page.name": " Shop ",
+        "page.logo": "https://cdn.example/logo.png",
+        "page.colour": "#0F7A5F",
+        "page.languages": "de,EN",
     }
+    texts |= dict.fromkeys((path for path in PATHS if path.count(".") == 2), "A text")
 
     assert all(path in texts or path.startswith("limits.") for path in PATHS)
     for path, read in PATHS.items():

@@ -133,7 +133,7 @@ class CallPools:
             return None
         if path.startswith(_RESERVED):
             return self._reserved
-        if path.endswith("/verify") or path == "/verify-otp":
+        if path.endswith(("/verify", "/code")) or path == "/verify-otp":
             return self._checks
         if "wait=" in query:
             return self._waiters

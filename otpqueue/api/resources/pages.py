@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -17,8 +16,8 @@ from otpqueue.api.problems import PROBLEMS
 
 _ASSETS = {"page.css": "text/css", "try.css": "text/css", "try.js": "text/javascript"}
 _POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'{more}; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'{connect}; "
+    "frame-src {frames}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -37,9 +36,15 @@ def _mark_code(text: str) -> Markup:
     return Markup("".join(marked))  # noqa: S704 - each part is escaped above
 
 
-def _render(resp: falcon.Response, template: str, *, connect: str = "", **values: object) -> None:
+def render_page(
+    resp: falcon.Response, template: str, *, connect: str = "", frames: bool = False, **values: object
+) -> None:
+    """Render a template. Its script may call `connect`, too, and show pages of this host if `frames`."""
     resp.content_type = falcon.MEDIA_HTML
-    resp.set_header("Content-Security-Policy", _POLICY.format(more=connect and f" {connect}"))
+    resp.set_header(
+        "Content-Security-Policy",
+        _POLICY.format(connect=connect and f" {connect}", frames="'self'" if frames else "'none'"),
+    )
     resp.text = _load_templates().get_template(template).render(**values)
 
 
@@ -56,7 +61,7 @@ class Docs:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show every call and every error."""
-        _render(
+        render_page(
             resp,
             "docs.html",
             base=req.prefix,
@@ -75,14 +80,3 @@ class PageAssets:
             raise falcon.HTTPNotFound(description="This file does not exist.")
         resp.content_type = _ASSETS[name]
         resp.text = (files("otpqueue.api") / "assets" / name).read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TryPage:
-    """`/try`: a login form and a simulated handset."""
-
-    simulator_url: str
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Show the page."""
-        _render(resp, "try.html", connect=self.simulator_url, simulator_url=self.simulator_url)

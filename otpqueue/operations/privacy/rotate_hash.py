@@ -129,11 +129,13 @@ class RotateHash:
         numbers, sessions = self._count(conn), rehashing.count_live_sessions(conn, old)
         keys = rehashing.list_unused_keys(conn, old)
         repeated = rehashing.count_idempotency_keys(conn, old)
+        pages = rehashing.count_pages(conn, old)
         addresses = rehashing.count_addresses(conn, old, guesses=self.guesses)
         uses = [
             *(self._of_table(conn, holding) for holding in _HASHED if numbers[holding.table.name]),
             OldKeyUse(what="sessions of live requests", rows=sessions, until=None, todo="wait a few minutes"),
             OldKeyUse(what="idempotency keys", rows=repeated.rows, until=repeated.until, todo=_WAIT),
+            OldKeyUse(what="verification pages", rows=pages.rows, until=pages.until, todo=_WAIT),
             OldKeyUse(what="counts of addresses", rows=addresses.rows, until=addresses.until, todo=_WAIT),
             *(
                 OldKeyUse(

@@ -95,10 +95,11 @@ class RotateSeal:
         return self._counts(unknown) if unknown else {}
 
     def drop(self, key_id: str, *, batch: int = BATCH) -> int:
-        """Delete the requests with numbers that are sealed with a lost key. Returns how many.
+        """Delete the requests and verification pages with numbers that are sealed with a lost key.
 
-        Numbers on the do-not-send list stay there as hashes. Webhooks with a secret that the key sealed are
-        disabled. Raises ValueError if the key is not lost, DatabaseUnavailable.
+        Returns how many requests. Numbers on the do-not-send list stay there as hashes. Webhooks with a
+        secret that the key sealed are disabled. Raises ValueError if the key is not lost,
+        DatabaseUnavailable.
         """
         if key_id in self.vault.seal_key_ids:
             raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS, so its numbers can be read")
@@ -106,12 +107,14 @@ class RotateSeal:
         drop = partial(resealing.drop, key_id=key_id, limit=batch, guesses=self.guesses)
         while dropped := transaction(self.engine, drop):
             total += dropped
+        pages = transaction(self.engine, partial(resealing.drop_pages, key_id=key_id))
         unread = transaction(self.engine, partial(resealing.drop_blocked_numbers, key_id=key_id))
         webhooks = transaction(self.engine, partial(resealing.disable_webhooks, key_id=key_id))
         log.warning(
             "sealed_numbers_dropped",
             key_id=key_id,
             requests=total,
+            verification_pages=pages,
             do_not_send_unread=unread,
             webhooks_disabled=webhooks,
         )

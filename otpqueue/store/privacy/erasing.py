@@ -136,14 +136,17 @@ def _erase_from(
     conn: Connection, holding: Holding, number_hashes: Sequence[bytes], ids: Sequence[UUID]
 ) -> int:
     # Requests are erased by their ids: those accepted after the lock are not part of this erasure.
+    leads: list[ColumnElement[bool]] = []
     if holding.table is otp_requests:
-        concerned = _r.id.in_(ids)
-    elif holding.request_id is not None:
-        concerned = holding.column(holding.request_id).in_(ids)
-    elif holding.number_hash is not None:
-        concerned = holding.column(holding.number_hash).in_(number_hashes)
+        leads.append(_r.id.in_(ids))
     else:
+        if holding.request_id is not None:
+            leads.append(holding.column(holding.request_id).in_(ids))
+        if holding.number_hash is not None:
+            leads.append(holding.column(holding.number_hash).in_(number_hashes))
+    if not leads:
         raise ValueError(f"{holding.table.name} has nothing to find a number's rows by")
+    concerned = or_(*leads)
     if holding.on_erase is OnErase.DELETED:
         return conn.execute(delete(holding.table).where(concerned)).rowcount
     emptied = {name: null() for name in holding.cleared}

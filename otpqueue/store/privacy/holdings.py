@@ -91,7 +91,7 @@ class Holding:
     @property
     def said_to_be_kept(self) -> str:
         """The retention of rows, in the words of docs/privacy.md."""
-        if self.request_id is not None:
+        if self.request_id is not None and self.age is None:
             return "with its request"
         if self.age is None:
             return "while in force"
@@ -253,6 +253,16 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding(table=schema.stats_hours, on_erase=OnErase.UNCONCERNED, age="at"),
     Holding(table=schema.webhook_endpoints, on_erase=OnErase.UNCONCERNED, sealed="secrets_sealed"),
     Holding(table=schema.webhook_deliveries, on_erase=OnErase.DELETED, request_id="request_id"),
+    Holding(
+        table=schema.verification_pages,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        request_id="request_id",
+        sealed="number_sealed",
+        other_hashes=("link_hash", "browser_hash", "token_hash"),
+        age="expires_at",
+        kept=timedelta(0),
+    ),
     # A process deletes its row when it ends. The row of a killed process is deleted after an hour.
     Holding(table=schema.heartbeats, on_erase=OnErase.UNCONCERNED),
     Holding(table=schema.seal_counts, on_erase=OnErase.UNCONCERNED),

@@ -35,7 +35,14 @@ from otpqueue.domain.request import LIVE
 from otpqueue.store import do_not_send
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding, OnErase
 from otpqueue.store.requests import filter_by_status
-from otpqueue.store.schema import api_keys, checks, guard_addresses, idempotency_keys, otp_requests
+from otpqueue.store.schema import (
+    api_keys,
+    checks,
+    guard_addresses,
+    idempotency_keys,
+    otp_requests,
+    verification_pages,
+)
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
@@ -97,6 +104,11 @@ def count_idempotency_keys(conn: Connection, marks: Sequence[bytes]) -> KeyedCou
     """Return the idempotency keys under these keys that have not expired."""
     k = idempotency_keys.c
     return _counting(conn, k.key_hash, marks, k.expires_at)
+
+
+def count_pages(conn: Connection, marks: Sequence[bytes]) -> KeyedCounts:
+    """Return the verification pages under these keys that have not expired."""
+    return _counting(conn, verification_pages.c.link_hash, marks, verification_pages.c.expires_at)
 
 
 def count_addresses(conn: Connection, marks: Sequence[bytes], *, guesses: GuessPolicy) -> KeyedCounts:
@@ -218,7 +230,8 @@ def drop(conn: Connection, holding: Holding, marks: Sequence[bytes]) -> int:
 
 
 def _forget(holding: Holding, hashes: Column[Any], mark: bytes) -> Any:
-    if hashes.nullable:
+    # Without its hash, a row must not keep the number itself.
+    if hashes.nullable and holding.sealed is None:
         cleared = {hashes.name: null(), **_freed(holding)}
         return update(holding.table).where(_marked(hashes, mark)).values(cleared)
     return delete(holding.table).where(_marked(hashes, mark))

@@ -14,7 +14,7 @@ from otpqueue.domain.limits import GuessPolicy
 from otpqueue.domain.webhooks import DisabledReason
 from otpqueue.store.privacy import erasing
 from otpqueue.store.privacy.holdings import HOLDINGS, Holding
-from otpqueue.store.schema import do_not_send, otp_requests, webhook_endpoints
+from otpqueue.store.schema import do_not_send, otp_requests, verification_pages, webhook_endpoints
 from otpqueue.store.vault import Vault
 
 _r = otp_requests.c
@@ -144,6 +144,12 @@ def disable_webhooks(conn: Connection, *, key_id: str) -> int:
         disabled_reason=DisabledReason.SECRET_LOST.value,
     )
     return conn.execute(disabled).rowcount
+
+
+def drop_pages(conn: Connection, *, key_id: str) -> int:
+    """Delete the verification pages with a number sealed by this key; return how many."""
+    pages = verification_pages
+    return conn.execute(delete(pages).where(pages.c.seal_key_id == key_id)).rowcount
 
 
 def drop_blocked_numbers(conn: Connection, *, key_id: str) -> int:

@@ -27,6 +27,7 @@ from otpqueue.store.schema.processes import heartbeats
 from otpqueue.store.schema.requests import idempotency_keys, moves, otp_requests
 from otpqueue.store.schema.sending import provider_ids, receipts, send_attempts
 from otpqueue.store.schema.stats import stat_events, stats_hours, stats_minutes
+from otpqueue.store.schema.verification_pages import verification_pages
 from otpqueue.store.schema.webhooks import webhook_deliveries, webhook_endpoints
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "stat_events",
     "stats_hours",
     "stats_minutes",
+    "verification_pages",
     "webhook_deliveries",
     "webhook_endpoints",
 ]

@@ -1,0 +1,1 @@
+"""`/try`: a made-up shop that uses the hosted page, with a simulated handset. Only in development."""

@@ -1,0 +1,1 @@
+"""The hosted verification page: what the browser of a client's customer sees."""

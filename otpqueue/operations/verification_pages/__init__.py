@@ -1,0 +1,1 @@
+"""The hosted verification page: create a link, serve its visitor, redeem the result."""
