@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.domain.errors import NumberLocked
 from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
@@ -64,7 +65,9 @@ def test_what_cannot_be_done(shell: Shell, parts: Parts, arguments: tuple[str, .
 
     result = shell.run("clients", *arguments)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    missing = "does not exist" in message or "is not set" in message
+    expected = 2 if "Give PATH" in message else ExitCode.NOT_FOUND if missing else ExitCode.REFUSED
+    assert (result.returncode, result.stdout) == (expected, "")
     assert result.stderr.startswith(f"Error: {message}")
     assert parts.clients.show("shop").settings == {}
 

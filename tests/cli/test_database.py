@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from otpqueue.cli.exits import ExitCode
 from tests.cli.conftest import Shell
 from tests.store.conftest import other_engine  # noqa: F401 - a fixture
 from tests.store.test_sessions import MakeDatabase, make_database  # noqa: F401 - a fixture
@@ -12,7 +13,7 @@ from tests.store.test_sessions import MakeDatabase, make_database  # noqa: F401 
 def said(shell: Shell, command: str, url: str) -> str:
     """Return the last line that a command says, which must fail and end."""
     result = shell.run(*command.split(), DATABASE_URL=url)
-    assert result.returncode == 1
+    assert result.returncode == ExitCode.CONFIGURATION
     assert "Traceback" not in result.stderr
     return result.stderr.strip().splitlines()[-1]
 
