@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "dev": CommandEntry(
         "dev", "Run a complete instance: embedded Postgres and Redis, the simulator, API, workers and beat"
     ),
+    "doctor": CommandEntry("doctor", "Check the deployment and print a remedy for each problem"),
     "erase": CommandEntry("privacy", "Erase all data of phone numbers, for every client"),
     "guard": CommandEntry("guard", "Inspect the pumping guard and manage its exceptions"),
     "keys": CommandEntry("keys", "Create, list, rotate and revoke API keys"),

@@ -31,6 +31,4 @@ def settings(form: str | None, *, as_json: bool) -> None:
         return
     current = load_settings()
     policies.check(current, today=clock.now().date())
-    print_facts(
-        document.list_settings(current), document.write_text(current).splitlines(), as_json=as_json
-    )
+    print_facts(document.list_settings(current), document.write_text(current).splitlines(), as_json=as_json)

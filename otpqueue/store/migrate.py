@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from otpqueue.store import placement
@@ -27,6 +30,26 @@ def upgrade(engine: Engine) -> None:
         config = _config()
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
+
+
+@dataclass(frozen=True)
+class SchemaRevision:
+    """The schema's revision, and the one of this version."""
+
+    current: str | None
+    """None for a database without tables."""
+    head: str
+    is_known: bool
+    """Whether this version knows the current revision. A newer version may have migrated the database."""
+
+
+def read_revision(engine: Engine) -> SchemaRevision:
+    """Return the revision of the database's schema. Raises DatabaseUnavailable."""
+    scripts = ScriptDirectory.from_config(_config())
+    with connection(engine) as conn:
+        current = MigrationContext.configure(conn).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return SchemaRevision(current, str(scripts.get_current_head()), current is None or current in known)
 
 
 def _config() -> Config:
