@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import click
 
@@ -99,7 +100,8 @@ def _examine(timeout_s: float) -> list[Finding]:
     else:
         beside = " of the running `otpqueue dev`" if environment is not None else ""
         findings = [Finding(check="settings", level=FindingLevel.OK, what=f"the settings{beside} are valid")]
-    return findings + run_checks(CHECKS, parts, timeout_s=timeout_s)
+    with closing(parts):
+        return findings + run_checks(CHECKS, parts, timeout_s=timeout_s)
 
 
 def _build_parts(environment: dict[str, str], *, is_beside_dev: bool) -> Parts:
