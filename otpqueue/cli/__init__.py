@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "erase": CommandEntry("privacy", "Erase all data of phone numbers, for every client"),
     "guard": CommandEntry("guard", "Inspect the pumping guard and manage its exceptions"),
     "keys": CommandEntry("keys", "Create, list, rotate and revoke API keys"),
+    "load": CommandEntry("load", "Run a bounded load test against a deployment that uses the simulator"),
     "migrate": CommandEntry("services", "Upgrade the database schema to this version"),
     "numbers": CommandEntry("numbers", "Show and lift the locks and blocks of a phone number"),
     "provision": CommandEntry(
