@@ -17,9 +17,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from sqlalchemy import text
 
+from otpqueue import clock
 from otpqueue.cli.exits import ExitCode
+from otpqueue.domain.templates import ProviderIds
 from otpqueue.embedded import EngineHome
+from otpqueue.settings import Settings
+from otpqueue.store.engine import connection
+from otpqueue.store.provider_ids import store_ids
 from tests.api.serving import Served
 from tests.cli.conftest import Shell
 from tests.cli.forking import Forking
@@ -317,3 +323,85 @@ def test_something_else_answers(user: Shell, served: Served) -> None:
         ExitCode.UNREACHABLE,
         f"Error: {served.url}/docs? answered HTTP 200 without JSON.\n",
     )
+
+
+@pytest.fixture
+def tester(forking: Forking, served: Served, tmp_path: Path) -> Shell:
+    """Return the shell of an operator who may load-test the served API."""
+    settings = served.parts.settings
+    needed = ("database_url", "redis_url", "infobip_base_url", "infobip_api_key", "seal_keys", "hash_key")
+    variables = {str(Settings.model_fields[name].alias): settings.require(name) for name in needed}
+    target = {"OTPQUEUE_URL": served.url, "OTPQUEUE_API_KEY": served.key}
+    return Shell(forking, tmp_path, variables | target)
+
+
+@contextmanager
+def _sending(served: Served) -> Iterator[None]:
+    """Send codes as a worker would until the block ends."""
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.wait(0.02):
+            served.parts.pump.run()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_load(tester: Shell, served: Served) -> None:
+    """A second of load: what is accepted is sent, limits are refusals, and each second is shown."""
+    with _sending(served):
+        result = tester.invoke("load", "--rate", "40", "--connections", "4", "--seconds", "1")
+        used = {one.what: one.taken for one in served.parts.switch.status(now=clock.now()).lines}
+        served.parts.clients.set("served", "daily_cap", str(used["client served"] + 6))
+        found = answered(ask(tester, "load", "--rate", "20", "--seconds", "1"))
+        served.parts.clients.unset("served", "daily_cap")
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^accepted   40 in \d", result.stdout, re.MULTILINE)
+    assert "sent       40, 0 accepted but not sent" in result.stdout
+    assert re.match(r"accepted \d+/s  p50 [\d.]+ ms  p95 [\d.]+ ms  p99 [\d.]+ ms  sent", result.stderr)
+    assert found["accepted"] + found["refused"]["daily_cap_reached"] == 20
+    assert found["latency_ms"]["p50"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differing", "exit_code", "why"),
+    [
+        ((), {"INFOBIP_BASE_URL": "https://x.api.infobip.com"}, ExitCode.REFUSED, "is not a simulator"),
+        ((), {"INFOBIP_BASE_URL": "http://127.0.0.1:1"}, ExitCode.REFUSED, "There is no simulator"),
+        ((), {"OTPQUEUE_API_KEY": "oq_other"}, ExitCode.REFUSED, "is not in this shell's database"),
+        ((), {"OTPQUEUE_URL": "http://127.0.0.1:1"}, ExitCode.UNREACHABLE, "Cannot reach"),
+        (("--rate", "501"), {}, ExitCode.USAGE, "--rate"),
+        (("--connections", "65"), {}, ExitCode.USAGE, "--connections"),
+        (("--seconds", "301"), {}, ExitCode.USAGE, "--seconds"),
+    ],
+)
+def test_load_that_may_cost_money(
+    tester: Shell, arguments: tuple[str, ...], differing: dict[str, str], exit_code: int, why: str
+) -> None:
+    """Nothing is requested unless the simulator surely receives it, nor more than the maximum."""
+    result = tester.invoke("load", *arguments, **differing)
+
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert why in result.stderr
+
+
+def test_load_of_a_deployment_with_a_real_account(tester: Shell, served: Served) -> None:
+    """A database that was ever provisioned at Infobip, stops the test."""
+    ids = ProviderIds("app", {"en": "message"})
+    with connection(served.parts.engine) as conn:
+        store_ids(
+            conn, ids, base_url="https://x.api.infobip.com", application_name="otpqueue", now=clock.now()
+        )
+    real = tester.invoke("load")
+    with connection(served.parts.engine) as conn:
+        conn.execute(text("DELETE FROM provider_ids WHERE base_url LIKE 'https:%'"))
+
+    assert (real.exit_code, real.stdout) == (ExitCode.REFUSED, "")
+    assert "has been provisioned at Infobip" in real.stderr

@@ -103,6 +103,7 @@ def _run_plan(
         "latency_ms": figures.compute_percentiles(),
         "refused": dict(figures.refused),
         "errors": dict(figures.errors),
+        "not_started": generator.not_started,
         "sent": sent_in_all,
         "not_sent": max(figures.accepted - sent_in_all, 0),
     }
@@ -130,6 +131,8 @@ def _format_summary(facts: dict[str, Any]) -> Iterator[str]:
     yield f"accepted   {facts['accepted']} in {facts['seconds']} s, {facts['accepted_per_s']}/s"
     yield f"latency    {_format_latencies(facts['latency_ms'])}"
     yield f"sent       {facts['sent']}, {facts['not_sent']} accepted but not sent"
+    if facts["not_started"]:
+        yield f"waiting    {facts['not_started']} requests not started: all connections were in use"
     for name in ("refused", "errors"):
         for code, count in facts[name].items():
             yield f"{name:<11}{count} {code}"

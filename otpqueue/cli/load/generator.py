@@ -95,6 +95,11 @@ class LoadGenerator:
         self._stopped = threading.Event()
         self._ended = float("inf")
 
+    @property
+    def not_started(self) -> int:
+        """How many requests of the plan were not started: all connections were waiting for answers."""
+        return self._plan.rate * self._plan.seconds - self._started
+
     def run(self, *, on_second: Callable[[LoadFigures], None]) -> float:
         """Send all requests, and call `on_second` each second. Returns how many seconds it took."""
         begun = time.monotonic()
@@ -129,10 +134,12 @@ class LoadGenerator:
             self._ended = time.monotonic()
 
     def _take_slot(self, begun: float) -> float | None:
-        """Return when the next request is due, or None if all have been started."""
+        """Return when the next request is due, or None if the time has passed or all have been started."""
         with self._lock:
-            slot, self._started = self._started, self._started + 1
-        return begun + slot / self._plan.rate if slot < self._plan.rate * self._plan.seconds else None
+            if self.not_started == 0 or time.monotonic() >= begun + self._plan.seconds:
+                return None
+            self._started += 1
+            return begun + (self._started - 1) / self._plan.rate
 
     def _send_request(self, connection: HTTPConnection, number: str, due: float) -> None:
         try:
