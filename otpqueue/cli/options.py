@@ -16,12 +16,17 @@ __all__ = ["json_option", "make_parts", "open_parts", "operator_option"]
 
 
 def make_parts() -> Parts:
-    """Return parts by the current settings, or by those of the `otpqueue dev` that runs in this folder."""
-    return Parts(load_settings())
+    """Return parts by the current settings, or by those of the `otpqueue dev` that runs in this folder.
+
+    They are closed when the command ends.
+    """
+    parts = Parts(load_settings())
+    click.get_current_context().call_on_close(parts.close)
+    return parts
 
 
 def open_parts() -> closing[Parts]:
-    """Return a context manager that yields such parts and closes them."""
+    """Return a context manager that yields such parts and closes them at its end."""
     return closing(make_parts())
 
 
