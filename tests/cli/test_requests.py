@@ -13,6 +13,7 @@ from otpqueue import clock
 from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli import requests as command
 from otpqueue.cli.exits import ExitCode
+from otpqueue.cli.output import remove_control_characters
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
@@ -84,7 +85,7 @@ def test_words_of_others_cannot_command_a_terminal(parts: Parts, ask: Ask) -> No
     history = parts.history(request.id)
     told = replace(history, moves=(replace(history.moves[0], reason="\x1b]0;owned\x07"),))
 
-    lines = [command._remove_control_characters(line) for line in command._format_events(told)]
+    lines = [remove_control_characters(line) for line in command._format_events(told)]
 
     assert lines[-1].endswith("queued -> cancelled: ?]0;owned?")
 
