@@ -3,6 +3,8 @@
 A host name is resolved once. Each of its addresses is checked, and the connection goes to one of the checked
 addresses, so a DNS answer that changes later has no effect (DNS rebinding). Certificates are verified against
 the name.
+
+One module because the connection must go to the address that was checked, on every path.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from otpqueue.cli.exits import CommandFailed, ExitCode
 from otpqueue.cli.options import json_option, open_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.cli.progress import show_progress
-from otpqueue.cli.prompts import add_yes_option, confirm, read_numbers
+from otpqueue.cli.prompts import add_yes_option, confirm, read_numbers, require_terminal
 from otpqueue.domain import phone
 from otpqueue.domain.errors import InvalidPhoneNumber
 
@@ -30,8 +30,8 @@ def erase(country: str | None, *, yes: bool, as_json: bool) -> None:
     `otpqueue erase --yes < numbers.txt`. If a line is not a number, none is erased.
     """
     country = country.upper() if country else None
-    if not yes and not sys.stdin.isatty():
-        confirm("", yes=False)
+    # Before the numbers are read.
+    require_terminal(yes=yes)
     numbers = read_numbers()
     _check_numbers(numbers, country)
     what = "this number" if len(numbers) == 1 else f"these {len(numbers)} numbers"

@@ -59,8 +59,12 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Without a terminal, raises UsageError unless `yes`.
     """
-    if yes:
-        return
-    if not sys.stdin.isatty():
+    require_terminal(yes=yes)
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+def require_terminal(*, yes: bool) -> None:
+    """Raise UsageError unless `yes`, or standard input is a terminal where the question can be asked."""
+    if not (yes or sys.stdin.isatty()):
         raise click.UsageError("This cannot be undone, and standard input is no terminal to ask. Add --yes.")
-    click.confirm(question, abort=True, err=True)
