@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import click
 
@@ -74,7 +74,10 @@ def doctor(timeout_s: float, *, as_json: bool) -> None:
 
 
 def _examine(timeout_s: float) -> list[Finding]:
-    environment = build_environment()
+    try:
+        environment = build_environment()
+    except SettingsError:  # reported below
+        environment = None
     given = dict(os.environ) if environment is None else environment
     findings: list[Finding] = []
     try:
@@ -101,7 +104,15 @@ def _examine(timeout_s: float) -> list[Finding]:
         beside = " of the running `otpqueue dev`" if environment is not None else ""
         findings = [Finding(check="settings", level=FindingLevel.OK, what=f"the settings{beside} are valid")]
     with closing(parts):
+        _make_shared_parts(parts)
         return findings + run_checks(CHECKS, parts, timeout_s=timeout_s)
+
+
+def _make_shared_parts(parts: Parts) -> None:
+    """Make what several checks use, so that no two threads make it at once. Each connects when first used."""
+    for name in ("engine", "redis", "limiter", "publisher", "vault", "transport", "provision"):
+        with suppress(SettingsError):  # the checks report it
+            getattr(parts, name)
 
 
 def _build_parts(environment: dict[str, str], *, is_beside_dev: bool) -> Parts:

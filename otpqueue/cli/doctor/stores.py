@@ -36,6 +36,7 @@ def require_database(parts: Parts) -> None:
 
 def check_database(parts: Parts) -> Iterator[FindingDraft]:
     """Connect to Postgres, and check its version and the search path."""
+    _ = parts.engine  # rejects a URL that cannot be read
     url = make_url(parts.settings.require("database_url"))
     try:
         placement.check(parts.engine)
