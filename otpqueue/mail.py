@@ -101,12 +101,7 @@ class Mailer:
         message["Message-ID"] = f"<{message_id}@{self._domain}>"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)
-        smtp = _Bounded(
-            self._server,
-            name=self._domain,
-            timeout_s=self._timeout_s,
-            tls=self._tls or _make_tls_context(self._server),
-        )
+        smtp = self._make_session()
         try:
             smtp.open_session()
             refused = smtp.send_message(message)
@@ -116,6 +111,24 @@ class Mailer:
         finally:
             smtp.close_session()
         return sorted(refused)
+
+    def check(self) -> None:
+        """Connect, start TLS and log in as `send` does, and send nothing. Raises MailUndeliverable."""
+        smtp = self._make_session()
+        try:
+            smtp.open_session()
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            raise MailUndeliverable("timeout" if smtp.is_late else _classify_error(error)) from None
+        finally:
+            smtp.close_session()
+
+    def _make_session(self) -> _Bounded:
+        return _Bounded(
+            self._server,
+            name=self._domain,
+            timeout_s=self._timeout_s,
+            tls=self._tls or _make_tls_context(self._server),
+        )
 
 
 class _NoLogin(smtplib.SMTPException):

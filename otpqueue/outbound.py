@@ -3,6 +3,8 @@
 A host name is resolved once. Each of its addresses is checked, and the connection goes to one of the checked
 addresses, so a DNS answer that changes later has no effect (DNS rebinding). Certificates are verified against
 the name.
+
+One module because the connection must go to the address that was checked, on every path.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from socket import SOCK_STREAM, getaddrinfo
+from socket import SOCK_STREAM, create_connection, getaddrinfo
 
 import certifi
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
@@ -141,6 +143,33 @@ class Outbound:
     def check_url(self, url: str) -> None:
         """Check a URL without resolving its name. Raises PostUndeliverable."""
         self._parse_target(url)
+
+    def connect(self, url: str) -> None:
+        """Connect to the server of a URL, with TLS for `https`, and send nothing.
+
+        Raises PostUndeliverable as `post` does.
+        """
+        target = self._parse_target(url)
+        *others, last = self._resolve_allowed(target)[:_ADDRESSES_AT_MOST]
+        for address in others:
+            try:
+                return self._connect(target, address)
+            except _NotConnected:
+                continue
+        return self._connect(target, last)
+
+    def _connect(self, target: _Target, address: str) -> None:
+        try:
+            with create_connection((address, target.port), self._timeout_s * _CONNECT_SHARE) as raw:
+                if target.scheme == "https":
+                    context = self._tls or _make_tls_context()
+                    context.wrap_socket(raw, server_hostname=target.host).close()
+        except ssl.SSLCertVerificationError:
+            raise PostUndeliverable("certificate_refused", retryable=True) from None
+        except TimeoutError:
+            raise _NotConnected("connect_timeout", retryable=True) from None
+        except OSError:
+            raise _NotConnected("connection_failed", retryable=True) from None
 
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> int:
         """Post a body and return the HTTP status. Redirects are not followed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +12,9 @@ from otpqueue import clock
 from otpqueue.api.resources.alerts import AlertResponse, AlertsResponse
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
 from otpqueue.cli.options import json_option, open_parts, operator_option
+from otpqueue.cli.output import print_facts
 from otpqueue.domain.alert_notices import format_measurement, get_rule
 from otpqueue.domain.alerts import (
     ERASED,
@@ -45,21 +47,16 @@ def list_alerts(state: str, rule: str | None, limit: int, as_json: bool) -> None
         desk = parts.alert_admin
         found = desk.list(state=_STATES[state], rule=rule, limit=limit)
         silences, evaluated_at = desk.silences(), desk.evaluated_at()
-    if as_json:
-        answer = AlertsResponse(alerts=[AlertResponse.of(alert) for alert in found])
-        click.echo(json.dumps(answer.model_dump(mode="json")))
-        return
-    for alert in found:
-        click.echo(_format_alert(alert))
-    if not found:
-        click.echo(f"no alerts{'' if state == 'all' else f' {state}'}")
+    answer = AlertsResponse(alerts=[AlertResponse.of(alert) for alert in found])
+    lines = [_format_alert(alert) for alert in found] or [f"no alerts{'' if state == 'all' else f' {state}'}"]
     for one in silences:
         why = f": {one.reason}" if one.reason else ""
-        click.echo(
+        lines.append(
             f"silence {one.id}  {one.rule}  {one.subject or 'every subject'}  "
             f"until {_format_time(one.until)}  by {one.silenced_by}{why}"
         )
-    _print_evaluation_time(evaluated_at)
+    lines.append(_format_evaluation_time(evaluated_at))
+    print_facts(answer.model_dump(mode="json"), lines, as_json=as_json)
 
 
 def _format_alert(alert: Alert) -> str:
@@ -81,14 +78,11 @@ def _format_alert(alert: Alert) -> str:
     )
 
 
-def _print_evaluation_time(evaluated_at: datetime | None) -> None:
+def _format_evaluation_time(evaluated_at: datetime | None) -> str:
     if evaluated_at is None:
-        click.echo(
-            "The rules have never been evaluated. Check that beat and a worker of the queue `slow` run."
-        )
-        return
+        return "The rules have never been evaluated. Check that beat and a worker of the queue `slow` run."
     ago = (clock.now() - evaluated_at).total_seconds()
-    click.echo(f"the rules were evaluated {format_duration(max(ago, 0))} ago")
+    return f"the rules were evaluated {format_duration(max(ago, 0))} ago"
 
 
 def _format_time(moment: datetime) -> str:
@@ -103,48 +97,50 @@ def show_alert(alert_id: UUID, as_json: bool) -> None:
     """Show an alert with its evidence, history, undelivered notifications and recent values."""
     with open_parts() as parts:
         found = parts.alert_admin.get(alert_id)
-    if as_json:
-        click.echo(json.dumps(AlertResponse.of(found).model_dump(mode="json")))
-        return
-    click.echo(_format_alert(found))
-    click.echo(f"{get_rule(found).title}; see docs/alerts.md#{found.rule}")
+    lines = [*_format_evidence(found), "", *_format_history(found)]
+    print_facts(AlertResponse.of(found).model_dump(mode="json"), lines, as_json=as_json)
+
+
+def _format_evidence(found: AlertDetails) -> Iterator[str]:
+    yield _format_alert(found)
+    yield f"{get_rule(found).title}; see docs/alerts.md#{found.rule}"
     opening = found.opening
     if opening is not None:
         rule = get_rule(found)
-        click.echo(f"when it opened: {format_measurement(opening.value, opening.sample, found, rule)}")
+        yield f"when it opened: {format_measurement(opening.value, opening.sample, found, rule)}"
     for name in ("figures", "reasons"):
         for key, one in (found.evidence.get(name) or {}).items():
-            click.echo(f"  {name[:-1]}  {key}  {one}")
+            yield f"  {name[:-1]}  {key}  {one}"
     for one in found.evidence.get("requests") or ():
-        click.echo(f"  request  {one}")
-    _print_history(found)
+        yield f"  request  {one}"
 
 
-def _print_history(found: AlertDetails) -> None:
-    click.echo("")
+def _format_history(found: AlertDetails) -> Iterator[str]:
     for one in found.history:
-        click.echo("  ".join(filter(None, [_format_time(one.at), one.what, one.actor, one.detail])))
+        yield "  ".join(filter(None, [_format_time(one.at), one.what, one.actor, one.detail]))
     for notice in found.notices:
         if notice.delivered_at is None:
             waits = f"next attempt {_format_time(notice.next_try_at)}" if notice.next_try_at else "given up"
-            click.echo(
+            yield (
                 f"not delivered: {notice.transition} by {notice.channel}, {notice.tries} attempts, "
                 f"{notice.problem or 'waiting'}, {waits}"
             )
     for value in found.values[-20:]:
         shown = "-" if value.value is None else format_value(value.value, get_rule(found).unit)
-        click.echo(f"{_format_time(value.at)}  value {shown} of {value.sample}")
+        yield f"{_format_time(value.at)}  value {shown} of {value.sample}"
 
 
 @alerts.command(name="ack")
 @click.argument("alert_id", metavar="ID", type=click.UUID)
 @operator_option
+@json_option
 @explain_errors
-def acknowledge_alert(alert_id: UUID, by: str) -> None:
+def acknowledge_alert(alert_id: UUID, by: str, *, as_json: bool) -> None:
     """Acknowledge an alert. Its resolution is still notified."""
     with open_parts() as parts:
         alert = parts.alert_admin.ack(alert_id, by=by)
-    click.echo(f"{alert.rule} is acknowledged by {alert.acknowledged_by}")
+    facts = {"id": alert.id, "rule": alert.rule, "acknowledged_by": alert.acknowledged_by}
+    print_facts(facts, [f"{alert.rule} is acknowledged by {alert.acknowledged_by}"], as_json=as_json)
 
 
 @alerts.command(name="silence")
@@ -162,8 +158,11 @@ def acknowledge_alert(alert_id: UUID, by: str) -> None:
 )
 @click.option("--reason", help="Reason, for the record.")
 @operator_option
+@json_option
 @explain_errors
-def silence_alerts(what: str, subject: str | None, lasting: timedelta, reason: str | None, by: str) -> None:
+def silence_alerts(
+    what: str, subject: str | None, lasting: timedelta, reason: str | None, by: str, *, as_json: bool
+) -> None:
     """Suppress notifications for a while: of an alert's subject (by the alert's ID), or of a RULE.
 
     Silenced alerts still open, close and appear in lists. An alert that is open when the silence ends is
@@ -181,9 +180,16 @@ def silence_alerts(what: str, subject: str | None, lasting: timedelta, reason: s
         else:
             created = parts.alert_admin.silence(rule=what, subject=subject, until=until, by=by, reason=reason)
     about = f" {created.subject}" if created.subject else ", every subject,"
-    click.echo(
-        f"{created.rule}{about} is silenced until {_format_time(created.until)} (silence {created.id})"
-    )
+    line = f"{created.rule}{about} is silenced until {_format_time(created.until)} (silence {created.id})"
+    facts = {
+        "id": created.id,
+        "rule": created.rule,
+        "subject": created.subject,
+        "until": created.until,
+        "silenced_by": created.silenced_by,
+        "reason": created.reason,
+    }
+    print_facts(facts, [line], as_json=as_json)
 
 
 def _parse_alert_id(text: str) -> UUID | None:
@@ -196,43 +202,49 @@ def _parse_alert_id(text: str) -> UUID | None:
 @alerts.command(name="unsilence")
 @click.argument("silence_id", metavar="SILENCE", type=click.UUID)
 @operator_option
+@json_option
 @explain_errors
-def end_silence(silence_id: UUID, by: str) -> None:
+def end_silence(silence_id: UUID, by: str, *, as_json: bool) -> None:
     """End a silence by its id, which `otpqueue alerts list` shows."""
     with open_parts() as parts:
         was_in_force = parts.alert_admin.unsilence(silence_id, by=by)
     if not was_in_force:
-        raise click.ClickException("There is no active silence with this id.")
-    click.echo("silence ended")
+        raise CommandFailed(ExitCode.NOT_FOUND, "There is no active silence with this id.")
+    print_facts({"id": silence_id}, ["silence ended"], as_json=as_json)
 
 
 @alerts.command(name="test")
 @operator_option
+@json_option
 @explain_errors
-def test_channels(by: str) -> None:
+def test_channels(by: str, *, as_json: bool) -> None:
     """Send a test notification on every configured channel and print the results.
 
     The exit code is 1 if a channel fails.
     """
     with open_parts() as parts:
         tried = parts.notify_alerts.test(by=by, now=clock.now())
-    for one in tried:
-        click.echo(f"{one.channel.value}: {'delivered' if one.problem is None else f'FAILED, {one.problem}'}")
+    facts = [{"channel": one.channel, "problem": one.problem} for one in tried]
+    lines = [
+        f"{one.channel.value}: {'delivered' if one.problem is None else f'FAILED, {one.problem}'}"
+        for one in tried
+    ]
     if len(tried) == 1:
-        click.echo("Only the log is configured. Set OTPQUEUE_ALERT_WEBHOOK_URL or OTPQUEUE_ALERT_EMAIL_TO.")
+        lines.append("Only the log is configured. Set OTPQUEUE_ALERT_WEBHOOK_URL or OTPQUEUE_ALERT_EMAIL_TO.")
+    print_facts(facts, lines, as_json=as_json)
     if any(one.problem for one in tried):
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(ExitCode.PROBLEM)
 
 
 @alerts.command(name="rules")
+@json_option
 @explain_errors
-def list_rules() -> None:
+def list_rules(*, as_json: bool) -> None:
     """List the alert rules with their settings (OTPQUEUE_ALERT_RULES)."""
     with open_parts() as parts:
         in_force = parts.alert_rules
-    click.echo(f"{'rule':<24}{'bad':<28}{'window':>9}{'sample':>8}{'opens':>7}{'closes':>8}")
-    for rule in in_force.values():
-        click.echo(_format_rule(rule))
+    header = f"{'rule':<24}{'bad':<28}{'window':>9}{'sample':>8}{'opens':>7}{'closes':>8}"
+    print_facts(list(in_force.values()), [header, *map(_format_rule, in_force.values())], as_json=as_json)
 
 
 def _format_rule(rule: AlertRule) -> str:

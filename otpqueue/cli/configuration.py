@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from otpqueue import clock, policies
+from otpqueue.cli.beside_dev import load_settings
 from otpqueue.cli.errors import explain_errors
-from otpqueue.settings import document, load
+from otpqueue.cli.output import json_option, print_facts
+from otpqueue.settings import document
 
 
 @click.command()
@@ -15,8 +17,9 @@ from otpqueue.settings import document, load
 @click.option(
     "--constants", "form", flag_value="constants", help="Print the constants of docs/contributing.md instead."
 )
+@json_option
 @explain_errors
-def settings(form: str | None) -> None:
+def settings(form: str | None, *, as_json: bool) -> None:
     """Check the settings and print the values in force. Secrets are hidden."""
     writers = {
         "markdown": document.write_page,
@@ -26,6 +29,6 @@ def settings(form: str | None) -> None:
     if form is not None:
         click.echo(writers[form](), nl=False)
         return
-    current = load()
+    current = load_settings()
     policies.check(current, today=clock.now().date())
-    click.echo(document.write_text(current), nl=False)
+    print_facts(document.list_settings(current), document.write_text(current).splitlines(), as_json=as_json)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otpqueue import clock, policies, settings
+from otpqueue.cli.beside_dev import find_instance
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
 from otpqueue.telemetry import logs
 
 if TYPE_CHECKING:
@@ -44,13 +48,27 @@ class _StopSignal(BaseException):
     show_default="fork on Linux",
     help="Fork the services from one process, which saves time and memory, or start each as a command.",
 )
+@click.option(
+    "--env",
+    "print_environment",
+    is_flag=True,
+    help="Start nothing: print the settings of the running instance as exports for a shell.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --env, print JSON.")
 @explain_errors
-def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
+def dev(port: int | None, data_dir: Path, *, fork: bool, print_environment: bool, as_json: bool) -> None:
     """Run a complete instance: embedded Postgres and Redis, the simulator, API, workers and beat.
 
     DATABASE_URL replaces the embedded Postgres, REDIS_URL the embedded Redis, and INFOBIP_API_KEY with
     INFOBIP_BASE_URL the simulator. Ctrl-C stops the instance.
+
+    Other commands find the instance that runs in this folder. Elsewhere, run `eval "$(otpqueue dev --env)"`.
     """
+    if print_environment:
+        _print_environment(data_dir, as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json needs --env.")
     # Slow to import; other commands do not need it.
     from otpqueue.cli.instance import DevInstance  # noqa: PLC0415
     from otpqueue.embedded import EmbeddedError, EngineHome, Multithreaded  # noqa: PLC0415
@@ -67,13 +85,27 @@ def dev(port: int | None, data_dir: Path, *, fork: bool) -> None:
             chosen = given.port if port is None else port
             _run_instance(DevInstance(given, port=chosen, data_dir=home.path, fork=fork))
     except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"`otpqueue dev` needs {error.name}. Run: pip install 'otpqueue[dev]'"
+        raise CommandFailed(
+            ExitCode.CONFIGURATION, f"`otpqueue dev` needs {error.name}. Run: pip install 'otpqueue[dev]'"
         ) from None
     except Multithreaded as error:
-        raise click.ClickException(f"{error} Start with --no-fork.") from None
+        raise CommandFailed(ExitCode.PROBLEM, f"{error} Start with --no-fork.") from None
     except EmbeddedError as error:
-        raise click.ClickException(str(error)) from None
+        raise CommandFailed(ExitCode.PROBLEM, str(error)) from None
+
+
+def _print_environment(data_dir: Path, *, as_json: bool) -> None:
+    instance = find_instance(data_dir)
+    if instance is None:
+        raise CommandFailed(ExitCode.NOT_FOUND, f"No `otpqueue dev` runs with the data folder {data_dir}.")
+    values = {
+        **instance.environment,
+        "OTPQUEUE_API_KEY": instance.api_key,
+        "OTPQUEUE_URL": instance.api_url,
+    }
+    # Not as the lines of a person: a quoted value may contain any character.
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in sorted(values.items()))
+    click.echo(json.dumps(values, indent=2, sort_keys=True) if as_json else exports)
 
 
 def _run_instance(instance: DevInstance) -> None:
@@ -101,7 +133,11 @@ def _format_banner(about: dict[str, Any], described: Path) -> str:
         pages += [("try it", f"{about['api_url']}/try"), ("simulator", about["simulator_url"])]
     if about["console_url"]:
         pages += [("console", about["console_url"]), ("  admin key", about["admin_api_key"])]
-    pages += [("API key", about["api_key"]), ("for scripts", str(described))]
+    pages += [
+        ("API key", about["api_key"]),
+        ("for scripts", str(described)),
+        ("for a shell", 'eval "$(otpqueue dev --env)"'),
+    ]
     lines = ["", "otpqueue is ready. Ctrl-C stops it.", ""]
     lines += [f"  {name:<12}{where}" for name, where in pages]
     lines += ["", "Paste this into another shell to send a code and verify it:", ""]

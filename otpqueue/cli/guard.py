@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import click
 
-from otpqueue import clock, settings
+from otpqueue import clock
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
-from otpqueue.operations.guard.admin import GuardReportLine
-from otpqueue.wiring import Parts
+from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.options import json_option, make_parts
+from otpqueue.cli.output import print_facts
+from otpqueue.operations.guard.admin import GuardReport, GuardReportLine
+from otpqueue.store.guard.reports import RefusalCount
 
 _since = click.option(
     "--since",
@@ -30,28 +34,41 @@ def guard() -> None:
 @_since
 @click.option("--country", help="Only this country (ISO 3166 alpha-2).")
 @click.option("--blocks", default=20, show_default=True, help="Maximum number of blocks.")
+@json_option
 @explain_errors
-def print_report(since: timedelta, country: str | None, blocks: int) -> None:
+def print_report(since: timedelta, country: str | None, blocks: int, *, as_json: bool) -> None:
     """Count sends, verifications and refusals by country and by block of 10 000 numbers, worst first.
 
     In shadow mode, `refused` counts requests that enforcement would have refused, and `lost` how many of
     those were verified: real users.
     """
     now = clock.now()
-    parts = Parts(settings.load())
+    parts = make_parts()
     found = parts.guard_admin.report(since=now - since, now=now, country=country and country.upper())
-    click.echo(f"mode {parts.guard.mode.value}, since {found.since:%Y-%m-%d %H}:00 UTC")
-    for (mode, reason), tries in found.reasons.items():
-        click.echo(f"{'refused' if mode == 'enforce' else 'would have refused'}: {tries} {reason}")
+    mode = parts.guard.mode.value
+    facts = {
+        "mode": mode,
+        "since": found.since,
+        "refusals": [
+            {"mode": mode, "reason": reason, "tries": tries}
+            for (mode, reason), tries in found.reasons.items()
+        ],
+        "countries": found.countries,
+        "blocks": found.blocks[:blocks],
+    }
+    print_facts(facts, _format_report(found, mode, blocks), as_json=as_json)
+
+
+def _format_report(found: GuardReport, mode: str, blocks: int) -> Iterator[str]:
+    yield f"mode {mode}, since {found.since:%Y-%m-%d %H}:00 UTC"
+    for (refused_in, reason), tries in found.reasons.items():
+        yield f"{'refused' if refused_in == 'enforce' else 'would have refused'}: {tries} {reason}"
     for title, lines in (("country", found.countries), ("block", found.blocks[:blocks])):
-        click.echo("")
-        click.echo(
-            f"{title:<16}{'sent':>9}{'verified':>10}{'share':>7}{'budget':>8}{'refused':>9}{'lost':>7}"
-        )
-        for line in lines:
-            click.echo(_format_row(line))
+        yield ""
+        yield f"{title:<16}{'sent':>9}{'verified':>10}{'share':>7}{'budget':>8}{'refused':>9}{'lost':>7}"
+        yield from map(_format_row, lines)
     if len(found.blocks) > blocks:
-        click.echo(f"... and {len(found.blocks) - blocks} more blocks (--blocks)")
+        yield f"... and {len(found.blocks) - blocks} more blocks (--blocks)"
 
 
 def _format_row(line: GuardReportLine) -> str:
@@ -66,18 +83,20 @@ def _format_row(line: GuardReportLine) -> str:
 @guard.command(name="decisions")
 @_since
 @click.option("--limit", default=50, show_default=True, help="Maximum number of lines.")
+@json_option
 @explain_errors
-def list_decisions(since: timedelta, limit: int) -> None:
+def list_decisions(since: timedelta, limit: int, *, as_json: bool) -> None:
     """List refusals, newest first: one line per minute, client, country and reason."""
-    found = Parts(settings.load()).guard_admin.decisions(since=clock.now() - since, limit=limit)
-    for one in found:
-        verb = "refused" if one.mode == "enforce" else "would have refused"
-        click.echo(
-            f"{one.minute:%Y-%m-%d %H:%M}Z  {one.client}  {one.country}  {verb} {one.tries}: {one.reason}, "
-            f"{one.at_risk} unverified of {one.budget:g} allowed (first: block {one.block})"
-        )
-    if not found:
-        click.echo("nothing refused")
+    found = make_parts().guard_admin.decisions(since=clock.now() - since, limit=limit)
+    print_facts(found, map(_format_decision, found) if found else ["nothing refused"], as_json=as_json)
+
+
+def _format_decision(one: RefusalCount) -> str:
+    verb = "refused" if one.mode == "enforce" else "would have refused"
+    return (
+        f"{one.minute:%Y-%m-%d %H:%M}Z  {one.client}  {one.country}  {verb} {one.tries}: {one.reason}, "
+        f"{one.at_risk} unverified of {one.budget:g} allowed (first: block {one.block})"
+    )
 
 
 @guard.command(name="allow")
@@ -90,26 +109,31 @@ def list_decisions(since: timedelta, limit: int) -> None:
     show_default=True,
     help="How long, for example 30m, 24h, 2w.",
 )
+@json_option
 @explain_errors
-def allow_subject(subject: str, lasting: timedelta) -> None:
+def allow_subject(subject: str, lasting: timedelta, *, as_json: bool) -> None:
     """Exempt SUBJECT from the guard for a while: a country (GB) or the first digits of numbers (447911)."""
-    until = Parts(settings.load()).guard_admin.allow(subject, lasting=lasting, now=clock.now())
-    click.echo(f"{subject} is exempt until {until:%Y-%m-%d %H:%M} UTC")
+    until = make_parts().guard_admin.allow(subject, lasting=lasting, now=clock.now())
+    line = f"{subject} is exempt until {until:%Y-%m-%d %H:%M} UTC"
+    print_facts({"subject": subject, "until": until}, [line], as_json=as_json)
 
 
 @guard.command(name="disallow")
 @click.argument("subject")
+@json_option
 @explain_errors
-def end_exception(subject: str) -> None:
+def end_exception(subject: str, *, as_json: bool) -> None:
     """End the exception for SUBJECT."""
-    if not Parts(settings.load()).guard_admin.disallow(subject):
-        raise click.ClickException(f"{subject} has no exception.")
-    click.echo(f"{subject} is guarded again")
+    if not make_parts().guard_admin.disallow(subject):
+        raise CommandFailed(ExitCode.NOT_FOUND, f"{subject} has no exception.")
+    print_facts({"subject": subject, "until": None}, [f"{subject} is guarded again"], as_json=as_json)
 
 
 @guard.command(name="list")
+@json_option
 @explain_errors
-def list_exceptions() -> None:
+def list_exceptions(*, as_json: bool) -> None:
     """List the exceptions."""
-    for one in Parts(settings.load()).guard_admin.exceptions(now=clock.now()):
-        click.echo(f"{one.subject}  until {one.until:%Y-%m-%d %H:%M} UTC")
+    found = make_parts().guard_admin.exceptions(now=clock.now())
+    lines = (f"{one.subject}  until {one.until:%Y-%m-%d %H:%M} UTC" for one in found)
+    print_facts(found, lines, as_json=as_json)

@@ -25,6 +25,7 @@ from otpqueue.cli import preload
 from otpqueue.cli.children import ROOT_WARNING, SupervisedChild, make_command_child, watch_for_deaths
 from otpqueue.cli.dev_keys import load_or_create_keys
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
 from otpqueue.cli.probes import fetch_body, require_free_port, wait_until
 from otpqueue.embedded import ForkedProcess, Postgres, Valkey
 from otpqueue.embedded.home import free_port, write_private
@@ -56,7 +57,7 @@ class DevInstance:
         """Start the services, set up the database and the provider, and wait until all are ready.
 
         An engine or provider given by the settings is used instead of an embedded one. Raises EmbeddedError,
-        ClickException, ModuleNotFoundError, or an error of migrating or provisioning.
+        CommandFailed, ModuleNotFoundError, or an error of migrating or provisioning.
         """
         self.description_file.unlink(missing_ok=True)
         require_free_port(self._given.host, self._port)
@@ -110,6 +111,8 @@ class DevInstance:
         if loopback:
             # Every caller without a key is on this machine and has the same address.
             defaults |= {"limit_keyless_peer": "off", "limit_keyless_network": "off"}
+            # A webhook's receiver in development is on this machine, too.
+            defaults["webhook_allow_private"] = "true"
         for field, value in defaults.items():
             if field not in self._given.model_fields_set:
                 self._environment[str(Settings.model_fields[field].alias)] = value
@@ -207,10 +210,10 @@ class DevInstance:
     def _check_children(self) -> None:
         for name, child in self._children.items():
             if not child.running:
-                raise click.ClickException(f"{name} did not start. See its messages above.")
+                raise CommandFailed(ExitCode.PROBLEM, f"{name} did not start. See its messages above.")
 
     def describe(self) -> dict[str, Any]:
-        """Return URLs, keys and process ids: the content of dev.json."""
+        """Return URLs, keys, process ids and settings: the content of dev.json."""
         names = ("api", "worker", "periodic", "beat", "simulator", "postgres", "redis")
         pids = {name: self._children[name].pid if name in self._children else None for name in names}
         return {
@@ -223,6 +226,8 @@ class DevInstance:
             "admin_api_key": self._keys["admin_api_key"],
             "infobip_api_key": self._keys["infobip_api_key"] if self._simulated else None,
             "pids": pids,
+            # For commands beside this instance.
+            "environment": dict(sorted(settings.collect_given(self._environment).items())),
         }
 
     def supervise(self) -> None:

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 import click
 
-from otpqueue import clock, settings
+from otpqueue import clock
 from otpqueue.cli import rotation
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.options import json_option, make_parts
+from otpqueue.cli.output import format_table, print_facts
 from otpqueue.domain.keys import KeyState
 from otpqueue.store.clients import ApiKey
-from otpqueue.wiring import Parts
 
 _COLUMNS = ("PREFIX", "CLIENT", "SCOPES", "CREATED", "STATE", "LAST USED", "NOTE")
 
@@ -38,13 +39,16 @@ def keys() -> None:
     help="Lifetime of the key, for example 90d. Default: it does not expire.",
 )
 @click.option("--note", help="Purpose of the key; `list` shows it.")
+@json_option
 @explain_errors
-def create_key(client: str, scopes: tuple[str, ...], expires_in: timedelta | None, note: str | None) -> None:
+def create_key(
+    client: str, scopes: tuple[str, ...], expires_in: timedelta | None, note: str | None, *, as_json: bool
+) -> None:
     """Create a key and print it. It is shown only once: only its hash is stored."""
-    key = Parts(settings.load()).keys.create(
+    key = make_parts().keys.create(
         client=client, scopes=frozenset(scopes), expires_in=expires_in, note=note, now=clock.now()
     )
-    click.echo(key)
+    print_facts({"key": key, "client": client, "scopes": sorted(set(scopes))}, [key], as_json=as_json)
 
 
 @keys.command(name="rotate")
@@ -59,36 +63,55 @@ def create_key(client: str, scopes: tuple[str, ...], expires_in: timedelta | Non
 @click.option(
     "--expires-in", type=DurationType(), help="Lifetime of the new key. Default: that of the old key."
 )
+@json_option
 @explain_errors
-def rotate_key(prefix: str, overlap: timedelta, expires_in: timedelta | None) -> None:
+def rotate_key(prefix: str, overlap: timedelta, expires_in: timedelta | None, *, as_json: bool) -> None:
     """Replace the key with this PREFIX or id, and print the new key. It is shown only once.
 
     The new key has the same client, scopes and note.
     """
-    rotated = Parts(settings.load()).keys.rotate(
-        prefix, overlap=overlap, expires_in=expires_in, now=clock.now()
-    )
-    click.echo(rotated.key)
-    click.echo(f"{rotated.old.prefix} works until {_format_time(rotated.old.expires_at)} UTC", err=True)
+    rotated = make_parts().keys.rotate(prefix, overlap=overlap, expires_in=expires_in, now=clock.now())
+    old = rotated.old
+    facts = {"key": rotated.key, "old_prefix": old.prefix, "old_expires_at": old.expires_at}
+    print_facts(facts, [rotated.key], as_json=as_json)
+    click.echo(f"{old.prefix} works until {_format_time(old.expires_at)} UTC", err=True)
 
 
 @keys.command(name="list")
+@json_option
 @explain_errors
-def list_keys() -> None:
+def list_keys(*, as_json: bool) -> None:
     """List keys by prefix, oldest first. Times are UTC."""
     now = clock.now()
-    rows = [_COLUMNS, *(_format_row(key, now) for key in Parts(settings.load()).keys.list())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    found = make_parts().keys.list()
+    lines = format_table([_COLUMNS, *(_format_row(key, now) for key in found)])
+    print_facts([_describe_key(key, now) for key in found], lines, as_json=as_json)
 
 
 @keys.command(name="revoke")
 @click.argument("prefix")
+@json_option
 @explain_errors
-def revoke_key(prefix: str) -> None:
+def revoke_key(prefix: str, *, as_json: bool) -> None:
     """Revoke the key with this PREFIX (see `list`) or id, with immediate effect."""
-    click.echo(f"revoked {Parts(settings.load()).keys.revoke(prefix, now=clock.now()).prefix}")
+    now = clock.now()
+    revoked = make_parts().keys.revoke(prefix, now=now)
+    print_facts(_describe_key(revoked, now), [f"revoked {revoked.prefix}"], as_json=as_json)
+
+
+def _describe_key(key: ApiKey, now: datetime) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "client": key.client_name,
+        "scopes": key.scopes,
+        "state": key.state(now),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+        "note": key.note,
+    }
 
 
 def _format_row(key: ApiKey, now: datetime) -> tuple[str, ...]:

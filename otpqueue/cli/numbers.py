@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 
 import click
 
-from otpqueue import clock, settings
+from otpqueue import clock
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.options import json_option, make_parts
+from otpqueue.cli.output import print_facts
 from otpqueue.cli.prompts import read_number
-from otpqueue.wiring import Parts
+from otpqueue.operations.admission.numbers import NumberStatus
+from otpqueue.store.do_not_send import BlockedNumber
 
 
 @click.group()
@@ -21,27 +25,31 @@ def numbers() -> None:
 
 
 @numbers.command(name="status")
+@json_option
 @explain_errors
-def show_status() -> None:
+def show_status(*, as_json: bool) -> None:
     """Show, for each client, consecutive wrong codes and whether the number is locked."""
-    statuses = Parts(settings.load()).numbers.status(read_number(), now=clock.now())
-    if not statuses:
-        click.echo("no wrong codes since the last right code")
-    for one in statuses:
-        state = "locked" if one.locked else "open"
-        if one.refused_until and not one.locked:
-            state = f"no new requests until {one.refused_until:%Y-%m-%d %H:%M:%S}Z"
-        unlocked = f"  unlocked {one.unlocked_at:%Y-%m-%d %H:%M}Z" if one.unlocked_at else ""
-        click.echo(f"{one.client}  {one.in_a_row} consecutive wrong codes  {state}{unlocked}")
+    found = make_parts().numbers.status(read_number(), now=clock.now())
+    lines = map(_format_status, found) if found else ["no wrong codes since the last right code"]
+    print_facts(found, lines, as_json=as_json)
+
+
+def _format_status(one: NumberStatus) -> str:
+    state = "locked" if one.locked else "open"
+    if one.refused_until and not one.locked:
+        state = f"no new requests until {one.refused_until:%Y-%m-%d %H:%M:%S}Z"
+    unlocked = f"  unlocked {one.unlocked_at:%Y-%m-%d %H:%M}Z" if one.unlocked_at else ""
+    return f"{one.client}  {one.in_a_row} consecutive wrong codes  {state}{unlocked}"
 
 
 @numbers.command(name="unlock")
 @click.option("--client", help="Only for this client. Default: for every client.")
+@json_option
 @explain_errors
-def unlock_number(client: str | None) -> None:
+def unlock_number(client: str | None, *, as_json: bool) -> None:
     """Reset the wrong codes of a number, so that new requests for it are accepted."""
-    for name in Parts(settings.load()).numbers.unlock(read_number(), client=client, now=clock.now()):
-        click.echo(f"unlocked for {name}")
+    names = make_parts().numbers.unlock(read_number(), client=client, now=clock.now())
+    print_facts({"clients": names}, (f"unlocked for {name}" for name in names), as_json=as_json)
 
 
 @numbers.command(name="block")
@@ -51,34 +59,51 @@ def unlock_number(client: str | None) -> None:
     type=click.DateTime(["%Y-%m-%d"]),
     help="The day (UTC) on which the block ends. Default: it does not end.",
 )
+@json_option
 @explain_errors
-def block_number(reason: str | None, until: datetime | None) -> None:
+def block_number(reason: str | None, until: datetime | None, *, as_json: bool) -> None:
     """Block a number: it gets no codes.
 
     A code that is being sent still arrives. Requests that wait fail with `number_not_allowed`. Blocking a
     number again replaces its reason and end.
     """
     end = until.replace(tzinfo=UTC) if until else None
-    parts = Parts(settings.load())
+    parts = make_parts()
     number = parts.blocklist.block(read_number(), reason=reason, until=end, now=clock.now())
-    click.echo(f"blocked {number}" + (f" until {end:%Y-%m-%d}" if end else ""))
+    line = f"blocked {number}" + (f" until {end:%Y-%m-%d}" if end else "")
+    print_facts({"phone_number": number, "until": end, "reason": reason}, [line], as_json=as_json)
 
 
 @numbers.command(name="unblock")
+@json_option
 @explain_errors
-def unblock_number() -> None:
+def unblock_number(*, as_json: bool) -> None:
     """Unblock a number."""
-    number, removed = Parts(settings.load()).blocklist.unblock(read_number())
+    number, removed = make_parts().blocklist.unblock(read_number())
     if not removed:
-        raise click.ClickException(f"{number} is not blocked.")
-    click.echo(f"unblocked {number}")
+        raise CommandFailed(ExitCode.NOT_FOUND, f"{number} is not blocked.")
+    print_facts({"phone_number": number}, [f"unblocked {number}"], as_json=as_json)
 
 
 @numbers.command(name="blocked")
+@json_option
 @explain_errors
-def list_blocked_numbers() -> None:
+def list_blocked_numbers(*, as_json: bool) -> None:
     """List the blocked numbers, masked, with the start, the end and the reason of each block."""
-    for one in Parts(settings.load()).blocklist.list(now=clock.now()):
-        until = f"until {one.until:%Y-%m-%d}" if one.until else "no end"
-        number = one.phone_number or "cannot be decrypted"
-        click.echo(f"{number}  {one.created_at:%Y-%m-%d %H:%M}  {until}  {one.reason or ''}".rstrip())
+    found = make_parts().blocklist.list(now=clock.now())
+    facts = [
+        {
+            "phone_number": one.phone_number,
+            "created_at": one.created_at,
+            "until": one.until,
+            "reason": one.reason,
+        }
+        for one in found
+    ]
+    print_facts(facts, map(_format_block, found), as_json=as_json)
+
+
+def _format_block(one: BlockedNumber) -> str:
+    until = f"until {one.until:%Y-%m-%d}" if one.until else "no end"
+    number = one.phone_number or "cannot be decrypted"
+    return f"{number}  {one.created_at:%Y-%m-%d %H:%M}  {until}  {one.reason or ''}".rstrip()

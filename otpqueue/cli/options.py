@@ -8,13 +8,26 @@ from contextlib import closing
 
 import click
 
-from otpqueue import settings
+from otpqueue.cli.beside_dev import load_settings
+from otpqueue.cli.output import json_option
 from otpqueue.wiring import Parts
+
+__all__ = ["json_option", "make_parts", "open_parts", "operator_option"]
+
+
+def make_parts() -> Parts:
+    """Return parts by the current settings, or by those of the `otpqueue dev` that runs in this folder.
+
+    They are closed when the command ends.
+    """
+    parts = Parts(load_settings())
+    click.get_current_context().call_on_close(parts.close)
+    return parts
 
 
 def open_parts() -> closing[Parts]:
-    """Return a context manager that yields parts by the current settings and closes them."""
-    return closing(Parts(settings.load()))
+    """Return a context manager that yields such parts and closes them at its end."""
+    return closing(make_parts())
 
 
 def _name_operator() -> str:
@@ -28,4 +41,3 @@ def _name_operator() -> str:
 operator_option = click.option(
     "--by", default=_name_operator, help="Name of the operator, for the record. Default: user@host."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,20 +8,22 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-import click
+from otpqueue.cli.exits import CommandFailed, ExitCode
 
 _POLL_S = 0.03
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Raise ClickException if the port is in use."""
+    """Raise CommandFailed if the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:
-            raise click.ClickException(f"Port {port} is in use. Choose another with --port.") from None
+            raise CommandFailed(
+                ExitCode.PROBLEM, f"Port {port} is in use. Choose another with --port."
+            ) from None
 
 
 def fetch_body(url: str) -> bytes | None:
@@ -42,7 +44,7 @@ def wait_until(
 ) -> None:
     """Poll `is_ready` until it returns True.
 
-    Raises ClickException after `seconds`, and whatever `check_children` raises when a child has ended.
+    Raises CommandFailed after `seconds`, and whatever `check_children` raises when a child has ended.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -50,4 +52,6 @@ def wait_until(
             return
         check_children()
         time.sleep(_POLL_S)
-    raise click.ClickException(f"{what} was not ready within {seconds:g} s. See the messages above.")
+    raise CommandFailed(
+        ExitCode.PROBLEM, f"{what} was not ready within {seconds:g} s. See the messages above."
+    )

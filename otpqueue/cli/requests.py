@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import click
 
-from otpqueue import settings
 from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.options import make_parts
+from otpqueue.cli.output import print_facts
 from otpqueue.domain.history import History, HistoryEvent
-from otpqueue.wiring import Parts
 
 
 @click.group()
@@ -29,12 +28,9 @@ def show_history(request_id: UUID, as_json: bool) -> None:
 
     Each event is one line: the time (UTC), the seconds since the request was accepted, and what happened.
     """
-    history = Parts(settings.load()).history(request_id)
-    if as_json:
-        click.echo(json.dumps(HistoryResponse.of(history).model_dump(mode="json"), indent=2))
-        return
-    for line in [*_format_header(history), "", *_format_events(history)]:
-        click.echo(_remove_control_characters(line))
+    history = make_parts().history(request_id)
+    facts = HistoryResponse.of(history).model_dump(mode="json")
+    print_facts(facts, [*_format_header(history), "", *_format_events(history)], as_json=as_json)
 
 
 def _format_header(history: History) -> list[str]:
@@ -71,8 +67,3 @@ def _format_time(at: datetime) -> str:
 
 def _format_offset(event: HistoryEvent, accepted_at: datetime) -> str:
     return f"{(event.at - accepted_at) / timedelta(seconds=1):+.3f} s"
-
-
-def _remove_control_characters(line: str) -> str:
-    """Return the line without control characters, which texts of the provider may contain."""
-    return "".join(character if character.isprintable() else "?" for character in line)

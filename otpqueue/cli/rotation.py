@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
 
 import click
 
-from otpqueue import settings
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.options import json_option, open_parts
+from otpqueue.cli.output import print_facts
+from otpqueue.cli.progress import show_progress
+from otpqueue.cli.prompts import add_yes_option, confirm
 from otpqueue.operations.privacy import rotate_seal as seals
 from otpqueue.operations.privacy.rotate_hash import HashKeyReport
 from otpqueue.operations.privacy.rotate_seal import SealKeyReport
 from otpqueue.store.vault import MOST_SEALS
-from otpqueue.wiring import Parts
 
 _batch = click.option(
     "--batch",
@@ -29,39 +32,40 @@ _dry_run = click.option(
 @click.command(name="rotate-seal")
 @_batch
 @_dry_run
+@json_option
 @explain_errors
-def rotate_seal(batch: int, *, dry_run: bool) -> None:
+def rotate_seal(batch: int, *, dry_run: bool, as_json: bool) -> None:
     """Re-encrypt all stored numbers with the first key of OTPQUEUE_SEAL_KEYS.
 
     It may be interrupted and run again. docs/privacy.md describes the procedure.
     """
-    with closing(Parts(settings.load())) as parts:
+    with open_parts() as parts, show_progress() as progress:
         rotate = parts.rotate_seal
-        sealed = rotate.report() if dry_run else rotate(progress=_print_progress, batch=batch)
-    _print_sealed(sealed, rotate.vault.seal_key_ids)
+        sealed = rotate.report() if dry_run else rotate(progress=progress, batch=batch)
+    configured = rotate.vault.seal_key_ids
+    print_facts(sealed, _format_sealed(sealed, configured), as_json=as_json)
+    for line in _list_seal_warnings(sealed, configured):
+        click.echo(line, err=True)
 
 
-def _print_progress(key: str, done: int, of: int) -> None:
-    click.echo(f"{key}: {done} of {of}, {of - done} left")
-
-
-def _print_sealed(sealed: SealKeyReport, configured: tuple[str, ...]) -> None:
+def _format_sealed(sealed: SealKeyReport, configured: tuple[str, ...]) -> Iterator[str]:
     for key_id, count in sealed.counts.items():
         role = "not in OTPQUEUE_SEAL_KEYS" if key_id not in configured else ""
         role = "seals" if key_id == configured[0] else role or "older"
-        click.echo(f"{key_id} ({role}): {count} numbers")
+        yield f"{key_id} ({role}): {count} numbers"
     seals = sealed.seals.get(configured[0], 0)
-    click.echo(f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of the limit of one key")
-    if seals >= MOST_SEALS / 2:
-        click.echo(f"{configured[0]} must be replaced: put a new key before it (docs/privacy.md)", err=True)
-    for key_id, count in sealed.unopened.items():
-        click.echo(
-            f"{key_id} cannot decrypt {count} of them. Is it a different key with the same id?", err=True
-        )
+    yield f"{configured[0]} has sealed {seals} texts, {seals / MOST_SEALS:.1%} of the limit of one key"
     if sealed.removable:
-        click.echo(f"removable from OTPQUEUE_SEAL_KEYS: {', '.join(sealed.removable)}")
+        yield f"removable from OTPQUEUE_SEAL_KEYS: {', '.join(sealed.removable)}"
     else:
-        click.echo("no key may be removed from OTPQUEUE_SEAL_KEYS")
+        yield "no key may be removed from OTPQUEUE_SEAL_KEYS"
+
+
+def _list_seal_warnings(sealed: SealKeyReport, configured: tuple[str, ...]) -> Iterator[str]:
+    if sealed.seals.get(configured[0], 0) >= MOST_SEALS / 2:
+        yield f"{configured[0]} must be replaced: put a new key before it (docs/privacy.md)"
+    for key_id, count in sealed.unopened.items():
+        yield f"{key_id} cannot decrypt {count} of them. Is it a different key with the same id?"
 
 
 @click.command(name="rotate-hash")
@@ -72,35 +76,35 @@ def _print_sealed(sealed: SealKeyReport, configured: tuple[str, ...]) -> None:
     is_flag=True,
     help="Delete hashes of numbers that no stored request can be used to rehash.",
 )
+@json_option
 @explain_errors
-def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool) -> None:
+def rotate_hash(batch: int, *, dry_run: bool, drop_unknown: bool, as_json: bool) -> None:
     """Rehash all stored numbers with the first key of OTPQUEUE_HASH_KEY.
 
     It may be interrupted and run again. docs/privacy.md describes the procedure.
     """
-    with closing(Parts(settings.load())) as parts:
+    with open_parts() as parts, show_progress() as progress:
         rotate = parts.rotate_hash
         if not rotate.replacing:
-            raise click.ClickException(
-                "OTPQUEUE_HASH_KEY holds one key. To replace it, put the new key and a comma before it."
+            raise CommandFailed(
+                ExitCode.CONFIGURATION,
+                "OTPQUEUE_HASH_KEY holds one key. To replace it, put the new key and a comma before it.",
             )
         left = (
-            rotate.report()
-            if dry_run
-            else rotate(progress=_print_progress, batch=batch, drop_unknown=drop_unknown)
+            rotate.report() if dry_run else rotate(progress=progress, batch=batch, drop_unknown=drop_unknown)
         )
-    _print_hashed(left)
+    print_facts({"needed": left.needed, "uses": left.uses}, _format_hashed(left), as_json=as_json)
 
 
-def _print_hashed(left: HashKeyReport) -> None:
+def _format_hashed(left: HashKeyReport) -> Iterator[str]:
     for use in left.uses:
         rows = "unknown" if use.rows is None else use.rows
         until = f"until {use.until:%Y-%m-%d %H:%M}Z" if use.until else "no end date"
-        click.echo(f"{use.what}: {rows} under the old key, {until}; {use.todo}")
+        yield f"{use.what}: {rows} under the old key, {until}; {use.todo}"
     if left.needed:
-        click.echo(f"the old key is still needed{_format_end(left)}")
+        yield f"the old key is still needed{_format_end(left)}"
     else:
-        click.echo("the old key may be removed from OTPQUEUE_HASH_KEY")
+        yield "the old key may be removed from OTPQUEUE_HASH_KEY"
 
 
 def _format_end(left: HashKeyReport) -> str:
@@ -112,16 +116,18 @@ def _format_end(left: HashKeyReport) -> str:
 
 @click.command(name="drop-sealed")
 @click.argument("key_id")
-@click.confirmation_option(prompt="Delete every request with a number sealed with this key?")
+@add_yes_option
+@json_option
 @explain_errors
-def drop_sealed(key_id: str) -> None:
+def drop_sealed(key_id: str, *, yes: bool, as_json: bool) -> None:
     """Delete the requests with a number sealed with KEY_ID, a key that is lost."""
+    confirm("Delete every request with a number sealed with this key?", yes=yes)
     try:
-        with closing(Parts(settings.load())) as parts:
+        with open_parts() as parts:
             count = parts.rotate_seal.drop(key_id)
     except ValueError as refusal:
-        raise click.ClickException(str(refusal)) from None
-    click.echo(f"deleted {count} requests")
+        raise CommandFailed(ExitCode.REFUSED, str(refusal)) from None
+    print_facts({"key_id": key_id, "deleted": count}, [f"deleted {count} requests"], as_json=as_json)
 
 
 COMMANDS = (rotate_seal, rotate_hash, drop_sealed)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
-from otpqueue import clock, settings
+from otpqueue import clock
 from otpqueue.cli.errors import explain_errors
-from otpqueue.cli.options import operator_option
-from otpqueue.wiring import Parts
+from otpqueue.cli.options import json_option, make_parts, operator_option
+from otpqueue.cli.output import print_facts
+from otpqueue.operations.admission.stop_sending import SendingStatus
 
 
 def _add_scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,7 +19,7 @@ def _add_scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--country", metavar="XX", help="Only this country (ISO 3166); 001 is for international numbers."
     )(command)
     command = click.option("--client", help="Only the client of this name.")(command)
-    return operator_option(command)
+    return operator_option(json_option(command))
 
 
 def _describe_scope(country: str | None, client: str | None) -> str:
@@ -31,44 +32,65 @@ def _describe_scope(country: str | None, client: str | None) -> str:
 @click.option("--reason", help="Reason, for the record.")
 @_add_scope_options
 @explain_errors
-def stop_sending(reason: str | None, country: str | None, client: str | None, by: str) -> None:
+def stop_sending(
+    reason: str | None, country: str | None, client: str | None, by: str, *, as_json: bool
+) -> None:
     """Stop sending codes until `resume-sending`, with immediate effect.
 
     New requests are refused with 503. Accepted requests wait until their deadline. Sends in progress
     complete, and sent codes can be verified.
     """
-    switch = Parts(settings.load()).switch
+    switch = make_parts().switch
     stopped = switch.stop(country=country, client=client, reason=reason, by=by, now=clock.now())
     word = "stopped" if stopped else "was already stopped"
-    click.echo(f"sending {word} {_describe_scope(country, client)}")
+    facts = {"country": country, "client": client, "reason": reason, "by": by, "changed": stopped}
+    print_facts(facts, [f"sending {word} {_describe_scope(country, client)}"], as_json=as_json)
 
 
 @click.command()
 @_add_scope_options
 @explain_errors
-def resume_sending(country: str | None, client: str | None, by: str) -> None:
+def resume_sending(country: str | None, client: str | None, by: str, *, as_json: bool) -> None:
     """End a stop: the general one, or that of a country or a client. Other stops remain in force."""
-    switch = Parts(settings.load()).switch
+    switch = make_parts().switch
     now = clock.now()
     resumed = switch.resume(country=country, client=client, by=by, now=now)
     word = "resumed" if resumed else "was not stopped"
-    click.echo(f"sending {word} {_describe_scope(country, client)}")
-    for stop in switch.status(now=now).stops:
-        click.echo(f"still stopped: {stop.what}")
+    rest = [stop.what for stop in switch.status(now=now).stops]
+    facts = {"country": country, "client": client, "by": by, "changed": resumed, "still_stopped": rest}
+    lines = [f"sending {word} {_describe_scope(country, client)}", *(f"still stopped: {one}" for one in rest)]
+    print_facts(facts, lines, as_json=as_json)
 
 
 @click.command()
+@json_option
 @explain_errors
-def sending_status() -> None:
+def sending_status(*, as_json: bool) -> None:
     """Show the stops in force, with operator and reason, and how many codes were sent today (UTC)."""
-    status = Parts(settings.load()).switch.status(now=clock.now())
+    status = make_parts().switch.status(now=clock.now())
+    facts = {
+        "stops": [
+            {
+                "what": stop.what,
+                "stopped_at": stop.stopped_at,
+                "stopped_by": stop.stopped_by,
+                "reason": stop.reason,
+            }
+            for stop in status.stops
+        ],
+        "sent_today": [{"what": one.what, "sent": one.taken, "cap": one.cap} for one in status.lines],
+    }
+    print_facts(facts, _format_status(status), as_json=as_json)
+
+
+def _format_status(status: SendingStatus) -> Iterator[str]:
     for stop in status.stops:
         why = f": {stop.reason}" if stop.reason else ""
-        click.echo(f"STOPPED  {stop.what}  {stop.stopped_at:%Y-%m-%d %H:%M:%SZ}  by {stop.stopped_by}{why}")
+        yield f"STOPPED  {stop.what}  {stop.stopped_at:%Y-%m-%d %H:%M:%SZ}  by {stop.stopped_by}{why}"
     if not status.stops:
-        click.echo("sending is on")
-    click.echo("sent today (UTC):")
+        yield "sending is on"
+    yield "sent today (UTC):"
     for line in status.lines:
         cap = "no cap" if line.cap is None else f"of {line.cap}"
         reached = "  REACHED" if line.cap is not None and line.taken >= line.cap else ""
-        click.echo(f"  {line.what}  {line.taken} {cap}{reached}")
+        yield f"  {line.what}  {line.taken} {cap}{reached}"

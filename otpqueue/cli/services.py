@@ -10,9 +10,13 @@ import click
 
 from otpqueue import clock, settings
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.options import json_option, make_parts
+from otpqueue.cli.output import print_facts
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.domain.templates import find_web_otp_problem
 from otpqueue.operations.privacy.rotate_seal import refusal_to_start
+from otpqueue.operations.provision import Provisioned
 from otpqueue.settings import Settings, SettingsError
 from otpqueue.store import placement
 from otpqueue.telemetry import logs
@@ -84,7 +88,9 @@ def api(host: str | None, port: int | None) -> None:
         check_address(current.host, current.port)
     except OSError as error:
         why = error.strerror or str(error)
-        raise click.ClickException(f"Cannot listen on {current.host} port {current.port}: {why}") from None
+        raise CommandFailed(
+            ExitCode.REFUSED, f"Cannot listen on {current.host} port {current.port}: {why}"
+        ) from None
     _freeze_heap()
     serve(current)
 
@@ -142,14 +148,15 @@ def beat() -> None:
 
 
 @click.command()
+@json_option
 @explain_errors
-def migrate() -> None:
+def migrate(*, as_json: bool) -> None:
     """Upgrade the database schema to this version. Concurrent runs are safe."""
     from otpqueue.store.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to import
 
-    parts = Parts(settings.load())
+    parts = make_parts()
     upgrade(parts.engine)
-    click.echo("the database is up to date")
+    print_facts({"migrated": True}, ["the database is up to date"], as_json=as_json)
     # Migrating needs no keys. If keys are configured, warn now about one that is missing.
     if parts.settings.seal_keys and parts.settings.hash_key and (why := refusal_to_start(parts.rotate_seal)):
         click.echo(f"API and workers will not start: {why}", err=True)
@@ -165,21 +172,18 @@ def migrate() -> None:
     metavar="DOMAIN",
     help="Refuse texts without the last line `@DOMAIN #{{pin}}`, which browsers need for WebOTP.",
 )
+@json_option
 @explain_errors
-def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None:
+def provision(dry_run: bool, subscribe: str | None, web_otp: str | None, *, as_json: bool) -> None:
     """Create or update the 2FA application and its message templates at Infobip.
 
     Their ids are stored in Postgres. API and workers notice a change without a restart.
     """
-    parts = Parts(settings.load())
+    parts = make_parts()
     _check_web_otp(parts.settings, web_otp)
     provisioned = parts.provision(parts.transport, now=clock.now(), dry_run=dry_run)
-    for action in provisioned.actions or ("nothing to do: everything is up to date",):
-        click.echo(f"would {action}" if dry_run and provisioned.actions else action)
-    if provisioned.ids and not dry_run:
-        click.echo(f"application {provisioned.ids.application_id}")
-        for key, message_id in sorted(provisioned.ids.message_ids.items()):
-            click.echo(f"message template {key}: {message_id}")
+    facts: dict[str, object] = {"dry_run": dry_run, "actions": provisioned.actions, "ids": provisioned.ids}
+    lines = _format_provisioned(provisioned, dry_run=dry_run)
     if subscribe and not dry_run:
         from otpqueue.infobip import provisioning  # noqa: PLC0415 - only here
 
@@ -188,11 +192,24 @@ def provision(dry_run: bool, subscribe: str | None, web_otp: str | None) -> None
         created = provisioning.subscribe_to_reports(
             parts.transport, url=subscribe, username=username, password=password
         )
-        click.echo(f"subscription {created} pushes delivery reports to {subscribe}")
+        facts["subscription_id"] = created
+        lines.append(f"subscription {created} pushes delivery reports to {subscribe}")
+    print_facts(facts, lines, as_json=as_json)
+
+
+def _format_provisioned(provisioned: Provisioned, *, dry_run: bool) -> list[str]:
+    actions = provisioned.actions or ("nothing to do: everything is up to date",)
+    lines = [f"would {action}" if dry_run and provisioned.actions else action for action in actions]
+    if provisioned.ids and not dry_run:
+        lines.append(f"application {provisioned.ids.application_id}")
+        lines += [
+            f"message template {key}: {one}" for key, one in sorted(provisioned.ids.message_ids.items())
+        ]
+    return lines
 
 
 def _check_web_otp(current: Settings, domain: str | None) -> None:
-    """Check the message texts for WebOTP. Raises ClickException for texts that browsers cannot read."""
+    """Check the message texts for WebOTP. Raises CommandFailed for texts that browsers cannot read."""
     texts = {"INFOBIP_MESSAGE_TEMPLATE": current.infobip_message_template} | {
         f"OTPQUEUE_TEMPLATES, {language!r}": text for language, text in current.templates.items()
     }
@@ -203,4 +220,6 @@ def _check_web_otp(current: Settings, domain: str | None) -> None:
     ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise click.ClickException(f"Browsers cannot read the code from these texts (WebOTP):\n{lines}")
+        raise CommandFailed(
+            ExitCode.CONFIGURATION, f"Browsers cannot read the code from these texts (WebOTP):\n{lines}"
+        )

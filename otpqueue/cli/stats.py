@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from otpqueue.api.resources.stats import StatisticsResponse
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.options import open_parts
+from otpqueue.cli.output import print_facts
 from otpqueue.domain.stats import Dimension, Metric, MetricTally
 from otpqueue.operations.stats.report import StatisticsReport
 
@@ -65,11 +65,8 @@ def stats(
             country=country and country.upper(),
             now=now,
         )
-    if as_json:
-        click.echo(json.dumps(StatisticsResponse.of(report).model_dump(mode="json"), indent=2))
-        return
-    for line in _format_report(report):
-        click.echo(line)
+    facts = StatisticsResponse.of(report).model_dump(mode="json")
+    print_facts(facts, _format_report(report), as_json=as_json)
     if report.waiting_since and now - report.waiting_since > _BEHIND:
         click.echo(
             f"Statistics are incomplete since {report.waiting_since:%Y-%m-%d %H:%M} UTC. Check that beat and "

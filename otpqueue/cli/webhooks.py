@@ -10,7 +10,10 @@ import click
 from otpqueue import clock
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
-from otpqueue.cli.options import open_parts
+from otpqueue.cli.exits import ExitCode
+from otpqueue.cli.options import json_option, open_parts
+from otpqueue.cli.output import print_facts
+from otpqueue.cli.prompts import add_yes_option, confirm
 from otpqueue.domain.webhooks import WebhookEvent, WebhookState
 from otpqueue.store.webhooks.endpoints import WebhookEndpoint
 from otpqueue.store.webhooks.outbox import StoredDelivery
@@ -29,8 +32,9 @@ def webhooks() -> None:
 @click.option(
     "--events", default="", help=f"Events, separated by commas: {_EVENTS}. Default: as before, or all."
 )
+@json_option
 @explain_errors
-def set_endpoint(client: str, url: str, events: str) -> None:
+def set_endpoint(client: str, url: str, events: str, *, as_json: bool) -> None:
     """Set the webhook of CLIENT to URL.
 
     A new webhook gets a secret, which is printed only once.
@@ -39,8 +43,8 @@ def set_endpoint(client: str, url: str, events: str) -> None:
     with open_parts() as parts:
         secret = parts.webhooks.set(client, url, events=names, now=clock.now())
         endpoint, _ = parts.webhooks.show(client, now=clock.now())
-    if secret:
-        click.echo(secret)
+    facts = _describe_endpoint(endpoint) | ({"secret": secret} if secret else {})
+    print_facts(facts, [secret] if secret else [], as_json=as_json)
     click.echo(f"{client} is notified of {_format_events(endpoint)}", err=True)
     if endpoint.disabled_at:
         click.echo(
@@ -50,20 +54,22 @@ def set_endpoint(client: str, url: str, events: str) -> None:
 
 @webhooks.command(name="show")
 @click.argument("client", required=False)
+@json_option
 @explain_errors
-def show_endpoint(client: str | None) -> None:
+def show_endpoint(client: str | None, *, as_json: bool) -> None:
     """Show the webhook of CLIENT, or list all webhooks. Secrets are not shown. Times are UTC."""
     now = clock.now()
     with open_parts() as parts:
         if client is None:
-            for endpoint in parts.webhooks.every(now=now):
-                click.echo(f"{endpoint.client}  {endpoint.url}  {_format_state(endpoint)}")
+            every = parts.webhooks.every(now=now)
+            lines = [f"{one.client}  {one.url}  {_format_state(one)}" for one in every]
+            print_facts([_describe_endpoint(one) for one in every], lines, as_json=as_json)
             return
         endpoint, left = parts.webhooks.show(client, now=now)
     signs = "one"
     if len(endpoint.secrets) > 1:
         signs = f"two until {_format_time(endpoint.previous_until)}"
-    lines = {
+    facts = {
         "url": endpoint.url,
         "events": _format_events(endpoint),
         "state": _format_state(endpoint),
@@ -72,41 +78,50 @@ def show_endpoint(client: str | None) -> None:
         "waiting": left[WebhookState.PENDING],
         "given up": left[WebhookState.GIVEN_UP],
     }
-    for name, value in lines.items():
-        click.echo(f"{name:<10}{value}")
+    counts = {"waiting": left[WebhookState.PENDING], "given_up": left[WebhookState.GIVEN_UP]}
+    shown = (f"{name:<10}{value}" for name, value in facts.items())
+    print_facts(_describe_endpoint(endpoint) | counts, shown, as_json=as_json)
 
 
 @webhooks.command(name="test")
 @click.argument("client")
+@json_option
 @explain_errors
-def test_endpoint(client: str) -> None:
+def test_endpoint(client: str, *, as_json: bool) -> None:
     """Send an `otpqueue.test` event to CLIENT's webhook and print the response. Exit code 0 means 2xx."""
     with open_parts() as parts:
         tested = parts.webhooks.test(client, now=clock.now())
-    click.echo(f"{tested.answer} after {tested.seconds * 1000:.0f} ms")
+    took_ms = tested.seconds * 1000
+    facts = {"answer": str(tested.answer), "success": tested.answer.is_success, "took_ms": round(took_ms, 1)}
+    print_facts(facts, [f"{tested.answer} after {took_ms:.0f} ms"], as_json=as_json)
     if not tested.answer.is_success:
-        raise SystemExit(1)
+        raise click.exceptions.Exit(ExitCode.PROBLEM)
 
 
 @webhooks.command(name="enable")
 @click.argument("client")
+@json_option
 @explain_errors
-def enable_endpoint(client: str) -> None:
+def enable_endpoint(client: str, *, as_json: bool) -> None:
     """Enable a disabled webhook of CLIENT. Pending deliveries are sent first."""
     with open_parts() as parts:
         count = parts.webhooks.enable(client, now=clock.now())
-    click.echo(f"{client} is enabled; {count} deliveries are pending")
+    line = f"{client} is enabled; {count} deliveries are pending"
+    print_facts({"client": client, "pending": count}, [line], as_json=as_json)
 
 
 @webhooks.command(name="remove")
 @click.argument("client")
-@click.confirmation_option(prompt="Remove the webhook and drop its pending deliveries?")
+@add_yes_option
+@json_option
 @explain_errors
-def remove_endpoint(client: str) -> None:
+def remove_endpoint(client: str, *, yes: bool, as_json: bool) -> None:
     """Remove the webhook of CLIENT, its secret and its pending deliveries."""
+    confirm("Remove the webhook and drop its pending deliveries?", yes=yes)
     with open_parts() as parts:
         count = parts.webhooks.remove(client, now=clock.now())
-    click.echo(f"{client} has no webhook now; {count} pending deliveries were dropped")
+    line = f"{client} has no webhook now; {count} pending deliveries were dropped"
+    print_facts({"client": client, "dropped": count}, [line], as_json=as_json)
 
 
 @webhooks.command(name="rotate-secret")
@@ -119,13 +134,16 @@ def remove_endpoint(client: str) -> None:
     help="How long the old secret also signs.",
 )
 @click.option("--at-once", is_flag=True, help="Stop signing with the old secret now, because it leaked.")
+@json_option
 @explain_errors
-def rotate_secret(client: str, overlap: timedelta, at_once: bool) -> None:
+def rotate_secret(client: str, overlap: timedelta, at_once: bool, *, as_json: bool) -> None:
     """Create a new secret for CLIENT and print it. It is shown only once."""
     now = clock.now()
     overlap = timedelta() if at_once else overlap
     with open_parts() as parts:
-        click.echo(parts.webhooks.rotate_secret(client, overlap=overlap, now=now))
+        secret = parts.webhooks.rotate_secret(client, overlap=overlap, now=now)
+    facts = {"client": client, "secret": secret, "old_secret_signs_until": now + overlap}
+    print_facts(facts, [secret], as_json=as_json)
     until = "no longer signs" if at_once else f"also signs until {_format_time(now + overlap)} UTC"
     click.echo(f"the old secret {until}", err=True)
 
@@ -137,29 +155,57 @@ def rotate_secret(client: str, overlap: timedelta, at_once: bool) -> None:
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="Maximum number."
 )
+@json_option
 @explain_errors
-def list_deliveries(client: str, failed: bool, request_id: UUID | None, limit: int) -> None:
+def list_deliveries(client: str, failed: bool, request_id: UUID | None, limit: int, *, as_json: bool) -> None:
     """List the deliveries to CLIENT, sent and pending, newest first. Times are UTC."""
     with open_parts() as parts:
         found = parts.webhooks.deliveries(client, failed=failed, request_id=request_id, limit=limit)
-    for one in found:
-        click.echo(_format_delivery(one))
-    if not found:
-        click.echo("no deliveries")
+    lines = map(_format_delivery, found) if found else ["no deliveries"]
+    print_facts([_describe_delivery(one) for one in found], lines, as_json=as_json)
 
 
 @webhooks.command(name="retry")
 @click.argument("client")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
+@json_option
 @explain_errors
-def retry_deliveries(client: str, ids: tuple[UUID, ...]) -> None:
+def retry_deliveries(client: str, ids: tuple[UUID, ...], *, as_json: bool) -> None:
     """Retry deliveries of CLIENT now: those with the given IDs, or all that are pending or given up.
 
     Their attempts are counted from zero again.
     """
     with open_parts() as parts:
         count = parts.webhooks.retry(client, ids=ids, now=clock.now())
-    click.echo(f"{count} deliveries are being retried")
+    line = f"{count} deliveries are being retried"
+    print_facts({"client": client, "retried": count}, [line], as_json=as_json)
+
+
+def _describe_endpoint(endpoint: WebhookEndpoint) -> dict[str, object]:
+    return {
+        "client": endpoint.client,
+        "url": endpoint.url,
+        "events": endpoint.events,
+        "created_at": endpoint.created_at,
+        "failing_since": endpoint.failing_since,
+        "disabled_at": endpoint.disabled_at,
+        "disabled_reason": endpoint.disabled_reason,
+        "secrets": len(endpoint.secrets),
+        "previous_secret_signs_until": endpoint.previous_until,
+    }
+
+
+def _describe_delivery(one: StoredDelivery) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "at": one.at,
+        "event": one.event,
+        "request_id": one.request_id,
+        "state": one.state,
+        "attempts": one.tries,
+        "answer": None if one.answer is None else str(one.answer),
+        "next_attempt_at": one.next_try_at,
+    }
 
 
 def _format_events(endpoint: WebhookEndpoint) -> str:

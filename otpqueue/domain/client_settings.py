@@ -139,7 +139,7 @@ def remove_setting(stored: Stored | Any, path: str) -> dict[str, Any]:
     Raises InvalidRequest if it is not set.
     """
     if path not in flatten_settings(stored):
-        raise InvalidRequest([FieldError(path, "is not set")])
+        raise InvalidRequest([FieldError(path, "is not set", missing=True)])
     if not isinstance(stored, Mapping):
         return {}
     section, _, name = path.partition(".")

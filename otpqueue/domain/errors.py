@@ -58,6 +58,8 @@ class FieldError:
 
     field: str
     message: str
+    missing: bool = False
+    """Whether it names an object that does not exist."""
 
 
 class OtpqueueError(Exception):

@@ -65,6 +65,21 @@ class EngineHome:
         self.release()
 
 
+def is_in_use(path: Path) -> bool:
+    """Return whether a running process has locked the data folder `path`."""
+    try:
+        descriptor = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def make_private_folder(path: Path) -> None:
     """Create a folder of mode 0700. Raises DataUnusable if it exists and we cannot use it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -270,6 +271,14 @@ def _has_drifted(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         return True
     pairs = wanted["configuration"].items()
     return any(_normalize_value(configuration.get(name)) != _normalize_value(value) for name, value in pairs)
+
+
+def parse_provider_duration(text: object) -> timedelta | None:
+    """Return a duration in Infobip's format, such as `5m`, or None for anything else."""
+    try:
+        return parse_duration(str(text), units=_DURATION_UNITS, number_required=False)
+    except InvalidDuration:
+        return None
 
 
 def _normalize_value(value: Any) -> Any:

@@ -81,5 +81,5 @@ def _client_id(conn: Connection, name: str) -> UUID:
     client_id = clients.find_client(conn, name)
     if client_id is None:
         # An empty result would suggest that the client has no requests.
-        raise InvalidRequest([FieldError("client", "does not exist")])
+        raise InvalidRequest([FieldError("client", "does not exist", missing=True)])
     return client_id

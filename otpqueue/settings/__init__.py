@@ -8,6 +8,6 @@ fields.
 from otpqueue.settings.api import TrustedProxies
 from otpqueue.settings.combined import SUBJECTS, Settings
 from otpqueue.settings.fields import SettingsError
-from otpqueue.settings.sources import load
+from otpqueue.settings.sources import collect_given, load
 
-__all__ = ["SUBJECTS", "Settings", "SettingsError", "TrustedProxies", "load"]
+__all__ = ["SUBJECTS", "Settings", "SettingsError", "TrustedProxies", "collect_given", "load"]

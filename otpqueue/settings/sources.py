@@ -48,6 +48,25 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     return settings
 
 
+def collect_given(
+    environment: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")
+) -> dict[str, str]:
+    """Return the given settings by variable, as text: from `environment`, `dotenv` and `NAME_FILE` files.
+
+    Raises SettingsError for a file that cannot be read.
+    """
+    given, written = dict(os.environ if environment is None else environment), dict[str, str]()
+    names = {str(field.alias) for field in Settings.model_fields.values()}
+    problems: list[str] = []
+    if dotenv is not None and dotenv.is_file():
+        written, problems = _read_dotenv(dotenv, names)
+    given = written | given
+    files, unreadable = _read_files(given, names)
+    if problems or unreadable:
+        raise SettingsError(problems + unreadable)
+    return {name: given[name] for name in names if given.get(name)} | files
+
+
 def _read_dotenv(path: Path, names: set[str]) -> tuple[dict[str, str], list[str]]:
     def is_ours(name: str) -> bool:
         return name in names or name.removesuffix("_FILE") in names or name.startswith("OTPQUEUE_")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
@@ -34,13 +35,36 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
+@dataclass(frozen=True)
+class SchemaRevision:
+    """The schema's revision, and the one of this version."""
+
+    current: str | None
+    """None for a database without tables."""
+    head: str
+    is_known: bool
+    """Whether this version knows the current revision. A newer version may have migrated the database."""
+
+
+def read_revision(engine: Engine) -> SchemaRevision:
+    """Return the revision of the database's schema. Raises DatabaseUnavailable."""
+    with connection(engine) as conn:
+        return _read_revision(conn, _config())
+
+
+def _read_revision(conn: Connection, config: Config) -> SchemaRevision:
+    scripts = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(conn).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return SchemaRevision(current, str(scripts.get_current_head()), current is None or current in known)
+
+
 def _require_known_revision(conn: Connection, config: Config) -> None:
     """Raise DatabaseMisconfigured for a revision that this version does not have: after a rollback."""
-    current = MigrationContext.configure(conn).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
+    revision = _read_revision(conn, config)
+    if not revision.is_known:
         raise DatabaseMisconfigured(
-            f"A newer version of otpqueue has migrated this database (revision {current}). "
+            f"A newer version of otpqueue has migrated this database (revision {revision.current}). "
             "Use `otpqueue migrate` of that version. After a rollback, start the processes without migrating."
         )
 

@@ -42,6 +42,11 @@ def read_ids(conn: Connection, *, base_url: str, application_name: str) -> Provi
     return ProviderIds(row.application_id, row.message_ids) if row else None
 
 
+def list_base_urls(conn: Connection) -> list[str]:
+    """Return the base URL of each account that was provisioned from this database."""
+    return list(conn.execute(select(provider_ids.c.base_url).distinct()).scalars())
+
+
 def lock(conn: Connection) -> None:
     """Lock provisioning until this transaction ends; wait for another holder.
 

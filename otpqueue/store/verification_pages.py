@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from otpqueue.domain.request import Channel
 from otpqueue.domain.verification_pages import VerificationPage
-from otpqueue.store.requests import unseal_masked_number
 from otpqueue.store.schema import clients, otp_requests, verification_pages
 from otpqueue.store.vault import Vault
 
@@ -189,7 +188,11 @@ def _to_page(row: Row[Any], vault: Vault) -> VerificationPage:
         is_opened=row.opened_at is not None,
         is_embedded=row.is_embedded,
         has_number=row.number_sealed is not None,
-        phone_number=unseal_masked_number(row, vault) if row.number_sealed is not None else None,
+        phone_number=(
+            vault.unseal_masked_number(row.number_sealed, key_id=row.seal_key_id, row_id=row.id)
+            if row.number_sealed is not None
+            else None
+        ),
         channel=Channel(row.channel),
         language=row.language,
         return_url=row.return_url,

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from celery import Celery
+from sqlalchemy.exc import ProgrammingError
 
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import Unavailable
@@ -17,6 +18,9 @@ from otpqueue.telemetry.logs import get_logger
 from otpqueue.wiring import Parts
 
 log = get_logger(__name__)
+
+_NOT_MIGRATED = {"42P01", "42703"}
+"""SQLSTATEs: no such table, no such column. `otpqueue migrate` has not run yet."""
 
 
 def register_tasks(app: Celery, parts: Parts) -> None:
@@ -74,6 +78,11 @@ def _run_job(job: jobs.Job, operation: Any) -> None:
         result = "put_off"
         # An outage is not a bug. The next job runs within seconds, and no row is lost.
         log.warning("job_put_off", job=job.name, reason=error.code)
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) not in _NOT_MIGRATED:
+            raise
+        result = "put_off"
+        log.warning("job_put_off", job=job.name, reason="database_not_migrated")
     finally:
         metrics.observe(metrics.JOB_DURATION, time.monotonic() - begun, job.name)
         metrics.count(metrics.JOBS, job.name, result)

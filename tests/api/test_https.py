@@ -235,6 +235,6 @@ def test_tls_files_that_cannot_be_served(
     with settings_over_a_database(engines, provider_url=module_provider.url) as settings:
         for differing, said in wrong:
             result = CliRunner().invoke(main, ["api"], env=settings | differing)
-            assert result.exit_code == 1, differing
+            assert result.exit_code == 3, differing
             assert said in result.output, result.output
             assert "Traceback" not in result.output

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from otpqueue.cli import COMMANDS, main
 
-for _module in {*COMMANDS.values()}:
+for _module in {entry.module for entry in COMMANDS.values()}:
     import_module(f"otpqueue.cli.{_module}")
 
 

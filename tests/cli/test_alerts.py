@@ -8,6 +8,7 @@ import re
 import pytest
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.wiring import Parts
 from tests.alerts.receiving import Inbox, Receivers
 from tests.cli.conftest import Shell
@@ -146,5 +147,5 @@ def test_rules_that_cannot_be(shell: Shell) -> None:
     """A rule that is none is told with the setting's name, before anything is read."""
     said = shell.invoke("alerts", "rules", OTPQUEUE_ALERT_RULES='{"sucess_rate": {}}')
 
-    assert said.exit_code == 1
+    assert said.exit_code == ExitCode.CONFIGURATION
     assert "OTPQUEUE_ALERT_RULES: 'sucess_rate' is not a rule" in said.output

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.domain.errors import NumberLocked
 from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
@@ -64,8 +65,11 @@ def test_what_cannot_be_done(shell: Shell, parts: Parts, arguments: tuple[str, .
 
     result = shell.run("clients", *arguments)
 
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: {message}")
+    missing = "does not exist" in message or "is not set" in message
+    is_usage = "Give PATH" in message
+    expected = ExitCode.USAGE if is_usage else ExitCode.NOT_FOUND if missing else ExitCode.REFUSED
+    assert (result.returncode, result.stdout) == (expected, "")
+    assert f"Error: {message}" in result.stderr
     assert parts.clients.show("shop").settings == {}
 
 
@@ -129,8 +133,8 @@ def test_number_without_wrong_codes(shell: Shell, parts: Parts) -> None:
     """There is nothing to see, nothing to unlock, and a number that is none is told."""
     assert typed(shell, "numbers", "status")[:2] == (0, "no wrong codes since the last right code\n")
     code, out, err = typed(shell, "numbers", "unlock")
-    assert (code, out) == (1, "")
+    assert (code, out) == (ExitCode.NOT_FOUND, "")
     assert "number has no wrong codes to reset" in err
     code, _, err = typed(shell, "numbers", "unlock", number="12")
-    assert code == 1
+    assert code == ExitCode.REFUSED
     assert "phone_number" in err

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from otpqueue.cli.exits import ExitCode
 from tests.cli.conftest import Shell
 
 
@@ -46,5 +47,5 @@ def test_invalid_settings_are_listed(cut_off_shell: Shell) -> None:
     """Every problem is printed, also those that only the domain finds."""
     result = cut_off_shell.invoke("settings", OTPQUEUE_COUNTRIES_ALLOWED="UK")
 
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.CONFIGURATION
     assert "OTPQUEUE_COUNTRIES_ALLOWED: 'UK' is not a country" in result.output

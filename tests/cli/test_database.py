@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from otpqueue.cli.exits import ExitCode
 from tests.cli.conftest import Shell
 from tests.store.conftest import other_engine  # noqa: F401 - a fixture
 from tests.store.test_sessions import MakeDatabase, make_database  # noqa: F401 - a fixture
 
 
-def said(shell: Shell, command: str, url: str) -> str:
+def said(shell: Shell, command: str, url: str, exit_code: int = ExitCode.CONFIGURATION) -> str:
     """Return the last line that a command says, which must fail and end."""
     result = shell.run(*command.split(), DATABASE_URL=url)
-    assert result.returncode == 1
+    assert result.returncode == exit_code
     assert "Traceback" not in result.stderr
     return result.stderr.strip().splitlines()[-1]
 
@@ -64,6 +65,6 @@ def test_schema_that_belongs_to_others(shell: Shell, make_database: MakeDatabase
     url = make_database(template=None, encoding="UTF8", search_path="information_schema", role="pg_monitor")
 
     assert (
-        said(shell, "migrate", url)
+        said(shell, "migrate", url, ExitCode.DENIED)
         == "Error: The database denied access: permission denied for schema information_schema"
     )

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.domain.errors import Unauthenticated
 from otpqueue.operations.access.keys import prefix_of
 from otpqueue.wiring import Parts
@@ -60,7 +61,7 @@ def test_unknown_prefix(shell: Shell, command: str) -> None:
     """A prefix that no key in force has is a message."""
     result = shell.run("keys", command, "oq_nonsense")
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (ExitCode.NOT_FOUND, "")
     assert result.stderr == "Error: prefix oq_nonsense matches no active API key (`otpqueue keys list`)\n"
 
 
@@ -74,7 +75,7 @@ def test_ambiguous_prefix(shell: Shell, parts: Parts) -> None:
     refused = shell.run("keys", "revoke", "oq_twin")
     done = shell.run("keys", "revoke", str(second.id))
 
-    assert refused.returncode == 1
+    assert refused.returncode == ExitCode.REFUSED
     assert "pass the id of one instead" in refused.stderr
     assert str(first.id) in refused.stderr
     assert (done.returncode, done.stdout) == (0, "revoked oq_twin\n")
@@ -102,7 +103,7 @@ def test_unknown_scope(cut_off_shell: Shell) -> None:
     """A scope that does not exist is a message that names those that do."""
     result = cut_off_shell.invoke("keys", "create", "--client", "shop", "--scope", "everything")
 
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (ExitCode.REFUSED, "")
     assert result.stderr == "Error: scopes must be among admin, send, verify\n"
 
 
@@ -111,5 +112,5 @@ def test_argument_that_is_no_text(shell: Shell, parts: Parts, arguments: tuple[s
     """Bytes in another encoding are a message, not a traceback."""
     result = shell.run(*arguments, "--client", "caf\udce9")
 
-    assert result.returncode == 1
+    assert result.returncode == ExitCode.USAGE
     assert result.stderr == "Error: an argument or the input is not valid UTF-8\n"

@@ -12,6 +12,8 @@ import pytest
 from otpqueue import clock
 from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli import requests as command
+from otpqueue.cli.exits import ExitCode
+from otpqueue.cli.output import remove_control_characters
 from otpqueue.domain.errors import CodeIncorrect
 from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
@@ -83,7 +85,7 @@ def test_words_of_others_cannot_command_a_terminal(parts: Parts, ask: Ask) -> No
     history = parts.history(request.id)
     told = replace(history, moves=(replace(history.moves[0], reason="\x1b]0;owned\x07"),))
 
-    lines = [command._remove_control_characters(line) for line in command._format_events(told)]
+    lines = [remove_control_characters(line) for line in command._format_events(told)]
 
     assert lines[-1].endswith("queued -> cancelled: ?]0;owned?")
 
@@ -92,7 +94,7 @@ def test_unknown_id(shell: Shell, parts: Parts) -> None:
     """An id that no request has is a message, also for machines."""
     result = shell.run("requests", "show", "--json", str(uuid4()))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (ExitCode.NOT_FOUND, "")
     assert result.stderr == "Error: There is no OTP request with this id.\n"
 
 
@@ -108,7 +110,7 @@ def test_database_down(cut_off_shell: Shell) -> None:
     """A database that cannot be reached is a message without its password."""
     result = cut_off_shell.invoke("requests", "show", str(uuid4()))
 
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (ExitCode.UNREACHABLE, "")
     assert result.stderr == "Error: The database is unavailable. Retry.\n"
 
 
@@ -116,6 +118,6 @@ def test_no_settings(bare_shell: Shell) -> None:
     """Without a database the message names what is missing."""
     result = bare_shell.invoke("requests", "show", str(uuid4()))
 
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.CONFIGURATION
     assert result.stderr.startswith("Error: ")
     assert "DATABASE_URL" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from otpqueue.cli.exits import ExitCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
 from tests.conftest import NUMBER, Ask
@@ -43,7 +44,7 @@ def test_stop_of_what_does_not_exist(shell: Shell, parts: Parts) -> None:
     """A slip is a message, and stops nothing."""
     result = shell.run("stop-sending", "--country", "UK")
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (ExitCode.REFUSED, "")
     assert result.stderr.endswith("Error: country must be ISO 3166 alpha-2, e.g. GB, or 001\n")
 
 
@@ -68,7 +69,10 @@ def test_life_of_a_blocked_number(shell: Shell, parts: Parts) -> None:
     assert blocked.stdout == "blocked +44********23 until 2099-01-31\n"
     assert re.fullmatch(r"\+44\*{8}23  \d{4}-\d\d-\d\d \d\d:\d\d  until 2099-01-31  asked\n", listed.stdout)
     assert unblocked.stdout == "unblocked +44********23\n"
-    assert (again.returncode, again.stderr) == (1, "Error: +44********23 is not blocked.\n")
+    assert (again.returncode, again.stderr) == (
+        ExitCode.NOT_FOUND,
+        "Error: +44********23 is not blocked.\n",
+    )
     assert empty.stdout == ""
 
 
@@ -77,6 +81,6 @@ def test_odd_numbers_and_days(shell: Shell, parts: Parts) -> None:
     no_number = shell.run("numbers", "block", typed="nonsense\n")
     past = shell.run("numbers", "block", "--until", "2020-01-01", typed=NUMBER)
 
-    assert no_number.returncode == past.returncode == 1
+    assert no_number.returncode == past.returncode == ExitCode.REFUSED
     assert no_number.stderr.startswith("Error: phone_number ")
     assert past.stderr == "Error: until must be in the future\n"

@@ -16,6 +16,7 @@ import requests
 from sqlalchemy import inspect
 
 from otpqueue.cli import COMMANDS as NAMES
+from otpqueue.cli.exits import ExitCode
 from otpqueue.embedded import ChildProcess
 from otpqueue.store.engine import make_engine
 from tests.cli.conftest import Shell
@@ -48,11 +49,11 @@ COMMANDS = [
 ]
 
 
-def message(result: object) -> str:
-    """Return what a command that failed said: one message, no traceback, exit code 1."""
+def message(result: object, exit_code: int = ExitCode.CONFIGURATION) -> str:
+    """Return what a command that failed said: one message, no traceback, the exit code of its kind."""
     code = getattr(result, "exit_code", getattr(result, "returncode", None))
     said = getattr(result, "output", "") or getattr(result, "stderr", "")
-    assert code == 1, said
+    assert code == exit_code, said
     assert said.startswith("Error: ")
     assert "Traceback" not in said
     return said
@@ -280,7 +281,7 @@ def test_settings_of_a_file(bare_shell: Shell) -> None:
 )
 def test_database_down(cut_off_shell: Shell, arguments: tuple[str, ...]) -> None:
     """A database that cannot be reached is a message."""
-    said = message(cut_off_shell.invoke(*arguments))
+    said = message(cut_off_shell.invoke(*arguments), ExitCode.UNREACHABLE)
 
     assert "database is unavailable" in said
     assert "hunter2" not in said
@@ -330,7 +331,7 @@ def test_provision_checks_what_browsers_read(shell: Shell, provider: Provider) -
     fine = shell.run("provision", "--web-otp=shop.example", "--dry-run")
 
     for refused, names in ((wrong, ["'de'"]), (other, ["INFOBIP_MESSAGE_TEMPLATE"]), (missing, ["'de'"])):
-        assert refused.returncode == 1
+        assert refused.returncode == ExitCode.CONFIGURATION
         assert "WebOTP" in refused.stderr
         assert all(name in refused.stderr for name in names)
         assert refused.stderr.count("  - ") == 1
@@ -342,7 +343,7 @@ def test_provision_with_a_wrong_key(shell: Shell) -> None:
     """With a wrong key the provider's own words are shown, and the key is not."""
     result = shell.run("provision", INFOBIP_API_KEY="hunter2")
 
-    said = message(result)
+    said = message(result, ExitCode.UNREACHABLE)
     assert "HTTP 401" in said
     assert "Invalid login details" in said
     assert "hunter2" not in said
@@ -350,7 +351,7 @@ def test_provision_with_a_wrong_key(shell: Shell) -> None:
 
 def test_provision_without_the_provider(shell: Shell) -> None:
     """A provider that cannot be reached is a message that points at its URL."""
-    said = message(shell.run("provision", INFOBIP_BASE_URL="http://127.0.0.1:1"))
+    said = message(shell.run("provision", INFOBIP_BASE_URL="http://127.0.0.1:1"), ExitCode.UNREACHABLE)
 
     assert "cannot be reached" in said
     assert "INFOBIP_BASE_URL" in said

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
@@ -70,7 +71,7 @@ def test_bad_options(shell: Shell) -> None:
     unknown = shell.invoke("stats", "--client", "nobody")
     long = shell.invoke("stats", "--window", "31d")
 
-    assert (unknown.exit_code, long.exit_code) == (1, 1)
+    assert (unknown.exit_code, long.exit_code) == (ExitCode.NOT_FOUND, ExitCode.REFUSED)
     assert "client" in unknown.stderr
     assert "window" in long.stderr
     assert shell.invoke("stats", "--by", "number").exit_code == 2

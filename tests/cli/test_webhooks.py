@@ -10,6 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.operations.request import RequestedCode
 from otpqueue.wiring import Parts
 from tests.cli.conftest import Shell
@@ -97,7 +98,7 @@ def test_failing_receiver(
     make_parts(OTPQUEUE_WEBHOOK_ALLOW_PRIVATE="true").webhook_pump.run()
 
     tested = operator.invoke("webhooks", "test", "test")
-    assert (tested.exit_code, tested.output[:14]) == (1, "HTTP 410 after")
+    assert (tested.exit_code, tested.output[:14]) == (ExitCode.PROBLEM, "HTTP 410 after")
     assert re.search(r"state +disabled since .*: gone", said(operator, "show", "test"))
     failed = said(operator, "deliveries", "test", "--failed")
     assert re.search(r"pending until .*  1 attempts, HTTP 410$", failed, re.MULTILINE)
@@ -138,5 +139,5 @@ def test_plain_http_is_refused_unless_allowed(shell: Shell, client_id: UUID) -> 
     """As a deployment is by default, nothing can be set that leads into its own network by http."""
     done = shell.invoke("webhooks", "set", "test", "http://127.0.0.1:8000/")
 
-    assert done.exit_code == 1
+    assert done.exit_code == ExitCode.REFUSED
     assert "OTPQUEUE_WEBHOOK_ALLOW_PRIVATE" in done.output

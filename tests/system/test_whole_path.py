@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 import requests
 
-from tests.system.conftest import Dev, until
+from tests.system.conftest import COMMAND, Dev, until
 
 pytestmark = pytest.mark.system
 
@@ -153,3 +157,42 @@ def test_killed_worker_loses_nothing(dev: Dev) -> None:
     statement = "SELECT outcome FROM send_attempts WHERE request_id = %s ORDER BY number"
     assert dev.rows(statement, accepted["id"]) == [("unknown",), ("accepted",)]
     assert dev.about["pids"]["worker"] != killed
+
+
+def test_operator_beside_a_running_dev(dev: Dev) -> None:
+    """Without any setting, commands find the instance, and a webhook to loopback is notified."""
+    arrived: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments], cwd=dev.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            made = run("webhooks", "set", "dev", f"http://127.0.0.1:{server.server_port}/")
+            accepted = dev.ask("+447700900077")
+            until(lambda: any(accepted["id"] in json.dumps(one) for one in arrived), seconds=20)
+            examined = run("doctor", "--json")
+        finally:
+            server.shutdown()
+            thread.join()
+    environment = json.loads(run("dev", "--env", "--json").stdout)
+
+    assert made.returncode == 0, made.stderr
+    findings = json.loads(examined.stdout)["findings"]
+    assert [one for one in findings if one["level"] == "failure"] == []
+    assert {one["what"] for one in findings if one["check"] == "processes"} >= {"1 x API", "1 x beat"}
+    assert environment["OTPQUEUE_URL"] == dev.about["api_url"]
+    assert environment["DATABASE_URL"] == dev.about["database_url"]

@@ -67,5 +67,5 @@ class Clients:
 
 def _require_client(client: Client | None) -> Client:
     if client is None:
-        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)")])
+        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)", missing=True)])
     return client

@@ -227,7 +227,7 @@ def _find_single_key(named: str, found: list[ApiKey], now: datetime, *, ended: b
     usable = [key for key in found if ended or key.state(now) is not KeyState.EXPIRED]
     if not usable:
         raise InvalidRequest(
-            [FieldError("prefix", f"{shown} matches no active API key (`otpqueue keys list`)")]
+            [FieldError("prefix", f"{shown} matches no active API key (`otpqueue keys list`)", missing=True)]
         )
     if len(usable) > 1:
         ids = ", ".join(f"{key.id} ({key.client_name}, {key.created_at:%Y-%m-%d %H:%M})" for key in usable)

@@ -65,7 +65,7 @@ class Numbers:
             of_all_clients = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
             found = [one for one in of_all_clients if client in {None, one.client}]
             if not found:
-                raise InvalidRequest([FieldError("number", "has no wrong codes to reset")])
+                raise InvalidRequest([FieldError("number", "has no wrong codes to reset", missing=True)])
             for one in found:
                 guesses.unlock(conn, client_id=one.client_id, number_hashes=number_hashes, now=now)
                 log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)

@@ -143,7 +143,7 @@ class SendingSwitch:
         if client is not None:
             client_id = clients.find_client(conn, client)
             if client_id is None:
-                raise InvalidRequest([FieldError("client", "is not the name of a client")])
+                raise InvalidRequest([FieldError("client", "is not the name of a client", missing=True)])
             return CapScope.CLIENT, str(client_id)
         return send_counts.ALL
 

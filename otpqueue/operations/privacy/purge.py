@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -85,8 +85,12 @@ class Purge:
         """End after the current batch."""
         self._stop.set()
 
-    def __call__(self, *, now: datetime) -> Mapping[str, int]:
+    def __call__(
+        self, *, now: datetime, progress: Callable[[str, int], None] = lambda *_: None
+    ) -> Mapping[str, int]:
         """Delete what is past its retention. Returns how many rows of each table, without dependent rows.
+
+        `progress` is called after each batch with the table and how many of its rows are deleted.
 
         Each batch is its own transaction, so an interruption undoes at most one batch. Raises
         DatabaseUnavailable.
@@ -100,6 +104,7 @@ class Purge:
                 step = purging.DeletedBatch(rows=0, newest=None)
                 while (step := self._delete_batch(holding, pace, since=step.newest, now=now)).rows:
                     deleted[holding.table.name] += step.rows
+                    progress(holding.table.name, deleted[holding.table.name])
                     if time.monotonic() >= end or self._stop.wait(pace.pause_s):
                         log.warning("purge_put_off", stopped=self._stop.is_set(), table=holding.table.name)
                         return deleted

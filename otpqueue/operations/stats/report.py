@@ -81,7 +81,7 @@ class ReadStatistics:
             reports.raise_memory(conn)
             if client is not None and clients.find_client(conn, client) is None:
                 # Zero counts would suggest that the client has no requests.
-                raise InvalidRequest([FieldError("client", "does not exist")])
+                raise InvalidRequest([FieldError("client", "does not exist", missing=True)])
             sums = reports.read_sums(conn, since=since, until=until, by=by, client=client, country=country)
             return sums, reports.find_oldest_minute(conn)
 

@@ -246,7 +246,11 @@ class Webhooks:
         endpoint = endpoints.read(conn, _client_id(conn, client), vault=self.vault, now=now, lock=lock)
         if endpoint is None:
             raise InvalidRequest(
-                [FieldError("client", "has no webhook; create one with `otpqueue webhooks set`")]
+                [
+                    FieldError(
+                        "client", "has no webhook; create one with `otpqueue webhooks set`", missing=True
+                    )
+                ]
             )
         return endpoint
 
@@ -254,5 +258,5 @@ class Webhooks:
 def _client_id(conn: Connection, client: str) -> UUID:
     found = clients.find_client(conn, client)
     if found is None:
-        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)")])
+        raise InvalidRequest([FieldError("client", "does not exist (`otpqueue clients list`)", missing=True)])
     return found
