@@ -93,9 +93,9 @@ class ProblemFormat:
         return self.make(error, **error.members())
 
     def make(self, error: OtpqueueError, /, **members: Any) -> BaseModel:
-        """Return the problem details with these further members. `type` is a section of `/docs`."""
+        """Return the problem details with these further members. `type` is a section of `/docs/api`."""
         return self.model(
-            type=f"/docs#{error.code}",
+            type=f"/docs/api#{error.code}",
             title=error.title,
             status=self.status_of(type(error)),
             detail=error.detail,
