@@ -76,7 +76,7 @@ def write_script(steps: list[Step], folder: Path) -> str:
 
 
 def walk(page: Path, folder: Path, *, timeout_s: float = 120) -> int:
-    """Run the blocks of a page in a folder and return how many ran. Fails if one fails or prints other text."""
+    """Run the blocks of a page in a folder and return how many ran. Fails unless all print what is shown."""
     blocks = [
         block
         for block in read_blocks(page)

@@ -60,6 +60,8 @@ def render_page(text: str, *, folder: str = "") -> RenderedPage:
     for token in _walk(tokens):
         _rewrite_link(token, folder)
     html = parser.renderer.render(_wrap_tables(tokens), parser.options, {})
+    # What scrolls must be reachable by keyboard. The text of a page has no tags: they are escaped.
+    html = html.replace("<pre>", '<pre tabindex="0">')
     title = sections[0].title if sections else ""
     # Raw HTML in the pages is escaped; the pages are part of this package.
     return RenderedPage(title=title, html=Markup(html), sections=sections)  # noqa: S704
@@ -148,7 +150,7 @@ def _wrap_tables(tokens: list[Token]) -> list[Token]:
     for token in tokens:
         if token.type == "table_open":
             box = Token("box_open", "div", 1)
-            box.attrs = {"class": "table", "tabindex": "0", "role": "region", "aria-label": "Table"}
+            box.attrs = {"class": "table", "tabindex": "0", "role": "group", "aria-label": "Table"}
             wrapped.append(box)
         wrapped.append(token)
         if token.type == "table_close":

@@ -20,7 +20,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-_ASSETS = ("docs.css", "docs.js")
+_ASSETS = ("docs.css", "docs.js", "icon.svg")
 _MAX_QUERY = 100
 
 
