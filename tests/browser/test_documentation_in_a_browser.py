@@ -14,7 +14,7 @@ PAGES = ("/docs", "/docs/integrate", "/docs/settings", "/docs/search?q=webhook",
     ("size", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide in the light", "phone in the dark"]
 )
 def test_no_barriers(stranger: Browser, size: tuple[int, int], scheme: str) -> None:
-    """No page has barriers that axe-core knows, logs an error, breaks its policy or is wider than the screen."""
+    """No page has barriers that axe-core knows, logs an error, breaks its policy or is too wide."""
     stranger.show_as(size, scheme)
     for path in PAGES:
         stranger.open(path)
@@ -22,7 +22,7 @@ def test_no_barriers(stranger: Browser, size: tuple[int, int], scheme: str) -> N
         assert stranger.barriers() == [], path
         assert [line for line in stranger.troubles() if "404 (Not Found)" not in line] == [], path
         widths = stranger.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] == widths[1], path
+        assert widths[0] <= widths[1], path
 
 
 def test_menu_on_a_phone(stranger: Browser) -> None:
@@ -66,9 +66,7 @@ def test_code_is_copied(stranger: Browser) -> None:
 
     button = stranger.find(".code .copy")
     button.send_keys(Keys.ENTER)
-    stranger.until(
-        lambda: button.text == "Copied" or button.get_attribute("textContent") == "Copied", "copied"
-    )
+    stranger.until(lambda: button.get_attribute("textContent") == "Copied", "copied")
     copied = stranger.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
 
     assert copied.startswith("python3 -m venv .venv")
