@@ -11,7 +11,7 @@ _MENTION = re.compile(r"(?<![\w/.-])docs/([a-z0-9-]+)\.md(#[\w-]+)?")
 def link_mentions(html: str) -> str:
     """Return HTML with `docs/limits.md` in its text as a link to `/docs/limits`.
 
-    Tags, and text that is in a link already, are not changed. Values in the text are escaped, so that every `<`
+    Tags, and text that is in a link already, are not changed. Values in the text are escaped, so every `<`
     begins a tag.
     """
     parts = _TAG.split(html)
