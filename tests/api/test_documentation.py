@@ -210,7 +210,7 @@ def test_markdown() -> None:
     assert 'href="/docs/limits#windows"' in html
     assert 'href="https://example.com"' in html
     assert 'href="#twice"' in html
-    assert 'src="/docs/images/flow.svg"' in html
+    assert '<a href="/docs/images/flow.svg"><img src="/docs/images/flow.svg"' in html
     assert '<div class="table"' in html
     assert "<script>" not in html
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SITE = "/docs"
 
 _NO_SLUG = re.compile(r"[^\w\- ]")
+_PICTURE = re.compile(r'<img src="([^"]+)"[^>]*>')
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -62,6 +63,8 @@ def render_page(text: str, *, folder: str = "") -> RenderedPage:
     html = parser.renderer.render(_wrap_tables(tokens), parser.options, {})
     # What scrolls must be reachable by keyboard. The text of a page has no tags: they are escaped.
     html = html.replace("<pre>", '<pre tabindex="0">')
+    # A picture of a page is small on a phone: its link shows it alone.
+    html = _PICTURE.sub(r'<a href="\1">\g<0></a>', html)
     title = sections[0].title if sections else ""
     # Raw HTML in the pages is escaped; the pages are part of this package.
     return RenderedPage(title=title, html=Markup(html), sections=sections)  # noqa: S704
