@@ -93,9 +93,9 @@ class ProblemFormat:
         return self.make(error, **error.members())
 
     def make(self, error: OtpqueueError, /, **members: Any) -> BaseModel:
-        """Return the problem details with these further members. `type` is a section of `/docs/api`."""
+        """Return the problem details with these further members. `type` is a section of `/docs`."""
         return self.model(
-            type=f"/docs/api#{error.code}",
+            type=f"/docs#{error.code}",
             title=error.title,
             status=self.status_of(type(error)),
             detail=error.detail,

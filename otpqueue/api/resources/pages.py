@@ -1,4 +1,4 @@
-"""Pages: the API reference, the OpenAPI document and, in development, a page to try the API."""
+"""Pages: the documentation, the OpenAPI document and, in development, a page to try the API."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OpenApi:
 
 
 class Docs:
-    """`/docs/api`."""
+    """`/docs`."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show every call and every error."""
