@@ -7,7 +7,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser.conftest import NARROW, WIDE, Browser
 
-PAGES = ("/docs", "/docs/integrate", "/docs/settings", "/docs/search?q=webhook", "/docs/no-such-page")
+PAGES = ("/docs/integrate", "/docs/search?q=webhook", "/docs/no-such-page")
 
 
 @pytest.mark.parametrize(
