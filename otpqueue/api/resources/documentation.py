@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 
 import falcon
@@ -27,9 +28,11 @@ _MAX_QUERY = 100
 @cache
 def _load_templates() -> Environment:
     loader = PackageLoader("otpqueue.api.documentation", "templates")
-    return Environment(
+    environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["version"] = version("otpqueue")
+    return environment
 
 
 class Documentation:
