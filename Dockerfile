@@ -10,6 +10,7 @@ RUN python -m venv --without-pip /opt/otpqueue \
     && pip --python /opt/otpqueue/bin/python install --no-cache-dir --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations ./migrations
+COPY docs ./docs
 COPY otpqueue ./otpqueue
 RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels . \
     && pip --python /opt/otpqueue/bin/python install --no-cache-dir --no-index --no-deps /wheels/*.whl

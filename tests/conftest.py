@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.line(remedy, red=True)
 
 
-_LONG = ("faults", "browser", "system", "worker")
+_LONG = ("faults", "browser", "system", "worker", "docs")
 """Folders of few tests that take long: begun first, they are not what all others are waited with for."""
 
 

@@ -10,6 +10,7 @@ from otpqueue.api import problems
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.catalog import ENDPOINTS
 from otpqueue.api.demo import routes as demo
+from otpqueue.api.documentation.library import locate_documentation
 from otpqueue.api.endpoints import add_routes
 from otpqueue.api.guide.authentication import GuideAuthentication
 from otpqueue.api.guide.resources import RequestOtp, VerifyOtp
@@ -18,6 +19,7 @@ from otpqueue.api.http.peers import Peers
 from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.pages import routes as pages
 from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
+from otpqueue.api.resources.documentation import Documentation
 from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
 from otpqueue.api.resources.metrics import Metrics, MetricsAuthentication
@@ -57,7 +59,8 @@ def create_app(parts: Parts) -> App:
     for resource in _create_resources(parts, checks=checks):
         add_routes(app, resource)
     app.add_route("/openapi.json", OpenApi())
-    app.add_route("/docs", Docs())
+    app.add_route("/docs/api", Docs())
+    _add_documentation(app)
     app.add_route("/assets/{name}", PageAssets())
     pages.mount(app, parts, checks=checks)
     if parts.settings.try_page:
@@ -70,6 +73,13 @@ def create_app(parts: Parts) -> App:
             log_in_places=ConcurrencyLimit(CONSOLE_LOG_IN_SLOTS),
         )
     return app
+
+
+def _add_documentation(app: App) -> None:
+    documentation = Documentation(locate_documentation())
+    app.add_route("/docs", documentation)
+    app.add_route("/docs/search", documentation, suffix="search")
+    app.add_route("/docs/{path:path}", documentation)
 
 
 def _create_resources(parts: Parts, *, checks: ConcurrencyLimit) -> tuple[object, ...]:

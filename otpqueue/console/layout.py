@@ -25,6 +25,7 @@ from otpqueue.console.authentication import (
     Operator,
     login_url,
 )
+from otpqueue.console.documentation_links import link_mentions
 from otpqueue.console.forms import _check_field, read_form
 from otpqueue.console.warnings import resuming
 from otpqueue.domain.alerts import AlertRule, format_bound
@@ -269,7 +270,7 @@ class PageLayout:
             "token": "",
             "now": now or clock.now(),
         } | values
-        resp.text = _templates().get_template(template).render(values)
+        resp.text = link_mentions(_templates().get_template(template).render(values))
 
 
 def redirect(resp: falcon.Response, place: str) -> None:

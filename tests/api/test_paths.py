@@ -107,7 +107,7 @@ def test_paths_that_are_not_there(caller: Caller, path: str, with_key: bool) -> 
         ("GET", "/request-otp", {"POST"}),
         ("GET", "/verify-otp", {"POST"}),
         ("POST", "/health", {"GET", "HEAD"}),
-        ("POST", "/docs", {"GET"}),
+        ("POST", "/docs", {"GET", "HEAD"}),
         ("DELETE", "/openapi.json", {"GET"}),
     ],
 )

@@ -350,7 +350,7 @@ def test_stop_is_on_every_page(lonely: Caller) -> None:
         text = words(browser.page(page))
         assert "Sending is stopped for everything. By ann@ops" in text
         assert "bill runs away" in text
-        assert "otpqueue resume-sending (docs" in text
+        assert "otpqueue resume-sending ( docs/sending-policy )" in text
     verdict = words(browser.page("/console"))
     caller.parts.switch.resume(country=None, client=None, by="ann@ops", now=clock.now())
 

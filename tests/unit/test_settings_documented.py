@@ -37,13 +37,17 @@ def test_contributing_lists_the_constants(project: Path) -> None:
     assert document.write_constants() in page
 
 
-def test_readme_names_only_settings(project: Path) -> None:
-    """The README's short table has only names of settings."""
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([A-Z0-9_]+)` \|", readme, re.MULTILINE)
+def test_short_table_names_only_settings(project: Path) -> None:
+    """The short table in docs/production.md has only names of settings; those it requires have no default."""
+    page = (project / "docs" / "production.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| (.+?) \|", page, re.MULTILINE))
+    defaults = {str(field.alias): field.default for field in FIELDS.values()}
 
     assert rows
     assert sorted(set(rows) - SETTINGS) == []
+    assert {name for name in rows if defaults[name] is None} >= {
+        name for name, default in rows.items() if default == "required"
+    }
 
 
 def test_every_setting_is_in_one_subject_and_one_row() -> None:
