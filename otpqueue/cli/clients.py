@@ -33,9 +33,7 @@ def _read_picture(name: str) -> str:
     try:
         size = path.stat().st_size
         if size > MAX_LOGO_BYTES:
-            raise click.UsageError(
-                f"{path.name} has {size} bytes. At most {MAX_LOGO_BYTES} are possible."
-            )
+            raise click.UsageError(f"{path.name} has {size} bytes. At most {MAX_LOGO_BYTES} are possible.")
         data = path.read_bytes()
     except OSError as error:
         raise click.UsageError(f"{path.name} cannot be read: {error.strerror}") from None

@@ -1,21 +1,20 @@
-"""`/verify/{link}`: the hosted page, its forms, its state and its files. It works without its script."""
+"""`/verify/{link}`: the hosted page, its forms and its state. It works without its script."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import falcon
 
 from otpqueue import clock
 from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.api.pages import layout
-from otpqueue.api.pages.browser import PageCookies, is_prefetch
+from otpqueue.api.pages.base import HostedPageBase, keep_language, redirect
+from otpqueue.api.pages.browser import is_prefetch
 from otpqueue.api.pages.catalogue import PageTexts, guess_country, list_error_codes
 from otpqueue.domain.checking import parse_code
 from otpqueue.domain.errors import (
@@ -27,19 +26,15 @@ from otpqueue.domain.number_policy import NumberPolicy
 from otpqueue.domain.phone import COUNTRIES, WORLD
 from otpqueue.domain.request import MAX_SENDS, Channel, OtpRequest, Resend, SendState, Status
 from otpqueue.domain.verification_pages import PageStage, build_return_url
-from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.verification_pages.visit import (
-    ForeignBrowser,
     PageNotAvailable,
     PageVisit,
-    VisitVerificationPage,
 )
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_YEAR_S = 31_536_000
 _REFRESH_S = 2
 """How often a page without a script reloads while it waits for the code to be sent."""
 _ENDED = {Status.LOCKED: "ended_locked", Status.EXPIRED: "ended_expired", Status.FAILED: "ended_failed"}
@@ -53,37 +48,6 @@ class PageFormRefused(OtpqueueError):
 
     code = "form"
     status = 403
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostedPageBase:
-    """What the resources of the page share."""
-
-    visits: VisitVerificationPage
-    cookies: PageCookies
-
-    def refuse(self, resp: falcon.Response, error: OtpqueueError) -> None:
-        """Answer a call that the server rejects before it reaches the page."""
-        layout.render_error(resp, error)
-
-    def answer(
-        self, req: falcon.Request, resp: falcon.Response, work: Callable[[], None], **more: Any
-    ) -> None:
-        """Run `work`, and answer its errors with an error page."""
-        try:
-            work()
-        except OtpqueueError as error:
-            layout.render_error(resp, error, accepted=req.get_header("Accept-Language"), **more)
-        except Exception as error:
-            log.error("internal_error", exc_info=error)  # noqa: TRY400 - as the API does
-            layout.render_error(resp, OtpqueueError(), accepted=req.get_header("Accept-Language"), **more)
-
-    def resume(self, req: falcon.Request, link: str, *, now: datetime) -> PageVisit:
-        """Return the visit of the browser that owns the page. Raises PageNotAvailable, ForeignBrowser."""
-        secret = self.cookies.read(req, link)
-        if secret is None:
-            raise ForeignBrowser
-        return self.visits.resume(link, browser=secret, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +111,7 @@ class HostedPage(HostedPageBase):
             "brand": layout.describe_brand(visit, link),
             "languages": layout.list_languages(settings),
             "here": f"/verify/{link}",
-            "query": _keep_language(req),
+            "query": keep_language(req),
             "token": self.cookies.form_token(link, visit.browser),
             "error": texts.error(shown[0], wait_s=shown[1]) if shown else None,
             "embedded": page.is_embedded,
@@ -195,7 +159,7 @@ class HostedPageForm(HostedPageBase):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, link: str, action: str) -> None:
         """Do what the form asks for."""
-        back = f"/verify/{link}{_keep_language(req)}"
+        back = f"/verify/{link}{keep_language(req)}"
         self.answer(req, resp, lambda: self._submit(req, resp, link, action), back=back)
 
     def _submit(self, req: falcon.Request, resp: falcon.Response, link: str, action: str) -> None:
@@ -216,9 +180,9 @@ class HostedPageForm(HostedPageBase):
             # Not a redirect: the number that was typed is not in a URL, and stays in the form.
             self.page.show_stage(req, resp, link, visit, now=now, error=error, typed=form)
         except OtpqueueError as error:
-            _redirect(req, resp, link, error=error)
+            redirect(req, resp, link, error=error)
         else:
-            _redirect(req, resp, link)
+            redirect(req, resp, link)
 
     def _send(self, req: falcon.Request, visit: PageVisit, form: dict[str, str], now: datetime) -> None:
         country = form.get("country", "").upper()
@@ -279,66 +243,6 @@ class HostedPageState(HostedPageBase):
         resp.text = json.dumps(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostedPageTheme(HostedPageBase):
-    """`/verify/{link}/theme.css`: the client's colour."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
-        """Answer with a style sheet."""
-
-        def show() -> None:
-            visit = self.resume(req, link, now=clock.now())
-            resp.content_type = "text/css"
-            resp.set_header("Cache-Control", "private, max-age=3600")
-            resp.text = layout.build_theme(visit.settings.page.colour)
-
-        self.answer(req, resp, show)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostedPageLogo(HostedPageBase):
-    """`/verify/{link}/logo`: the client's uploaded logo."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
-        """Answer with the picture."""
-
-        def show() -> None:
-            logo = self.resume(req, link, now=clock.now()).settings.page.uploaded_logo
-            if logo is None:
-                raise PageNotAvailable
-            resp.content_type = logo.media_type
-            resp.set_header("Cache-Control", "private, max-age=3600")
-            resp.data = logo.data
-
-        self.answer(req, resp, show)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostedPageAssets:
-    """`/verify/assets/{name}`: style sheet, script and web component."""
-
-    access: AccessCache
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Answer with a file. Sites that may embed a page may also load the component."""
-        if name not in layout.ASSETS:
-            raise falcon.HTTPNotFound(description="This file does not exist.")
-        resp.content_type = layout.ASSETS[name]
-        versioned = req.get_param("v") == layout.hash_assets()
-        lifetime = f"max-age={_YEAR_S}, immutable" if versioned else "max-age=300"
-        resp.set_header("Cache-Control", f"public, {lifetime}")
-        resp.append_header("Vary", "Origin")
-        origin = req.get_header("Origin")
-        if origin is not None and self._is_registered(origin):
-            resp.set_header("Access-Control-Allow-Origin", origin)
-            resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
-        resp.data = layout.read_asset(name)
-
-    def _is_registered(self, origin: str) -> bool:
-        settings = self.access.current().listed.settings.values()
-        return any(origin in one.page.origins for one in settings)
-
-
 def read_address(req: falcon.Request) -> str | None:
     """Return the address of the person's browser, None if it is unknown."""
     address = req.context.peer.address
@@ -348,27 +252,6 @@ def read_address(req: falcon.Request) -> str | None:
 def _read_channel(form: dict[str, str], visit: PageVisit) -> Channel:
     given = form.get("channel")
     return Channel(given) if given in {one.value for one in Channel} else visit.page.channel
-
-
-def _keep_language(req: falcon.Request, **more: str) -> str:
-    lang = req.get_param("lang")
-    kept = {"lang": lang} if lang and lang.isalpha() and len(lang) <= 3 else {}
-    found = urlencode({**kept, **more})
-    return f"?{found}" if found else ""
-
-
-def _redirect(
-    req: falcon.Request, resp: falcon.Response, link: str, *, error: OtpqueueError | None = None
-) -> None:
-    more: dict[str, str] = {}
-    if error is not None:
-        more["error"] = (
-            "busy" if isinstance(error, Unavailable) and error.code != "provider_unavailable" else error.code
-        )
-        if error.retry_after_s is not None and not isinstance(error, Unavailable):
-            more["wait"] = str(error.retry_after_s)
-    resp.status = 303
-    resp.set_header("Location", f"/verify/{link}{_keep_language(req, **more)}")
 
 
 def _read_error(req: falcon.Request, stage: PageStage) -> tuple[str, int | None] | None:

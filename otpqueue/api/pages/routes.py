@@ -8,14 +8,8 @@ import falcon
 
 from otpqueue.api.http.concurrency import ConcurrencyLimit
 from otpqueue.api.pages.browser import PURPOSE, PageCookies
-from otpqueue.api.pages.resources import (
-    HostedPage,
-    HostedPageAssets,
-    HostedPageForm,
-    HostedPageLogo,
-    HostedPageState,
-    HostedPageTheme,
-)
+from otpqueue.api.pages.files import HostedPageAssets, HostedPageLogo, HostedPageTheme
+from otpqueue.api.pages.resources import HostedPage, HostedPageForm, HostedPageState
 from otpqueue.wiring import Parts
 
 PATH = "/verify"
