@@ -24,9 +24,9 @@ class Shell:
         self.folder, self.environment, self._forking = folder, environment, forking
 
     def run(
-        self, *arguments: str, typed: str | None = None, **differing: str
+        self, *arguments: str, typed: str | None = None, terminal: bool = False, **differing: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `otpqueue` as a process of its own, with what is `typed` into it.
+        """Run `otpqueue` as a process of its own, with what is `typed` into it, at a `terminal` or not.
 
         Keyword arguments are environment variables that differ.
         """
@@ -35,6 +35,7 @@ class Shell:
             folder=self.folder,
             environment={**os.environ, **self.environment, **differing},
             typed=typed,
+            terminal=terminal,
         )
 
     def invoke(self, *arguments: str, **differing: str | None) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,14 +36,24 @@ class Forking:
         )
 
     def run(
-        self, *arguments: str, folder: Path, environment: Mapping[str, str], typed: str | None
+        self,
+        *arguments: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        typed: str | None,
+        terminal: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
+        """Run one command to its end; with `terminal`, what is typed comes from one."""
         assert self._process.stdin
         assert self._process.stdout
         files = [folder / f".{name}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_text(typed or "")
-        wanted = {"arguments": arguments, "folder": str(folder), "environment": dict(environment)}
+        wanted = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": dict(environment),
+            "terminal": terminal,
+        }
         print(
             json.dumps(wanted | {"files": [str(file) for file in files]}),
             file=self._process.stdin,
@@ -67,6 +78,10 @@ def _become(wanted: Mapping[str, Any]) -> NoReturn:
         zip(wanted["files"], (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT | os.O_TRUNC] * 2), strict=True)
     ):
         os.dup2(os.open(path, flags, 0o600), descriptor)
+    if wanted["terminal"]:
+        ours, theirs = pty.openpty()
+        os.write(ours, Path(wanted["files"][0]).read_bytes())
+        os.dup2(theirs, 0)
     code: object = 1
     try:
         main(wanted["arguments"], prog_name="otpqueue")

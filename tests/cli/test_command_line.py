@@ -175,27 +175,18 @@ def test_erase_of_many(shell: Shell, ask: Ask, rows: Rows) -> None:
 
 
 def test_erase_asks_at_a_terminal(shell: Shell, ask: Ask, rows: Rows) -> None:
-    """Without `--yes` a person is asked, and `n` erases nothing."""
+    """Without `--yes` a person is asked: `n` erases nothing, `y` does."""
     ask()
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "otpqueue", "erase"],
-        env=os.environ | shell.environment,
-        cwd=shell.folder,
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.write(ours, f"{NUMBER}\nn\n".encode())
-    said = "".join(process.communicate(timeout=60))
-    os.close(ours)
-    os.close(theirs)
 
-    assert process.returncode == ExitCode.PROBLEM
-    assert "Erase all data of this number, for every client? [y/N]" in said
-    assert "Aborted!" in said
-    assert len(rows.requests()) == 1
+    refused = shell.run("erase", typed=f"{NUMBER}\nn\n", terminal=True)
+    kept = len(rows.requests())
+    agreed = shell.run("erase", typed=f"{NUMBER}\ny\n", terminal=True)
+
+    assert (refused.returncode, kept) == (ExitCode.PROBLEM, 1)
+    assert "Erase all data of this number, for every client? [y/N]" in refused.stderr
+    assert "Aborted!" in refused.stderr
+    assert agreed.returncode == 0
+    assert rows.requests() == []
 
 
 @pytest.fixture

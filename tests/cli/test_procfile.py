@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,13 +11,36 @@ import sys
 import time
 from pathlib import Path
 
+import click
+import pytest
 import requests
+from honcho.environ import expand_processes, parse_procfile
 
+from otpqueue.cli import main
 from otpqueue.embedded.home import free_port
+from otpqueue.jobs import QUEUES
 from tests.cli.forking import Forking
 from tests.conftest import Engines, Provider
 
 
+def test_lines_of_the_procfile(project: Path) -> None:
+    """Honcho gives the API the `PORT` of `.env`, and every line is a service, which does not end."""
+    procfile = parse_procfile((project / "Procfile").read_text(encoding="utf-8"))
+    started = list(expand_processes(procfile.processes, env={"PORT": "8123"}, port=8123))
+
+    assert (started[0].name, started[0].env["PORT"]) == ("api.1", "8123")
+    queues: list[str] = []
+    for process in started:
+        program, name, *options = shlex.split(process.cmd)
+        command = main.get_command(click.Context(main), name)
+        assert program == "otpqueue"
+        assert name in {"api", "worker", "beat"}
+        assert command is not None
+        queues += command.make_context(name, options).params.get("queues", "").split(",")
+    assert sorted(filter(None, queues)) == sorted(QUEUES)
+
+
+@pytest.mark.full
 def test_honcho_runs_every_process(
     engines: Engines,
     redis_url: str,
