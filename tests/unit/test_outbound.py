@@ -496,3 +496,24 @@ def test_error_hides_the_url(connect: Connect, url: str) -> None:
         connect().post(url + SECRET_PATH, body=b"{}", headers={})
 
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_connecting_sends_nothing(connect: Connect, authority: trustme.CA, trusting: ssl.SSLContext) -> None:
+    """A server can be reached without a request; its certificate and address are checked as in a post."""
+
+    def why_not(outbound: Outbound, url: str) -> str:
+        with pytest.raises(PostUndeliverable) as refused:
+            outbound.connect(url)
+        return refused.value.reason
+
+    with ScriptedServer(http(), tls=certified(authority, "hook.example")) as server:
+        url = f"https://hook.example:{server.port}/"
+        connect(resolves_to=["127.0.0.1"], tls=trusting).connect(url)
+        # The first address has no server.
+        connect(resolves_to=["127.0.0.2", "127.0.0.1"], tls=trusting).connect(url)
+
+        assert why_not(connect(resolves_to=["127.0.0.1"]), url) == "certificate_refused"
+        other = f"https://other.example:{server.port}/"
+        assert why_not(connect(resolves_to=["127.0.0.1"], tls=trusting), other) == "certificate_refused"
+    assert server.requests == []
+    assert why_not(connect(resolves_to=["127.0.0.1"]), url) == "connection_failed"

@@ -14,7 +14,7 @@ from tests.conftest import Engines, MakeParts
 
 
 def test_job_without_tables(engines: Engines, make_parts: MakeParts) -> None:
-    """A missing table postpones the job with a warning; any other error of a statement is a bug and raised."""
+    """A missing table postpones the job with a warning; any other error of a statement is raised."""
     parts = make_parts(DATABASE_URL=engines.postgres.create_database("test_not_migrated"))
 
     def select_missing_column() -> None:
