@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import pytest
 import requests
 from honcho.environ import expand_processes, parse_procfile
@@ -32,11 +31,12 @@ def test_lines_of_the_procfile(project: Path) -> None:
     queues: list[str] = []
     for process in started:
         program, name, *options = shlex.split(process.cmd)
-        command = main.get_command(click.Context(main), name)
+        parent = main.make_context("otpqueue", [name, *options])
+        command = main.get_command(parent, name)
         assert program == "otpqueue"
         assert name in {"api", "worker", "beat"}
         assert command is not None
-        queues += command.make_context(name, options).params.get("queues", "").split(",")
+        queues += command.make_context(name, options, parent=parent).params.get("queues", "").split(",")
     assert sorted(filter(None, queues)) == sorted(QUEUES)
 
 
