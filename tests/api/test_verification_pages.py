@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from otpqueue.domain.page_settings import LANGUAGES
+from otpqueue.operations.verification_pages.visit import VisitVerificationPage
 from tests.api.conftest import Caller, MakeCaller, wrong
 from tests.api.persons import RETURN_URL, Person, create, path_of, redeem, register
 
@@ -567,3 +568,30 @@ def test_outages(make_caller: MakeCaller, nowhere: str) -> None:
     assert (refused.status_code, refused.json["code"]) == (503, "limits_unavailable")
     assert "The service is busy" in busy.text
     assert redeem(without_redis, token_in(person)).status_code == 200
+
+
+def test_errors_before_and_in_a_page(
+    make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain HTTP, a form that is none and a bug are answered with a page, never with JSON."""
+    caller = make_caller(OTPQUEUE_REQUIRE_HTTPS="true", OTPQUEUE_TRUSTED_PROXIES="1")
+    secure = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+    register(caller)
+    answer = caller.post("/v1/verification-pages", json={"return_url": RETURN_URL}, headers=secure)
+    path = path_of(answer.json["url"])
+    person = Person(caller.app, **secure)
+    person.open(path)
+    no_form = person.request("POST", f"{path}/send", body="{}", headers={"Content-Type": "application/json"})
+    unknown = person.request("POST", f"{path}/delete", body="")
+    person.headers = {}
+    plain = person.request("GET", path)
+    monkeypatch.setattr(VisitVerificationPage, "resume", lambda *_args, **_more: 1 / 0)
+    person.headers = secure
+    bug = person.request("GET", path)
+
+    pages = [no_form, unknown, plain, bug]
+    assert [one.status_code for one in pages] == [400, 404, 403, 500]
+    assert {one.headers["Content-Type"] for one in pages} == {"text/html; charset=utf-8"}
+    assert "Open this page over HTTPS" in plain.text
+    assert "ZeroDivisionError" not in bug.text
+    assert "internal_error" in capsys.readouterr().out

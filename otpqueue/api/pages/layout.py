@@ -140,18 +140,18 @@ def render_error(
     language = choose_language(PageSettings(), wanted=(), accepted=accepted)
     texts = PageTexts(language=language, name="otpqueue", own={})
     set_policy(resp, None)
-    heading, text, status = "problem_heading", texts.error("unknown"), 400
+    heading, text = "problem_heading", texts.error(error.code, wait_s=error.retry_after_s)
     if isinstance(error, PageNotAvailable):
-        heading, text, status = "gone_heading", texts("gone"), error.status
+        heading, text = "gone_heading", texts("gone")
     elif isinstance(error, ForeignBrowser):
-        heading, text, status = "foreign_heading", texts("foreign"), error.status
+        heading, text = "foreign_heading", texts("foreign")
     elif isinstance(error, Unavailable):
-        text, status = texts.error("busy"), 503
-    elif error.status in {403, 429}:
-        text, status = texts.error(error.code, wait_s=error.retry_after_s), error.status
+        text = texts.error("busy")
     if error.retry_after_s is not None:
         resp.set_header("Retry-After", str(error.retry_after_s))
-    render(resp, "problem.html", status=status, texts=texts, heading=texts(heading), text=text, back=back)
+    render(
+        resp, "problem.html", status=error.status, texts=texts, heading=texts(heading), text=text, back=back
+    )
 
 
 def list_languages(settings: PageSettings) -> dict[str, str]:
