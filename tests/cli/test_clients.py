@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -41,6 +42,33 @@ def test_life_of_a_client(shell: Shell, parts: Parts) -> None:
     assert json.loads(said(shell.run("clients", "show", "shop", "--json"))) == stored
     said(shell.run("clients", "unset", "shop", "limits.number_15m"))
     assert parts.clients.show("shop").settings == {"limits": {"key_rate": "off"}}
+
+
+def test_logo_is_read_from_a_file(shell: Shell, parts: Parts, tmp_path: Path) -> None:
+    """A picture is stored whole and shown short; what is no small picture is rejected."""
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(3000)
+    files = {"logo.png": picture, "large.png": picture * 6, "logo.svg": b"<svg/>", "text.png": b"text"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    parts.clients.create("shop", now=clock.now())
+
+    stored = shell.invoke("clients", "set", "shop", f"page.logo=@{tmp_path / 'logo.png'}")
+    shown = shell.invoke("clients", "show", "shop")
+    refused = {
+        name: shell.invoke("clients", "set", "shop", f"page.logo=@{tmp_path / name}")
+        for name in ("large.png", "logo.svg", "text.png", "none.png")
+    }
+
+    assert (stored.exit_code, shown.exit_code) == (0, 0)
+    assert "page.logo=data:image/png;base64," in shown.output
+    assert len(shown.output) < 120
+    logo = parts.access.client_settings(parts.keys.client_id("shop", now=clock.now())).page.uploaded_logo
+    assert logo is not None
+    assert logo.data == picture
+    assert all(one.exit_code != 0 for one in refused.values())
+    messages = [refused[name].output for name in refused]
+    expected = ["At most 16384 are possible", "must be one of .png", "must be an https URL", "cannot be read"]
+    assert [text for text, message in zip(expected, messages, strict=True) if text not in message] == []
 
 
 @pytest.mark.parametrize(
