@@ -475,6 +475,22 @@ def test_cookie_by_https(caller: Caller) -> None:
     assert "Partitioned" in headers[1]
 
 
+def test_cookie_of_an_embedded_page_on_this_machine(caller: Caller) -> None:
+    """By plain HTTP, a page inside another site of this machine gets such a cookie if the browser says so."""
+    register(caller, origins="http://localhost:9000")
+    found = {}
+    for host in ("127.0.0.1", "otp.example"):
+        for site in ("cross-site", "same-origin"):
+            headers = {"Host": host, "Sec-Fetch-Site": site}
+            answer = Person(caller.app).request("GET", f"{path_of(create(caller))}?embed=1", headers=headers)
+            found[host, site] = "SameSite=None" in answer.headers["Set-Cookie"]
+            assert ("Secure" in answer.headers["Set-Cookie"]) == found[host, site]
+
+    assert [key for key, is_for_other_sites in found.items() if is_for_other_sites] == [
+        ("127.0.0.1", "cross-site")
+    ]
+
+
 def test_embedding_is_by_client(caller: Caller) -> None:
     """Registered sites may frame the page and load the component; the result goes to them alone."""
     register(caller, origins="https://shop.example,https://www.shop.example")

@@ -50,8 +50,9 @@ class PageCookies:
     ) -> None:
         """Set the cookie for a page that expires at `until`."""
         by_https = self._by_https(req)
-        # Browsers accept `None` only over HTTPS, and on the machine itself.
-        for_other_sites = embedded and (by_https or req.host in _LOOPBACK)
+        # `None` needs `Secure`, which browsers accept over HTTPS, and some on the machine itself.
+        is_local = req.host in _LOOPBACK and req.get_header("Sec-Fetch-Site") == "cross-site"
+        for_other_sites = embedded and (by_https or is_local)
         resp.set_cookie(
             self._name(req, link),
             f"{secret}.{self._sign(self.keys[0], 'cookie', link, secret)}",
