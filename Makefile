@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install dev format check test full generate requirements dist
+.PHONY: help install dev format check test full site generate requirements dist
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install:  ## create .venv with everything for tests and checks
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --editable '.[test,lint,docs]'
 
 dev:  ## run every process on this machine, with the simulator
 	$(BIN)/otpqueue dev
@@ -30,6 +30,9 @@ test:  ## run the tests
 
 full:  ## run the long forms of some tests
 	$(BIN)/pytest -m full
+
+site:  ## build the documentation as a static site, and check its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 generate:  ## write the files that are generated from the settings and the commands
 	$(BIN)/otpqueue settings --markdown > docs/settings.md

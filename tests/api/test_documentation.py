@@ -201,12 +201,14 @@ def test_markdown() -> None:
     """Headings get distinct anchors, links lead to the site, tables scroll, and HTML is escaped."""
     page = render_page(
         "# A & B\n\n## Twice\n\n## Twice\n\n[x](limits.md#windows) [y](https://example.com) [z](#twice)\n\n"
-        "![flow](images/flow.svg)\n\n| a |\n|---|\n| `b` |\n\n<script>alert(1)</script>\n"
+        "![flow](images/flow.svg)\n\n| a |\n|---|\n| `b` |\n\n<script>alert(1)</script>\n\n"
+        "```sh\na\n# b <c>\necho # d\n```\n"
     )
 
     assert page.title == "A & B"
     assert [section.anchor for section in page.sections] == ["a--b", "twice", "twice-1"]
     html = str(page.html)
+    assert '\n<span class="comment"># b &lt;c&gt;</span>\necho # d\n' in html
     assert 'href="/docs/limits#windows"' in html
     assert 'href="https://example.com"' in html
     assert 'href="#twice"' in html

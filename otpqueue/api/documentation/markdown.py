@@ -20,6 +20,8 @@ SITE = "/docs"
 
 _NO_SLUG = re.compile(r"[^\w\- ]")
 _PICTURE = re.compile(r'<img src="([^"]+)"[^>]*>')
+_CODE = re.compile(r'<code class="language-(?:sh|python|js|ini|yaml)">.*?</code>', re.DOTALL)
+_COMMENT = re.compile(r"(?:^|(?<=>)) *(?:#|//) .*$", re.MULTILINE)
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -63,6 +65,7 @@ def render_page(text: str, *, folder: str = "") -> RenderedPage:
     html = parser.renderer.render(_wrap_tables(tokens), parser.options, {})
     # What scrolls must be reachable by keyboard. The text of a page has no tags: they are escaped.
     html = html.replace("<pre>", '<pre tabindex="0">')
+    html = _CODE.sub(lambda code: _COMMENT.sub(r'<span class="comment">\g<0></span>', code[0]), html)
     # A picture of a page is small on a phone: its link shows it alone.
     html = _PICTURE.sub(r'<a href="\1">\g<0></a>', html)
     title = sections[0].title if sections else ""
