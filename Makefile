@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install dev format check test full generate requirements dist
+.PHONY: help install dev format check test full generate requirements dist site
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install:  ## create .venv with everything for tests and checks
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --editable '.[test,lint,docs]'
 
 dev:  ## run every process on this machine, with the simulator
 	$(BIN)/otpqueue dev
@@ -45,3 +45,6 @@ requirements:  ## pin the packages of the image, with hashes
 dist:  ## build sdist and wheel, and check their metadata
 	$(BIN)/python -m hatchling build --directory dist
 	$(BIN)/twine check --strict dist/*
+
+site:  ## build the documentation as a static site, strictly
+	$(BIN)/mkdocs build --strict --site-dir site
