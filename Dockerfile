@@ -24,10 +24,13 @@ LABEL org.opencontainers.image.title="otpqueue" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/otpqueue /opt/otpqueue
+# The user has no home and owns no file. Without an entry of its group, Celery warns that it may be root.
+RUN groupadd --system --gid 10001 otpqueue \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin otpqueue
 ENV PATH="/opt/otpqueue/bin:${PATH}" \
     PYTHONUNBUFFERED=1 \
     OTPQUEUE_HOST=0.0.0.0
-# Numeric, so that Kubernetes can verify `runAsNonRoot`. The user needs no home and owns no file.
+# Numeric, so that Kubernetes can verify `runAsNonRoot`.
 USER 10001:10001
 # `.env` is read from the working directory. Settings of a container come from its environment.
 WORKDIR /srv
