@@ -38,17 +38,17 @@ ANY_CALL_ERRORS: Errors = (
     http.InternalError,
 )
 """Errors before and after an endpoint, which always have the general format."""
-_OPEN_ERRORS: Errors = (http.BadHttp,)
+OPEN_ERRORS: Errors = (http.BadHttp,)
 AUTHENTICATED_ERRORS: Errors = (
     errors.InvalidRequest,
     errors.Unauthenticated,
     http.HttpsRequired,
     errors.DatabaseUnavailable,
     errors.TooBusy,
-    *_OPEN_ERRORS,
+    *OPEN_ERRORS,
 )
 API_KEY_ERRORS: Errors = (*AUTHENTICATED_ERRORS, errors.MissingScope, errors.LimitExceeded)
-_BODY_ERRORS: Errors = (
+BODY_ERRORS: Errors = (
     http.MalformedJson,
     http.BodyTimeout,
     http.BodyTooLarge,
@@ -78,7 +78,7 @@ class Access:
         return errors.LimitExceeded in self.errors
 
 
-OPEN = Access(errors=_OPEN_ERRORS)
+OPEN = Access(errors=OPEN_ERRORS)
 API_KEY = Access(errors=API_KEY_ERRORS, security=({"apiKey": []},), note="scope {scopes}")
 
 
@@ -142,7 +142,7 @@ class ApiEndpoint:
         """The errors that the call can raise, each with its code, without those of any call."""
         given = (
             *self.access.errors,
-            *(_BODY_ERRORS if self.body else ()),
+            *(BODY_ERRORS if self.body else ()),
             *(_IDEMPOTENCY_ERRORS if self.accepts_idempotency_key else ()),
             *(parameter.not_found for parameter in self.path_parameters.values()),
             *self.errors,

@@ -94,7 +94,7 @@ def check_problem(path: str, status: int, headers: Mapping[str, str], text: str)
     _validator("Problem").validate(problem)
     kind = PROBLEMS[problem["code"]]
     assert problem["status"] == status
-    assert problem["type"] == f"/docs#{kind.code}"
+    assert problem["type"] == f"/docs/problems#{kind.code}"
     assert problem["title"] == kind.title
     assert problem["detail"]
     if "success" not in problem:  # the guide's calls have statuses of their own
