@@ -22,6 +22,7 @@ from otpqueue.api.http import errors as http
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from otpqueue.api.path_parameters import PATH_PARAMETERS, PathParameter
 from otpqueue.api.problems import PROBLEM_DETAILS, ProblemFormat, expand_errors
+from otpqueue.api.tags import OperationTag
 from otpqueue.domain import errors
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
@@ -107,6 +108,9 @@ class ApiEndpoint:
 
     method: str
     path: str
+    operation_id: str
+    """Name of the call in generated clients: verb and object."""
+    tag: OperationTag
     summary: str
     description: str
     successes: Mapping[int, Success]

@@ -45,8 +45,10 @@ PROBLEMS: dict[str, type[OtpqueueError]] = {
 """Every problem of the API by its code."""
 
 
-_ProblemCode = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEMS)})]
-_LimitName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})]
+_ProblemCode = Annotated[
+    str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEMS), "title": "ProblemCode"})
+]
+_LimitName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS), "title": "LimitName"})]
 
 
 def _omit_default(schema: dict[str, Any]) -> None:
@@ -81,9 +83,9 @@ class ProblemResponse(BaseModel):
     checks_left: int | SkipJsonSchema[None] = Field(
         None, description="with `code_incorrect`: how many checks are left", json_schema_extra=_omit_default
     )
-    limit: (
-        Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})] | SkipJsonSchema[None]
-    ) = Field(None, description="with `limit_exceeded`: name of the limit", json_schema_extra=_omit_default)
+    limit: _LimitName | SkipJsonSchema[None] = Field(
+        None, description="with `limit_exceeded`: name of the limit", json_schema_extra=_omit_default
+    )
 
 
 class ProblemFormat:

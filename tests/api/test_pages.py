@@ -175,18 +175,19 @@ def test_openapi_words(caller: Caller) -> None:
     schemas = caller.get("/openapi.json").json["components"]["schemas"]
 
     shown = schemas["OtpRequest"]["properties"]
-    assert set(shown["status"]["enum"]) == {*Status, "sending"}
-    assert set(schemas["Reason"]["enum"]) == set(Reason)
-    assert set(schemas["Problem"]["properties"]["code"]["enum"]) == set(PROBLEMS)
+    assert shown["status"]["$ref"] == "#/components/schemas/RequestStatus"
+    assert set(schemas["RequestStatus"]["enum"]) == {*Status, "sending"}
+    assert set(schemas["EndReason"]["enum"]) == set(Reason)
+    assert set(schemas["ProblemCode"]["enum"]) == set(PROBLEMS)
 
 
 def test_openapi_refuses_what_the_api_refuses(caller: Caller) -> None:
     """Bodies take no unknown fields, in the document as in the API."""
     schemas = caller.get("/openapi.json").json["components"]["schemas"]
 
-    for name in ("NewOtpRequest", "CodeToVerify", "ResendWanted", "GuideRequest", "GuideVerify"):
+    for name in ("NewOtpRequest", "CodeToVerify", "ResendOptions", "GuideRequest", "GuideVerify"):
         assert schemas[name]["additionalProperties"] is False
-    assert "required" not in schemas["ResendWanted"]
+    assert "required" not in schemas["ResendOptions"]
     assert schemas["NewOtpRequest"]["required"] == ["phone_number"]
     assert schemas["GuideVerify"]["required"] == ["phoneNumber", "otp"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import falcon
 from pydantic import RootModel
 
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication, Caller, read_bearer
 from otpqueue.api.endpoints import API_KEY_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.domain.errors import CredentialFault, Unauthenticated
@@ -15,7 +16,7 @@ from otpqueue.telemetry import metrics_page
 
 _ACCESS = Access(
     errors=API_KEY_ERRORS,
-    security=({"apiKey": []},),
+    security=({"apiKey": []}, {"metricsToken": []}),
     note="scope {scopes}, or OTPQUEUE_METRICS_TOKEN if it is set",
 )
 
@@ -56,6 +57,8 @@ class Metrics:
         ApiEndpoint(
             method="GET",
             path="/metrics",
+            operation_id="getMetrics",
+            tag=tags.MONITORING,
             summary="Metrics (for Prometheus)",
             description="Counters and histograms of this server's processes, and gauges of the whole service "
             "from Postgres and Redis: docs/metrics.md. If OTPQUEUE_METRICS_TOKEN is set, it is the bearer "

@@ -48,12 +48,18 @@ def render_page(
     resp.text = _load_templates().get_template(template).render(**values)
 
 
+@cache
+def write_openapi() -> str:
+    """Return the OpenAPI document as JSON."""
+    return json.dumps(openapi.build(ENDPOINTS), indent=1)
+
+
 class OpenApi:
     """`/openapi.json`."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the OpenAPI document."""
-        resp.text = json.dumps(openapi.build(ENDPOINTS), indent=1)
+        resp.text = write_openapi()
 
 
 class Docs:

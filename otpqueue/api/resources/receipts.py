@@ -12,6 +12,7 @@ import falcon
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.endpoints import AUTHENTICATED_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.http.errors import MalformedJson
 from otpqueue.api.problems import ProblemFormat
@@ -112,6 +113,8 @@ class Receipts:
         ApiEndpoint(
             method="POST",
             path=PATH,
+            operation_id="receiveDeliveryReports",
+            tag=tags.INFOBIP,
             summary="Receive delivery reports (for Infobip)",
             description="Infobip calls this with the Basic credentials of OTPQUEUE_RECEIPTS_USER. Both "
             "formats of reports are accepted, in batches. Duplicate and late reports change nothing.",
