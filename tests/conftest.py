@@ -59,6 +59,12 @@ _WARNINGS = {
     NO_EXPRESS: "Check that npm reaches its registry.",
 }
 
+NO_GENERATOR = "A generator is not installed: NO CLIENT WAS GENERATED FROM THE OPENAPI DOCUMENT"
+_WARNINGS = {
+    NO_CHROMIUM: "Install them: apt-get install chromium chromium-driver",
+    NO_GENERATOR: "Install them: pip install -e '.[generators]' and npm ci --prefix tests/generated",
+}
+
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Report skipped tests of a whole kind loudly: a line among many skipped tests is overlooked."""

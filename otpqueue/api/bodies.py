@@ -148,7 +148,7 @@ class NationalNumber(JsonBody):
 class NewOtpRequest(NationalNumber):
     """A request for a code."""
 
-    channel: ChannelName = Field("sms", description="`sms`, or `voice`: a call that reads out the code")
+    channel: ChannelName = Field("sms", description="`sms`, or `voice`, a call that reads out the code")
     language: Language | None = Field(
         None,
         description="language of the message, for example `de`; else `en`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -185,6 +186,12 @@ def _describe_models(endpoints: Sequence[ApiEndpoint]) -> dict[str, Any]:
         list(models.items()), by_alias=True, ref_template=_REFERENCE, schema_generator=ComponentSchema
     )
     found: dict[str, Any] = schemas["$defs"]
+    for body in {endpoint.body for endpoint in endpoints if endpoint.body}:
+        for field in found[_component_name(body.__name__)]["properties"].values():
+            # openapi-typescript takes a field with a default for a required one.
+            if (default := field.pop("default", None)) is not None:
+                shown = default if isinstance(default, str) else json.dumps(default)
+                field["description"] += f"; `{shown}` unless given"
     shared: dict[str, Any] = {}
     for schema in found.values():
         # The key of a component is its name.
