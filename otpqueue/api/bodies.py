@@ -22,6 +22,8 @@ _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
 _WINDOW_UNITS = ("m", "h", "d", "w")
 """Statistics have a resolution of one minute."""
 
+_LANGUAGE = "^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$"
+
 MAX_WAIT_S = 30
 """Longest `wait` of a poll."""
 
@@ -52,6 +54,12 @@ def _read_country(text: str) -> str:
     if not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise ValueError("must be an ISO 3166 alpha-2 code, for example GB")
     return text.upper()
+
+
+def _check_language(text: str) -> str:
+    if not re.fullmatch(_LANGUAGE, text):
+        raise ValueError("must be a language tag, for example de or pt-BR")
+    return text
 
 
 def _check_status(text: str) -> str:
@@ -106,6 +114,7 @@ Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check
 # Longer than any number: a pasted one may contain invisible marks.
 Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
 Code = Annotated[str, AfterValidator(_read_code)]
+Language = Annotated[str, AfterValidator(_check_language), Field(json_schema_extra={"pattern": _LANGUAGE})]
 Country = Annotated[str, AfterValidator(_read_country)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_read_address)]

@@ -87,7 +87,7 @@ class PageRedirect:
 
 
 def _write_viewer(req: falcon.Request, resp: falcon.Response) -> None:
-    """Answer with the viewer as it is stored, compressed, or decompressed for a caller that needs that."""
+    """Answer with the viewer, compressed if the caller accepts that."""
     resp.content_type = "text/javascript"
     resp.set_headers({"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"})
     codings = (req.get_header("Accept-Encoding") or "").lower()
