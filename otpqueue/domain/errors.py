@@ -455,9 +455,9 @@ class CodeIncorrect(CheckRefused):
         "the request."
     )
 
-    def __init__(self, checks_left: int) -> None:
+    def __init__(self, checks_left: int, detail: str | None = None) -> None:
         self.checks_left = checks_left
-        super().__init__()
+        super().__init__(detail)
 
     def members(self) -> dict[str, object]:
         """Return how many checks are left."""
