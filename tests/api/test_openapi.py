@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from otpqueue.api import examples, tags
+from otpqueue.api import tags
 from otpqueue.api.catalog import ENDPOINTS
+from otpqueue.api.openapi import examples
 from otpqueue.domain.webhooks import TEST, WebhookEvent
 from tests.api import contract
 

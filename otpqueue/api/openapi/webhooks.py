@@ -1,20 +1,25 @@
-"""The events that otpqueue posts to clients, as pydantic models for the OpenAPI document.
+"""The webhooks of the OpenAPI document: the events that otpqueue posts to clients.
 
 The worker writes them in `store/webhooks/deliveries.py`; a test compares what it posts with these models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from otpqueue.api import tags
 from otpqueue.api.endpoints import HeaderParameter
+from otpqueue.api.openapi import examples
 from otpqueue.api.responses import ResponseModel, ShownStatus, Timestamp
 from otpqueue.domain.request import Channel, Reason
-from otpqueue.domain.webhooks import WebhookEvent
+from otpqueue.domain.webhooks import TEST, WebhookEvent
+
+Referrer = Callable[[type[BaseModel]], dict[str, str]]
 
 MEANINGS: Mapping[WebhookEvent, str] = {
     WebhookEvent.SENT: "The code was sent.",
@@ -89,3 +94,53 @@ class WebhookTestBody(ResponseModel):
     type: Literal["otpqueue.test"]
     timestamp: Timestamp
     data: WebhookTestData
+
+
+def describe_webhooks(refer: Referrer) -> dict[str, Any]:
+    """Return the webhooks by type of event; `refer` returns the reference to a model's component."""
+    described = {
+        event.value: _describe_webhook(event.value, meaning, WebhookEventBody, refer)
+        for event, meaning in MEANINGS.items()
+    }
+    meaning = "An operator tests the receiver with `otpqueue webhooks test`."
+    described[TEST] = _describe_webhook(TEST, meaning, WebhookTestBody, refer)
+    return described
+
+
+def _describe_webhook(event: str, meaning: str, model: type[BaseModel], refer: Referrer) -> dict[str, Any]:
+    verb = re.sub(r"\W|_", " ", event.rpartition(".")[2]).title().replace(" ", "")
+    return {
+        "post": {
+            "tags": [tags.WEBHOOKS.name],
+            "summary": event,
+            "description": f"{meaning} Verify the signature over the raw body before you parse it. An event "
+            "can arrive twice, with the same `webhook-id`. A webhook is not proof of identity: accept a "
+            "person only after a 200 to your own call of `verifyCode`.",
+            "operationId": f"on{verb}",
+            "security": [],
+            "parameters": [
+                {
+                    "name": header.name,
+                    "in": "header",
+                    "required": True,
+                    "description": header.description,
+                    "schema": dict(header.schema),
+                }
+                for header in HEADERS
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": refer(model),
+                        "examples": {"event": {"value": examples.build_event(event)}},
+                    }
+                },
+            },
+            "responses": {
+                "2XX": {"description": "The event is accepted."},
+                "410": {"description": "The endpoint is disabled at once, and the operator is notified."},
+                "default": {"description": "The event is retried for about a day."},
+            },
+        }
+    }

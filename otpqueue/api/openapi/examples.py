@@ -16,7 +16,9 @@ from otpqueue.domain.errors import CredentialFault, FieldError, OtpqueueError
 from otpqueue.domain.request import Reason, Status
 from otpqueue.domain.webhooks import TEST
 
-_STORED: dict[str, Any] = json.loads((files("otpqueue.api") / "examples.json").read_text(encoding="utf-8"))
+_STORED: dict[str, Any] = json.loads(
+    (files("otpqueue.api.openapi") / "examples.json").read_text(encoding="utf-8")
+)
 
 BODIES: dict[str, dict[str, Any]] = _STORED["bodies"]
 """By operation id and name of the example."""
