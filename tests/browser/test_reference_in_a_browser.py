@@ -46,6 +46,8 @@ def test_reference(stranger: Browser, size: tuple[int, int], scheme: str) -> Non
     open_reference(stranger)
 
     assert stranger.troubles() == []
+    for language in ("Shell", "Python", "Node.js"):
+        find_by_text(stranger, "*[@role='tab']", language)
     loaded = stranger.driver.execute_script(
         "return performance.getEntriesByType('resource').map(one => new URL(one.name).origin)"
     )
