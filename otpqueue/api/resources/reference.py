@@ -11,7 +11,6 @@ from importlib.resources import files
 
 import falcon
 
-
 PATH = "/docs/api"
 
 _POLICY = (
