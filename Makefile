@@ -31,9 +31,10 @@ test:  ## run the tests
 full:  ## run the long forms of some tests
 	$(BIN)/pytest -m full
 
-generate:  ## write the files that are generated from the settings and the commands
+generate:  ## write the files that are generated from the code
 	$(BIN)/otpqueue settings --markdown > docs/settings.md
 	$(BIN)/otpqueue settings --env > .env.example
+	$(BIN)/otpqueue problems --markdown > docs/problems.md
 	$(BIN)/python -m otpqueue.cli.reference > docs/cli.md
 
 requirements:  ## pin the packages of the image, with hashes

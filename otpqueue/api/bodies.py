@@ -116,7 +116,6 @@ Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_chec
 Code = Annotated[str, AfterValidator(_read_code)]
 Language = Annotated[str, AfterValidator(_check_language), Field(json_schema_extra={"pattern": _LANGUAGE})]
 Country = Annotated[str, AfterValidator(_read_country)]
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_read_address)]
 
 

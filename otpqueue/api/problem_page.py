@@ -16,7 +16,7 @@ GROUPS: tuple[tuple[str, tuple[type[OtpqueueError], ...]], ...] = (
     ("Input", (errors.InvalidRequest,)),
     ("Authentication", (errors.Unauthenticated, errors.MissingScope)),
     ("Admission", (errors.NotAdmitted,)),
-    ("Missing objects", (errors.RequestNotFound, errors.AlertNotFound)),
+    ("Missing objects", (errors.RequestNotFound, errors.AlertNotFound, errors.VerificationTokenInvalid)),
     ("Checks", (errors.CheckRefused,)),
     ("Resends", (errors.ResendRefused,)),
     ("Idempotency", (errors.IdempotencyRefused,)),
@@ -75,6 +75,18 @@ def write_table() -> str:
 def write_text(problem: type[OtpqueueError]) -> str:
     """Return what is known of one problem, for a terminal."""
     return f"{problem.code}  {problem.status}\n{problem.message()}\n\n{problem.cause}\n{problem.remedy}\n"
+
+
+def describe_problem(problem: type[OtpqueueError]) -> dict[str, object]:
+    """Return what is known of one problem."""
+    return {
+        "code": problem.code,
+        "status": problem.status,
+        "title": problem.title,
+        "meaning": problem.message(),
+        "cause": problem.cause,
+        "remedy": problem.remedy,
+    }
 
 
 def describe_calls(problem: type[OtpqueueError]) -> str:

@@ -14,6 +14,11 @@ class OperationTag:
 
 
 CODES = OperationTag("Codes", "Send a code, follow it, verify what the person typed, resend it, cancel it.")
+PAGES = OperationTag(
+    "Verification pages",
+    "Send the person to a ready-made page, and redeem the result: "
+    "[docs/verification-page.md](/docs/verification-page).",
+)
 GUIDE = OperationTag(
     "Guide",
     "The two calls of the public guide, with its field names, for front ends that were written for it.",
@@ -30,5 +35,5 @@ PRIVACY = OperationTag("Privacy", "Erase all data about a phone number. For oper
 INFOBIP = OperationTag("Infobip", "The call that Infobip makes.")
 MONITORING = OperationTag("Monitoring", "Health checks and metrics.")
 
-ALL = (CODES, WEBHOOKS, GUIDE, REQUESTS, STATISTICS, ALERTS, PRIVACY, INFOBIP, MONITORING)
+ALL = (CODES, PAGES, WEBHOOKS, GUIDE, REQUESTS, STATISTICS, ALERTS, PRIVACY, INFOBIP, MONITORING)
 """In the order of the documents."""

@@ -133,6 +133,11 @@ class ReturnUrlNotRegistered(InvalidRequest):
     code = "return_url_not_registered"
     status = 400
     title = "Return URL not registered"
+    cause = "No entry of the client's setting `page.return_urls` has this scheme, host, port and path."
+    remedy = (
+        "The operator registers the URL: `otpqueue clients set CLIENT page.return_urls=URL`. A path that "
+        "ends with `/` covers all paths below it."
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -366,6 +371,14 @@ class VerificationTokenInvalid(OtpqueueError):
     code = "verification_token_invalid"
     status = 404
     title = "Verification token invalid"
+    cause = (
+        "The token is not complete, is older than five minutes, was redeemed before, or is of a page of "
+        "another client. The answer is the same in all cases."
+    )
+    remedy = (
+        "Do not accept the person. Create a new page, and redeem its token once, with a key of the same "
+        "client."
+    )
 
 
 class IdempotencyRefused(OtpqueueError):
