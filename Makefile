@@ -34,9 +34,10 @@ full:  ## run the long forms of some tests
 site:  ## build the documentation as a static site, and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-generate:  ## write the files that are generated from the settings and the commands
+generate:  ## write the files that are generated from the code
 	$(BIN)/otpqueue settings --markdown > docs/settings.md
 	$(BIN)/otpqueue settings --env > .env.example
+	$(BIN)/otpqueue problems --markdown > docs/problems.md
 	$(BIN)/python -m otpqueue.cli.reference > docs/cli.md
 
 requirements:  ## pin the packages of the image, with hashes

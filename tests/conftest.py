@@ -52,11 +52,13 @@ NO_LIMITS = {limit.setting: "off" for limit in LIMITS.values()}
 NO_CHROMIUM = "Chromium and chromedriver are not installed: NOBODY HAS LOOKED AT THE CONSOLE IN A BROWSER"
 NO_NODE = "Node.js is not installed: THE JAVASCRIPT LIBRARY AND EXAMPLES HAVE NOT RUN"
 NO_EXPRESS = "npm cannot install Express: THE EXPRESS EXAMPLE HAS NOT RUN"
+NO_GENERATOR = "A generator is not installed: NO CLIENT WAS GENERATED FROM THE OPENAPI DOCUMENT"
 
 _WARNINGS = {
     NO_CHROMIUM: "Install them: apt-get install chromium chromium-driver",
     NO_NODE: "Install it: apt-get install nodejs npm",
     NO_EXPRESS: "Check that npm reaches its registry.",
+    NO_GENERATOR: "Install them: pip install -e '.[generators]' and npm ci --prefix tests/generated",
 }
 
 

@@ -24,8 +24,9 @@ from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
 from otpqueue.api.resources.metrics import Metrics, MetricsAuthentication
 from otpqueue.api.resources.numbers import Erasure
-from otpqueue.api.resources.pages import Docs, OpenApi, PageAssets
+from otpqueue.api.resources.pages import OpenApi, PageAssets
 from otpqueue.api.resources.receipts import Receipts, ReceiptsCredentials
+from otpqueue.api.resources.reference import ApiReference, PageRedirect, ReferenceAssets
 from otpqueue.api.resources.requests import OneOtpRequest, OtpRequests, Resending, Verification
 from otpqueue.api.resources.search import SearchByNumber
 from otpqueue.api.resources.stats import Statistics
@@ -59,7 +60,9 @@ def create_app(parts: Parts) -> App:
     for resource in _create_resources(parts, checks=checks):
         add_routes(app, resource)
     app.add_route("/openapi.json", OpenApi())
-    app.add_route("/docs/api", Docs())
+    app.add_route("/", PageRedirect(to="/docs"))
+    app.add_route("/docs/api", ApiReference())
+    app.add_route("/docs/api/{name}", ReferenceAssets())
     _add_documentation(app)
     app.add_route("/assets/{name}", PageAssets())
     pages.mount(app, parts, checks=checks)

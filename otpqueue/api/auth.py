@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -9,13 +10,14 @@ from uuid import UUID
 import falcon
 
 from otpqueue import clock
-from otpqueue.domain.errors import MissingScope, Unauthenticated
+from otpqueue.domain.errors import CredentialFault, MissingScope, Unauthenticated
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.key_rate import CallRate, KeyRate
 from otpqueue.telemetry import logs
 
-_LONGEST_KEY = 200
+_KEY = re.compile(r"[A-Za-z0-9._~+/-]{1,200}=*")
+"""A bearer token: RFC 6750, section 2.1."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +53,16 @@ class Authentication(Protocol):
         """
 
 
+def read_bearer(authorization: str | None) -> str:
+    """Return the text after `Bearer` of an Authorization header. Raises Unauthenticated."""
+    if not authorization:
+        raise Unauthenticated(CredentialFault.NO_CREDENTIALS)
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated(CredentialFault.WRONG_SCHEME)
+    return credentials.strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ApiKeyAuthentication:
     """Identifies callers by their API key."""
@@ -61,10 +73,9 @@ class ApiKeyAuthentication:
 
     def authenticate(self, req: falcon.Request) -> Caller:
         """Return the caller of a call. Raises Unauthenticated, DatabaseUnavailable."""
-        scheme, _, api_key = (req.get_header("Authorization") or "").partition(" ")
-        api_key = api_key.strip()
-        if scheme.lower() != "bearer" or not api_key or len(api_key) > _LONGEST_KEY:
-            raise Unauthenticated
+        api_key = read_bearer(req.get_header("Authorization"))
+        if not _KEY.fullmatch(api_key):
+            raise Unauthenticated(CredentialFault.MALFORMED_KEY)
         key = self.keys.recognise(api_key, access=self.access, now=clock.now())
         logs.bind_fields(client=key.client_name)
         return Caller(

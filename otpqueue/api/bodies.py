@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from otpqueue.domain.alerts import AlertState
 from otpqueue.domain.checking import parse_code
-from otpqueue.domain.request import SHOWN
+from otpqueue.domain.request import SHOWN, Channel
 from otpqueue.domain.stats import Dimension
 from otpqueue.domain.typed import describe_character, find_control_character
 from otpqueue.durations import parse_duration
@@ -20,6 +21,8 @@ _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9998
 
 _WINDOW_UNITS = ("m", "h", "d", "w")
 """Statistics have a resolution of one minute."""
+
+_LANGUAGE = "^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$"
 
 MAX_WAIT_S = 30
 """Longest `wait` of a poll."""
@@ -51,6 +54,12 @@ def _read_country(text: str) -> str:
     if not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise ValueError("must be an ISO 3166 alpha-2 code, for example GB")
     return text.upper()
+
+
+def _check_language(text: str) -> str:
+    if not re.fullmatch(_LANGUAGE, text):
+        raise ValueError("must be a language tag, for example de or pt-BR")
+    return text
 
 
 def _check_status(text: str) -> str:
@@ -105,9 +114,25 @@ Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check
 # Longer than any number: a pasted one may contain invisible marks.
 Number = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
 Code = Annotated[str, AfterValidator(_read_code)]
+Language = Annotated[str, AfterValidator(_check_language), Field(json_schema_extra={"pattern": _LANGUAGE})]
 Country = Annotated[str, AfterValidator(_read_country)]
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_read_address)]
+
+
+ChannelName = Annotated[
+    Literal["sms", "voice"],
+    # A strict model would accept only the enum's members, not their names.
+    WithJsonSchema({"type": "string", "enum": [channel.value for channel in Channel], "title": "Channel"}),
+]
+StatusName = Annotated[
+    str,
+    AfterValidator(_check_status),
+    WithJsonSchema({"type": "string", "enum": sorted(SHOWN), "title": "RequestStatus"}),
+]
+StateName = Annotated[
+    Literal["open", "closed"],
+    WithJsonSchema({"type": "string", "enum": [state.value for state in AlertState], "title": "AlertState"}),
+]
 
 
 class JsonBody(BaseModel):
@@ -131,9 +156,7 @@ class NationalNumber(JsonBody):
 class NewOtpRequest(NationalNumber):
     """A request for a code."""
 
-    channel: Literal["sms", "voice"] = Field(
-        "sms", description="`sms`, or `voice`: a call that reads out the code"
-    )
+    channel: ChannelName = Field("sms", description="`sms`, or `voice`, a call that reads out the code")
     language: Language | None = Field(
         None,
         description="language of the message, for example `de`; else `en`",
@@ -159,7 +182,7 @@ class CodeToVerify(JsonBody):
 class ResendWanted(JsonBody):
     """A request to resend the code."""
 
-    channel: Literal["sms", "voice"] | None = Field(None, description="the request's channel unless given")
+    channel: ChannelName | None = Field(None, description="the request's channel unless given")
 
 
 class StatusQuery(BaseModel):
@@ -175,7 +198,7 @@ class StatusQuery(BaseModel):
 class FilterFields(BaseModel):
     """The filters of both searches."""
 
-    status: Annotated[str, AfterValidator(_check_status)] | None = Field(
+    status: StatusName | None = Field(
         None, description="status of the request, including `sending`", examples=["failed"]
     )
     created_after: Moment | None = Field(
@@ -238,7 +261,7 @@ class AlertsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state: Literal["open", "closed"] | None = Field(None, description="state of the alerts; all unless given")
+    state: StateName | None = Field(None, description="state of the alerts; all unless given")
     rule: Text | None = Field(None, description="name of a rule", examples=["success_rate"])
     limit: int = Field(100, ge=1, le=500, description="maximum number of alerts; the newest are returned")
 

@@ -22,6 +22,7 @@ from otpqueue.api.http import errors as http
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from otpqueue.api.path_parameters import PATH_PARAMETERS, PathParameter
 from otpqueue.api.problems import PROBLEM_DETAILS, ProblemFormat, expand_errors
+from otpqueue.api.tags import OperationTag
 from otpqueue.domain import errors
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
@@ -38,17 +39,17 @@ ANY_CALL_ERRORS: Errors = (
     http.InternalError,
 )
 """Errors before and after an endpoint, which always have the general format."""
-_OPEN_ERRORS: Errors = (http.BadHttp,)
+OPEN_ERRORS: Errors = (http.BadHttp,)
 AUTHENTICATED_ERRORS: Errors = (
     errors.InvalidRequest,
     errors.Unauthenticated,
     http.HttpsRequired,
     errors.DatabaseUnavailable,
     errors.TooBusy,
-    *_OPEN_ERRORS,
+    *OPEN_ERRORS,
 )
 API_KEY_ERRORS: Errors = (*AUTHENTICATED_ERRORS, errors.MissingScope, errors.LimitExceeded)
-_BODY_ERRORS: Errors = (
+BODY_ERRORS: Errors = (
     http.MalformedJson,
     http.BodyTimeout,
     http.BodyTooLarge,
@@ -78,7 +79,7 @@ class Access:
         return errors.LimitExceeded in self.errors
 
 
-OPEN = Access(errors=_OPEN_ERRORS)
+OPEN = Access(errors=OPEN_ERRORS)
 API_KEY = Access(errors=API_KEY_ERRORS, security=({"apiKey": []},), note="scope {scopes}")
 
 
@@ -107,6 +108,9 @@ class ApiEndpoint:
 
     method: str
     path: str
+    operation_id: str
+    """Name of the call in generated clients: verb and object."""
+    tag: OperationTag
     summary: str
     description: str
     successes: Mapping[int, Success]
@@ -142,7 +146,7 @@ class ApiEndpoint:
         """The errors that the call can raise, each with its code, without those of any call."""
         given = (
             *self.access.errors,
-            *(_BODY_ERRORS if self.body else ()),
+            *(BODY_ERRORS if self.body else ()),
             *(_IDEMPOTENCY_ERRORS if self.accepts_idempotency_key else ()),
             *(parameter.not_found for parameter in self.path_parameters.values()),
             *self.errors,

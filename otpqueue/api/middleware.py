@@ -19,6 +19,7 @@ from otpqueue.api.http.bridge import MAX_URL_BYTES, REFUSED
 from otpqueue.api.http.errors import BadHttp, HeadersTooLarge, HttpsRequired, PathNotFound, UriTooLong
 from otpqueue.api.http.peers import Peers
 from otpqueue.api.reading import mask_name
+from otpqueue.api.validation_messages import describe_unknown_name
 from otpqueue.console.authentication import HOME
 from otpqueue.domain.errors import FieldError, InvalidRequest, OtpqueueError
 from otpqueue.operations.admission import counted_limits
@@ -155,7 +156,10 @@ def _check_parameters(req: falcon.Request, endpoint: ApiEndpoint | None) -> Inva
     if not unknown:
         return None
     return InvalidRequest(
-        [FieldError(mask_name(name), "is not a parameter of this call") for name in unknown]
+        [
+            FieldError(mask_name(name), describe_unknown_name(name, endpoint.query_names, what="parameter"))
+            for name in unknown
+        ]
     )
 
 

@@ -10,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from otpqueue.api.http import errors as http
-from otpqueue.domain.errors import OtpqueueError, Unavailable
+from otpqueue.domain.errors import CredentialFault, OtpqueueError, Unavailable
 from otpqueue.domain.limits import LIMITS
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+PROBLEMS_PATH = "/docs/problems"
+"""The page with a section for each problem code."""
 
 _FALCON = {
     404: http.PathNotFound,
@@ -43,8 +45,10 @@ PROBLEMS: dict[str, type[OtpqueueError]] = {
 """Every problem of the API by its code."""
 
 
-_ProblemCode = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEMS)})]
-_LimitName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})]
+_ProblemCode = Annotated[
+    str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEMS), "title": "ProblemCode"})
+]
+_LimitName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS), "title": "LimitName"})]
 
 
 def _omit_default(schema: dict[str, Any]) -> None:
@@ -71,12 +75,17 @@ class ProblemResponse(BaseModel):
     errors: list[InvalidField] | SkipJsonSchema[None] = Field(
         None, description="the fields that are not valid", json_schema_extra=_omit_default
     )
+    reason: CredentialFault | SkipJsonSchema[None] = Field(
+        None,
+        description="with `unauthenticated`: why the credentials are not accepted",
+        json_schema_extra=_omit_default,
+    )
     checks_left: int | SkipJsonSchema[None] = Field(
         None, description="with `code_incorrect`: how many checks are left", json_schema_extra=_omit_default
     )
-    limit: (
-        Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LIMITS)})] | SkipJsonSchema[None]
-    ) = Field(None, description="with `limit_exceeded`: name of the limit", json_schema_extra=_omit_default)
+    limit: _LimitName | SkipJsonSchema[None] = Field(
+        None, description="with `limit_exceeded`: name of the limit", json_schema_extra=_omit_default
+    )
 
 
 class ProblemFormat:
@@ -93,9 +102,9 @@ class ProblemFormat:
         return self.make(error, **error.members())
 
     def make(self, error: OtpqueueError, /, **members: Any) -> BaseModel:
-        """Return the problem details with these further members. `type` is a section of `/docs`."""
+        """Return the problem details with these further members."""
         return self.model(
-            type=f"/docs#{error.code}",
+            type=f"{PROBLEMS_PATH}#{error.code}",
             title=error.title,
             status=self.status_of(type(error)),
             detail=error.detail,

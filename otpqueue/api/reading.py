@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
+from collections.abc import Collection
 from functools import cache
 from typing import TypeVar, cast
 
 import falcon
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from otpqueue.api.bodies import JsonBody
 from otpqueue.api.http.bridge import MAX_BODY_BYTES
 from otpqueue.api.http.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
+from otpqueue.api.validation_messages import describe_fault
 from otpqueue.domain.errors import FieldError, InvalidRequest
 
 MAX_DEPTH = 16
@@ -35,7 +37,7 @@ def read(req: falcon.Request, model: type[Model], *, limit: int = MAX_BODY_BYTES
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _to_error(error) from None
+        raise _to_error(error, model) from None
 
 
 def read_query(req: falcon.Request, model: type[Model]) -> Model:
@@ -45,7 +47,8 @@ def read_query(req: falcon.Request, model: type[Model]) -> Model:
     try:
         return model.model_validate(req.params)
     except ValidationError as error:
-        raise _to_error(error) from None
+        repeated = {name for name, value in req.params.items() if isinstance(value, list)}
+        raise _to_error(error, model, repeated=repeated) from None
 
 
 @cache
@@ -134,26 +137,22 @@ def _is_shallow(value: object) -> bool:
     return not level
 
 
-def _to_error(error: ValidationError) -> Exception:
+def _to_error(error: ValidationError, model: type[BaseModel], *, repeated: Collection[str] = ()) -> Exception:
     # Without the input: it may contain a number or a code.
-    found = error.errors(include_input=False, include_url=False, include_context=False)
+    found = error.errors(include_input=False, include_url=False)
     if not found[0]["loc"]:  # not an object
         return MalformedJson()
-    return InvalidRequest(
-        [FieldError(mask_name(str(one["loc"][0])), _format_message(one["type"], one["msg"])) for one in found]
-    )
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return InvalidRequest([_describe(one, known=known, repeated=repeated) for one in found])
+
+
+def _describe(fault: ErrorDetails, *, known: Collection[str], repeated: Collection[str]) -> FieldError:
+    name = str(fault["loc"][0])
+    message = describe_fault(fault["type"], fault.get("ctx", {}), name=name, known=known)
+    return FieldError(mask_name(name), "must be given once" if name in repeated else message)
 
 
 def mask_name(name: str) -> str:
     """Return the name of a field or parameter for an answer, hidden if it could be a number or a code."""
     hidden = len(name) > 64 or any(character.isnumeric() for character in name)
     return "(a name with digits, or too long)" if hidden else name
-
-
-def _format_message(kind: str, text: str) -> str:
-    known = {
-        "missing": "is required",
-        "extra_forbidden": "is not a field of this call",
-        "string_type": "must be a string",
-    }
-    return known.get(kind) or re.sub(r"^\w+ should ", "must ", text.removeprefix("Value error, "))

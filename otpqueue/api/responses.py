@@ -31,7 +31,31 @@ Price = Annotated[
     PlainSerializer(lambda price: f"{price:f}", return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "description": "exact decimal number", "examples": ["0.0077"]}),
 ]
-ShownStatus = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(SHOWN)})]
+ShownStatus = Annotated[
+    str, WithJsonSchema({"type": "string", "enum": sorted(SHOWN), "title": "RequestStatus"})
+]
+CountByLabel = Annotated[
+    dict[str, int],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "counts by label",
+            "title": "CountByLabel",
+        }
+    ),
+]
+AmountByCurrency = Annotated[
+    dict[str, str],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "by currency; exact decimal numbers",
+            "title": "AmountByCurrency",
+        }
+    ),
+]
 
 
 class ResponseModel(BaseModel):

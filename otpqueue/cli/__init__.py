@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "load": CommandEntry("load", "Run a bounded load test against a deployment that uses the simulator"),
     "migrate": CommandEntry("services", "Upgrade the database schema to this version"),
     "numbers": CommandEntry("numbers", "Show and lift the locks and blocks of a phone number"),
+    "problems": CommandEntry("problems", "List the problem codes of the API, or explain one CODE"),
     "provision": CommandEntry(
         "services", "Create or update the 2FA application and its message templates at Infobip"
     ),

@@ -105,6 +105,7 @@ class DevInstance:
             "guide_client": _CLIENT if loopback else "",
             "allow_documentation_numbers": "true" if self._simulated else "",
             "try_page": "true" if self._simulated and loopback else "",
+            "developer_hints": "true" if loopback else "",
             "seal_keys": self._keys["seal_keys"],
             "hash_key": self._keys["hash_key"],
         }

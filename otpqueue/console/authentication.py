@@ -10,7 +10,13 @@ from urllib.parse import quote
 import falcon
 
 from otpqueue.console.sessions import IDLE, ConsoleSession, SessionSigner
-from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, Unauthenticated
+from otpqueue.domain.errors import (
+    CredentialFault,
+    LimitExceeded,
+    MissingScope,
+    OtpqueueError,
+    Unauthenticated,
+)
 from otpqueue.operations.access.console_login import ConsoleLogin
 from otpqueue.store.clients import ApiKey
 from otpqueue.telemetry.logs import get_logger
@@ -119,8 +125,10 @@ class ConsoleAuthentication:
         """
         address = req.context.peer.address
         try:
-            if not api_key or len(api_key) > _LONGEST_KEY:
-                raise Unauthenticated
+            if not api_key:
+                raise Unauthenticated(CredentialFault.NO_CREDENTIALS)
+            if len(api_key) > _LONGEST_KEY:
+                raise Unauthenticated(CredentialFault.MALFORMED_KEY)
             key = self.log_in(api_key, address=str(address) if address else None, now=now)
         except (Unauthenticated, MissingScope, LimitExceeded) as error:
             log.warning("console_login_refused", reason=error.code, peer=req.context.peer.network)

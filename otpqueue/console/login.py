@@ -10,9 +10,23 @@ from otpqueue import clock
 from otpqueue.console.authentication import LOG_IN, FormRefused, console_path
 from otpqueue.console.forms import read_form
 from otpqueue.console.layout import ASSETS, ConsolePage, PageContext, asset, redirect
-from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, TooBusy, Unauthenticated
+from otpqueue.domain.errors import (
+    CredentialFault,
+    LimitExceeded,
+    MissingScope,
+    OtpqueueError,
+    TooBusy,
+    Unauthenticated,
+)
 
 _YEAR_S = 31_536_000
+
+
+_FAULTS = {
+    CredentialFault.NO_CREDENTIALS: "the field is empty.",
+    CredentialFault.EXPIRED_KEY: "it has expired.",
+    CredentialFault.REVOKED_KEY: "it was revoked.",
+}
 
 
 class LoginPage(ConsolePage):
@@ -36,10 +50,8 @@ class LoginPage(ConsolePage):
             # Unknown keys may occupy all login slots; a known key needs none.
             with nullcontext() if authentication.is_known_key(key) else self.layout.log_in_places.slot():
                 authentication.open(req, resp, key, now=now)
-        except (Unauthenticated, MissingScope):
-            said = (
-                "This key cannot open the console: it is unknown, revoked, expired or lacks the scope admin."
-            )
+        except (Unauthenticated, MissingScope) as error:
+            said = f"This key cannot open the console: {_explain(error)}"
             self._show(req, resp, wanted=wanted, status=403, said=said)
         except FormRefused:
             said = "This page was open too long, or the browser did not send its cookie. Try again."
@@ -71,6 +83,12 @@ class LoginPage(ConsolePage):
         self.layout.render(
             resp, "login.html", status=status, now=now, token=token, wanted=wanted, said=said, here=LOG_IN
         )
+
+
+def _explain(error: Unauthenticated | MissingScope) -> str:
+    if isinstance(error, MissingScope):
+        return "it does not have the scope admin."
+    return _FAULTS.get(error.reason, "it is not an API key of this service.")
 
 
 class LogoutPage(ConsolePage):

@@ -29,8 +29,10 @@ ENDED: dict[Status, type[CheckRefused]] = {
 """The error of a call for a request that has ended."""
 
 
-def build_refusal(request: OtpRequest, *, belongs: bool, now: datetime) -> CheckRefused:
-    """Return the error of a check that is not made."""
+def build_refusal(
+    request: OtpRequest, *, belongs: bool, now: datetime, hint: str | None = None
+) -> CheckRefused:
+    """Return the error of a check that is not made. A `hint` replaces the detail of a foreign check."""
     if request.status in ENDED:
         return ENDED[request.status]()
     if request.expires_at is None:
@@ -42,10 +44,26 @@ def build_refusal(request: OtpRequest, *, belongs: bool, now: datetime) -> Check
     if not belongs:
         # The error of a wrong code that cost a check, at no cost. The code was not compared, and the owner
         # keeps all checks.
-        return CodeIncorrect(max(request.checks_left - 1, 0))
+        return CodeIncorrect(max(request.checks_left - 1, 0), hint)
     if request.checks_left <= 0:
         return RequestLocked()
     return CheckInProgress(retry_after_s=1)
+
+
+def build_hint(*, has_session: bool, has_number: bool) -> str:
+    """Return why a check does not belong to its request, for a developer, from what the call has."""
+    if has_session:
+        wrong = "session id or number" if has_number else "session id"
+        return f"The code was not checked: the {wrong} is not that of the request. Send what the request had."
+    if has_number:
+        return (
+            "The code was not checked: the request was made with a session id, or for another number. Send "
+            "what the request had."
+        )
+    return (
+        "The code was not checked: the request was made with a session id, and this call has none. Send the "
+        "same session id."
+    )
 
 
 def build_verdict_error(request: OtpRequest, verdict: CheckVerdict) -> CheckRefused | ProviderUnavailable:

@@ -23,7 +23,7 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.request import FINAL, OtpRequest, Status
 from otpqueue.domain.webhooks import StatusCallback, ignore_changes
-from otpqueue.operations.check_refusals import ENDED, build_refusal, build_verdict_error
+from otpqueue.operations.check_refusals import ENDED, build_hint, build_refusal, build_verdict_error
 from otpqueue.operations.check_waiters import CheckWaiters
 from otpqueue.operations.replay import HeldCall
 from otpqueue.store import checks, requests
@@ -41,6 +41,7 @@ _SAID_OF_NO_REQUEST: tuple[type[OtpqueueError], ...] = (AlreadyVerified, Request
 _HIDDEN_FROM_KEYLESS: tuple[type[OtpqueueError], ...] = (*ENDED.values(), RequestNotFound)
 
 _NO_CODE = "There is no code to check for this phone number and session; request a new one."
+_SESSION_HINT = "If the request was made with a session id, send the same one."
 
 _POLL_S = 0.03
 
@@ -70,6 +71,8 @@ class VerifyCode:
     lease_s: float
     patience_s: float
     """How long a check waits for a concurrent one of the same request."""
+    gives_hints: bool = False
+    """Whether errors say that a session is missing or wrong. Not for production: an attacker reads it."""
     on_status: StatusCallback = ignore_changes
     waiters: CheckWaiters = field(default_factory=CheckWaiters, repr=False)
 
@@ -203,7 +206,7 @@ class VerifyCode:
         try:
             return self._verify_newest(request_id, attempted, client_id=client_id, now=now, held=held)
         except hidden:
-            raise RequestNotFound(_NO_CODE) from None
+            raise self._build_not_found(attempted) from None
 
     def _verify_newest(
         self,
@@ -215,14 +218,20 @@ class VerifyCode:
         held: HeldCall | None,
     ) -> OtpRequest:
         if request_id is None:
-            raise RequestNotFound(_NO_CODE)
+            raise self._build_not_found(attempted)
         logs.bind_fields(otp_id=str(request_id))
         return self(request_id, attempted, client_id=client_id, now=now, held=held)
+
+    def _build_not_found(self, attempted: TypedCode) -> RequestNotFound:
+        is_hinted = self.gives_hints and attempted.session_id is None
+        return RequestNotFound(f"{_NO_CODE} {_SESSION_HINT}" if is_hinted else _NO_CODE)
 
     def _begin(self, request_id: UUID, attempted: TypedCode, *, client_id: UUID, now: datetime) -> OpenCheck:
         number_hashes = self._number_hashes(attempted)
         session_hashes = self.vault.session_hashes(attempted.session_id)
         client_ip_hash = self.vault.address_hash(attempted.client_ip)
+        has_session, has_number = attempted.session_id is not None, attempted.phone_number is not None
+        hint = build_hint(has_session=has_session, has_number=has_number) if self.gives_hints else None
 
         def begin() -> OpenCheck:
             begun = checks.begin(
@@ -242,7 +251,7 @@ class VerifyCode:
                 return begun
             if not begun.belongs:
                 log.info("otp_check_foreign", otp_id=str(request_id), client_id=str(client_id))
-            raise build_refusal(begun.request, belongs=begun.belongs, now=now)
+            raise build_refusal(begun.request, belongs=begun.belongs, now=now, hint=hint)
 
         try:
             return begin()

@@ -141,6 +141,12 @@ class ApiSettings(SettingsSubject):
         "OTPQUEUE_TRY_PAGE",
         "serve `/try`, a demo of the verification page with the simulator's inbox; on in `otpqueue dev`",
     )
+    developer_hints: bool = setting(
+        False,
+        "OTPQUEUE_DEVELOPER_HINTS",
+        "problem details say which `session_id` or number a check needs, which also helps an attacker; on in "
+        "`otpqueue dev`",
+    )
     public_url: PublicUrl = setting(
         None,
         "OTPQUEUE_PUBLIC_URL",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -63,15 +63,22 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class AccessList:
-    """All clients and their API keys that are neither revoked nor expired."""
+    """All clients and their API keys."""
 
     keys: Mapping[bytes, ApiKey] = field(repr=False)
-    """By their hashes."""
+    """Those that are neither revoked nor expired, by their hashes."""
+    ended: Mapping[bytes, KeyState] = field(default_factory=dict, repr=False)
+    """Whether each other key has expired or was revoked, by its hash. Old ones are omitted."""
     settings: Mapping[UUID, ClientSettings]
     """Each client's own settings, by its id."""
     ids: Mapping[str, UUID]
     """The ids of clients, by name."""
 
+
+ENDED_KEYS_KNOWN = timedelta(days=90)
+"""How long a caller with an ended key learns that it has expired or was revoked."""
+
+_ENDED = frozenset({KeyState.EXPIRED, KeyState.REVOKED})
 
 _SELECT = select(api_keys, clients.c.name.label("client_name"), clients.c.settings).join(clients)
 
@@ -88,8 +95,8 @@ _ACCESS_LIST = (
         api_keys,
         and_(
             _k.client_id == clients.c.id,
-            _k.revoked_at.is_(None),
-            or_(_k.expires_at.is_(None), _k.expires_at > bindparam("now")),
+            or_(_k.revoked_at.is_(None), _k.revoked_at > bindparam("since")),
+            or_(_k.expires_at.is_(None), _k.expires_at > bindparam("since")),
         ),
     )
 )
@@ -142,11 +149,15 @@ def read_names_and_settings(conn: Connection) -> dict[UUID, tuple[str, ClientSet
 
 
 def read_access_list(conn: Connection, *, now: datetime) -> AccessList:
-    """Return all clients and their usable API keys."""
-    found = conn.execute(_ACCESS_LIST, {"now": now}).all()
+    """Return all clients and their API keys, without those that ended more than ENDED_KEYS_KNOWN ago."""
+    found = conn.execute(_ACCESS_LIST, {"since": now - ENDED_KEYS_KNOWN}).all()
     settings = {row.client_id: ClientSettings.from_stored(row.settings) for row in found}
+    keys = {row.key_hash: _to_key(row) for row in found if row.key_hash is not None}
+    states = {key_hash: key.state(now) for key_hash, key in keys.items()}
+    ended = {key_hash: state for key_hash, state in states.items() if state in _ENDED}
     return AccessList(
-        keys={row.key_hash: _to_key(row) for row in found if row.key_hash is not None},
+        keys={key_hash: key for key_hash, key in keys.items() if key_hash not in ended},
+        ended=ended,
         settings=settings,
         ids={row.client_name: row.client_id for row in found},
     )
@@ -193,9 +204,9 @@ def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) ->
     return _to_key(row) if row else None
 
 
-def find_key_by_id(conn: Connection, key_id: UUID, *, now: datetime) -> ApiKey | None:
-    """Return the key with this id unless it is revoked or has expired."""
-    row = conn.execute(_SELECT.where(_k.id == key_id, *_works(now))).one_or_none()
+def find_key_by_id(conn: Connection, key_id: UUID) -> ApiKey | None:
+    """Return the key with this id, also if it is revoked or has expired."""
+    row = conn.execute(_SELECT.where(_k.id == key_id)).one_or_none()
     return _to_key(row) if row else None
 
 

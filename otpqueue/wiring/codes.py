@@ -124,6 +124,7 @@ class CodeParts(ProviderParts, AdmissionParts, WebhookParts):
             checker=self.sms,
             lease_s=self.settings.check_lease_s,
             patience_s=CHECK_PATIENCE_S,
+            gives_hints=self.settings.developer_hints,
             on_status=self.wake_webhooks,
         )
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from otpqueue import clock
+from otpqueue.domain.errors import FAULT_DETAILS, CredentialFault
 from otpqueue.operations.access.keys import prefix_of
 from tests.api.conftest import Caller, Result, wrong
 
@@ -22,31 +23,33 @@ def knock(caller: Caller, authorization: str | None) -> Result:
 
 
 @pytest.mark.parametrize(
-    "authorization",
+    ("authorization", "reason"),
     [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Bearer \t ",
-        "Bearer oq_abcdefgh_unknown",
-        "Bearer " + "x" * 10_000,
-        "Bearer oq_kéy_\u00ff",
-        "Bearer \x80\xff",
-        "Basic dXNlcjpwYXNz",
-        "App test-infobip-key",
-        "Token oq_abcdefgh_unknown",
-        "oq_abcdefgh_unknown",
-        "Bearer,oq_abcdefgh_unknown",
-        'Digest username="x"',
+        (None, "no_credentials"),
+        ("", "no_credentials"),
+        ("Bearer", "malformed_key"),
+        ("Bearer ", "malformed_key"),
+        ("Bearer \t ", "malformed_key"),
+        ("Bearer oq_abcdefgh_unknown", "unknown_key"),
+        ("Bearer " + "x" * 10_000, "malformed_key"),
+        ("Bearer oq_kéy_\u00ff", "malformed_key"),
+        ("Bearer \x80\xff", "malformed_key"),
+        ("Basic dXNlcjpwYXNz", "wrong_scheme"),
+        ("App test-infobip-key", "wrong_scheme"),
+        ("Token oq_abcdefgh_unknown", "wrong_scheme"),
+        ("oq_abcdefgh_unknown", "wrong_scheme"),
+        ("Bearer,oq_abcdefgh_unknown", "wrong_scheme"),
+        ('Digest username="x"', "wrong_scheme"),
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_no_good_key(caller: Caller, authorization: str | None) -> None:
-    """Whatever is not a key in force is the same 401, and nothing is stored."""
+def test_no_good_key(caller: Caller, authorization: str | None, reason: str) -> None:
+    """Whatever is not a key in force is a 401 that names the cause, and nothing is stored."""
     answer = knock(caller, authorization)
 
     assert (answer.status_code, answer.json["code"]) == (401, "unauthenticated")
+    assert answer.json["reason"] == reason
+    assert answer.json["detail"] == FAULT_DETAILS[CredentialFault(reason)]
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert not caller.stored("otp_requests")
 
@@ -77,9 +80,34 @@ def test_revoked_key(caller: Caller) -> None:
 
     caller.parts.keys.revoke(prefix_of(str(caller.key)), now=clock.now())
 
-    assert caller.get(path).status_code == 401
+    refused = caller.get(path)
+    assert (refused.status_code, refused.json["reason"]) == (401, "revoked_key")
     caller.key = other
     assert caller.get(path).status_code == 200
+
+
+def test_expired_key(caller: Caller) -> None:
+    """A key that has expired is named as such, whether it ended before or after the keys were read."""
+    path, key = caller.ask(), str(caller.key)
+    ending = "UPDATE api_keys SET expires_at = now() - interval '{}' WHERE prefix = :prefix"
+
+    for ended_ago in ("1 millisecond", "89 days"):
+        caller.execute(ending.format(ended_ago), prefix=prefix_of(key))
+        assert caller.get(path).json["reason"] == "expired_key"
+
+    caller.execute(ending.format("91 days"), prefix=prefix_of(key))
+    assert caller.get(path).json["reason"] == "unknown_key"
+
+
+@pytest.mark.parametrize("change", ["prefix", "last", "longer"])
+def test_only_the_whole_key_learns_that_it_ended(caller: Caller, change: str) -> None:
+    """A guess that shares all but a character with a revoked key is an unknown key."""
+    key = str(caller.key)
+    caller.parts.keys.revoke(prefix_of(key), now=clock.now())
+    last = "a" if key[-1] != "a" else "b"
+    guess = {"prefix": prefix_of(key), "last": key[:-1] + last, "longer": key + "a"}[change]
+
+    assert knock(caller, f"Bearer {guess}").json["reason"] == "unknown_key"
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_every_fault_is_named_at_once(caller: Caller) -> None:
     named = {error["field"]: error["message"] for error in answer.json["errors"]}
     assert set(named) == {"phone_number", "session_id", "country", "otp_secret"}
     assert named["phone_number"] == "is required"
-    assert named["session_id"] == "must be a string"
-    assert named["otp_secret"] == "is not a field of this call"
+    assert named["session_id"] == "must be a string, in quotation marks"
+    assert named["otp_secret"] == "is not a field of this call; remove it"
     assert "hunter2" not in answer.text
     assert nothing_stored(caller)
 
@@ -318,7 +318,7 @@ def test_query_parameters_that_are_none(caller: Caller, method: str, path: str, 
     answer = caller.call(method, path, query_string=query)
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
-    assert answer.json["errors"][0]["message"] == "is not a parameter of this call"
+    assert answer.json["errors"][0]["message"] == "is not a parameter of this call; remove it"
     assert "7700" not in answer.text
 
 

@@ -33,8 +33,10 @@ def test_every_page_and_link(caller: Caller) -> None:
     """Every page is served without a key; every link leads to a page and, if given, to its heading."""
     caller.key = None
     names = locate_documentation().list_names()
-    urls = {"/docs" if name == "index" else f"/docs/{name}" for name in names} | {"/docs/api"}
-    pages = {url: safe(caller.get(url)) for url in urls}
+    urls = {"/docs" if name == "index" else f"/docs/{name}" for name in names}
+    # The API reference has the policy of its viewer.
+    pages = {url: safe(caller.get(url)) for url in urls - {"/docs/api"}}
+    pages["/docs/api"] = Page(caller.get("/docs/api").text)
     checked = 0
 
     for url, page in list(pages.items()):

@@ -9,7 +9,7 @@ from tests.api.conftest import Caller, MakeCaller
 
 FIRST, SECOND = "+447400200001", "+447400200002"
 PROBLEM = {
-    "type": "/docs#destination_paused",
+    "type": "/docs/problems#destination_paused",
     "title": "Destination paused",
     "status": 429,
     "detail": "Sending to this range of numbers is paused. Retry later, or verify the person another way.",

@@ -42,7 +42,7 @@ def test_plain_http_is_refused(make_caller: MakeCaller) -> None:
 
     answers = [
         caller.post(ASK, json={"phone_number": caller.number}),
-        caller.get("/docs"),
+        caller.get("/docs/api"),
         caller.post("/v1/infobip/receipts", json={"results": []}),
         caller.post("/request-otp", json={"phoneNumber": caller.number}),
     ]
@@ -100,8 +100,8 @@ def test_https_to_us_and_not_to_the_proxy(make_caller: MakeCaller) -> None:
     """A trusted proxy's word is about the whole way: HTTPS on the last stretch does not mend the first."""
     caller = make_caller(OTPQUEUE_REQUIRE_HTTPS="true", OTPQUEUE_TRUSTED_PROXIES="1")
 
-    plain = caller.get("/docs", protocol="https", headers={"X-Forwarded-Proto": "http"})
-    direct = caller.get("/docs", protocol="https")
+    plain = caller.get("/docs/api", protocol="https", headers={"X-Forwarded-Proto": "http"})
+    direct = caller.get("/docs/api", protocol="https")
 
     assert (plain.status_code, direct.status_code) == (403, 200)
     assert direct.headers["Strict-Transport-Security"] == HSTS

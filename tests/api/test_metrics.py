@@ -69,6 +69,9 @@ def test_with_a_token_nothing_else_opens(caller: Caller, make_other_parts: MakeO
     refused = (None, "", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}")
     assert [status(given) for given in refused] == [401] * len(refused)
     assert status(f"Bearer {admin}") == status("Bearer ключ".encode().decode("latin-1")) == 401
+    answers = [guarded.get("/metrics", headers={"Authorization": given}) for given in refused[1:]]
+    reasons = [answer.json["reason"] for answer in answers]
+    assert reasons == ["no_credentials", *["wrong_token"] * 4, "wrong_scheme"]
     assert status(f"Bearer {TOKEN}") == status(f"bearer {TOKEN}") == 200
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+from hashlib import sha256
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +15,8 @@ import falcon.inspect
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from otpqueue.api.problems import PROBLEMS
+from otpqueue.api.problems import PROBLEMS, PROBLEMS_PATH
+from otpqueue.api.resources import reference
 from otpqueue.domain.request import Reason, Status
 from tests.api.conftest import Caller, MakeCaller, Result
 from tests.api.persons import Person
@@ -28,7 +32,7 @@ PAGE_ROUTES = {
 }
 LOCAL = {"Host": "127.0.0.1:8000"}
 TRY_ROUTES = {"/try", "/try/pages", "/try/pages/{page_id:uuid}", "/try/redeem", "/try/clock"}
-DOCS_ROUTES = {"/docs", "/docs/api", "/docs/search", "/docs/{path:path}"}
+DOCS_ROUTES = {"/", "/docs", "/docs/api", "/docs/api/{name}", "/docs/search", "/docs/{path:path}"}
 NOT_IN_THE_DOCUMENT = {"/openapi.json", "/assets/{name}", *DOCS_ROUTES, *TRY_ROUTES, *PAGE_ROUTES}
 
 
@@ -87,47 +91,68 @@ def safe(answer: Result) -> Page:
     return page
 
 
-def test_docs(caller: Caller) -> None:
-    """The docs need no key; all their links and anchors lead somewhere, and no id stands twice."""
+def test_reference(caller: Caller) -> None:
+    """The reference needs no key, runs only its own scripts, and its links lead somewhere."""
     caller.key = None
 
-    page = safe(caller.get("/docs/api"))
+    answers = [caller.get("/docs/api") for _ in range(2)]
 
-    assert len(page.ids) == len(set(page.ids))
-    assert len(page.links) > 5
-    for link in page.links:
-        path, _, anchor = link.partition("#")
-        assert not anchor or anchor in page.ids
-        assert not path or caller.get(path).status_code == 200
+    pages = [Page(answer.text) for answer in answers]
+    for answer, page in zip(answers, pages, strict=True):
+        policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; "))
+        (nonce,) = re.findall(r'csp-nonce" content="([^"]+)"', answer.text)
+        assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+        assert (policy["script-src"], policy["connect-src"]) == ("'self'", "'self'")
+        assert policy["style-src"] == f"'self' 'nonce-{nonce}'"
+        assert (page.inline, page.open, page.badly_nested) == ("", [], [])
+    assert answers[0].headers["Content-Security-Policy"] != answers[1].headers["Content-Security-Policy"]
+    for link in pages[0].links:
+        assert caller.get(link).status_code == 200
 
 
 def test_every_problem_has_its_place(caller: Caller) -> None:
-    """The `type` of every problem is an anchor of the docs."""
-    page = safe(caller.get("/docs/api"))
+    """The `type` of every problem is a heading of the documentation."""
+    page = safe(caller.get(PROBLEMS_PATH))
 
     assert set(PROBLEMS) <= set(page.ids)
 
 
-def test_docs_are_complete(caller: Caller) -> None:
-    """Every call, every status and every problem's meaning stand in the docs."""
-    text = caller.get("/docs/api").text
+def test_viewer(caller: Caller) -> None:
+    """The viewer is the file that its version names, compressed for browsers, and browsers keep it."""
+    caller.key = None
+    facts = json.loads((files("otpqueue.api") / "viewer" / "scalar.json").read_text(encoding="utf-8"))
+    path = f"/docs/api/scalar.js?v={reference.read_version()}"
 
-    for path in caller.get("/openapi.json").json["paths"]:
-        assert path in text
-    for status in (*Status, "sending"):
-        assert f"<code>{status}</code>" in text
-    for kind in PROBLEMS.values():
-        assert kind.message()
-        assert f"<td>{kind.status}</td>" in text
+    plain, packed = (
+        caller.get(path, headers={"Accept-Encoding": coding}) for coding in ("br", "br, GZIP;q=0.8, deflate")
+    )
+
+    assert sha256(plain.content).hexdigest() == facts["sha256"]
+    assert (packed.headers["Content-Encoding"], gzip.decompress(packed.content)) == ("gzip", plain.content)
+    for answer in (plain, packed):
+        assert answer.headers["Content-Type"] == "text/javascript"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+    assert facts["version"] in path
 
 
-def test_docs_show_where_they_are_served(caller: Caller) -> None:
-    """The curls name the host that was asked, escaped: it comes from the caller."""
-    plain = caller.get("/docs/api", headers={"Host": "otp.example.com:8443"})
-    evil = caller.get("/docs/api", headers={"Host": '"><script>alert(1)</script>'})
+def test_licences_of_the_viewer(caller: Caller) -> None:
+    """The licences of the viewer and of everything in it are served, and part of the distribution."""
+    answer = caller.get("/docs/api/licences.txt")
 
-    assert "otp.example.com:8443/v1/otp-requests" in plain.text
-    assert "<script>" not in evil.text
+    assert answer.text.startswith("@scalar/api-reference\n\nMIT License")
+    for name in ("vue", "@codemirror/view", "zod"):
+        assert re.search(rf"(^|, ){re.escape(name)}(,|$)", answer.text, re.MULTILINE)
+
+
+def test_root(caller: Caller) -> None:
+    """The root leads to the documentation; what is not there is a problem."""
+    caller.key = None
+
+    root = caller.get("/")
+
+    assert (root.status_code, root.headers["Location"]) == (302, "/docs")
+    assert caller.get("/docs/api/other.js").json["code"] == "not_found"
 
 
 def test_openapi_is_valid(caller: Caller) -> None:
@@ -175,18 +200,19 @@ def test_openapi_words(caller: Caller) -> None:
     schemas = caller.get("/openapi.json").json["components"]["schemas"]
 
     shown = schemas["OtpRequest"]["properties"]
-    assert set(shown["status"]["enum"]) == {*Status, "sending"}
-    assert set(schemas["Reason"]["enum"]) == set(Reason)
-    assert set(schemas["Problem"]["properties"]["code"]["enum"]) == set(PROBLEMS)
+    assert shown["status"]["$ref"] == "#/components/schemas/RequestStatus"
+    assert set(schemas["RequestStatus"]["enum"]) == {*Status, "sending"}
+    assert set(schemas["EndReason"]["enum"]) == set(Reason)
+    assert set(schemas["ProblemCode"]["enum"]) == set(PROBLEMS)
 
 
 def test_openapi_refuses_what_the_api_refuses(caller: Caller) -> None:
     """Bodies take no unknown fields, in the document as in the API."""
     schemas = caller.get("/openapi.json").json["components"]["schemas"]
 
-    for name in ("NewOtpRequest", "CodeToVerify", "ResendWanted", "GuideRequest", "GuideVerify"):
+    for name in ("NewOtpRequest", "CodeToVerify", "ResendOptions", "GuideRequest", "GuideVerify"):
         assert schemas[name]["additionalProperties"] is False
-    assert "required" not in schemas["ResendWanted"]
+    assert "required" not in schemas["ResendOptions"]
     assert schemas["NewOtpRequest"]["required"] == ["phone_number"]
     assert schemas["GuideVerify"]["required"] == ["phoneNumber", "otp"]
 

@@ -58,7 +58,6 @@ def test_request_after_a_cancelled_one(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/",
         f"/v1/otp-requests/{NIL}/",

@@ -143,6 +143,9 @@ def test_unauthenticated_reports_are_refused(push: Pusher, authorization: str | 
     broken = push(b"{", authorization=authorization)
 
     assert (answer.status_code, answer.json["code"]) == (401, "unauthenticated")
+    scheme = (authorization or "").partition(" ")[0]
+    fault = "wrong_password" if scheme == "Basic" else "wrong_scheme" if scheme else "no_credentials"
+    assert answer.json["reason"] == fault
     assert broken.status_code == 401
     assert push.status(path) == "sent"
 
@@ -167,6 +170,7 @@ def test_not_configured(caller: Caller, authorization: str | None) -> None:
     answer = Pusher(caller)({"results": []}, authorization=authorization)
 
     assert (answer.status_code, answer.json["code"]) == (401, "unauthenticated")
+    assert answer.json["reason"] == "not_configured"
     assert "OTPQUEUE_RECEIPTS_USER" in answer.json["detail"]
 
 

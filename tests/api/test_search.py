@@ -215,7 +215,7 @@ def test_no_key(caller: Caller) -> None:
 
 
 def test_key_that_has_expired(operator: Caller) -> None:
-    """An expired key is answered like an unknown one."""
+    """An expired key opens the search no more than an unknown one, and the answer says which it is."""
     operator.execute(
         "UPDATE api_keys SET expires_at = :now WHERE client_id = :client",
         now=clock.now(),
@@ -226,4 +226,4 @@ def test_key_that_has_expired(operator: Caller) -> None:
     unknown = operator.get(LIST)
 
     assert expired.status_code == unknown.status_code == 401
-    assert expired.json == unknown.json
+    assert [answer.json["reason"] for answer in (expired, unknown)] == ["expired_key", "unknown_key"]

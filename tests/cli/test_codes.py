@@ -317,11 +317,11 @@ def test_api_not_reached(user: Shell, url: str) -> None:
 
 def test_something_else_answers(user: Shell, served: Served) -> None:
     """What answers no JSON is no API of ours."""
-    result = user.invoke("status", NIL, OTPQUEUE_URL=f"{served.url}/docs?", OTPQUEUE_API_KEY="x")
+    result = user.invoke("status", NIL, OTPQUEUE_URL=f"{served.url}/docs/api?", OTPQUEUE_API_KEY="x")
 
     assert (result.exit_code, result.output) == (
         ExitCode.UNREACHABLE,
-        f"Error: {served.url}/docs? answered HTTP 200 without JSON.\n",
+        f"Error: {served.url}/docs/api? answered HTTP 200 without JSON.\n",
     )
 
 

@@ -22,6 +22,7 @@ from otpqueue.console.authentication import console_path
 from otpqueue.console.routes import mount
 from otpqueue.domain.limits import LOG_IN_LIMITS, Quota
 from otpqueue.limiter import LimitWindow
+from otpqueue.operations.access.keys import prefix_of
 from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, MakeOtherParts
 from tests.console.conftest import COOKIE, Browser, admin_key, hidden
@@ -106,19 +107,23 @@ def test_redirects_stay_on_the_site(caller: Caller, elsewhere: str) -> None:
 
 @pytest.mark.parametrize("scopes", [("send",), ("send", "verify")])
 def test_key_without_admin_is_refused(caller: Caller, scopes: tuple[str, ...]) -> None:
-    """Callers' keys open nothing, and the answer is that of an unknown key."""
+    """Callers' keys open nothing, and the page says why, as it does for unknown and revoked keys."""
     browser = Browser(caller.app)
 
     with capture_logs() as logs:
         of_caller = browser.log_in(caller.new_key(*scopes))
         unknown = browser.log_in("oq_abcdefgh_" + "x" * 43)
+        revoked = caller.new_key("admin")
+        caller.parts.keys.revoke(prefix_of(revoked), now=clock.now())
+        ended = browser.log_in(revoked)
 
-    assert of_caller.status_code == unknown.status_code == 403
-    assert "cannot open the console" in of_caller.text
-    assert of_caller.text.partition("<form")[0] == unknown.text.partition("<form")[0]
+    assert of_caller.status_code == unknown.status_code == ended.status_code == 403
+    assert "cannot open the console: it does not have the scope admin." in of_caller.text
+    assert "cannot open the console: it is not an API key of this service." in unknown.text
+    assert "cannot open the console: it was revoked." in ended.text
     assert browser.get("/console").status_code == 303
     refused = [line for line in logs if line["event"] == "console_login_refused"]
-    assert [line["reason"] for line in refused] == ["missing_scope", "unauthenticated"]
+    assert [line["reason"] for line in refused] == ["missing_scope", *["unauthenticated"] * 2]
 
 
 def test_log_in_is_recorded_without_the_key(caller: Caller) -> None:

@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from otpqueue import clock, jobs
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.domain.webhooks import WebhookState
+from tests.api import contract
 from tests.conftest import MakeParts
 from tests.operations.receiver import Receiver, never
 from tests.operations.webhooking import CLIENT, Hooks
@@ -86,6 +87,7 @@ def test_test_event(hooks: Hooks, receiver: Receiver) -> None:
     call, other = receiver.calls
     said = Webhook(secret).verify(call.body, call.headers)
     assert (said["type"], said["data"]) == ("otpqueue.test", {"client": CLIENT})
+    contract.check_webhook(call.headers, call.body)
     assert call.id != other.id
     assert hooks.deliveries() == []
 

@@ -16,6 +16,7 @@ from otpqueue.domain.webhooks import format_time
 from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.verify import TypedCode
 from tests import leaks
+from tests.api import contract
 from tests.conftest import NUMBER, Provider
 from tests.operations.looking import until
 from tests.operations.receiver import Call, Receiver
@@ -89,6 +90,7 @@ class Life:
         self.hooks.send()
         (call,) = self.receiver.calls[before:]
         Webhook(self.secret).verify(call.body, call.headers)
+        contract.check_webhook(call.headers, call.body)
         return call
 
     def body_of(self, call: Call) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def reference(text: str, model: type[BaseModel]) -> object:
         except ValidationError as error:
             if error.errors()[0]["type"] == "json_invalid":
                 raise MalformedJson from None
-            raise reading._to_error(error) from None
+            raise reading._to_error(error, model) from None
 
     return said(parse)
 

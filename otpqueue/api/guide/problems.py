@@ -55,7 +55,7 @@ class GuideProblems(ProblemFormat):
 
     def status_of(self, error: type[OtpqueueError]) -> int:
         """Return the guide's HTTP status of an error."""
-        return _find_answer(error)[1]
+        return find_guide_answer(error)[1]
 
     def describe(self, error: OtpqueueError) -> BaseModel:
         """Return the problem details of an error, with the guide's names of the fields."""
@@ -65,12 +65,13 @@ class GuideProblems(ProblemFormat):
             "errors": fields,
             "success": False,
             "error": "; ".join(f"{one.field} {one.message}" for one in fields) or error.detail,
-            "error_code": _find_answer(type(error))[0],
+            "error_code": find_guide_answer(type(error))[0],
         }
         return self.make(error, **members)
 
 
-def _find_answer(error: type[OtpqueueError]) -> tuple[str, int]:
+def find_guide_answer(error: type[OtpqueueError]) -> tuple[str, int]:
+    """Return the guide's error code and status of an error."""
     rest = "BAD_REQUEST" if error.status < 500 else "SERVICE_UNAVAILABLE"
     return _BY_CODE.get(error.code, (rest, error.status))
 

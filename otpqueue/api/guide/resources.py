@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.guide.authentication import GUIDE_ACCESS, GuideAuthentication
 from otpqueue.api.guide.bodies import GuideAcceptedResponse, GuideRequest, GuideVerifiedResponse, GuideVerify
@@ -37,6 +38,8 @@ class RequestOtp:
         ApiEndpoint(
             method="POST",
             path="/request-otp",
+            operation_id="requestOtp",
+            tag=tags.GUIDE,
             summary="Request a code (the guide's call)",
             description="For front ends written for the public guide. Errors are problem details with the "
             "guide's `success`, `error` and `errorCode`.",
@@ -79,6 +82,8 @@ class VerifyOtp:
         ApiEndpoint(
             method="POST",
             path="/verify-otp",
+            operation_id="verifyOtp",
+            tag=tags.GUIDE,
             summary="Check a code (the guide's call)",
             description="Checks a code of the newest live request of the number and session. A code that is "
             "not accepted is a 400 whatever the reason, which is in `errorCode`. Without an API key, a "

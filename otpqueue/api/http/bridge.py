@@ -85,7 +85,7 @@ class Bridge:
         pools: CallPools,
         body_timeout_s: float,
         large_bodies: dict[str, int],
-        refusals: Mapping[str, Callable[[str | None], str | None]] | None = None,
+        refusals: Mapping[str, Callable[[str | None], Unauthenticated | None]] | None = None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app, self._pools, self._large_bodies, self._at_end = app, pools, large_bodies, at_end
@@ -148,7 +148,7 @@ class Bridge:
     def _check_caller(self, path: str, authorization: str | None) -> None:
         refusal = self._refusals[path](authorization) if path in self._refusals else None
         if refusal is not None:
-            raise Unauthenticated(refusal)
+            raise refusal
 
     def _close_later(self, peer: str) -> None:
         # A single iteration of all sockets closes several connections.

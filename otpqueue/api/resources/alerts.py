@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import Field
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.bodies import AlertsQuery, SilenceWanted
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
@@ -65,6 +66,8 @@ class Alerts:
         ApiEndpoint(
             method="GET",
             path="/v1/alerts",
+            operation_id="listAlerts",
+            tag=tags.ALERTS,
             summary="List alerts (for operators)",
             description="Open and closed alerts, newest first. docs/alerts.md explains each rule, and what "
             "to do.",
@@ -91,6 +94,8 @@ class Acknowledgement:
         ApiEndpoint(
             method="POST",
             path="/v1/alerts/{alert_id}/acknowledge",
+            operation_id="acknowledgeAlert",
+            tag=tags.ALERTS,
             summary="Acknowledge an alert (for operators)",
             description="Stores that an operator has seen the alert. The first acknowledgement stays. A "
             "notification is still sent when the alert closes.",
@@ -114,6 +119,8 @@ class Silencing:
         ApiEndpoint(
             method="POST",
             path="/v1/alerts/{alert_id}/silence",
+            operation_id="silenceAlert",
+            tag=tags.ALERTS,
             summary="Silence an alert (for operators)",
             description="Sends no notifications about the alert's subject, or its whole rule, for a time: "
             "one hour unless given. `otpqueue alerts unsilence` ends it earlier.",

@@ -8,6 +8,7 @@ import falcon
 from pydantic import Field
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.coalescing import CoalescedProbe
 from otpqueue.api.endpoints import OPEN, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.responses import ResponseModel
@@ -67,6 +68,8 @@ class Health:
         ApiEndpoint(
             method="GET",
             path="/health",
+            operation_id="getHealth",
+            tag=tags.MONITORING,
             summary="Health of every part",
             description="200 while calls can be answered (`healthy`, `degraded`), else 503 (`unhealthy`).",
             successes=_ANSWERS,
@@ -81,6 +84,8 @@ class Health:
         ApiEndpoint(
             method="GET",
             path="/health/ready",
+            operation_id="getReadiness",
+            tag=tags.MONITORING,
             summary="Readiness",
             description="Whether to route calls to this server. As `/health`.",
             successes=_ANSWERS,
@@ -95,6 +100,8 @@ class Health:
         ApiEndpoint(
             method="GET",
             path="/health/live",
+            operation_id="getLiveness",
+            tag=tags.MONITORING,
             summary="Liveness",
             description="Whether the process is running. Checks nothing else.",
             successes={200: Success(description="The process is running", model=AliveResponse)},

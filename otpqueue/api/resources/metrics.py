@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 import falcon
 from pydantic import RootModel
 
-from otpqueue.api.auth import ApiKeyAuthentication, Caller
+from otpqueue.api import tags
+from otpqueue.api.auth import ApiKeyAuthentication, Caller, read_bearer
 from otpqueue.api.endpoints import API_KEY_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
-from otpqueue.domain.errors import Unauthenticated
+from otpqueue.domain.errors import CredentialFault, Unauthenticated
 from otpqueue.operations.stats.gauges import ReadGauges
 from otpqueue.telemetry import metrics_page
 
 _ACCESS = Access(
     errors=API_KEY_ERRORS,
-    security=({"apiKey": []},),
+    security=({"apiKey": []}, {"metricsToken": []}),
     note="scope {scopes}, or OTPQUEUE_METRICS_TOKEN if it is set",
 )
 
@@ -38,8 +39,10 @@ class MetricsAuthentication:
         """Return the caller, None for one with the token. Raises Unauthenticated, DatabaseUnavailable."""
         if self.token is None:
             return self.api_keys.authenticate(req)
-        if not metrics_page.is_valid_token(req.get_header("Authorization"), self.token):
-            raise Unauthenticated("Send the token of OTPQUEUE_METRICS_TOKEN: `Authorization: Bearer ...`.")
+        authorization = req.get_header("Authorization")
+        if not metrics_page.is_valid_token(authorization, self.token):
+            read_bearer(authorization)
+            raise Unauthenticated(CredentialFault.WRONG_TOKEN)
         return None
 
 
@@ -54,6 +57,8 @@ class Metrics:
         ApiEndpoint(
             method="GET",
             path="/metrics",
+            operation_id="getMetrics",
+            tag=tags.MONITORING,
             summary="Metrics (for Prometheus)",
             description="Counters and histograms of this server's processes, and gauges of the whole service "
             "from Postgres and Redis: docs/metrics.md. If OTPQUEUE_METRICS_TOKEN is set, it is the bearer "

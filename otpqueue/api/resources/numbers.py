@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, create_model
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.bodies import NumberToErase
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
@@ -33,6 +34,8 @@ class Erasure:
         ApiEndpoint(
             method="POST",
             path="/v1/phone-numbers/erase",
+            operation_id="eraseNumber",
+            tag=tags.PRIVACY,
             summary="Erase a phone number (for operators)",
             description="Erases all data about a number, of every client, in one transaction. The answer "
             "has the number of rows of each kind. Live requests of the number end first; none of its "

@@ -1,4 +1,4 @@
-"""Pages: the documentation, the OpenAPI document and, in development, a page to try the API."""
+"""The OpenAPI document and, in development, a page to try the API."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from importlib.resources import files
 
 import falcon
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from otpqueue.api import openapi
 from otpqueue.api.catalog import ENDPOINTS
-from otpqueue.api.problems import PROBLEMS
 
 _ASSETS = {"page.css": "text/css", "try.css": "text/css", "try.js": "text/javascript"}
 _POLICY = (
@@ -24,16 +22,7 @@ _POLICY = (
 @cache
 def _load_templates() -> Environment:
     loader = PackageLoader("otpqueue.api", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["code"] = _mark_code
-    return environment
-
-
-def _mark_code(text: str) -> Markup:
-    """Return escaped HTML with `marked` words in <code>."""
-    parts = str(escape(text)).split("`")
-    marked = (f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
-    return Markup("".join(marked))  # noqa: S704 - each part is escaped above
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
 def render_page(
@@ -48,27 +37,18 @@ def render_page(
     resp.text = _load_templates().get_template(template).render(**values)
 
 
+@cache
+def write_openapi() -> str:
+    """Return the OpenAPI document as JSON."""
+    return json.dumps(openapi.build(ENDPOINTS), indent=1)
+
+
 class OpenApi:
     """`/openapi.json`."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the OpenAPI document."""
-        resp.text = json.dumps(openapi.build(ENDPOINTS), indent=1)
-
-
-class Docs:
-    """`/docs`."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show every call and every error."""
-        render_page(
-            resp,
-            "docs.html",
-            base=req.prefix,
-            endpoints=ENDPOINTS,
-            document=openapi.build(ENDPOINTS),
-            problems=PROBLEMS.values(),
-        )
+        resp.text = write_openapi()
 
 
 class PageAssets:

@@ -12,11 +12,12 @@ import falcon
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.endpoints import AUTHENTICATED_ERRORS, Access, ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.http.errors import MalformedJson
 from otpqueue.api.problems import ProblemFormat
 from otpqueue.api.responses import ResponseModel
-from otpqueue.domain.errors import OtpqueueError, Unauthenticated
+from otpqueue.domain.errors import CredentialFault, OtpqueueError, Unauthenticated
 from otpqueue.infobip import receipts
 from otpqueue.operations.receive_receipts import ReceiveReceipts
 from otpqueue.settings import Settings
@@ -25,6 +26,8 @@ PATH = "/v1/infobip/receipts"
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """More than 2000 reports, the largest batch that Infobip sends."""
+
+_SEND_BASIC = "Send the user and password for delivery reports: `Authorization: Basic <credentials>`."
 
 _ACCESS = Access(
     errors=AUTHENTICATED_ERRORS, security=({"receipts": []},), note="Basic credentials of its own"
@@ -75,24 +78,28 @@ class ReceiptsCredentials:
         password = settings.receipts_password
         return cls(user=settings.receipts_user, password=password.get_secret_value() if password else None)
 
-    def refusal(self, authorization: str | None) -> str | None:
+    def refusal(self, authorization: str | None) -> Unauthenticated | None:
         """Return why an `Authorization` header is not accepted, None if it is."""
         if self.user is None or self.password is None:
-            return "Delivery reports are not accepted: OTPQUEUE_RECEIPTS_USER is not set."
-        scheme, _, encoded = (authorization or "").partition(" ")
+            return Unauthenticated(CredentialFault.NOT_CONFIGURED)
+        if not authorization:
+            return Unauthenticated(CredentialFault.NO_CREDENTIALS, _SEND_BASIC)
+        scheme, _, encoded = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            return Unauthenticated(CredentialFault.WRONG_SCHEME, _SEND_BASIC)
         try:
-            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+            given = base64.b64decode(encoded.strip(), validate=True)
         except (binascii.Error, ValueError):
             given = b""
         if hmac.compare_digest(given, f"{self.user}:{self.password}".encode()):
             return None
-        return "The user or password for delivery reports is wrong."
+        return Unauthenticated(CredentialFault.WRONG_PASSWORD)
 
     def authenticate(self, req: falcon.Request) -> None:
         """Check the credentials of a call. Raises Unauthenticated."""
         refusal = self.refusal(req.get_header("Authorization"))
         if refusal is not None:
-            raise Unauthenticated(refusal)
+            raise refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +113,8 @@ class Receipts:
         ApiEndpoint(
             method="POST",
             path=PATH,
+            operation_id="receiveDeliveryReports",
+            tag=tags.INFOBIP,
             summary="Receive delivery reports (for Infobip)",
             description="Infobip calls this with the Basic credentials of OTPQUEUE_RECEIPTS_USER. Both "
             "formats of reports are accepted, in batches. Duplicate and late reports change nothing.",

@@ -8,6 +8,7 @@ from uuid import UUID
 import falcon
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.bodies import CodeToVerify, NewOtpRequest, ResendWanted, SearchQuery, StatusQuery
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, HeaderParameter, Success, serves
@@ -85,6 +86,8 @@ class OtpRequests:
         ApiEndpoint(
             method="POST",
             path="/v1/otp-requests",
+            operation_id="sendCode",
+            tag=tags.CODES,
             summary="Request a code",
             description="Answers at once; a worker sends the code. A new request replaces a live one of the "
             "same number and session.",
@@ -111,6 +114,8 @@ class OtpRequests:
         ApiEndpoint(
             method="GET",
             path="/v1/otp-requests",
+            operation_id="listRequests",
+            tag=tags.REQUESTS,
             summary="List requests (for operators)",
             description="Requests of all clients, newest first. `next_cursor` is the cursor of the next "
             "page, null on the last page. A page can be short, or empty, before the last one, because the "
@@ -138,6 +143,8 @@ class OneOtpRequest:
         ApiEndpoint(
             method="GET",
             path="/v1/otp-requests/{request_id}",
+            operation_id="getRequest",
+            tag=tags.CODES,
             summary="Poll a request",
             description="Answers at once, or with `wait` as soon as the status changes. `Retry-After` says "
             "when to poll again.",
@@ -169,6 +176,8 @@ class OneOtpRequest:
         ApiEndpoint(
             method="DELETE",
             path="/v1/otp-requests/{request_id}",
+            operation_id="cancelRequest",
+            tag=tags.CODES,
             summary="Cancel a request",
             description="Idempotent: a request that has ended does not change.",
             successes={200: Success(description="The request", model=OtpRequestResponse)},
@@ -193,6 +202,8 @@ class Verification:
         ApiEndpoint(
             method="POST",
             path="/v1/otp-requests/{request_id}/verify",
+            operation_id="verifyCode",
+            tag=tags.CODES,
             summary="Check a code",
             description="Only status 200 means that the code is correct. It is answered once, and again to "
             "a repeated call with the same `Idempotency-Key`. A wrong code uses up a check. With a "
@@ -229,6 +240,8 @@ class Resending:
         ApiEndpoint(
             method="POST",
             path="/v1/otp-requests/{request_id}/resend",
+            operation_id="resendCode",
+            tag=tags.CODES,
             summary="Resend the code",
             description="Sends the same code again, by SMS or voice. A code is sent up to 5 times in all. A "
             "resend is possible 30 seconds after the first send, then after 60, 120 and 240 seconds, until "

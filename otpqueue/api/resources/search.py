@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.bodies import SearchQuery, SearchWanted
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
@@ -43,6 +44,8 @@ class SearchByNumber:
         ApiEndpoint(
             method="POST",
             path="/v1/otp-requests/search",
+            operation_id="searchRequests",
+            tag=tags.REQUESTS,
             summary="Search requests by phone number (for operators)",
             description="As the list of requests, for one number. The number is in the body, since URLs are "
             "logged.",

@@ -9,10 +9,11 @@ from typing import Any, Self
 from pydantic import Field, create_model
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.bodies import StatsQuery, parse_dimensions, parse_window
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
-from otpqueue.api.responses import ClosedModel, Timestamp
+from otpqueue.api.responses import AmountByCurrency, ClosedModel, CountByLabel, Timestamp
 from otpqueue.domain.stats import Dimension, Metric, MetricTally
 from otpqueue.operations.stats.report import ReadStatistics, StatisticsReport
 
@@ -20,7 +21,7 @@ _PLAIN = (Metric.REQUESTED, Metric.SENT, Metric.DELIVERED, Metric.UNDELIVERED, M
 """Metrics without labels."""
 _DIGITS = 6
 
-_COUNTS: dict[str, Any] = {metric.value: int if metric in _PLAIN else dict[str, int] for metric in Metric}
+_COUNTS: dict[str, Any] = {metric.value: int if metric in _PLAIN else CountByLabel for metric in Metric}
 CountsResponse: type[ClosedModel] = create_model(
     "CountsResponse", __base__=ClosedModel, __doc__="Counts, most of them by label.", **_COUNTS
 )
@@ -55,8 +56,8 @@ class FiguresResponse(ClosedModel):
     verified_share: float | None = Field(description="verified requests per sent request; can exceed 1")
     wrong_share: float | None = Field(description="wrong codes, of `judged`")
     judged: int = Field(description="checks in which Infobip found the code right or wrong")
-    cost: dict[str, str] = Field(description="by currency; exact decimal numbers")
-    cost_per_verified: dict[str, str] = Field(description="by currency; exact decimal numbers")
+    cost: AmountByCurrency
+    cost_per_verified: AmountByCurrency
     provider_send_mean_ms: float | None
     provider_check_mean_ms: float | None
     accept_to_sent: DurationsResponse
@@ -162,6 +163,8 @@ class Statistics:
         ApiEndpoint(
             method="GET",
             path="/v1/stats",
+            operation_id="getStatistics",
+            tag=tags.STATISTICS,
             summary="Statistics (for operators)",
             description="Counts and figures of a time window that ends with the current minute, or with the "
             "current hour if the window is longer than six hours. Events are included after about ten "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from otpqueue import clock
+from otpqueue.api import tags
 from otpqueue.api.auth import ApiKeyAuthentication
-from otpqueue.api.bodies import Country, JsonBody, Language, Number, Text
+from otpqueue.api.bodies import ChannelName, Country, JsonBody, Language, Number, Text
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.responses import ResponseModel, Timestamp
 from otpqueue.domain.errors import (
@@ -23,6 +25,14 @@ from otpqueue.domain.page_settings import MAX_URL
 from otpqueue.domain.request import Channel
 from otpqueue.operations.verification_pages.create import CreateVerificationPage, WantedPage
 from otpqueue.operations.verification_pages.redeem import RedeemVerificationToken, VerifiedPerson
+
+_TOKEN_FORM = "^[A-Za-z0-9_-]+$"  # noqa: S105 - a pattern
+
+
+def _check_token(text: str) -> str:
+    if not re.fullmatch(_TOKEN_FORM, text):
+        raise ValueError("must have only letters, digits, `-` and `_`; send the parameter unchanged")
+    return text
 
 
 class NewVerificationPage(JsonBody):
@@ -42,7 +52,7 @@ class NewVerificationPage(JsonBody):
     country: Country | None = Field(
         None, description="country of a national number, ISO 3166 alpha-2", examples=["GB"]
     )
-    channel: Literal["sms", "voice"] = Field(
+    channel: ChannelName = Field(
         "sms", description="which channel the page offers first; the person can choose the other one"
     )
     language: Language | None = Field(
@@ -60,8 +70,9 @@ class NewVerificationPage(JsonBody):
 class TokenToRedeem(JsonBody):
     """A token that the browser brought to the `return_url`."""
 
-    token: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")] = Field(
-        description="the parameter `verification_token` of the return URL"
+    token: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_token)] = Field(
+        description="the parameter `verification_token` of the return URL",
+        json_schema_extra={"pattern": _TOKEN_FORM},
     )
 
 
@@ -118,6 +129,8 @@ class VerificationPages:
         ApiEndpoint(
             method="POST",
             path="/v1/verification-pages",
+            operation_id="createVerificationPage",
+            tag=tags.PAGES,
             summary="Create a verification page",
             description="Returns a link to a page on which one person verifies a number. The first browser "
             "that opens the link owns the page. After the correct code the browser returns to `return_url` "
@@ -150,6 +163,8 @@ class TokenRedemption:
         ApiEndpoint(
             method="POST",
             path="/v1/verification-pages/redeem",
+            operation_id="redeemVerification",
+            tag=tags.PAGES,
             summary="Redeem the token of a verified page",
             description="Returns the verified number. A token works once, for five minutes, and only with an "
             "API key of the client that created the page.",

@@ -21,7 +21,8 @@ from sqlalchemy import Engine
 from otpqueue import clock
 from otpqueue.domain.caps import CapScope, get_cap_day
 from otpqueue.domain.client_settings import ClientSettings
-from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.errors import CredentialFault, DatabaseUnavailable
+from otpqueue.domain.keys import KeyState
 from otpqueue.domain.phone import WORLD
 from otpqueue.store import access
 from otpqueue.store.access import CurrentAccess
@@ -32,6 +33,12 @@ _MISS_AGE_S = 0.1
 """A miss queries Postgres unless the snapshot is younger than this. A new key thus works at once.
 A flood of unknown keys costs at most ten queries a second.
 """
+
+FAULTS = {
+    KeyState.EXPIRED: CredentialFault.EXPIRED_KEY,
+    KeyState.REVOKED: CredentialFault.REVOKED_KEY,
+}
+"""The states of keys that have ended, as faults of a caller's credentials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,15 @@ class AccessSnapshot:
             if key is not None and (key.expires_at is None or key.expires_at > now):
                 return key
         return None
+
+    def explain_miss(self, key_hashes: Sequence[bytes]) -> CredentialFault:
+        """Return why no usable API key has one of these hashes."""
+        for key_hash in key_hashes:
+            if key_hash in self.listed.keys:
+                return CredentialFault.EXPIRED_KEY  # since the snapshot was read
+            if key_hash in self.listed.ended:
+                return FAULTS[self.listed.ended[key_hash]]
+        return CredentialFault.UNKNOWN_KEY
 
     def taken_on(self, day: date) -> Mapping[Subject, int]:
         """Return how many codes of a day count against each cap; empty for a day that is not cached."""

@@ -11,9 +11,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
-from otpqueue.domain.errors import DatabaseUnavailable, FieldError, InvalidRequest, Unauthenticated
+from otpqueue.domain.errors import (
+    CredentialFault,
+    DatabaseUnavailable,
+    FieldError,
+    InvalidRequest,
+    Unauthenticated,
+)
 from otpqueue.domain.keys import SCOPES, KeyState
-from otpqueue.operations.access.cache import AccessCache
+from otpqueue.operations.access.cache import FAULTS, AccessCache
 from otpqueue.store import clients
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection, transaction
@@ -174,7 +180,8 @@ class ApiKeys:
         hashes = self.vault.key_hashes(api_key)
         found = access.find_key(hashes)
         if found is None:
-            raise Unauthenticated
+            # The look-up that missed has just refreshed the snapshot.
+            raise Unauthenticated(access.current().explain_miss(hashes))
         if len(hashes) > 1 and not access.is_listed(hashes[0]):
             with connection(self.engine) as conn:
                 clients.rehash_key(conn, found.id, hashes[0])
@@ -192,7 +199,7 @@ class ApiKeys:
             if found and len(hashes) > 1:
                 clients.rehash_key(conn, found.id, hashes[0])
         if found is None:
-            raise Unauthenticated
+            raise Unauthenticated(CredentialFault.UNKNOWN_KEY)
         self._note_use(found, now)
         return found
 
@@ -202,9 +209,11 @@ class ApiKeys:
         Raises Unauthenticated if it has since been revoked or has expired; DatabaseUnavailable.
         """
         with connection(self.engine) as conn:
-            found = clients.find_key_by_id(conn, key_id, now=now)
+            found = clients.find_key_by_id(conn, key_id)
         if found is None:
-            raise Unauthenticated
+            raise Unauthenticated(CredentialFault.UNKNOWN_KEY)
+        if (fault := FAULTS.get(found.state(now))) is not None:
+            raise Unauthenticated(fault)
         self._note_use(found, now)
         return found
 
