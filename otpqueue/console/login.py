@@ -9,7 +9,8 @@ import falcon
 from otpqueue import clock
 from otpqueue.console.authentication import LOG_IN, FormRefused, console_path
 from otpqueue.console.forms import read_form
-from otpqueue.console.layout import ASSETS, ConsolePage, PageContext, asset, redirect
+from otpqueue.console.layout import ConsolePage, PageContext, redirect
+from otpqueue.console.rendering import ASSETS, asset
 from otpqueue.domain.errors import LimitExceeded, MissingScope, OtpqueueError, TooBusy, Unauthenticated
 
 _YEAR_S = 31_536_000
@@ -38,7 +39,8 @@ class LoginPage(ConsolePage):
                 authentication.open(req, resp, key, now=now)
         except (Unauthenticated, MissingScope):
             said = (
-                "This key cannot open the console: it is unknown, revoked, expired or lacks the scope admin."
+                "This key cannot open the console: it is unknown, revoked, expired or has neither the "
+                "scope admin nor read."
             )
             self._show(req, resp, wanted=wanted, status=403, said=said)
         except FormRefused:
@@ -83,7 +85,7 @@ class LogoutPage(ConsolePage):
             self.layout.authentication.close(req, resp, page.operator)
             redirect(resp, LOG_IN)
 
-        self.layout.respond(req, resp, leave)
+        self.layout.respond(req, resp, leave, for_readers=True)
 
 
 class AssetFiles:
