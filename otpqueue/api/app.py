@@ -19,6 +19,7 @@ from otpqueue.api.http.peers import Peers
 from otpqueue.api.middleware import CallMiddleware
 from otpqueue.api.pages import routes as pages
 from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
+from otpqueue.api.resources.audit import AuditByNumber, AuditEntries, Erasures
 from otpqueue.api.resources.documentation import Documentation
 from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
@@ -107,6 +108,9 @@ def _create_resources(parts: Parts, *, checks: ConcurrencyLimit) -> tuple[object
         Alerts(authentication=keys, desk=desk),
         Acknowledgement(authentication=keys, desk=desk),
         Silencing(authentication=keys, desk=desk),
+        AuditEntries(authentication=keys, trail=parts.audit),
+        AuditByNumber(authentication=keys, trail=parts.audit),
+        Erasures(authentication=keys, trail=parts.audit),
         Receipts(authentication=ReceiptsCredentials.of(settings), receive=parts.receipts),
         RequestOtp(authentication=guide, request=parts.request),
         VerifyOtp(authentication=guide, verify=parts.verify, limit=checks, replays=replays),

@@ -29,6 +29,9 @@ class Caller:
     """Name of the client."""
     scopes: frozenset[str]
     rate: CallRate
+    key_id: UUID | None = None
+    """None for a caller without an API key."""
+    key_prefix: str = ""
     client_ip: str | None = None
     """Address of a caller without an API key, who is the end user. None for other callers, who send it."""
 
@@ -83,4 +86,6 @@ class ApiKeyAuthentication:
             client=key.client_name,
             scopes=key.scopes,
             rate=self.rate.of(key.id, key.settings),
+            key_id=key.id,
+            key_prefix=key.prefix,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from otpqueue.api.endpoints import ApiEndpoint, find_endpoints
 from otpqueue.api.guide.resources import RequestOtp, VerifyOtp
 from otpqueue.api.resources.alerts import Acknowledgement, Alerts, Silencing
+from otpqueue.api.resources.audit import AuditByNumber, AuditEntries, Erasures
 from otpqueue.api.resources.health import Health
 from otpqueue.api.resources.history import RequestHistory
 from otpqueue.api.resources.metrics import Metrics
@@ -29,6 +30,9 @@ RESOURCES: tuple[type, ...] = (
     Alerts,
     Acknowledgement,
     Silencing,
+    AuditEntries,
+    AuditByNumber,
+    Erasures,
     Receipts,
     RequestOtp,
     VerifyOtp,

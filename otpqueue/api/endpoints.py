@@ -24,6 +24,7 @@ from otpqueue.api.path_parameters import PATH_PARAMETERS, PathParameter
 from otpqueue.api.problems import PROBLEM_DETAILS, ProblemFormat, expand_errors
 from otpqueue.api.tags import OperationTag
 from otpqueue.domain import errors
+from otpqueue.domain.audit import AuditActor, AuditSurface, acting_as
 from otpqueue.domain.errors import OtpqueueError
 from otpqueue.domain.replay import IdempotentCall, StoredResponse
 
@@ -189,6 +190,7 @@ def serves(endpoint: ApiEndpoint) -> Callable[[Callable[..., Result]], Responder
     has them. Its resource must have an `authentication` unless the endpoint is open. Order of the checks: API
     key, rate, scope, query, body, ids of the path, Idempotency-Key.
     """
+    for_operators = "admin" in endpoint.scopes
     is_open, counts_first = endpoint.access.is_open, not endpoint.counts_rate_with_limits
 
     def decorate(respond: Callable[..., Result]) -> Responder:
@@ -204,7 +206,11 @@ def serves(endpoint: ApiEndpoint) -> Callable[[Callable[..., Result]], Responder
                     caller.check_scopes(endpoint.scopes)
                 arguments, repeatable = read_input(req, endpoint, path)
                 call = ApiCall(req=req, resp=resp, identified=caller, repeatable=repeatable)
-                result = respond(resource, call, **arguments)
+                if for_operators and caller:
+                    with acting_as(_get_actor(caller, req, resp)):
+                        result = respond(resource, call, **arguments)
+                else:
+                    result = respond(resource, call, **arguments)
             finally:
                 # Unless it has been counted. A full limit hides every other error.
                 if caller:
@@ -215,6 +221,16 @@ def serves(endpoint: ApiEndpoint) -> Callable[[Callable[..., Result]], Responder
         return responder
 
     return decorate
+
+
+def _get_actor(caller: Caller, req: falcon.Request, resp: falcon.Response) -> AuditActor:
+    return AuditActor(
+        surface=AuditSurface.API,
+        name=caller.key_prefix,
+        key_id=caller.key_id,
+        peer=req.context.peer.network,
+        call_id=resp.get_header("X-Request-Id"),
+    )
 
 
 def read_input(

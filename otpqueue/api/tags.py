@@ -31,9 +31,10 @@ WEBHOOKS = OperationTag(
 REQUESTS = OperationTag("Requests", "Find requests of all clients and read their history. For operators.")
 STATISTICS = OperationTag("Statistics", "Counts and figures of a time window. For operators.")
 ALERTS = OperationTag("Alerts", "List, acknowledge and silence alerts. For operators.")
+AUDIT = OperationTag("Audit", "What operators did, and which numbers were erased. For operators.")
 PRIVACY = OperationTag("Privacy", "Erase all data about a phone number. For operators.")
 INFOBIP = OperationTag("Infobip", "The call that Infobip makes.")
 MONITORING = OperationTag("Monitoring", "Health checks and metrics.")
 
-ALL = (CODES, PAGES, WEBHOOKS, GUIDE, REQUESTS, STATISTICS, ALERTS, PRIVACY, INFOBIP, MONITORING)
+ALL = (CODES, PAGES, WEBHOOKS, GUIDE, REQUESTS, STATISTICS, ALERTS, AUDIT, PRIVACY, INFOBIP, MONITORING)
 """In the order of the documents."""

@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "alerts", "List, acknowledge and silence alerts, and test the notification channels"
     ),
     "api": CommandEntry("services", "Serve the HTTP API"),
+    "audit": CommandEntry(
+        "audit", "List what operators did, newest first, with actor, origin, target and reason"
+    ),
     "beat": CommandEntry("services", "Run Celery beat, which enqueues the periodic jobs"),
     "cancel": CommandEntry("codes", "Cancel the request REQUEST_ID"),
     "clients": CommandEntry("clients", "Create clients and override settings for one client"),
@@ -37,6 +40,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     ),
     "doctor": CommandEntry("doctor", "Check the deployment and print a remedy for each problem"),
     "erase": CommandEntry("privacy", "Erase all data of phone numbers, for every client"),
+    "erasures": CommandEntry("audit", "List the erasures of numbers, newest first, as proof"),
     "guard": CommandEntry("guard", "Inspect the pumping guard and manage its exceptions"),
     "keys": CommandEntry("keys", "Create, list, rotate and revoke API keys"),
     "load": CommandEntry("load", "Run a bounded load test against a deployment that uses the simulator"),
@@ -47,7 +51,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "services", "Create or update the 2FA application and its message templates at Infobip"
     ),
     "purge": CommandEntry("privacy", "Delete rows past their retention now"),
-    "requests": CommandEntry("requests", "Show requests of any client"),
+    "requests": CommandEntry("requests", "Show and cancel requests of any client"),
     "resend": CommandEntry("codes", "Send the code of the request REQUEST_ID again"),
     "resume-sending": CommandEntry(
         "sending", "End a stop: the general one, or that of a country or a client"
@@ -159,12 +163,17 @@ def _make_placeholder(module: str | None) -> click.Command:
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="otpqueue")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """SMS one-time passcodes as a service.
 
     Start with `otpqueue dev`: it runs every service on this machine, with a simulated provider.
     """
-    from otpqueue.telemetry import logs  # noqa: PLC0415 - the help needs none
+    # The help needs none of these.
+    from otpqueue.cli.operator import name_operator  # noqa: PLC0415
+    from otpqueue.domain.audit import AuditActor, AuditSurface, acting_as  # noqa: PLC0415
+    from otpqueue.telemetry import logs  # noqa: PLC0415
 
     # Output goes to stdout, log records to stderr. Services configure their own logging.
     logs.configure_logs(process="otpqueue", style="readable", level="WARNING")
+    context.with_resource(acting_as(AuditActor(surface=AuditSurface.CLI, name=name_operator())))

@@ -11,6 +11,7 @@ from otpqueue import clock
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.operator import reason_option
 from otpqueue.cli.options import json_option, make_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.operations.guard.admin import GuardReport, GuardReportLine
@@ -109,22 +110,25 @@ def _format_decision(one: RefusalCount) -> str:
     show_default=True,
     help="How long, for example 30m, 24h, 2w.",
 )
+@reason_option
 @json_option
 @explain_errors
-def allow_subject(subject: str, lasting: timedelta, *, as_json: bool) -> None:
+def allow_subject(subject: str, lasting: timedelta, reason: str | None, *, as_json: bool) -> None:
     """Exempt SUBJECT from the guard for a while: a country (GB) or the first digits of numbers (447911)."""
-    until = make_parts().guard_admin.allow(subject, lasting=lasting, now=clock.now())
+    guard_admin = make_parts().guard_admin
+    until = guard_admin.allow(subject, lasting=lasting, reason=reason, now=clock.now())
     line = f"{subject} is exempt until {until:%Y-%m-%d %H:%M} UTC"
     print_facts({"subject": subject, "until": until}, [line], as_json=as_json)
 
 
 @guard.command(name="disallow")
 @click.argument("subject")
+@reason_option
 @json_option
 @explain_errors
-def end_exception(subject: str, *, as_json: bool) -> None:
+def end_exception(subject: str, reason: str | None, *, as_json: bool) -> None:
     """End the exception for SUBJECT."""
-    if not make_parts().guard_admin.disallow(subject):
+    if not make_parts().guard_admin.disallow(subject, reason=reason):
         raise CommandFailed(ExitCode.NOT_FOUND, f"{subject} has no exception.")
     print_facts({"subject": subject, "until": None}, [f"{subject} is guarded again"], as_json=as_json)
 

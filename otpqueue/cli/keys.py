@@ -31,7 +31,7 @@ def keys() -> None:
     multiple=True,
     default=("send", "verify"),
     show_default=True,
-    help="send, verify or admin. May be repeated.",
+    help="send, verify, read or admin. May be repeated.",
 )
 @click.option(
     "--expires-in",

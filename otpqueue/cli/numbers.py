@@ -9,6 +9,7 @@ import click
 from otpqueue import clock
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.operator import reason_option
 from otpqueue.cli.options import json_option, make_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.cli.prompts import read_number
@@ -44,16 +45,18 @@ def _format_status(one: NumberStatus) -> str:
 
 @numbers.command(name="unlock")
 @click.option("--client", help="Only for this client. Default: for every client.")
+@reason_option
 @json_option
 @explain_errors
-def unlock_number(client: str | None, *, as_json: bool) -> None:
+def unlock_number(client: str | None, reason: str | None, *, as_json: bool) -> None:
     """Reset the wrong codes of a number, so that new requests for it are accepted."""
-    names = make_parts().numbers.unlock(read_number(), client=client, now=clock.now())
+    numbers = make_parts().numbers
+    names = numbers.unlock(read_number(), client=client, reason=reason, now=clock.now())
     print_facts({"clients": names}, (f"unlocked for {name}" for name in names), as_json=as_json)
 
 
 @numbers.command(name="block")
-@click.option("--reason", help="Reason, for operators. Callers never see it.")
+@reason_option
 @click.option(
     "--until",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -75,11 +78,12 @@ def block_number(reason: str | None, until: datetime | None, *, as_json: bool) -
 
 
 @numbers.command(name="unblock")
+@reason_option
 @json_option
 @explain_errors
-def unblock_number(*, as_json: bool) -> None:
+def unblock_number(reason: str | None, *, as_json: bool) -> None:
     """Unblock a number."""
-    number, removed = make_parts().blocklist.unblock(read_number())
+    number, removed = make_parts().blocklist.unblock(read_number(), reason=reason)
     if not removed:
         raise CommandFailed(ExitCode.NOT_FOUND, f"{number} is not blocked.")
     print_facts({"phone_number": number}, [f"unblocked {number}"], as_json=as_json)

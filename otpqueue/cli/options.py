@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from contextlib import closing
 
 import click
 
 from otpqueue.cli.beside_dev import load_settings
+from otpqueue.cli.operator import name_operator
 from otpqueue.cli.output import json_option
 from otpqueue.wiring import Parts
 
@@ -30,14 +29,6 @@ def open_parts() -> closing[Parts]:
     return closing(make_parts())
 
 
-def _name_operator() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
-
-
 operator_option = click.option(
-    "--by", default=_name_operator, help="Name of the operator, for the record. Default: user@host."
+    "--by", default=name_operator, help="Name of the operator, for the record. Default: user@host."
 )

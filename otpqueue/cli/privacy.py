@@ -10,6 +10,7 @@ import click
 from otpqueue import clock
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.exits import CommandFailed, ExitCode
+from otpqueue.cli.operator import reason_option
 from otpqueue.cli.options import json_option, open_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.cli.progress import show_progress
@@ -20,14 +21,16 @@ from otpqueue.domain.errors import InvalidPhoneNumber
 
 @click.command()
 @click.option("--country", help="Country of national numbers, for example GB.")
+@reason_option
 @add_yes_option
 @json_option
 @explain_errors
-def erase(country: str | None, *, yes: bool, as_json: bool) -> None:
+def erase(country: str | None, reason: str | None, *, yes: bool, as_json: bool) -> None:
     """Erase all data of phone numbers, for every client.
 
     A number is read from a prompt, or one from each line of standard input:
     `otpqueue erase --yes < numbers.txt`. If a line is not a number, none is erased.
+    `otpqueue erasures` lists erasures as proof.
     """
     country = country.upper() if country else None
     # Before the numbers are read.
@@ -39,7 +42,8 @@ def erase(country: str | None, *, yes: bool, as_json: bool) -> None:
     counts: Counter[str] = Counter()
     with open_parts() as parts, show_progress() as progress:
         for done, number in enumerate(numbers, 1):
-            counts.update(parts.erase(number, country=country, client_id=None, now=clock.now()))
+            erased = parts.erase(number, country=country, client_id=None, reason=reason, now=clock.now())
+            counts.update(erased)
             if len(numbers) > 1:
                 progress("numbers", done, len(numbers))
     lines = (f"{table}: {count}" for table, count in counts.items())

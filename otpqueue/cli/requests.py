@@ -7,16 +7,18 @@ from uuid import UUID
 
 import click
 
+from otpqueue import clock
 from otpqueue.api.resources.history import HistoryResponse
 from otpqueue.cli.errors import explain_errors
-from otpqueue.cli.options import make_parts
+from otpqueue.cli.operator import reason_option
+from otpqueue.cli.options import json_option, make_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.domain.history import History, HistoryEvent
 
 
 @click.group()
 def requests() -> None:
-    """Show requests of any client. For operators: it needs access to the database."""
+    """Show and cancel requests of any client. For operators: it needs access to the database."""
 
 
 @requests.command(name="show")
@@ -31,6 +33,18 @@ def show_history(request_id: UUID, as_json: bool) -> None:
     history = make_parts().history(request_id)
     facts = HistoryResponse.of(history).model_dump(mode="json")
     print_facts(facts, [*_format_header(history), "", *_format_events(history)], as_json=as_json)
+
+
+@requests.command(name="cancel")
+@click.argument("request_id", type=click.UUID)
+@reason_option
+@json_option
+@explain_errors
+def cancel_request(request_id: UUID, reason: str | None, *, as_json: bool) -> None:
+    """Cancel the live request REQUEST_ID of any client. Its code can no longer be verified."""
+    cancelled = make_parts().cancel.by_operator(request_id, reason=reason, now=clock.now())
+    line = "cancelled" if cancelled else "the request had already ended"
+    print_facts({"id": request_id, "changed": cancelled}, [line], as_json=as_json)
 
 
 def _format_header(history: History) -> list[str]:

@@ -9,6 +9,7 @@ import click
 
 from otpqueue import clock
 from otpqueue.cli.errors import explain_errors
+from otpqueue.cli.operator import reason_option
 from otpqueue.cli.options import json_option, make_parts, operator_option
 from otpqueue.cli.output import print_facts
 from otpqueue.operations.admission.stop_sending import SendingStatus
@@ -29,7 +30,7 @@ def _describe_scope(country: str | None, client: str | None) -> str:
 
 
 @click.command()
-@click.option("--reason", help="Reason, for the record.")
+@reason_option
 @_add_scope_options
 @explain_errors
 def stop_sending(
@@ -48,13 +49,16 @@ def stop_sending(
 
 
 @click.command()
+@reason_option
 @_add_scope_options
 @explain_errors
-def resume_sending(country: str | None, client: str | None, by: str, *, as_json: bool) -> None:
+def resume_sending(
+    reason: str | None, country: str | None, client: str | None, by: str, *, as_json: bool
+) -> None:
     """End a stop: the general one, or that of a country or a client. Other stops remain in force."""
     switch = make_parts().switch
     now = clock.now()
-    resumed = switch.resume(country=country, client=client, by=by, now=now)
+    resumed = switch.resume(country=country, client=client, reason=reason, by=by, now=now)
     word = "resumed" if resumed else "was not stopped"
     rest = [stop.what for stop in switch.status(now=now).stops]
     facts = {"country": country, "client": client, "by": by, "changed": resumed, "still_stopped": rest}

@@ -11,6 +11,7 @@ from otpqueue import clock
 from otpqueue.cli.duration import DurationType
 from otpqueue.cli.errors import explain_errors
 from otpqueue.cli.exits import ExitCode
+from otpqueue.cli.operator import reason_option
 from otpqueue.cli.options import json_option, open_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.cli.prompts import add_yes_option, confirm
@@ -100,12 +101,13 @@ def test_endpoint(client: str, *, as_json: bool) -> None:
 
 @webhooks.command(name="enable")
 @click.argument("client")
+@reason_option
 @json_option
 @explain_errors
-def enable_endpoint(client: str, *, as_json: bool) -> None:
+def enable_endpoint(client: str, reason: str | None, *, as_json: bool) -> None:
     """Enable a disabled webhook of CLIENT. Pending deliveries are sent first."""
     with open_parts() as parts:
-        count = parts.webhooks.enable(client, now=clock.now())
+        count = parts.webhooks.enable(client, reason=reason, now=clock.now())
     line = f"{client} is enabled; {count} deliveries are pending"
     print_facts({"client": client, "pending": count}, [line], as_json=as_json)
 

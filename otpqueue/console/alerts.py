@@ -14,10 +14,10 @@ import falcon
 from otpqueue.console.charts import Chart, ChartKind, ChartSeries, plot
 from otpqueue.console.formatting import number, span
 from otpqueue.console.layout import ConsolePage, PageContext
-from otpqueue.console.runbook import URGENT, todo
 from otpqueue.console.warnings import ConsoleWarning, Severity
 from otpqueue.domain import alerts
 from otpqueue.domain.alert_notices import format_measurement, get_rule
+from otpqueue.domain.alert_runbook import URGENT, todo
 from otpqueue.domain.alerts import ALL, Alert, AlertRule, AlertState, AlertUnit
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
 from otpqueue.operations.alerts.admin import AlertAdmin, AlertDetails

@@ -10,14 +10,17 @@ from urllib.parse import quote
 import falcon
 
 from otpqueue.console.sessions import IDLE, ConsoleSession, SessionSigner
+from otpqueue.domain.audit import AuditActor, AuditOutcome, AuditSurface, OperatorAction, acting_as
 from otpqueue.domain.errors import (
     CredentialFault,
+    DatabaseUnavailable,
     LimitExceeded,
     MissingScope,
     OtpqueueError,
     Unauthenticated,
 )
 from otpqueue.operations.access.console_login import ConsoleLogin
+from otpqueue.operations.access.keys import prefix_of
 from otpqueue.store.clients import ApiKey
 from otpqueue.telemetry.logs import get_logger
 
@@ -30,6 +33,9 @@ REFRESH_HEADER = "X-Console-Refresh"
 
 _NAME = "otpqueue_console"
 _INSIDE = re.compile(r"/console(?:[/?][!-~]*)?")
+_PREFIX = re.compile(r"oq_[a-z2-9]{8}")
+"""What an API key begins with. Any other text may be a secret of another service."""
+
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_KEY = 200
 _LONGEST_PLACE = 2000
@@ -51,6 +57,11 @@ class Operator:
 
     key: ApiKey
     session: ConsoleSession
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the operator may change anything. A key with the scope `read` alone may only look."""
+        return "admin" in self.key.scopes
 
     @property
     def name(self) -> str:
@@ -132,15 +143,58 @@ class ConsoleAuthentication:
             key = self.log_in(api_key, address=str(address) if address else None, now=now)
         except (Unauthenticated, MissingScope, LimitExceeded) as error:
             log.warning("console_login_refused", reason=error.code, peer=req.context.peer.network)
+            # Refused logins past the limit are not recorded, so that a stranger cannot fill the audit trail.
+            if not isinstance(error, LimitExceeded):
+                self._record_refusal(req, resp, api_key, error)
             raise
         # A new session id at login prevents session fixation.
-        self._keep(req, resp, ConsoleSession.new(now, key_id=key.id))
+        session = ConsoleSession.new(now, key_id=key.id)
+        with acting_as(self.get_actor(req, resp, key, session)):
+            self.log_in.record(OperatorAction.CONSOLE_LOGIN, client_id=key.client_id, target=key.prefix)
+        self._keep(req, resp, session)
         log.info("console_login", prefix=key.prefix, client=key.client_name, peer=req.context.peer.network)
 
     def close(self, req: falcon.Request, resp: falcon.Response, operator: Operator) -> None:
         """Delete the session cookie of this browser."""
+        self.log_in.record(
+            OperatorAction.CONSOLE_LOGOUT, client_id=operator.key.client_id, target=operator.key.prefix
+        )
         self._forget(req, resp)
         log.info("console_logout", prefix=operator.key.prefix, client=operator.key.client_name)
+
+    def get_actor(
+        self, req: falcon.Request, resp: falcon.Response, key: ApiKey, session: ConsoleSession
+    ) -> AuditActor:
+        """Return the operator of a session as the audit trail names them."""
+        return AuditActor(
+            surface=AuditSurface.CONSOLE,
+            name=key.prefix,
+            key_id=key.id,
+            session=session.short_name,
+            peer=req.context.peer.network,
+            call_id=resp.get_header("X-Request-Id"),
+        )
+
+    def _record_refusal(
+        self, req: falcon.Request, resp: falcon.Response, api_key: str, error: OtpqueueError
+    ) -> None:
+        shown = prefix_of(api_key)
+        actor = AuditActor(
+            surface=AuditSurface.CONSOLE,
+            name=shown if _PREFIX.fullmatch(shown) else "unknown",
+            peer=req.context.peer.network,
+            call_id=resp.get_header("X-Request-Id"),
+        )
+        try:
+            with acting_as(actor):
+                self.log_in.record(
+                    OperatorAction.CONSOLE_LOGIN_REFUSED,
+                    outcome=AuditOutcome.REFUSED,
+                    details={"code": error.code},
+                )
+        except DatabaseUnavailable:
+            # The login is refused in any case.
+            log.warning("console_login_not_recorded", peer=req.context.peer.network)
 
     def token(self, session: ConsoleSession) -> str:
         """Return the token that forms of this session must carry."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from typing import Any, Protocol
 
 import falcon
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from otpqueue import clock
-from otpqueue.console import formatting
 from otpqueue.console.authentication import (
     HOME,
     ConsoleAuthentication,
@@ -27,12 +22,13 @@ from otpqueue.console.authentication import (
 )
 from otpqueue.console.documentation_links import link_mentions
 from otpqueue.console.forms import _check_field, read_form
-from otpqueue.console.warnings import resuming
-from otpqueue.domain.alerts import AlertRule, format_bound
+from otpqueue.console.rendering import load_templates
+from otpqueue.domain.audit import acting_as
 from otpqueue.domain.errors import (
     AlertNotFound,
     DatabaseUnavailable,
     InvalidRequest,
+    MissingScope,
     OtpqueueError,
     RequestNotFound,
     TooBusy,
@@ -43,78 +39,19 @@ from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-ASSETS = {
-    "console.css": "text/css",
-    "console.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-_PAGES = (
-    ("Dashboard", "/console"),
-    ("Requests", "/console/requests"),
-    ("Alerts", "/console/alerts"),
-    ("Countries", "/console/countries"),
-    ("Settings", "/console/settings"),
-)
 _STATUS: dict[type[OtpqueueError], int] = {
     RequestNotFound: 404,
     AlertNotFound: 404,
     InvalidRequest: 400,
     FormRefused: 403,
+    MissingScope: 403,
     Unavailable: 503,
 }
-
-
-@cache
-def asset(name: str) -> bytes:
-    """Return a static file of this package."""
-    return (files("otpqueue.console") / "assets" / name).read_bytes()
-
-
-@cache
-def version() -> str:
-    """Return a hash of the static files. It is part of their URLs, so browsers may cache them."""
-    return hashlib.sha256(b"".join(map(asset, ASSETS))).hexdigest()[:12]
-
-
-def _bound(rule: AlertRule) -> str:
-    return format_bound(rule, rule.threshold)
-
-
-def _code_marks(text: str) -> Markup:
-    """Return escaped HTML with `quoted` words in <code>."""
-    parts = str(escape(text)).split("`")
-    marked = (f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
-    return Markup("".join(marked))  # noqa: S704 - every part was escaped above
-
-
-@cache
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("otpqueue.console", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"pages": _PAGES, "version": version(), "bound": _bound, "resuming": resuming}
-    environment.filters |= {
-        "number": formatting.number,
-        "share": formatting.share,
-        "ms": formatting.ms,
-        "span": formatting.span,
-        "clock_time": formatting.clock_time,
-        "ago": formatting.ago,
-        "offset": formatting.offset,
-        "money": formatting.money,
-        "iso": formatting.iso,
-        "code": _code_marks,
-    }
-    return environment
 
 
 @dataclass(kw_only=True)
@@ -184,14 +121,23 @@ class PageLayout:
     """The request slots for logins."""
     read_banner: Callable[[], Banner]
     redis_answers: Callable[[], bool]
+    deployment: str = "otpqueue"
+    """The name of the deployment, in titles and on top of every page."""
 
     def respond(
-        self, req: falcon.Request, resp: falcon.Response, show: ShowPage, *, back: str | None = None
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        show: ShowPage,
+        *,
+        back: str | None = None,
+        for_readers: bool = False,
     ) -> None:
         """Authenticate a call, check the form of a POST, and let `show` answer.
 
         Without a session the answer is a redirect to the login page, which leads to the requested page after
-        the login, or to `back`, the page of the form.
+        the login, or to `back`, the page of the form. An operator with the scope `read` alone may send only
+        forms that are `for_readers`.
         """
         now = clock.now()
         try:
@@ -202,7 +148,10 @@ class PageLayout:
                 if req.method == "POST":
                     page.form = read_form(req)
                     self.authentication.check_form(req, operator.session, page.form.pop("token", ""))
-                show(page)
+                    if not (for_readers or operator.may_act):
+                        raise MissingScope("This action needs an API key with the scope admin.")
+                with acting_as(self.authentication.get_actor(req, resp, operator.key, operator.session)):
+                    show(page)
         except LoginRequired:
             wanted = req.relative_uri if req.method == "GET" else back or HOME
             self._ask_to_log_in(req, resp, wanted)
@@ -267,10 +216,11 @@ class PageLayout:
             "operator": None,
             "banner": None,
             "here": HOME,
+            "deployment": self.deployment,
             "token": "",
             "now": now or clock.now(),
         } | values
-        resp.text = link_mentions(_templates().get_template(template).render(values))
+        resp.text = link_mentions(load_templates().get_template(template).render(values))
 
 
 def redirect(resp: falcon.Response, place: str) -> None:

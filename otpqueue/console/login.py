@@ -9,7 +9,8 @@ import falcon
 from otpqueue import clock
 from otpqueue.console.authentication import LOG_IN, FormRefused, console_path
 from otpqueue.console.forms import read_form
-from otpqueue.console.layout import ASSETS, ConsolePage, PageContext, asset, redirect
+from otpqueue.console.layout import ConsolePage, PageContext, redirect
+from otpqueue.console.rendering import ASSETS, asset
 from otpqueue.domain.errors import (
     CredentialFault,
     LimitExceeded,
@@ -87,7 +88,7 @@ class LoginPage(ConsolePage):
 
 def _explain(error: Unauthenticated | MissingScope) -> str:
     if isinstance(error, MissingScope):
-        return "it does not have the scope admin."
+        return "it has neither the scope admin nor read."
     return _FAULTS.get(error.reason, "it is not an API key of this service.")
 
 
@@ -101,7 +102,7 @@ class LogoutPage(ConsolePage):
             self.layout.authentication.close(req, resp, page.operator)
             redirect(resp, LOG_IN)
 
-        self.layout.respond(req, resp, leave)
+        self.layout.respond(req, resp, leave, for_readers=True)
 
 
 class AssetFiles:

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from urllib.parse import urlencode
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import falcon
-from cryptography.exceptions import InvalidTag
 
 from otpqueue.console.alerts import view_alert
-from otpqueue.console.authentication import FormRefused
 from otpqueue.console.layout import ConsolePage, PageContext
+from otpqueue.console.sealed import NumberSealer, list_countries
 from otpqueue.domain import phone
+from otpqueue.domain.audit import AuditFilters
 from otpqueue.domain.errors import FieldError, InvalidRequest, RequestNotFound
 from otpqueue.domain.history import EventKind, History, HistoryEvent
 from otpqueue.domain.request import FINAL, SHOWN, Resend, Status
 from otpqueue.domain.search import SearchFilters
 from otpqueue.operations.access.clients import Clients
+from otpqueue.operations.admission.blocklist import Blocklist
 from otpqueue.operations.admission.numbers import Numbers
 from otpqueue.operations.alerts.admin import AlertAdmin
+from otpqueue.operations.auditing import AuditTrail
 from otpqueue.operations.history import ReadHistory
 from otpqueue.operations.search import SearchRequests
 from otpqueue.operations.webhooks.admin import Webhooks
-from otpqueue.store.vault import Vault
 
 HERE = "/console/requests"
 
 _A_PAGE = 50
-_SEALS = UUID("5d0f7f6e-3f0c-4d52-9a0f-6f8f0a3b7c11")
 _MAX_WEBHOOKS = 20
-_LAST: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
+_ENTRIES = 20
+LAST: Mapping[str, tuple[str, timedelta]] = MappingProxyType(
     {
         "15m": ("last 15 minutes", timedelta(minutes=15)),
         "1h": ("last hour", timedelta(hours=1)),
@@ -84,7 +84,8 @@ class RequestListPage(ConsolePage):
             after=_field(filters.created_after) if "after" in given else "",
             before=_field(filters.created_before),
             statuses=sorted(SHOWN),
-            lasts=_LAST,
+            lasts=LAST,
+            countries=list_countries(),
             clients=[client.name for client in self.clients.list()],
         )
 
@@ -95,7 +96,9 @@ class RequestSearchPage(ConsolePage):
 
     search: SearchRequests
     numbers: Numbers
-    vault: Vault
+    blocklist: Blocklist
+    trail: AuditTrail
+    sealer: NumberSealer
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Redirect to the list: the URL does not hold the search term."""
@@ -103,7 +106,7 @@ class RequestSearchPage(ConsolePage):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Redirect to the request with this id, or show the requests for this number."""
-        self.layout.respond(req, resp, self._find, back=HERE)
+        self.layout.respond(req, resp, self._find, back=HERE, for_readers=True)
 
     def _find(self, page: PageContext) -> None:
         wanted = page.form.get("wanted", "").strip()
@@ -111,12 +114,17 @@ class RequestSearchPage(ConsolePage):
         if request_id is not None:
             page.go(f"{HERE}/{request_id}")
             return
-        sealed = page.form.get("sealed")
+        sealed, country = page.form.get("sealed"), page.form.get("country") or None
         try:
-            number = phone.list_stored_forms(self._unsealed(sealed, page) if sealed else wanted)[-1]
+            forms = (
+                phone.list_stored_forms(self.sealer.open(sealed, page))
+                if sealed
+                else phone.list_stored_forms(wanted, country=country)
+            )
         except InvalidRequest:
-            page.show("search.html", number=None)
+            page.show("search.html", number=None, country=country, countries=list_countries())
             return
+        number = forms[-1]
         results = self.search(
             SearchFilters(phone_number=number),
             reader=page.operator.key.client_id,
@@ -128,23 +136,13 @@ class RequestSearchPage(ConsolePage):
             number=phone.mask_number(number),
             found=results.found,
             next_cursor=results.next_cursor,
-            sealed=self._sealed(number, page),
-            locks=self.numbers.status(number, now=page.now),
+            sealed=self.sealer.seal(number, page),
+            country=country,
+            countries=list_countries(),
+            blocked=self.blocklist.find(number, now=page.now),
+            entries=self.trail.list(AuditFilters(phone_number=number), cursor=None, limit=_ENTRIES).entries,
+            locks=self.numbers.status(number, now=page.now, searched=False),
         )
-
-    # The page shows no whole number: the next page gets it sealed, and only this session can open it.
-
-    def _sealed(self, number: str, page: PageContext) -> str:
-        key_id, sealed = self.vault.seal(number, row_id=_seal_of(page))
-        return f"{key_id}:{base64.urlsafe_b64encode(sealed).decode()}"
-
-    def _unsealed(self, text: str, page: PageContext) -> str:
-        key_id, _, encoded = text.partition(":")
-        try:
-            sealed = base64.urlsafe_b64decode(encoded)
-            return self.vault.unseal(sealed, key_id=key_id, row_id=_seal_of(page))
-        except (ValueError, KeyError, InvalidTag):
-            raise FormRefused from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,20 +218,20 @@ def _filters(given: Mapping[str, str], now: datetime) -> SearchFilters:
     status = given.get("status")
     if status is not None and status not in SHOWN:
         raise InvalidRequest([FieldError("status", f"must be one of {', '.join(sorted(SHOWN))}")])
-    after = _moment("after", given.get("after"))
+    after = parse_moment("after", given.get("after"))
     if after is None and "last" in given:
-        if given["last"] not in _LAST:
-            raise InvalidRequest([FieldError("last", f"must be one of {', '.join(_LAST)}")])
-        after = now - _LAST[given["last"]][1]
+        if given["last"] not in LAST:
+            raise InvalidRequest([FieldError("last", f"must be one of {', '.join(LAST)}")])
+        after = now - LAST[given["last"]][1]
     return SearchFilters(
         status=status,
         client=given.get("client"),
         created_after=after,
-        created_before=_moment("before", given.get("before")),
+        created_before=parse_moment("before", given.get("before")),
     )
 
 
-def _moment(field: str, text: str | None) -> datetime | None:
+def parse_moment(field: str, text: str | None) -> datetime | None:
     """Return the time in a form field or link; UTC if it has no offset. Raises InvalidRequest."""
     if text is None:
         return None
@@ -253,10 +251,6 @@ def _text(moment: datetime | None) -> str | None:
 
 def _field(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%dT%H:%M}" if moment else ""
-
-
-def _seal_of(page: PageContext) -> UUID:
-    return uuid5(_SEALS, page.operator.session.nonce)
 
 
 def _id(text: str) -> UUID | None:

@@ -6,13 +6,17 @@ from typing import Any
 
 import falcon
 
+from otpqueue.console.actions import ActionListPage, ActionPage
 from otpqueue.console.alerts import AcknowledgePage, AlertListPage, AlertPage, EndSilencePage, SilencePage
+from otpqueue.console.audit import AuditTrailPage, ErasuresPage
 from otpqueue.console.authentication import ConsoleAuthentication
 from otpqueue.console.breakdown import BreakdownPage
 from otpqueue.console.dashboard import DashboardPage
 from otpqueue.console.layout import ConsolePage, PageLayout, RequestSlots
 from otpqueue.console.login import AssetFiles, LoginPage, LogoutPage
 from otpqueue.console.requests import RequestListPage, RequestPage, RequestSearchPage
+from otpqueue.console.runbooks import RunbookListPage, RunbookPage
+from otpqueue.console.sealed import NumberSealer
 from otpqueue.console.sessions import PURPOSE, SessionSigner
 from otpqueue.console.settings import SettingsPage
 from otpqueue.wiring import Parts
@@ -40,8 +44,9 @@ def mount(
         log_in_places=log_in_places,
         read_banner=parts.read_banner,
         redis_answers=parts.ping_redis,
+        deployment=parts.settings.deployment_name,
     )
-    desk = parts.alert_admin
+    desk, sealer = parts.alert_admin, NumberSealer(parts.vault)
     app.add_route(f"{PATH}/log-in", LoginPage(layout=layout))
     app.add_route(f"{PATH}/log-out", LogoutPage(layout=layout))
     app.add_route(f"{PATH}/assets/{{name}}", AssetFiles())
@@ -51,7 +56,14 @@ def mount(
     )
     app.add_route(
         f"{PATH}/requests/find",
-        RequestSearchPage(layout=layout, search=parts.search, numbers=parts.numbers, vault=parts.vault),
+        RequestSearchPage(
+            layout=layout,
+            search=parts.search,
+            numbers=parts.numbers,
+            blocklist=parts.blocklist,
+            trail=parts.audit,
+            sealer=sealer,
+        ),
     )
     app.add_route(
         f"{PATH}/requests/{{request_id}}",
@@ -72,5 +84,11 @@ def mount(
         f"{PATH}/settings",
         SettingsPage(layout=layout, settings=parts.settings, clients=parts.clients),
     )
+    app.add_route(f"{PATH}/runbooks", RunbookListPage(layout=layout))
+    app.add_route(f"{PATH}/runbooks/{{rule}}", RunbookPage(layout=layout))
+    app.add_route(f"{PATH}/actions", ActionListPage(layout=layout, parts=parts))
+    app.add_route(f"{PATH}/actions/{{name}}", ActionPage(layout=layout, parts=parts, sealer=sealer))
+    app.add_route(f"{PATH}/audit", AuditTrailPage(layout=layout, trail=parts.audit, clients=parts.clients))
+    app.add_route(f"{PATH}/erasures", ErasuresPage(layout=layout, trail=parts.audit))
     # Unknown paths under /console get an error page.
     app.add_sink(layout.not_found, prefix=f"{PATH}(?:/.*)?$")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from urllib.parse import urlencode
 
 from otpqueue.console.formatting import number, span
 from otpqueue.domain.heartbeats import Liveness
@@ -66,6 +67,13 @@ def summarize(overview: Overview, *, alerts: tuple[ConsoleWarning, ...], now: da
     if not found:
         return ServiceSummary(level=Severity.GOOD, headline="All systems operational", warnings=())
     return ServiceSummary(level=found[0].level, headline=found[0].what, warnings=tuple(found))
+
+
+def resume_link(what: str) -> str:
+    """Return the page that ends a stop, by what is stopped."""
+    kind, _, name = what.partition(" ")
+    query = "" if what == EVERYTHING else f"?{urlencode({kind: name})}"
+    return f"/console/actions/resume-sending{query}"
 
 
 def resuming(what: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from otpqueue.domain.alert_rules import RULES
+from otpqueue.domain.alert_runbook import URGENT, todo
 from otpqueue.domain.alerts import (
     ERASED,
     Alert,
@@ -27,7 +28,7 @@ KEPT_TRYING = timedelta(days=3)
 _FIRST_PAUSE_S = 10.0
 _LONGEST_PAUSE_S = 900.0
 _MOST_IDS = 5
-_LONGEST = 2_800
+_LONGEST = 2_500
 """Slack takes 3000 characters in a section."""
 
 
@@ -40,13 +41,16 @@ class NoticeText:
     title: str
     lines: tuple[str, ...]
     link: str | None
+    runbook: str | None = None
+    """The URL of the rule's runbook; None without OTPQUEUE_PUBLIC_URL."""
     opened: bool
     """False for a closed alert and for a test."""
 
     @property
     def text(self) -> str:
-        """Title, lines and link as plain text."""
-        return "\n".join([self.title, "", *self.lines, *([self.link] if self.link else [])])
+        """Title, lines and links as plain text."""
+        runbook = [f"Runbook: {self.runbook}"] if self.runbook else []
+        return "\n".join([self.title, "", *self.lines, *runbook, *([self.link] if self.link else [])])
 
 
 def compute_next_try(*, created_at: datetime, tries: int, now: datetime, jitter: float) -> datetime | None:
@@ -67,20 +71,23 @@ def compose_notice(
     *,
     notice_id: UUID,
     public_url: str | None,
+    deployment: str = "otpqueue",
     had_data: bool = True,
 ) -> NoticeText:
     """Return the notification text of an alert that has opened or closed.
 
+    It begins with the severity, the name of the deployment, what the alert means, and what to do.
     `had_data` says whether the last evaluation of a closed alert had data.
     """
     opened = transition is AlertTransition.OPENED
     rule = get_rule(alert)
     subject = ERASED if alert.subject is None else alert.subject
     where = "" if subject == "all" else f": {subject}"
-    sign = "OPEN" if opened else "closed"
+    sign = get_severity(alert.rule) if opened else "RESOLVED"
     return NoticeText(
         id=notice_id,
-        title=f"[{sign}] {alert.rule}{where} - {rule.title}" if opened else f"[{sign}] {alert.rule}{where}",
+        title=f"[{sign}] {deployment}: {rule.title} ({alert.rule}{where})",
+        runbook=f"{public_url}/console/runbooks/{alert.rule}" if public_url and opened else None,
         lines=tuple(
             _format_opened(alert, rule) if opened else _format_closed(alert, rule, had_data=had_data)
         ),
@@ -89,11 +96,16 @@ def compose_notice(
     )
 
 
-def compose_test_notice(notice_id: UUID, *, by: str, at: datetime) -> NoticeText:
+def get_severity(rule: str) -> str:
+    """Return `CRITICAL` if people get no codes while an alert of this rule is open, else `WARNING`."""
+    return "CRITICAL" if rule in URGENT else "WARNING"
+
+
+def compose_test_notice(notice_id: UUID, *, by: str, at: datetime, deployment: str) -> NoticeText:
     """Return a notification that only tests the channels."""
     return NoticeText(
         id=notice_id,
-        title="[test] otpqueue can reach you",
+        title=f"[TEST] {deployment}: otpqueue can reach you",
         lines=(f"This is a test of the alert channels by {by}, {at:%Y-%m-%d %H:%M:%S} UTC.",),
         link=None,
         opened=False,
@@ -118,12 +130,13 @@ def format_measurement(value: float, sample: int, alert: Alert, rule: AlertRule)
 
 
 def _format_opened(alert: Alert, rule: AlertRule) -> list[str]:
+    lines = [f"What to do: {todo(alert.rule).replace('`', '')}"]
     # Not the value of the last evaluation, which would contradict the figures.
     opening = alert.opening
     if opening is None:
-        lines = [f"{format_measurement(alert.value, alert.sample, alert, rule)}."]
+        lines.append(f"{format_measurement(alert.value, alert.sample, alert, rule)}.")
     else:
-        lines = [f"{format_measurement(opening.value, opening.sample, alert, rule)}."]
+        lines.append(f"{format_measurement(opening.value, opening.sample, alert, rule)}.")
         for name in ("figures", "reasons"):
             found = alert.evidence.get(name)
             if isinstance(found, Mapping) and found:
@@ -153,7 +166,8 @@ def _format_time(moment: datetime) -> str:
 def format_slack(notice: NoticeText) -> dict[str, Any]:
     """Return a notification in the format of Slack's incoming webhooks, which other services also accept."""
     lines = _escape("\n".join(notice.lines))[:_LONGEST]
-    link = f"\n<{notice.link}|Open it>" if notice.link else ""
+    links = (("Runbook", notice.runbook), ("Open it", notice.link))
+    link = "".join(f"\n<{url}|{name}>" for name, url in links if url)
     title = _escape(notice.title)
     return {
         # For phones, and for receivers without blocks.

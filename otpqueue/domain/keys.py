@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-SCOPES = frozenset({"send", "verify", "admin"})
+SCOPES = frozenset({"send", "verify", "read", "admin"})
 
 EXPIRING_WITHIN = timedelta(days=14)
 """A key counts as expiring for this long before its end."""

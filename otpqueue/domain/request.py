@@ -65,6 +65,7 @@ class Reason(StrEnum):
     """A newer request for the same client, number and session replaced it."""
     CODE_CORRECT = "code_correct"
     CANCELLED_BY_CLIENT = "cancelled_by_client"
+    CANCELLED_BY_OPERATOR = "cancelled_by_operator"
     ERASED = "erased"
     """An operator erased all data of the number."""
     SEND_DEADLINE = "send_deadline"

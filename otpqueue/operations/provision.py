@@ -7,10 +7,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.templates import ProviderIds
 from otpqueue.infobip import provisioning
 from otpqueue.infobip.provisioning import WantedConfiguration
 from otpqueue.infobip.transport import Transport
+from otpqueue.operations.auditing import record_action
 from otpqueue.store import provider_ids
 from otpqueue.store.engine import connection, transaction
 from otpqueue.telemetry.logs import get_logger
@@ -56,6 +58,13 @@ class Provision:
             ids = provisioning.apply_plan(transport, planned)
             if ids != remembered:
                 provider_ids.store_ids(conn, ids, **key, now=now)
+            actions = list(planned.format_lines())
+            record_action(
+                conn,
+                OperatorAction.PROVISIONED,
+                target=self.wanted.application_name,
+                details={"actions": actions},
+            )
             return Provisioned(actions=tuple(planned.format_lines()), ids=ids)
 
         provisioned = transaction(self.engine, work)

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.audit import AuditSubject, OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.search import (
     SIGNATURE_BYTES,
@@ -18,6 +19,7 @@ from otpqueue.domain.search import (
     from_cursor,
     to_cursor,
 )
+from otpqueue.operations.auditing import record_action
 from otpqueue.store import clients, search
 from otpqueue.store.engine import connection
 from otpqueue.store.search import SearchTerms
@@ -35,7 +37,8 @@ class SearchRequests:
     def __call__(self, filters: SearchFilters, *, reader: UUID, cursor: str | None, limit: int) -> SearchPage:
         """Return a page of matching requests. It may be short although there is a `next_cursor`.
 
-        A cursor is valid only for the reader (a client) and the filters of the search that returned it.
+        The first page of a search by number is recorded in the audit trail. A cursor is valid only for the
+        reader (a client) and the filters of the search that returned it.
         Raises InvalidRequest for any other cursor and for an unknown client, InvalidPhoneNumber,
         DatabaseUnavailable.
         """
@@ -44,6 +47,9 @@ class SearchRequests:
             number_hashes = self.vault.stored_hashes(phone.list_stored_forms(filters.phone_number))
         after = self._read(cursor, reader, filters) if cursor else None
         with connection(self.engine) as conn:
+            if number_hashes and not after:
+                subject = AuditSubject(number_hash=number_hashes[0])
+                record_action(conn, OperatorAction.NUMBER_SEARCHED, subject=subject)
             sought = SearchTerms(
                 number_hashes=number_hashes,
                 status=filters.status,

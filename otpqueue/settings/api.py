@@ -169,6 +169,16 @@ class ApiSettings(SettingsSubject):
         le=600,
     )
 
+    deployment_name: Annotated[
+        str,
+        match_form(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", "1 to 40 letters, digits, spaces, dots and dashes"),
+    ] = setting(
+        "otpqueue",
+        "OTPQUEUE_DEPLOYMENT_NAME",
+        "name of this deployment, for example `production`, in notifications and in the console",
+        used_by=API_AND_WORKERS,
+    )
+
     @property
     def api_checks(self) -> int:
         """How many codes an API process checks concurrently. A check waits for the provider."""

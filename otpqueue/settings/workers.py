@@ -89,3 +89,11 @@ class WorkerSettings(SettingsSubject):
         ge=1,
         le=90,
     )
+    audit_retention_days: int = setting(
+        1096,
+        "OTPQUEUE_AUDIT_RETENTION_DAYS",
+        "how long the audit trail is kept, at least 30 days ([audit.md](audit.md))",
+        used_by=API_AND_WORKERS,
+        ge=30,
+        le=36_500,
+    )

@@ -114,10 +114,10 @@ def find_client(conn: Connection, name: str) -> UUID | None:
     return conn.execute(select(clients.c.id).where(clients.c.name == name)).scalar_one_or_none()
 
 
-def add_client(conn: Connection, name: str, *, now: datetime) -> bool:
-    """Store a client; return False if the name is taken."""
+def add_client(conn: Connection, name: str, *, now: datetime) -> UUID | None:
+    """Store a client and return its id; return None if the name is taken."""
     new = insert(clients).values(id=uuid7(), name=name, created_at=now).on_conflict_do_nothing()
-    return conn.execute(new.returning(clients.c.id)).first() is not None
+    return conn.execute(new.returning(clients.c.id)).scalar_one_or_none()
 
 
 def list_clients(conn: Connection) -> list[Client]:
@@ -180,9 +180,9 @@ def add_key(
     now: datetime,
     expires_at: datetime | None = None,
     note: str | None = None,
-) -> None:
-    """Store a key's hash. A key that is already stored does not change."""
-    conn.execute(
+) -> bool:
+    """Store a key's hash. A key that is already stored does not change; then return False."""
+    added = conn.execute(
         insert(api_keys)
         .values(
             id=key_id,
@@ -195,7 +195,9 @@ def add_key(
             note=note,
         )
         .on_conflict_do_nothing(index_elements=["key_hash"])
+        .returning(_k.id)
     )
+    return added.first() is not None
 
 
 def find_key(conn: Connection, key_hashes: Sequence[bytes], *, now: datetime) -> ApiKey | None:

@@ -76,11 +76,16 @@ def unblock(conn: Connection, number_hashes: Sequence[bytes]) -> bool:
     return bool(conn.execute(delete(do_not_send).where(_d.number_hash.in_(number_hashes))).rowcount)
 
 
-def list_blocked(conn: Connection, *, now: datetime, vault: Vault) -> list[BlockedNumber]:
-    """Return the blocked numbers, newest first, without expired blocks."""
+def list_blocked(
+    conn: Connection, *, now: datetime, vault: Vault, number_hashes: Sequence[bytes] | None = None
+) -> list[BlockedNumber]:
+    """Return the blocked numbers, newest first, without expired blocks; of one number if hashes are given."""
     rows = conn.execute(
         select(do_not_send)
-        .where(or_(_d.until.is_(None), _d.until > now))
+        .where(
+            or_(_d.until.is_(None), _d.until > now),
+            *([_d.number_hash.in_(number_hashes)] if number_hashes is not None else []),
+        )
         .order_by(_d.created_at.desc(), _d.id)
     )
     return [

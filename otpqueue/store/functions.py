@@ -47,6 +47,7 @@ TRIGGER_FUNCTIONS = (
     "stat_bucket",
     "stat_ms",
     "access_version_raise",
+    "audit_entries_refuse_change",
     "checks_tell_statistics",
     "idempotency_keys_forget_answer",
     "otp_requests_count_ends",
@@ -60,6 +61,8 @@ TRIGGER_FUNCTIONS = (
 )
 TRIGGERS = (
     "api_keys_access",
+    "audit_entries_append_only",
+    "audit_entries_not_truncated",
     "checks_statistics",
     "clients_access",
     "idempotency_keys_forget",

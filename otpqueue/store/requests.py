@@ -215,14 +215,21 @@ def resend(
     return bool(result.rowcount)
 
 
-def cancel(conn: Connection, request_id: UUID, *, client_id: UUID, now: datetime) -> bool:
-    """Cancel a live request on behalf of its client; return whether it was live."""
+def cancel(
+    conn: Connection,
+    request_id: UUID,
+    *,
+    client_id: UUID,
+    now: datetime,
+    why: Reason = Reason.CANCELLED_BY_CLIENT,
+) -> bool:
+    """Cancel a live request on behalf of its client or an operator; return whether it was live."""
     result = conn.execute(
         update(otp_requests)
         .where(
             _r.id == request_id, _r.client_id == client_id, filter_by_status(find_sources(Status.CANCELLED))
         )
-        .values(build_end_values(Status.CANCELLED, Reason.CANCELLED_BY_CLIENT, now))
+        .values(build_end_values(Status.CANCELLED, why, now))
     )
     return bool(result.rowcount)
 

@@ -91,6 +91,7 @@ class AlertParts(ProviderParts):
             vault=self.vault,
             notifiers=self._make_notifiers(),
             public_url=self.settings.public_url,
+            deployment=self.settings.deployment_name,
         )
 
     def _make_notifiers(self) -> tuple[Notifier, ...]:

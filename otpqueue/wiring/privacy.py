@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cached_property
 
+from otpqueue.operations.auditing import AuditTrail
 from otpqueue.operations.privacy.erase import EraseNumber
 from otpqueue.operations.privacy.purge import Purge
 from otpqueue.operations.privacy.rotate_hash import RotateHash
@@ -41,4 +42,13 @@ class PrivacyParts(AdmissionParts):
     @cached_property
     def purge(self) -> Purge:
         """Deletes rows after the retention period."""
-        return Purge(engine=self.engine, retention=timedelta(days=self.settings.retention_days))
+        return Purge(
+            engine=self.engine,
+            retention=timedelta(days=self.settings.retention_days),
+            audit_retention=timedelta(days=self.settings.audit_retention_days),
+        )
+
+    @cached_property
+    def audit(self) -> AuditTrail:
+        """Reads the audit trail."""
+        return AuditTrail(engine=self.engine, vault=self.vault)

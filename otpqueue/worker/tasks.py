@@ -12,6 +12,7 @@ from celery import Celery
 from sqlalchemy.exc import ProgrammingError
 
 from otpqueue import clock, jobs
+from otpqueue.domain.audit import AuditActor, AuditSurface, acting_as
 from otpqueue.domain.errors import Unavailable
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
@@ -72,7 +73,8 @@ def register_tasks(app: Celery, parts: Parts) -> None:
 def _run_job(job: jobs.Job, operation: Any) -> None:
     begun, result = time.monotonic(), "failed"
     try:
-        operation()
+        with acting_as(AuditActor(surface=AuditSurface.BEAT, name=job.name)):
+            operation()
         result = "done"
     except Unavailable as error:
         result = "put_off"

@@ -90,7 +90,9 @@ def check(alert: Alert) -> None:
     series = evidence.get("series")
     if series:
         assert sum(point["sample"] for point in series["points"]) == sample
-    first, *lines = compose_notice(alert, AlertTransition.OPENED, notice_id=alert.id, public_url=None).lines
+    _todo, first, *lines = compose_notice(
+        alert, AlertTransition.OPENED, notice_id=alert.id, public_url=None
+    ).lines
     assert first.startswith(format_value(value, RULES[alert.rule].unit))
     assert f"sample {sample};" in first
     figures = ", ".join(f"{name} {one}" for name, one in evidence["figures"].items())

@@ -61,6 +61,7 @@ class Receivers:
             "OTPQUEUE_ALERT_EMAIL_FROM": "alerts@otp.example",
             "OTPQUEUE_SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}",
             "OTPQUEUE_PUBLIC_URL": "https://otp.example",
+            "OTPQUEUE_DEPLOYMENT_NAME": "shop",
         }
 
     @contextmanager

@@ -96,9 +96,9 @@ def test_one_notice_of_each_transition(notified: Deployment, served: Inbox) -> N
         assert notify(notified) == 0
 
     opened, closed = served.titles
-    assert opened == "[OPEN] provider_5xx - Infobip answers with server errors"
-    assert closed == "[closed] provider_5xx"
-    assert served.subjects == [f"otpqueue {opened}", f"otpqueue {closed}"]
+    assert opened == "[WARNING] shop: Infobip answers with server errors (provider_5xx)"
+    assert closed == "[RESOLVED] shop: Infobip answers with server errors (provider_5xx)"
+    assert served.subjects == [opened, closed]
     events = [one for one in records if one["event"].startswith("alert_")]
     assert [(one["event"], one["log_level"]) for one in events] == [
         ("alert_opened", "error"),
@@ -122,8 +122,12 @@ def test_what_a_notice_says(notified: Deployment, served: Inbox) -> None:
         assert "1 over 5 min, sample 2; bad from 1." in said
         assert "http_503 1" in said
         assert link in said
+        assert "What to do: Infobip answered with server errors." in said
+        assert "https://otp.example/console/runbooks/provider_5xx" in said
         assert "900123" not in said
-    assert body["blocks"][0]["text"]["text"] == "[OPEN] provider_5xx - Infobip answers with server errors"
+    assert body["blocks"][0]["text"]["text"] == (
+        "[WARNING] shop: Infobip answers with server errors (provider_5xx)"
+    )
     assert mail["To"] == "ops@example.com, boss@example.com"
     id_of_post, id_of_mail = headers["x-otpqueue-notice-id"], str(mail["Message-ID"])
     assert id_of_mail.endswith("@otp.example>")
@@ -150,8 +154,8 @@ def test_receivers_that_were_down_are_notified_once(
         assert notify(notified) == 4
         assert notify(notified) == 0
 
-    assert [title.partition(" ")[0] for title in inbox.titles] == ["[OPEN]", "[closed]"]
-    assert [subject.split()[1] for subject in inbox.subjects] == ["[OPEN]", "[closed]"]
+    assert [title.partition(" ")[0] for title in inbox.titles] == ["[WARNING]", "[RESOLVED]"]
+    assert [subject.split()[0] for subject in inbox.subjects] == ["[WARNING]", "[RESOLVED]"]
     history = happened(notified, alert_id)
     assert ("notice_failed", "opened by webhook: connection_failed") in history
     assert history.count(("notice_delivered", "closed by email")) == 1
@@ -292,7 +296,7 @@ def test_acknowledged_alert_notifies_its_end(notified: Deployment, served: Inbox
     close_all(notified)
     notify(notified)
 
-    assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
+    assert [title.split()[0] for title in served.titles] == ["[WARNING]", "[RESOLVED]"]
     assert [what for what, _ in happened(notified, alert_id)].count("acknowledged") == 1
 
 
@@ -326,7 +330,7 @@ def test_silence_that_ends_while_it_is_open(notified: Deployment, served: Inbox)
     close_all(notified)
     notify(notified)
 
-    assert [title.split()[0] for title in served.titles] == ["[OPEN]", "[closed]"]
+    assert [title.split()[0] for title in served.titles] == ["[WARNING]", "[RESOLVED]"]
 
 
 def test_silenced_before_its_notification(notified: Deployment, inbox: Inbox, receivers: Receivers) -> None:
@@ -376,8 +380,8 @@ def test_trying_the_way(notified: Deployment, inbox: Inbox, receivers: Receivers
         ("webhook", "connection_failed"),
         ("email", "connection_failed"),
     ]
-    assert inbox.titles == ["[test] otpqueue can reach you"]
-    assert inbox.subjects == ["otpqueue [test] otpqueue can reach you"]
+    assert inbox.titles == ["[TEST] shop: otpqueue can reach you"]
+    assert inbox.subjects == ["[TEST] shop: otpqueue can reach you"]
     assert notified.open() == []
 
 

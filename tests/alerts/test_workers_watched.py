@@ -148,8 +148,10 @@ def test_notices_are_delivered_without_workers(make_deployment: MakeDeployment) 
             watched.all_beat()
             watched.look()
 
-    assert [title.split()[0] for title in receivers.inbox.titles] == ["[OPEN]"] * 4 + ["[closed]"] * 4
-    assert "[OPEN] workers_silent: queue send - a worker or beat is silent" in receivers.inbox.titles
+    assert [title.split()[0] for title in receivers.inbox.titles] == ["[CRITICAL]"] * 4 + ["[RESOLVED]"] * 4
+    assert (
+        "[CRITICAL] shop: a worker or beat is silent (workers_silent: queue send)" in receivers.inbox.titles
+    )
 
 
 def test_processes_of_the_api_watch_together(watched: Watched) -> None:

@@ -22,6 +22,12 @@ PAGES = [
     "/console/alerts",
     "/console/countries",
     "/console/countries?by=client",
+    "/console/actions",
+    "/console/actions/stop-sending",
+    "/console/actions/allow-through-guard",
+    "/console/audit",
+    "/console/erasures",
+    "/console/runbooks/success_rate",
     "/console/settings",
 ]
 
@@ -97,6 +103,26 @@ def test_search_by_number(browser: Browser, served: Served) -> None:
 
     assert browser.every(f"a[href='/console/requests/{request_id}']")
     assert "+44********02" in browser.text()
+    assert browser.troubles() == []
+
+
+def test_number_is_erased_by_keyboard(browser: Browser, served: Served) -> None:
+    """Find a national number, confirm with the number and a reason, and see it in the audit trail."""
+    served.ask(some_number(577))
+    browser.open("/console/actions")
+    browser.find("#wanted").send_keys("07700 900577")
+    browser.press(Keys.TAB, "GB", Keys.TAB, Keys.ENTER)
+    browser.find("form[action='/console/actions/erase-number'] button").send_keys(Keys.ENTER)
+    browser.until(lambda: browser.focused().get_attribute("id") == "reason", "focus on the reason")
+    assert browser.barriers() == []
+    browser.press("art. 17", Keys.ENTER)
+    # The browser itself asks for the number.
+    assert browser.at("/console/actions/erase-number")
+    browser.find("#typed").send_keys(some_number(577), Keys.ENTER)
+
+    browser.until(lambda: browser.at("/console/audit?action=number_erased"), "the audit trail")
+    assert "art. 17" in browser.text()
+    assert some_number(577)[3:] not in browser.text()
     assert browser.troubles() == []
 
 

@@ -104,7 +104,7 @@ def test_unknown_scope(cut_off_shell: Shell) -> None:
     result = cut_off_shell.invoke("keys", "create", "--client", "shop", "--scope", "everything")
 
     assert (result.exit_code, result.stdout) == (ExitCode.REFUSED, "")
-    assert result.stderr == "Error: scopes must be among admin, send, verify\n"
+    assert result.stderr == "Error: scopes must be among admin, read, send, verify\n"
 
 
 @pytest.mark.parametrize("arguments", [("stop-sending",), ("resume-sending",)])

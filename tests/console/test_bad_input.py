@@ -45,6 +45,8 @@ PAGES = {
     "/console/requests": ("status", "client", "last", "after", "before", "cursor", "x"),
     "/console/countries": ("by", "span", "sort", "x"),
     "/console/alerts": ("state", "x"),
+    "/console/audit": ("action", "actor", "after", "cursor"),
+    "/console/actions/cancel-request": ("request",),
     "/console/settings": ("x",),
     "/console/log-in": ("next", "x"),
 }
@@ -54,8 +56,10 @@ FORMS = {
     "/console/alerts/{}/silence": ("for", "what", "reason", "x"),
     "/console/silences/{}/end": ("x",),
     "/console/log-out": ("x",),
+    "/console/actions/enable-webhook": ("client", "reason"),
+    "/console/actions/allow-through-guard": ("subject", "lasting"),
 }
-RIGHT = {"for": "1h", "what": "rule", "wanted": "%2B447911123456"}
+RIGHT = {"for": "1h", "what": "rule", "wanted": "%2B447911123456", "confirmed": "yes"}
 
 
 def raw_form(browser: Browser, path: str, body: str) -> tuple[int, str]:

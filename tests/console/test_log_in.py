@@ -118,7 +118,7 @@ def test_key_without_admin_is_refused(caller: Caller, scopes: tuple[str, ...]) -
         ended = browser.log_in(revoked)
 
     assert of_caller.status_code == unknown.status_code == ended.status_code == 403
-    assert "cannot open the console: it does not have the scope admin." in of_caller.text
+    assert "cannot open the console: it has neither the scope admin nor read." in of_caller.text
     assert "cannot open the console: it is not an API key of this service." in unknown.text
     assert "cannot open the console: it was revoked." in ended.text
     assert browser.get("/console").status_code == 303

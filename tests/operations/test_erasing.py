@@ -121,6 +121,7 @@ def fill(parts: Parts, ask_sent: AskSent, number: str, session: str) -> UUID:
         client_id=request.client_id,
         now=clock.now(),
     )
+    parts.numbers.status(number, now=clock.now())
     return request.id
 
 
@@ -150,6 +151,7 @@ def test_everything_of_a_number_goes_and_nothing_of_another(
         "alerts": 1,
         "alert_pending": 1,
         "alert_silences": 1,
+        "audit_subjects": 1,
         "webhook_deliveries": 5,
         "verification_pages": 1,
     }

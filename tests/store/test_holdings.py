@@ -69,6 +69,7 @@ JSON_WITHOUT_PERSONS = {
     # Goes with its request: `EMPTIED`.
     ("idempotency_keys", "answer"),
     ("erasures", "counts"),
+    ("audit_entries", "details"),
 }
 
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 
 from otpqueue.console import formatting
-from otpqueue.console.layout import asset
-from otpqueue.console.runbook import ELSE, URGENT, todo
+from otpqueue.console.rendering import asset
 from otpqueue.domain.alert_rules import RULES
+from otpqueue.domain.alert_runbook import ELSE, URGENT, todo
 
 NOW = datetime(2026, 11, 26, 3, 0, 0, tzinfo=UTC)
 THIN = "\u202f"

@@ -23,6 +23,7 @@ from otpqueue.domain.alert_notices import (
 )
 from otpqueue.domain.alert_queries import RULE_QUERIES, NumberCounts, measure_counts, measure_numbers
 from otpqueue.domain.alert_rules import LONGEST_S, OF_NUMBERS, RULES, apply_overrides
+from otpqueue.domain.alert_runbook import todo
 from otpqueue.domain.alerts import (
     Alert,
     AlertRule,
@@ -397,13 +398,15 @@ def test_notice_of_an_opening() -> None:
     )
 
     assert said.text.splitlines() == [
-        "[OPEN] success_rate - codes are not being sent",
+        "[CRITICAL] otpqueue: codes are not being sent (success_rate)",
         "",
+        f"What to do: {todo('success_rate').replace('`', '')}",
         "80.0 % over 15 min, sample 120; bad under 95.0 %.",
         "figures: sent 96, failed 24",
         "reasons: provider_refused 24",
         "requests: a, b",
         f"opened 2026-03-01 12:00:00 UTC; alert {ALERT.id}",
+        "Runbook: https://otp.example/console/runbooks/success_rate",
         f"https://otp.example/console/alerts/{ALERT.id}",
     ]
 
@@ -421,7 +424,7 @@ def test_notice_of_an_end() -> None:
 
     said = compose_notice(over, AlertTransition.CLOSED, notice_id=UUID(int=2), public_url=None)
 
-    assert said.title == "[closed] r2: (an erased number)"
+    assert said.title == "[RESOLVED] otpqueue: r2 (r2: (an erased number))"
     assert "closed 2026-03-01 13:30:00 UTC after 1.5 h" in said.text
     assert said.link is None
     assert get_rule(over).title == "r2"

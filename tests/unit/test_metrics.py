@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from otpqueue.console.runbooks import read_runbooks
 from otpqueue.telemetry import metrics, metrics_folder, metrics_page
 from otpqueue.telemetry.metrics import Family
 from tests.scraping import scraped
@@ -88,7 +89,10 @@ def test_rules_use_what_there_is(project: Path) -> None:
         used = set(named_in(rule["expr"]))
         assert used or rule["expr"].startswith(("up{", "absent(up{")), rule["alert"]
         _grouped_by_their_labels(rule["expr"], used)
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        base, _, runbook = rule["annotations"]["runbook_url"].partition("/console/runbooks/")
+        assert base == "{{ $externalLabels.otpqueue_url }}"
+        assert runbook == "{{ $labels.rule }}" or runbook in read_runbooks(), rule["alert"]
     fires = {one["alertname"] for test in tests for one in test["alert_rule_test"] if one.get("exp_alerts")}
     rests = {
         one["alertname"] for test in tests for one in test["alert_rule_test"] if not one.get("exp_alerts")

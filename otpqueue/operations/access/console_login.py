@@ -1,24 +1,28 @@
-"""Console log-in by an API key with the scope `admin`."""
+"""Console log-in by an API key with the scope `admin` or `read`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import LimitsUnavailable, MissingScope, Unauthenticated
 from otpqueue.domain.limits import LOG_IN_LIMITS, CountedBy, Quota
 from otpqueue.limiter import Limiter, LimitWindow
 from otpqueue.operations.access.cache import AccessCache
 from otpqueue.operations.access.keys import ApiKeys
 from otpqueue.operations.admission.counted_limits import build_limit_error
+from otpqueue.operations.auditing import record_alone
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-SCOPE = "admin"
+SCOPES_TO_LOG_IN = frozenset({"admin", "read"})
+"""A key with `read` alone opens the console without its actions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +50,14 @@ class ConsoleLogin:
             self._count(address)
             raise
 
+    def record(self, action: OperatorAction, **given: Any) -> None:
+        """Record a login or logout in the audit trail. Raises DatabaseUnavailable."""
+        record_alone(self.keys.engine, action, **given)
+
     def is_known(self, api_key: str) -> bool:
         """Return whether the cache has this operator's key, without querying Postgres."""
         known = self.access.find_key_at_once(self.keys.hashes(api_key))
-        return known is not None and SCOPE in known.scopes
+        return known is not None and bool(SCOPES_TO_LOG_IN & known.scopes)
 
     def again(self, key_id: UUID, *, now: datetime) -> ApiKey:
         """Return the current state of a key that was used to log in.
@@ -79,6 +87,6 @@ class ConsoleLogin:
 
 
 def _admin(key: ApiKey) -> ApiKey:
-    if SCOPE not in key.scopes:
-        raise MissingScope(f"The console needs an API key with the scope {SCOPE}.")
+    if not SCOPES_TO_LOG_IN & key.scopes:
+        raise MissingScope("The console needs an API key with the scope admin or read.")
     return key

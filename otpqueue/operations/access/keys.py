@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import (
     CredentialFault,
     DatabaseUnavailable,
@@ -20,6 +22,7 @@ from otpqueue.domain.errors import (
 )
 from otpqueue.domain.keys import SCOPES, KeyState
 from otpqueue.operations.access.cache import FAULTS, AccessCache
+from otpqueue.operations.auditing import record_action
 from otpqueue.store import clients
 from otpqueue.store.clients import ApiKey
 from otpqueue.store.engine import connection, transaction
@@ -95,18 +98,31 @@ class ApiKeys:
             )
         expires_at = None if expires_in is None else _end(now, expires_in, "expires_in")
         key = key or new_key()
-        with connection(self.engine) as conn:
-            clients.add_key(
+        key_hash, shown = self.vault.key_hash(key), prefix_of(key)
+
+        def work(conn: Connection) -> None:
+            client_id = clients.ensure_client(conn, client, now=now)
+            added = clients.add_key(
                 conn,
                 key_id=uuid7(),
-                client_id=clients.ensure_client(conn, client, now=now),
-                prefix=prefix_of(key),
-                key_hash=self.vault.key_hash(key),
+                client_id=client_id,
+                prefix=shown,
+                key_hash=key_hash,
                 scopes=scopes,
                 now=now,
                 expires_at=expires_at,
                 note=note,
             )
+            if added:
+                record_action(
+                    conn,
+                    OperatorAction.KEY_CREATED,
+                    client_id=client_id,
+                    target=shown,
+                    details=_describe_key(scopes, expires_at),
+                )
+
+        transaction(self.engine, work)
         return key
 
     def list(self) -> list[ApiKey]:
@@ -149,6 +165,13 @@ class ApiKeys:
             )
             clients.replace_key(conn, old.id, by=new_id, expires_at=until)
             (changed,) = clients.find_keys(conn, str(old.id))
+            record_action(
+                conn,
+                OperatorAction.KEY_ROTATED,
+                client_id=old.client_id,
+                target=old.prefix,
+                details={"successor": prefix_of(key), "works_until": _format(changed.expires_at)},
+            )
             return changed
 
         return RotatedKey(old=transaction(self.engine, work), key=key)
@@ -158,10 +181,14 @@ class ApiKeys:
 
         Raises InvalidRequest unless exactly one key matches; DatabaseUnavailable.
         """
-        with connection(self.engine) as conn:
+
+        def work(conn: Connection) -> ApiKey:
             key = _find_single_key(prefix, clients.find_keys(conn, prefix_of(prefix)), now, ended=True)
-            clients.revoke_key(conn, key.id, now=now)
-        return key
+            if clients.revoke_key(conn, key.id, now=now):
+                record_action(conn, OperatorAction.KEY_REVOKED, client_id=key.client_id, target=key.prefix)
+            return key
+
+        return transaction(self.engine, work)
 
     def client_id(self, name: str, *, now: datetime) -> UUID:
         """Return the id of the client with this name, which is created if missing."""
@@ -244,6 +271,14 @@ def _find_single_key(named: str, found: list[ApiKey], now: datetime, *, ended: b
             [FieldError("prefix", f"{shown} matches {len(usable)} keys; pass the id of one instead: {ids}")]
         )
     return usable[0]
+
+
+def _describe_key(scopes: frozenset[str], expires_at: datetime | None) -> dict[str, Any]:
+    return {"scopes": sorted(scopes), "expires_at": _format(expires_at)}
+
+
+def _format(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _end(now: datetime, duration: timedelta, field: str) -> datetime:

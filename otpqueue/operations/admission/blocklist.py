@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.audit import AuditSubject, OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.phone import PhoneNumber
-from otpqueue.operations.admission.reasons import check_reason
+from otpqueue.operations.auditing import describe_change, record_action
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import do_not_send
 from otpqueue.store.do_not_send import BlockedNumber
 from otpqueue.store.engine import connection, transaction
@@ -39,27 +41,58 @@ class Blocklist:
         if until is not None and until <= now:
             raise InvalidRequest([FieldError("until", "must be in the future")])
         check_reason(reason)
-        transaction(
-            self.engine,
-            lambda conn: do_not_send.block(
-                conn, number.e164, reason=reason, until=until, now=now, vault=self.vault
-            ),
-        )
+
+        def work(conn: Connection) -> None:
+            do_not_send.block(conn, number.e164, reason=reason, until=until, now=now, vault=self.vault)
+            record_action(
+                conn,
+                OperatorAction.NUMBER_BLOCKED,
+                subject=AuditSubject(number_hash=self.vault.number_hash(number.e164)),
+                country=number.country,
+                reason=reason,
+                details={"until": until.isoformat() if until else None},
+            )
+
+        transaction(self.engine, work)
         log.info("number_blocked", country=number.country, until=until.isoformat() if until else None)
         return number
 
-    def unblock(self, phone_number: str) -> tuple[str, bool]:
+    def unblock(self, phone_number: str, *, reason: str | None = None) -> tuple[str, bool]:
         """Remove a number (E.164) from the list. Returns it masked, and whether it was on the list.
 
         Accepts numbers that the current numbering plan no longer allows. Raises InvalidPhoneNumber,
         DatabaseUnavailable.
         """
         forms = phone.list_stored_forms(phone_number)
-        number_hashes = self.vault.stored_hashes(forms)
-        removed = transaction(self.engine, lambda conn: do_not_send.unblock(conn, number_hashes))
+        number_hashes, country = self.vault.stored_hashes(forms), phone.find_country(forms[0])
+        check_reason(reason)
+
+        def work(conn: Connection) -> bool:
+            removed = do_not_send.unblock(conn, number_hashes)
+            record_action(
+                conn,
+                OperatorAction.NUMBER_UNBLOCKED,
+                outcome=describe_change(removed),
+                subject=AuditSubject(number_hash=number_hashes[0]),
+                country=country,
+                reason=reason,
+            )
+            return removed
+
+        removed = transaction(self.engine, work)
         if removed:
-            log.info("number_unblocked", country=phone.find_country(forms[0]))
+            log.info("number_unblocked", country=country)
         return phone.mask_number(forms[0]), removed
+
+    def find(self, phone_number: str, *, now: datetime) -> BlockedNumber | None:
+        """Return the block in force of a number (E.164), None if there is none.
+
+        Raises InvalidPhoneNumber, DatabaseUnavailable.
+        """
+        number_hashes = self.vault.stored_hashes(phone.list_stored_forms(phone_number))
+        with connection(self.engine) as conn:
+            found = do_not_send.list_blocked(conn, now=now, vault=self.vault, number_hashes=number_hashes)
+        return found[0] if found else None
 
     def list(self, *, now: datetime) -> list[BlockedNumber]:
         """Return the list, newest first. Raises DatabaseUnavailable."""

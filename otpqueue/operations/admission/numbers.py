@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.audit import AuditSubject, OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.limits import GuessPolicy
+from otpqueue.operations.auditing import record_action
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import guesses
 from otpqueue.store.accepting import NumberLookup, read_facts
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, transaction
 from otpqueue.store.guesses import WrongCodes
 from otpqueue.store.vault import Vault
 from otpqueue.telemetry.logs import get_logger
@@ -45,30 +48,50 @@ class Numbers:
     vault: Vault
     policy: GuessPolicy
 
-    def status(self, number: str, *, now: datetime) -> list[NumberStatus]:
+    def status(self, number: str, *, now: datetime, searched: bool = True) -> list[NumberStatus]:
         """Return the wrong codes of the number with each client that has any.
 
-        Raises InvalidPhoneNumber, DatabaseUnavailable.
+        The search is recorded, unless it belongs to one that is (`searched=False`). Raises
+        InvalidPhoneNumber, DatabaseUnavailable.
         """
         number_hashes = self._hashes(number)
         with connection(self.engine) as conn:
+            if searched:
+                subject = AuditSubject(number_hash=number_hashes[0])
+                record_action(conn, OperatorAction.NUMBER_SEARCHED, subject=subject)
             found = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
         return [self._build_status(one, number_hashes, now) for one in found]
 
-    def unlock(self, number: str, *, client: str | None, now: datetime) -> list[str]:
+    def unlock(
+        self, number: str, *, client: str | None, now: datetime, reason: str | None = None
+    ) -> list[str]:
         """Reset the wrong codes for a number, of one client or of all. Returns the clients' names.
 
         Raises InvalidRequest if there are none; else as `status`.
         """
         number_hashes = self._hashes(number)
-        with connection(self.engine) as conn:
+        check_reason(reason)
+
+        def work(conn: Connection) -> list[WrongCodes]:
             of_all_clients = guesses.list_wrong_codes(conn, number_hashes, since=self._since(now))
             found = [one for one in of_all_clients if client in {None, one.client}]
             if not found:
                 raise InvalidRequest([FieldError("number", "has no wrong codes to reset", missing=True)])
             for one in found:
                 guesses.unlock(conn, client_id=one.client_id, number_hashes=number_hashes, now=now)
-                log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
+                record_action(
+                    conn,
+                    OperatorAction.NUMBER_UNLOCKED,
+                    client_id=one.client_id,
+                    subject=AuditSubject(number_hash=number_hashes[0]),
+                    reason=reason,
+                    details={"wrong_in_a_row": one.in_a_row},
+                )
+            return found
+
+        found = transaction(self.engine, work)
+        for one in found:
+            log.warning("number_unlocked", client_id=str(one.client_id), wrong_in_a_row=one.in_a_row)
         return [one.client for one in found]
 
     def _build_status(self, one: WrongCodes, number_hashes: Sequence[bytes], now: datetime) -> NumberStatus:

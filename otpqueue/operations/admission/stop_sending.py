@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.caps import Caps, CapScope, get_cap_day
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.operations.admission.reasons import check_reason
+from otpqueue.operations.auditing import describe_change, record_action
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import clients, send_counts, stops
-from otpqueue.store.engine import connection
+from otpqueue.store.engine import connection, transaction
 from otpqueue.store.send_counts import SendCount, Subject
 from otpqueue.store.stops import Stop
 from otpqueue.telemetry.logs import get_logger
@@ -69,22 +72,41 @@ class SendingSwitch:
         contains a number; DatabaseUnavailable.
         """
         check_reason(reason)
-        with connection(self.engine) as conn:
+
+        def work(conn: Connection) -> tuple[Subject, bool]:
             scope, subject = self._subject(conn, country=country, client=client)
             new = Stop(scope=scope, subject=subject, reason=reason, stopped_by=by, stopped_at=now)
             stopped = stops.stop(conn, new)
+            _record(conn, OperatorAction.SENDING_STOPPED, (scope, subject), stopped, reason=reason, by=by)
+            return (scope, subject), stopped
+
+        (scope, subject), stopped = transaction(self.engine, work)
         if stopped:
             log.warning("sending_stopped", scope=scope.value, subject=subject, reason=reason, by=by)
         return stopped
 
-    def resume(self, *, country: str | None, client: str | None, by: str, now: datetime) -> bool:
+    def resume(
+        self,
+        *,
+        country: str | None,
+        client: str | None,
+        by: str,
+        now: datetime,
+        reason: str | None = None,
+    ) -> bool:
         """End one stop and wake a worker. Returns whether it was in force. Other stops stay in force.
 
         Raises as `stop` does.
         """
-        with connection(self.engine) as conn:
+        check_reason(reason)
+
+        def work(conn: Connection) -> tuple[Subject, bool]:
             scope, subject = self._subject(conn, country=country, client=client)
             resumed = stops.resume(conn, scope=scope, subject=subject, by=by, now=now)
+            _record(conn, OperatorAction.SENDING_RESUMED, (scope, subject), resumed, reason=reason, by=by)
+            return (scope, subject), resumed
+
+        (scope, subject), resumed = transaction(self.engine, work)
         if resumed:
             log.warning("sending_resumed", scope=scope.value, subject=subject, by=by)
             self.wake()
@@ -146,6 +168,22 @@ class SendingSwitch:
                 raise InvalidRequest([FieldError("client", "is not the name of a client", missing=True)])
             return CapScope.CLIENT, str(client_id)
         return send_counts.ALL
+
+
+def _record(
+    conn: Connection, action: OperatorAction, of: Subject, changed: bool, *, reason: str | None, by: str
+) -> None:
+    scope, subject = of
+    record_action(
+        conn,
+        action,
+        outcome=describe_change(changed),
+        target=scope.value,
+        client_id=UUID(subject) if scope is CapScope.CLIENT else None,
+        country=subject if scope is CapScope.COUNTRY else None,
+        reason=reason,
+        details={"by": by},
+    )
 
 
 def _shown(found: Sequence[Stop], names: dict[str, str]) -> tuple[StopDetails, ...]:

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.alert_rules import OF_NUMBERS
 from otpqueue.domain.alerts import Alert, AlertRule, AlertState, contains_number, find_tag
+from otpqueue.domain.audit import AuditSubject, OperatorAction
 from otpqueue.domain.errors import AlertNotFound, FieldError, InvalidRequest
+from otpqueue.operations.auditing import describe_change, record_action
 from otpqueue.store.alerts import evaluations, records, silences
 from otpqueue.store.alerts import notices as alert_notices
 from otpqueue.store.alerts.notices import Notice
@@ -92,7 +94,15 @@ class AlertAdmin:
             changed = records.acknowledge(conn, alert_id, by=by, now=now)
             if changed:
                 records.add_event(conn, alert_id, "acknowledged", now=now, actor=by)
-            return self._find(conn, alert_id, now), changed
+            alert = self._find(conn, alert_id, now)
+            record_action(
+                conn,
+                OperatorAction.ALERT_ACKNOWLEDGED,
+                outcome=describe_change(changed),
+                target=str(alert_id),
+                details={"rule": alert.rule, "by": by},
+            )
+            return alert, changed
 
         alert, changed = transaction(self.engine, work)
         if changed:
@@ -139,6 +149,20 @@ class AlertAdmin:
             )
             for alert_id in silences.find_silenced_alerts(conn, made.id):
                 records.add_event(conn, alert_id, "silenced", now=now, actor=by, detail=_until(made))
+            # The tag of a number would identify it after its erasure.
+            record_action(
+                conn,
+                OperatorAction.ALERT_SILENCED,
+                target=rule,
+                subject=AuditSubject(number_hash=number_hash) if number_hash else None,
+                reason=reason,
+                details={
+                    "silence": str(made.id),
+                    "until": until.isoformat(),
+                    "subject": None if number_hash else subject,
+                    "by": by,
+                },
+            )
             return made
 
         made = transaction(self.engine, work)
@@ -177,6 +201,13 @@ class AlertAdmin:
             ended = silences.end_silence(conn, silence_id, now=now, vault=self.vault)
             for alert_id in silences.find_silenced_alerts(conn, ended.id) if ended else ():
                 records.add_event(conn, alert_id, "silence_ended", now=now, actor=by)
+            record_action(
+                conn,
+                OperatorAction.ALERT_UNSILENCED,
+                outcome=describe_change(ended is not None),
+                target=ended.rule if ended else None,
+                details={"silence": str(silence_id), "by": by},
+            )
             return ended
 
         ended = transaction(self.engine, work)

@@ -26,6 +26,8 @@ from otpqueue.domain.alert_notices import (
     format_slack,
 )
 from otpqueue.domain.alerts import Alert, NotificationChannel
+from otpqueue.domain.audit import OperatorAction
+from otpqueue.operations.auditing import record_alone
 from otpqueue.operations.recording import record_when_possible
 from otpqueue.store.alerts import notices, records
 from otpqueue.store.alerts.notices import ClaimedNotice
@@ -122,7 +124,7 @@ class MailNotifier:
         try:
             refused = self.mailer.send(
                 self.to,
-                subject=f"otpqueue {notice.title}",
+                subject=notice.title,
                 text=notice.text,
                 message_id=str(notice.id),
                 at=now,
@@ -150,6 +152,8 @@ class NotifyAlerts:
     vault: Vault
     notifiers: Sequence[Notifier]
     public_url: str | None = None
+    deployment: str = "otpqueue"
+    """The name of the deployment, with which every notification begins."""
 
     @property
     def channels(self) -> tuple[NotificationChannel, ...]:
@@ -176,10 +180,15 @@ class NotifyAlerts:
         for notifier in self.notifiers:
             problem = None
             try:
-                notifier.deliver(compose_test_notice(uuid7(), by=by, at=now), None, now=now)
+                test = compose_test_notice(uuid7(), by=by, at=now, deployment=self.deployment)
+                notifier.deliver(test, None, now=now)
             except NotificationFailed as error:
                 problem = error.reason
             tried.append(NotifierTest(channel=notifier.channel, problem=problem))
+        results = {one.channel.value: one.problem or "delivered" for one in tried}
+        record_alone(
+            self.engine, OperatorAction.ALERT_CHANNELS_TESTED, details={"by": by, "channels": results}
+        )
         return tried
 
     def _claim(self, channel: NotificationChannel, now: datetime) -> ClaimedNotice | None:
@@ -196,6 +205,7 @@ class NotifyAlerts:
             claimed.transition,
             notice_id=claimed.id,
             public_url=self.public_url,
+            deployment=self.deployment,
             had_data=not last or last[-1].value is not None,
         )
         try:

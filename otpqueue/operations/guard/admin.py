@@ -10,9 +10,12 @@ from datetime import datetime, timedelta
 import phonenumbers
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.guard import GuardPolicy, compute_budget
 from otpqueue.domain.phone import NO_COUNTRY
+from otpqueue.operations.auditing import describe_change, record_action
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.guard import reports
 from otpqueue.store.guard.reports import BlockSums, GuardException, RefusalCount
@@ -84,7 +87,9 @@ class GuardAdmin:
         with connection(self.engine) as conn:
             return reports.list_refusals(conn, since=since, limit=limit)
 
-    def allow(self, subject: str, *, lasting: timedelta, now: datetime) -> datetime:
+    def allow(
+        self, subject: str, *, lasting: timedelta, now: datetime, reason: str | None = None
+    ) -> datetime:
         """Exempt a country or prefix from the guard. Returns the end of the exception.
 
         Raises InvalidRequest, DatabaseUnavailable.
@@ -92,14 +97,31 @@ class GuardAdmin:
         subject = _checked(subject)
         if not timedelta() < lasting <= LONGEST:
             raise InvalidRequest([FieldError("for", f"must be over 0 and at most {LONGEST.days} days")])
-        with connection(self.engine) as conn:
-            reports.add_exception(conn, subject, until=now + lasting, now=now)
-        return now + lasting
+        check_reason(reason)
+        until = now + lasting
 
-    def disallow(self, subject: str) -> bool:
+        def work(conn: Connection) -> None:
+            reports.add_exception(conn, subject, until=until, now=now)
+            details = {"until": until.isoformat()}
+            record_action(conn, OperatorAction.GUARD_ALLOWED, target=subject, reason=reason, details=details)
+
+        transaction(self.engine, work)
+        return until
+
+    def disallow(self, subject: str, *, reason: str | None = None) -> bool:
         """End an exception. Returns whether there was one. Raises InvalidRequest, DatabaseUnavailable."""
-        with connection(self.engine) as conn:
-            return reports.end_exception(conn, _checked(subject))
+        subject = _checked(subject)
+        check_reason(reason)
+
+        def work(conn: Connection) -> bool:
+            ended = reports.end_exception(conn, subject)
+            outcome = describe_change(ended)
+            record_action(
+                conn, OperatorAction.GUARD_DISALLOWED, outcome=outcome, target=subject, reason=reason
+            )
+            return ended
+
+        return transaction(self.engine, work)
 
     def exceptions(self, *, now: datetime) -> list[GuardException]:
         """Return the exceptions in force. Raises DatabaseUnavailable."""

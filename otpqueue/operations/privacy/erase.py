@@ -10,9 +10,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain import phone
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import GuessPolicy, Quotas
 from otpqueue.operations.admission.limits import RequestLimits
+from otpqueue.operations.auditing import describe_change, record_action
+from otpqueue.operations.reasons import check_reason
 from otpqueue.store import clients, locks
 from otpqueue.store.engine import allow_time, transaction
 from otpqueue.store.locks import Lock
@@ -36,7 +39,13 @@ class EraseNumber:
     guesses: GuessPolicy
 
     def __call__(
-        self, phone_number: str, *, country: str | None, client_id: UUID | None, now: datetime
+        self,
+        phone_number: str,
+        *,
+        country: str | None,
+        client_id: UUID | None,
+        now: datetime,
+        reason: str | None = None,
     ) -> Mapping[str, int]:
         """Erase a number. Returns how many rows of each kind; all are zero the second time.
 
@@ -46,6 +55,7 @@ class EraseNumber:
         """
         forms = phone.list_stored_forms(phone_number, country=country)
         hashes = self.vault.stored_hashes(forms)
+        check_reason(reason)
 
         def work(conn: Connection) -> tuple[list[UUID], dict[str, int], dict[UUID, Quotas]]:
             allow_time(conn, _ALLOWED_S)
@@ -55,7 +65,16 @@ class EraseNumber:
             erasing.keep_wrong_codes(conn, ids, guesses=self.guesses, now=now)
             ended = erasing.end_live(conn, ids, now=now)
             counts = erasing.erase(conn, number_hashes=hashes, ids=ids)
-            erasing.record_erasure(conn, client_id=client_id, counts=counts, now=now)
+            erasure_id = erasing.record_erasure(conn, client_id=client_id, counts=counts, now=now)
+            # Without the number: an erasure leaves nothing that leads to it.
+            record_action(
+                conn,
+                OperatorAction.NUMBER_ERASED,
+                outcome=describe_change(any(counts.values())),
+                target=str(erasure_id),
+                reason=reason,
+                details={"rows": sum(counts.values())},
+            )
             return ended, counts, clients.read_own_quotas(conn)
 
         ended, counts, quotas = transaction(self.engine, work)

@@ -13,13 +13,17 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from otpqueue.domain.audit import AuditSurface, OperatorAction, current_actor
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.operations.auditing import record_alone
 from otpqueue.store.engine import allow_time, transaction
 from otpqueue.store.privacy import purging
 from otpqueue.store.privacy.holdings import Holding
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+AUDIT_RETENTION = timedelta(days=1096)
 
 BATCH = 500
 """The maximum number of rows of a batch. Dependent rows are deleted with them."""
@@ -69,15 +73,16 @@ class Purge:
         *,
         engine: Engine,
         retention: timedelta,
+        audit_retention: timedelta = AUDIT_RETENTION,
         batch: int = BATCH,
         pause_s: float = PAUSE_S,
         budget_s: float = _BUDGET_S,
     ) -> None:
-        """Keep requests for `retention`.
+        """Keep requests for `retention`, and the audit trail for `audit_retention`.
 
         A purge runs for up to `budget_s` seconds; the next one continues.
         """
-        self._engine, self._retention = engine, retention
+        self._engine, self._retention, self._audit_retention = engine, retention, audit_retention
         self._batch, self._pause_s, self._budget_s = batch, pause_s, budget_s
         self._stop = threading.Event()
 
@@ -111,7 +116,18 @@ class Purge:
         finally:
             if any(deleted.values()):
                 log.info("purged", rows=deleted)
+            self._record(deleted)
         return deleted
+
+    def _record(self, deleted: Mapping[str, int]) -> None:
+        """Record a purge by an operator, and one that deleted from the audit trail itself."""
+        by_operator = current_actor().surface not in {AuditSurface.BEAT, AuditSurface.PROCESS}
+        if by_operator or deleted.get("audit_entries"):
+            rows = {table: count for table, count in deleted.items() if count}
+            record_alone(self._engine, OperatorAction.PURGED, details={"rows": rows})
+
+    def _get_retention(self, holding: Holding) -> timedelta:
+        return self._audit_retention if holding.audit else self._retention
 
     def due(self, *, now: datetime) -> Mapping[str, int]:
         """Return how many rows of each table are past their retention.
@@ -122,7 +138,9 @@ class Purge:
         def work(conn: Connection) -> dict[str, int]:
             allow_time(conn, _COUNT_S)
             return {
-                holding.table.name: purging.count(conn, holding, retention=self._retention, now=now)
+                holding.table.name: purging.count(
+                    conn, holding, retention=self._get_retention(holding), now=now
+                )
                 for holding in purging.AGEING
             }
 
@@ -135,7 +153,7 @@ class Purge:
             if not purging.try_lock_purging(conn):
                 return purging.DeletedBatch(rows=0, newest=None)
             return purging.delete_batch(
-                conn, holding, retention=self._retention, now=now, limit=pace.rows, since=since
+                conn, holding, retention=self._get_retention(holding), now=now, limit=pace.rows, since=since
             )
 
         while True:

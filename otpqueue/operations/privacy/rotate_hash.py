@@ -13,9 +13,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from otpqueue import clock
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import GuessPolicy, Quotas
 from otpqueue.operations.admission.limits import RequestLimits
+from otpqueue.operations.auditing import recorded_run
 from otpqueue.operations.privacy.rotate_seal import Progress
 from otpqueue.store import clients
 from otpqueue.store.engine import allow_time, transaction
@@ -102,12 +104,14 @@ class RotateHash:
         DatabaseUnavailable.
         """
         old = self.vault.marks[1:]
-        for mark in old:
-            self._rehash(mark, batch, progress)
-        if drop_unknown:
-            for holding in rehashing.OTHERS:
-                self._long(partial(rehashing.drop, holding=holding, marks=old))
-        left = self._report(note=True)
+        with recorded_run(self.engine, OperatorAction.HASH_KEY_ROTATED) as details:
+            for mark in old:
+                self._rehash(mark, batch, progress)
+            if drop_unknown:
+                for holding in rehashing.OTHERS:
+                    self._long(partial(rehashing.drop, holding=holding, marks=old))
+            left = self._report(note=True)
+            details |= {"still_needed": left.needed, "drop_unknown": drop_unknown}
         log.info("numbers_rehashed", left=dict(left.numbers), needed=left.needed)
         return left
 

@@ -10,8 +10,10 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
+from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.domain.limits import GuessPolicy
+from otpqueue.operations.auditing import recorded_run
 from otpqueue.operations.privacy.count_seals import count_seals
 from otpqueue.store.engine import allow_time, connection, transaction
 from otpqueue.store.privacy import resealing, seal_counts
@@ -60,6 +62,14 @@ class RotateSeal:
         Runs in batches of `batch` rows, one transaction each, beside claims and checks. Numbers with a key
         that is not in OTPQUEUE_SEAL_KEYS are skipped. Raises DatabaseUnavailable.
         """
+        with recorded_run(
+            self.engine, OperatorAction.SEAL_KEY_ROTATED, target=self.vault.seal_key_ids[0]
+        ) as details:
+            sealed = self._rotate(progress, batch)
+            details["removable"] = list(sealed.removable)
+        return sealed
+
+    def _rotate(self, progress: Progress, batch: int) -> SealKeyReport:
         current, *older = self.vault.seal_key_ids
         before = self._counts()
         unopened = {}
@@ -103,6 +113,11 @@ class RotateSeal:
         """
         if key_id in self.vault.seal_key_ids:
             raise ValueError(f"{key_id} is in OTPQUEUE_SEAL_KEYS, so its numbers can be read")
+        with recorded_run(self.engine, OperatorAction.SEALED_NUMBERS_DROPPED, target=key_id) as details:
+            details["requests"] = total = self._drop(key_id, batch)
+        return total
+
+    def _drop(self, key_id: str, batch: int) -> int:
         total = 0
         drop = partial(resealing.drop, key_id=key_id, limit=batch, guesses=self.guesses)
         while dropped := transaction(self.engine, drop):

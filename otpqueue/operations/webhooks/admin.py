@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from otpqueue.domain import webhooks as domain
+from otpqueue.domain.audit import AuditOutcome, OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.webhooks import WebhookResponse, WebhookState
+from otpqueue.operations.auditing import describe_change, record_action, record_alone
+from otpqueue.operations.reasons import check_reason
 from otpqueue.operations.webhooks.send import post_webhook
 from otpqueue.outbound import PostUndeliverable
 from otpqueue.store import clients
@@ -82,6 +86,10 @@ class Webhooks:
 
         def work(conn: Connection) -> str | None:
             endpoint = endpoints.read(conn, client_id, vault=self.vault, now=now, lock=True)
+            # Without the URL: its path or query may hold a secret.
+            host = urlsplit(url).hostname
+            details = {"events": list(wanted if events or not endpoint else endpoint.events)}
+            record_action(conn, OperatorAction.WEBHOOK_SET, client_id=client_id, target=host, details=details)
             if endpoint:
                 endpoints.change(conn, endpoint.id, url=url, events=wanted if events else endpoint.events)
                 return None
@@ -119,6 +127,13 @@ class Webhooks:
             text=domain.build_body(domain.TEST, now, {"client": endpoint.client}),
             now=now,
         )
+        record_alone(
+            self.engine,
+            OperatorAction.WEBHOOK_TESTED,
+            outcome=AuditOutcome.DONE if answer.is_success else AuditOutcome.FAILED,
+            client_id=endpoint.client_id,
+            details={"answer": str(answer)},
+        )
         return WebhookTest(answer=answer, seconds=time.monotonic() - start)
 
     def rotate_secret(self, client: str, *, overlap: timedelta, now: datetime) -> str:
@@ -135,14 +150,20 @@ class Webhooks:
                 previous_until=now + overlap if previous else None,
                 vault=self.vault,
             )
+            action, details = (
+                OperatorAction.WEBHOOK_SECRET_ROTATED,
+                {"overlap_s": int(overlap.total_seconds())},
+            )
+            record_action(conn, action, client_id=endpoint.client_id, details=details)
             return endpoint.client_id
 
         client_id = transaction(self.engine, work)
         log.info("webhook_secret_rotated", client_id=str(client_id))
         return secret
 
-    def enable(self, client: str, *, now: datetime) -> int:
+    def enable(self, client: str, *, now: datetime, reason: str | None = None) -> int:
         """Enable a client's webhook. Waiting deliveries are sent first; returns how many."""
+        check_reason(reason)
 
         def work(conn: Connection) -> UUID:
             endpoint = self._endpoint(conn, client, now, lock=True)
@@ -156,6 +177,13 @@ class Webhooks:
                     ]
                 )
             endpoints.enable(conn, endpoint.id)
+            record_action(
+                conn,
+                OperatorAction.WEBHOOK_ENABLED,
+                outcome=describe_change(endpoint.disabled_at is not None),
+                client_id=endpoint.client_id,
+                reason=reason,
+            )
             return endpoint.client_id
 
         client_id = transaction(self.engine, work)
@@ -168,6 +196,7 @@ class Webhooks:
         def work(conn: Connection) -> UUID:
             endpoint = self._endpoint(conn, client, now, lock=True)
             endpoints.remove(conn, endpoint.id)
+            record_action(conn, OperatorAction.WEBHOOK_REMOVED, client_id=endpoint.client_id)
             return endpoint.client_id
 
         client_id = transaction(self.engine, work)
@@ -197,9 +226,17 @@ class Webhooks:
             raise InvalidRequest(
                 [FieldError("client", "has a disabled webhook; use `otpqueue webhooks enable`")]
             )
-        return self._make_due(
+        count = self._make_due(
             endpoint.client_id, ids=ids or None, states=(WebhookState.PENDING, WebhookState.GIVEN_UP), now=now
         )
+        record_alone(
+            self.engine,
+            OperatorAction.WEBHOOK_RETRIED,
+            outcome=describe_change(count > 0),
+            client_id=endpoint.client_id,
+            details={"deliveries": count},
+        )
+        return count
 
     def _make_due(
         self, client_id: UUID, *, ids: Sequence[UUID] | None, states: Sequence[WebhookState], now: datetime

@@ -22,7 +22,7 @@ _NEWEST = text(
 )
 
 
-def _mask_numbers(conn: Connection, number_hashes: Collection[bytes], vault: Vault) -> dict[bytes, str]:
+def read_masked_numbers(conn: Connection, number_hashes: Collection[bytes], vault: Vault) -> dict[bytes, str]:
     """Return the masked numbers with a stored request that can be unsealed."""
     rows = conn.execute(_NEWEST, {"number_hashes": list(number_hashes)}) if number_hashes else ()
     masked = {
@@ -35,7 +35,7 @@ def _mask_numbers(conn: Connection, number_hashes: Collection[bytes], vault: Vau
 
 def format_subjects(conn: Connection, rows: Sequence[Row[Any]], vault: Vault) -> list[str | None]:
     """Return the subjects of alerts or silences in the form for display."""
-    masked = _mask_numbers(conn, {row.number_hash for row in rows if row.number_hash}, vault)
+    masked = read_masked_numbers(conn, {row.number_hash for row in rows if row.number_hash}, vault)
     return [
         row.subject
         if row.subject is None or row.number_hash is None

@@ -98,9 +98,11 @@ def erase(conn: Connection, *, number_hashes: Sequence[bytes], ids: Sequence[UUI
 
 def record_erasure(
     conn: Connection, *, client_id: UUID | None, counts: Mapping[str, int], now: datetime
-) -> None:
-    """Store that a number was erased, without the number."""
-    conn.execute(insert(erasures).values(id=uuid7(), at=now, client_id=client_id, counts=dict(counts)))
+) -> UUID:
+    """Store that a number was erased, without the number. Return the id of the erasure."""
+    erasure_id: UUID = uuid7()
+    conn.execute(insert(erasures).values(id=erasure_id, at=now, client_id=client_id, counts=dict(counts)))
+    return erasure_id
 
 
 def _erase_unmatched_reports(conn: Connection, ids: Sequence[UUID]) -> int:

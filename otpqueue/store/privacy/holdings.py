@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Table, and_, case, func, or_
+from sqlalchemy import Column, Table, and_, case, func, or_, text
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
@@ -67,7 +67,9 @@ class Holding:
     age: str | None = None
     """The start of a row's retention; None if it is deleted with its request, or kept while in force."""
     kept: timedelta | None = None
-    """The retention; None for OTPQUEUE_RETENTION_DAYS, which is the upper limit except for `evidence`."""
+    """The retention; None for the setting, which is the upper limit except for `evidence`."""
+    audit: bool = False
+    """Whether the setting is OTPQUEUE_AUDIT_RETENTION_DAYS instead of OTPQUEUE_RETENTION_DAYS."""
     only: ColumnElement[bool] | None = None
     """The condition for rows that may be purged."""
     evidence: bool = False
@@ -96,7 +98,7 @@ class Holding:
         if self.age is None:
             return "while in force"
         if self.kept is None:
-            return "`OTPQUEUE_RETENTION_DAYS`"
+            return f"`OTPQUEUE_{'AUDIT_' if self.audit else ''}RETENTION_DAYS`"
         if not self.kept:
             return "until it expires"
         hours = round(self.kept / timedelta(hours=1))
@@ -245,6 +247,22 @@ HOLDINGS: tuple[Holding, ...] = (
         age="at",
         kept=timedelta(days=1096),
         evidence=True,
+    ),
+    # Entries identify no number: that link is a row of `audit_subjects`.
+    Holding(
+        table=schema.audit_entries,
+        on_erase=OnErase.UNCONCERNED,
+        age="at",
+        audit=True,
+        # As the trigger that refuses every other change.
+        only=schema.audit_entries.c.at < func.now() - text("interval '30 days'"),
+        evidence=True,
+    ),
+    Holding(
+        table=schema.audit_subjects,
+        on_erase=OnErase.DELETED,
+        number_hash="number_hash",
+        age="at",
     ),
     # Events are deleted within seconds, when they are added up. Events and sums contain no personal data, so
     # the counts of a request stay when it is erased or purged.

@@ -27,6 +27,8 @@ _READ_BY_INDEX = text(
     "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', "
     "'enable_sort', 'enable_hashjoin', 'enable_mergejoin']) AS t (name)"
 )
+_ALLOW_PURGE = text("SELECT set_config('otpqueue.purging', 'on', true)")
+"""Marks this transaction for the trigger of `audit_entries`: it deletes by age."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ def delete_batch(
     is open, those rows too. Call in a transaction.
     """
     conn.execute(_READ_BY_INDEX)
+    if holding.audit:
+        conn.execute(_ALLOW_PURGE)
     key = list(holding.table.primary_key.columns)
     age = holding.column(holding.age or "")
     conditions = [*_too_old(holding, retention, now), *([age >= since] if since is not None else [])]

@@ -19,6 +19,7 @@ from otpqueue.store.schema.alerts import (
     alert_values,
     alerts,
 )
+from otpqueue.store.schema.audit import audit_entries, audit_subjects
 from otpqueue.store.schema.base import metadata
 from otpqueue.store.schema.checks import WRONG, check_counts, checks, erased_wrong_codes, number_guesses
 from otpqueue.store.schema.guard import guard_addresses, guard_decisions, guard_exceptions, guard_tallies
@@ -41,6 +42,8 @@ __all__ = [
     "alert_values",
     "alerts",
     "api_keys",
+    "audit_entries",
+    "audit_subjects",
     "check_counts",
     "checks",
     "clients",
