@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from otpqueue.api import tags
 from otpqueue.api.catalog import ENDPOINTS
+from otpqueue.api.documentation.library import locate_documentation
 from otpqueue.api.openapi import examples
 from otpqueue.domain.webhooks import TEST, WebhookEvent
 from tests.api import contract
@@ -146,3 +148,14 @@ def test_query_parameters_are_never_null() -> None:
         for parameter in call.get("parameters", ()):
             assert {"type": "null"} not in parameter["schema"].get("anyOf", ())
             assert parameter["schema"].get("default", 0) is not None
+
+
+def test_pages_of_the_documentation_are_links() -> None:
+    """A description mentions a page of the documentation as a link to where the API serves it."""
+    text = json.dumps(contract.document(), ensure_ascii=False)
+    mentions = re.findall(r"docs/([a-z-]+)\.md(\]\(/docs/([a-z-]+)[)#])?", text)
+
+    assert len(mentions) > 5
+    assert [page for page, _, linked in mentions if page != linked] == []
+    library = locate_documentation()
+    assert [page for page, _, _ in mentions if library.find_page(page) is None] == []

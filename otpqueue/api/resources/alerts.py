@@ -23,7 +23,7 @@ class AlertResponse(ClosedModel):
     """An alert, as operators see it."""
 
     id: UUID
-    rule: str = Field(description="name of the rule; docs/alerts.md has a section on each")
+    rule: str = Field(description="name of the rule; [docs/alerts.md](/docs/alerts#rules) describes it")
     subject: str | None = Field(
         description="`all`, a country, a client, a queue or a masked number; null once the number is erased"
     )
@@ -69,8 +69,8 @@ class Alerts:
             operation_id="listAlerts",
             tag=tags.ALERTS,
             summary="List alerts (for operators)",
-            description="Open and closed alerts, newest first. docs/alerts.md explains each rule, and what "
-            "to do.",
+            description="Open and closed alerts, newest first. [docs/alerts.md](/docs/alerts) explains "
+            "each rule, and what to do.",
             successes={200: Success(description="Alerts", model=AlertsResponse)},
             scopes=("admin",),
             query=AlertsQuery,

@@ -61,8 +61,8 @@ class Metrics:
             tag=tags.MONITORING,
             summary="Metrics (for Prometheus)",
             description="Counters and histograms of this server's processes, and gauges of the whole service "
-            "from Postgres and Redis: docs/metrics.md. If OTPQUEUE_METRICS_TOKEN is set, it is the bearer "
-            "token, and API keys are not accepted.",
+            "from Postgres and Redis: [docs/metrics.md](/docs/metrics). If OTPQUEUE_METRICS_TOKEN is set, it "
+            "is the bearer token, and API keys are not accepted.",
             successes={
                 200: Success(description="All metrics", model=MetricsResponse, media_type="text/plain")
             },

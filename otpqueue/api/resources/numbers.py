@@ -39,8 +39,8 @@ class Erasure:
             summary="Erase a phone number (for operators)",
             description="Erases all data about a number, of every client, in one transaction. The answer "
             "has the number of rows of each kind. Live requests of the number end first; none of its "
-            "requests can be found afterwards. Idempotent: a second call erases nothing. docs/privacy.md "
-            "says what Infobip keeps.",
+            "requests can be found afterwards. Idempotent: a second call erases nothing. "
+            "[docs/privacy.md](/docs/privacy) says what Infobip keeps.",
             successes={200: Success(description="Erased", model=ErasedResponse)},
             errors=(InvalidPhoneNumber,),
             scopes=("admin",),

@@ -168,7 +168,7 @@ class Statistics:
             summary="Statistics (for operators)",
             description="Counts and figures of a time window that ends with the current minute, or with the "
             "current hour if the window is longer than six hours. Events are included after about ten "
-            "seconds. docs/statistics.md explains each figure.",
+            "seconds. [docs/statistics.md](/docs/statistics) explains each figure.",
             successes={200: Success(description="The statistics", model=StatisticsResponse)},
             scopes=("admin",),
             query=StatsQuery,
