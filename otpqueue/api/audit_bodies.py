@@ -9,12 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from otpqueue.api.bodies import JsonBody, Moment, Number, Text
 from otpqueue.domain.audit import AuditSurface, OperatorAction
 
-# Written out where it is used: parameters of a query have no definitions of their own.
+# Written out where it is used: parameters of a query have no definitions of their own. Not strict, because a
+# strict body accepts only a member of the enumeration, and JSON has its value.
 ActionName = Annotated[
-    OperatorAction, WithJsonSchema({"type": "string", "enum": [one.value for one in OperatorAction]})
+    OperatorAction,
+    Field(strict=False),
+    WithJsonSchema({"type": "string", "enum": [one.value for one in OperatorAction]}),
 ]
 SurfaceName = Annotated[
-    AuditSurface, WithJsonSchema({"type": "string", "enum": [one.value for one in AuditSurface]})
+    AuditSurface,
+    Field(strict=False),
+    WithJsonSchema({"type": "string", "enum": [one.value for one in AuditSurface]}),
 ]
 
 
