@@ -23,7 +23,9 @@ class AuditEntryResponse(ClosedModel):
 
     id: UUID
     at: Timestamp
-    action: str = Field(description="docs/audit.md lists the actions", examples=["number_blocked"])
+    action: str = Field(
+        description="[docs/audit.md](/docs/audit) lists the actions", examples=["number_blocked"]
+    )
     outcome: AuditOutcome
     surface: AuditSurface = Field(description="where the action came from")
     actor: str = Field(description="prefix of the API key, or system user and host of the command line")
