@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from otpqueue.api.bodies import JsonBody, Moment, Number, Text
 from otpqueue.domain.audit import AuditSurface, OperatorAction
 
-# Written out where it is used: parameters of a query have no definitions of their own. Not strict, because a
-# strict body accepts only a member of the enumeration, and JSON has its value.
+_ACTIONS = [one.value for one in OperatorAction]
+_SURFACES = [one.value for one in AuditSurface]
+
+
+def _check_action(text: str) -> str:
+    if text not in _ACTIONS:
+        raise ValueError("must be one of the actions in docs/audit.md")
+    return text
+
+
+def _check_surface(text: str) -> str:
+    if text not in _SURFACES:
+        raise ValueError(f"must be one of {', '.join(_SURFACES)}")
+    return text
+
+
+# A strict model would accept only the enum's members, not their names.
 ActionName = Annotated[
-    OperatorAction,
-    Field(strict=False),
-    WithJsonSchema({"type": "string", "enum": [one.value for one in OperatorAction]}),
+    str, AfterValidator(_check_action), WithJsonSchema({"type": "string", "enum": _ACTIONS})
 ]
 SurfaceName = Annotated[
-    AuditSurface,
-    Field(strict=False),
-    WithJsonSchema({"type": "string", "enum": [one.value for one in AuditSurface]}),
+    str, AfterValidator(_check_surface), WithJsonSchema({"type": "string", "enum": _SURFACES})
 ]
 
 

@@ -16,8 +16,7 @@ _TEXTS: dict[str, Callable[[Context], str]] = {
     "string_type": lambda _: "must be a string, in quotation marks",
     "string_too_short": lambda context: _describe_shortest(context["min_length"]),
     "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
-    "literal_error": lambda context: _describe_values(context["expected"]),
-    "enum": lambda context: _describe_values(context["expected"]),
+    "literal_error": lambda context: f"must be {context['expected'].replace(chr(39), '')}",
     "int_type": lambda _: "must be a whole number, without quotation marks",
     "int_parsing": lambda _: "must be a whole number, for example 20",
     "int_parsing_size": lambda _: "must be a whole number of a few digits",
@@ -27,9 +26,6 @@ _TEXTS: dict[str, Callable[[Context], str]] = {
     "value_error": lambda context: str(context["error"]),
 }
 """By pydantic's type of error. A validator of `bodies` raises ValueError with a text of its own."""
-
-_MAX_VALUES_LENGTH = 120
-"""Longer lists of values are not repeated in a message."""
 
 _UNKNOWN = "is not valid; the API reference describes it"
 """For a type without a text. A test ensures that no constraint in use has one."""
@@ -57,13 +53,6 @@ def describe_unknown_name(name: str, known: Iterable[str], *, what: str) -> str:
 def _simplify(name: str) -> str:
     # `phoneNumber` and `phone_number` are the same word.
     return name.replace("_", "").replace("-", "").lower()[:64]
-
-
-def _describe_values(expected: str) -> str:
-    values = expected.replace("'", "")
-    if len(values) > _MAX_VALUES_LENGTH:
-        return "is not one of the values of this field; the API reference lists them"
-    return f"must be {values}"
 
 
 def _describe_shortest(length: int) -> str:

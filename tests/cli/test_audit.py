@@ -69,6 +69,7 @@ OF_COMMANDS: dict[str, Do | None] = {
     "numbers status": Do.NUMBER_SEARCHED,
     "numbers unblock": Do.NUMBER_UNBLOCKED,
     "numbers unlock": Do.NUMBER_UNLOCKED,
+    "problems": None,
     "provision": Do.PROVISIONED,
     "purge": Do.PURGED,
     "requests cancel": Do.REQUEST_CANCELLED,

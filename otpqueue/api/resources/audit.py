@@ -13,7 +13,14 @@ from otpqueue.api.audit_bodies import AuditQuery, AuditWanted, ErasuresQuery
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
 from otpqueue.api.responses import ClosedModel, ResponseModel, Timestamp
-from otpqueue.domain.audit import AuditEntry, AuditFilters, AuditOutcome, AuditSurface, ErasureRecord
+from otpqueue.domain.audit import (
+    AuditEntry,
+    AuditFilters,
+    AuditOutcome,
+    AuditSurface,
+    ErasureRecord,
+    OperatorAction,
+)
 from otpqueue.domain.errors import InvalidPhoneNumber
 from otpqueue.operations.auditing import AuditTrail
 
@@ -181,8 +188,8 @@ def _answer(
     filters = AuditFilters(
         since=wanted.since,
         until=wanted.until,
-        action=wanted.action,
-        surface=wanted.surface,
+        action=OperatorAction(wanted.action) if wanted.action else None,
+        surface=AuditSurface(wanted.surface) if wanted.surface else None,
         actor=wanted.actor,
         client=wanted.client,
         phone_number=phone_number,
