@@ -27,10 +27,14 @@ def _check_surface(text: str) -> str:
 
 # A strict model would accept only the enum's members, not their names.
 ActionName = Annotated[
-    str, AfterValidator(_check_action), WithJsonSchema({"type": "string", "enum": _ACTIONS})
+    str,
+    AfterValidator(_check_action),
+    WithJsonSchema({"type": "string", "enum": _ACTIONS, "title": "OperatorAction"}),
 ]
 SurfaceName = Annotated[
-    str, AfterValidator(_check_surface), WithJsonSchema({"type": "string", "enum": _SURFACES})
+    str,
+    AfterValidator(_check_surface),
+    WithJsonSchema({"type": "string", "enum": _SURFACES, "title": "AuditSurface"}),
 ]
 
 

@@ -12,7 +12,7 @@ from otpqueue.api import tags
 from otpqueue.api.audit_bodies import AuditQuery, AuditWanted, ErasuresQuery
 from otpqueue.api.auth import ApiKeyAuthentication
 from otpqueue.api.endpoints import ApiCall, ApiEndpoint, Success, serves
-from otpqueue.api.responses import ClosedModel, ResponseModel, Timestamp
+from otpqueue.api.responses import ClosedModel, CountByLabel, ResponseModel, Timestamp
 from otpqueue.domain.audit import (
     AuditEntry,
     AuditFilters,
@@ -90,7 +90,7 @@ class ErasureResponse(ClosedModel):
     by: str = Field(description="actor of the erasure")
     surface: AuditSurface | None = Field(description="null for an erasure before the audit trail")
     reason: str | None
-    counts: dict[str, int] = Field(description="number of erased rows of each kind")
+    counts: CountByLabel = Field(description="number of erased rows of each kind")
 
     @classmethod
     def of(cls, record: ErasureRecord) -> Self:
