@@ -161,7 +161,9 @@ def test_two_hundred_callers_and_several_workers_keep_the_cap(
         done.set()
         for one in running:
             one.result()
-    capped[0].pump.run()
+    # On a busy machine a pump may still hold an outcome that it could not record in time.
+    for one in capped:
+        one.pump.run()
 
     accepted = [answer for answer in answers if isinstance(answer, OtpRequest)]
     refused = [answer for answer in answers if isinstance(answer, OtpqueueError)]
