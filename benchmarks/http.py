@@ -35,7 +35,7 @@ from uuid import UUID
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
-from otpqueue.api import bodies
+from otpqueue.api import bodies, tags
 from otpqueue.api.app import App, create_app
 from otpqueue.api.endpoints import OPEN, ApiCall, ApiEndpoint, Success, add_routes, serves
 from otpqueue.api.http.bridge import Bridge
@@ -99,6 +99,8 @@ class BenchmarkResource:
         ApiEndpoint(
             method="GET",
             path="/benchmark",
+            operation_id="poll",
+            tag=tags.CODES,
             summary="Poll",
             description="",
             successes={200: Success(description="", model=OtpRequestResponse)},
@@ -116,6 +118,8 @@ class BenchmarkResource:
         ApiEndpoint(
             method="POST",
             path="/benchmark",
+            operation_id="accept",
+            tag=tags.CODES,
             summary="Accept",
             description="",
             successes={202: Success(description="", model=OtpRequestResponse)},

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from otpqueue.api.http.sockets import check_address
+from otpqueue.cli.exits import ExitCode
 from otpqueue.parent import STARTED_BY
 from otpqueue.wiring import Parts
 from tests.api.conftest import free_port
@@ -112,7 +113,7 @@ def test_port_that_is_taken(serve: Serve, host: str) -> None:
 
     second = serve(port, OTPQUEUE_HOST=host)
 
-    assert second.wait(60) == 1
+    assert second.wait(60) == ExitCode.REFUSED
     assert second.stderr
     said = second.stderr.read().decode().strip().splitlines()[-1]
     assert said == f"Error: Cannot listen on {host} port {port}: {os.strerror(errno.EADDRINUSE)}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -62,8 +63,9 @@ class Browser:
         )
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
-        """Wait until something is so, and return it."""
-        wait = WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.1)
+        """Wait until something is so, and return it. A page that reloads meanwhile is read again."""
+        passing = (NoSuchElementException, StaleElementReferenceException)
+        wait = WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.1, ignored_exceptions=passing)
         return wait.until(lambda _: condition(), f"not in time: {what}")
 
     def at(self, path: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from otpqueue import clock
+from otpqueue.cli.exits import ExitCode
 from otpqueue.infobip import provisioning
 from otpqueue.infobip.provisioning import ProvisioningFailed
 from otpqueue.operations.request import RequestedCode
@@ -354,10 +355,10 @@ def test_wrong_key(make_parts: MakeParts) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
 def test_wrong_key_ends_the_command(run: Run, arguments: tuple[str, ...]) -> None:
-    """The command says what the provider said and ends with 1, without a traceback."""
+    """The command says what the provider said, without a traceback."""
     result = run(*arguments, INFOBIP_API_KEY="wrong-key")
 
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.UNREACHABLE
     assert "Invalid login details" in result.errors
     assert "Traceback" not in result.errors
 
@@ -462,7 +463,7 @@ def test_subscription_needs_credentials(run: Run, provider: Provider) -> None:
     """Without receipt credentials the subscription fails and names the setting."""
     result = run("--subscribe", HOOK)
 
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.CONFIGURATION
     assert "OTPQUEUE_RECEIPTS_USER" in result.errors
     assert subscriptions(provider) == []
 
