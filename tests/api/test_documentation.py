@@ -200,10 +200,10 @@ def test_link_out_of_the_folder(library: DocumentationLibrary, tmp_path: Path) -
 
 
 def test_markdown() -> None:
-    """Headings get distinct anchors, links lead to the site, tables scroll, and HTML is escaped."""
+    """Headings get distinct anchors, links lead to the site, long names break, and HTML is escaped."""
     page = render_page(
         "# A & B\n\n## Twice\n\n## Twice\n\n[x](limits.md#windows) [y](https://example.com) [z](#twice)\n\n"
-        "![flow](images/flow.svg)\n\n| a |\n|---|\n| `b` |\n\n<script>alert(1)</script>\n\n"
+        "![flow](images/flow.svg)\n\n| a |\n|---|\n| `B_C` |\n\n<script>alert(1)</script>\n\n"
         "```sh\na\n# b <c>\necho # d\n```\n"
     )
 
@@ -216,6 +216,7 @@ def test_markdown() -> None:
     assert 'href="#twice"' in html
     assert '<a href="/docs/images/flow.svg"><img src="/docs/images/flow.svg"' in html
     assert '<div class="table"' in html
+    assert "<code>B_<wbr>C</code>" in html
     assert "<script>" not in html
 
 

@@ -22,6 +22,8 @@ _NO_SLUG = re.compile(r"[^\w\- ]")
 _PICTURE = re.compile(r'<img src="([^"]+)"[^>]*>')
 _CODE = re.compile(r'<code class="language-(?:sh|python|js|ini|yaml)">.*?</code>', re.DOTALL)
 _COMMENT = re.compile(r"(?:^|(?<=>)) *(?:#|//) .*$", re.MULTILINE)
+_TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+_CODE_IN_TABLE = re.compile(r"<code>.*?</code>")
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -68,6 +70,10 @@ def render_page(text: str, *, folder: str = "") -> RenderedPage:
     html = _CODE.sub(lambda code: _COMMENT.sub(r'<span class="comment">\g<0></span>', code[0]), html)
     # A picture of a page is small on a phone: its link shows it alone.
     html = _PICTURE.sub(r'<a href="\1">\g<0></a>', html)
+    # A long name may break after an underscore. Otherwise it pushes the last columns out of sight.
+    html = _TABLE.sub(
+        lambda table: _CODE_IN_TABLE.sub(lambda code: code[0].replace("_", "_<wbr>"), table[0]), html
+    )
     title = sections[0].title if sections else ""
     # Raw HTML in the pages is escaped; the pages are part of this package.
     return RenderedPage(title=title, html=Markup(html), sections=sections)  # noqa: S704
