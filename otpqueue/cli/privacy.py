@@ -48,6 +48,8 @@ def erase(country: str | None, reason: str | None, *, yes: bool, as_json: bool) 
                 progress("numbers", done, len(numbers))
     lines = (f"{table}: {count}" for table, count in counts.items())
     print_facts({"numbers": len(numbers), "rows": counts}, lines, as_json=as_json)
+    if not as_json:
+        click.echo(f"proof: otpqueue erasures --limit {min(len(numbers), 500)}", err=True)
 
 
 def _check_numbers(numbers: list[str], country: str | None) -> None:

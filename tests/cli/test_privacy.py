@@ -34,14 +34,15 @@ def rows(parts: Parts) -> Rows:
 
 @pytest.mark.parametrize(("typed", "options"), [(f"{NUMBER}\n", ()), ("07700 900123", ("--country", "gb"))])
 def test_erase(shell: Shell, ask: Ask, rows: Rows, typed: str, options: tuple[str, ...]) -> None:
-    """The number is read from stdin, what was erased is counted, and the number is not printed."""
+    """The number is read from stdin and not printed. What was erased is counted; the proof is named."""
     ask()
 
     result = CliRunner().invoke(main, ["erase", "--yes", *options], input=typed, env=shell.environment)
 
     assert result.exit_code == 0, result.output
     rows_erased = {"requests": 1, "moves": 1}
-    assert result.output.splitlines() == [f"{name}: {rows_erased.get(name, 0)}" for name in COUNTED]
+    assert result.stdout.splitlines() == [f"{name}: {rows_erased.get(name, 0)}" for name in COUNTED]
+    assert result.stderr == "proof: otpqueue erasures --limit 1\n"
     assert rows.requests() == []
 
 
