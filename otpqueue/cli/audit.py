@@ -28,7 +28,7 @@ _limit = click.option(
 @click.option("--actor", help="Only this operator: the beginning of a key prefix or of user@host.")
 @click.option("--action", type=click.Choice([one.value for one in OperatorAction]), help="Only this action.")
 @click.option(
-    "--surface", type=click.Choice([one.value for one in AuditSurface]), help="Only actions from there."
+    "--surface", type=click.Choice([one.value for one in AuditSurface]), help="Only actions made there."
 )
 @click.option("--client", help="Only actions that concern the client of this name.")
 @click.option(

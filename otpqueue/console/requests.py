@@ -205,9 +205,9 @@ _EXPLANATIONS = {
     "sent": "Infobip accepted the code; there is no delivery report yet.",
     "delivered": "Infobip reports that the code was delivered to the handset.",
     "undelivered": "Infobip reports a failed delivery. Reports can be wrong; the code still works.",
-    "verified": "The right code was entered.",
+    "verified": "The correct code was entered.",
     "failed": "The code could not be sent and will not be retried.",
-    "expired": "The right code was not entered in time.",
+    "expired": "The correct code was not entered in time.",
     "locked": "Too many wrong codes. A new request is needed.",
     "cancelled": "Cancelled by the client, or replaced by a newer request.",
 }

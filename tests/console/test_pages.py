@@ -237,7 +237,7 @@ def test_one_request(caller: Caller, operator: Browser) -> None:
     ]
     places = [text.index(one) for one in told]
     assert places == sorted(places)
-    for shown in (request_id, caller.client, "cart-1", "The right code was entered", "2 of 5"):
+    for shown in (request_id, caller.client, "cart-1", "The correct code was entered", "2 of 5"):
         assert shown in text
     (pin_id,) = caller.execute("SELECT pin_id FROM otp_requests WHERE id = :id", id=request_id)[0]
     for secret in (code, caller.number, caller.number[3:], pin_id):
