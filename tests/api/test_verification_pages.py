@@ -371,6 +371,27 @@ def test_limits_of_pages(make_caller: MakeCaller) -> None:
     assert "Verify your phone number" in Person(caller.app, address="203.0.113.8").open(urls[2]).text
 
 
+def test_limit_of_requests_on_one_page(make_caller: MakeCaller) -> None:
+    """One page cannot be used to send codes to any number of numbers, from whatever addresses."""
+    caller = make_caller(OTPQUEUE_LIMIT_PAGE_REQUESTS="2/d")
+    register(caller)
+    person, url = Person(caller.app), create(caller)
+    person.open(url)
+    for last in range(3):
+        person.address, number = f"198.51.100.{last}", f"+44770090010{last}"
+        page = person.submit("send", country="GB", number=number)
+        if last < 2:
+            code_of(caller, number)
+            person.open(url)
+            person.submit("again")
+
+    assert "Too many attempts. Try again in 24 hours" in page.text
+    assert caller.provider.messages(number) == []
+    other = Person(caller.app)
+    other.open(create(caller))
+    assert "is being sent" in other.submit("send", country="GB", number=number).text
+
+
 def test_prefetch_does_not_take_the_link(caller: Caller) -> None:
     """A browser that loads the page before the person asks for it does not own it."""
     register(caller)
