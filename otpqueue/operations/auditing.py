@@ -81,21 +81,22 @@ def record_alone(engine: Engine, action: OperatorAction, **given: Any) -> None:
 
 @contextmanager
 def recorded_run(
-    engine: Engine, action: OperatorAction, *, target: str | None = None
+    engine: Engine, action: OperatorAction, *, client_id: UUID | None = None, target: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Record that a long action begins, and how it ends; what is put into the yielded dict is its details.
 
     For an action of several transactions: an entry without a second one shows that it was interrupted. Raises
     DatabaseUnavailable.
     """
-    record_alone(engine, action, outcome=AuditOutcome.STARTED, target=target)
+    of: dict[str, Any] = {"client_id": client_id, "target": target}
+    record_alone(engine, action, outcome=AuditOutcome.STARTED, **of)
     details: dict[str, Any] = {}
     try:
         yield details
     except Exception:
-        record_alone(engine, action, outcome=AuditOutcome.FAILED, target=target, details=details)
+        record_alone(engine, action, outcome=AuditOutcome.FAILED, details=details, **of)
         raise
-    record_alone(engine, action, target=target, details=details)
+    record_alone(engine, action, details=details, **of)
 
 
 def describe_change(changed: bool) -> AuditOutcome:
