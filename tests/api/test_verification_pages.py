@@ -6,9 +6,13 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import text
 
+from otpqueue import clock
 from otpqueue.domain.page_settings import LANGUAGES
 from otpqueue.operations.verification_pages.visit import VisitVerificationPage
+from otpqueue.store import verification_pages
+from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, wrong
 from tests.api.persons import RETURN_URL, Person, create, path_of, redeem, register
 
@@ -390,6 +394,33 @@ def test_limit_of_requests_on_one_page(make_caller: MakeCaller) -> None:
     other = Person(caller.app)
     other.open(create(caller))
     assert "is being sent" in other.submit("send", country="GB", number=number).text
+
+
+def test_page_keeps_the_request_that_was_not_replaced(caller: Caller) -> None:
+    """Of two requests of one page at once, the newer one may be the replaced one."""
+    register(caller)
+    person, parts = Person(caller.app), caller.parts
+    for _ in range(2):
+        person.open(create(caller, phone_number=caller.number))
+        person.submit("send", channel="sms")
+    with connection(parts.engine) as conn:
+        pages = conn.execute(text("SELECT id, request_id FROM verification_pages ORDER BY id")).all()
+    (page_id, live), (_, replaced) = pages[-2:]
+    parts.cancel(replaced, client_id=caller.client_id, now=clock.now())
+
+    kept = []
+    for request_ids in ((replaced, live), (live, replaced)):
+        with connection(parts.engine) as conn:
+            conn.execute(
+                text("UPDATE verification_pages SET request_id = NULL WHERE id = :id"), {"id": page_id}
+            )
+            for request_id in request_ids:
+                verification_pages.set_request(conn, page_id, request_id)
+            of_page = text("SELECT request_id FROM verification_pages WHERE id = :id")
+            kept.append(conn.execute(of_page, {"id": page_id}).scalar_one())
+
+    assert live < replaced
+    assert kept == [live, live]
 
 
 def test_prefetch_does_not_take_the_link(caller: Caller) -> None:
