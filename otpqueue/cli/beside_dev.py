@@ -103,7 +103,8 @@ def find_instance(folder: Path = FOLDER) -> RunningInstance | None:
     if not is_in_use(folder):
         return None
     try:
-        if file.stat().st_uid != os.geteuid():
+        # A link belongs to the user who made it, although its target may belong to another.
+        if file.lstat().st_uid != os.geteuid():
             raise CommandFailed(ExitCode.DENIED, f"{file} belongs to another user.")
         about = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """Every rate limit, in one table.
 
-`limiter` counts. `operations.limits` decides which limits apply to a call.
+`limiter` counts. `operations.limits` decides which limits apply to a call. One module because a limit is its
+row in the table and the quota format that the row uses.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class CountedBy(StrEnum):
     KEYLESS_PEER = "each address that calls without a key"
     KEYLESS_NETWORK = "each network that calls without a key"
     CLIENT = "each client"
+    PAGE = "each verification page"
     PAGE_PEER = "each address that uses verification pages"
     PEER = "each address that logs in to the console"
     ALL = "all together"
@@ -211,6 +213,14 @@ PAGES = Limit(
     counted=CountedBy.CLIENT,
     what="verification pages of one client",
 )
+# The client sees one call however many codes a page requests, and a page without a number takes any number.
+# The other limits count each number and each address, and an attacker may have many of both.
+PAGE_REQUESTS = Limit(
+    name="page_requests",
+    default="10/d",
+    counted=CountedBy.PAGE,
+    what="requests for codes on one verification page",
+)
 # Counts what a person does on pages: opening a link and submitting a form. Many people may share an address.
 PAGE_PEER = Limit(
     name="page_peer",
@@ -239,7 +249,8 @@ LOG_IN_LIMITS = (
     ),
 )
 LIMITS: Mapping[str, Limit] = {
-    limit.name: limit for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS, PAGES, PAGE_PEER)
+    limit.name: limit
+    for limit in (*REQUEST_LIMITS, KEY_RATE, *KEYLESS_LIMITS, PAGES, PAGE_REQUESTS, PAGE_PEER)
 }
 """The limits that can be configured."""
 

@@ -68,7 +68,8 @@ class EngineHome:
 def is_in_use(path: Path) -> bool:
     """Return whether a running process has locked the data folder `path`."""
     try:
-        descriptor = os.open(path / "lock", os.O_RDWR)
+        # A link could lead to the lock of another program.
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -29,6 +29,9 @@ from otpqueue.store import audit, clients
 from otpqueue.store.audit import AuditTerms
 from otpqueue.store.engine import connection, transaction
 from otpqueue.store.vault import Vault
+from otpqueue.telemetry import masks
+
+_LONGEST_DETAIL = 200
 
 
 def record_action(
@@ -46,7 +49,8 @@ def record_action(
     """Record an action of the current actor (`acting_as`).
 
     Call in the transaction of the action, so that there is neither without the other. Nothing here may
-    contain a number, a code or a secret: the number that the action concerned is the `subject`.
+    contain a number, a code or a secret: the number that the action concerned is the `subject`. Texts in
+    `details` are masked and shortened: a setting may be a picture or contain the number of a help desk.
     """
     audit.add_entry(
         conn,
@@ -58,9 +62,16 @@ def record_action(
         country=country,
         subject=subject,
         reason=reason,
-        details=details or {},
+        details={name: _shorten(value) for name, value in (details or {}).items()},
         now=clock.now(),
     )
+
+
+def _shorten(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text: str = masks.mask_text(value[:_LONGEST_DETAIL])
+    return text if len(value) <= _LONGEST_DETAIL else f"{text}... ({len(value)} characters)"
 
 
 def record_alone(engine: Engine, action: OperatorAction, **given: Any) -> None:
@@ -70,21 +81,22 @@ def record_alone(engine: Engine, action: OperatorAction, **given: Any) -> None:
 
 @contextmanager
 def recorded_run(
-    engine: Engine, action: OperatorAction, *, target: str | None = None
+    engine: Engine, action: OperatorAction, *, client_id: UUID | None = None, target: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Record that a long action begins, and how it ends; what is put into the yielded dict is its details.
 
     For an action of several transactions: an entry without a second one shows that it was interrupted. Raises
     DatabaseUnavailable.
     """
-    record_alone(engine, action, outcome=AuditOutcome.STARTED, target=target)
+    of: dict[str, Any] = {"client_id": client_id, "target": target}
+    record_alone(engine, action, outcome=AuditOutcome.STARTED, **of)
     details: dict[str, Any] = {}
     try:
         yield details
     except Exception:
-        record_alone(engine, action, outcome=AuditOutcome.FAILED, target=target, details=details)
+        record_alone(engine, action, outcome=AuditOutcome.FAILED, details=details, **of)
         raise
-    record_alone(engine, action, target=target, details=details)
+    record_alone(engine, action, details=details, **of)
 
 
 def describe_change(changed: bool) -> AuditOutcome:

@@ -83,7 +83,10 @@ class DatabaseSettings(SettingsSubject):
         """Return a line for each URL that cannot be used."""
         problems = super().find_problems()
         if not _is_database(self.database_url):
-            problems.append("DATABASE_URL must be `postgresql://user:password@host:port/name`")
+            problems.append(
+                "DATABASE_URL must be `postgresql://user:password@host:port/name`, with `@` in the user or "
+                "the password as `%40`"
+            )
         if not _is_redis(self.redis_url):
             problems.append("REDIS_URL must be `redis://:password@host:port/number`")
         if not _is_broker(self.broker_url):
@@ -97,7 +100,10 @@ def _is_database(secret: SecretStr | None) -> bool:
     if secret is None:
         return True
     url = secret.get_secret_value()
-    return re.match(r"postgres(ql(\+psycopg)?)?://", url) is not None and has_valid_port(url)
+    # The text after the first `@` is the host: error messages would show the rest of the password.
+    is_ambiguous = url.partition("?")[0].count("@") > 1
+    is_postgres = re.match(r"postgres(ql(\+psycopg)?)?://", url) is not None
+    return is_postgres and not is_ambiguous and has_valid_port(url)
 
 
 def _is_redis(secret: SecretStr | None) -> bool:

@@ -55,6 +55,9 @@ class LimitSettings(SettingsSubject):
         "calls without an API key, per network (/24, or /48 for IPv6); `off` in `otpqueue dev`",
     )
     limit_pages: QuotaText = setting("1000/15m", "OTPQUEUE_LIMIT_PAGES", "verification pages per client")
+    limit_page_requests: QuotaText = setting(
+        "10/d", "OTPQUEUE_LIMIT_PAGE_REQUESTS", "requests for codes per verification page"
+    )
     limit_page_peer: QuotaText = setting(
         "300/15m",
         "OTPQUEUE_LIMIT_PAGE_PEER",

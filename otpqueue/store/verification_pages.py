@@ -8,9 +8,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
-from otpqueue.domain.request import Channel
+from otpqueue.domain.request import Channel, Status
 from otpqueue.domain.verification_pages import VerificationPage
 from otpqueue.store.schema import clients, otp_requests, verification_pages
 from otpqueue.store.vault import Vault
@@ -112,12 +124,22 @@ def bind_browser(
 
 
 def set_request(conn: Connection, page_id: UUID, request_id: UUID) -> None:
-    """Set the request of a page, unless a concurrent call set a newer one: ids are ordered by time."""
+    """Set the request of a page, unless a concurrent call set a newer one: ids are ordered by time.
+
+    One that was cancelled is not newer: of concurrent requests for one number, the last to be stored replaces
+    the others, whatever their ids.
+    """
+    is_newer = and_(_p.request_id < request_id, ~_is_cancelled(literal(request_id)))
     conn.execute(
         update(verification_pages)
-        .where(_p.id == page_id, or_(_p.request_id.is_(None), _p.request_id < request_id))
+        .where(_p.id == page_id, or_(_p.request_id.is_(None), is_newer, _is_cancelled(_p.request_id)))
         .values(request_id=request_id)
     )
+
+
+def _is_cancelled(request_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    cancelled = otp_requests.c.status == Status.CANCELLED.value
+    return exists(select(otp_requests.c.id).where(otp_requests.c.id == request_id, cancelled))
 
 
 def clear_request(conn: Connection, page_id: UUID, request_id: UUID) -> None:

@@ -6,9 +6,13 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import text
 
+from otpqueue import clock
 from otpqueue.domain.page_settings import LANGUAGES
 from otpqueue.operations.verification_pages.visit import VisitVerificationPage
+from otpqueue.store import verification_pages
+from otpqueue.store.engine import connection
 from tests.api.conftest import Caller, MakeCaller, wrong
 from tests.api.persons import RETURN_URL, Person, create, path_of, redeem, register
 
@@ -369,6 +373,54 @@ def test_limits_of_pages(make_caller: MakeCaller) -> None:
     # A page that is open can still be read.
     assert "Verify your phone number" in person.open(urls[0]).text
     assert "Verify your phone number" in Person(caller.app, address="203.0.113.8").open(urls[2]).text
+
+
+def test_limit_of_requests_on_one_page(make_caller: MakeCaller) -> None:
+    """One page cannot be used to send codes to any number of numbers, from whatever addresses."""
+    caller = make_caller(OTPQUEUE_LIMIT_PAGE_REQUESTS="2/d")
+    register(caller)
+    person, url = Person(caller.app), create(caller)
+    person.open(url)
+    for last in range(3):
+        person.address, number = f"198.51.100.{last}", f"+44770090010{last}"
+        page = person.submit("send", country="GB", number=number)
+        if last < 2:
+            code_of(caller, number)
+            person.open(url)
+            person.submit("again")
+
+    assert "Too many attempts. Try again in 24 hours" in page.text
+    assert caller.provider.messages(number) == []
+    other = Person(caller.app)
+    other.open(create(caller))
+    assert "is being sent" in other.submit("send", country="GB", number=number).text
+
+
+def test_page_keeps_the_request_that_was_not_replaced(caller: Caller) -> None:
+    """Of two requests of one page at once, the newer one may be the replaced one."""
+    register(caller)
+    person, parts = Person(caller.app), caller.parts
+    for _ in range(2):
+        person.open(create(caller, phone_number=caller.number))
+        person.submit("send", channel="sms")
+    with connection(parts.engine) as conn:
+        pages = conn.execute(text("SELECT id, request_id FROM verification_pages ORDER BY id")).all()
+    (page_id, live), (_, replaced) = pages[-2:]
+    parts.cancel(replaced, client_id=caller.client_id, now=clock.now())
+
+    kept = []
+    for request_ids in ((replaced, live), (live, replaced)):
+        with connection(parts.engine) as conn:
+            conn.execute(
+                text("UPDATE verification_pages SET request_id = NULL WHERE id = :id"), {"id": page_id}
+            )
+            for request_id in request_ids:
+                verification_pages.set_request(conn, page_id, request_id)
+            of_page = text("SELECT request_id FROM verification_pages WHERE id = :id")
+            kept.append(conn.execute(of_page, {"id": page_id}).scalar_one())
+
+    assert live < replaced
+    assert kept == [live, live]
 
 
 def test_prefetch_does_not_take_the_link(caller: Caller) -> None:

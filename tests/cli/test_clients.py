@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from otpqueue import clock
 from otpqueue.cli.exits import ExitCode
+from otpqueue.domain.audit import AuditFilters
 from otpqueue.domain.errors import NumberLocked
 from otpqueue.operations.request import RequestedCode
 from otpqueue.store.engine import connection
@@ -65,6 +66,13 @@ def test_logo_is_read_from_a_file(shell: Shell, parts: Parts, tmp_path: Path) ->
     logo = parts.access.client_settings(parts.keys.client_id("shop", now=clock.now())).page.uploaded_logo
     assert logo is not None
     assert logo.data == picture
+    note_set = shell.invoke("clients", "set", "shop", "page.note.en=Help: +44 20 7946 0000")
+    assert note_set.exit_code == 0, note_set.output
+    note, entry, *_ = parts.audit.list(AuditFilters(), cursor=None, limit=9).entries
+    assert note.details["value"] == "Help: ***"
+    assert entry.details["value"].startswith("data:image/png;base64,")
+    assert entry.details["value"].endswith("(4034 characters)")
+    assert len(entry.details["value"]) < 300
     assert all(one.exit_code != 0 for one in refused.values())
     messages = [refused[name].output for name in refused]
     expected = ["At most 16384 are possible", "must be one of .png", "must be an https URL", "cannot be read"]

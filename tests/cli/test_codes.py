@@ -145,6 +145,19 @@ def test_dev_that_was_killed(bare_shell: Shell, served: Served) -> None:
     assert "No API to call" in result.output
 
 
+def test_dev_that_runs_elsewhere(bare_shell: Shell, served: Served, tmp_path: Path) -> None:
+    """A copied dev.json beside a link to the lock of another program is no running instance."""
+    folder = bare_shell.folder / ".otpqueue"
+    folder.mkdir()
+    (folder / "dev.json").write_text(json.dumps({"api_url": served.url, "api_key": served.key}))
+    (folder / "lock").symlink_to(tmp_path / "elsewhere" / "lock")
+    with EngineHome(tmp_path / "elsewhere"):
+        result = bare_shell.invoke("send", "+447700900105")
+
+    assert result.exit_code == ExitCode.CONFIGURATION
+    assert "No API to call" in result.output
+
+
 def test_resend_and_cancel(user: Shell, served: Served) -> None:
     """A code is asked for by voice in a language, resent too soon, and cancelled; people read lines."""
     sent = user.invoke("send", "+447700900120", "--channel", "voice", "--language", "en")

@@ -15,7 +15,8 @@ from sqlalchemy import RowMapping, insert, text
 
 from otpqueue import clock
 from otpqueue.domain import phone
-from otpqueue.domain.errors import CodeIncorrect, DestinationPaused
+from otpqueue.domain.audit import AuditFilters
+from otpqueue.domain.errors import CodeIncorrect, DestinationPaused, InvalidRequest
 from otpqueue.domain.guard import truncate_to_hour
 from otpqueue.domain.request import Channel, OtpRequest, Status
 from otpqueue.operations.admission.admit import Applicant
@@ -464,6 +465,18 @@ def test_refused_block_waits(make_service: MakeService) -> None:
     service.ask(third)
 
     assert {one["reason"] for one in service.decisions()} == {"country_hour", "refused_before"}
+
+
+def test_exception_of_a_whole_number_is_refused(make_service: MakeService) -> None:
+    """A number of ten or eleven digits is not stored as a prefix, nor does the audit trail get one."""
+    parts = make_service().parts
+    for number in ("+3545551234", "+12025550123"):
+        with pytest.raises(InvalidRequest):
+            parts.guard_admin.allow(number, lasting=timedelta(hours=1), now=clock.now())
+        assert not parts.guard_admin.disallow(number)
+
+    entries = parts.audit.list(AuditFilters(), cursor=None, limit=2).entries
+    assert [(one.action, one.target) for one in entries] == [("guard_disallowed", None)] * 2
 
 
 def test_operator_lets_through(make_service: MakeService) -> None:

@@ -9,6 +9,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from otpqueue import clock, jobs
+from otpqueue.domain.audit import AuditFilters, OperatorAction
 from otpqueue.domain.errors import InvalidRequest
 from otpqueue.domain.webhooks import WebhookState
 from tests.api import contract
@@ -162,6 +163,12 @@ def test_retry(hooks: Hooks, receiver: Receiver) -> None:
     assert [call.of for call in receiver.taken[2:]] == [str(waits.id)]
     assert hooks.parts.webhooks.retry(CLIENT, ids=(), now=hooks.now()) == 0
     assert [row["tries"] for row in hooks.deliveries()] == [1, 1, 1]
+    # An interrupted retry leaves an entry, too: it has several transactions.
+    retries = AuditFilters(action=OperatorAction.WEBHOOK_RETRIED)
+    entries = hooks.parts.audit.list(retries, cursor=None, limit=9).entries
+    assert [one.outcome.value for one in entries] == ["done", "started"] * 3
+    assert [one.details.get("deliveries") for one in entries[::2]] == [0, 1, 1]
+    assert {one.client for one in entries} == {CLIENT}
 
 
 def test_retry_leaves_what_is_in_flight(hooks: Hooks, receiver: Receiver) -> None:

@@ -30,6 +30,7 @@ from otpqueue.domain.guard import (
     get_block,
 )
 from otpqueue.domain.guard_batch import BatchSend, GuardBatch
+from otpqueue.operations.guard.admin import is_longer_than_block
 
 POLICY = GuardPolicy()
 STRANGER = NumberFacts()
@@ -57,6 +58,15 @@ def chance(
 def test_block_is_ten_thousand_numbers(digits: str) -> None:
     """A block leaves four digits open, in every country."""
     assert get_block(digits) == digits[: len(digits) - 4]
+
+
+@pytest.mark.parametrize("digits", ["447911123456", "12025550123", "33612345678", "4791234567"])
+def test_prefix_longer_than_a_block(digits: str) -> None:
+    """A whole number is no prefix, however short the numbers of its country are."""
+    assert is_longer_than_block(digits)
+    assert is_longer_than_block(digits[:-3])
+    assert not any(is_longer_than_block(digits[:length]) for length in range(1, len(digits) - 3))
+    assert not is_longer_than_block("GB")
 
 
 @pytest.mark.parametrize(("at_risk", "allowed"), [(0, True), (4, True), (5, False), (50, False)])

@@ -6,6 +6,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -332,6 +333,17 @@ def test_missing_setting_is_asked_for_by_name() -> None:
         settings.sealing_keys()
     with pytest.raises(SettingsError, match="REDIS_URL is not set"):
         _ = settings.broker
+
+
+@pytest.mark.parametrize("password", ["p@s3cret", "p@s3cret/word", "p@s@s3cret"])
+def test_unescaped_sign_in_the_password_of_the_database(password: str) -> None:
+    """Otherwise the driver would show the end of the password as the name of a host it cannot find."""
+    with pytest.raises(SettingsError, match="`@` in the user or the password as `%40`") as caught:
+        load({"DATABASE_URL": f"postgresql://u:{password}@db.example/otp"}, dotenv=None)
+
+    assert "s3cret" not in str(caught.value)
+    encoded = f"postgresql://u:{quote(password, safe='')}@db.example/otp?application_name=a@b"
+    assert load({"DATABASE_URL": encoded}, dotenv=None).require("database_url") == encoded
 
 
 def test_broker_is_redis_unless_set() -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import phonenumbers
+from phonenumbers import NumberParseException, ValidationResult
 from sqlalchemy import Connection, Engine
 
 from otpqueue.domain.audit import OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
-from otpqueue.domain.guard import GuardPolicy, compute_budget
+from otpqueue.domain.guard import BLOCK_DIGITS, GuardPolicy, compute_budget
 from otpqueue.domain.phone import NO_COUNTRY
 from otpqueue.operations.auditing import describe_change, record_action
 from otpqueue.operations.reasons import check_reason
@@ -95,6 +96,11 @@ class GuardAdmin:
         Raises InvalidRequest, DatabaseUnavailable.
         """
         subject = _checked(subject)
+        # It could identify a person, and the audit trail keeps it.
+        if is_longer_than_block(subject):
+            raise InvalidRequest(
+                [FieldError("subject", "must leave out at least the last four digits of a number")]
+            )
         if not timedelta() < lasting <= LONGEST:
             raise InvalidRequest([FieldError("for", f"must be over 0 and at most {LONGEST.days} days")])
         check_reason(reason)
@@ -116,8 +122,10 @@ class GuardAdmin:
         def work(conn: Connection) -> bool:
             ended = reports.end_exception(conn, subject)
             outcome = describe_change(ended)
+            # Earlier versions accepted longer prefixes.
+            target = None if is_longer_than_block(subject) else subject
             record_action(
-                conn, OperatorAction.GUARD_DISALLOWED, outcome=outcome, target=subject, reason=reason
+                conn, OperatorAction.GUARD_DISALLOWED, outcome=outcome, target=target, reason=reason
             )
             return ended
 
@@ -160,6 +168,20 @@ class GuardAdmin:
         )
 
 
+def is_longer_than_block(prefix: str) -> bool:
+    """Return whether the first digits of a number are more than those of any block of its country.
+
+    Returns False for other subjects, such as `GB`.
+    """
+    if not prefix.isdecimal():
+        return False
+    try:
+        number = phonenumbers.parse(f"+{prefix}{'0' * BLOCK_DIGITS}")
+    except NumberParseException as error:
+        return bool(error.error_type == NumberParseException.TOO_LONG)
+    return bool(phonenumbers.is_possible_number_with_reason(number) == ValidationResult.TOO_LONG)
+
+
 def _worst_first(lines: list[GuardReportLine]) -> list[GuardReportLine]:
     return sorted(lines, key=lambda line: (-line.refused, line.verified - line.sent, line.subject))
 
@@ -168,7 +190,8 @@ def _checked(subject: str) -> str:
     subject = subject.strip().removeprefix("+").upper()
     if subject in phonenumbers.SUPPORTED_REGIONS or subject == NO_COUNTRY:
         return subject
-    # A longer prefix than a block could identify individuals.
-    if re.fullmatch(r"[1-9][0-9]{0,10}", subject, re.ASCII):
-        return subject
-    raise InvalidRequest([FieldError("subject", "must be a country like GB or the first digits of numbers")])
+    if not re.fullmatch(r"[1-9][0-9]{0,10}", subject, re.ASCII):
+        raise InvalidRequest(
+            [FieldError("subject", "must be a country like GB or the first digits of numbers")]
+        )
+    return subject

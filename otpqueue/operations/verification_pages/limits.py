@@ -1,4 +1,4 @@
-"""Rate limits of verification pages: how many a client creates, and what one address does on them."""
+"""Rate limits of verification pages: per client, per page and per address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from otpqueue.domain.client_settings import ClientSettings
 from otpqueue.domain.errors import LimitsUnavailable
-from otpqueue.domain.limits import PAGE_PEER, PAGES, Quotas
+from otpqueue.domain.limits import PAGE_PEER, PAGE_REQUESTS, PAGES, Quotas
 from otpqueue.limiter import Limiter, LimitWindow
 from otpqueue.operations.admission.counted_limits import build_limit_error, choose_quota, note_counted
 from otpqueue.store.vault import Vault
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PageLimits:
-    """Counts pages per client, and actions on pages per address."""
+    """Counts pages per client, requests per page, and actions on pages per address."""
 
     limiter: Limiter
     vault: Vault
@@ -30,6 +30,13 @@ class PageLimits:
         if quota is not None:
             subject = self.vault.limit_hash(client_id.bytes)
             self._count(LimitWindow(limit=PAGES, quota=quota, subject=subject))
+
+    def count_request(self, page_id: UUID) -> None:
+        """Count a request for a code on a page. Raises LimitExceeded, LimitsUnavailable."""
+        quota = self.quotas[PAGE_REQUESTS.name]
+        if quota is not None:
+            subject = self.vault.limit_hash(page_id.bytes)
+            self._count(LimitWindow(limit=PAGE_REQUESTS, quota=quota, subject=subject))
 
     def count_action(self, address: str | None) -> None:
         """Count an opened link or a submitted form. Raises LimitExceeded.

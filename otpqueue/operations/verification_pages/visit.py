@@ -152,11 +152,12 @@ class VisitVerificationPage:
         """Request a code for the client's number, or for `phone_number` if the client gave none.
 
         `language` is that of the page, and of the message if the client chose none and allows it. Does
-        nothing while the page has a live request. Raises as RequestCode.
+        nothing while the page has a live request. Raises as RequestCode, and LimitExceeded.
         """
         page = visit.page
         if visit.stage not in {PageStage.NUMBER, PageStage.CONFIRM, PageStage.ENDED}:
             return
+        self.limits.count_request(page.id)
         with connection(self.engine) as conn:
             given = verification_pages.read_number(conn, page.id, self.vault)
         wanted = RequestedCode(

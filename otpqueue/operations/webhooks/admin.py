@@ -18,7 +18,7 @@ from otpqueue.domain import webhooks as domain
 from otpqueue.domain.audit import AuditOutcome, OperatorAction
 from otpqueue.domain.errors import FieldError, InvalidRequest
 from otpqueue.domain.webhooks import WebhookResponse, WebhookState
-from otpqueue.operations.auditing import describe_change, record_action, record_alone
+from otpqueue.operations.auditing import describe_change, record_action, record_alone, recorded_run
 from otpqueue.operations.reasons import check_reason
 from otpqueue.operations.webhooks.send import post_webhook
 from otpqueue.outbound import PostUndeliverable
@@ -226,16 +226,11 @@ class Webhooks:
             raise InvalidRequest(
                 [FieldError("client", "has a disabled webhook; use `otpqueue webhooks enable`")]
             )
-        count = self._make_due(
-            endpoint.client_id, ids=ids or None, states=(WebhookState.PENDING, WebhookState.GIVEN_UP), now=now
-        )
-        record_alone(
-            self.engine,
-            OperatorAction.WEBHOOK_RETRIED,
-            outcome=describe_change(count > 0),
-            client_id=endpoint.client_id,
-            details={"deliveries": count},
-        )
+        states = (WebhookState.PENDING, WebhookState.GIVEN_UP)
+        client_id, action = endpoint.client_id, OperatorAction.WEBHOOK_RETRIED
+        with recorded_run(self.engine, action, client_id=client_id) as details:
+            count = self._make_due(client_id, ids=ids or None, states=states, now=now)
+            details["deliveries"] = count
         return count
 
     def _make_due(
