@@ -92,6 +92,7 @@ def test_no_fork_beside_a_thread(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_settings_pass_through(make_dev: MakeDev) -> None:
     """Settings of the environment reach the parts: a lower number of checks shows in the answers."""
     dev = make_dev(OTPQUEUE_MAX_CHECKS="2", OTPQUEUE_ALLOW_DOCUMENTATION_NUMBERS="false")
@@ -137,6 +138,7 @@ def _status(dev: Dev) -> str:
         return "no answer"
 
 
+@pytest.mark.full
 def test_memory_is_shared(make_dev: MakeDev) -> None:
     """Idle, all processes together take up no more than 400 MB, each shared page counted once."""
     if not Path("/proc/self/smaps_rollup").exists():
@@ -149,6 +151,7 @@ def test_memory_is_shared(make_dev: MakeDev) -> None:
     assert used_mb <= MOST_MB
 
 
+@pytest.mark.full
 def test_parts_started_as_commands(make_dev: MakeDev) -> None:
     """With `--no-fork` each part is a program of its own, and all else is the same."""
     dev = make_dev("--no-fork")

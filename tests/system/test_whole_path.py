@@ -159,6 +159,7 @@ def test_killed_worker_loses_nothing(dev: Dev) -> None:
     assert dev.about["pids"]["worker"] != killed
 
 
+@pytest.mark.full
 def test_operator_beside_a_running_dev(dev: Dev) -> None:
     """Without any setting, commands find the instance, and a webhook to loopback is notified."""
     arrived: list[dict[str, Any]] = []

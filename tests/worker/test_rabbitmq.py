@@ -185,6 +185,7 @@ def test_processes_survive_the_broker(
     assert rabbit.password not in logged()
 
 
+@pytest.mark.full
 def test_queue_and_wake_up_outlive_a_power_failure(parts: Parts, rabbit: RabbitMq) -> None:
     """A wake-up that was confirmed is on disk, in a durable queue."""
     assert wake(parts)
@@ -301,6 +302,7 @@ def test_wrong_url_fails_the_wake_up(make_parts: MakeParts, rabbit: RabbitMq, pa
     assert rabbit.password not in said
 
 
+@pytest.mark.full
 def test_queue_of_another_kind(
     begin: Start, rabbit: RabbitMq, parts: Parts, ask: Ask, rows: Rows, logged: Callable[[], str]
 ) -> None:
