@@ -342,7 +342,8 @@ def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeO
     took_s = time.monotonic() - started
 
     assert set(answers) <= {403, 429}
-    assert len(lent) <= 2 * (took_s / 0.1 + 1)
+    # Windows of 0.1 s that the time touches, the first and the last in part.
+    assert len(lent) <= 2 * (took_s // 0.1 + 2)
 
 
 def test_log_ins_take_no_place_of_a_page(caller: Caller, operator: Browser) -> None:

@@ -50,7 +50,9 @@ def lingering(pump: Pump[Any, Any], background: ThreadPoolExecutor, parts: Parts
     """Run a job until the block ends. The block starts after the job's first query."""
     job = background.submit(pump.run)
     try:
-        until(lambda: parts.redis.get(parts.waker.flag_key) == jobs.LINGERING.encode())
+        # The flag may be another pump's.
+        until(lambda: pump._listener is not None and pump._listener.is_receiving)
+        assert parts.redis.get(parts.waker.flag_key) == jobs.LINGERING.encode()
         time.sleep(nudges.WAIT_FOR_ROW_S + 0.2)  # the rows that it waits for at its beginning
         yield
     finally:
