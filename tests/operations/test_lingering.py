@@ -206,7 +206,8 @@ def test_two_pumps_linger_side_by_side(
             ask(next(left))
         until(lambda: {row["status"] for row in rows.requests()} == {"sent"})
 
-        assert published(parts) == 0
+        # A code that came while the other one withdrew its announcement may have published a job.
+        assert published(parts) <= 1
     assert len(provider.messages()) == len(rows.attempts()) == 30
 
 
