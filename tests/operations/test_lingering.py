@@ -191,7 +191,12 @@ def test_two_pumps_linger_side_by_side(
     background: ThreadPoolExecutor,
 ) -> None:
     """Each code is sent once. When one pump stops, the other is nudged soon and no code is missed."""
-    lasting = {"OTPQUEUE_TUNING_JOB_LINGER_S": "20", "OTPQUEUE_TUNING_JOB_S": "60"}
+    # A claim that takes all free threads publishes a job for another worker: more threads than codes.
+    lasting = {
+        "OTPQUEUE_TUNING_JOB_LINGER_S": "20",
+        "OTPQUEUE_TUNING_JOB_S": "60",
+        "OTPQUEUE_SENDER_THREADS": "32",
+    }
     one, other = (make_parts(**lasting) for _ in range(2))
     left = iter(numbers(30))
 
@@ -200,15 +205,13 @@ def test_two_pumps_linger_side_by_side(
             for _ in range(15):
                 ask(next(left))
             until(lambda: {row["status"] for row in rows.requests()} == {"sent"})
-            # Beside a second pump a job is sometimes published; why is not known. It finds no work.
-            assert published(parts) <= 1
+            assert published(parts) == 0
         until(lambda: parts.redis.get(parts.waker.flag_key) == jobs.LINGERING.encode(), within_s=5)
         for _ in range(15):
             ask(next(left))
         until(lambda: {row["status"] for row in rows.requests()} == {"sent"})
 
-        # A code that came while the other one withdrew its announcement may have published a job.
-        assert published(parts) <= 2
+        assert published(parts) == 0
     assert len(provider.messages()) == len(rows.attempts()) == 30
 
 
