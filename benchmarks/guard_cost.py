@@ -45,6 +45,7 @@ from otpqueue.operations.request import RequestedCode
 from otpqueue.settings import load
 from otpqueue.store import claims, clients, migrate
 from otpqueue.store.engine import connection, run
+from otpqueue.store.prepared import PreparedStatement
 from otpqueue.store.schema import guard_tallies
 from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
@@ -68,13 +69,15 @@ class Meter:
         self._postmaster = Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1]
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         self._statements = 0
-        execute = psycopg.Cursor.execute
+        for kind in (psycopg.Cursor, PreparedStatement):
+            kind.execute = self._counting(kind.execute)  # type: ignore[method-assign]
 
-        def counted(cursor: Any, *args: Any, **kwargs: Any) -> Any:
+    def _counting(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self._statements += 1
-            return execute(cursor, *args, **kwargs)
+            return execute(*args, **kwargs)
 
-        psycopg.Cursor.execute = counted  # type: ignore[method-assign]
+        return counted
 
     def measure(self, name: str, call: Callable[[], Any]) -> Any:
         """Make a call and return what it returns."""

@@ -27,6 +27,7 @@ from kombu.exceptions import ChannelError, ConnectionError, KombuError  # noqa: 
 from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from otpqueue.redis_script import RedisScript
 from otpqueue.telemetry import metrics
 from otpqueue.telemetry.logs import get_logger
 
@@ -142,8 +143,8 @@ class Waker:
         self._redis, self._celery, self._job = redis, celery, job
         self.flag_key = _FLAG + job.name
         self.nudge_key = _NUDGE + job.name
-        self._wake = redis.register_script(_WAKE)
-        self._clear_if = redis.register_script(_CLEAR_IF)
+        self._wake = RedisScript(redis, _WAKE)
+        self._clear_if = RedisScript(redis, _CLEAR_IF)
         self._listening = threading.Lock()
 
     def wake(self) -> bool:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from otpqueue.domain.errors import LimitsUnavailable
 from otpqueue.domain.limits import Limit, LimitStatus, Quota
+from otpqueue.redis_script import RedisScript
 from otpqueue.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -131,7 +132,7 @@ class Limiter:
 
     def __init__(self, redis: Redis, *, wake_lua: str = "") -> None:
         """Count in `redis`. `wake_lua` defines the Lua function `wake(flag, nudge)`."""
-        self._redis, self._take = redis, redis.register_script(wake_lua + _TAKE)
+        self._redis, self._take = redis, RedisScript(redis, wake_lua + _TAKE)
 
     def count_call(
         self,

@@ -13,6 +13,8 @@ from unittest import mock
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from otpqueue.store.prepared import PreparedStatement
+
 _WORDS = ("select", "insert", "update", "delete", "with")
 
 
@@ -35,13 +37,19 @@ def counted() -> Iterator[dict[str, PageCount]]:
     read is part of it.
     """
     found: dict[str, PageCount] = defaultdict(PageCount)
-    execute = psycopg.Cursor.execute
+    execute, execute_prepared = psycopg.Cursor.execute, PreparedStatement.execute
 
     def explained(cursor: psycopg.Cursor[Any], query: Any, params: Any = None, **options: Any) -> Any:
         statement = query.decode() if isinstance(query, bytes) else str(query)
         if statement.lstrip("( \n").lower().startswith(_WORDS):
             _explain(cursor.connection, statement, params, found[" ".join(statement.split())])
         return execute(cursor, query, params, **options)
+
+    def explained_prepared(
+        prepared: PreparedStatement, conn: psycopg.Connection[Any], session: Any, parameters: Any
+    ) -> list[Any]:
+        _explain(conn, prepared.statement, parameters, found[" ".join(prepared.statement.split())])
+        return execute_prepared(prepared, conn, session, parameters)
 
     def _explain(conn: psycopg.Connection[Any], statement: str, params: Any, count: PageCount) -> None:
         inside = conn.info.transaction_status is TransactionStatus.INTRANS
@@ -60,7 +68,10 @@ def counted() -> Iterator[dict[str, PageCount]]:
             count.pages += top["Shared Hit Blocks"] + top["Shared Read Blocks"]
             count.scanned |= set(_scans(top))
 
-    with mock.patch.object(psycopg.Cursor, "execute", explained):
+    with (
+        mock.patch.object(psycopg.Cursor, "execute", explained),
+        mock.patch.object(PreparedStatement, "execute", explained_prepared),
+    ):
         yield found
 
 

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from otpqueue.domain.errors import DatabaseUnavailable
 from otpqueue.store import sessions
+from otpqueue.store.prepared import prepare
 from otpqueue.store.sessions import TimeLimits
 from otpqueue.telemetry import metrics
 
@@ -212,8 +212,7 @@ def _fetch(engine: Engine, statement: str, parameters: Mapping[str, Any]) -> Seq
     metrics.change_gauge(metrics.CONNECTIONS_IN_USE, 1)
     conn = cast("psycopg.Connection[Any]", proxy.driver_connection)
     try:
-        with conn.cursor(row_factory=namedtuple_row) as cursor:
-            return cursor.execute(statement, parameters).fetchall()
+        return prepare(statement).execute(conn, proxy.info, parameters)
     except psycopg.Error as error:
         sessions.keep_first_line(error)
         wrong_session = error.sqlstate in _WRONG_SESSION

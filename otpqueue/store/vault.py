@@ -42,7 +42,7 @@ class _Hasher:
     """Hashes with one key."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._keyed = hmac.new(key, digestmod=hashlib.sha256)
         self.mark = self._mac(b"mark")[:_MARK_BYTES]
 
     def hash(self, label: str, text: str) -> bytes:
@@ -54,7 +54,10 @@ class _Hasher:
         return self._mac(f"derive:{purpose}".encode())
 
     def _mac(self, text: bytes) -> bytes:
-        return hmac.new(self._key, text, hashlib.sha256).digest()
+        # A copy costs half of a new one, which would derive the inner and outer key again.
+        mac = self._keyed.copy()
+        mac.update(text)
+        return mac.digest()
 
 
 class Vault:

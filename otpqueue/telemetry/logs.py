@@ -13,10 +13,11 @@ import os
 import sys
 import threading
 import weakref
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, cast
 
 import structlog
@@ -28,6 +29,8 @@ from otpqueue.telemetry import masks, traces
 Logger = FilteringBoundLogger
 
 _in_call: ContextVar[bool] = ContextVar("in_call", default=False)
+_fields: ContextVar[Mapping[str, str]] = ContextVar("fields", default=MappingProxyType({}))
+"""Fields of all records of a call. A mapping is never changed, only replaced."""
 
 
 class _ModuleLogger:
@@ -74,15 +77,15 @@ def begin_call(**fields: str) -> None:
 
     End it with `end_call`, because the thread serves other calls later.
     """
-    structlog.contextvars.clear_contextvars()
     _in_call.set(True)
+    _fields.set({})
     bind_fields(**fields)
 
 
 def end_call() -> None:
     """End the call of this thread and remove its fields."""
     _in_call.set(False)
-    structlog.contextvars.clear_contextvars()
+    _fields.set({})
 
 
 def bind_fields(**fields: str) -> None:
@@ -91,15 +94,27 @@ def bind_fields(**fields: str) -> None:
     Does nothing outside a call, where no one would remove the fields.
     """
     if _in_call.get():
-        structlog.contextvars.bind_contextvars(**fields)
+        _fields.set({**_fields.get(), **fields})
         span = traces.get_current_span()
         if span is not traces.NO_SPAN:
             span.set_attributes({f"otpqueue.{name}": value for name, value in fields.items()})
 
 
-def bound_fields(**fields: str) -> AbstractContextManager[None]:
-    """Return a context manager that adds fields to this thread's records."""
-    return structlog.contextvars.bound_contextvars(**fields)
+@contextmanager
+def bound_fields(**fields: str) -> Iterator[None]:
+    """Add fields to this thread's records until the block ends."""
+    token = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def add_fields(_: Any, __: str, event: EventDict) -> EventDict:
+    """Add the fields of this thread's call to a record; a processor of structlog."""
+    for name, value in _fields.get().items():
+        event.setdefault(name, value)
+    return event
 
 
 _writing = threading.RLock()
@@ -174,7 +189,7 @@ class _LineRenderer:
             return _format_failure(error)
 
     def _render_line(self, logger: _LineLogger, level: str, event: EventDict) -> str:
-        structlog.contextvars.merge_contextvars(logger, level, event)
+        add_fields(logger, level, event)
         _add_span_ids(logger, level, event)
         event["level"], event["logger"] = level, logger.name
         event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -248,7 +263,7 @@ def configure_logs(*, process: str, style: Literal["json", "readable"] = "json",
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
-                structlog.contextvars.merge_contextvars,
+                add_fields,
                 _add_span_ids,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,

@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from otpqueue.telemetry.metrics import BUILD, Reading, get_registry
+from otpqueue.telemetry.metrics import BUILD, Reading, flush_events, get_registry
 from otpqueue.telemetry.metrics_folder import FOLDER, list_pids
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,6 +55,7 @@ class _MetricsPage(Collector):
         self._folder = os.environ.get(FOLDER)
 
     def collect(self) -> Iterator[Shown]:
+        flush_events()
         if self._folder:
             yield from _collect_shared(self._folder)
             yield from _collect_processes(sorted(list_pids(Path(self._folder))))

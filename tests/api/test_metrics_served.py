@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from otpqueue.domain.heartbeats import ProcessKind
+from otpqueue.telemetry import metrics
 from tests.api.serving import Served, serving
 from tests.operations.looking import heartbeats, until
 from tests.scraping import Scraped, scraped
@@ -64,6 +66,7 @@ def test_processes_are_counted_as_one(two: Served, folders: Path) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(call, range(calls))) == {200}
+    time.sleep(2 * metrics.FLUSH_S)
     looks = [page(two) for _ in range(10)]
 
     assert {look(PAGES, route="/openapi.json", status="200") for look in looks} == {calls}

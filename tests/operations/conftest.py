@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import Engine
 
@@ -27,6 +26,7 @@ from tests.emptying import empty_tables
 from tests.operations.looking import Rows
 from tests.operations.receiver import Receiver
 from tests.operations.webhooking import Hooks
+from tests.statements import spied_statements
 
 
 @pytest.fixture
@@ -120,17 +120,11 @@ def make_pump(patient_parts: Parts) -> MakePump:
 
 
 @pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list of each statement that is executed from then on, through SQLAlchemy or without it."""
+def statements() -> Iterator[list[str]]:
+    """Yield a list of each statement that is executed from then on, through SQLAlchemy or without it."""
     seen: list[str] = []
-    execute = psycopg.Cursor.execute
-
-    def spy(cursor: psycopg.Cursor[Any], query: Any, *args: Any, **kwargs: Any) -> psycopg.Cursor[Any]:
-        seen.append(str(query))
-        return execute(cursor, query, *args, **kwargs)
-
-    monkeypatch.setattr(psycopg.Cursor, "execute", spy)
-    return seen
+    with spied_statements(seen.append):
+        yield seen
 
 
 @pytest.fixture

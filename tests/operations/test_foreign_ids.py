@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
 from otpqueue import clock
@@ -16,6 +13,7 @@ from otpqueue.operations.verify import TypedCode
 from otpqueue.wiring import Parts
 from tests.operations.conftest import AskSent
 from tests.operations.looking import Rows
+from tests.statements import spied_statements
 
 Act = Callable[[Parts, UUID, UUID], object]
 
@@ -44,14 +42,8 @@ def test_foreign_is_unknown(parts: Parts, ask_sent: AskSent, rows: Rows, act: Ac
     before = rows.request(request.id)
     seen: list[str] = []
 
-    execute = psycopg.Cursor.execute
-
-    def note(cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
-        seen.append(statement)
-        return execute(cursor, statement, *args, **kwargs)
-
     refusals, queries = [], []
-    with patch.object(psycopg.Cursor, "execute", note):
+    with spied_statements(seen.append):
         for request_id in (request.id, uuid4()):
             seen.clear()
             with pytest.raises(RequestNotFound) as refused:

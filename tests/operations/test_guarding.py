@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 import structlog
 from sqlalchemy import RowMapping, insert, text
@@ -171,20 +170,6 @@ def test_asking_again_is_not_refused(make_service: MakeService) -> None:
 
     with pytest.raises(DestinationPaused):
         service.ask()
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the statements that are executed from now on."""
-    executed: list[str] = []
-    execute = psycopg.Cursor.execute
-
-    def noted(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        executed.append(str(query))
-        return execute(cursor, query, *args, **kwargs)
-
-    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
-    return executed
 
 
 def test_shadow_costs_the_caller_nothing(

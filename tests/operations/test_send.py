@@ -25,6 +25,7 @@ from otpqueue.operations.request import RequestedCode
 from otpqueue.operations.verify import TypedCode
 from otpqueue.store.claims import PumpTurn, take_turn
 from otpqueue.store.engine import connection, make_engine
+from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NUMBER, Ask, Engines, MakeParts, Provider
 from tests.operations.conftest import MakePump
@@ -466,7 +467,7 @@ def test_attempt_that_crashes_logs_its_request(make_pump: MakePump, ask: Ask, ro
     request = ask()
     pump = make_pump(sms=Broken(), job_s=0.2)
 
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
+    with structlog.testing.capture_logs(processors=[logs.add_fields]) as records:
         pump.run()
 
     (crash,) = [one for one in records if one["event"] == "send_crashed"]

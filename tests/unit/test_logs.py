@@ -12,7 +12,7 @@ import pytest
 PREAMBLE = """
 import logging
 import structlog
-from otpqueue.telemetry.logs import configure_logs, get_logger
+from otpqueue.telemetry.logs import begin_call, configure_logs, get_logger
 log = get_logger("otpqueue.test")
 """
 
@@ -45,7 +45,7 @@ for logger in (log, logging.getLogger("library")):
         fails("argument-s3cret")
     except ValueError:
         logger.exception("it_failed")
-structlog.contextvars.bind_contextvars(request_id="r-1")
+begin_call(request_id="r-1")
 log.warning("otp_sent", thing=object(), process="worker")
 log.info("odd", text="\\u2028 \\x00 \\ud83d\\ude00 \\n")
 """

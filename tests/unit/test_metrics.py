@@ -208,3 +208,37 @@ def test_dead_processes_are_tidied_up(tmp_path: Path) -> None:
     assert two("otpqueue_pump_in_flight") == 1
     assert after("otpqueue_pump_in_flight") == 0
     assert 2 <= after("otpqueue_resends_accepted_total") <= 2 * metrics_folder.DEAD_KEPT
+
+
+def test_events_are_shared_soon(tmp_path: Path) -> None:
+    """A process that is killed loses none but its last; a forked child does not count its parent's again."""
+    counts = """
+import os, time
+from otpqueue.telemetry import metrics
+metrics.share_metrics()
+metrics.count(metrics.RESENDS, by=2)
+metrics.observe(metrics.JOB_DURATION, 0.2, "purge")
+if child := os.fork():
+    os.waitpid(child, 0)
+else:
+    metrics.count(metrics.RESENDS)
+time.sleep(4 * metrics.FLUSH_S)
+os._exit(0)
+"""
+    shows = "from otpqueue.telemetry import metrics_page; print(metrics_page.render_page().decode())"
+    environment = {**os.environ, metrics_folder.FOLDER: str(tmp_path)}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for script in (counts, shows)
+    ]
+    page = scraped(printed[1])
+
+    assert page("otpqueue_resends_accepted_total") == 3
+    assert page("otpqueue_job_duration_seconds_count", name="purge") == 1
