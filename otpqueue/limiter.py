@@ -91,7 +91,7 @@ return answer
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitWindow:
     """One counter: a limit, its quota, and a keyed hash of the counted subject."""
 
@@ -106,7 +106,7 @@ class LimitWindow:
         return f"{_PREFIX}:{self.limit.name}/{self.subject}/{quota.amount}/{quota.window_s}/second"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedCall:
     """The result of counting a call."""
 

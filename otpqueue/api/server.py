@@ -21,6 +21,7 @@ from otpqueue.api.http.pools import CallPools
 from otpqueue.api.resources import receipts
 from otpqueue.api.watchdog import Watchdog
 from otpqueue.domain.heartbeats import ProcessKind
+from otpqueue.heap import collect_rarely
 from otpqueue.settings import Settings, load
 from otpqueue.telemetry import logs, metrics, metrics_folder
 from otpqueue.wiring import Parts
@@ -53,6 +54,7 @@ def create_from_environment() -> Bridge:
         watchdog.stop()
         parts.tracer.close()
 
+    collect_rarely()
     return Bridge(
         app,
         pools=CallPools(

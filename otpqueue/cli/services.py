@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from contextlib import closing
 
@@ -15,6 +14,7 @@ from otpqueue.cli.options import json_option, make_parts
 from otpqueue.cli.output import print_facts
 from otpqueue.domain.errors import DatabaseMisconfigured, DatabaseUnavailable
 from otpqueue.domain.templates import find_web_otp_problem
+from otpqueue.heap import collect_rarely, freeze_heap
 from otpqueue.operations.privacy.rotate_seal import refusal_to_start
 from otpqueue.operations.provision import Provisioned
 from otpqueue.settings import Settings, SettingsError
@@ -60,15 +60,6 @@ def _load_startable_settings() -> Settings:
     return current
 
 
-def _freeze_heap() -> None:
-    """Exempt all present objects from garbage collection: they live as long as the process.
-
-    Full collections take less time, and do not write to memory that processes share after a fork.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 @click.command()
 @click.option("--host", help="Address to listen on. Default: OTPQUEUE_HOST.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on. Default: PORT.")
@@ -91,7 +82,7 @@ def api(host: str | None, port: int | None) -> None:
         raise CommandFailed(
             ExitCode.REFUSED, f"Cannot listen on {current.host} port {current.port}: {why}"
         ) from None
-    _freeze_heap()
+    freeze_heap()
     serve(current)
 
 
@@ -119,7 +110,7 @@ def worker(queues: str, jobs: int) -> None:
     _load_startable_settings()
     from otpqueue.worker.main import run_worker  # noqa: PLC0415 - builds the application
 
-    _freeze_heap()
+    collect_rarely()
     # Threads: the pump must run in the process that receives SIGTERM.
     code = run_worker(
         [
@@ -143,7 +134,7 @@ def beat() -> None:
     _load_complete_settings()
     from otpqueue.worker.main import app  # noqa: PLC0415 - builds the application
 
-    _freeze_heap()
+    collect_rarely()
     app.start(["--quiet", "beat", "--pidfile="])
 
 

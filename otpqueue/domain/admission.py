@@ -67,7 +67,7 @@ _CAP_REASONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFacts:
     """What Postgres stores about a number and an end user's address, for one client."""
 
@@ -81,7 +81,7 @@ class StoredFacts:
     """Like `number_nth`, for the address."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionFacts:
     """The input of the admission rules."""
 

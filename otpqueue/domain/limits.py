@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from otpqueue.durations import InvalidDuration, parse_duration
 
@@ -124,7 +125,7 @@ class Limit:
         """The stored reason of a rejection."""
         return f"limit_{self.name}"
 
-    @property
+    @cached_property
     def per_client(self) -> bool:
         """Whether a client may have its own quota. A count that clients share has only the deployment's."""
         return self.counted in {
@@ -258,7 +259,7 @@ Quotas = Mapping[str, Quota | None]
 """Quotas by the name of the limit. None for a limit that is off."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitStatus:
     """The status of a limit after a call."""
 

@@ -48,22 +48,27 @@ _MAY_HOLD = "may contain only the digits 0-9, a leading + and the marks ( ) . - 
 
 _DOCUMENTATION_NUMBERS = (
     # Ofcom, "Telephone numbers for use in TV and radio drama programmes".
-    ("GB", re.compile(r"\+447700900\d{3}")),
-    ("GB", re.compile(r"\+44(11[3-8]|121|131|141|151|161)4960\d{3}")),
-    ("GB", re.compile(r"\+44(1914980|2079460|2896496|2920180|1632960|3069990|8081570|9098790)\d{3}")),
+    ("GB", r"\+447700900\d{3}"),
+    ("GB", r"\+44(?:11[3-8]|121|131|141|151|161)4960\d{3}"),
+    ("GB", r"\+44(?:1914980|2079460|2896496|2920180|1632960|3069990|8081570|9098790)\d{3}"),
     # NANPA: 555-0100 to 555-0199 in every area code.
-    ("US", re.compile(r"\+1[2-9]\d{2}55501\d{2}")),
+    ("US", r"\+1[2-9]\d{2}55501\d{2}"),
     # ARCEP decision 2018-0881, numbers for audiovisual works.
-    ("FR", re.compile(r"\+33(19900|26191|35301|46571|53649|63998)\d{4}")),
+    ("FR", r"\+33(?:19900|26191|35301|46571|53649|63998)\d{4}"),
     # ACMA, "Phone numbers for use in TV shows, films and creative works".
-    ("AU", re.compile(r"\+61[2378](5550|7010)\d{4}")),
-    ("AU", re.compile(r"\+61491570(006|156|157|158|159|110)")),
+    ("AU", r"\+61[2378](?:5550|7010)\d{4}"),
+    ("AU", r"\+61491570(?:006|156|157|158|159|110)"),
     # ComReg, numbering conditions: 020 91X XXXX.
-    ("IE", re.compile(r"\+3532091\d{5}")),
+    ("IE", r"\+3532091\d{5}"),
+)
+_DOCUMENTATION_NUMBER = re.compile(
+    "|".join(
+        f"(?P<{country}{nth}>{pattern})" for nth, (country, pattern) in enumerate(_DOCUMENTATION_NUMBERS)
+    )
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhoneNumber:
     """A number that codes can be sent to. `str()` and `repr()` are masked; `e164` is the full number."""
 
@@ -111,10 +116,8 @@ def find_country(e164: str) -> str | None:
 
 def find_documentation_country(e164: str) -> str | None:
     """Return the country that reserves this number for documentation or drama, or None."""
-    for country, pattern in _DOCUMENTATION_NUMBERS:
-        if pattern.fullmatch(e164):
-            return country
-    return None
+    found = _DOCUMENTATION_NUMBER.fullmatch(e164)
+    return found.lastgroup[:2] if found and found.lastgroup else None
 
 
 def parse_number(text: str, *, country: str | None = None, allow_documentation: bool = False) -> PhoneNumber:

@@ -19,7 +19,7 @@ class IdempotentCall:
     """The canonical form of the body."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
     """The response to an accepted call."""
 

@@ -152,7 +152,7 @@ def get_shown_status(status: Status, send_state: SendState) -> str:
     return status.value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtpRequest:
     """A snapshot of one request."""
 

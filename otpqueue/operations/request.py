@@ -35,7 +35,7 @@ _QUESTIONS = 20
 """Of several concurrent calls for the last send of a budget one gets it. The others ask the guard again."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedCode:
     """The content of a request for a code."""
 

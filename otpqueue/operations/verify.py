@@ -51,7 +51,7 @@ _RECORD_WITHIN_S = 3.0
 _RECORD_PAUSE_S = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TypedCode:
     """A code that a user typed, and the context that the caller passes with it."""
 

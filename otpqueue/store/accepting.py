@@ -40,7 +40,7 @@ _FACTS = """
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NumberLookup:
     """The number and address to look up, and the windows in which wrong codes count."""
 
@@ -66,7 +66,7 @@ class NumberLookup:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRequest:
     """The columns of a request at acceptance."""
 
@@ -127,7 +127,7 @@ class KeyToKeep:
     expires_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptResult:
     """The outcome of accepting a request."""
 

@@ -18,7 +18,7 @@ from otpqueue.settings import TrustedProxies
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Peer:
     """The caller's end of a connection."""
 

@@ -126,7 +126,7 @@ class Admission:
         )
         return AdmissionAttempt(
             applicant=applicant,
-            facts=replace(facts, limit=limited.refusal),
+            facts=replace(facts, limit=limited.refusal) if limited.refusal else facts,
             refused=limited.refusal is not None or limited.is_running,
             is_running=limited.is_running,
             undo=[limited.give_back],

@@ -21,7 +21,7 @@ class Notes:
     guard: CountedSend | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applicant:
     """The caller of an attempt, and the number that it is for."""
 

@@ -32,8 +32,10 @@ def note_counted(counted: CountedCall, *, keyless: bool = False) -> None:
         _counted_limits.set((*before, *(one for one in strictest if one.limit.is_visible(keyless=keyless))))
 
 
-def _select_strictest(statuses: Iterable[LimitStatus]) -> Iterable[LimitStatus]:
+def _select_strictest(statuses: Sequence[LimitStatus]) -> Iterable[LimitStatus]:
     """Return each limit once, the strictest. During hash key rotation each is counted twice."""
+    if len({one.limit.name for one in statuses}) == len(statuses):
+        return statuses
     found: dict[str, LimitStatus] = {}
     for one in statuses:
         other = found.get(one.limit.name, one)

@@ -29,7 +29,7 @@ def _set(*quotas: Quota | None) -> set[Quota]:
     return {quota for quota in quotas if quota is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedTry:
     """The result of counting an attempt."""
 
