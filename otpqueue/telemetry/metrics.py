@@ -330,6 +330,7 @@ _changes: deque[tuple[Family, tuple[str, ...], float]] = deque()
 """Changes of counters and gauges, and durations, oldest first."""
 _flushing = threading.Lock()
 _has_events = threading.Event()
+_is_flush_due = False
 _flusher: threading.Thread | None = None
 
 
@@ -349,8 +350,10 @@ def observe(family: Family, seconds: float, *labels: str) -> None:
 
 
 def _note_event(family: Family, labels: tuple[str, ...], value: float) -> None:
+    global _is_flush_due  # noqa: PLW0603 - read without a call for each event
     _changes.append((family, labels, value))
-    if not _has_events.is_set():
+    if not _is_flush_due:
+        _is_flush_due = True
         _has_events.set()
         if _flusher is None:
             _start_flusher()
@@ -367,8 +370,11 @@ def set_gauge(family: Family, value: float, *labels: str) -> None:
 
 def flush_events() -> None:
     """Add all events until now to the instruments."""
+    global _is_flush_due  # noqa: PLW0603 - as above
     with _flushing:
+        # Cleared first: an event that comes meanwhile sets it again.
         _has_events.clear()
+        _is_flush_due = False
         _add_changes()
 
 
@@ -404,8 +410,9 @@ def _flush_often() -> None:
 
 
 def _forget_flusher() -> None:
-    global _flusher, _flushing
-    _flusher, _flushing = None, threading.Lock()
+    # A forked child has no threads, and its parent keeps its events.
+    global _flusher, _flushing, _is_flush_due  # noqa: PLW0603
+    _flusher, _flushing, _is_flush_due = None, threading.Lock(), False
     _changes.clear()
     _has_events.clear()
 
