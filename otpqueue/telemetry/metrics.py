@@ -411,7 +411,7 @@ def _flush_often() -> None:
 
 def _forget_flusher() -> None:
     # A forked child has no threads, and its parent keeps its events.
-    global _flusher, _flushing, _is_flush_due  # noqa: PLW0603
+    global _flusher, _flushing, _is_flush_due
     _flusher, _flushing, _is_flush_due = None, threading.Lock(), False
     _changes.clear()
     _has_events.clear()
