@@ -65,7 +65,7 @@ class PreparedStatement:
             value = parameters[name]
             kind = type(value)
             is_binary = kind is bytes
-            values.append(value if value is None or is_binary else _DUMPERS[kind](value))
+            values.append(value if value is None or is_binary else _find_dumper(kind)(value))
             formats.append(_BINARY[is_binary])
         result = self._run(conn, session, values, formats)
         if result.status != pq.ExecStatus.TUPLES_OK:
@@ -133,8 +133,8 @@ def _dump_list(values: Sequence[Any]) -> bytes:
 def _dump_element(value: Any) -> bytes:
     if type(value) is bytes:
         return b'"\\\\x' + value.hex().encode() + b'"'
-    text: bytes = _DUMPERS[type(value)](value)
-    if type(value) is str:
+    text: bytes = _find_dumper(type(value))(value)
+    if isinstance(value, str):
         return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     return text
 
@@ -150,3 +150,12 @@ _DUMPERS: Mapping[type, Callable[[Any], bytes]] = {
     list: _dump_list,
     tuple: _dump_list,
 }
+
+
+@lru_cache(maxsize=256)
+def _find_dumper(kind: type) -> Callable[[Any], bytes]:
+    """Return the function for a type or the nearest of its bases. Raises TypeError."""
+    for base in kind.__mro__:
+        if base in _DUMPERS:
+            return _DUMPERS[base]
+    raise TypeError(f"a statement has a parameter of type {kind.__name__}")

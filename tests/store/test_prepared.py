@@ -9,9 +9,11 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from freezegun import freeze_time
 from sqlalchemy import Engine, text
 
 from otpqueue.domain.errors import DatabaseUnavailable
+from otpqueue.domain.request import Status
 from otpqueue.store.engine import connection, fetch
 from tests.store.conftest import MakeEngine
 
@@ -61,6 +63,14 @@ def test_nothing_is_null(engine: Engine) -> None:
     assert set(row) == {None, "100 %"}
 
 
+def test_subclasses_are_values_of_their_base(engine: Engine) -> None:
+    """An enumeration of texts, and the times of a test that freezes time."""
+    with freeze_time(VALUES["at"]):
+        frozen = {"at": datetime.now(UTC), "day": datetime.now(UTC).date(), "texts": [Status.SENT]}
+        (row,) = fetch(engine, ECHO, VALUES | frozen | {"text": Status.SENT})
+    assert (row.at, row.day, row.text, row.texts) == (VALUES["at"], VALUES["day"], "sent", ["sent"])
+
+
 def test_outdated_statement_is_prepared_again(engine: Engine) -> None:
     """When a migration changes its function's result, and when the session forgets its statements."""
     asked = "SELECT * FROM newest(%(number)s)"
@@ -99,7 +109,7 @@ def test_errors_are_those_of_psycopg(engine: Engine, uses: int) -> None:
     assert refused.value.sqlstate == "22012"
     with pytest.raises(psycopg.DataError):
         fetch(engine, ECHO, VALUES | {"text": "\x00"})
-    with pytest.raises(KeyError):
+    with pytest.raises(TypeError):
         fetch(engine, divide, {"by": object()})
     with pytest.raises(DatabaseUnavailable):
         fetch(engine, "SELECT pg_terminate_backend(pg_backend_pid()), %(by)s::integer", {"by": 1})
