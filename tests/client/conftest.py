@@ -14,6 +14,7 @@ from tests.api.conftest import (  # noqa: F401 - fixtures
     caller,
     make_caller,
     make_other_parts,
+    module_app,
     module_parts,
     module_provider,
     module_settings,

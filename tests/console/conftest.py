@@ -20,6 +20,7 @@ from tests.api.conftest import (  # noqa: F401 - fixtures
     lonely,
     make_caller,
     make_other_parts,
+    module_app,
     module_parts,
     module_provider,
     module_settings,
