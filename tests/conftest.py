@@ -6,12 +6,14 @@ Environment variables that would change the settings are removed before anything
 from __future__ import annotations
 
 import base64
+import gc
+import importlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,9 @@ for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFO
     del os.environ[_name]
 for _name in ("DATABASE_URL", "REDIS_URL", "PORT"):
     os.environ.pop(_name, None)
+
+# Bytecode of tests is written even if the environment forbids it: three processes compile them otherwise.
+sys.dont_write_bytecode = False
 
 INFOBIP_KEY = "test-infobip-key"
 NUMBER = "+447700900123"
@@ -78,9 +83,30 @@ _LONG = ("faults", "browser", "system", "worker", "docs")
 """Folders of few tests that take long: begun first, they are not what all others are waited with for."""
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test modules before all are collected, so that others find them compiled.
+
+    Every process collects every test, and compiling tests takes longer than importing them.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker and session.config.args == session.config.getini("testpaths"):
+        root = session.config.rootpath
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        for path in sorted(root.glob("tests/**/test_*.py"))[number::count]:
+            # Collecting imports the module again, and reports what is wrong with it.
+            with suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long; files are handed out in that order."""
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over the tests and modules, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
