@@ -107,6 +107,7 @@ def pytest_collection_finish() -> None:
     """Have the garbage collector pass over the tests and modules, which stay until the end."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @dataclass(frozen=True)
