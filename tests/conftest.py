@@ -40,6 +40,7 @@ from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from tests import leaks
 from tests.emptying import empty_tables
+from tests.pooled import IdleEngines, PooledParts
 from tests.provisionings import Provisionings
 
 for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG"))]:
@@ -296,13 +297,19 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
 MakeParts = Callable[..., Parts]
 
 
+@pytest.fixture(scope="session")
+def _idle_engines(engines: Engines) -> Iterator[IdleEngines]:
+    with closing(IdleEngines()) as idle:
+        yield idle
+
+
 @pytest.fixture
-def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
+def make_parts(environment: dict[str, str], _idle_engines: IdleEngines) -> Iterator[MakeParts]:
     """Yield a function that wires parts; keyword arguments are environment variables that differ."""
     made: list[Parts] = []
 
     def make(**differing: str) -> Parts:
-        parts = Parts(load(environment | differing, dotenv=None))
+        parts = PooledParts(load(environment | differing, dotenv=None), idle=_idle_engines)
         made.append(parts)
         return parts
 
