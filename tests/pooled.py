@@ -1,6 +1,7 @@
 """Parts whose connections to Postgres the next test takes over.
 
-A new session costs more than most tests: it plans every function anew, and SQLAlchemy compiles each statement.
+A new session costs more than most tests: it plans every function anew, and SQLAlchemy compiles every
+statement.
 """
 
 from __future__ import annotations
