@@ -23,6 +23,7 @@ from otpqueue.wiring import Parts
 from tests.api import contract
 from tests.api.serving import Served, free_port, parts_of, serving, settings_over_a_database
 from tests.conftest import Engines, Provider
+from tests.pooled import IdleEngines
 
 Result = falcon.testing.Result
 
@@ -158,11 +159,22 @@ def caller(module_parts: Parts, module_app: App, module_provider: Provider) -> I
     module_provider.clear_faults()
 
 
+@pytest.fixture(scope="module")
+def module_idle_engines(module_settings: dict[str, str]) -> Iterator[IdleEngines]:
+    """Yield the engines over the module's database that no test uses."""
+    with closing(IdleEngines()) as idle:
+        yield idle
+
+
 @pytest.fixture
-def make_other_parts(module_settings: dict[str, str]) -> Iterator[MakeOtherParts]:
+def make_other_parts(
+    module_settings: dict[str, str], module_idle_engines: IdleEngines
+) -> Iterator[MakeOtherParts]:
     """Yield a function that wires parts over the module's database with settings that differ."""
     with ExitStack() as stack:
-        yield lambda **differing: stack.enter_context(parts_of(module_settings | differing))
+        yield lambda **differing: stack.enter_context(
+            parts_of(module_settings | differing, idle=module_idle_engines)
+        )
 
 
 @pytest.fixture

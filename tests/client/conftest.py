@@ -15,6 +15,7 @@ from tests.api.conftest import (  # noqa: F401 - fixtures
     make_caller,
     make_other_parts,
     module_app,
+    module_idle_engines,
     module_parts,
     module_provider,
     module_settings,
