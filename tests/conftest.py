@@ -6,11 +6,14 @@ Environment variables that would change the settings are removed before anything
 from __future__ import annotations
 
 import base64
+import gc
+import importlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,18 +33,23 @@ from otpqueue.embedded import EngineHome, Postgres, Valkey
 from otpqueue.operations.request import RequestedCode
 from otpqueue.settings import load
 from otpqueue.simulator.options import Options
-from otpqueue.simulator.server import running
+from otpqueue.simulator.server import RunningSimulator, running
 from otpqueue.store import clients, migrate, provider_ids
 from otpqueue.store.engine import connection, make_engine
 from otpqueue.telemetry import logs
 from otpqueue.wiring import Parts
 from tests import leaks
 from tests.emptying import empty_tables
+from tests.pooled import IdleEngines, PooledParts
+from tests.provisionings import Provisionings
 
 for _name in [name for name in os.environ if name.startswith(("OTPQUEUE_", "INFOBIP_", "INDIA_", "PG"))]:
     del os.environ[_name]
 for _name in ("DATABASE_URL", "REDIS_URL", "PORT"):
     os.environ.pop(_name, None)
+
+# Bytecode of tests is written even if the environment forbids it: three processes compile them otherwise.
+sys.dont_write_bytecode = False
 
 INFOBIP_KEY = "test-infobip-key"
 NUMBER = "+447700900123"
@@ -76,9 +84,31 @@ _LONG = ("faults", "browser", "system", "worker", "docs")
 """Folders of few tests that take long: begun first, they are not what all others are waited with for."""
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test modules before all are collected, so that others find them compiled.
+
+    Every process collects every test, and compiling tests takes longer than importing them.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker and session.config.args == session.config.getini("testpaths"):
+        root = session.config.rootpath
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        for path in sorted(root.glob("tests/**/test_*.py"))[number::count]:
+            # Collecting imports the module again, and reports what is wrong with it.
+            with suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long; files are handed out in that order."""
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over the tests and modules, which stay until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @dataclass(frozen=True)
@@ -112,6 +142,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     ):
         engine = make_engine(postgres.create_database(TEMPLATE), pool_size=2)
         migrate.upgrade(engine)
+        with engine.connect() as conn:
+            # Deriving a key by 4096 rounds is most of what a connection costs; tests make thousands.
+            conn.exec_driver_sql("SET scram_iterations = 1")
+            conn.exec_driver_sql(f"ALTER ROLE {engine.url.username} PASSWORD '{engine.url.password}'")
         engine.dispose()
         yield Engines(postgres, valkey)
 
@@ -141,10 +175,9 @@ def emptied_database_url(shared_database: Engine) -> Iterator[str]:
     """Yield the shared database, emptied; whatever a test does, nothing secret stands in it in clear."""
     with connection(shared_database) as conn:
         empty_tables(conn)
-    shared_database.dispose()
-    url = shared_database.url.render_as_string(hide_password=False)
-    yield url
-    assert leaks.in_clear(leaks.every_row(url)) == []
+    yield shared_database.url.render_as_string(hide_password=False)
+    with connection(shared_database) as conn:
+        assert leaks.in_clear(leaks.copy_rows(conn.connection.driver_connection)) == []
 
 
 @pytest.fixture
@@ -154,13 +187,18 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
         yield valkey
 
 
-@pytest.fixture
-def redis_url(engines: Engines) -> Iterator[str]:
-    """Yield an empty Redis; whatever a test does, nothing secret is kept in it."""
+@pytest.fixture(scope="session")
+def _shared_redis(engines: Engines) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(engines.valkey.url) as client:
-        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def redis_url(engines: Engines, _shared_redis: redis.Redis) -> Iterator[str]:
+    """Yield an empty Redis; whatever a test does, nothing secret is kept in it."""
+    _shared_redis.flushall()
     yield engines.valkey.url
-    assert leaks.in_clear(leaks.every_key(engines.valkey.url)) == []
+    assert leaks.in_clear(leaks.dump_keys(_shared_redis)) == []
 
 
 class Provider:
@@ -205,18 +243,27 @@ class Provider:
 
 
 @pytest.fixture(scope="session")
-def _simulator() -> Iterator[str]:
+def _running_simulator() -> Iterator[RunningSimulator]:
     with running(Options(api_keys=(INFOBIP_KEY,))) as simulator:
-        yield simulator.url
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def _simulator(_running_simulator: RunningSimulator) -> str:
+    return _running_simulator.url
+
+
+@pytest.fixture(scope="session")
+def _provider(_simulator: str) -> Iterator[Provider]:
+    with closing(Provider(_simulator)) as provider:
+        yield provider
 
 
 @pytest.fixture
-def provider(_simulator: str) -> Iterator[Provider]:
-    """Yield the simulator, emptied."""
-    provider = Provider(_simulator)
-    provider.reset()
-    yield provider
-    provider.close()
+def provider(_provider: Provider) -> Provider:
+    """Return the simulator, emptied."""
+    _provider.reset()
+    return _provider
 
 
 @pytest.fixture
@@ -250,13 +297,19 @@ def environment(database_url: str, redis_url: str, provider: Provider) -> dict[s
 MakeParts = Callable[..., Parts]
 
 
+@pytest.fixture(scope="session")
+def _idle_engines(engines: Engines) -> Iterator[IdleEngines]:
+    with closing(IdleEngines()) as idle:
+        yield idle
+
+
 @pytest.fixture
-def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
+def make_parts(environment: dict[str, str], _idle_engines: IdleEngines) -> Iterator[MakeParts]:
     """Yield a function that wires parts; keyword arguments are environment variables that differ."""
     made: list[Parts] = []
 
     def make(**differing: str) -> Parts:
-        parts = Parts(load(environment | differing, dotenv=None))
+        parts = PooledParts(load(environment | differing, dotenv=None), idle=_idle_engines)
         made.append(parts)
         return parts
 
@@ -265,17 +318,24 @@ def make_parts(environment: dict[str, str]) -> Iterator[MakeParts]:
         parts.close()
 
 
+@pytest.fixture(scope="session")
+def _provisionings(_running_simulator: RunningSimulator) -> Provisionings:
+    return Provisionings(_running_simulator)
+
+
 @pytest.fixture
-def parts(make_parts: MakeParts) -> Parts:
+def parts(make_parts: MakeParts, _provisionings: Provisionings) -> Parts:
     """Return wired and provisioned parts; provisioning has more time than what tests look at."""
-    patient = make_parts(
-        OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S="15",
-        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="15",
-        OTPQUEUE_TUNING_SEND_LEASE_S="60",
-        OTPQUEUE_TUNING_CHECK_LEASE_S="60",
-    )
-    patient.provision(patient.transport, now=clock.now())
-    return make_parts()
+    parts = make_parts()
+    if not _provisionings.repeat(parts):
+        patient = make_parts(
+            OTPQUEUE_TUNING_PROVIDER_CONNECT_TIMEOUT_S="15",
+            OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="15",
+            OTPQUEUE_TUNING_SEND_LEASE_S="60",
+            OTPQUEUE_TUNING_CHECK_LEASE_S="60",
+        )
+        _provisionings.provision(patient)
+    return parts
 
 
 @pytest.fixture

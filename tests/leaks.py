@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import redis
@@ -49,19 +50,32 @@ class Secrets:
 
 def every_row(database_url: str) -> bytes:
     """Return all tables of a database, as `pg_dump` writes them."""
-    written = b""
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
-        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-        for (table,) in tables:
-            with connection.cursor().copy(f'COPY "{table}" TO STDOUT') as copy:
-                written += b"".join(bytes(piece) for piece in copy)
+        return copy_rows(connection)
+
+
+def copy_rows(connection: psycopg.Connection[Any]) -> bytes:
+    """Return all tables of the database that a connection is to."""
+    written = b""
+    tables = connection.execute(
+        "SELECT relname FROM pg_class "
+        "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0"
+    )
+    for (table,) in tables.fetchall():
+        with connection.cursor().copy(f'COPY "{table}" TO STDOUT') as copy:
+            written += b"".join(bytes(piece) for piece in copy)
     return written
 
 
 def every_key(redis_url: str) -> bytes:
     """Return all that a Redis keeps: names and serialized values."""
     with redis.Redis.from_url(redis_url) as client:
-        return b"\n".join(key + b" " + (client.dump(key) or b"") for key in client.scan_iter())
+        return dump_keys(client)
+
+
+def dump_keys(client: redis.Redis) -> bytes:
+    """Return the names and the serialized values of all keys."""
+    return b"\n".join(key + b" " + (client.dump(key) or b"") for key in client.scan_iter(count=1000))
 
 
 def in_clear(written: bytes) -> list[bytes]:

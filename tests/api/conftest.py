@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,12 +17,13 @@ import pytest
 from sqlalchemy import text
 
 from otpqueue import clock
-from otpqueue.api.app import create_app
+from otpqueue.api.app import App, create_app
 from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.api import contract
 from tests.api.serving import Served, free_port, parts_of, serving, settings_over_a_database
 from tests.conftest import Engines, Provider
+from tests.pooled import IdleEngines
 
 Result = falcon.testing.Result
 
@@ -32,13 +34,13 @@ class Caller:
     Every answer is held against the contract.
     """
 
-    def __init__(self, parts: Parts, provider: Provider) -> None:
+    def __init__(self, parts: Parts, provider: Provider, *, app: App | None = None) -> None:
         self.parts, self.provider = parts, provider
         self.client = f"client-{uuid4().hex}"
         self.key: str | None = self.new_key("send", "verify")
         self.client_id = parts.keys.client_id(self.client, now=clock.now())
         self.number = next(_NUMBERS)
-        self.app = create_app(parts)
+        self.app = app or create_app(parts)
         self._client = falcon.testing.TestClient(self.app)
 
     def over(self, parts: Parts) -> Caller:
@@ -144,27 +146,47 @@ def module_provider(_simulator: str) -> Iterator[Provider]:
     provider.close()
 
 
+@pytest.fixture(scope="module")
+def module_app(module_parts: Parts) -> App:
+    """Return the API that the tests of a module share."""
+    return create_app(module_parts)
+
+
 @pytest.fixture
-def caller(module_parts: Parts, module_provider: Provider) -> Iterator[Caller]:
+def caller(module_parts: Parts, module_app: App, module_provider: Provider) -> Iterator[Caller]:
     """Yield a caller: a fresh client, whose requests no other test sees."""
-    yield Caller(module_parts, module_provider)
+    yield Caller(module_parts, module_provider, app=module_app)
     module_provider.clear_faults()
 
 
+@pytest.fixture(scope="module")
+def module_idle_engines(module_settings: dict[str, str]) -> Iterator[IdleEngines]:
+    """Yield the engines over the module's database that no test uses."""
+    with closing(IdleEngines()) as idle:
+        yield idle
+
+
 @pytest.fixture
-def make_other_parts(module_settings: dict[str, str]) -> Iterator[MakeOtherParts]:
+def make_other_parts(
+    module_settings: dict[str, str], module_idle_engines: IdleEngines
+) -> Iterator[MakeOtherParts]:
     """Yield a function that wires parts over the module's database with settings that differ."""
     with ExitStack() as stack:
-        yield lambda **differing: stack.enter_context(parts_of(module_settings | differing))
+        yield lambda **differing: stack.enter_context(
+            parts_of(module_settings | differing, idle=module_idle_engines)
+        )
 
 
 @pytest.fixture
-def make_caller(make_other_parts: MakeOtherParts, module_provider: Provider) -> Iterator[MakeCaller]:
+def make_caller(
+    make_other_parts: MakeOtherParts, module_parts: Parts, module_provider: Provider
+) -> Iterator[MakeCaller]:
     """Yield a function that wires an API with settings that differ, and a caller of it."""
 
     def make(**differing: str) -> Caller:
         parts = make_other_parts(**differing)
-        parts.provision(parts.transport, now=clock.now())
+        if parts.provision != replace(module_parts.provision, engine=parts.engine):
+            parts.provision(parts.transport, now=clock.now())
         return Caller(parts, module_provider)
 
     yield make

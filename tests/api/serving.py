@@ -22,6 +22,7 @@ from otpqueue.wiring import Parts
 from tests import leaks
 from tests.api import contract
 from tests.conftest import INFOBIP_KEY, NUMBER, TEMPLATE, Engines, Provider
+from tests.pooled import IdleEngines, PooledParts
 from tests.preloaded import otpqueue_process
 
 
@@ -102,9 +103,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def parts_of(settings: Mapping[str, str]) -> Iterator[Parts]:
-    """Wire parts and close what they opened when the block ends."""
-    parts = Parts(load(settings, dotenv=None))
+def parts_of(settings: Mapping[str, str], *, idle: IdleEngines | None = None) -> Iterator[Parts]:
+    """Wire parts and close what they opened when the block ends, except engines if idle ones are kept."""
+    loaded = load(settings, dotenv=None)
+    parts = Parts(loaded) if idle is None else PooledParts(loaded, idle=idle)
     try:
         yield parts
     finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import Caller
@@ -56,9 +57,41 @@ NEARLY_JSON = st.binary(max_size=200) | BODIES.map(json.dumps).map(str.encode).f
     lambda body: st.integers(0, len(body)).map(lambda cut: body[:cut] + b"\xff" + body[cut:])
 )
 
-quickly = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+CHECKS = st.fixed_dictionaries(
+    {"code": st.from_regex(r"[0-9]{6}", fullmatch=True)},
+    optional={
+        "session_id": LIKELY | TEXTS,
+        "phone_number": LIKELY | TEXTS,
+        "client_ip": LIKELY | TEXTS,
+    },
 )
+FILTERS = st.dictionaries(
+    st.sampled_from(["status", "created_after", "created_before", "client", "cursor", "limit", "x"]),
+    st.sampled_from(["sent", "sending", "5", "100", "2026-03-01T12:00:00Z", "2026-03-01 12:00", "A" * 56])
+    | TEXTS.map(lambda text: text.encode("utf-8", "replace").decode()),
+    max_size=4,
+)
+SEARCHES = st.fixed_dictionaries({"phone_number": LIKELY}, optional={"limit": VALUES, "cursor": VALUES})
+JSON = {"Content-Type": "application/json"}
+
+
+def latin_1(length: int) -> st.SearchStrategy[str]:
+    """Return texts of the characters that a header may contain, up to a length."""
+    return st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=length)
+
+
+Fuzz = Callable[..., None]
+EXAMPLES = [pytest.param(25, id="small"), pytest.param(500, id="full", marks=pytest.mark.full)]
+
+
+@pytest.fixture(params=EXAMPLES)
+def fuzz(request: pytest.FixtureRequest) -> Fuzz:
+    """Return a function that calls another with examples of the strategies that are its keyword arguments."""
+
+    def fuzz(call: Callable[..., None], **strategies: st.SearchStrategy[Any]) -> None:
+        settings(max_examples=request.param, deadline=None)(given(**strategies)(call))()
+
+    return fuzz
 
 
 @pytest.fixture(scope="module")
@@ -75,132 +108,98 @@ def unharmed(caller: Caller, method: str, path: str, **call: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@quickly
-@given(body=NEARLY_JSON)
-def test_any_bytes(caller: Caller, path: str, body: bytes) -> None:
+def test_any_bytes(caller: Caller, path: str, fuzz: Fuzz) -> None:
     """Any bytes as a body are answered with what is documented."""
-    unharmed(caller, "POST", path, body=body, headers={"Content-Type": "application/json"})
+
+    def call(body: bytes) -> None:
+        unharmed(caller, "POST", path, body=body, headers=JSON)
+
+    fuzz(call, body=NEARLY_JSON)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@quickly
-@given(body=BODIES)
-def test_any_json(caller: Caller, path: str, body: object) -> None:
+@pytest.mark.parametrize("path", [*PATHS, "/v1/otp-requests/search"])
+def test_any_json(caller: Caller, path: str, fuzz: Fuzz) -> None:
     """Any JSON value as a body is answered with what is documented."""
-    text = json.dumps(body)
+    caller.key = caller.new_key("send", "verify", "admin")
 
-    unharmed(caller, "POST", path, body=text, headers={"Content-Type": "application/json"})
+    def call(body: object) -> None:
+        unharmed(caller, "POST", path, body=json.dumps(body), headers=JSON)
 
-
-CHECKS = st.fixed_dictionaries(
-    {"code": st.from_regex(r"[0-9]{6}", fullmatch=True)},
-    optional={
-        "session_id": LIKELY | TEXTS,
-        "phone_number": LIKELY | TEXTS,
-        "client_ip": LIKELY | TEXTS,
-    },
-)
+    fuzz(call, body=SEARCHES | BODIES if path.endswith("/search") else BODIES)
 
 
-def test_any_check(caller: Caller) -> None:
+def test_any_check(caller: Caller, fuzz: Fuzz) -> None:
     """Any check of a live request is answered with what is documented, and a foreign one costs nothing."""
     path, _code = caller.sent(session_id="a session of its own")
 
-    @quickly
-    @given(body=CHECKS)
     def check(body: dict[str, str]) -> None:
         # As `json` the test client would write half a surrogate pair as it is, which it cannot.
-        text = json.dumps(body)
-        unharmed(caller, "POST", f"{path}/verify", body=text, headers={"Content-Type": "application/json"})
+        unharmed(caller, "POST", f"{path}/verify", body=json.dumps(body), headers=JSON)
 
-    check()
+    fuzz(check, body=CHECKS)
     assert caller.get(path).json["checks_left"] == 5
 
 
-@quickly
-@given(
-    authorization=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60)
-    | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60).map("Bearer {}".format),
-    request_id=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=80),
-    content_type=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=40),
-)
-def test_any_headers(caller: Caller, authorization: str, request_id: str, content_type: str) -> None:
+def test_any_headers(caller: Caller, fuzz: Fuzz) -> None:
     """Any headers are answered with what is documented, and open nothing."""
-    headers = {"Authorization": authorization, "X-Request-Id": request_id, "Content-Type": content_type}
 
-    answer = caller.post("/v1/otp-requests", json={"phone_number": "+447911123456"}, headers=headers)
+    def call(authorization: str, request_id: str, content_type: str) -> None:
+        headers = {"Authorization": authorization, "X-Request-Id": request_id, "Content-Type": content_type}
+        answer = caller.post("/v1/otp-requests", json={"phone_number": "+447911123456"}, headers=headers)
+        assert answer.status_code == 401
 
-    assert answer.status_code == 401
+    fuzz(
+        call,
+        authorization=latin_1(60) | latin_1(60).map("Bearer {}".format),
+        request_id=latin_1(80),
+        content_type=latin_1(40),
+    )
 
 
-@quickly
-@given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40), tags=TEXTS)
-def test_any_query(caller: Caller, query: str, tags: str) -> None:
+def test_any_query(caller: Caller, fuzz: Fuzz) -> None:
     """Any query and any If-None-Match are answered with what is documented."""
-    header = tags.encode("utf-8", "surrogatepass").decode("latin-1").translate({13: None, 10: None})
-    # Waiting is tested elsewhere.
-    query = query.replace("wait", "w").replace("#", "").lstrip("?")
 
-    unharmed(caller, "GET", ID, query_string=query, headers={"If-None-Match": header})
+    def call(query: str, tags: str) -> None:
+        header = tags.encode("utf-8", "surrogatepass").decode("latin-1").translate({13: None, 10: None})
+        # Waiting is tested elsewhere.
+        query = query.replace("wait", "w").replace("#", "").lstrip("?")
+        unharmed(caller, "GET", ID, query_string=query, headers={"If-None-Match": header})
 
-
-@pytest.fixture
-def operator(caller: Caller) -> Caller:
-    """Return a caller who may search."""
-    caller.key = caller.new_key("admin")
-    return caller
+    fuzz(call, query=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40), tags=TEXTS)
 
 
-FILTERS = st.dictionaries(
-    st.sampled_from(["status", "created_after", "created_before", "client", "cursor", "limit", "x"]),
-    st.sampled_from(["sent", "sending", "5", "100", "2026-03-01T12:00:00Z", "2026-03-01 12:00", "A" * 56])
-    | TEXTS.map(lambda text: text.encode("utf-8", "replace").decode()),
-    max_size=4,
-)
-
-
-SEARCHES = st.fixed_dictionaries({"phone_number": LIKELY}, optional={"limit": VALUES, "cursor": VALUES})
-
-
-@quickly
-@given(filters=FILTERS)
-def test_any_search(operator: Caller, filters: dict[str, str]) -> None:
+def test_any_search(caller: Caller, fuzz: Fuzz) -> None:
     """Any query of the list, and the same in a search by number, is answered with what is documented."""
-    unharmed(operator, "GET", "/v1/otp-requests", query_string=urlencode(filters))
-    body = {"phone_number": "+447700900123", **filters}
-    unharmed(operator, "POST", "/v1/otp-requests/search", json=body)
+    caller.key = caller.new_key("admin")
+
+    def call(filters: dict[str, str]) -> None:
+        unharmed(caller, "GET", "/v1/otp-requests", query_string=urlencode(filters))
+        body = {"phone_number": "+447700900123", **filters}
+        unharmed(caller, "POST", "/v1/otp-requests/search", json=body)
+
+    fuzz(call, filters=FILTERS)
 
 
-@quickly
-@given(
-    body=BODIES
-    | st.fixed_dictionaries({"phone_number": LIKELY}, optional={"limit": VALUES, "cursor": VALUES})
-)
-def test_any_search_body(operator: Caller, body: object) -> None:
-    """Any JSON value as the body of a search is answered with what is documented."""
-    headers = {"Content-Type": "application/json"}
-
-    unharmed(operator, "POST", "/v1/otp-requests/search", body=json.dumps(body), headers=headers)
-
-
-@quickly
-@given(key=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=260))
-def test_any_idempotency_key(caller: Caller, key: str) -> None:
+def test_any_idempotency_key(caller: Caller, fuzz: Fuzz) -> None:
     """Any idempotency key is refused or replayed, and never an error of ours."""
     body = {"phone_number": caller.number}
 
-    answers = [caller.post("/v1/otp-requests", json=body, headers={"Idempotency-Key": key}) for _ in range(2)]
+    def call(key: str) -> None:
+        answers = [
+            caller.post("/v1/otp-requests", json=body, headers={"Idempotency-Key": key}) for _ in range(2)
+        ]
+        assert {answer.status_code for answer in answers} in ({202}, {400})
+        assert answers[0].json.get("id") == answers[1].json.get("id")
 
-    assert {answer.status_code for answer in answers} in ({202}, {400})
-    assert answers[0].json.get("id") == answers[1].json.get("id")
+    fuzz(call, key=latin_1(260))
 
 
-@quickly
-@given(
-    segments=st.lists(st.text(max_size=12), min_size=1, max_size=4), method=st.sampled_from(["GET", "POST"])
-)
-def test_any_path(caller: Caller, segments: list[str], method: str) -> None:
+def test_any_path(caller: Caller, fuzz: Fuzz) -> None:
     """Any path is answered with what is documented."""
-    path = "/" + "/".join(segments).replace("?", "%3f").encode("utf-8", "replace").decode("latin-1")
 
-    unharmed(caller, method, path)
+    def call(segments: list[str], method: str) -> None:
+        path = "/" + "/".join(segments).replace("?", "%3f").encode("utf-8", "replace").decode("latin-1")
+        unharmed(caller, method, path)
+
+    segments = st.lists(st.text(max_size=12), min_size=1, max_size=4)
+    fuzz(call, segments=segments, method=st.sampled_from(["GET", "POST"]))

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from schemathesis import Case
     from schemathesis.schemas import APIOperation
 
-FEW_CASES = 40
+FEW_CASES = 16
 CASES_PER_OPERATION = [
     pytest.param(FEW_CASES, id="small"),
     pytest.param(300, id="full", marks=pytest.mark.full),
 ]
 LEAST_SHARE = 1 / 3
-"""Operations without parameters have few different calls."""
+"""Hypothesis makes no call twice."""
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 OPERATIONS = [
     f"{method.upper()} {path}"
@@ -53,8 +53,6 @@ LIKELY = {
     "otp": st.sampled_from(["123456", "000000"]),
 }
 RECEIPTS_PASSWORD = "a password for reports"
-answered: Counter[tuple[int, str, int]] = Counter()
-"""How many answers there were, by cases for each operation, operation and status."""
 
 
 @pytest.fixture
@@ -117,7 +115,10 @@ def test_every_operation_is_called() -> None:
 def test_every_answer_is_documented(
     label: str, cases: int, attacker: Caller, live: list[str], alerts: list[str]
 ) -> None:
-    """Whatever the document's schemas make, and whatever they forbid, is answered as the document says."""
+    """Whatever the document's schemas make, and whatever they forbid, is answered as the document says.
+
+    Enough calls are made, and the operation is seen to do what it is for.
+    """
     from schemathesis.specs.openapi import checks
 
     conformance = [
@@ -127,6 +128,7 @@ def test_every_answer_is_documented(
         checks.response_schema_conformance,
     ]
     operation = read_operations()[label]
+    answered: Counter[int] = Counter()
     headers = {"Authorization": _credentials(operation, attacker)}
 
     # The few cases of each run are always the same ones; the many of the full run are new each time.
@@ -139,11 +141,15 @@ def test_every_answer_is_documented(
     @given(case=_cases(operation, {"request_id": live, "alert_id": alerts}))
     def call(case: Case) -> None:
         response = case.call(app=attacker.app, headers=headers)
-        answered[cases, label, response.status_code] += 1
+        answered[response.status_code] += 1
         assert response.status_code < 500, response.text
         case.validate_response(response, checks=conformance)
 
     call()
+    takes_something = operation.body or len(operation.query) or len(operation.path_parameters)
+    assert answered.total() >= LEAST_SHARE * cases or not takes_something, answered
+    # No right code or token is guessed.
+    assert min(answered) < 300 or label.endswith(("/verify", "/verify-otp", "/redeem")), answered
 
 
 def _credentials(operation: APIOperation[Any, Any, Any], attacker: Caller) -> str:
@@ -168,15 +174,3 @@ def _cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any], known: Mappi
             for name in sorted(case.body.keys() & LIKELY):
                 case.body[name] = draw(LIKELY[name])
     return case
-
-
-@pytest.mark.parametrize("cases", CASES_PER_OPERATION)
-def test_enough_calls_went_deep_enough(cases: int) -> None:
-    """So many calls were made, and every operation was seen to do what it is for."""
-    made = {key: count for key, count in answered.items() if key[0] == cases}
-    assert sum(made.values()) >= LEAST_SHARE * cases * len(OPERATIONS), made
-    for label in OPERATIONS:
-        seen = {status for _, asked, status in made if asked == label}
-        succeeded = {status for status in seen if status < 300}
-        # No right code or token is guessed.
-        assert succeeded or label.endswith(("/verify", "/verify-otp", "/redeem")), (label, seen)

@@ -20,6 +20,8 @@ from tests.api.conftest import (  # noqa: F401 - fixtures
     lonely,
     make_caller,
     make_other_parts,
+    module_app,
+    module_idle_engines,
     module_parts,
     module_provider,
     module_settings,

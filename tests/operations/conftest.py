@@ -34,7 +34,6 @@ def database_url(shared_database: Engine) -> str:
     """Return a migrated database that is emptied for each test."""
     with connection(shared_database) as conn:
         empty_tables(conn)
-    shared_database.dispose()
     return shared_database.url.render_as_string(hide_password=False)
 
 

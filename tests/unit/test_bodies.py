@@ -89,7 +89,7 @@ def said(make: Any) -> object:
         return error.errors
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=OBJECTS | NESTED, ascii_only=st.booleans(), model=st.sampled_from(MODELS))
 @example(value={"phone_number": "\ud800"}, ascii_only=True, model=bodies.NewOtpRequest)
 @example(value={"phone_number": "\ud83d\ude00"}, ascii_only=True, model=bodies.NewOtpRequest)

@@ -289,7 +289,7 @@ digits = st.text("0123456789", min_size=1, max_size=16)
 e164s = st.builds("+{}{}".format, st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), digits)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(e164s)
 @example("+390669812345")
 @example("+440791112345")
@@ -321,7 +321,7 @@ typed = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(typed, st.none() | st.sampled_from(REGIONS) | st.text(max_size=3), st.booleans())
 @example("+", None, True)
 @example("\0", "GB", False)
@@ -336,7 +336,7 @@ def test_any_text_is_read_or_refused(text: str, country: str | None, allow: bool
     assert_can_be_read_again(number)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(REGIONS), st.integers(0, 4), st.text("0123456789", max_size=4))
 def test_read_number_reads_the_same_again(region: str, kind: int, ending: str) -> None:
     """What was read can be stored and read again as E.164 without a country: the same number comes out."""

@@ -284,7 +284,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything | st.fixed_dictionaries({"results": st.lists(anything, max_size=4)}))
 def test_nothing_raises(body: Any) -> None:
     """Whatever JSON there is, a list of sound reports comes out."""
