@@ -18,7 +18,7 @@ from otpqueue.domain.alerts import AlertState, NotificationChannel
 from otpqueue.operations.alerts.notify import NotificationFailed, NotifyAlerts, WebhookNotifier
 from otpqueue.store.engine import connection
 from tests.alerts import consistency
-from tests.alerts.conftest import Deployment, MakeDeployment, numbers
+from tests.alerts.conftest import Deployment, MakeDeployment, numbers, only
 from tests.alerts.receiving import Inbox, Receivers
 from tests.conftest import Engines
 from tests.operations.looking import at_once, connections_refused, until
@@ -42,7 +42,7 @@ def inbox(receivers: Receivers) -> Inbox:
 @pytest.fixture
 def notified(make_deployment: MakeDeployment, receivers: Receivers) -> Deployment:
     """Return a deployment that notifies these receivers."""
-    return make_deployment(**receivers.settings)
+    return make_deployment(only("provider_5xx", "number_requests"), **receivers.settings)
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_without_channels_alerts_are_logged(deployment: Deployment) -> None:
 def test_mail_that_some_do_not_get(make_deployment: MakeDeployment, receivers: Receivers) -> None:
     """A mail that one recipient got is delivered. The number of the others is logged."""
     to = {"OTPQUEUE_ALERT_EMAIL_TO": "ops@example.com, unknown@example.com"}
-    notified = make_deployment(**receivers.settings | to)
+    notified = make_deployment(only("provider_5xx"), **receivers.settings | to)
     open_one(notified)
     with receivers.up(), structlog.testing.capture_logs() as records:
         assert notify(notified) == 3
@@ -434,9 +434,8 @@ def test_courier_refuses_what_is_no_answer(receivers: Receivers, notified: Deplo
 
 def test_notice_shows_one_moment(make_deployment: MakeDeployment, receivers: Receivers) -> None:
     """A notice that is delivered after more evaluations has the numbers of the opening, all of one moment."""
-    deployment = make_deployment(
-        {"check_failures": {"min_sample": 4, "opens_after": 1}}, **receivers.settings
-    )
+    rules = only("check_failures") | {"check_failures": {"min_sample": 4, "opens_after": 1}}
+    deployment = make_deployment(rules, **receivers.settings)
     first = numbers(4)
     for place, (request, number) in enumerate(zip(deployment.send(first), first, strict=True)):
         deployment.check(request, number, right=place >= 3)

@@ -29,7 +29,7 @@ def opened(deployment: Deployment, rule: str) -> Alert:
     """Evaluate until the rule must have opened its alert, and not before; return it."""
     after = RULES[rule].opens_after
     if after > 1:
-        deployment.evaluate(after - 1)
+        deployment.evaluate(after - 1, only=rule)
         assert deployment.open(rule) == []
     deployment.evaluate()
     (alert,) = deployment.open(rule)
@@ -41,9 +41,9 @@ def closed(deployment: Deployment, rule: str) -> None:
     """Evaluate until the rule must have closed its alert, and not before."""
     after = RULES[rule].closes_after
     if after > 1:
-        deployment.evaluate(after - 1)
+        deployment.evaluate(after - 1, only=rule)
         assert len(deployment.open(rule)) == 1
-    deployment.evaluate()
+    deployment.evaluate(only=rule)
     assert deployment.open(rule) == []
 
 

@@ -31,12 +31,14 @@ def parse_command(arguments: Iterable[str]) -> dict[str, Any]:
     program, *rest = arguments
     assert program == "otpqueue", program
     command: click.Command = main
+    # Click keeps the help option of a command's first context: without its parent that would lack `-h`.
+    context: click.Context | None = None
     while isinstance(command, click.Group):
-        context = command.make_context(program, rest[:0], resilient_parsing=True)
+        context = command.make_context(program, rest[:0], parent=context, resilient_parsing=True)
         _, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command = found
-    return command.make_context("otpqueue", rest).params
+    return command.make_context("otpqueue", rest, parent=context).params
 
 
 def check_settings(environment: Mapping[str, str]) -> Settings:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,9 +22,23 @@ Command = Callable[..., object]
 Gone = Callable[..., bool]
 
 
-def test_postgres_serves_databases(postgres: Postgres, sql: Sql) -> None:
+@pytest.fixture(scope="module")
+def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("engines") / "postgres", durable=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def running_postgres(_postgres: Postgres) -> Postgres:
+    """Return a PostgreSQL that runs: tests share it, as `initdb` takes a second."""
+    _postgres.start()
+    return _postgres
+
+
+def test_postgres_serves_databases(running_postgres: Postgres, sql: Sql) -> None:
     """PostgreSQL answers at its URL in UTC and UTF-8, and makes, copies and drops databases."""
-    postgres.start()
+    postgres = running_postgres
     settings = "SELECT current_setting('TimeZone'), current_setting('server_encoding'), lower('ÀÉ')"
     assert sql(postgres.url, settings) == [("UTC", "UTF8", "àé")]
     assert sql(postgres.url, "SHOW max_connections") == [("200",)]
@@ -69,12 +83,12 @@ def test_valkey_comes_back_after_a_crash(valkey: Valkey, command: Command) -> No
     assert command(url, "GET", "a") == "1"
 
 
-def test_postgres_comes_back_after_a_crash(postgres: Postgres, sql: Sql, stranger: int) -> None:
+def test_postgres_comes_back_after_a_crash(running_postgres: Postgres, sql: Sql, stranger: int) -> None:
     """After a crash `start` brings PostgreSQL back, at the same URL with its data.
 
     Even while clients are connected, and although its stale pid file names a live process of somebody else.
     """
-    postgres.start()
+    postgres = running_postgres
     url = postgres.url
     sql(url, "CREATE TABLE t AS SELECT 7 AS n")
     with closing(psycopg.connect(url.replace("+psycopg", ""))) as busy:

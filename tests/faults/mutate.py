@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -634,7 +635,7 @@ def _is_found(mutation: Mutation, verdict: Verdict) -> bool:
     return mutation.check in verdict.found if mutation.check else bool(verdict.found)
 
 
-def _find(mutation: Mutation, *, seed: int) -> tuple[bool, Verdict]:
+def _find(mutation: Mutation, *, seed: int) -> Verdict:
     """Run a mutation until it is found, with one seed after the other: which fault meets what is chance."""
     verdict, seconds = Verdict({}, 0.0), 0.0
     for nth in range(1 if mutation.tests else _RUNS):
@@ -646,7 +647,21 @@ def _find(mutation: Mutation, *, seed: int) -> tuple[bool, Verdict]:
         seconds += verdict.seconds
         if _is_found(mutation, verdict):
             break
-    return _is_found(mutation, verdict), Verdict(verdict.found, seconds)
+    return Verdict(verdict.found, seconds)
+
+
+def _row(mutation: Mutation, verdict: Verdict) -> str:
+    by = ", ".join(f"`{check}` {count}" for check, count in sorted(verdict.found.items()))
+    if not _is_found(mutation, verdict):
+        by = f"NOT FOUND by {mutation.check or 'its tests'}; {by or 'nothing'}"
+    return f"| `{mutation.name}` | {mutation.says} | {by} | {verdict.seconds:.0f} s |\n"
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -654,21 +669,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutate", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutations to run; all unless given")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--parallel", type=_positive, default=1, metavar="N", help="how many mutations run at once"
+    )
     given = parser.parse_args(arguments)
     unknown = set(given.names) - {mutation.name for mutation in MUTATIONS}
     if unknown:
         parser.error(f"no such mutation: {', '.join(sorted(unknown))}")
+    wanted = [one for one in MUTATIONS if not given.names or one.name in given.names]
     missed = 0
     sys.stdout.write("| mutation | what is broken | found by | time |\n|---|---|---|---|\n")
-    for mutation in MUTATIONS:
-        if given.names and mutation.name not in given.names:
-            continue
-        is_found, verdict = _find(mutation, seed=given.seed)
-        missed += not is_found
-        by = ", ".join(f"`{check}` {count}" for check, count in sorted(verdict.found.items()))
-        by = by if is_found else f"NOT FOUND by {mutation.check or 'its tests'}; {by or 'nothing'}"
-        sys.stdout.write(f"| `{mutation.name}` | {mutation.says} | {by} | {verdict.seconds:.0f} s |\n")
-        sys.stdout.flush()
+    sys.stdout.flush()
+    with ThreadPoolExecutor(given.parallel) as pool:
+        try:
+            running = {pool.submit(_find, mutation, seed=given.seed): mutation for mutation in wanted}
+            for done in as_completed(running):
+                verdict = done.result()
+                missed += not _is_found(running[done], verdict)
+                sys.stdout.write(_row(running[done], verdict))
+                sys.stdout.flush()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return 1 if missed else 0
 
 

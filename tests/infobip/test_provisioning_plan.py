@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from otpqueue.simulator.server import running
 from otpqueue.store.engine import connection
 from otpqueue.store.schema import provider_ids
 from otpqueue.wiring import Parts
+from tests.cli.forking import Forking
 from tests.conftest import INFOBIP_KEY, NUMBER, MakeParts, Provider
 
 APPLICATIONS = "/2fa/2/applications"
@@ -63,18 +64,23 @@ def provision(parts: Parts, **options: Any) -> Any:
     return parts.provision(parts.transport, now=clock.now(), **options)
 
 
+@pytest.fixture(scope="module")
+def _forking() -> Iterator[Forking]:
+    with closing(Forking()) as forking:
+        yield forking
+
+
 @pytest.fixture
-def run(environment: dict[str, str]) -> Run:
+def run(_forking: Forking, environment: dict[str, str], tmp_path: Path) -> Run:
     """Return a function that runs the command with settings that differ."""
 
     def run(*arguments: str, **differing: str) -> Done:
-        ran = subprocess.run(
-            [sys.executable, "-m", "otpqueue", "provision", *arguments],
-            env={**os.environ, **environment, **differing},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+        ran = _forking.run(
+            "provision",
+            *arguments,
+            folder=tmp_path,
+            environment={**os.environ, **environment, **differing},
+            typed=None,
         )
         lines = [line for line in ran.stdout.splitlines() if "[info " not in line]
         return Done(ran.returncode, "\n".join(lines), ran.stderr)

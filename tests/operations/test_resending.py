@@ -40,7 +40,7 @@ from otpqueue.store.engine import connection
 from otpqueue.wiring import Parts
 from tests.conftest import INFOBIP_KEY, NO_LIMITS, NUMBER, Ask, MakeParts, Provider
 from tests.operations.conftest import AskSent
-from tests.operations.looking import Rows, at_once, until
+from tests.operations.looking import Rows, at_once, numbers, until
 
 RESEND = "/resend"
 
@@ -210,21 +210,19 @@ def test_failed_resends_count_too(resends: Resends, ask_sent: AskSent, provider:
         resends.ask(request)
 
 
-@pytest.mark.parametrize(("before_s", "retry_after_s"), [(30, 30), (12.3, 13), (1, 1), (0.001, 1)])
-def test_too_soon_says_how_long_to_wait(
-    parts: Parts, ask_sent: AskSent, rows: Rows, before_s: float, retry_after_s: int
-) -> None:
+def test_too_soon_says_how_long_to_wait(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
     """During the cool-down a resend is refused with the remaining whole seconds, and nothing changes."""
     request = ask_sent()
     before = rows.request(request.id)
     assert request.resend_after is not None
-    now = request.resend_after - timedelta(seconds=before_s)
+    for before_s, retry_after_s in ((30, 30), (12.3, 13), (1, 1), (0.001, 1)):
+        now = request.resend_after - timedelta(seconds=before_s)
 
-    with pytest.raises(ResendTooSoon) as refusal:
-        parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
+        with pytest.raises(ResendTooSoon) as refusal:
+            parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
 
-    assert refusal.value.retry_after_s == retry_after_s
-    assert rows.request(request.id) == before
+        assert (before_s, refusal.value.retry_after_s) == (before_s, retry_after_s)
+        assert rows.request(request.id) == before
 
 
 def test_allowed_to_the_moment(parts: Parts, ask_sent: AskSent) -> None:
@@ -272,25 +270,25 @@ def test_not_sent_yet(parts: Parts, ask: Ask) -> None:
     assert refusal.value.retry_after_s == 1
 
 
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        ("verified", AlreadyVerified),
-        ("expired", CodeExpired),
-        ("locked", RequestLocked),
-        ("cancelled", RequestCancelled),
-        ("failed", RequestFailed),
-    ],
-)
-def test_ended_request(resends: Resends, ask_sent: AskSent, status: str, error: type[OtpqueueError]) -> None:
+ENDS: dict[str, type[OtpqueueError]] = {
+    "verified": AlreadyVerified,
+    "expired": CodeExpired,
+    "locked": RequestLocked,
+    "cancelled": RequestCancelled,
+    "failed": RequestFailed,
+}
+
+
+def test_ended_request(resends: Resends, ask_sent: AskSent) -> None:
     """A request that has ended is not resent, and the refusal says how it ended."""
     request = ask_sent()
-    resends.rows.change(request.id, status=status, finished_at=clock.now())
+    for status, error in ENDS.items():
+        resends.rows.change(request.id, status=status, finished_at=clock.now())
 
-    with pytest.raises(error):
-        resends.ask(request)
+        with pytest.raises(error):
+            resends.ask(request)
 
-    assert resends.rows.request(request.id)["send_state"] == "idle"
+        assert resends.rows.request(request.id)["send_state"] == "idle", status
 
 
 def test_code_that_expired_before_anybody_noticed(parts: Parts, ask_sent: AskSent) -> None:
@@ -314,33 +312,32 @@ def test_request_of_another_client(parts: Parts, ask_sent: AskSent) -> None:
         parts.resend(uuid4(), client_id=request.client_id, channel=None, now=clock.now())
 
 
-@pytest.mark.parametrize(("left_s", "within_s"), [(400, 90), (110, 90), (60, 40), (20.5, 0.5)])
-def test_send_by_leaves_time_to_type_the_code(
-    parts: Parts, ask_sent: AskSent, rows: Rows, left_s: float, within_s: float
-) -> None:
+def test_send_by_leaves_time_to_type_the_code(parts: Parts, ask_sent: AskSent, rows: Rows) -> None:
     """A resend must be sent within the usual 90 s, and 20 s before the code expires."""
-    request = ask_sent()
-    now = clock.now() + timedelta(seconds=100)
-    rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
+    cases = [(400, 90), (110, 90), (60, 40), (20.5, 0.5)]
+    for number, (left_s, within_s) in zip(numbers(len(cases)), cases, strict=True):
+        request = ask_sent(number)
+        now = clock.now() + timedelta(seconds=100)
+        rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
 
-    taken = parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
+        taken = parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
 
-    assert taken.send_by == now + timedelta(seconds=within_s)
-    assert taken.expires_at == now + timedelta(seconds=left_s)
+        assert taken.send_by == now + timedelta(seconds=within_s), left_s
+        assert taken.expires_at == now + timedelta(seconds=left_s), left_s
 
 
-@pytest.mark.parametrize("left_s", [0.001, 2, 19.9, 20])
-def test_code_that_is_about_to_expire(resends: Resends, ask_sent: AskSent, left_s: float) -> None:
+def test_code_that_is_about_to_expire(resends: Resends, ask_sent: AskSent) -> None:
     """A code that would expire before a user can type it is not resent."""
     request = ask_sent()
-    now = clock.now() + timedelta(seconds=100)
-    resends.rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
+    for left_s in (0.001, 2, 19.9, 20):
+        now = clock.now() + timedelta(seconds=100)
+        resends.rows.change(request.id, expires_at=now + timedelta(seconds=left_s))
 
-    with pytest.raises(ResendTooLate):
-        resends.parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
+        with pytest.raises(ResendTooLate):
+            resends.parts.resend(request.id, client_id=request.client_id, channel=None, now=now)
 
-    row = resends.rows.request(request.id)
-    assert (row["send_state"], row["sends"], row["resend"]) == ("idle", 1, None)
+        row = resends.rows.request(request.id)
+        assert (row["send_state"], row["sends"], row["resend"]) == ("idle", 1, None), left_s
 
 
 def test_resend_that_waits_until_the_code_is_about_to_expire(
@@ -673,24 +670,19 @@ def test_fresh_code_that_is_refused(resends: Resends, ask_sent: AskSent, provide
     assert (row["resend"], row["resend_reason"]) == ("failed", "provider_refused")
 
 
-@pytest.mark.parametrize("status", [400, 403, 404])
-def test_gateway_gives_up_no_code(
-    resends: Resends, ask_sent: AskSent, provider: Provider, status: int
-) -> None:
+def test_gateway_gives_up_no_code(resends: Resends, ask_sent: AskSent, provider: Provider) -> None:
     """A gateway's refusal is retried with the same code."""
-    request = ask_sent()
-    before = resends.rows.request(request.id)
-    provider.fault(match={"path": RESEND}, status=status, envelope="html", times=1)
+    for number, status in zip(numbers(3), [400, 403, 404], strict=True):
+        request = ask_sent(number)
+        before = resends.rows.request(request.id)
+        provider.fault(match={"path": RESEND}, status=status, envelope="html", times=1)
 
-    row = resends(request)
+        row = resends(request)
 
-    assert (row["resend"], row["pin_id"], row["expires_at"]) == (
-        "sent",
-        before["pin_id"],
-        before["expires_at"],
-    )
-    second, first = provider.messages(NUMBER)
-    assert second["pin"] == first["pin"]
+        assert row["resend"] == "sent", status
+        assert (row["pin_id"], row["expires_at"]) == (before["pin_id"], before["expires_at"]), status
+        second, first = provider.messages(number)
+        assert second["pin"] == first["pin"], status
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -157,7 +157,7 @@ def test_no_report_and_no_final_report(pushing, hook):
 
 def test_undelivered_may_be_followed_by_delivered(pushing, hook):
     """A rule can give two final reports."""
-    pushing.receipts(outcome="undelivered", then="delivered", then_delay_ms=60)
+    pushing.receipts(outcome="undelivered", then="delivered", then_delay_ms=300)
     message_id = pushing.tracked(pushing.ready())
     hook.wait(4)
     assert hook.names(message_id) == [*ALL[:2], "UNDELIVERABLE_NOT_DELIVERED", ALL[2]]

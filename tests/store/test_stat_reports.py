@@ -111,9 +111,14 @@ def test_sums_are_in_order(store: Store, counts: dict[Row, tuple[int, Decimal]])
     }
 
 
-@pytest.mark.parametrize("step", [MINUTE, 5 * MINUTE, 45 * MINUTE, HOUR, 6 * HOUR])
-def test_series(store: Store, counts: dict[Row, tuple[int, Decimal]], step: timedelta) -> None:
+def test_series(store: Store, counts: dict[Row, tuple[int, Decimal]]) -> None:
     """Each step of a window has its own sums, from the minute or hour with which the window begins."""
+    for step in (MINUTE, 5 * MINUTE, 45 * MINUTE, HOUR, 6 * HOUR):
+        check_series(store, counts, step)
+
+
+def check_series(store: Store, counts: dict[Row, tuple[int, Decimal]], step: timedelta) -> None:
+    """Compare a series in one step with what it should be."""
     since = NOW - 13 * HOUR - timedelta(minutes=17, seconds=30)
     origin = since.replace(second=0) if step % HOUR else since.replace(minute=0, second=0)
 

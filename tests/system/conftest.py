@@ -57,6 +57,11 @@ class Dev:
         found: dict[str, Any] = json.loads(self.described.read_text())
         return found
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     def output(self) -> str:
         """Return all that it printed."""
         return self._log.read_text()
@@ -117,7 +122,7 @@ class Dev:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         assert self.process is not None
-        if self.process.poll() is None:
+        if self.running:
             self.process.send_signal(number)
         return self.process.wait(40)
 
@@ -171,17 +176,3 @@ def make_dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     yield make
     for dev in made:
         dev.stop()
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """Yield an instance that the tests of a module share; each uses numbers of its own."""
-    dev = Dev(
-        tmp_path_factory.mktemp("a folder with spaces"),
-        OTPQUEUE_TUNING_PROVIDER_TIMEOUT_S="2",
-        OTPQUEUE_TUNING_SEND_LEASE_S="4",
-        OTPQUEUE_TUNING_SWEEP_EVERY_S="1",
-        OTPQUEUE_TUNING_BACKOFF_BASE_S="0.1",
-    ).start()
-    yield dev
-    dev.stop()
