@@ -152,10 +152,16 @@ _DUMPERS: Mapping[type, Callable[[Any], bytes]] = {
 }
 
 
-@lru_cache(maxsize=256)
+_known_dumpers = dict(_DUMPERS)
+"""The functions of `_DUMPERS`, and those that were found for subclasses."""
+
+
 def _find_dumper(kind: type) -> Callable[[Any], bytes]:
     """Return the function for a type or the nearest of its bases. Raises TypeError."""
-    for base in kind.__mro__:
-        if base in _DUMPERS:
-            return _DUMPERS[base]
-    raise TypeError(f"a statement has a parameter of type {kind.__name__}")
+    found = _known_dumpers.get(kind)
+    if found is None:
+        found = next((_DUMPERS[base] for base in kind.__mro__ if base in _DUMPERS), None)
+        if found is None:
+            raise TypeError(f"a statement has a parameter of type {kind.__name__}")
+        _known_dumpers[kind] = found
+    return found

@@ -332,7 +332,7 @@ def test_failed_log_ins_of_others_lock_no_operator_out(make_caller: MakeCaller) 
 
 
 def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeOtherParts) -> None:
-    """Of many log-ins with unknown keys few ask Postgres."""
+    """Of many log-ins with unknown keys few ask Postgres: the first in a while, and those that are recorded."""
     other = caller.over(make_other_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S="5"))
     lent: list[object] = []
     event.listen(other.parts.console_parts.engine, "checkout", lambda *_: lent.append(None))
@@ -342,8 +342,9 @@ def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeO
     took_s = time.monotonic() - started
 
     assert set(answers) <= {403, 429}
-    # Windows of 0.1 s that the time touches, the first and the last in part.
-    assert len(lent) <= 2 * (took_s // 0.1 + 2)
+    # Windows of 0.1 s that the time touches, the first and the last in part; refusals within the limit.
+    recorded = Quota.parse(LOG_IN_LIMITS[0].default).amount
+    assert len(lent) <= 2 * (took_s // 0.1 + 2) + recorded
 
 
 def test_log_ins_take_no_place_of_a_page(caller: Caller, operator: Browser) -> None:
