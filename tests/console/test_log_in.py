@@ -332,7 +332,7 @@ def test_failed_log_ins_of_others_lock_no_operator_out(make_caller: MakeCaller) 
 
 
 def test_unknown_keys_cost_no_connection(caller: Caller, make_other_parts: MakeOtherParts) -> None:
-    """Of many log-ins with unknown keys few ask Postgres: the first in a while, and those that are recorded."""
+    """Of many log-ins with unknown keys few ask Postgres: the first in a while, and recorded ones."""
     other = caller.over(make_other_parts(OTPQUEUE_TUNING_ACCESS_CACHE_S="5"))
     lent: list[object] = []
     event.listen(other.parts.console_parts.engine, "checkout", lambda *_: lent.append(None))
