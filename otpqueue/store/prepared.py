@@ -65,7 +65,9 @@ class PreparedStatement:
             value = parameters[name]
             kind = type(value)
             is_binary = kind is bytes
-            values.append(value if value is None or is_binary else _find_dumper(kind)(value))
+            if value is not None and not is_binary:
+                value = (_known_dumpers.get(kind) or _find_dumper(kind))(value)
+            values.append(value)
             formats.append(_BINARY[is_binary])
         result = self._run(conn, session, values, formats)
         if result.status != pq.ExecStatus.TUPLES_OK:
@@ -158,10 +160,8 @@ _known_dumpers = dict(_DUMPERS)
 
 def _find_dumper(kind: type) -> Callable[[Any], bytes]:
     """Return the function for a type or the nearest of its bases. Raises TypeError."""
-    found = _known_dumpers.get(kind)
-    if found is None:
-        found = next((_DUMPERS[base] for base in kind.__mro__ if base in _DUMPERS), None)
-        if found is None:
-            raise TypeError(f"a statement has a parameter of type {kind.__name__}")
-        _known_dumpers[kind] = found
-    return found
+    for base in kind.__mro__:
+        if base in _DUMPERS:
+            _known_dumpers[kind] = _DUMPERS[base]
+            return _DUMPERS[base]
+    raise TypeError(f"a statement has a parameter of type {kind.__name__}")
