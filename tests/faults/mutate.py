@@ -374,7 +374,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="gateway-stops-all",
-        says="a 404 of a gateway on a send is taken for a wrong configuration, and stops all sending",
+        says="a 401 of a gateway on a send is taken for a wrong API key, and stops all sending",
         edits=(
             Edit(
                 path="otpqueue/infobip/wire.py",
@@ -382,7 +382,7 @@ MUTATIONS = (
                 new="    if not code:\n        return replace(",
             ),
         ),
-        tests=("tests/operations/test_sending_outcomes.py::test_404_of_a_gateway_opens_no_circuit",),
+        tests=("tests/operations/test_sending_outcomes.py::test_rejection_of_a_gateway_opens_no_circuit",),
     ),
     Mutation(
         name="broker-ends-workers",

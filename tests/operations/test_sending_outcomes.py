@@ -194,9 +194,12 @@ def test_retry_after_past_the_deadline_ends_the_request(
     assert rows.outcomes(request.id) == ["refused"]
 
 
-def test_404_of_a_gateway_opens_no_circuit(parts: Parts, ask: Ask, provider: Provider) -> None:
-    """One refusal that is not Infobip's opens no circuit and no alert."""
-    provider.fault(match={"path": SEND}, status=404, body="<html>no such host</html>", times=1)
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_rejection_of_a_gateway_opens_no_circuit(
+    parts: Parts, ask: Ask, provider: Provider, status: int
+) -> None:
+    """One rejection that is not Infobip's opens no circuit and no alert."""
+    provider.fault(match={"path": SEND}, status=status, body="<html>not for you</html>", times=1)
     ask()
 
     with structlog.testing.capture_logs() as logs:
