@@ -372,7 +372,8 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
     """Return how long after its worker's crash an attempt was taken up again, in seconds.
 
     None for an attempt that was not dropped. Times in which the system could not have done it (Postgres,
-    Redis, the periodic worker, beat, the provider or all senders did not work) are taken off.
+    Redis, the periodic worker, beat, the provider or all senders did not work, or the circuit breaker was
+    open) are taken off.
     """
     crash = next(
         (
@@ -396,10 +397,11 @@ def recovery_s(attempt: AttemptRow, successor: AttemptRow | None, history: Histo
 
 def _unable_s(began: float, ended: float, history: History) -> float:
     """Return for how long between two moments the system could not take anything up."""
-    # While the provider is down, the circuit breaker stops all claims.
+    # While the provider is down or answers with errors, the circuit breaker stops all claims but probes.
     needed = {"postgres", "redis", "periodic", "beat", "simulator"}
     away = [one for one in history.disruptions if one.role in needed]
-    return _covered_s([(one.began, one.ended) for one in away] + _all_down(history), began, ended)
+    spans = [(one.began, one.ended) for one in away]
+    return _covered_s([*spans, *_all_down(history), *history.open_circuit], began, ended)
 
 
 def _covered_s(spans: Sequence[tuple[float, float]], began: float, ended: float) -> float:

@@ -179,6 +179,8 @@ class History:
     misbehaved: tuple[str, ...] = ()
     """Processes that ended unexpectedly, or outlived their main process."""
     locks: tuple[LockedRows, ...] = ()
+    open_circuit: tuple[tuple[float, float], ...] = ()
+    """The intervals in which the circuit breaker let only probes through, one every few seconds."""
     emptied: tuple[float, ...] = ()
     """When Redis may have lost counts."""
     ended: float = 0.0

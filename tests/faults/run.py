@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ _LOOK_EVERY_S = 0.5
 _CALLERS = 150
 """Callers at the same time, at most; most of them wait."""
 
+_CIRCUIT_EVENT = re.compile(r'"event": "circuit_(opened|probed|closed)".*?"timestamp": "([^"]+)"')
+_CIRCUIT_EVENTS_WITHIN_S = 8.0
+"""More than the longest pause of the circuit breaker and two calls of the provider that time out."""
 _FLOOD = 200
 _FLOOD_THREADS = 16
 _MISCAPPED = """
@@ -271,6 +276,7 @@ def _gather(
         ),
         faults=dict(conductor.done),
         locks=tuple(conductor.locks),
+        open_circuit=_read_open_circuit(cluster),
         emptied=tuple(conductor.emptied),
         misbehaved=tuple(cluster.misbehaved),
         miscapped=_miscapped(cluster),
@@ -284,6 +290,22 @@ def _gather(
         ),
         miscounted=_miscounted(cluster),
         ended=ended,
+    )
+
+
+def _read_open_circuit(cluster: Cluster) -> tuple[tuple[float, float], ...]:
+    """Return when the circuit breaker was open, by the logs of the senders.
+
+    Each of its events lasts until the next one. If none follows soon, Redis has lost its state.
+    """
+    logs = "\n".join(cluster.log(name) for name in cluster.names("send"))
+    events = sorted(
+        (datetime.fromisoformat(at).timestamp(), event) for event, at in _CIRCUIT_EVENT.findall(logs)
+    )
+    return tuple(
+        (at, following)
+        for (at, event), (following, _) in pairwise(events)
+        if event != "closed" and following - at <= _CIRCUIT_EVENTS_WITHIN_S
     )
 
 

@@ -399,6 +399,14 @@ def test_recovery_waits_for_what_it_needs(outage: tuple[Disruption, ...]) -> Non
     assert texts(checks.crashes_recovered, replace(late, disruptions=(killed(until=101.3), *outage))) == []
 
 
+def test_recovery_waits_for_the_circuit_breaker() -> None:
+    """A storm of errors keeps it open for as long as probes meet the storm."""
+    late = replace(CRASHED, attempts=(lost(), attempt(2, 119.0)))
+
+    assert texts(checks.crashes_recovered, replace(late, open_circuit=((90.0, 104.0), (104.0, 112.0)))) == []
+    assert texts(checks.crashes_recovered, replace(late, open_circuit=((90.0, 101.0), (119.0, 130.0)))) != []
+
+
 def test_miscounted_statistics() -> None:
     """Each sum that differs from the rows is reported."""
     off = replace(GOOD, miscounted=("stats_minutes sent says 1, the rows say 2",))
