@@ -50,7 +50,6 @@ class PreparedStatement:
         self._text = _PARAMETER.sub(number, statement).encode()
         self._parameters = tuple(names)
         self._name = f"otpqueue_{next(_NUMBERS)}".encode()
-        self._make_row: Callable[[Sequence[Any]], Any] | None = None
 
     def execute(
         self, conn: psycopg.Connection[Any], session: dict[Any, Any], parameters: Mapping[str, Any]
@@ -66,7 +65,7 @@ class PreparedStatement:
             kind = type(value)
             is_binary = kind is bytes
             if value is not None and not is_binary:
-                value = (_known_dumpers.get(kind) or _find_dumper(kind))(value)
+                value = _DUMPERS[kind](value)
             values.append(value)
             formats.append(_BINARY[is_binary])
         result = self._run(conn, session, values, formats)
@@ -76,8 +75,9 @@ class PreparedStatement:
             session[Transformer] = Transformer(conn)
         loaders = session[Transformer]
         loaders.set_pgresult(result)
-        self._make_row = self._make_row or _name_columns(result)
-        rows: list[Any] = loaders.load_rows(0, result.ntuples, self._make_row)
+        # Read from each result: a migration may change a function while other processes use it.
+        columns = tuple(map(result.fname, range(result.nfields)))
+        rows: list[Any] = loaders.load_rows(0, result.ntuples, _get_row_maker(columns))
         return rows
 
     def _run(
@@ -96,7 +96,6 @@ class PreparedStatement:
             result = link.exec_prepared(self._name, cast("Sequence[bytes]", values), formats)
             if result.status != pq.ExecStatus.FATAL_ERROR or _get_sqlstate(result) not in _OUTDATED:
                 return result
-            self._make_row = None
             link.exec_(b"DEALLOCATE " + self._name)  # fails if it is gone with the session
         prepared = link.prepare(self._name, self._text)
         if prepared.status != pq.ExecStatus.COMMAND_OK:
@@ -111,9 +110,10 @@ def prepare(statement: str) -> PreparedStatement:
     return PreparedStatement(statement)
 
 
-def _name_columns(result: pq.abc.PGresult) -> Callable[[Sequence[Any]], Any]:
+@lru_cache(maxsize=256)
+def _get_row_maker(columns: tuple[bytes | None, ...]) -> Callable[[Sequence[Any]], Any]:
     """Return what makes a named tuple of a row's values."""
-    names = [(result.fname(nth) or b"").decode() for nth in range(result.nfields)]
+    names = [(column or b"").decode() for column in columns]
     make_row: Callable[[Sequence[Any]], Any] = namedtuple("Row", names, rename=True)._make  # type: ignore[attr-defined]
     return make_row
 
@@ -135,13 +135,24 @@ def _dump_list(values: Sequence[Any]) -> bytes:
 def _dump_element(value: Any) -> bytes:
     if type(value) is bytes:
         return b'"\\\\x' + value.hex().encode() + b'"'
-    text: bytes = _find_dumper(type(value))(value)
+    text = _DUMPERS[type(value)](value)
     if isinstance(value, str):
         return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     return text
 
 
-_DUMPERS: Mapping[type, Callable[[Any], bytes]] = {
+class _Dumpers(dict[type, Callable[[Any], bytes]]):
+    """The function for each type. A subclass has that of the nearest of its bases."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        for base in kind.__mro__[1:]:
+            if base in self:
+                self[kind] = self[base]
+                return self[base]
+        raise TypeError(f"a statement has a parameter of type {kind.__name__}")
+
+
+_BY_TYPE: Mapping[type, Callable[[Any], bytes]] = {
     str: _dump_text,
     int: lambda value: str(value).encode(),
     float: lambda value: repr(value).encode(),
@@ -152,16 +163,4 @@ _DUMPERS: Mapping[type, Callable[[Any], bytes]] = {
     list: _dump_list,
     tuple: _dump_list,
 }
-
-
-_known_dumpers = dict(_DUMPERS)
-"""The functions of `_DUMPERS`, and those that were found for subclasses."""
-
-
-def _find_dumper(kind: type) -> Callable[[Any], bytes]:
-    """Return the function for a type or the nearest of its bases. Raises TypeError."""
-    for base in kind.__mro__:
-        if base in _DUMPERS:
-            _known_dumpers[kind] = _DUMPERS[base]
-            return _DUMPERS[base]
-    raise TypeError(f"a statement has a parameter of type {kind.__name__}")
+_DUMPERS = _Dumpers(_BY_TYPE)

@@ -71,7 +71,9 @@ def test_subclasses_are_values_of_their_base(engine: Engine) -> None:
     assert (row.at, row.day, row.text, row.texts) == (VALUES["at"], VALUES["day"], "sent", ["sent"])
 
 
-def test_outdated_statement_is_prepared_again(engine: Engine) -> None:
+def test_outdated_statement_is_prepared_again(
+    engine: Engine, other_engine: MakeEngine, database_url: str
+) -> None:
     """When a migration changes its function's result, and when the session forgets its statements."""
     asked = "SELECT * FROM newest(%(number)s)"
     with connection(engine) as conn:
@@ -88,6 +90,10 @@ def test_outdated_statement_is_prepared_again(engine: Engine) -> None:
                 "AS $$ SELECT 'x', n $$"
             )
         )
+    # A new connection sees the new columns at once, the old one when Postgres rejects its statement.
+    for on in (other_engine(database_url, pool_size=1), engine):
+        (row,) = fetch(on, asked, {"number": 3})
+        assert row._fields == ("b", "c")
     (row,) = fetch(engine, asked, {"number": 3})
     assert (row.b, row.c) == ("x", 3)
 
